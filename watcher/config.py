@@ -1,0 +1,114 @@
+"""The configuration as data, with the defaults of CONTRACT.md; `watcher.configfile` reads it."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Literal
+
+from msgspec import Struct, field
+
+type Subnet = IPv4Network | IPv6Network
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the annotations of a root's containers may ask for (`[root.limits]`).
+
+    Attributes:
+        host_ports: ranges of host ports that may be published, inclusive.
+        host_addresses: host addresses that may be published on; empty: any. A wildcard is allowed
+            only where this is empty or holds the unspecified address of that family.
+        networks: networks that may be joined; empty: any.
+        fixed: whether fixed addresses and MACs may be asked for.
+        share: whose sandboxes may be joined: of any root, of the same root, or none.
+    """
+
+    host_ports: tuple[tuple[int, int], ...] = ((1, 65535),)
+    host_addresses: tuple[IPv4Address | IPv6Address, ...] = ()
+    networks: tuple[str, ...] = ()
+    fixed: bool = True
+    share: Literal["any", "root", "none"] = "any"
+
+
+class Root(Struct, frozen=True, forbid_unknown_fields=True):
+    """A runc state directory to watch (`[[root]]`)."""
+
+    path: str = "/run/runc"
+    attach: Literal["all", "annotated"] = "all"
+    limits: Limits = Limits()
+
+
+class Gate(Struct, frozen=True, forbid_unknown_fields=True):
+    """How runc is held until a network is ready (`[gate]`); `timeout` is in seconds."""
+
+    mode: Literal["auto", "off", "required"] = "auto"
+    timeout: float = 5.0
+    on_timeout: Literal["allow", "deny"] = "allow"
+    on_invalid: Literal["deny", "allow"] = "deny"
+
+
+class Route(Struct, frozen=True, forbid_unknown_fields=True):
+    """A static route inside every sandbox of a network: to `to` by the neighbour `via`."""
+
+    to: IPv4Network | IPv6Network
+    via: IPv4Address | IPv6Address
+
+
+class Network(Struct, frozen=True, forbid_unknown_fields=True):
+    """A named bridge with its subnets and its policy (`[network.NAME]`).
+
+    Attributes:
+        name: the NAME of its table.
+        bridge: the bridge's interface name.
+        subnets: one IPv4 and one IPv6 subnet at the most; the gateway is the first address of each.
+        interface: its name inside a sandbox when it is the sandbox's first network.
+        mtu: in bytes, or `auto` for that of the uplink.
+        masquerade: whether traffic that leaves the host takes the host's address.
+        internal: no way out and no published ports.
+        isolate: its sandboxes cannot reach each other.
+        managed: false for a bridge that somebody else owns: attached to, never changed.
+        guard: whether a sandbox is held to its leases' addresses and MACs.
+        reach: other networks that its sandboxes may open connections to.
+        routes: static routes inside its sandboxes.
+        metric: of the default route; 0 is the kernel's default.
+    """
+
+    name: str = "default"
+    bridge: str = "netns0"
+    subnets: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("172.19.0.0/16"),)
+    interface: str = "eth0"
+    mtu: int | Literal["auto"] = 1500
+    masquerade: bool = True
+    internal: bool = False
+    isolate: bool = False
+    managed: bool = True
+    guard: bool = True
+    reach: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
+    metric: int = 0
+
+    def subnet_of(self, version: int) -> Subnet | None:
+        """Its subnet of IP `version` 4 or 6, if it has one."""
+        return next((subnet for subnet in self.subnets if subnet.version == version), None)
+
+
+def gateway(subnet: Subnet) -> IPv4Address | IPv6Address:
+    """The first address of `subnet`, which is the bridge's own."""
+    return subnet.network_address + 1
+
+
+class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
+    """How other firewalls of the host are treated (`[firewall]`)."""
+
+    integrate: bool = False
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration; without a file, these defaults."""
+
+    state_dir: str = "/var/lib/watcher"
+    run_dir: str = "/run/watcher"
+    netns_dir: str = "/run/netns"
+    roots: tuple[Root, ...] = (Root(),)
+    gate: Gate = Gate()
+    networks: dict[str, Network] = field(default_factory=lambda: {"default": Network()})
+    firewall: Firewall = Firewall()

@@ -1,0 +1,62 @@
+"""The errors that a user sees: one line that says what, where and what to do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_VALUE: Final = 120
+"""Characters of a foreign value that an error quotes; the rest is cut."""
+
+
+def quoted(value: object) -> str:
+    """`value` as it may stand in a one-line message: printable, quoted, and of bounded length."""
+    text = value if isinstance(value, str) else str(value)
+    if len(text) > MAX_VALUE:
+        text = text[:MAX_VALUE] + "…"
+    return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) + '"'
+
+
+class WatcherError(Exception):
+    """Something that could not be done.
+
+    Args:
+        what: what is wrong and where, without a full stop.
+        remedy: what to do about it, as an imperative.
+    """
+
+    exit_status = 1
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}" if self.remedy else self.what
+
+
+class UsageError(WatcherError):
+    """Wrong words on the command line or in the configuration: exit status 2."""
+
+    exit_status = 2
+
+
+class InvalidRequest(WatcherError):
+    """A container asks for what cannot be met.
+
+    Args:
+        container: the container's id.
+        key: the annotation, `io.watcher.…`, or another key of its configuration.
+        value: the annotation's value as it stands there.
+        reason: what is wrong with it.
+        remedy: what to do about it, as an imperative.
+    """
+
+    exit_status = 2
+
+    def __init__(self, container: str, key: str, value: object, reason: str, remedy: str) -> None:
+        super().__init__(f"container {quoted(container)}: {key} = {quoted(value)}: {reason}", remedy)
+        self.container = container
+        self.key = key
+        self.value = value if isinstance(value, str) else str(value)
+        self.reason = reason
