@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
@@ -58,7 +59,8 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: the NAME of its table.
-        bridge: the bridge's interface name.
+        mode: a bridge for all sandboxes, or a host route for each.
+        bridge: the bridge's interface name; a routed network has none.
         subnets: one IPv4 and one IPv6 subnet at the most; the gateway is the first address of each.
         interface: its name inside a sandbox when it is the sandbox's first network.
         mtu: in bytes, or `auto` for that of the uplink.
@@ -73,6 +75,7 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: str = "default"
+    mode: Literal["bridge", "routed"] = "bridge"
     bridge: str = "netns0"
     subnets: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("172.19.0.0/16"),)
     interface: str = "eth0"
@@ -89,6 +92,14 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     def subnet_of(self, version: int) -> Subnet | None:
         """Its subnet of IP `version` 4 or 6, if it has one."""
         return next((subnet for subnet in self.subnets if subnet.version == version), None)
+
+
+def valid_network_name(name: str) -> bool:
+    """Whether a network may be called `name`: 1 to 32 of ASCII letters, digits and `_.-`.
+
+    The first is a letter or a digit, and `none` means something else.
+    """
+    return name != "none" and re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,31}", name) is not None
 
 
 def gateway(subnet: Subnet) -> IPv4Address | IPv6Address:

@@ -55,7 +55,9 @@ class InvalidRequest(WatcherError):
     exit_status = 2
 
     def __init__(self, container: str, key: str, value: object, reason: str, remedy: str) -> None:
-        super().__init__(f"container {quoted(container)}: {key} = {quoted(value)}: {reason}", remedy)
+        super().__init__(
+            f"container {quoted(container)}: {key} = {quoted(value)}: {reason}", remedy
+        )
         self.container = container
         self.key = key
         self.value = value if isinstance(value, str) else str(value)

@@ -1,0 +1,196 @@
+"""The annotations `io.watcher.…` of a container: what they ask for, and what cannot be asked."""
+
+import dataclasses
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watcher.annotations import KEYS, PREFIX, parse_request, valid_id
+from watcher.errors import InvalidRequest
+from watcher.model import PortMap, Request
+
+
+def request(**annotations):
+    return parse_request("web", {PREFIX + key: value for key, value in annotations.items()})
+
+
+def refusal(**annotations):
+    with pytest.raises(InvalidRequest) as error:
+        request(**annotations)
+    assert str(error.value).isprintable()
+    assert error.value.remedy
+    return error.value
+
+
+def test_without_annotations_a_container_asks_for_nothing():
+    assert parse_request("web", {"bundle": "/bundle", "io.watch": "x"}) == Request()
+
+
+def test_each_annotation_has_its_place_in_the_request():
+    assert request(
+        ports="8080:80",
+        network="front, back",
+        ip="172.19.0.50,fd00::50",
+        mac="02-42-AC-13-00-32",
+    ) == Request(
+        networks=("front", "back"),
+        ports=(PortMap("tcp", None, 8080, 80),),
+        addresses=(ip_address("172.19.0.50"), ip_address("fd00::50")),
+        mac="02:42:ac:13:00:32",
+        annotated=True,
+    )
+    assert request(share="db", ports="80:80") == Request(
+        share="db", ports=(PortMap("tcp", None, 80, 80),), annotated=True
+    )
+    assert request(network="none") == Request(networks=(), annotated=True)
+
+
+def test_an_unknown_annotation_suggests_the_nearest():
+    error = refusal(port="8080:80")
+    assert error.key == "io.watcher.port"
+    assert str(error) == (
+        'container "web": io.watcher.port = "8080:80": unknown annotation; write io.watcher.ports'
+    )
+    assert refusal(quux="").remedy.startswith("write one of io.watcher.ports, ")
+
+
+def test_an_error_names_container_annotation_value_and_reason():
+    error = refusal(ports="80:80/icmp")
+    assert (error.container, error.key, error.value) == ("web", "io.watcher.ports", "80:80/icmp")
+    assert error.reason == '"80:80/icmp": unknown protocol "icmp"'
+    assert error.remedy == "write one of tcp, udp, sctp"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("", "an empty name"),
+        ("front,,back", "an empty name"),
+        ("front,none", '"none" together with a network'),
+        ("front,front", "network front is repeated"),
+        ("-front", '"-front" is no network\'s name'),
+        ("f" * 33, "is no network's name"),
+        ("front\nback", "is no network's name"),
+        (",".join(f"n{i}" for i in range(11)), "11 networks"),
+        ("n," * 5000, "10000 characters"),
+    ],
+)
+def test_networks_are_different_names_or_none(value, reason):
+    assert reason in refusal(network=value).reason
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("", "is no address"),
+        ("172.19.0", "is no address"),
+        ("172.19.0.50/16", "has a prefix length"),
+        ("fe80::1%eth0", "has a zone"),
+        ("172.19.0.50,172.19.0.51", "more than one IPv4 address"),
+        ("fd00::1,fd00::2", "more than one IPv6 address"),
+        ("0.0.0.0", "the unspecified address"),
+        ("::", "the unspecified address"),
+        ("127.0.0.1", "a loopback address"),
+        ("ff02::1", "a multicast address"),
+    ],
+)
+def test_fixed_addresses_are_one_of_each_family(value, reason):
+    assert reason in refusal(ip=value).reason
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("", "not a MAC address"),
+        ("02:42:ac:13:00", "not a MAC address"),
+        ("2:42:ac:13:0:32", "not a MAC address"),
+        ("0242ac130032", "not a MAC address"),
+        ("03:42:ac:13:00:32", "multicast"),
+        ("ff:ff:ff:ff:ff:ff", "multicast"),
+        ("00:00:00:00:00:00", "zero"),
+    ],
+)
+def test_a_fixed_mac_is_that_of_one_interface(value, reason):
+    assert reason in refusal(mac=value).reason
+
+
+def test_a_multicast_mac_is_mended():
+    assert '"02:42:ac:13:00:32"' in refusal(mac="03:42:AC:13:00:32").remedy
+
+
+@pytest.mark.parametrize("value", ["", ".", "..", "a/b", "a b", "db\n", "dé", "a" * 256])
+def test_only_a_container_id_can_be_shared(value):
+    assert refusal(share=value).reason == "not a container id"
+
+
+def test_a_container_cannot_share_with_itself():
+    assert refusal(share="web").reason == "the container itself"
+
+
+@pytest.mark.parametrize("key", ["network", "ip", "mac"])
+def test_a_shared_sandbox_has_its_network_already(key):
+    values = {"network": "front", "ip": "172.19.0.50", "mac": "02:42:ac:13:00:32"}
+    error = refusal(share="db", **{key: values[key]})
+    assert error.key == PREFIX + key
+    assert "io.watcher.share" in error.reason
+
+
+@pytest.mark.parametrize("key", ["ports", "ip", "mac"])
+def test_no_network_means_none_of_its_properties(key):
+    values = {"ports": "80:80", "ip": "172.19.0.50", "mac": "02:42:ac:13:00:32"}
+    error = refusal(network="none", **{key: values[key]})
+    assert error.key == PREFIX + key
+    assert "io.watcher.network = none" in error.reason
+
+
+@pytest.mark.parametrize("id", ["web", "a", "A-1_b.c+d", "...", "a" * 255])
+def test_ids_that_runc_takes(id):  # noqa: A002
+    assert valid_id(id)
+
+
+@pytest.mark.parametrize("id", ["", ".", "..", "a/b", "a\0", "a\n", "é", "\udcff", "a" * 256])
+def test_ids_that_runc_refuses_or_that_cannot_name_a_pin(id):  # noqa: A002
+    assert not valid_id(id)
+
+
+ANYTHING = st.one_of(
+    st.text(st.characters(), max_size=100),  # with NULs, newlines and surrogates
+    st.binary(max_size=100).map(lambda data: data.decode("utf-8", "surrogateescape")),
+    st.text("0123456789abcdef:.-,/%[]{}none ", max_size=40),
+)
+
+
+def outcome(container, labels):
+    """What `labels` are read as: a request, or the error."""
+    try:
+        return parse_request(container, labels)
+    except InvalidRequest as error:
+        return error
+
+
+@given(st.dictionaries(st.sampled_from(KEYS) | ANYTHING, ANYTHING, max_size=3), ANYTHING)
+def test_any_annotations_are_a_request_or_an_error_of_one_line(annotations, container):
+    found = outcome(container, {PREFIX + key: value for key, value in annotations.items()})
+    if isinstance(found, InvalidRequest):
+        assert str(found).isprintable()
+        assert len(str(found)) < 3000
+        assert found.reason
+        assert found.remedy
+    else:
+        assert found.annotated == bool(annotations)
+        assert set(annotations) <= set(KEYS)
+
+
+@pytest.mark.parametrize("key", [*KEYS, "x" * 1_000_000, "\0\n"])
+@pytest.mark.parametrize("filler", ["a", ",", ":", "\0", "\n", "[{", "9", "\udcff", "1:1,"])
+def test_megabytes_are_refused_in_a_line(key, filler):
+    error = refusal(**{key: filler * 1_000_000})
+    assert len(str(error)) < 2000
+
+
+def test_requests_can_be_compared_and_kept():
+    one = request(ports="80:80")
+    assert dataclasses.replace(one, ports=()) == Request(annotated=True)
+    assert len({one, request(ports="80:80/tcp")}) == 1

@@ -1,0 +1,193 @@
+"""`io.watcher.ports`: what may be written there, and what `watcher ls` shows of it."""
+
+import json
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watcher.model import PortMap
+from watcher.ports import MAX_MAPS, PROTOCOLS, PortError, format_ports, parse_ports
+
+
+def port_map(protocol, host_ip, host_port, port):
+    return PortMap(protocol, ip_address(host_ip) if host_ip else None, host_port, port)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("8080:80", [("tcp", None, 8080, 80)]),
+        ("8080:80/tcp", [("tcp", None, 8080, 80)]),
+        ("8080:80/SCTP", [("sctp", None, 8080, 80)]),
+        ("127.0.0.1:5353:53/udp", [("udp", "127.0.0.1", 5353, 53)]),
+        ("0.0.0.0:80:80", [("tcp", "0.0.0.0", 80, 80)]),
+        ("[::1]:8443:443", [("tcp", "::1", 8443, 443)]),
+        ("9000-9001:80-81/udp", [("udp", None, 9000, 80), ("udp", None, 9001, 81)]),
+        (" 8081:81 ,\t8080:80\n", [("tcp", None, 8081, 81), ("tcp", None, 8080, 80)]),
+        ("[]", []),
+    ],
+)
+def test_reads_the_notation_of_the_manual(value, expected):
+    assert parse_ports(value) == tuple(port_map(*item) for item in expected)
+
+
+def test_reads_the_port_mappings_of_cni():
+    mappings = [
+        {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+        {"hostPort": 5353, "containerPort": 53, "protocol": "UDP", "hostIP": "127.0.0.1"},
+        {"hostPort": 8443, "containerPort": 443, "hostIP": ""},
+    ]
+    assert parse_ports(json.dumps(mappings, indent=1)) == (
+        port_map("tcp", None, 8080, 80),
+        port_map("udp", "127.0.0.1", 5353, 53),
+        port_map("tcp", None, 8443, 443),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("80", "no host port"),
+        ("", "it is empty"),
+        (" ", "it is empty"),
+        ("80:80,", "an empty entry"),
+        (":80", '"" is no port'),
+        ("0:80", '"0" is no port'),
+        ("80:65536", '"65536" is no port'),
+        ("-1:80", '"" is no port'),
+        ("8 0:80", '"8 0" is no port'),
+        ("٨٠:80", "is no port"),
+        ("90-80:90-80", "range 90-80 descends"),
+        ("80-89:80", "10 host ports onto 1"),
+        (":80:80", '"" is no host address'),
+        ("localhost:80:80", '"localhost" is no host address'),
+        ("::1:80:80", '"::1" is no host address'),
+        ("[127.0.0.1]:80:80", "is no host address"),
+        ("[fe80::1%eth0]:80:80", "with a zone"),
+        ("[::ffff:10.0.0.1]:80:80", "IPv4-mapped"),
+        ("224.0.0.1:80:80", "no address of a host"),
+        ("80:80/icmp", 'unknown protocol "icmp"'),
+        ("80:80/", 'unknown protocol ""'),
+        ('[{"hostPort": 0, "containerPort": 80}]', "mapping 0: hostPort 0 is no port"),
+        ('[{"hostPort": 80, "containerPort": 65536}]', "containerPort 65536 is no port"),
+        ('[{"hostPort": "80", "containerPort": 80}]', "Expected `int`, got `str`"),
+        ('[{"hostPort": 80}]', "missing required field `containerPort`"),
+        ('[{"hostPort": 80, "containerPort": 80, "hostIp": ""}]', "unknown field `hostIp`"),
+        ('[{"hostPort": 80, "containerPort": 80, "hostIP": "x"}]', '"x" is no host address'),
+        ('[{"hostPort": 80', "not CNI port mappings"),
+    ],
+)
+def test_names_what_is_wrong(value, reason):
+    with pytest.raises(PortError) as error:
+        parse_ports(value)
+    assert reason in error.value.reason
+    assert error.value.remedy
+
+
+def test_an_unknown_protocol_suggests_the_known_ones():
+    with pytest.raises(PortError) as error:
+        parse_ports("80:80/upd")
+    assert error.value.remedy == "write one of tcp, udp, sctp"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "80:80,80:80",
+        "80:80,80:81",
+        "80-90:80-90,85:5",
+        "127.0.0.1:80:80,127.0.0.1:80:80",
+        "[::1]:80:80,[0:0::1]:80:81",
+        "80:80,127.0.0.1:80:80",
+        "127.0.0.1:80:80,80:81",
+        "0.0.0.0:80:80,127.0.0.1:80:80",
+        "[::1]:80:80,[::]:80:80",
+        "80:80,[::]:80:80",
+    ],
+)
+def test_no_two_may_want_the_same_traffic(value):
+    with pytest.raises(PortError, match="repeated"):
+        parse_ports(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "80:80/tcp,80:80/udp",
+        "80:80,81:80",
+        "127.0.0.1:80:80,127.0.0.2:80:80",
+        "0.0.0.0:80:80,[::]:80:80",
+        "0.0.0.0:80:80,[::1]:80:80",
+    ],
+)
+def test_different_traffic_may_have_one_port(value):
+    assert len(parse_ports(value)) == 2
+
+
+def test_a_value_is_bounded():
+    with pytest.raises(PortError, match="characters"):
+        parse_ports("80:80," * 20_000)
+    with pytest.raises(PortError, match=f"more than {MAX_MAPS} port maps"):
+        parse_ports("1-65535:1-65535/tcp,1-65535:1-65535/udp")
+    assert len(parse_ports("1-65535:1-65535,1:1/udp")) == MAX_MAPS
+
+
+def test_consecutive_ports_are_shown_as_a_range():
+    ports = parse_ports("81:81,80:80,82:90,[::1]:83:83,53:53/udp,54:54/udp,127.0.0.1:54:55")
+    assert format_ports(ports) == (
+        "80-81:80-81/tcp,82:90/tcp,127.0.0.1:54:55/tcp,[::1]:83:83/tcp,53-54:53-54/udp"
+    )
+    assert format_ports(()) == ""
+
+
+HOST_IPS = st.one_of(
+    st.none(),
+    st.sampled_from([IPv4Address("0.0.0.0"), IPv6Address("::"), IPv6Address("::1")]),
+    st.integers(0x0A000000, 0x0A000003).map(IPv4Address),
+)
+PORTS = st.integers(1, 12) | st.integers(1, 65535)
+PORT_MAPS = st.builds(PortMap, st.sampled_from(PROTOCOLS), HOST_IPS, PORTS, PORTS)
+
+
+def outcome(text):
+    """What `text` is read as: port maps, or the error."""
+    try:
+        return parse_ports(text)
+    except PortError as error:
+        return error
+
+
+def in_order(ports):
+    """By protocol, address (any, IPv4, IPv6) and port."""
+    return sorted(
+        ports,
+        key=lambda port: (
+            port.protocol,
+            port.host_ip.version if port.host_ip else 0,
+            int(port.host_ip or 0),
+            port.host_port,
+        ),
+    )
+
+
+@given(st.lists(PORT_MAPS, min_size=1, max_size=30))
+def test_what_is_written_is_read_again(candidates):
+    ports = set()
+    for port in candidates:
+        if isinstance(outcome(",".join(map(str, [*ports, port]))), tuple):
+            ports.add(port)
+    assert parse_ports(format_ports(ports)) == tuple(in_order(ports))
+    assert set(parse_ports(",".join(map(str, ports)))) == ports
+
+
+@given(st.text(st.characters(), max_size=200) | st.text("0123456789-:,/[]{}%. tcpud", max_size=60))
+def test_any_text_is_port_maps_or_an_error_of_one_line(text):
+    found = outcome(text)
+    if isinstance(found, PortError):
+        assert str(found).isprintable()
+        assert found.reason
+        assert found.remedy
+    elif found:
+        assert parse_ports(format_ports(found)) == tuple(in_order(found))
