@@ -1,0 +1,288 @@
+"""The file of the lease store: opening it, its transactions, and what can go wrong with it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from urllib.parse import quote
+
+from watcher import schema
+from watcher.errors import WatcherError, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+BUSY_TIMEOUT: Final = 2.0
+"""Seconds that a transaction waits for another process's."""
+
+CHECKPOINT: Final = 4096
+"""Pages of 4 KiB in the journal at which a commit stops to move them into the file itself."""
+
+_AWAY: Final = "move it away and run `watcher sync`, which rebuilds it from what runs"
+_SPACE: Final = "free some space on its file system and run `watcher sync`"
+_WRITABLE: Final = "make its file system writable, or set `state_dir` to a directory that is"
+_RIGHTS: Final = "run as root, or set `state_dir` to a directory that you may write"
+
+_SQLITE: Final = {
+    sqlite3.SQLITE_CORRUPT: ("is damaged", _AWAY),
+    sqlite3.SQLITE_NOTADB: ("is not a lease store", _AWAY),
+    sqlite3.SQLITE_BUSY: (
+        "is locked by another process",
+        "wait for it to end and try again; `fuser` with the file's name tells which it is",
+    ),
+    sqlite3.SQLITE_FULL: ("cannot be written: no space left", _SPACE),
+    sqlite3.SQLITE_READONLY: ("cannot be written", _WRITABLE),
+    sqlite3.SQLITE_IOERR: (
+        "cannot be read or written: input/output error",
+        "see `df` for space left and `dmesg` for the disk's state, then run `watcher sync`",
+    ),
+    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", _RIGHTS),
+    sqlite3.SQLITE_PERM: ("cannot be opened", _RIGHTS),
+}
+
+_ERRNO: Final = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EROFS: _WRITABLE,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+}
+
+
+class Database:
+    """One open file.
+
+    Attributes:
+        db: the connection; statements run by themselves outside of the transactions below.
+    """
+
+    __slots__ = ("_path", "db")
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self.db = db
+        self._path = path
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Opens `path` to read and write, making it and bringing it up to date as needed.
+
+        Raises:
+            WatcherError: it cannot be opened or written, is damaged, is something else, or is a
+                newer program's.
+        """
+        with translated(path):
+            _make(path)
+            db = _connect(path, "mode=rw")
+            try:
+                _check(db, path)
+                db.execute("PRAGMA journal_mode = WAL")
+                # Without a sync at each commit, the last of them can be lost with the machine's
+                # power, the file stays whole, and a killed program loses nothing. No lease of that
+                # boot is worth anything to the next.
+                db.execute("PRAGMA synchronous = NORMAL")
+                db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
+                schema.migrate(db)
+                db.execute("PRAGMA foreign_keys = ON")
+            except BaseException:
+                db.close()
+                raise
+            return cls(db, path)
+
+    @classmethod
+    def open_copy(cls, path: Path) -> Self:
+        """Opens a copy, in memory and read-only, of what `path` holds now; empty if there is none.
+
+        It waits for no writer, and no writer for it. It makes no file unless a writer that was
+        killed has left its journal behind.
+
+        Raises:
+            WatcherError: as :meth:`open`.
+        """
+        with translated(path):
+            copy = sqlite3.connect(":memory:", isolation_level=None)
+            try:
+                _copy(path, copy)
+                schema.migrate(copy)
+                copy.execute("PRAGMA query_only = ON")
+            except BaseException:
+                copy.close()
+                raise
+            return cls(copy, path)
+
+    def close(self) -> None:
+        """Closes the file; a second time does nothing."""
+        self.db.close()
+
+    def checkpoint(self) -> None:
+        """Moves the journal into the file itself, as far as no reader is in the way.
+
+        Raises:
+            WatcherError: the file cannot be written.
+        """
+        with translated(self._path):
+            self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def peek(self, query: str, values: Sequence[str | int]) -> tuple[Any, ...] | None:
+        """The first row of one query, which needs no transaction.
+
+        Raises:
+            WatcherError: the file cannot be read.
+        """
+        try:
+            row: tuple[Any, ...] | None = self.db.execute(query, values).fetchone()
+        except sqlite3.DatabaseError as error:
+            _tell(self._path, error)
+        return row
+
+    def writing(self) -> Transaction:
+        """A transaction that writes: all of it is done, or on any exception nothing.
+
+        It raises WatcherError where the file cannot be read or written.
+        """
+        return Transaction(self.db, self._path, "BEGIN IMMEDIATE")
+
+    def reading(self) -> Transaction:
+        """A transaction whose reads are all of one moment.
+
+        It raises WatcherError where the file cannot be read.
+        """
+        return Transaction(self.db, self._path, "BEGIN")
+
+
+class Transaction:
+    """A transaction, in a `with`; a class of its own because the hot path has a dozen."""
+
+    __slots__ = ("_begin", "_db", "_path")
+
+    def __init__(self, db: sqlite3.Connection, path: Path, begin: str) -> None:
+        self._db = db
+        self._path = path
+        self._begin = begin
+
+    def __enter__(self) -> sqlite3.Connection:
+        try:
+            self._db.execute(self._begin)
+        except sqlite3.DatabaseError as error:
+            _tell(self._path, error)
+        return self._db
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        try:
+            if error is None:
+                self._db.execute("COMMIT")
+        except sqlite3.DatabaseError as refused:
+            _tell(self._path, refused)
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        if isinstance(error, sqlite3.DatabaseError):
+            _tell(self._path, error)
+
+
+@contextmanager
+def translated(path: Path) -> Generator[None]:
+    """Turns what SQLite and the system say of `path` into a line that says what to do.
+
+    Raises:
+        WatcherError: in place of `OSError` and of SQLite's errors about the file. What only a
+            mistake in this program can cause is left as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = _ERRNO.get(error.errno or 0, "see that `state_dir` is a directory on a local disk")
+        raise WatcherError(
+            f"lease store {quoted(path)} cannot be opened: {error.strerror}", remedy
+        ) from error
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_ERROR:  # a header of which it can make nothing
+            raise WatcherError(f"lease store {quoted(path)} is damaged ({error})", _AWAY) from error
+        _tell(path, error)
+
+
+def _tell(path: Path, error: sqlite3.DatabaseError) -> NoReturn:
+    """Raise what says of `error` what to do; itself, if only a mistake of ours can cause it."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code not in _SQLITE:
+        raise error
+    what, remedy = _SQLITE[code]
+    raise WatcherError(f"lease store {quoted(path)} {what} ({error})", remedy) from error
+
+
+def _make(path: Path) -> None:
+    """Makes an empty `path` and its directory, for the owner alone whatever the umask."""
+    parent = path.parent
+    if not parent.is_dir():
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        parent.chmod(0o700)
+    if os.statvfs(parent).f_flag & os.ST_RDONLY:  # SQLite would say less of it, and later
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(os.fsencode(path.absolute()))}?{options}",
+        uri=True,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,
+    )
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    version = schema.version_of(db)
+    if version is None:
+        raise WatcherError(f"lease store {quoted(path)} is another program's database", _AWAY)
+    if version > schema.VERSION:
+        raise WatcherError(
+            f"lease store {quoted(path)} has schema {version}, and this program knows"
+            f" {schema.VERSION}",
+            "upgrade watcher",
+        )
+    if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        raise WatcherError(f"lease store {quoted(path)} is damaged ({quoted(found)})", _AWAY)
+
+
+def _copy(path: Path, copy: sqlite3.Connection) -> None:
+    """Copies what `path` holds into an empty connection."""
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        return
+    journal = path.with_name(path.name + "-wal")
+    if not journal.exists():
+        # Nobody has it open, and only `immutable` keeps SQLite from making files beside it. Should
+        # a writer come in meanwhile, what was read counts for nothing.
+        error = None
+        try:
+            _backup(path, "immutable=1", copy)
+        except (sqlite3.DatabaseError, WatcherError) as failed:
+            error = failed
+        after = path.stat()
+        unchanged = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+        if unchanged and not journal.exists():
+            if error is not None:
+                raise error
+            return
+    _backup(path, "mode=ro", copy)
+
+
+def _backup(path: Path, options: str, copy: sqlite3.Connection) -> None:
+    with closing(_connect(path, options)) as source:
+        source.execute("BEGIN")  # the busy timeout holds for it, and not for a backup
+        _check(source, path)
+        source.backup(copy)

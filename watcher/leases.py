@@ -1,0 +1,210 @@
+"""The lease store: which sandboxes there are, which addresses, MACs and ports are whose.
+
+It is the only memory of the program, and knows nothing of the kernel or of runc. Each method that
+changes it is one transaction: after a kill at any moment, all of it is in the file or nothing.
+None of them, nor a look at one sandbox, takes longer for more sandboxes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from watcher import failures, members, sandboxrows
+from watcher.addressbook import free_leases
+from watcher.database import Database
+from watcher.failures import Failure
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from watcher.config import Network
+    from watcher.model import Address, Container, PortMap, Request, Sandbox
+
+__all__ = ["Failure", "LeaseStore"]
+
+
+class LeaseStore:
+    """The lease store, open; use it in `with`, from one thread.
+
+    Every method raises WatcherError, with what to do about it, when the file cannot be read or
+    written.
+    """
+
+    __slots__ = ("_database",)
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> Self:
+        """Opens the store at `path`, and makes or updates it as needed.
+
+        With `read_only`, it is what the file holds at that moment, and empty if there is no file;
+        nothing is made, and a writer is neither waited for nor held up.
+
+        Raises:
+            WatcherError: the file is damaged, something else, a newer program's, locked for more
+                than two seconds, or may not be opened or written.
+        """
+        return cls(Database.open_copy(path) if read_only else Database.open(path))
+
+    def close(self) -> None:
+        """Closes the file; a second time does nothing."""
+        self._database.close()
+
+    def checkpoint(self) -> None:
+        """Does now the writing to disk that every few hundredth change would have to wait for.
+
+        It takes milliseconds, and is for moments when nothing else is to be done.
+        """
+        self._database.checkpoint()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def sandbox(self, netns: int) -> Sandbox | None:
+        """The newest sandbox whose namespace has the inode number `netns`.
+
+        The kernel gives the number of a namespace that is gone to another: compare the inits.
+        """
+        return self._found(
+            "SELECT key FROM sandbox WHERE netns = ? ORDER BY key DESC LIMIT 1", netns
+        )
+
+    def sandbox_of(self, root: str, id: str) -> Sandbox | None:  # noqa: A002
+        """The sandbox that the container `id` of `root` is in."""
+        return self._found("SELECT sandbox FROM member WHERE id = ? AND root = ?", id, root)
+
+    def sandbox_named(self, id: str) -> Sandbox | None:  # noqa: A002
+        """The sandbox with a container `id` of any root, else the one made for such; the newest."""
+        with self._database.reading() as db:
+            key = sandboxrows.key_named(db, id)
+            return None if key is None else sandboxrows.load(db, key)
+
+    def by_key(self, key: int) -> Sandbox | None:
+        """The sandbox of that number."""
+        with self._database.reading() as db:
+            return sandboxrows.load(db, key)
+
+    def sandbox_with_link(self, host_name: str) -> Sandbox | None:
+        """The newest sandbox with a link whose host end has that name."""
+        return self._found(
+            "SELECT sandbox FROM interface WHERE host_name = ? ORDER BY sandbox DESC LIMIT 1",
+            host_name,
+        )
+
+    def sandboxes(self) -> list[Sandbox]:
+        """Every sandbox, the oldest first."""
+        with self._database.reading() as db:
+            return sandboxrows.load_all(db)
+
+    def found(
+        self,
+        container: Container,
+        networks: Sequence[Network],
+        request: Request,
+        adopt: Mapping[str, Sequence[Address]] = {},
+    ) -> Sandbox:
+        """Makes a sandbox for a live container, its first member, with an interface a network.
+
+        Args:
+            container: it leaves the sandbox that it was in, if the store has it in one.
+            networks: in the order of its interfaces.
+            request: its `addresses`, `mac` and `ports` are met, or nothing is done.
+            adopt: by name of a network, the addresses that the namespace has already; one of each
+                family is taken where it may be had, in preference to all but a fixed one.
+
+        Raises:
+            InvalidRequest: what it asks for is somebody else's or may not be had, or a network has
+                no free address.
+            ValueError: its init has ended.
+        """
+        with self._database.writing() as db:
+            failures.forget(db, container.root, container.id, refused=True)
+            return _load(db, members.found(db, container, networks, request, adopt))
+
+    def join(self, container: Container, key: int, ports: Sequence[PortMap]) -> Sandbox:
+        """Makes a container, with `ports` and none else, a member of a sandbox.
+
+        One that is in another sandbox is moved; one that is in this sandbox keeps its place.
+
+        Raises:
+            InvalidRequest: another port map is in the way of one of `ports`.
+            WatcherError: there is no such sandbox.
+        """
+        with self._database.writing() as db:
+            failures.forget(db, container.root, container.id, refused=True)
+            members.join(db, container, key, ports)
+            return _load(db, key)
+
+    def leave(self, root: str, id: str) -> None:  # noqa: A002
+        """Drops a member and its port maps; its sandbox stays, even if it was the last."""
+        with self._database.writing() as db:
+            members.drop(db, root, id)
+
+    def release(self, key: int) -> None:
+        """Drops a sandbox with all that it has, and remembers which addresses it had."""
+        with self._database.writing() as db:
+            free_leases(db, key)
+            db.execute("DELETE FROM sandbox WHERE key = ?", (key,))
+
+    def fail(self, failure: Failure) -> None:
+        """Keeps a failure in place of the container's last one.
+
+        Of the refused ones, the 100 that were kept last stay.
+        """
+        with self._database.writing() as db:
+            failures.keep(db, failure)
+
+    def forget_failure(self, root: str, id: str, *, refused: bool = True) -> None:  # noqa: A002
+        """Forgets a container's failure, if there is one; one of a refused only with `refused`."""
+        with self._database.writing() as db:
+            failures.forget(db, root, id, refused=refused)
+
+    def failures(self) -> list[Failure]:
+        """Every failure that is kept, the oldest first."""
+        with self._database.reading() as db:
+            return failures.load_all(db)
+
+    def noted(self, name: str) -> str | None:
+        """What a handler, or whoever else, noted under `name`."""
+        with self._database.reading() as db:
+            row = db.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
+            return None if row is None else str(row[0])
+
+    def notes(self) -> list[str]:
+        """The names under which something is noted."""
+        with self._database.reading() as db:
+            return [row[0] for row in db.execute("SELECT name FROM note ORDER BY name")]
+
+    def note(self, name: str, value: str) -> None:
+        """Notes `value` under `name`, in place of what was there."""
+        with self._database.writing() as db:
+            db.execute("INSERT OR REPLACE INTO note (name, value) VALUES (?, ?)", (name, value))
+
+    def erase(self, name: str) -> None:
+        """Forgets what was noted under `name`."""
+        with self._database.writing() as db:
+            db.execute("DELETE FROM note WHERE name = ?", (name,))
+
+    def _found(self, query: str, *values: str | int) -> Sandbox | None:
+        """The sandbox whose number `query` tells, if it tells one: mostly it tells none."""
+        row = self._database.peek(query, values)
+        return None if row is None else self.by_key(row[0])
+
+
+def _load(db: sqlite3.Connection, key: int) -> Sandbox:
+    sandbox = sandboxrows.load(db, key)
+    assert sandbox is not None, "it was written in this transaction"
+    return sandbox

@@ -1,0 +1,201 @@
+"""How containers come into sandboxes and leave them, as rows of the lease store.
+
+Each function here is a part of its caller's transaction.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from watcher import portclaims
+from watcher.addressbook import AddressBook
+from watcher.allocate import IP_KEY, choose, hashed_mac, interface_names, mac_of, place_fixed
+from watcher.errors import InvalidRequest, WatcherError, quoted
+from watcher.model import Process
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from watcher.config import Network
+    from watcher.model import Address, Container, PortMap, Request
+
+MAC_KEY: Final = "io.watcher.mac"
+NETWORK_KEY: Final = "io.watcher.network"
+PORTS_KEY: Final = "io.watcher.ports"
+
+
+def found(
+    db: sqlite3.Connection,
+    container: Container,
+    networks: Sequence[Network],
+    request: Request,
+    adopt: Mapping[str, Sequence[Address]],
+) -> int:
+    """Makes a sandbox as :meth:`watcher.leases.LeaseStore.found` has it, and returns its number."""
+    if container.netns is None:
+        raise ValueError(f"container {quoted(container.id)} has no namespace")
+    fixed = place_fixed(container, networks, request.addresses)
+    drop(db, container.root, container.id)
+    key = db.execute(
+        "INSERT INTO sandbox (root, id, pid, start, netns) VALUES (?, ?, ?, ?, ?)",
+        (container.root, container.id, *_process(container), container.netns),
+    ).lastrowid
+    assert key is not None
+    for ordinal, (network, name) in enumerate(
+        zip(networks, interface_names(networks), strict=True)
+    ):
+        leases = {
+            version: _choose(db, container, network, fixed.get((ordinal, version)), version, adopt)
+            for version in (4, 6)
+            if network.subnet_of(version) is not None
+        }
+        addresses = [address for _, address in leases.values()]
+        mac = request.mac if ordinal == 0 else None
+        _insert_interface(db, container, key, ordinal, network.name, name, mac, addresses)
+        for book, address in leases.values():
+            book.lease(address, key, ordinal)
+    _insert_member(db, container, key, request.ports)
+    return key
+
+
+def join(db: sqlite3.Connection, container: Container, key: int, ports: Sequence[PortMap]) -> None:
+    """Makes a container a member, as :meth:`watcher.leases.LeaseStore.join` has it."""
+    if db.execute("SELECT 1 FROM sandbox WHERE key = ?", (key,)).fetchone() is None:
+        what = f"container {quoted(container.id)} cannot join sandbox {key}: it has been released"
+        raise WatcherError(what, "run `watcher sync`")
+    row = db.execute(
+        "SELECT number, sandbox, pid, start FROM member WHERE id = ? AND root = ?",
+        (container.id, container.root),
+    ).fetchone()
+    if row is None or row[1] != key:
+        drop(db, container.root, container.id)
+        _insert_member(db, container, key, ports)
+        return
+    number = row[0]
+    if Process(*row[2:]) != container.init:
+        db.execute(
+            "UPDATE member SET pid = ?, start = ? WHERE number = ?", (*_process(container), number)
+        )
+    if portclaims.of_member(db, number) != tuple(ports):
+        db.execute("DELETE FROM claim WHERE member = ?", (number,))
+        _claim(db, container, key, number, ports)
+
+
+def drop(db: sqlite3.Connection, root: str, name: str) -> None:
+    """Takes a container out of the sandbox that it is in, with its port maps."""
+    db.execute("DELETE FROM member WHERE id = ? AND root = ?", (name, root))
+
+
+def _process(container: Container) -> tuple[int, int]:
+    return container.init.pid, container.init.start
+
+
+def _choose(
+    db: sqlite3.Connection,
+    container: Container,
+    network: Network,
+    fixed: Address | None,
+    version: int,
+    adopt: Mapping[str, Sequence[Address]],
+) -> tuple[AddressBook, Address]:
+    """The address that a container gets of a network's subnet, and the book to lease it in."""
+    subnet = network.subnet_of(version)
+    assert subnet is not None
+    book = AddressBook(db, network.name, subnet, container.root, container.id)
+    if fixed is not None:
+        if (holder := book.holder(fixed)) is None:
+            return book, fixed
+        raise InvalidRequest(
+            container.id,
+            IP_KEY,
+            container.labels.get(IP_KEY, fixed),
+            f"{fixed} is held by sandbox {quoted(holder)}",
+            f"ask for another address of {subnet}, or stop that one",
+        )
+    address = choose(book, subnet, adopt.get(network.name, ()))
+    if address is not None:
+        return book, address
+    raise InvalidRequest(
+        container.id,
+        NETWORK_KEY,
+        network.name,
+        f"no free address in {subnet} ({book.in_use()} in use)",
+        "stop a container of that network, or give it a larger subnet in the configuration",
+    )
+
+
+def _insert_interface(
+    db: sqlite3.Connection,
+    container: Container,
+    key: int,
+    ordinal: int,
+    network: str,
+    name: str,
+    mac: str | None,
+    addresses: Sequence[Address],
+) -> None:
+    host_name = f"netnsv{ordinal}-{container.init.pid}"
+    for candidate in _derived_macs(host_name, addresses) if mac is None else (mac,):
+        done = db.execute(
+            "INSERT INTO interface (sandbox, ordinal, network, name, host_name, mac)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, mac) DO NOTHING",
+            (key, ordinal, network, name, host_name, candidate),
+        )
+        if done.rowcount:
+            return
+    (holder,) = db.execute(
+        "SELECT id FROM sandbox JOIN interface ON sandbox = key WHERE network = ? AND mac = ?",
+        (network, mac),
+    ).fetchone()
+    raise InvalidRequest(
+        container.id,
+        MAC_KEY,
+        container.labels.get(MAC_KEY, mac),
+        f"{mac} is in use in network {network} by sandbox {quoted(holder)}",
+        "ask for another MAC, or leave it out",
+    )
+
+
+def _derived_macs(host_name: str, addresses: Sequence[Address]) -> Iterator[str]:
+    """MACs that follow from the first address: each is tried where the last is taken."""
+    if addresses:
+        return (mac_of(addresses[0], attempt) for attempt in count())
+    return (hashed_mac(host_name.encode(), attempt) for attempt in count())
+
+
+def _insert_member(
+    db: sqlite3.Connection, container: Container, key: int, ports: Sequence[PortMap]
+) -> None:
+    number = db.execute(
+        "INSERT INTO member (root, id, pid, start, sandbox) VALUES (?, ?, ?, ?, ?)",
+        (container.root, container.id, *_process(container), key),
+    ).lastrowid
+    assert number is not None
+    _claim(db, container, key, number, ports)
+
+
+def _claim(
+    db: sqlite3.Connection,
+    container: Container,
+    key: int,
+    number: int,
+    ports: Sequence[PortMap],
+) -> None:
+    """Gives a member that has none its port maps, if nothing is in their way."""
+    if not ports:
+        return
+    portclaims.write(db, number, ports)
+    clash = portclaims.first_clash(db, number, key)
+    if clash is None:
+        return
+    holder = "this sandbox" if clash.sandbox == key else f"sandbox {quoted(clash.holder)}"
+    raise InvalidRequest(
+        container.id,
+        PORTS_KEY,
+        container.labels.get(PORTS_KEY, clash.mine),
+        f"{clash.mine} cannot be beside {clash.theirs} of {holder}",
+        "publish another port of the host"
+        + ("" if clash.sandbox == key else f", or stop {quoted(clash.holder)}"),
+    )

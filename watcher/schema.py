@@ -1,0 +1,158 @@
+"""The tables of the lease store, and how an older file becomes one of this version.
+
+`PRAGMA user_version` is the number of migrations that a file has seen. A migration is never changed
+once released; another follows it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import sqlite3
+
+APPLICATION_ID: Final = 0x77746368
+"""What `file` and this program tell a lease store by: `wtch`."""
+
+_FIRST: Final = (
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    # AUTOINCREMENT: a key is never used twice. `root` and `id` are those of the container that it
+    # was made for, which may have gone.
+    """
+    CREATE TABLE sandbox (
+        key   INTEGER PRIMARY KEY AUTOINCREMENT,
+        root  TEXT NOT NULL,
+        id    TEXT NOT NULL,
+        pid   INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        netns INTEGER NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX sandbox_id ON sandbox (id, key)",
+    "CREATE INDEX sandbox_netns ON sandbox (netns, key)",
+    # `number` is the order of joining.
+    """
+    CREATE TABLE member (
+        number  INTEGER PRIMARY KEY,
+        root    TEXT NOT NULL,
+        id      TEXT NOT NULL,
+        pid     INTEGER NOT NULL,
+        start   INTEGER NOT NULL,
+        sandbox INTEGER NOT NULL REFERENCES sandbox ON DELETE CASCADE
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX member_id ON member (id, root)",
+    "CREATE INDEX member_sandbox ON member (sandbox)",
+    """
+    CREATE TABLE interface (
+        sandbox   INTEGER NOT NULL REFERENCES sandbox ON DELETE CASCADE,
+        ordinal   INTEGER NOT NULL,
+        network   TEXT NOT NULL,
+        name      TEXT NOT NULL,
+        host_name TEXT NOT NULL,
+        mac       TEXT NOT NULL,
+        PRIMARY KEY (sandbox, ordinal)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE UNIQUE INDEX interface_mac ON interface (network, mac)",
+    "CREATE INDEX interface_host_name ON interface (host_name)",
+    # One row an address that is held, or that was and is remembered: `root` and `id` are then those
+    # of the container that had it, and a greater `freed` was freed later. `pooled`: it is one that
+    # is handed out by itself, and so worth remembering.
+    """
+    CREATE TABLE address (
+        network TEXT NOT NULL,
+        address TEXT NOT NULL,
+        family  INTEGER NOT NULL,
+        prefix  INTEGER NOT NULL,
+        root    TEXT NOT NULL,
+        id      TEXT NOT NULL,
+        pooled  INTEGER NOT NULL,
+        sandbox INTEGER REFERENCES sandbox,
+        ordinal INTEGER,
+        freed   INTEGER,
+        PRIMARY KEY (network, address),
+        CHECK ((sandbox IS NULL) = (ordinal IS NULL) AND (sandbox IS NULL) <> (freed IS NULL))
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX address_sandbox ON address (sandbox, ordinal, family) WHERE sandbox IS NOT NULL",
+    "CREATE INDEX address_freed ON address (network, family, freed) WHERE freed IS NOT NULL",
+    """
+    CREATE INDEX address_had ON address (id, root, network, family, freed) WHERE freed IS NOT NULL
+    """,
+    # How far each network's pool of one family has been handed out, as an offset in `subnet`.
+    """
+    CREATE TABLE pool (
+        network TEXT NOT NULL,
+        family  INTEGER NOT NULL,
+        subnet  TEXT NOT NULL,
+        cursor  INTEGER NOT NULL,
+        PRIMARY KEY (network, family)
+    ) STRICT, WITHOUT ROWID
+    """,
+    # `host_ip` is empty for every address of both families.
+    """
+    CREATE TABLE claim (
+        member    INTEGER NOT NULL REFERENCES member ON DELETE CASCADE,
+        position  INTEGER NOT NULL,
+        protocol  TEXT NOT NULL,
+        host_ip   TEXT NOT NULL,
+        host_port INTEGER NOT NULL,
+        port      INTEGER NOT NULL,
+        PRIMARY KEY (member, position)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX claim_port ON claim (host_port, protocol)",
+    # `number` is the order of failing.
+    """
+    CREATE TABLE failure (
+        number  INTEGER PRIMARY KEY,
+        root    TEXT NOT NULL,
+        id      TEXT NOT NULL,
+        pid     INTEGER,
+        start   INTEGER,
+        key     TEXT NOT NULL,
+        value   TEXT NOT NULL,
+        reason  TEXT NOT NULL,
+        refused INTEGER NOT NULL,
+        at      REAL NOT NULL
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX failure_id ON failure (id, root)",
+    "CREATE INDEX failure_refused ON failure (number) WHERE refused",
+    # What the handlers and the networks have to know again after a restart.
+    "CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+)
+
+MIGRATIONS: Final = (_FIRST,)
+
+VERSION: Final = len(MIGRATIONS)
+"""The version of the schema that this program reads and writes."""
+
+
+def version_of(db: sqlite3.Connection) -> int | None:
+    """The version of an open file's schema: 0 if it is empty, `None` if it is no lease store."""
+    version, application, tables = db.execute(
+        "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)"
+        " FROM pragma_user_version, pragma_application_id"
+    ).fetchone()
+    if version == 0 and application == 0 and tables == 0:
+        return 0
+    return int(version) if application == APPLICATION_ID and version > 0 else None
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Brings an open file to `VERSION`, in one transaction; does nothing if it is there."""
+    if version_of(db) == VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        done = version_of(db) or 0  # another process may have been first
+        for statements in MIGRATIONS[done:]:
+            for statement in statements:
+                db.execute(statement)
+        db.execute(f"PRAGMA user_version = {max(done, VERSION)}")
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
