@@ -1,0 +1,69 @@
+"""The roots: which containers there are, as runc's files and `/proc` tell of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from watcher import proc
+from watcher.annotations import valid_id
+from watcher.errors import quoted
+from watcher.files import Unreadable, read_below
+from watcher.model import Container, Process
+from watcher.runc import NEWNET, decode_state, labels_of, namespace_of
+
+STATE: Final = "state.json"
+
+
+def ids(root: str) -> list[str]:
+    """The names of the directories in `root`, sorted; none if it is not there.
+
+    Raises:
+        Unreadable: the root is there and cannot be listed.
+    """
+    try:
+        with os.scandir(root) as entries:
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Unreadable(
+            f"root {quoted(root)} cannot be listed: {error.strerror}", "make it a directory"
+        ) from error
+
+
+def has(root: str, id_: str) -> bool:
+    """Whether `root` has a directory by the name `id_`."""
+    return os.path.isdir(f"{root}/{id_}")  # noqa: PTH112 (hot path)
+
+
+def read(root: str, id_: str) -> Container | None:
+    """The container `id_` of `root`; `None` if it is not there, or not complete yet.
+
+    Raises:
+        Unreadable: there is something by that name that runc did not make, or that is broken.
+    """
+    if not valid_id(id_):
+        raise Unreadable(
+            f"container {quoted(id_)} in {quoted(root)}: not an id that runc would take",
+            "remove that directory",
+        )
+    content = read_below(root, id_, STATE)
+    if content is None:
+        return None
+    state = decode_state(content, f"{root}/{id_}/{STATE}")
+    if state.init_process_pid == 0:
+        return None
+    init = Process(state.init_process_pid, state.init_process_start)
+    labels = labels_of(state.config.labels or ())
+    namespace, joined = namespace_of(state.config.namespaces or (), NEWNET)
+    return Container(
+        root=root,
+        id=id_,
+        init=init,
+        bundle=labels.get("bundle", ""),
+        labels=labels,
+        namespace=namespace,
+        joined=joined,
+        netns=proc.netns_of(init.pid) if proc.runs(init) else None,
+    )
