@@ -1,0 +1,173 @@
+"""firewalld: bridges in the zone `trusted`, by D-Bus.
+
+jeepney speaks D-Bus, because it is pure Python without dependencies and blocks where it is told to,
+as a handler does. It is imported when there is a bus to ask. Sources: firewalld.dbus(5),
+firewalld.zones(5), and the specification of D-Bus.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from jeepney.io.blocking import DBusConnection
+
+ZONE: Final = "trusted"
+"""The zone whose target is ACCEPT."""
+
+_NAME: Final = "org.fedoraproject.FirewallD1"
+_PATH: Final = "/org/fedoraproject/FirewallD1"
+_SOCKET: Final = "/run/dbus/system_bus_socket"
+_PATIENCE: Final = 3.0
+"""Seconds to wait for an answer: more than a change of a zone takes by far."""
+
+
+class FirewalldRefused(OSError):
+    """firewalld did not do what it was asked, or did not answer."""
+
+
+class Firewalld:
+    """Bridges in the zone `trusted`, now and after firewalld starts anew.
+
+    A bridge that somebody has put into another zone stays there.
+    """
+
+    name = "firewalld"
+
+    def runs(self) -> bool:
+        """Whether firewalld is on the system bus; it is not started by being asked."""
+        if "DBUS_SYSTEM_BUS_ADDRESS" not in os.environ and not Path(_SOCKET).exists():
+            return False
+        try:
+            with _Bus.opened() as bus:
+                return bus.has(_NAME)
+        except OSError:  # there is a socket, and nobody behind it
+            return False
+
+    def lacks(self, bridge: str) -> bool:
+        """Whether `bridge` is in no zone now, or would be in none after the next start.
+
+        Raises:
+            FirewalldRefused: it does not answer.
+        """
+        with _Bus.opened() as bus:
+            return any(bus.lacking(bridge))
+
+    def admit(self, bridge: str) -> None:
+        """Put `bridge` into the zone where it is in none.
+
+        Raises:
+            FirewalldRefused: it does not do that.
+        """
+        with _Bus.opened() as bus:
+            now, later = bus.lacking(bridge)
+            if later:
+                bus.call(bus.trusted(), "config.zone", "addInterface", "s", bridge)
+            if now:
+                bus.call(_PATH, "zone", "addInterface", "ss", ZONE, bridge)
+
+    def dismiss(self, bridge: str) -> None:
+        """Take `bridge` out of the zone, if it is there; also where firewalld does not run.
+
+        Raises:
+            FirewalldRefused: it does not do that.
+        """
+        if not self.runs():
+            _dismiss_offline(bridge)
+            return
+        with _Bus.opened() as bus:
+            if bus.zone_now(bridge) == ZONE:
+                bus.call(_PATH, "zone", "removeInterface", "ss", ZONE, bridge)
+            if bus.zone_later(bridge) == ZONE:
+                bus.call(bus.trusted(), "config.zone", "removeInterface", "s", bridge)
+
+
+class _Bus:
+    """A connection to the system bus, and what is asked of firewalld there."""
+
+    def __init__(self, connection: DBusConnection) -> None:
+        self._connection = connection
+
+    @classmethod
+    @contextmanager
+    def opened(cls) -> Iterator[_Bus]:
+        from jeepney.io.blocking import open_dbus_connection
+
+        try:
+            connection = open_dbus_connection("SYSTEM", auth_timeout=_PATIENCE)
+        except (OSError, ValueError) as error:  # an AuthenticationError is a ValueError
+            raise FirewalldRefused(errno.EIO, f"the system bus cannot be used: {error}") from error
+        try:
+            yield cls(connection)
+        finally:
+            connection.close()
+
+    def has(self, name: str) -> bool:
+        """Whether somebody on the bus has `name`."""
+        from jeepney import DBusAddress
+
+        bus = "org.freedesktop.DBus"
+        address = DBusAddress("/org/freedesktop/DBus", bus, bus)
+        return bool(self._ask(address, "NameHasOwner", "s", name))
+
+    def zone_now(self, bridge: str) -> str:
+        """The zone that `bridge` was put into; empty if into none."""
+        return str(self.call(_PATH, "zone", "getZoneOfInterface", "s", bridge))
+
+    def zone_later(self, bridge: str) -> str:
+        """The same of the permanent configuration."""
+        return str(self.call(f"{_PATH}/config", "config", "getZoneOfInterface", "s", bridge))
+
+    def lacking(self, bridge: str) -> tuple[bool, bool]:
+        """Whether `bridge` should be put into the zone now, and for later."""
+        now, later = self.zone_now(bridge), self.zone_later(bridge)
+        free = {now, later} <= {"", ZONE}
+        return free and now == "", free and later == ""
+
+    def trusted(self) -> str:
+        """The path of the zone in the permanent configuration."""
+        return str(self.call(f"{_PATH}/config", "config", "getZoneByName", "s", ZONE))
+
+    def call(self, path: str, interface: str, method: str, signature: str, *words: str) -> object:
+        """What firewalld answers.
+
+        Raises:
+            FirewalldRefused: it answers with an error, or not at all.
+        """
+        from jeepney import DBusAddress
+
+        address = DBusAddress(path, _NAME, f"{_NAME}.{interface}")
+        return self._ask(address, method, signature, *words)
+
+    def _ask(self, address: Any, method: str, signature: str, *words: str) -> object:
+        from jeepney import MessageFlag, MessageType, new_method_call
+
+        message = new_method_call(address, method, signature, words)
+        message.header.flags |= MessageFlag.no_auto_start
+        try:
+            reply = self._connection.send_and_get_reply(message, timeout=_PATIENCE)
+        except OSError as error:  # a TimeoutError too
+            raise FirewalldRefused(
+                errno.EIO, f"firewalld does not answer {method}; see `firewall-cmd --state`"
+            ) from error
+        first = reply.body[0] if reply.body else None
+        if reply.header.message_type is MessageType.error:
+            raise FirewalldRefused(
+                errno.EIO, f"firewalld refuses {method} {' '.join(words)}: {first}"
+            )
+        return first
+
+
+def _dismiss_offline(bridge: str) -> None:
+    """Take `bridge` out of the permanent configuration, where that is there."""
+    words = ["firewall-offline-cmd", f"--zone={ZONE}", f"--remove-interface={bridge}"]
+    try:
+        subprocess.run(words, capture_output=True, check=False)
+    except FileNotFoundError:  # firewalld was removed, and its zones with it
+        return

@@ -1,0 +1,79 @@
+"""What every handler is: three verbs over sandboxes, and differences that know how to close."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from watcher.model import Member, Repair, Sandbox
+
+
+class Handler(Protocol):
+    """One kind of thing on the host. Every verb may be called twice, or after being cut off."""
+
+    def appear(self, sandbox: Sandbox) -> None:
+        """Make what `sandbox` needs; what is there already stays as it is.
+
+        Raises:
+            OSError: the kernel refused. What was made before stays, for `vanish` to take back.
+        """
+
+    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
+        """Take back what `sandbox` needs no more when the members `leaving` have gone.
+
+        Everything, if they are all that it has. What is gone already is no error.
+        """
+
+    def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
+        """Make this kind of thing be exactly what all the living `sandboxes` need.
+
+        Returns:
+            What was different, in order; with `dry_run` nothing is changed.
+        """
+
+
+class Notes(Protocol):
+    """Where a handler notes what it has to know again after a restart (the lease store)."""
+
+    def noted(self, name: str) -> str | None:
+        """What was noted under `name`."""
+
+    def note(self, name: str, value: str) -> None:
+        """Note `value` under `name`."""
+
+    def erase(self, name: str) -> None:
+        """Forget what was noted under `name`."""
+
+
+def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
+    """What is left of `sandbox` when `leaving` have gone; `None` if that was everybody."""
+    members = tuple(member for member in sandbox.members if member not in leaving)
+    if not members:
+        return None
+    gone = {member.id for member in leaving} - {member.id for member in members} - {sandbox.id}
+    pins = tuple(name for name in sandbox.pins if name not in gone)
+    return replace(sandbox, members=members, pins=pins)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that is not as it should be, and how to put it right.
+
+    Attributes:
+        repair: what is told to the user.
+        close: puts it right; nothing is left to do where it is right meanwhile.
+    """
+
+    repair: Repair
+    close: Callable[[], None]
+
+
+def closed(differences: Iterable[Difference], *, dry_run: bool) -> list[Repair]:
+    """Close each of `differences` as it is found, unless `dry_run`; what they were."""
+    repairs: list[Repair] = []
+    for difference in differences:
+        if not dry_run:
+            difference.close()
+        repairs.append(difference.repair)
+    return repairs

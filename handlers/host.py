@@ -1,0 +1,98 @@
+"""Everything that acts on the host, in its order: what one needs comes before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Self
+
+from handlers.bridge import BridgeHandler
+from handlers.conntrack import ConntrackHandler
+from handlers.firewall import FirewallHandler
+from handlers.foreign import ForeignFirewallHandler
+from handlers.handler import Handler, Notes
+from handlers.link import LinkHandler
+from handlers.namespace import Home
+from handlers.netlink import Netlink
+from handlers.nft import Nft
+from handlers.pin import PinHandler
+from handlers.sysctl import Sysctl
+from handlers.uplink import settled
+from watcher.config import Network
+from watcher.model import Member, Repair, Sandbox
+
+
+class Host:
+    """The handlers, opened once: sockets, nftables, and the host's own namespace.
+
+    Attributes:
+        networks: each network by its name.
+        bridges, links, firewall, pins, foreign: handlers, for what is more than three verbs.
+    """
+
+    def __init__(
+        self,
+        netns_dir: str,
+        networks: Mapping[str, Network],
+        notes: Notes,
+        everybody: Callable[[], Iterable[Sandbox]],
+        *,
+        integrate: bool = False,
+    ) -> None:
+        networks = settled(networks)
+        with ExitStack() as opened:
+            home = Home()
+            opened.callback(home.close)
+            netlink = opened.enter_context(Netlink())
+            nft = Nft()  # before any other netfilter socket: its port is this process's pid then
+            conntrack = ConntrackHandler(netlink, networks)
+            opened.callback(conntrack.close)
+            self._conntrack = conntrack
+            self.networks = networks
+            self.bridges = BridgeHandler(netlink, networks, Sysctl(notes))
+            self.links = LinkHandler(netlink, home, networks)
+            opened.callback(self.links.close)
+            self.firewall = FirewallHandler(nft, networks, notes, everybody)
+            self.pins = PinHandler(netns_dir, home, notes)
+            self.foreign = ForeignFirewallHandler(networks, notes, enabled=integrate)
+            # A pin is told by what its namespace has, so sync comes to it before the links.
+            self._handlers: tuple[Handler, ...] = (
+                self.pins, self.bridges, self.links, self.firewall, conntrack, self.foreign
+            )  # fmt: skip
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """Close what was opened; what was made stays."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def appear(self, sandbox: Sandbox, arriving: Sequence[Member]) -> None:
+        """Make all that `sandbox` needs; if a step fails, take back what `arriving` brought.
+
+        Raises:
+            OSError: the kernel refused; the host is as it was.
+        """
+        with ExitStack() as undo:
+            for handler in self._handlers:
+                undo.callback(handler.vanish, sandbox, arriving)
+                handler.appear(sandbox)
+            undo.pop_all()
+
+    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
+        """Take back what `sandbox` needs no more without `leaving`, last made first."""
+        # Flows end last both ways: before, a client that keeps asking would make them anew.
+        others = [h for h in reversed(self._handlers) if h is not self._conntrack]
+        for handler in (*others, self._conntrack):
+            handler.vanish(sandbox, leaving)
+
+    def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
+        """Make the host be as all living `sandboxes` need it; what was different."""
+        repairs: list[Repair] = []
+        for handler in self._handlers:
+            repairs += handler.sync(sandboxes, dry_run=dry_run)
+        return repairs

@@ -1,0 +1,160 @@
+"""Mounts: bind, propagation, unmount, and what is mounted where.
+
+A thin binding to mount(2) and umount2(2), because neither Python nor a dependency of the project
+has one and the hot path starts no `mount`. Failures are `OSError` with the kernel's `errno` and the
+mount point. What is mounted is read from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_MS_BIND: Final = 0x1000
+_MS_REC: Final = 0x4000
+_MS_PRIVATE: Final = 1 << 18
+_MS_SHARED: Final = 1 << 20
+_MNT_DETACH: Final = 2
+_UMOUNT_NOFOLLOW: Final = 8
+"""`include/uapi/linux/mount.h`, `include/linux/fs.h`."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = (
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_void_p,
+)
+_libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
+
+_ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of `/proc/self/mountinfo`.
+
+    Attributes:
+        id: the mount's number; unique among the mounts that are there now.
+        parent: the number of the mount that it is mounted on.
+        device: `major:minor` of its filesystem.
+        root: the path inside that filesystem which it shows: `/` for a whole filesystem, the
+            directory for a bind mount, `net:[4026532201]` for a network namespace.
+        point: where it is mounted, as seen from this process's root.
+        propagation: its optional fields, e.g. `("shared:12",)`; empty for a private mount.
+        type: the filesystem's type, e.g. `tmpfs`, `nsfs`.
+    """
+
+    id: int
+    parent: int
+    device: str
+    root: str
+    point: str
+    propagation: tuple[str, ...]
+    type: str
+
+
+def bind(source: str, target: str, *, recursive: bool = False) -> None:
+    """Bind-mount `source` on `target`, as `mount --bind` does: not what is mounted below it.
+
+    With `recursive`, as `mount --rbind`: that as well.
+
+    `source` may be a namespace file (`/proc/<pid>/ns/net`) or a descriptor (`/proc/self/fd/<n>`).
+    `target` exists and is a directory exactly where `source` is one. Mounting twice stacks two
+    mounts: look with :func:`mount_of` first.
+    """
+    _mount(source, target, _MS_BIND | (_MS_REC if recursive else 0))
+
+
+def make_private(target: str) -> None:
+    """Stop mounts below the mount point `target` from spreading to its peers, and theirs to it."""
+    _mount(None, target, _MS_PRIVATE)
+
+
+def make_shared(target: str) -> None:
+    """Let mounts below the mount point `target` spread to the namespaces copied from this one.
+
+    `EINVAL` where `target` is not a mount point.
+    """
+    _mount(None, target, _MS_SHARED)
+
+
+def unmount(target: str, *, lazy: bool = False) -> None:
+    """Unmount the topmost mount at `target`, which is not followed if it is a link.
+
+    `EINVAL` where nothing is mounted there, `EBUSY` where it is in use. With `lazy` it is detached
+    at once and ends when its last user does.
+    """
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
+    if _libc.umount2(os.fsencode(target), flags) != 0:
+        raise _error(target)
+
+
+def mounts() -> list[Mount]:
+    """Every mount of this process's mount namespace, in the kernel's order."""
+    return [_parse(line) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+
+
+def mount_of(path: str) -> Mount:
+    """The mount that `path` is on; `path` is a mount point where `.point` is its real path.
+
+    Asks the kernel by a descriptor, so it is right also where mounts are stacked or hidden. The
+    descriptor is `O_PATH`: nothing is opened, and no fanotify event is made.
+
+    Raises:
+        FileNotFoundError: `path` is not there.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        info = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
+        number = int(info.partition("mnt_id:")[2].split(maxsplit=1)[0])
+        found = next((mount for mount in mounts() if mount.id == number), None)
+    finally:
+        os.close(descriptor)
+    if found is None:  # detached meanwhile, or outside of this process's root
+        raise OSError(errno.ENOENT, "is on no mount of this mount namespace", path)
+    return found
+
+
+def is_mount_point(path: str) -> bool:
+    """Whether something is mounted exactly at `path`; false where it is not there."""
+    with suppress(FileNotFoundError):
+        return mount_of(path).point == os.path.realpath(path)
+    return False
+
+
+def _mount(source: str | None, target: str, flags: int) -> None:
+    what = None if source is None else os.fsencode(source)
+    if _libc.mount(what, os.fsencode(target), None, flags, None) != 0:
+        raise _error(target)
+
+
+def _error(target: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), target)
+
+
+def _parse(line: bytes) -> Mount:
+    before, _, after = line.partition(b" - ")
+    number, parent, device, root, point, _options, *propagation = before.split(b" ")
+    return Mount(
+        id=int(number),
+        parent=int(parent),
+        device=device.decode("ascii"),
+        root=_unescaped(root),
+        point=_unescaped(point),
+        propagation=tuple(field.decode("ascii") for field in propagation),
+        type=_unescaped(after.split(b" ", 1)[0]),
+    )
+
+
+def _unescaped(field: bytes) -> str:
+    r"""`field` with its octal escapes (`\040` for a space, `fs/proc_namespace.c`) undone."""
+    return os.fsdecode(_ESCAPED.sub(lambda m: bytes((int(m[1], 8),)), field))

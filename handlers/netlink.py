@@ -1,0 +1,200 @@
+"""A netlink socket that sends many requests at once and reads what the kernel says of each.
+
+Messages are encoded by pyroute2; its sockets are not used, since a request a step through an event
+loop costs three times what the kernel does. Sources: netlink(7), rtnetlink(7) and
+`Documentation/userspace-api/netlink/intro.rst` of the kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Self
+
+NETLINK_CAP_ACK: Final = 10
+NETLINK_EXT_ACK: Final = 11
+NETLINK_GET_STRICT_CHK: Final = 12
+SOL_NETLINK: Final = 270
+
+NLM_F_REQUEST: Final = 0x1
+NLM_F_ACK: Final = 0x4
+NLM_F_REPLACE: Final = 0x100
+NLM_F_EXCL: Final = 0x200
+NLM_F_CREATE: Final = 0x400
+NLM_F_DUMP: Final = 0x300
+
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+NLMSGERR_ATTR_MSG: Final = 1
+NLM_F_ACK_TLVS: Final = 0x200
+
+_HEADER: Final = struct.Struct("=IHHII")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_ERRNO: Final = struct.Struct("=i")
+_SEQUENCE_OFFSET: Final = 8
+_RECEIVE: Final = 1 << 18
+"""Bytes of the buffer for an answer: a dump comes in pieces of up to 32 KiB, or more when asked."""
+
+
+class NetlinkError(OSError):
+    """The kernel refused a request.
+
+    Attributes:
+        index: which one of the requests sent together, from 0.
+    """
+
+    def __init__(self, number: int, text: str, index: int) -> None:
+        super().__init__(number, text)
+        self.index = index
+
+
+def encode(message: Any, kind: int, flags: int) -> bytearray:
+    """The bytes of a pyroute2 `message` of netlink type `kind`; its sequence number is open."""
+    message["header"]["type"] = kind
+    message["header"]["flags"] = flags | NLM_F_REQUEST
+    message.encode()
+    data: bytearray = message.data
+    return data
+
+
+def attributes(data: memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
+    """Type and payload of each attribute of `data` from `offset` on (netlink(7), `nlattr`)."""
+    end = len(data)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            return
+        yield kind & 0x3FFF, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def attribute(kind: int, value: bytes | memoryview) -> bytes:
+    """An attribute as it stands in a message."""
+    return _ATTRIBUTE.pack(4 + len(value), kind) + bytes(value) + bytes(-len(value) % 4)
+
+
+class Netlink:
+    """A netlink socket in the network namespace in which the thread was when it was made.
+
+    It belongs to the thread that uses it. It is blocking: the kernel answers within the `sendmsg`.
+    """
+
+    def __init__(self, family: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family
+        )
+        self._sequence = 0
+        try:
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+            self._socket.bind((0, 0))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def close(self) -> None:
+        """Close the socket; what it made stays."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, requests: Sequence[bytearray]) -> None:
+        """Send all `requests` in one go and wait for the kernel's word on each.
+
+        The kernel carries out each, even behind one that it refused.
+
+        Raises:
+            NetlinkError: the first refusal.
+        """
+        if not requests:
+            return
+        first = self._number(requests)
+        refused: NetlinkError | None = None
+        self._socket.sendall(b"".join(requests))
+        open_ = len(requests)
+        while open_:
+            for kind, flags, sequence, body in self._receive():
+                index = sequence - first
+                if kind != NLMSG_ERROR or not 0 <= index < len(requests):
+                    continue
+                open_ -= 1
+                (number,) = _ERRNO.unpack_from(body)
+                if number and refused is None:
+                    refused = _error(-number, flags, body, index)
+        if refused is not None:
+            raise refused
+
+    def dump(self, request: bytearray) -> list[memoryview]:
+        """What the kernel lists for a dump `request`: the body of each message.
+
+        Raises:
+            NetlinkError: the kernel refused it.
+        """
+        first = self._number([request])
+        self._socket.sendall(request)
+        found: list[memoryview] = []
+        while True:
+            for kind, flags, sequence, body in self._receive():
+                if sequence != first:
+                    continue
+                if kind == NLMSG_DONE:
+                    return found
+                if kind == NLMSG_ERROR:
+                    (number,) = _ERRNO.unpack_from(body)
+                    raise _error(-number, flags, body, 0)
+                found.append(body)
+
+    def get(self, request: bytearray) -> memoryview | None:
+        """The body of the one answer to `request`; `None` if there is no such thing.
+
+        Raises:
+            NetlinkError: the kernel refused it.
+        """
+        first = self._number([request])
+        self._socket.sendall(request)
+        while True:
+            for kind, flags, sequence, body in self._receive():
+                if sequence != first:
+                    continue
+                if kind != NLMSG_ERROR:
+                    return body
+                (number,) = _ERRNO.unpack_from(body)
+                if -number in _ABSENT:
+                    return None
+                raise _error(-number, flags, body, 0)
+
+    def _number(self, requests: Sequence[bytearray]) -> int:
+        first = self._sequence + 1
+        for request in requests:
+            self._sequence += 1
+            struct.pack_into("=I", request, _SEQUENCE_OFFSET, self._sequence)
+        return first
+
+    def _receive(self) -> Iterator[tuple[int, int, int, memoryview]]:
+        data = memoryview(self._socket.recv(_RECEIVE))
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+            yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
+            offset += (length + 3) & ~3
+
+
+_ABSENT: Final = (2, 19)
+"""ENOENT and ENODEV."""
+
+
+def _error(number: int, flags: int, body: memoryview, index: int) -> NetlinkError:
+    text = os.strerror(number)
+    if flags & NLM_F_ACK_TLVS:
+        # With NETLINK_CAP_ACK the request's header alone stands between the number and these.
+        for kind, value in attributes(body, 4 + _HEADER.size):
+            if kind == NLMSGERR_ATTR_MSG:
+                text = f"{text} ({bytes(value).rstrip(bytes(1)).decode(errors='replace')})"
+    return NetlinkError(number, text, index)

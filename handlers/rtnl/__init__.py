@@ -1,0 +1,82 @@
+"""The rtnetlink requests that this program sends, one function each, and readers of the answers.
+
+Encoded by pyroute2, most of them once (:mod:`handlers.template`).
+"""
+
+from handlers.rtnl.address_messages import address, addresses, read_addresses
+from handlers.rtnl.link_messages import (
+    Link,
+    bridge,
+    changed,
+    doomed,
+    enslaved,
+    gone,
+    group_gone,
+    learn_no_link_local,
+    learns_link_local,
+    link,
+    link_at,
+    links,
+    port,
+    quiet,
+    read_link,
+    up,
+    veth,
+)
+from handlers.rtnl.numbers import (
+    DOOMED,
+    OURS,
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELROUTE,
+    RTM_GETROUTE,
+    RTM_NEWLINK,
+    RTN_UNICAST,
+)
+from handlers.rtnl.route_messages import (
+    Route,
+    loopback,
+    neighbour,
+    read_route_index,
+    read_routes,
+    route,
+    routes,
+)
+
+__all__ = [
+    "DOOMED",
+    "OURS",
+    "RTM_DELADDR",
+    "RTM_DELLINK",
+    "RTM_DELROUTE",
+    "RTM_GETROUTE",
+    "RTM_NEWLINK",
+    "RTN_UNICAST",
+    "Link",
+    "Route",
+    "address",
+    "addresses",
+    "bridge",
+    "changed",
+    "doomed",
+    "enslaved",
+    "gone",
+    "group_gone",
+    "learn_no_link_local",
+    "learns_link_local",
+    "link",
+    "link_at",
+    "links",
+    "loopback",
+    "neighbour",
+    "port",
+    "quiet",
+    "read_addresses",
+    "read_link",
+    "read_route_index",
+    "read_routes",
+    "route",
+    "routes",
+    "up",
+    "veth",
+]

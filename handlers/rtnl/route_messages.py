@@ -1,0 +1,185 @@
+"""Requests about routes and neighbours, and what the kernel says. Source: rtnetlink(7)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from handlers import template
+from handlers.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, attributes, encode
+from handlers.rtnl.numbers import (
+    NUD_PERMANENT,
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    RT_TABLE_LOCAL,
+    RT_TABLE_MAIN,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_OIF,
+    RTA_PRIORITY,
+    RTA_TABLE,
+    RTM_GETROUTE,
+    RTM_NEWNEIGH,
+    RTM_NEWROUTE,
+    RTN_LOCAL,
+    RTN_UNICAST,
+    RTPROT_KERNEL,
+    RTPROT_STATIC,
+    family,
+)
+from handlers.template import Template
+from watcher.model import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A unicast route of the main table.
+
+    `to` is `None` for a default route, `via` where the destination is on the link, `index` that of
+    the interface, and a `metric` of 0 and no `source` address the kernel's own choice.
+    """
+
+    to: IPv4Network | IPv6Network | None
+    via: Address | None
+    index: int
+    metric: int
+    source: Address | None = None
+
+    @property
+    def version(self) -> int:
+        """The IP version that it is for."""
+        known = self.via if self.to is None else self.to
+        assert known is not None, "a route has a destination or a gateway"
+        return known.version
+
+
+def route(wanted: Route) -> bytearray:
+    """Add a route; nothing happens if it is there."""
+    values = {"index": template.number(wanted.index)}
+    if wanted.via is not None:
+        values["via"] = wanted.via.packed
+    if wanted.to is not None:
+        values["to"] = wanted.to.network_address.packed
+    if wanted.source is not None:
+        values["source"] = wanted.source.packed
+    prefix = None if wanted.to is None else wanted.to.prefixlen
+    shape = (wanted.version, prefix, wanted.via is not None, wanted.source is not None)
+    return _route(*shape, wanted.metric).filled(**values)
+
+
+@cache
+def _route(version: int, prefix: int | None, gateway: bool, source: bool, metric: int) -> Template:
+    message = rtmsg()
+    message["family"] = family(version)
+    message["table"], message["type"] = RT_TABLE_MAIN, RTN_UNICAST
+    message["proto"], message["scope"] = RTPROT_STATIC, RT_SCOPE_UNIVERSE
+    message["attrs"] = [["RTA_OIF", template.NUMBER]]
+    marks = {"index": template.number(template.NUMBER)}
+    if gateway:
+        via = template.IPV4 if version == 4 else template.IPV6
+        message["attrs"].append(["RTA_GATEWAY", via])
+        marks["via"] = ip_address(via).packed
+    else:  # as the kernel makes it for an address
+        message["proto"] = RTPROT_KERNEL
+        message["scope"] = RT_SCOPE_LINK if version == 4 else RT_SCOPE_UNIVERSE
+    if prefix is not None:
+        to = template.OTHER_IPV4 if version == 4 else template.OTHER_IPV6
+        message["dst_len"] = prefix
+        message["attrs"].append(["RTA_DST", to])
+        marks["to"] = ip_address(to).packed
+    if source:
+        own = template.THIRD_IPV4 if version == 4 else template.THIRD_IPV6
+        message["attrs"].append(["RTA_PREFSRC", own])
+        marks["source"] = ip_address(own).packed
+    if metric:
+        message["attrs"].append(["RTA_PRIORITY", metric])
+    return Template(
+        encode(message, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE), **marks
+    )
+
+
+def neighbour(index: int, address_: Address, mac: str) -> bytearray:
+    """Let the MAC of a neighbour on the interface `index` be known for good, without asking."""
+    values = {"index": template.number(index), "ip": address_.packed, "mac": template.mac(mac)}
+    return _neighbour(address_.version).filled(**values)
+
+
+@cache
+def _neighbour(version: int) -> Template:
+    message = ndmsg()
+    ip = template.IPV4 if version == 4 else template.IPV6
+    message["family"], message["ifindex"] = family(version), template.NUMBER
+    message["state"] = NUD_PERMANENT
+    message["attrs"] = [["NDA_DST", ip], ["NDA_LLADDR", template.MAC]]
+    return Template(
+        encode(message, RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE),
+        index=template.number(template.NUMBER),
+        ip=ip_address(ip).packed,
+        mac=template.mac(template.MAC),
+    )
+
+
+def loopback(index: int) -> bytearray:
+    """Take what comes in by the interface `index` for `::1`; nothing happens if it is so.
+
+    The kernel looks for `::1` among the addresses of that interface alone, and drops what comes
+    from the wire for it: what passes is an answer of which the destination was translated back.
+    """
+    message = rtmsg()
+    message["family"], message["dst_len"] = socket.AF_INET6, 128
+    message["table"], message["type"] = RT_TABLE_LOCAL, RTN_LOCAL
+    message["proto"], message["scope"] = RTPROT_STATIC, RT_SCOPE_UNIVERSE
+    message["attrs"] = [
+        ["RTA_DST", "::1"],
+        ["RTA_OIF", index],
+        ["RTA_PRIORITY", 1024 + index],  # behind that of `lo`, and one that none else has
+    ]
+    return encode(message, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
+
+
+def routes(family: int) -> bytearray:
+    """Ask for the routes of the main table of `family`."""
+    return _routes(family).filled()
+
+
+@cache
+def _routes(family: int) -> Template:
+    message = rtmsg()
+    message["family"] = family
+    message["type"] = RTN_UNICAST
+    message["table"] = RT_TABLE_MAIN
+    return Template(encode(message, RTM_GETROUTE, NLM_F_DUMP))
+
+
+def read_routes(bodies: Iterable[memoryview]) -> list[Route]:
+    """The unicast routes of the main table in `bodies`, RTM_NEWROUTE messages."""
+    found: list[Route] = []
+    for body in bodies:
+        if body[7] != RTN_UNICAST:
+            continue
+        values = dict(attributes(body, 12))
+        table = values.get(RTA_TABLE)
+        if table is not None and int.from_bytes(table, "little") != RT_TABLE_MAIN:
+            continue
+        to, via = values.get(RTA_DST), values.get(RTA_GATEWAY)
+        found.append(
+            Route(
+                to=None if to is None else ip_network((bytes(to), body[1])),
+                via=None if via is None else ip_address(bytes(via)),
+                index=int.from_bytes(values.get(RTA_OIF, b""), "little"),
+                metric=int.from_bytes(values.get(RTA_PRIORITY, b""), "little"),
+            )
+        )
+    return found
+
+
+def read_route_index(body: memoryview) -> int:
+    """The interface of the route in `body`, an RTM_NEWROUTE or RTM_DELROUTE message; or 0."""
+    oif = dict(attributes(body, 12)).get(RTA_OIF, b"")
+    return int.from_bytes(oif, "little")

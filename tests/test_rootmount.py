@@ -1,0 +1,167 @@
+"""Roots as mounts of their own: made, found again, taken back, and never anybody else's."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from host import Host
+
+_CALL = """
+import dataclasses, json, sys
+from handlers import mounts, rootmount
+from watcher.errors import WatcherError
+function, path = sys.argv[1:]
+try:
+    result = eval(function)(path)
+except (OSError, WatcherError) as error:
+    result = str(error)
+print(json.dumps(dataclasses.asdict(result) if function == "mounts.mount_of" else result))
+"""
+
+
+def call(host: Host, function: str, path: Path) -> Any:
+    """What `function` of `handlers.rootmount` or `handlers.mounts` does on a host."""
+    output = host.command(sys.executable, "-c", _CALL, function, str(path), env=host.watcher_env)
+    return json.loads(output.stdout)
+
+
+def hold(host: Host, path: Path) -> Any:
+    return call(host, "rootmount.hold", path)
+
+
+def take_back(host: Host, path: Path) -> Any:
+    return call(host, "rootmount.take_back", path)
+
+
+def mounted(host: Host, path: Path) -> list[str]:
+    """The mount points at and below `path`, one for each mount."""
+    lines = host.command("cat", "/proc/self/mountinfo").stdout.splitlines()
+    points = [line.split()[4].replace("\\040", " ") for line in lines]
+    return [point for point in points if f"{point}/".startswith(f"{path}/")]
+
+
+def test_a_root_becomes_a_private_mount_of_itself(host: Host) -> None:
+    host.root.mkdir()
+    (host.root / "web").mkdir()
+
+    assert hold(host, host.root) is True
+    assert mounted(host, host.root) == [str(host.root)]
+    mount = call(host, "mounts.mount_of", host.root)
+    assert (mount["point"], mount["propagation"]) == (str(host.root), [])
+    assert host.command("ls", str(host.root)).stdout == "web\n"
+
+    assert take_back(host, host.root) is True
+    assert mounted(host, host.root) == []
+    assert (host.root / "web").is_dir()
+
+
+def test_a_root_that_is_not_there_is_made_as_runc_makes_it(host: Host) -> None:
+    runcs, ours = host.base / "runcs", host.base / "new" / "ours"
+    host.bundle("web")
+    host.launch("create", "web", root=runcs)
+    host.runc("delete", "--force", "web", root=runcs)
+
+    assert hold(host, ours) is True
+    assert ours.stat().st_mode == runcs.stat().st_mode
+
+
+def test_it_is_found_again_by_another_process_and_never_stacked(host: Host) -> None:
+    assert [hold(host, host.root) for _ in range(3)] == [True, False, False]
+    assert mounted(host, host.root) == [str(host.root)]
+
+    assert [take_back(host, host.root) for _ in range(3)] == [True, False, False]
+    assert mounted(host, host.root) == []
+
+
+def test_it_is_found_behind_a_link(host: Host) -> None:
+    link = host.base / "link"
+    link.symlink_to("runc")
+    host.root.mkdir()
+
+    assert hold(host, link) is True
+    assert hold(host, host.root) is False
+    assert mounted(host, host.root) == [str(host.root)]
+    assert take_back(host, link) is True
+
+
+def test_its_name_may_have_any_character(host: Host) -> None:
+    path = host.base / "a b\\040\tc\nd"
+
+    assert [hold(host, path), hold(host, path)] == [True, False]
+    assert [take_back(host, path), take_back(host, path)] == [True, False]
+
+
+@pytest.mark.parametrize("parent", ["private", "shared"])
+def test_it_is_private_wherever_it_is(host: Host, parent: str) -> None:
+    host.root.mkdir()
+    host.command("mount", "-t", "tmpfs", "tmpfs", str(host.base / "sys"))
+    host.command("mount", f"--make-{parent}", str(host.base / "sys"))
+    path = host.base / "sys" / "runc"
+
+    assert hold(host, path) is True
+    assert call(host, "mounts.mount_of", path)["propagation"] == []
+    assert [hold(host, path), take_back(host, path), take_back(host, path)] == [False, True, False]
+
+
+@pytest.mark.parametrize("how", ["tmpfs", "another directory", "shared"])
+def test_a_mount_of_somebody_else_is_used_and_stays(host: Host, how: str) -> None:
+    host.root.mkdir()
+    other = host.base / "other"
+    other.mkdir()
+    if how == "tmpfs":
+        host.command("mount", "-t", "tmpfs", "tmpfs", str(host.root))
+    elif how == "another directory":
+        host.command("mount", "--bind", str(other), str(host.root))
+    else:  # as on a machine whose mounts are shared, systemd's default
+        host.command("mount", "--bind", str(host.root), str(host.root))
+        host.command("mount", "--make-shared", str(host.root))
+
+    assert hold(host, host.root) is False
+    assert take_back(host, host.root) is False
+    assert mounted(host, host.root) == [str(host.root)]
+
+
+def test_what_is_mounted_below_a_root_is_not_hidden(host: Host) -> None:
+    (host.root / "below").mkdir(parents=True)
+    host.command("mount", "-t", "tmpfs", "tmpfs", str(host.root / "below"))
+
+    assert "is mounted below it" in hold(host, host.root)
+    assert mounted(host, host.root) == [str(host.root / "below")]
+
+
+def test_one_that_is_in_use_is_taken_back_all_the_same(host: Host) -> None:
+    hold(host, host.root)
+    (host.root / "file").write_text("still here\n")
+    script = f"exec <{host.root}/file; echo open; read -r _ <{host.base}/end; cat"
+    host.command("mkfifo", str(host.base / "end"))
+    with host.popen(["sh", "-c", script], stdout=-1) as user:
+        assert user.stdout is not None
+        assert user.stdout.readline() == "open\n"
+        assert take_back(host, host.root) is True
+        assert mounted(host, host.root) == []
+        (host.base / "end").write_text("\n")
+        assert user.stdout.read() == "still here\n"
+
+
+def test_a_root_that_was_removed_and_made_again_is_held_again(host: Host) -> None:
+    hold(host, host.root)
+    host.root.rmdir()  # from another mount namespace; in its own it is busy
+    host.root.mkdir()
+
+    assert mounted(host, host.root) == []
+    assert hold(host, host.root) is True
+
+
+def test_a_root_that_is_a_file_is_an_error(host: Host) -> None:
+    host.root.write_text("")
+
+    assert "File exists" in hold(host, host.root)
+    assert take_back(host, host.root) is False
+    assert take_back(host, host.base / "nowhere") is False
