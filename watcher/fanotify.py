@@ -1,0 +1,159 @@
+"""fanotify(7): permission events of a whole mount.
+
+A binding of our own, because the one that is published for Python forks a process of its own and
+hands its events on, where the gate wants one system call between an event and its answer. Failures
+are `OSError` with the kernel's `errno`. Constants and structures: `include/uapi/linux/fanotify.h`;
+behaviour: fanotify_init(2), fanotify_mark(2), fanotify(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from dataclasses import dataclass
+from typing import Final, Self
+
+_FAN_CLOEXEC: Final = 0x01
+_FAN_NONBLOCK: Final = 0x02
+_FAN_CLASS_CONTENT: Final = 0x04
+_FAN_UNLIMITED_QUEUE: Final = 0x10
+_FAN_REPORT_TID: Final = 0x100
+_FAN_MARK_ADD: Final = 0x01
+_FAN_MARK_REMOVE: Final = 0x02
+_FAN_MARK_ONLYDIR: Final = 0x08
+_FAN_MARK_MOUNT: Final = 0x10
+_FAN_Q_OVERFLOW: Final = 0x4000
+_FAN_OPEN_PERM: Final = 0x10000
+_FAN_ALLOW: Final = 1
+_FAN_DENY: Final = 2
+_FAN_NOFD: Final = -1
+_AT_FDCWD: Final = -100
+
+_METADATA: Final = struct.Struct("=IBBHQii")
+"""struct fanotify_event_metadata: event_len, vers, reserved, metadata_len, mask, fd, pid."""
+
+_METADATA_VERSION: Final = 3
+_RESPONSE: Final = struct.Struct("=iI")
+"""struct fanotify_response: fd, response."""
+
+_EVENTS_A_READ: Final = 64
+"""Events taken by one read(2): each of them takes a descriptor."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fanotify_init.argtypes = (ctypes.c_uint, ctypes.c_uint)
+_libc.fanotify_mark.argtypes = (
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_uint64,
+    ctypes.c_int,
+    ctypes.c_char_p,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Somebody's open(2), which waits for the answer, or the news that the queue ran over.
+
+    Attributes:
+        fd: a descriptor of the file, to be answered and then closed; `None` for an overflow.
+        thread: the thread that opens it, in this process's pid namespace; 0 if it is not in that.
+            `/proc/<thread>` is there as for a process, and tells of that very thread.
+    """
+
+    fd: int | None
+    thread: int
+
+
+class Listener:
+    """A fanotify group that is asked about each open(2) of a regular file below its marks.
+
+    When it is closed, by :meth:`close` or by the end of the process, the kernel allows whatever
+    still waits. It never blocks: wait for :meth:`fileno` to become readable.
+
+    Args:
+        unlimited: whether the queue of events has no end; else it has that of the sysctl
+            `fs.fanotify.max_queued_events`, and opens beyond it are allowed unasked.
+
+    Raises:
+        OSError: `EPERM` without `CAP_SYS_ADMIN` in the initial user namespace, `ENOSYS` or
+            `EINVAL` with a kernel older than 4.20 or built without permission events.
+    """
+
+    def __init__(self, *, unlimited: bool = True) -> None:
+        flags = _FAN_CLASS_CONTENT | _FAN_CLOEXEC | _FAN_NONBLOCK | _FAN_REPORT_TID
+        if unlimited:
+            flags |= _FAN_UNLIMITED_QUEUE
+        self._fd: int = _libc.fanotify_init(flags, os.O_RDONLY | os.O_CLOEXEC | os.O_LARGEFILE)
+        if self._fd < 0:
+            raise _error("fanotify_init")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Its descriptor, readable while events wait."""
+        return self._fd
+
+    def mark(self, path: str) -> None:
+        """Be asked about the opens below the whole mount that directory `path` is on.
+
+        Marking what is marked already changes nothing. The mark ends with the mount.
+        """
+        self._mark(_FAN_MARK_ADD | _FAN_MARK_ONLYDIR, path)
+
+    def unmark(self, path: str) -> None:
+        """Undo :meth:`mark`; `ENOENT` where the mount of `path` has no mark."""
+        self._mark(_FAN_MARK_REMOVE, path)
+
+    def read(self) -> list[Event]:
+        """The events that wait now, oldest first; a bounded number, so there may be more.
+
+        Raises:
+            OSError: `EMFILE` where this process has no descriptor left for an event's file: the
+                kernel has denied that open.
+            RuntimeError: the kernel speaks another version of the structure.
+        """
+        try:
+            content = os.read(self._fd, _EVENTS_A_READ * _METADATA.size)
+        except BlockingIOError:
+            return []
+        events: list[Event] = []
+        offset = 0
+        while offset < len(content):
+            length, version, _, _, mask, fd, thread = _METADATA.unpack_from(content, offset)
+            if version != _METADATA_VERSION:
+                raise RuntimeError(f"fanotify speaks version {version}, not {_METADATA_VERSION}")
+            offset += length
+            if mask & _FAN_Q_OVERFLOW:
+                events.append(Event(None, thread))
+            elif fd != _FAN_NOFD:
+                events.append(Event(fd, thread))
+        return events
+
+    def answer(self, fd: int, *, allow: bool) -> None:
+        """Let the open(2) of the event with descriptor `fd` succeed, or fail with `EPERM`.
+
+        `ENOENT` where nobody waits for that: the process was killed. `fd` stays open, and must
+        until this has returned: it is by its number that the kernel knows the event.
+        """
+        os.write(self._fd, _RESPONSE.pack(fd, _FAN_ALLOW if allow else _FAN_DENY))
+
+    def close(self) -> None:
+        """Allow whatever waits, and end; a second time does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _mark(self, flags: int, path: str) -> None:
+        flags |= _FAN_MARK_MOUNT
+        if _libc.fanotify_mark(self._fd, flags, _FAN_OPEN_PERM, _AT_FDCWD, os.fsencode(path)) != 0:
+            raise _error(path)
+
+
+def _error(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), what)

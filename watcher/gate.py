@@ -1,0 +1,282 @@
+"""The gate: holds runc at its save of `state.json` until the container's network is ready.
+
+runc saves a container's state as `<root>/<id>/state-<random>`, renamed to `state.json`, while the
+container's init is in its namespaces and waits for it (runc's `libcontainer/container_linux.go`,
+`saveState`). A mark on the root's own mount holds runc in the open(2) of that file; its answer is
+the start of the container, or its refusal.
+
+One thread asks the kernel and answers it, and does nothing else, so that nothing else in this
+program can keep runc waiting. It opens no file below a marked mount, writes no log, and takes no
+lock for longer than a system call.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import select
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from handlers import mounts
+from watcher import proc
+from watcher.fanotify import Event, Listener
+from watcher.model import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SAVE: Final = "state-"
+"""How the name of the file begins that runc renames to `state.json`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hold:
+    """A runc that waits, with a container whose first instruction is yet to come.
+
+    Attributes:
+        root: the container's root, as it was given to :meth:`Gate.mark`.
+        id: the container's name in it.
+        runc_pid: the thread of runc that waits. What `/proc/<runc_pid>` tells is right for it, not
+            always for runc's first thread: runc 1.2 and later have a thread in the container's
+            mount namespace (`process_linux.go`, `goCreateMountSources`), and it may be that one.
+        init: the container's first process, already in its network namespace.
+        deadline: when the gate answers by itself, on the clock of `time.monotonic`.
+        respond: what :meth:`answer` calls, with the hold itself.
+    """
+
+    root: str
+    id: str
+    runc_pid: int
+    init: Process
+    deadline: float
+    respond: Callable[[Hold, bool], bool] = field(repr=False)
+
+    def answer(self, allow: bool) -> bool:
+        """Let the container start, or make runc fail and remove it. From any thread.
+
+        Returns:
+            Whether this was the answer: false where there was one before, by the deadline, by the
+            end of the gate, or by an earlier call.
+        """
+        return self.respond(self, allow)
+
+
+class Gate:
+    """Asks about every save of runc below its marked roots, from its construction to :meth:`close`.
+
+    The four callbacks run in the gate's thread and must only hand over, as with
+    `loop.call_soon_threadsafe`: everybody who is held waits for them. A hold with which `decide`
+    raises is allowed at once.
+
+    Every hold takes a descriptor, and so does every open while it is looked at: the kernel denies
+    those for which none is left (`RLIMIT_NOFILE`).
+
+    Args:
+        timeout: seconds until a hold is answered with `on_timeout` by itself.
+        on_timeout: whether that lets the container start.
+        decide: given each hold; whoever takes it calls :meth:`Hold.answer`.
+        expired: given each hold that was answered by its deadline.
+        overflow: called where the kernel dropped events: their containers went on, unasked.
+        failed: given each unexpected error; see :attr:`alive`.
+        unlimited: as in :class:`watcher.fanotify.Listener`.
+
+    Raises:
+        OSError: the kernel does not let this process have a gate, as in
+            :class:`watcher.fanotify.Listener`.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        on_timeout: bool,
+        decide: Callable[[Hold], None],
+        expired: Callable[[Hold], None],
+        overflow: Callable[[], None],
+        failed: Callable[[Exception], None],
+        unlimited: bool = True,
+    ) -> None:
+        self._timeout = timeout
+        self._on_timeout = on_timeout
+        self._decide = decide
+        self._expired = expired
+        self._overflow = overflow
+        self._failed = failed
+        self._roots: dict[str, str] = {}  # real path: path as given; replaced, never changed
+        self._host_netns = proc.own_netns()
+        self._lock = threading.Lock()
+        self._pending: dict[Hold, int] = {}  # with its descriptor; what is due first is first
+        self._listener = Listener(unlimited=unlimited)
+        self._closing = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still asks: it ends by :meth:`close`, and by an error in asking itself."""
+        return self._thread.is_alive()
+
+    def mark(self, root: str) -> None:
+        """Hold the runcs of `root` from now on; again after it was made or mounted again.
+
+        Raises:
+            FileNotFoundError: `root` is not there.
+            OSError: `root` is not a mount point: a mark would ask about every open of the whole
+                filesystem.
+        """
+        real = os.path.realpath(root, strict=True)
+        if not mounts.is_mount_point(real):
+            raise OSError(errno.EINVAL, "is not a mount point", root)
+        before = self._roots
+        self._roots = {**before, real: root}
+        try:
+            self._listener.mark(real)
+        except OSError:
+            self._roots = before
+            raise
+
+    def unmark(self, root: str) -> None:
+        """Hold no more runcs of `root`; those that are held stay so. Undoes :meth:`mark`."""
+        real = next((real for real, given in self._roots.items() if given == root), None)
+        if real is None:
+            return
+        self._roots = {key: given for key, given in self._roots.items() if key != real}
+        with suppress(FileNotFoundError):  # the mark ended with its mount
+            self._listener.unmark(real)
+
+    def close(self) -> None:
+        """End the thread and let everybody go who is held; a second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            os.eventfd_write(self._closing, 1)
+            self._thread.join()
+            os.close(self._closing)
+
+    def _run(self) -> None:
+        """Ask and answer until closed; whatever ends this thread, nobody stays held."""
+        try:
+            poll = select.poll()
+            poll.register(self._listener.fileno(), select.POLLIN)
+            poll.register(self._closing, select.POLLIN)
+            while self._closing not in (fd for fd, _ in poll.poll(self._until_due())):
+                self._take_events()
+                self._answer_due()
+        except Exception as error:  # noqa: BLE001 (the thread's end: there is nobody to raise to)
+            self._report(error)
+        finally:
+            self._end()
+
+    def _until_due(self) -> float | None:
+        """Milliseconds until the first deadline, rounded up; `None` where there is none."""
+        with self._lock:
+            first = next(iter(self._pending), None)
+        if first is None:
+            return None
+        return max(0.0, first.deadline - time.monotonic()) * 1000 + 1
+
+    def _take_events(self) -> None:
+        try:
+            events = self._listener.read()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._report(error)  # the kernel has denied that one
+            return
+        for event in events:
+            if event.fd is None:
+                self._guarded(self._overflow)
+            else:
+                self._take(event, event.fd)
+
+    def _take(self, event: Event, fd: int) -> None:
+        """Answer the event at once, or make it a hold and hand that over."""
+        try:
+            hold = self._hold_of(event, fd)
+        except Exception as error:  # noqa: BLE001 (never hold anybody for an error of ours)
+            self._respond(fd, allow=True)
+            self._report(error)
+            return
+        if hold is None:
+            self._respond(fd, allow=True)
+            return
+        try:
+            self._decide(hold)
+        except Exception as error:  # noqa: BLE001
+            hold.answer(True)
+            self._report(error)
+
+    def _hold_of(self, event: Event, fd: int) -> Hold | None:
+        """The hold that this event is; `None` if it is not a runc saving a live namespace."""
+        directory, _, name = os.readlink(f"/proc/self/fd/{fd}").rpartition("/")  # noqa: PTH115
+        if event.thread == 0 or not name.startswith(_SAVE):
+            return None
+        real, _, id_ = directory.rpartition("/")
+        root = self._roots.get(real)
+        if root is None:
+            return None
+        init = self._init_of(event.thread)
+        if init is None:
+            return None
+        deadline = time.monotonic() + self._timeout
+        hold = Hold(root, id_, event.thread, init, deadline, self._answer)
+        with self._lock:
+            self._pending[hold] = fd
+        return hold
+
+    def _init_of(self, runc: int) -> Process | None:
+        """The child of `runc` that is in a network namespace of its own, not in the host's."""
+        for child in proc.children(runc):
+            if proc.netns_of(child) not in (None, self._host_netns):
+                start = proc.start_time(child)
+                if start is not None:
+                    return Process(child, start)
+        return None
+
+    def _answer(self, hold: Hold, allow: bool) -> bool:
+        with self._lock:
+            fd = self._pending.pop(hold, None)
+            if fd is None:
+                return False
+            self._respond(fd, allow=allow)
+            return True
+
+    def _respond(self, fd: int, *, allow: bool) -> None:
+        try:
+            self._listener.answer(fd, allow=allow)
+        except FileNotFoundError:
+            pass  # it was killed meanwhile
+        finally:
+            os.close(fd)
+
+    def _answer_due(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            due = list(itertools.takewhile(lambda hold: hold.deadline <= now, self._pending))
+        for hold in due:
+            if hold.answer(self._on_timeout):
+                self._guarded(partial(self._expired, hold))
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001
+            self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        with suppress(Exception):
+            self._failed(error)
+
+    def _end(self) -> None:
+        """The kernel allows what waits as the listener closes; its descriptors are void then."""
+        with self._lock:
+            self._listener.close()
+            for fd in self._pending.values():
+                os.close(fd)
+            self._pending.clear()
