@@ -1,0 +1,215 @@
+"""Putting a plan into effect, and taking it back: the lease store and the host, in that order.
+
+On the way in, the store is first: what is cut off then has a row, and sync makes the rest of it. On
+the way out the host is first: what is cut off then still has a row, and sync takes the rest back.
+Whoever calls this has the host-wide lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from handlers.handler import without
+from watcher.annotations import parse_request
+from watcher.errors import InvalidRequest
+from watcher.model import Container, Member, Namespace, Request, Sandbox
+from watcher.plan import Found, Ignore, Join, check_ports, plan
+
+if TYPE_CHECKING:
+    from handlers.host import Host
+    from handlers.link import Remnant
+    from watcher.config import Config
+    from watcher.failings import Failings
+    from watcher.leases import LeaseStore
+    from watcher.listeners import Listeners
+    from watcher.log import Log
+
+
+class Attachment:
+    """Gives containers what they should have, one at a time.
+
+    Args:
+        config: the configuration.
+        store: the lease store.
+        host: the handlers.
+        listeners: tells which ports processes of the host have.
+        failings: forgets what went wrong before, where it goes well.
+        log: where it tells of what it does.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: LeaseStore,
+        host: Host,
+        listeners: Listeners,
+        failings: Failings,
+        log: Log,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._host = host
+        self._listeners = listeners
+        self._failings = failings
+        self._log = log
+        self._untold: list[tuple[str, Sandbox, tuple[Member, ...]]] = []
+
+    def appear(
+        self,
+        container: Container,
+        remnant: Remnant | None = None,
+        request: Request | None = None,
+    ) -> bool:
+        """Give a live container what it should have.
+
+        Args:
+            container: what it is.
+            request: what its annotations ask for, where they have been read already.
+            remnant: what its namespace has of ours already, though the store does not know it.
+
+        Returns:
+            Whether anything was to do.
+
+        Raises:
+            InvalidRequest: it asks for what cannot be met.
+            WatcherError, OSError: something is in the way; the host is as it was.
+        """
+        was = self._store.sandbox_of(container.root, container.id)
+        if was is not None and not is_in(was, container):
+            self.vanish(container.root, container.id)
+        if request is None:
+            request = parse_request(container.id, container.labels)
+        match self.plan(container, request):
+            case Ignore():
+                self._failings.forget(container.root, container.id, refused=True)
+                return False
+            case Join(sandbox):
+                return self._join(container, request, sandbox)
+            case Found(networks):
+                inside = self._inside(container)
+                if inside is not None:
+                    return self._join(container, request, inside)
+                self._check_listeners(container, request)
+                adopt = {} if remnant is None else remnant.by_network(networks)
+                self._attach(
+                    container, lambda: self._store.found(container, networks, request, adopt)
+                )
+                return True
+
+    def plan(self, container: Container, request: Request) -> Found | Ignore | Join:
+        """What a live container should get.
+
+        Raises:
+            InvalidRequest: it asks for what cannot be met.
+        """
+        assert container.netns is not None
+        inside = self._store.sandbox(container.netns)
+        shared = None if request.share is None else self._store.sandbox_named(request.share)
+        return plan(container, request, self._config, inside=inside, shared=shared)
+
+    def vanish(self, root: str, id_: str) -> None:
+        """Take back what a container had, if it had anything.
+
+        Raises:
+            WatcherError, OSError: something is in the way; sync finds what is left.
+        """
+        self._failings.forget(root, id_, refused=False)
+        sandbox = self._store.sandbox_of(root, id_)
+        if sandbox is not None:
+            leaving = tuple(m for m in sandbox.members if (m.root, m.id) == (root, id_))
+            self.take_back(sandbox, leaving)
+
+    def take_back(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
+        """Take back what `sandbox` needs no more without the members `leaving`.
+
+        Raises:
+            WatcherError, OSError: something is in the way; sync finds what is left.
+        """
+        self._host.vanish(sandbox, leaving)
+        self._forget(sandbox, leaving)
+        self._untold.append(("detached", sandbox, leaving))
+
+    def tell(self) -> None:
+        """Log what was done since the last time: nobody waits for it by now."""
+        done, self._untold = self._untold, []
+        for event, sandbox, members in done:
+            self._log.info(
+                event,
+                container=",".join(member.id for member in members),
+                sandbox=sandbox.id,
+                addresses=[str(a.ip) for i in sandbox.interfaces for a in i.addresses],
+                ports=[str(port) for member in members for port in member.ports],
+            )
+
+    def _inside(self, container: Container) -> Sandbox | None:
+        """The sandbox whose namespace is the container's own, if it is in the store."""
+        assert container.netns is not None
+        sandbox = self._store.sandbox(container.netns)
+        if sandbox is None or is_in(sandbox, container):
+            return sandbox
+        # The namespace is the container's own, so it is new: the number is that of one that ended.
+        self.take_back(sandbox, sandbox.members)
+        return None
+
+    def _join(self, container: Container, request: Request, sandbox: Sandbox) -> bool:
+        """Make a container a member of `sandbox`, or give one that is other port maps."""
+        member = next((m for m in sandbox.members if same(m, container)), None)
+        if member is not None and member.ports == request.ports:
+            return False
+        networks = [self._host.networks[i.network] for i in sandbox.interfaces]
+        check_ports(container, request.ports, networks)
+        self._check_listeners(container, request)
+        if member is not None:
+            self._log.warning(
+                "annotations differ from those before",
+                container=container.id,
+                before=[str(port) for port in member.ports],
+            )
+            self.take_back(sandbox, (member,))
+            return self.appear(container)
+        self._attach(container, lambda: self._store.join(container, sandbox.key, request.ports))
+        return True
+
+    def _attach(self, container: Container, decide: Callable[[], Sandbox]) -> None:
+        """Carry out what `decide` writes to the store, or undo it."""
+        sandbox = decide()
+        arriving = tuple(m for m in sandbox.members if same(m, container))
+        try:
+            self._host.appear(sandbox, arriving)
+        except OSError:
+            self._forget(sandbox, arriving)
+            raise
+        self._untold.append(("attached", sandbox, arriving))
+
+    def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
+        if without(sandbox, leaving) is None:
+            self._store.release(sandbox.key)
+        else:
+            for member in leaving:
+                self._store.leave(member.root, member.id)
+
+    def _check_listeners(self, container: Container, request: Request) -> None:
+        taken = self._listeners.first_taken(request.ports)
+        if taken is not None:
+            port, listener = taken
+            raise InvalidRequest(
+                container.id, "io.watcher.ports", port,
+                f"a process of the host listens on {listener.address} port {listener.port}",
+                "stop that process, or publish another port",
+            )  # fmt: skip
+
+
+def same(member: Member, container: Container) -> bool:
+    """Whether `member` is `container`, and not one of that name before it."""
+    return (member.root, member.id, member.init) == (container.root, container.id, container.init)
+
+
+def is_in(sandbox: Sandbox, container: Container) -> bool:
+    """Whether `container`, and not one of that name before it, is a member of `sandbox`."""
+    return sandbox.netns == container.netns and any(same(m, container) for m in sandbox.members)
+
+
+def is_own(container: Container) -> bool:
+    """Whether `container` has a network namespace of its own."""
+    return container.namespace is Namespace.OWN

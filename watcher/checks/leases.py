@@ -1,0 +1,57 @@
+"""The lease store, and the networks that it says are in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from watcher import schema
+from watcher.checks.finding import Finding, fail, ok
+from watcher.errors import WatcherError
+from watcher.leases import LeaseStore
+from watcher.networks import known_networks
+from watcher.wiring import STORE
+
+if TYPE_CHECKING:
+    from watcher.config import Config, Network
+
+
+class _Unchanged(LeaseStore):
+    """A copy of the store in which nothing is noted."""
+
+    __slots__ = ()
+
+    def note(self, name: str, value: str) -> None:
+        """Nothing: it is looked at only."""
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """Whether the store can be read, and whether the configuration contradicts it."""
+    path = Path(config.state_dir, STORE)
+    try:
+        if not path.exists():
+            yield ok("leases", f"{path} is not there yet, and will be made")
+            return
+        with _Unchanged.open(path, read_only=True) as store:
+            count = len(store.sandboxes())
+            known_networks(config, store)
+    except (WatcherError, OSError) as error:
+        yield _failure(error)
+        return
+    yield ok("leases", f"{path} is readable, of schema {schema.VERSION}, with {count} sandboxes")
+
+
+def networks(config: Config) -> Mapping[str, Network]:
+    """The configured networks and, where the store can be read and agrees, those in use."""
+    try:
+        with _Unchanged.open(Path(config.state_dir, STORE), read_only=True) as store:
+            return known_networks(config, store)
+    except (WatcherError, OSError):
+        return config.networks
+
+
+def _failure(error: WatcherError | OSError) -> Finding:
+    if isinstance(error, WatcherError):
+        return fail("leases", error.what, error.remedy)
+    return fail("leases", f"{error.filename}: {error.strerror}", "run as root")

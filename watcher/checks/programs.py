@@ -1,0 +1,47 @@
+"""The programs that are there: runc."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Final
+
+from watcher.checks.finding import Finding, fail, ok, warn
+
+OLDEST: Final = (1, 1)
+"""The oldest runc that was tried."""
+
+_PATIENCE: Final = 10
+"""Seconds for `runc --version`."""
+
+
+def findings() -> Iterator[Finding]:
+    """Whether runc is there, and which."""
+    program = shutil.which("runc")
+    if program is None:
+        yield fail("runc", "runc is not in $PATH", "install it, e.g. `apt-get install runc`")
+        return
+    try:
+        done = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=_PATIENCE, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        yield fail("runc", f"`{program} --version` fails: {error}", "install runc anew")
+        return
+    version = done.stdout.partition("\n")[0].removeprefix("runc version ").strip()
+    known = _numbers(version)
+    if known is None or known >= OLDEST:
+        yield ok("runc", f"{program} is version {version or 'unknown'}")
+    else:
+        yield warn(
+            "runc",
+            f"{program} is version {version}, older than any that was tried",
+            f"install {'.'.join(map(str, OLDEST))} or later",
+        )
+
+
+def _numbers(version: str) -> tuple[int, int] | None:
+    major, _, rest = version.partition(".")
+    minor = rest.partition(".")[0]
+    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None

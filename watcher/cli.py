@@ -1,0 +1,93 @@
+"""The command line: what was typed becomes a command, and an error one line and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+from watcher import __version__
+from watcher.errors import WatcherError
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("auto", "console", "json")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command in `arguments`, by default those of the process, and exit."""
+    options = _parser().parse_args(arguments)
+    try:
+        sys.exit(_run(options))
+    except WatcherError as error:
+        _fail(error.exit_status, str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # who read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _fail(1, f"{error.strerror or error}{where}; run `watcher check`")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from watcher import configfile
+
+    config = configfile.load(options.config)
+    command = import_module(f"watcher.commands.{options.command}")
+    status: int = command.run(config, options)
+    sys.stdout.flush()
+    return status
+
+
+def _fail(status: int, message: str) -> NoReturn:
+    line = " ".join(message.split("\n"))
+    sys.stderr.write(f"watcher: {line.encode('utf-8', 'backslashreplace').decode()}\n")
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="watcher",
+        description="Gives every runc container its network when it appears, without a hook.",
+    )
+    parser.add_argument("--version", action="version", version=f"watcher {__version__}")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="default: /etc/watcher/watcher.toml, if there"
+    )
+    parser.add_argument("--log-level", choices=LEVELS, default="info")
+    parser.add_argument("--log-format", choices=FORMATS, default="auto")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    commands.add_parser("run", help="the service, in the foreground")
+    sync = commands.add_parser("sync", help="find and repair every difference, once")
+    sync.add_argument("--dry-run", action="store_true", help="only print them")
+    _json(sync)
+    _json(commands.add_parser("ls", help="a table of containers"))
+    inspect = commands.add_parser("inspect", help="everything known of one container, as JSON")
+    inspect.add_argument("id", metavar="ID")
+    _json(commands.add_parser("check", help="is this host able to do it, and what is in the way"))
+    network = commands.add_parser("network", help="the networks")
+    actions = network.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _json(actions.add_parser("ls", help="the configured and existing networks"))
+    remove = actions.add_parser("rm", help="remove one that no sandbox uses")
+    remove.add_argument("name", metavar="NAME")
+    bundle = commands.add_parser("bundle", help="make a bundle join a container's sandbox")
+    bundle.add_argument("directory", metavar="DIR", type=Path)
+    bundle.add_argument("--share", metavar="ID", required=True)
+    commands.add_parser("down", help="remove everything this program ever made on the host")
+    return parser
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="JSON on stdout")

@@ -1,0 +1,80 @@
+"""`watcher bundle DIR --share ID`: let a bundle's container join a sandbox."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from watcher.annotations import PREFIX
+from watcher.config import Config
+from watcher.errors import WatcherError, quoted
+from watcher.files import Unreadable, read_regular
+from watcher.wiring import open_store
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Write the namespace path of the sandbox of `--share` into `DIR/config.json`.
+
+    Raises:
+        WatcherError: there is no such sandbox or bundle.
+    """
+    with open_store(config, read_only=True) as store:
+        sandbox = store.sandbox_named(options.share)
+    if sandbox is None:
+        raise WatcherError(
+            f"there is no container {quoted(options.share)} with a sandbox",
+            "start it first; see `watcher ls`",
+        )
+    path = Path(options.directory, "config.json")
+    pin = Path(config.netns_dir, options.share if options.share in sandbox.pins else sandbox.id)
+    spec = _read(path)
+    _join(spec, str(pin), options.share, path)
+    _replace(path, json.dumps(spec, indent="\t") + "\n")
+    return 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = read_regular(str(path), str(path))
+    if content is None:
+        raise WatcherError(f"{quoted(path)} is not there", "make it with `runc spec`")
+    try:
+        spec = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"{quoted(path)} is not JSON: {error}", "repair it") from error
+    if not isinstance(spec, dict):
+        raise Unreadable(f"{quoted(path)} is not a JSON object", "make it with `runc spec`")
+    return spec
+
+
+def _join(spec: dict[str, Any], pin: str, share: str, path: Path) -> None:
+    """Change `spec` so that its container joins `pin`, and says so by annotation."""
+    linux = spec.setdefault("linux", {})
+    annotations = spec.get("annotations") or {}
+    namespaces = linux.get("namespaces") or [] if isinstance(linux, dict) else None
+    if not isinstance(namespaces, list) or not isinstance(annotations, dict):
+        raise Unreadable(
+            f"{quoted(path)} is not a runtime configuration", "make it with `runc spec`"
+        )
+    others = [n for n in namespaces if not (isinstance(n, dict) and n.get("type") == "network")]
+    linux["namespaces"] = [*others, {"type": "network", "path": pin}]
+    spec["annotations"] = annotations | {PREFIX + "share": share}
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write `text` in place of `path`, whole or not at all, with its owner and mode."""
+    status = path.stat()
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as new:
+        try:
+            new.write(text)
+            new.flush()
+            os.fchmod(new.fileno(), status.st_mode & 0o7777)
+            os.fchown(new.fileno(), status.st_uid, status.st_gid)
+            os.fsync(new.fileno())
+            Path(new.name).replace(path)
+        except BaseException:
+            Path(new.name).unlink(missing_ok=True)
+            raise

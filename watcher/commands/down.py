@@ -1,0 +1,63 @@
+"""`watcher down`: remove everything this program ever made on the host, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from pathlib import Path
+
+from watcher.config import Config
+from watcher.errors import WatcherError
+from watcher.lock import Lock
+from watcher.log import make_log
+from watcher.networks import noted_networks
+from watcher.output import printable
+from watcher.wiring import STORE, opened
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Take back every sandbox's network, the bridges, the tables, and the files.
+
+    Raises:
+        WatcherError: a service runs, which would make it all again.
+    """
+    log = make_log("warning", options.log_format)
+    with Lock(config.run_dir, "service.lock") as service:
+        if not service.take():
+            raise WatcherError(
+                f"`watcher run` is running, process {service.holder()}",
+                "stop it first, e.g. `systemctl stop watcher`",
+            )
+        for line in _remove(config, log):
+            print(printable(line))  # noqa: T201
+    _remove_files(config)
+    return 0
+
+
+def _remove(config: Config, log: object) -> list[str]:
+    from handlers import rootmount
+
+    done: list[str] = []
+    with opened(config, log) as (reconciler, store, host):  # type: ignore[arg-type]
+        done += [f"detached {sandbox.id}" for sandbox in reconciler.take_all_back()]
+        done += [repair.what for repair in host.sync([], dry_run=False)]
+        networks = {n.name: n for n in noted_networks(store)} | config.networks
+        done += [f"removed {n.bridge}" for n in networks.values() if host.bridges.remove(n)]
+        done += [f"restored {name}" for name in host.bridges.give_back_forwarding()]
+        done += host.foreign.remove()
+        done += [f"removed table {name}" for name in host.firewall.remove()]
+        done += [f"unmounted {config.netns_dir}"] if host.pins.remove() else []
+    for root in config.roots:
+        if rootmount.take_back(root.path):
+            done.append(f"unmounted {root.path}")
+    return done
+
+
+def _remove_files(config: Config) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(config.state_dir, STORE + suffix).unlink(missing_ok=True)
+    for name in ("lock", "service.lock"):
+        Path(config.run_dir, name).unlink(missing_ok=True)
+    for directory in (config.state_dir, config.run_dir):
+        with suppress(OSError):  # somebody else has something in it
+            Path(directory).rmdir()

@@ -1,0 +1,55 @@
+"""`watcher inspect ID`: everything known of one container, as JSON."""
+
+from __future__ import annotations
+
+import argparse
+
+from watcher.commands.ls import as_json
+from watcher.config import Config
+from watcher.errors import WatcherError, quoted
+from watcher.output import print_json
+from watcher.status import Entry, entries
+from watcher.wiring import open_store
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Print the container with the given id.
+
+    Raises:
+        WatcherError: there is none.
+    """
+    with open_store(config, read_only=True) as store:
+        found = [entry for entry in entries(config, store) if entry.id == options.id]
+    if not found:
+        roots = ", ".join(root.path for root in config.roots)
+        raise WatcherError(
+            f"there is no container {quoted(options.id)} in {roots}", "see `watcher ls`"
+        )
+    print_json(_known(config, found[0]))
+    return 0
+
+
+def _known(config: Config, entry: Entry) -> dict[str, object]:
+    container, sandbox = entry.container, entry.sandbox
+    return as_json(entry) | {
+        "bundle": container.bundle if container else "",
+        "annotations": {k: v for k, v in container.labels.items() if k != "bundle"}
+        if container
+        else {},
+        "started": container.init.start if container else None,
+        "netns": container.netns if container else None,
+        "sandbox": sandbox.id if sandbox else None,
+        "members": [member.id for member in sandbox.members] if sandbox else [],
+        "pins": [f"{config.netns_dir}/{name}" for name in sandbox.pins] if sandbox else [],
+        "interfaces": [
+            {
+                "name": interface.name,
+                "network": interface.network,
+                "veth": interface.host_name,
+                "mac": interface.mac,
+                "addresses": [str(address) for address in interface.addresses],
+            }
+            for interface in (sandbox.interfaces if sandbox else ())
+        ],
+        "port_maps": [str(port) for port in (sandbox.ports if sandbox else ())],
+    }

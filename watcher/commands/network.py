@@ -1,0 +1,94 @@
+"""`watcher network ls` and `watcher network rm NAME`."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from typing import Any
+
+from watcher.config import Config, Network, gateway
+from watcher.errors import WatcherError, quoted
+from watcher.networks import erase_network, noted_networks
+from watcher.output import print_json, print_table
+from watcher.wiring import open_store, opened
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Print the networks, or remove one.
+
+    Raises:
+        WatcherError: there is no such network, it is in use, or its bridge is not ours.
+    """
+    if options.action == "rm":
+        return _remove(config, options)
+    rows = _rows(config)
+    if options.json:
+        print_json(rows)
+        return 0
+    header = ("NAME", "BRIDGE", "SUBNETS", "SANDBOXES", "CONFIGURED", "EXISTS")
+    print_table(
+        header,
+        [
+            [
+                str(row["name"]), str(row["bridge"]), " ".join(row["subnets"]),
+                str(row["sandboxes"]), _yes(row["configured"]), _yes(row["exists"]),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+    return 0
+
+
+def _rows(config: Config) -> list[dict[str, Any]]:
+    with open_store(config, read_only=True) as store:
+        noted = {network.name: network for network in noted_networks(store)}
+        used = [i.network for sandbox in store.sandboxes() for i in sandbox.interfaces]
+    there = {name for _, name in socket.if_nameindex()}
+    networks = config.networks | {n: v for n, v in noted.items() if n not in config.networks}
+    return [
+        {
+            "name": name,
+            "bridge": network.bridge,
+            "subnets": [str(subnet) for subnet in network.subnets],
+            "gateways": [str(gateway(subnet)) for subnet in network.subnets],
+            "sandboxes": used.count(name),
+            "configured": name in config.networks,
+            "exists": network.bridge in there,
+        }
+        for name, network in sorted(networks.items())
+        if name in config.networks or name in used or network.bridge in there
+    ]
+
+
+def _remove(config: Config, options: argparse.Namespace) -> int:
+    from watcher.log import make_log
+
+    with opened(config, make_log("warning", options.log_format)) as (_, store, host):
+        noted = {network.name: network for network in noted_networks(store)}
+        network: Network | None = config.networks.get(options.name) or noted.get(options.name)
+        if network is None:
+            raise WatcherError(
+                f"there is no network {quoted(options.name)}", "see `watcher network ls`"
+            )
+        users = [
+            sandbox.id
+            for sandbox in store.sandboxes()
+            if any(i.network == network.name for i in sandbox.interfaces)
+        ]
+        if users:
+            raise WatcherError(
+                f"network {quoted(network.name)} is in use by {', '.join(users[:5])}"
+                + (f" and {len(users) - 5} more" if len(users) > 5 else ""),
+                "stop them first",
+            )
+        if host.bridges.exists(network) and not host.bridges.remove(network):
+            raise WatcherError(
+                f"bridge {network.bridge} was not made by watcher", "remove it with `ip link del`"
+            )
+        if options.name not in config.networks:
+            erase_network(store, network.name)
+    return 0
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"

@@ -1,0 +1,32 @@
+"""`watcher run`: the service, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from watcher.config import Config
+from watcher.errors import WatcherError
+from watcher.lock import Lock
+from watcher.log import adopt_others, make_log
+from watcher.service import Service
+from watcher.wiring import opened
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Run the service until it is told to stop.
+
+    Raises:
+        WatcherError: another one runs on this host, or it cannot start.
+    """
+    log = make_log(options.log_level, options.log_format)
+    adopt_others(log)
+    with Lock(config.run_dir, "service.lock") as lock:
+        if not lock.take():
+            raise WatcherError(
+                f"another `watcher run` has this host already, process {lock.holder()}",
+                "stop it first, e.g. `systemctl stop watcher`",
+            )
+        with opened(config, log, starting=True) as (reconciler, _, _):
+            asyncio.run(Service(config, reconciler, log).run())
+    return 0

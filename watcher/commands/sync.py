@@ -1,0 +1,34 @@
+"""`watcher sync`: one-shot recovery."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from watcher.config import Config
+from watcher.log import make_log
+from watcher.output import print_json, printable
+from watcher.wiring import opened
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Repair every difference, or with `--dry-run` only find them, and print each.
+
+    Containers that cannot be attached are named on stderr.
+    """
+    log = make_log("debug" if options.log_level == "debug" else "critical", options.log_format)
+    with opened(config, log, starting=True) as (reconciler, store, _):
+        repairs = reconciler.sync(dry_run=options.dry_run)
+        failures = [failure for failure in store.failures() if not failure.refused]
+    for failure in failures:
+        sys.stderr.write(f"watcher: {printable(failure.reason)}\n")
+    status = 1 if failures else 0
+    if options.json:
+        print_json([{"what": r.what, "sandbox": r.sandbox, "why": r.why} for r in repairs])
+        return status
+    for repair in repairs:
+        where = f" [{repair.sandbox}]" if repair.sandbox else ""
+        print(f"{printable(repair.what)}{printable(where)}: {printable(repair.why)}")  # noqa: T201
+    if not repairs:
+        print("nothing to do")  # noqa: T201
+    return status

@@ -1,0 +1,62 @@
+"""The host's locks: one writer at a time, one service at a time. Source: flock(2)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from watcher.errors import WatcherError
+
+
+class Lock:
+    """A lock file below `run_dir`; the kernel lets it go when its holder ends, however it ends."""
+
+    def __init__(self, run_dir: str, name: str) -> None:
+        directory = Path(run_dir)
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = os.open(
+                directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+        except OSError as error:
+            raise WatcherError(
+                f"{directory / name} cannot be opened: {error.strerror}",
+                "run as root, and make run_dir a writable directory",
+            ) from error
+
+    def close(self) -> None:
+        """Let it go, if it is held, and close the file."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait for the lock, and hold it meanwhile."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def take(self) -> bool:
+        """Take the lock until `close`; whether nobody else has it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
+        return True
+
+    def holder(self) -> str:
+        """The pid that the last one to `take` it wrote."""
+        return os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()

@@ -1,0 +1,70 @@
+"""Structured logging to stderr: for people on a terminal or in the journal, or as JSON lines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger
+
+type Log = FilteringBoundLogger
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def make_log(level: str, format_: str) -> Log:
+    """A logger of `level` and above.
+
+    Args:
+        level: one of `LEVELS`.
+        format_: `console`, `json`, or `auto`: JSON unless stderr is a terminal or the journal.
+    """
+    journal = "JOURNAL_STREAM" in os.environ
+    console = format_ == "console" or (format_ == "auto" and (sys.stderr.isatty() or journal))
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+    ]
+    if not (console and journal):  # the journal has the time itself
+        processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+    if console:
+        processors.append(
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), pad_event_to=0, pad_level=False
+            )
+        )
+    else:
+        processors += [_printable, structlog.processors.JSONRenderer()]
+    return structlog.wrap_logger(  # type: ignore[no-any-return]
+        structlog.PrintLogger(sys.stderr),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        cache_logger_on_first_use=True,
+    )
+
+
+def adopt_others(log: Log) -> None:
+    """Let what libraries log or warn of come by `log` as well."""
+    logging.captureWarnings(True)
+    logging.getLogger().addHandler(_Others(log))
+
+
+class _Others(logging.Handler):
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
+        self._log.debug("library", name=record.name, text=record.getMessage()[:500])
+
+
+def _printable(_: object, __: str, event: EventDict) -> EventDict:
+    """Replace what UTF-8 has no code for: ids and values are anybody's bytes."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return event

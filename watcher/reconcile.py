@@ -1,0 +1,213 @@
+"""The one path: look at a container, work out what should be, have the handlers close the gap.
+
+The gate, an event, the end of an init, a restart, `watcher sync` and self-healing all end here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from watcher import proc, roots
+from watcher.annotations import parse_request
+from watcher.attachment import Attachment, is_in, is_own
+from watcher.errors import WatcherError
+from watcher.failings import Failings
+from watcher.files import Unreadable
+from watcher.plan import Ignore
+from watcher.recovery import Recovery
+
+if TYPE_CHECKING:
+    from handlers.host import Host
+    from watcher.config import Config
+    from watcher.leases import LeaseStore
+    from watcher.listeners import Listeners
+    from watcher.lock import Lock
+    from watcher.log import Log
+    from watcher.model import Container, Process, Repair, Request, Sandbox
+
+
+class Reconciler:
+    """Makes leases and host agree with the containers. One thread uses it.
+
+    Args:
+        config: the configuration.
+        store: the lease store.
+        host: the handlers.
+        listeners: tells which ports processes of the host have.
+        lock: the host-wide lock, which no other writer has meanwhile.
+        log: where it tells of what it does.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: LeaseStore,
+        host: Host,
+        listeners: Listeners,
+        lock: Lock,
+        log: Log,
+    ) -> None:
+        self._store = store
+        self._host = host
+        self._lock = lock
+        self._selective = any(root.attach != "all" for root in config.roots)
+        self._failings = Failings(store, log)
+        self._attachment = Attachment(config, store, host, listeners, self._failings, log)
+        self._recovery = Recovery(config, store, host, self._attachment, self._failings)
+
+    def look(self, root: str, id_: str) -> Process | None:
+        """Look at a container again, whatever made one think of it.
+
+        Returns:
+            Its init if that runs, whose end is to be told by another look. What goes wrong is
+            noted as the container's failure and logged; nothing is raised.
+        """
+        try:
+            if self._is_settled(root, id_):
+                return None
+            with self._lock.held():
+                return self._look(root, id_)
+        except (WatcherError, OSError) as error:
+            self._failings.note(root, id_, None, error)
+            return None
+        finally:
+            self.tell()
+
+    def admit(self, container: Container) -> None:
+        """Give a container that is held its network; `tell` is left for when it is let go.
+
+        Raises:
+            InvalidRequest: it asks for what cannot be met.
+            WatcherError, OSError: something is in the way; the host is as it was.
+        """
+        request = parse_request(container.id, container.labels)
+        if self._is_ignored(container, request):  # for nobody's work does such a one wait
+            return
+        with self._lock.held():
+            self._attachment.appear(container, request=request)
+
+    def refuse(self, root: str, id_: str, init: Process, error: Exception, *, denied: bool) -> None:
+        """Note and log why a held container gets no network; `denied`: it is not started either."""
+        self._failings.note(root, id_, init, error, refused=denied)
+
+    def mend(self, host_name: str) -> list[Repair]:
+        """Put right the sandbox whose link has that name on the host, if there is (still) one.
+
+        Raises:
+            WatcherError, OSError: something is in the way.
+        """
+        with self._lock.held():
+            sandbox = self._store.sandbox_with_link(host_name)
+            return [] if sandbox is None else self._host.links.mend(sandbox)
+
+    def sync(self, *, dry_run: bool = False) -> list[Repair]:
+        """Make everything agree with the roots, whatever happened meanwhile.
+
+        Returns:
+            Each difference that was found; with `dry_run` nothing is changed.
+
+        Raises:
+            WatcherError, OSError: something is in the way.
+        """
+        with self._lock.held():
+            try:
+                return self._recovery.run(self._try_appear, dry_run=dry_run)
+            finally:
+                self.tell()
+
+    def tell(self) -> None:
+        """Log what was done since the last time."""
+        self._attachment.tell()
+
+    def take_all_back(self) -> list[Sandbox]:
+        """Take every sandbox's network back; which they were.
+
+        Raises:
+            WatcherError, OSError: something is in the way.
+        """
+        with self._lock.held():
+            sandboxes = self._store.sandboxes()
+            for sandbox in sandboxes:
+                self._attachment.take_back(sandbox, sandbox.members)
+        return sandboxes
+
+    def failed(self) -> list[tuple[str, str]]:
+        """Root and id of the containers that failed and live, for another look."""
+        return [(failure.root, failure.id) for failure in self._failings.living()]
+
+    def living(self) -> list[tuple[str, str, Process]]:
+        """Root, id and init of the containers whose end is to be told."""
+        members = [(m.root, m.id, m.init) for s in self._store.sandboxes() for m in s.members]
+        return members + [(f.root, f.id, f.init) for f in self._failings.living() if f.init]
+
+    def has_pin(self, name: str) -> bool:
+        """Whether `name` should be there under `netns_dir`."""
+        sandbox = self._store.sandbox_named(name)
+        return sandbox is not None and name in sandbox.pins
+
+    def has_all_pins(self) -> bool:
+        """Whether no name under `netns_dir` that should be there was unmounted."""
+        return not any(map(self.has_pin, self._host.pins.unmounted()))
+
+    def rest(self) -> None:
+        """Do what is better done while nothing else is to do."""
+        self._store.checkpoint()
+
+    def _look(self, root: str, id_: str) -> Process | None:
+        try:
+            container = roots.read(root, id_)
+        except Unreadable as error:
+            self._failings.note(root, id_, None, error)
+            return None
+        if container is None and self._is_held(root, id_):
+            return None
+        if container is None or not container.alive:
+            self._attachment.vanish(root, id_)
+            return None
+        self._try_appear(container)
+        return container.init
+
+    def _try_appear(self, container: Container) -> bool:
+        """Attach a container; what goes wrong becomes its failure."""
+        try:
+            return self._attachment.appear(container, self._recovery.remnant(container))
+        except (WatcherError, OSError) as error:
+            if proc.runs(container.init):
+                self._failings.note(container.root, container.id, container.init, error)
+            else:  # it ended meanwhile: that is why
+                self._attachment.vanish(container.root, container.id)
+            return False
+
+    def _is_settled(self, root: str, id_: str) -> bool:
+        """Whether there is nothing to do for an entry, so that no lock need be waited for.
+
+        It has just been made, or is to be left alone, and nothing is known of it.
+        """
+        if self._store.sandbox_of(root, id_) is not None or not roots.has(root, id_):
+            return False
+        if any((failure.root, failure.id) == (root, id_) for failure in self._failings.all()):
+            return False
+        try:
+            container = roots.read(root, id_)
+            if container is None or not container.alive:
+                return container is None
+            request = parse_request(container.id, container.labels)
+            return self._is_ignored(container, request)
+        except WatcherError:
+            return False
+
+    def _is_held(self, root: str, id_: str) -> bool:
+        """Whether a container that has no complete state was let in by the gate a moment ago."""
+        sandbox = self._store.sandbox_of(root, id_)
+        if sandbox is None or not roots.has(root, id_):
+            return False
+        return any((m.root, m.id) == (root, id_) and proc.runs(m.init) for m in sandbox.members)
+
+    def _is_ignored(self, container: Container, request: Request) -> bool:
+        """Whether a container is to be left alone, and the store has nothing of it."""
+        if is_own(container) and request.networks != () and not self._selective:
+            return False
+        sandbox = self._store.sandbox_of(container.root, container.id)
+        if sandbox is not None and not is_in(sandbox, container):
+            return False
+        return isinstance(self._attachment.plan(container, request), Ignore)

@@ -1,0 +1,156 @@
+"""Recovery: everything made to agree with the roots, whatever happened meanwhile.
+
+Members that have gone leave, containers that are new appear, and each handler compares its kind of
+thing with what should be. Whoever calls this has the host-wide lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from watcher import proc
+from watcher.annotations import parse_request
+from watcher.attachment import is_in, is_own
+from watcher.errors import InvalidRequest
+from watcher.living import Living
+from watcher.model import Container, Namespace, Process, Repair, Request, Sandbox
+from watcher.plan import Ignore
+
+if TYPE_CHECKING:
+    from handlers.host import Host
+    from handlers.link import Remnant
+    from watcher.attachment import Attachment
+    from watcher.config import Config
+    from watcher.failings import Failings
+    from watcher.leases import LeaseStore
+
+
+class Recovery:
+    """Finds every difference, and closes it.
+
+    Args:
+        config: the configuration.
+        store: the lease store.
+        host: the handlers.
+        attachment: attaches and takes back.
+        failings: where the unreadable are noted.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: LeaseStore,
+        host: Host,
+        attachment: Attachment,
+        failings: Failings,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._host = host
+        self._attachment = attachment
+        self._failings = failings
+
+    def run(self, appear: Callable[[Container], bool], *, dry_run: bool) -> list[Repair]:
+        """Close every difference; with `dry_run` only find them.
+
+        Args:
+            appear: attaches one container, and says whether anything was to do; raises nothing.
+            dry_run: change nothing.
+        """
+        living = Living.seen(self._config.roots)
+        if not dry_run:
+            self._note_unreadable(living)
+        sandboxes = self._store.sandboxes()
+        repairs = self._leaving(living, sandboxes, dry_run=dry_run)
+        repairs += self._arriving(living, sandboxes, appear, dry_run=dry_run)
+        if repairs:
+            sandboxes = self._store.sandboxes()
+        return repairs + self._host.sync(sandboxes, dry_run=dry_run)
+
+    def remnant(self, container: Container) -> Remnant | None:
+        """What a container's namespace has of ours, though the store does not know of it.
+
+        If the one that it was made for has gone, its sandbox is put back into the store first.
+        """
+        assert container.netns is not None
+        if self.knows(container) or container.netns == proc.own_netns():
+            return None
+        remnant = self._host.links.remnant(container.init.pid, container.netns)
+        if remnant is None or is_own(container) or self._store.sandbox(container.netns):
+            return remnant
+        names = ["default"] if len(remnant.addresses) == 1 else list(self._config.networks)
+        networks = [self._config.networks[name] for name in names][: len(remnant.addresses)]
+        founder = replace(
+            container, id=remnant.id, init=Process(remnant.pid, 0), namespace=Namespace.OWN
+        )
+        sandbox = self._store.found(founder, networks, Request(), remnant.by_network(networks))
+        self._store.join(container, sandbox.key, ())
+        if remnant.id != container.id:
+            self._store.leave(founder.root, founder.id)
+        return remnant
+
+    def knows(self, container: Container) -> bool:
+        """Whether the store has that container, and not one of its name before it."""
+        sandbox = self._store.sandbox_of(container.root, container.id)
+        return sandbox is not None and is_in(sandbox, container)
+
+    def _note_unreadable(self, living: Living) -> None:
+        for root, id_, error in living.unreadable:
+            self._failings.note(root, id_, None, error)
+        for failure in self._failings.all():
+            if not failure.refused and not living.has(failure.root, failure.id, failure.init):
+                self._failings.forget(failure.root, failure.id, refused=False)
+
+    def _leaving(
+        self, living: Living, sandboxes: Sequence[Sandbox], *, dry_run: bool
+    ) -> list[Repair]:
+        repairs = []
+        for sandbox in sandboxes:
+            leaving = living.gone(sandbox)
+            if leaving or not sandbox.members:
+                names = ", ".join(member.id for member in leaving) or sandbox.id
+                repairs.append(Repair(f"detached {names}", sandbox.id, "it has vanished"))
+                if not dry_run:
+                    self._attachment.take_back(sandbox, leaving)
+        return repairs
+
+    def _arriving(
+        self,
+        living: Living,
+        sandboxes: Sequence[Sandbox],
+        appear: Callable[[Container], bool],
+        *,
+        dry_run: bool,
+    ) -> list[Repair]:
+        """Attach those who are new.
+
+        Who has a network already, though the store does not know it, comes first: nobody else may
+        be given what is theirs. Then who makes a namespace comes before who joins it.
+        """
+        repairs = []
+        known = {(m.root, m.id, m.init, s.netns) for s in sandboxes for m in s.members}
+        new = [c for c in living.containers if (c.root, c.id, c.init, c.netns) not in known]
+        new.sort(key=lambda container: (not self._has_network(container), not is_own(container)))
+        for container in new:
+            attached = self._would_attach(container) if dry_run else appear(container)
+            if attached:
+                what = f"attached {container.id}"
+                repairs.append(Repair(what, container.id, "it had no network"))
+        return repairs
+
+    def _has_network(self, container: Container) -> bool:
+        if container.netns is None or container.netns == proc.own_netns():
+            return False
+        try:
+            return self._host.links.remnant(container.init.pid, container.netns) is not None
+        except OSError:
+            return False  # it ends just now
+
+    def _would_attach(self, container: Container) -> bool:
+        try:
+            request = parse_request(container.id, container.labels)
+            return not isinstance(self._attachment.plan(container, request), Ignore)
+        except InvalidRequest:
+            return False

@@ -1,0 +1,57 @@
+"""The parts introduced to each other, for the commands that change something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from watcher.leases import LeaseStore
+from watcher.networks import known_networks
+
+if TYPE_CHECKING:
+    from handlers.host import Host
+    from watcher.config import Config
+    from watcher.log import Log
+    from watcher.reconcile import Reconciler
+
+STORE = "leases.db"
+
+
+def open_store(config: Config, *, read_only: bool = False) -> LeaseStore:
+    """The lease store of `config`.
+
+    Raises:
+        WatcherError: it cannot be opened.
+    """
+    return LeaseStore.open(Path(config.state_dir, STORE), read_only=read_only)
+
+
+@contextmanager
+def opened(
+    config: Config, log: Log, *, starting: bool = False
+) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
+    """The one path with all that it needs, open; `starting`: to attach containers from now on.
+
+    Raises:
+        WatcherError: the lease store or the lock cannot be opened, or the configuration
+            contradicts what is in use.
+    """
+    from handlers.host import Host
+    from watcher.listeners import Listeners
+    from watcher.lock import Lock
+    from watcher.reconcile import Reconciler
+
+    with Lock(config.run_dir, "lock") as lock, open_store(config) as store:
+        networks = known_networks(config, store)
+        if starting:
+            from watcher.checks.networks import refuse_impossible
+
+            refuse_impossible(networks)
+        integrate = config.firewall.integrate
+        with (
+            Host(config.netns_dir, networks, store, store.sandboxes, integrate=integrate) as host,
+            closing(Listeners()) as listeners,
+        ):
+            yield Reconciler(config, store, host, listeners, lock, log), store, host
