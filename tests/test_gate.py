@@ -1,0 +1,496 @@
+"""The gate: a container's first instruction sees its network, without a hook."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from host import BEYOND, GATEWAY, UPLINK, Host, Service, end, eventually
+from traffic import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FIRST = ("sh", "-c", f"ip -4 addr show eth0 && ping -c1 -W1 {GATEWAY}")
+"""A program whose first instruction needs its network."""
+
+
+@contextmanager
+def nobody_writes(host: Host) -> Iterator[None]:
+    """Holds the host-wide lock, as a writer that is stuck does: nothing can be attached."""
+    with ExitStack() as stack:
+        held = 0
+        for path in host.run_dir.iterdir():
+            if not path.is_file():
+                continue
+            file = stack.enter_context(path.open())
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # the lock of the service itself
+            held += 1
+        assert held, "there is no lock to be held"
+        yield
+
+
+def is_held(host: Host, name: str) -> bool:
+    """Whether runc waits in the open of its last save of `state.json`."""
+    directory = host.root / name
+    if not directory.is_dir():
+        return False
+    names = {path.name for path in directory.iterdir()}
+    return "exec.fifo" in names and any(name.startswith("state-") for name in names)
+
+
+def mounts_of_root(host: Host) -> int:
+    """How many mounts there are at the root."""
+    lines = host.command("cat", "/proc/self/mountinfo").stdout.splitlines()
+    return sum(line.split()[4] == str(host.root) for line in lines)
+
+
+def gated(make_host: Callable[..., Host], more: str = "") -> tuple[Host, Service]:
+    """A host with a service that has the gate."""
+    host = make_host(f'[gate]\nmode = "required"\n{more}')
+    return host, host.service()
+
+
+# --- order -----------------------------------------------------------------------------------
+
+
+def test_the_first_instruction_of_every_container_sees_its_network(make_host) -> None:
+    host, service = gated(make_host)
+    host.bundle("web", FIRST)
+    for _ in range(50):
+        assert "1 packets received" in host.launch("run", "web").stdout
+    host.empty()
+    assert service.warnings() == []
+
+
+def test_so_do_those_of_64_at_once(make_host) -> None:
+    host, service = gated(make_host)
+    names = [f"c{number}" for number in range(64)]
+    for name in names:
+        host.bundle(name, FIRST)
+    for _ in range(2):
+        processes = [host.launching("run", name) for name in names]
+        for name, process in zip(names, processes, strict=True):
+            assert "1 packets received" in host.launched(process, name).stdout
+    host.empty()
+    assert service.warnings() == []
+
+
+def test_the_network_is_there_when_runc_create_returns(make_host) -> None:
+    host, _ = gated(make_host)
+    for number in range(10):
+        web = host.create(f"c{number}", FIRST)
+        assert web.address
+        assert f"c{number}" in host.pins()
+        host.start(web.id)
+    for number in range(10):
+        eventually(lambda number=number: "1 packets received" in host.output(f"c{number}"))
+
+
+def test_a_connection_out_at_once_is_answered(make_host) -> None:
+    host, _ = gated(make_host)
+    host.beyond.serve(tcp=(80,))
+    for number in range(10):
+        done = host.run_to_end(f"c{number}", ["nc", "-w", "2", BEYOND, "80"])
+        assert done.stdout == f"beyond {UPLINK}\n"
+
+
+def test_a_published_port_is_there_as_soon_as_anybody_listens(make_host) -> None:
+    host, _ = gated(make_host)
+    for number in range(10):
+        web = host.create(f"c{number}", ports=f"{8000 + number}:80")
+        web.serve(tcp=(80,))
+        assert host.beyond.reach(UPLINK, 8000 + number) == Answer(web.id, BEYOND)
+
+
+def test_a_sidecar_is_in_order_as_well(make_host) -> None:
+    host, _ = gated(make_host)
+    host.run("web")
+    done = host.run_to_end("sidecar", FIRST, netns_path=host.netns_dir / "web")
+    assert "1 packets received" in done.stdout
+
+
+def test_the_event_that_follows_finds_nothing_to_do(make_host) -> None:
+    host, service = gated(make_host)
+    host.attach("web")
+    assert host.watcher("sync").stdout == "nothing to do\n"
+    told = [entry for entry in service.log() if "attached" in str(entry.get("event"))]
+    assert len([entry for entry in told if "web" in json.dumps(entry)]) == 1, told
+
+
+# --- marking ---------------------------------------------------------------------------------
+
+
+def test_the_root_is_marked_before_anything_can_be_made_in_it(make_host) -> None:
+    host, service = gated(make_host)
+    assert mounts_of_root(host) == 1
+    service.stop()
+    assert mounts_of_root(host) == 0
+    service.start()
+    assert mounts_of_root(host) == 1
+
+
+def test_the_mount_is_found_again_after_a_kill_and_never_stacked(make_host) -> None:
+    host, service = gated(make_host)
+    for _ in range(3):
+        service.kill9()
+        service.start()
+        assert mounts_of_root(host) == 1
+    assert host.run_to_end("web", FIRST).returncode == 0
+    service.stop()
+    assert mounts_of_root(host) == 0
+
+
+def test_down_takes_the_mount_of_a_killed_service_back(make_host) -> None:
+    host, service = gated(make_host)
+    service.kill9()
+    host.watcher("down")
+    assert mounts_of_root(host) == 0
+
+
+@pytest.mark.parametrize("removed_by", ["the host", "another mount namespace"])
+def test_a_root_that_is_made_again_is_marked_again(make_host, removed_by: str) -> None:
+    host, _ = gated(make_host)
+    assert host.run_to_end("web", FIRST).returncode == 0
+    if removed_by == "the host":
+        host.command("sh", "-ec", f"umount {host.root}; rm -r {host.root}")
+    else:
+        shutil.rmtree(host.root)
+    eventually(lambda: mounts_of_root(host) == 1)
+    assert host.run_to_end("web", FIRST).returncode == 0
+    assert host.run_to_end("web", FIRST).returncode == 0
+
+
+# --- refusal ---------------------------------------------------------------------------------
+
+REFUSED = {
+    "a taken port": {"ports": "8080:80"},
+    "a wrong annotation": {"annotations": {"io.watcher.netwrok": "default"}},
+    "a taken address": {"annotations": {"io.watcher.ip": "172.19.0.50"}},
+    "an unknown network": {"annotations": {"io.watcher.network": "nowhere"}},
+}
+
+
+@pytest.mark.parametrize("verb", ["run", "create"])
+@pytest.mark.parametrize("request_", REFUSED)
+def test_a_request_that_cannot_be_met_refuses_the_start(make_host, verb, request_: str) -> None:
+    host, service = gated(make_host)
+    first = host.run("first", ports="8080:80", annotations={"io.watcher.ip": "172.19.0.50"})
+    before = host.leftovers()
+
+    host.bundle("bad", FIRST, **REFUSED[request_])
+    done = host.launch(verb, "bad", check=False)
+    assert done.returncode != 0
+    assert "eth0" not in done.stdout
+
+    assert not (host.root / "bad").exists()
+    assert host.leftovers() == before
+    assert host.veths() == {first.veth}
+    service.logged("bad", "io.watcher.")
+    assert len([entry for entry in service.warnings() if "bad" in json.dumps(entry)]) == 1
+    assert "bad" in host.watcher("ls").stdout
+    assert "io.watcher." in host.inspect("bad")["reason"]
+
+
+def test_no_free_address_refuses_the_start(make_host) -> None:
+    host, service = gated(make_host, '[network.default]\nsubnets = ["172.19.0.0/30"]\n')
+    host.run("first")
+    assert host.run_to_end("bad", FIRST, check=False).returncode != 0
+    service.logged("bad", "172.19.0.0/30")
+    host.delete("first")
+    host.empty()
+    assert "1 packets received" in host.run_to_end("bad", FIRST).stdout
+
+
+def test_a_refusal_is_forgotten_when_the_container_starts_after_all(make_host) -> None:
+    host, _ = gated(make_host)
+    host.run("first", ports="8080:80")
+    host.bundle("web", ports="8080:80")
+    assert host.launch("run", "web", "--detach", check=False).returncode != 0
+    host.delete("first")
+    host.empty()
+    host.launch("run", "web", "--detach")
+    host.attached("web")
+    assert not host.inspect("web")["reason"]
+
+
+def test_a_request_that_cannot_be_met_starts_without_network_where_that_is_asked(make_host) -> None:
+    host, _ = gated(make_host, 'on_invalid = "allow"\n')
+    web = host.run("web", ports="0:80")
+    assert "0:80" in host.fails("web")
+    assert web.place.links() == {"lo"}
+
+
+# --- never in the way ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verdict", ["allow", "deny"])
+def test_a_container_is_let_go_after_the_timeout(make_host, verdict: str) -> None:
+    host, service = gated(make_host, f'timeout = 0.3\non_timeout = "{verdict}"\n')
+    host.bundle("web")
+    with nobody_writes(host):
+        begin = time.monotonic()
+        done = host.launch("run", "web", "--detach", check=False)
+        assert 0.25 < time.monotonic() - begin < 4
+    assert (done.returncode == 0) == (verdict == "allow")
+    service.logged("web", "timeout")
+    if verdict == "allow":
+        host.attached("web")
+    else:
+        assert not (host.root / "web").exists()
+        host.empty()
+
+
+def test_a_killed_watcher_holds_nobody_up(make_host) -> None:
+    host, service = gated(make_host, "timeout = 60.0\n")
+    host.bundle("web", ports="8080:80")
+    with nobody_writes(host):
+        process = host.launching("run", "web", "--detach")
+        eventually(lambda: is_held(host, "web"))
+        service.kill9()
+        host.launched(process, "web", timeout=10)
+    service.start()
+    web = host.attached("web")
+    web.serve(tcp=(80,))
+    assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+
+
+def test_a_stopped_watcher_holds_until_it_goes_on(make_host) -> None:
+    host, service = gated(make_host)
+    host.bundle("web", FIRST)
+    service.signal(signal.SIGSTOP)
+    process = host.launching("run", "web")
+    eventually(lambda: is_held(host, "web"))
+    service.signal(signal.SIGCONT)
+    assert "1 packets received" in host.launched(process, "web").stdout
+
+
+def test_a_clean_stop_lets_a_held_container_go(make_host) -> None:
+    host, service = gated(make_host, "timeout = 60.0\n")
+    host.bundle("web")
+    with nobody_writes(host):
+        process = host.launching("run", "web", "--detach")
+        eventually(lambda: is_held(host, "web"))
+        service.signal(signal.SIGTERM)
+    host.launched(process, "web", timeout=20)
+    assert service.wait() == 0
+    service.start()
+    host.attached("web")
+
+
+def test_other_openers_are_never_held(make_host) -> None:
+    host, _ = gated(make_host, "timeout = 60.0\n")
+    host.run("there")
+    host.bundle("web")
+    state = host.root / "there/state.json"
+    with nobody_writes(host):
+        process = host.launching("run", "web", "--detach")
+        eventually(lambda: is_held(host, "web"))
+        begin = time.monotonic()
+        host.runc("list")
+        host.runc("state", "there")
+        host.command("sh", "-ec", f"for i in $(seq 1000); do read x < {state} || :; done")
+        host.command("sh", "-ec", f"tar -cf /dev/null {host.root}")
+        host.command("sh", "-ec", f"echo > {host.root}/there/state-x; rm {host.root}/there/state-x")
+        host.command("touch", str(host.root / "state-x"))
+        assert time.monotonic() - begin < 10
+        assert process.poll() is None
+    host.launched(process, "web")
+    host.attached("web")
+
+
+def test_ignored_containers_are_never_held(make_host) -> None:
+    host, _ = gated(make_host, "timeout = 60.0\n")
+    with nobody_writes(host):
+        host.run("host", netns_path="host")
+        host.run("none", annotations={"io.watcher.network": "none"})
+
+
+def test_a_runc_that_dies_while_it_is_held(make_host) -> None:
+    host, service = gated(make_host, "timeout = 60.0\n")
+    host.bundle("web")
+    with nobody_writes(host):
+        process = host.launching("run", "web", "--detach")
+        eventually(lambda: is_held(host, "web"))
+        end(process)
+    assert host.run_to_end("other", FIRST).returncode == 0
+    host.runc("delete", "--force", "web", check=False)
+    host.empty()
+    assert service.running
+    assert "Traceback" not in service.log_text()
+
+
+def test_a_hundred_at_once_are_held_and_let_go(make_host) -> None:
+    host, _ = gated(make_host, "timeout = 60.0\n")
+    names = [f"c{number}" for number in range(100)]
+    for name in names:
+        host.bundle(name, ["ip", "-4", "addr", "show", "eth0"])
+    with nobody_writes(host):
+        processes = [host.launching("run", name) for name in names]
+        eventually(lambda: sum(is_held(host, name) for name in names) > 80)
+    for name, process in zip(names, processes, strict=True):
+        assert "inet 172.19." in host.launched(process, name).stdout
+    host.empty()
+
+
+# --- runc's protocols ------------------------------------------------------------------------
+
+PLAYED_RUNC = """
+import json, os, sys, tempfile
+root, name, bundle, early, labels = sys.argv[1:]
+os.chdir(bundle)
+os.makedirs(f"{root}/{name}", mode=0o711)
+os.mkfifo(f"{root}/{name}/exec.fifo")
+
+def start_of(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        return int(stat.read().rpartition(")")[2].split()[19])
+
+def save(pid, start):
+    state = {
+        "id": name,
+        "init_process_pid": pid,
+        "init_process_start": start,
+        "namespace_paths": {"NEWNET": f"/proc/{pid}/ns/net"} if pid else {},
+        "config": {
+            "namespaces": [{"type": "NEWNET", "path": ""}],
+            "labels": json.loads(labels) + [f"bundle={bundle}"],
+        },
+    }
+    descriptor, path = tempfile.mkstemp(prefix="state-", dir=f"{root}/{name}")
+    with open(descriptor, "w") as file:
+        if pid:
+            # The open has been answered: this is where init is let go.
+            with open(f"/proc/{pid}/net/route") as routes:
+                print(len(routes.readlines()) - 1, flush=True)
+        json.dump(state, file)
+    os.rename(path, f"{root}/{name}/state.json")
+
+if early == "early":
+    save(0, 0)
+ready, told = os.pipe()
+init = os.fork()
+if init == 0:
+    os.setsid()
+    os.unshare(os.CLONE_NEWNET)
+    os.write(told, b".")
+    for descriptor in (0, 1, 2):
+        os.close(descriptor)
+    os.execvp("sleep", ["sleep", "1000000"])
+os.read(ready, 1)
+save(init, start_of(init))
+"""
+"""What runc does in a root, file by file: `early` as 1.3 and later do, else as 1.1 and 1.2."""
+
+
+def play_runc(host: Host, name: str, *, early: bool, labels: tuple[str, ...] = ()) -> int:
+    """Plays runc; returns how many routes init had when its parent let it go."""
+    done = host.command(
+        *(sys.executable, "-I", "-S", "-c", PLAYED_RUNC),
+        *(str(host.root), name, str(host.bundles / name)),
+        *("early" if early else "late", json.dumps(labels)),
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["two saves", "one save"])
+def test_both_protocols_of_runc(make_host, early: bool) -> None:
+    host, service = gated(make_host)
+    host.bundle("web", ports="8080:80")
+    routes = play_runc(host, "web", early=early, labels=("io.watcher.ports=8080:80",))
+    assert routes == 2
+    host.attached("web").serve(tcp=(80,))
+    assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+    assert service.warnings() == []
+
+
+def test_labels_that_differ_from_what_the_gate_read_are_reconciled(make_host) -> None:
+    host, service = gated(make_host)
+    host.bundle("web", ports="8080:80")
+    play_runc(host, "web", early=False, labels=("io.watcher.ports=9090:80",))
+    web = host.attached("web")
+    web.serve(tcp=(80,))
+    eventually(lambda: host.beyond.reach(UPLINK, 9090, timeout=0.3) == Answer("web", BEYOND))
+    eventually(lambda: host.beyond.reach(UPLINK, 8080, timeout=0.3) is None)
+    service.logged("web", level="warning")
+
+
+BAD_CONFIGS: dict[str, Callable] = {
+    "missing": lambda path: path.unlink(),
+    "not JSON": lambda path: path.write_text("{"),
+    "huge": lambda path: path.write_text(path.read_text() + " " * 64_000_000),
+    "a FIFO": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a link out of the bundle": lambda path: (
+        path.rename(path.parent.parent / "other.json")
+        .parent.joinpath("web/config.json")
+        .symlink_to("../other.json")
+    ),
+    "wrong types": lambda path: path.write_text('{"annotations": [1], "linux": 7}'),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CONFIGS)
+def test_a_config_json_that_cannot_be_read_does_not_hold_runc(make_host, kind: str) -> None:
+    host, service = gated(make_host, "timeout = 30.0\n")
+    bundle = host.bundle("web")
+    BAD_CONFIGS[kind](bundle / "config.json")
+    begin = time.monotonic()
+    host.command(
+        *(sys.executable, "-I", "-S", "-c", PLAYED_RUNC),
+        *(str(host.root), "web", str(bundle), "late", "[]"),
+        check=False,
+    )
+    assert time.monotonic() - begin < 10
+    assert host.run_to_end("good", FIRST).returncode == 0
+    assert service.running
+    assert "Traceback" not in service.log_text()
+
+
+# --- without fanotify ------------------------------------------------------------------------
+
+
+def test_without_the_gate_nothing_is_mounted_and_everything_else_works(make_host) -> None:
+    host = make_host('[gate]\nmode = "off"\n')
+    host.service()
+    assert mounts_of_root(host) == 0
+    web = host.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+
+
+def test_required_without_the_capability_refuses_to_start(make_host) -> None:
+    host = make_host('[gate]\nmode = "required"\n')
+    done = host.command(
+        *("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"),
+        *host.watcher_command("run"),
+        check=False,
+        env=host.watcher_env,
+        timeout=20,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "gate" in done.stderr.splitlines()[-1]
+    assert mounts_of_root(host) == 0
+
+
+def test_check_tells_whether_there_can_be_a_gate(make_host) -> None:
+    host = make_host()
+    assert "gate" in host.watcher("check").stdout.lower()
+    done = host.command(
+        *("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"),
+        *host.watcher_command("check"),
+        check=False,
+        env=host.watcher_env,
+    )
+    assert "sys_admin" in (done.stdout + done.stderr).lower()

@@ -1,0 +1,165 @@
+"""`watcher run`: starts, stops, crashes and comes back without anybody's connection noticing."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+
+from host import BEYOND, UPLINK, Host, Service, eventually
+from traffic import Answer
+
+
+def test_containers_that_are_there_already_are_attached_before_it_is_ready(host: Host) -> None:
+    host.run("web", ports="8080:80").serve(tcp=(80,))
+    host.run("other")
+    host.service()
+    assert {row["status"] for row in host.ls().values()} == {"attached"}
+    assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+
+
+def test_sigterm_leaves_every_container_working(host: Host) -> None:
+    service = host.service()
+    web = host.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    host.beyond.serve(tcp=(80,))
+    stream = host.beyond.stream(UPLINK, 8080)
+    service.stop()
+
+    assert stream.say("hello") == "hello"
+    assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+    assert host.here.reach("127.0.0.1", 8080) is not None
+    assert web.reach(BEYOND, 80) == Answer("beyond", UPLINK)
+    assert host.pins() == {"web"}
+
+
+def test_sigint_stops_it_as_well(host: Host) -> None:
+    service = host.service()
+    service.signal(signal.SIGINT)
+    assert service.wait() in (0, 130)
+    assert "Traceback" not in service.log_text()
+
+
+def restarted_without_notice(host: Host, service: Service, end: str) -> None:
+    web = host.attach("web", ports="8080:80/tcp,8080:80/udp")
+    web.serve(tcp=(80,), udp=(80,))
+    host.beyond.serve(tcp=(80,))
+    inwards = host.beyond.stream(UPLINK, 8080)
+    local = host.here.stream("127.0.0.1", 8080)
+    outwards = web.place.stream(BEYOND, 80)
+    datagrams = host.beyond.datagrams(UPLINK, 8080)
+    assert datagrams.ask() == Answer("web", BEYOND)
+    before = host.here.picture(), web.place.picture()
+
+    for _ in range(3):
+        getattr(service, end)()
+        service.start()
+        for stream in (inwards, local, outwards):
+            assert stream.say("still there") == "still there"
+        assert datagrams.ask() == Answer("web", BEYOND)
+    assert (host.here.picture(), web.place.picture()) == before
+    assert host.watcher("sync").stdout == "nothing to do\n"
+
+
+def test_a_stop_and_a_start_touch_no_connection(host: Host) -> None:
+    restarted_without_notice(host, host.service(), "stop")
+
+
+def test_a_kill_and_a_start_touch_no_connection(host: Host) -> None:
+    restarted_without_notice(host, host.service(), "kill9")
+
+
+def test_a_container_that_appeared_in_the_meantime_is_attached_at_the_start(host: Host) -> None:
+    service = host.service()
+    old = host.attach("old")
+    address = old.address
+    service.kill9()
+    host.run("new")
+    service.start()
+    assert host.ls()["new"]["status"] == "attached"
+    assert old.address == address
+
+
+def test_it_tells_its_manager_what_systemd_wants_to_know(host: Host) -> None:
+    service = host.service(env={"WATCHDOG_USEC": "400000"})
+    service.notified("WATCHDOG=1", times=3)
+    service.signal(signal.SIGTERM)
+    service.notified("STOPPING=1")
+    assert service.wait() == 0
+
+
+def test_a_second_one_on_the_same_host_is_refused(host: Host) -> None:
+    first = host.service()
+    web = host.attach("web")
+    second = host.watcher("run", check=False, timeout=20)
+    assert second.returncode == 1
+    assert len(second.stderr.strip().splitlines()) == 1, second.stderr
+    assert str(host.run_dir) in second.stderr or "already" in second.stderr
+    assert first.running
+    assert host.status("web") == "attached"
+    assert web.veth in host.veths()
+
+
+def test_two_hosts_each_have_their_own(make_host) -> None:
+    for host in (make_host(), make_host()):
+        host.service()
+        host.attach("web", ports="8080:80").serve(tcp=(80,))
+        assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+
+
+def test_a_root_that_is_missing_at_the_start_may_appear_later(host: Host) -> None:
+    assert not host.root.exists()
+    service = host.service()
+    host.attach("web")
+    assert service.running
+
+
+def test_a_root_deep_in_directories_that_are_missing_may_appear_later(make_host) -> None:
+    host = make_host()
+    root = host.base / "a/b/c/runc"
+    host.config.write_text(host.config.read_text().replace(str(host.root), str(root)))
+    host.root = root
+    host.service()
+    host.attach("web")
+
+
+def test_a_root_that_is_removed_and_made_again_is_watched_again(host: Host) -> None:
+    service = host.service()
+    web = host.attach("web")
+    host.delete("web")
+    host.gone(web)
+    # As after `rm -r`, a mount of the gate on it included.
+    host.command("sh", "-c", f"umount {host.root} 2>/dev/null; rm -r {host.root}")
+    host.attach("web")
+    host.attach("other")
+    assert service.running
+
+
+def test_several_roots_are_watched(make_host) -> None:
+    host = make_host()
+    other = host.base / "podman"
+    host.config.write_text(host.config.read_text() + f'\n[[root]]\npath = "{other}"\n')
+    host.service()
+    host.attach("web")
+    host.bundle("pod")
+    host.launch("run", "pod", "--detach", root=other)
+    eventually(lambda: host.ls()["pod"]["status"] == "attached")
+    assert host.ls()["pod"]["root"] == str(other)
+    assert host.ls()["web"]["root"] == str(host.root)
+
+
+def test_the_log_is_json_and_names_the_container(host: Host) -> None:
+    service = host.service()
+    host.attach("web", ports="8080:80")
+    host.delete("web")
+    host.empty()
+    assert any(entry.get("container") == "web" for entry in service.log())
+    assert service.warnings() == []
+
+
+def test_runcs_own_files_are_left_alone(host: Host) -> None:
+    service = host.service()
+    host.attach("web")
+    assert {path.name for path in (host.root / "web").iterdir()} <= {"state.json", "exec.fifo"}
+    service.stop()
+    host.delete("web")
+    shutil.rmtree(host.root)

@@ -1,0 +1,199 @@
+"""Drift: the kernel's own word that somebody changes what this program made.
+
+One socket hears of links, addresses and routes, in the host's namespace and in every sandbox's, one
+hears of nftables. What is heard is only a hint, and never more than a sync is made of it. What this
+program itself does is heard as well and told apart: a link that the lease store does not know (any
+more) is nobody's business, and nftables tells which socket made a change.
+
+Sources: rtnetlink(7), netlink(7) (NETLINK_LISTEN_ALL_NSID), `include/uapi/linux/netconf.h`,
+`include/uapi/linux/netfilter/nf_tables.h`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable, Collection, Iterator
+from typing import Final
+
+from handlers import rtnl
+from handlers.conntrack import NETLINK_NETFILTER
+from handlers.link import HOST_NAME
+from handlers.netlink import SOL_NETLINK, attributes
+
+_NETLINK_LISTEN_ALL_NSID: Final = 8
+_NETLINK_ADD_MEMBERSHIP: Final = 1
+_GROUPS: Final = (1, 5, 7, 9, 11, 24, 25)
+"""RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV4_ and _IPV6_NETCONF."""
+_NFNLGRP_NFTABLES: Final = 7
+_NFT: Final = 10 << 8
+_NFT_NEWGEN: Final = _NFT | 15
+_RTM_NEWNETCONF: Final = 80
+_NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _IFINDEX_ALL = 1, 2, -1
+_IFLA_LINK_NETNSID: Final = 37
+_RECEIVE_BUFFER: Final = 8 << 20
+_HEADER: Final = struct.Struct("=IHHII")
+
+type Event = tuple[int, int, int | None, memoryview]
+"""Type, port of the socket that caused it, namespace id (`None`: the host's), and body."""
+
+
+class Drift:
+    """Listens, and asks for a sync when something that should be there was changed by others.
+
+    Args:
+        loop: the event loop in whose thread it listens.
+        bridges: the names of the bridges that should be there while they are used.
+        suspect: called with the host name of a link, or with the empty string where the firewall,
+            a bridge or the host as a whole may have changed, or where events were lost.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        bridges: Collection[str],
+        suspect: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._bridges = frozenset(bridges)
+        self._suspect = suspect
+        self._names: dict[int, str] = {}
+        """The host end of the pair whose other end is in the namespace of that id."""
+        self._up: set[str | int] = set()
+        """Host ends, and namespaces of other ends, that were up: not up is wrong from then on."""
+        self._indices: dict[int, str] = {}
+        self._touched = False
+        self._route = _listen(socket.NETLINK_ROUTE, _GROUPS)
+        self._route.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
+        self._netfilter = _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
+        self._route.send(_numbered(rtnl.links()))  # the answer comes as if all were made just now
+        loop.add_reader(self._route, self._read, self._route, self._of_route)
+        loop.add_reader(self._netfilter, self._read, self._netfilter, self._of_nftables)
+
+    def close(self) -> None:
+        """Listen no more."""
+        for heard in (self._route, self._netfilter):
+            self._loop.remove_reader(heard)
+            heard.close()
+
+    def _read(self, heard: socket.socket, take: Callable[[Event], None]) -> None:
+        try:
+            for event in _events(heard):
+                take(event)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self._suspect("")  # some were lost
+
+    def _of_route(self, event: Event) -> None:
+        kind, _, namespace, body = event
+        if kind in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
+            self._of_link(kind, namespace, body)
+        elif namespace is not None:
+            if kind in (rtnl.RTM_DELADDR, rtnl.RTM_DELROUTE):
+                self._suspect_inside(namespace)
+        elif kind == rtnl.RTM_DELADDR:
+            index = int.from_bytes(body[4:8], "little")
+            if self._indices.get(index) in self._bridges:
+                self._suspect("")
+        elif kind == rtnl.RTM_DELROUTE:
+            name = self._indices.get(rtnl.read_route_index(body), "")
+            if HOST_NAME.fullmatch(name):
+                self._suspect(name)
+        elif kind == _RTM_NEWNETCONF and _stops_forwarding(body):
+            self._suspect("")
+
+    def _of_link(self, kind: int, namespace: int | None, body: memoryview) -> None:
+        link = rtnl.read_link(body)
+        wrong = kind == rtnl.RTM_DELLINK or not link.up
+        if namespace is not None:
+            if link.ours and self._fell(namespace, wrong):
+                self._suspect_inside(namespace)
+        elif HOST_NAME.fullmatch(link.name):
+            self._indices[link.index] = link.name
+            for type_, value in attributes(body, 16):
+                if type_ == _IFLA_LINK_NETNSID:
+                    self._names[int.from_bytes(value, "little")] = link.name
+                    self._fell(int.from_bytes(value, "little"), wrong)
+            if self._fell(link.name, wrong or not link.master):
+                self._suspect(link.name)
+        elif link.name in self._bridges:
+            self._indices[link.index] = link.name
+            if wrong:
+                self._suspect("")
+
+    def _fell(self, which: str | int, wrong: bool) -> bool:
+        """Whether a link that was up is so no more; one that is being made was not."""
+        if not wrong:
+            self._up.add(which)
+        elif which in self._up:
+            self._up.discard(which)
+            return True
+        return False
+
+    def _suspect_inside(self, namespace: int) -> None:
+        name = self._names.get(namespace)
+        if name is not None:
+            self._suspect(name)
+
+    def _of_nftables(self, event: Event) -> None:
+        kind, port, _, body = event
+        if kind == _NFT_NEWGEN:
+            if self._touched:
+                self._touched = False
+                self._suspect("")
+        elif port != os.getpid() and _table(body) == b"watcher":
+            # The first netfilter socket of a process has its pid as its port: ours is libnftables'.
+            self._touched = True
+
+
+def _listen(protocol: int, groups: Collection[int]) -> socket.socket:
+    heard = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
+    )
+    heard.setsockopt(socket.SOL_SOCKET, 33, _RECEIVE_BUFFER)  # SO_RCVBUFFORCE
+    heard.bind((0, 0))
+    for group in groups:
+        heard.setsockopt(SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+    return heard
+
+
+def _numbered(request: bytearray) -> bytearray:
+    struct.pack_into("=I", request, 8, 1)
+    return request
+
+
+def _events(heard: socket.socket) -> Iterator[Event]:
+    while True:
+        content, ancillary, _, _ = heard.recvmsg(1 << 16, 64)
+        namespace = None
+        for level, kind, value in ancillary:
+            if (level, kind) == (SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID):
+                namespace = int.from_bytes(value[:4], "little", signed=True)
+        data = memoryview(content)
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            length, kind, _, _, port = _HEADER.unpack_from(data, offset)
+            yield kind, port, namespace, data[offset + _HEADER.size : offset + length]
+            offset += (length + 3) & ~3
+
+
+def _stops_forwarding(body: memoryview) -> bool:
+    values = dict(attributes(body, 4))
+    index, forwarding = values.get(_NETCONFA_IFINDEX), values.get(_NETCONFA_FORWARDING)
+    if index is None or forwarding is None:
+        return False
+    return int.from_bytes(index, "little", signed=True) == _IFINDEX_ALL and not any(forwarding)
+
+
+def _table(body: memoryview) -> bytes:
+    """The table that an nftables message is about: its first attribute behind `nfgenmsg`."""
+    for kind, value in attributes(body, 4):
+        if kind == 1:
+            return bytes(value).rstrip(b"\0")
+    return b""

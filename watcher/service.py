@@ -1,0 +1,217 @@
+"""The service: what tells that something may have changed, and the loop that looks again.
+
+Everything that may tell (the roots, runc's open at the gate, the end of an init, the clock) only
+names a container, or asks for a sync; :mod:`watcher.reconcile` does the rest, in this one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+from watcher import systemd
+from watcher.ends import Ends
+from watcher.errors import WatcherError
+from watcher.gatekeeper import Gatekeeper
+from watcher.healer import Healer
+from watcher.mountwatch import MountWatch
+from watcher.rootwatch import RootWatch, make_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watcher.config import Config
+    from watcher.log import Log
+    from watcher.model import Repair
+    from watcher.reconcile import Reconciler
+
+SYNC_EVERY: Final = 3600.0
+"""Seconds between syncs that nothing asked for: the last net."""
+
+RETRY_AFTER: Final = (1.0, 60.0)
+"""Seconds until a failed container is looked at again: at first, and at the most."""
+
+REST_AFTER: Final = 2.0
+"""Seconds without anything to do until the lease store is tidied up."""
+
+
+SWITCH_INTERVAL: Final = 0.0005
+"""Seconds until a thread that computes lets another go on: runc may be waiting for that one."""
+
+
+class Service:
+    """Runs until SIGTERM or SIGINT; every attached container works on after it.
+
+    Args:
+        config: the configuration.
+        reconciler: the one path.
+        log: where it tells of itself.
+    """
+
+    def __init__(self, config: Config, reconciler: Reconciler, log: Log) -> None:
+        self._config = config
+        self._reconciler = reconciler
+        self._log = log
+        self._pause = RETRY_AFTER[0]
+        self._retrying: asyncio.TimerHandle | None = None
+        self._resting: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        """Start, sync, tell systemd, and go on until told to stop.
+
+        Raises:
+            WatcherError: it cannot start.
+        """
+        _raise_limits()
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGCONT, self._sync)  # who knows how long it was stopped
+        roots = [root.path for root in self._config.roots]
+        self._loop = loop
+        self._ends = Ends(loop, self._look)
+        self._watch = RootWatch(
+            roots,
+            look=lambda root, id_: loop.call_soon_threadsafe(self._look, root, id_),
+            anew=lambda root: loop.call_soon_threadsafe(self._anew, root),
+            overflow=lambda: loop.call_soon_threadsafe(self._sync),
+        )
+        self._mounts: MountWatch | None = None
+        self._healer = Healer(loop, self._reconciler, self._sync, self._log)
+        self._gate = Gatekeeper(
+            self._config.gate, loop, self._reconciler,
+            watch=self._ends.watch, lost=self._sync, log=self._log,
+        )  # fmt: skip
+        try:
+            self._start(roots)
+            await stop.wait()
+            self._log.info("stopping")
+            systemd.notify("STOPPING=1")
+        finally:
+            self._stop()
+
+    def _start(self, roots: list[str]) -> None:
+        for root in roots:
+            make_root(root)
+        self._healer.start([network.bridge for network in self._config.networks.values()])
+        self._gate.start(roots)
+        self._watch.watch_names(
+            self._config.netns_dir,
+            lambda name: self._loop.call_soon_threadsafe(self._healer.pin_gone, name),
+        )
+        self._watch.start()
+        self._mounts = MountWatch(
+            self._loop, roots, anew=self._anew, changed=self._healer.pins_may_be_gone
+        )
+        self._sync_once()
+        self._every(SYNC_EVERY, self._sync)
+        interval = systemd.watchdog_interval()
+        if interval is not None:
+            self._every(interval, lambda: systemd.notify("WATCHDOG=1"))
+        self._log.info("ready", roots=roots, gate=self._gate.open)
+        systemd.notify("READY=1")
+
+    def _stop(self) -> None:
+        if self._mounts is not None:
+            self._mounts.close()
+        self._gate.stop()
+        self._watch.stop()
+        self._healer.stop()
+        self._ends.close()
+
+    def _look(self, root: str, id_: str) -> None:
+        init = self._reconciler.look(root, id_)
+        if init is not None:
+            self._ends.watch(root, id_, init)
+        else:
+            self._retry_soon()  # what it had may be what another waits for
+        self._plan_retry()
+        self._rest_soon()
+
+    def _sync_once(self) -> list[Repair]:
+        """Make everything agree, whatever happened; what was different.
+
+        Raises:
+            WatcherError, OSError: it could not be done.
+        """
+        repairs = self._reconciler.sync()
+        for repair in repairs:
+            self._log.info("repaired", what=repair.what, sandbox=repair.sandbox, why=repair.why)
+        for root, id_, init in self._reconciler.living():
+            self._ends.watch(root, id_, init)
+        self._plan_retry()
+        self._rest_soon()
+        return repairs
+
+    def _sync(self) -> list[Repair]:
+        """As `_sync_once`; what goes wrong is logged, and tried again after a while."""
+        try:
+            return self._sync_once()
+        except (WatcherError, OSError) as error:
+            self._log.error("sync failed", reason=str(error))
+            self._loop.call_later(RETRY_AFTER[1], self._sync)
+            return []
+
+    def _anew(self, root: str) -> None:
+        """A root was removed, or made: watch what is there now, and see what was missed."""
+        try:
+            self._watch.watch_anew(root)
+            self._gate.mark(root)
+            if self._mounts is not None:
+                self._mounts.settled(root)
+        except (WatcherError, OSError) as error:
+            self._log.error("root cannot be watched", root=root, reason=str(error))
+        self._sync()
+
+    def _rest_soon(self) -> None:
+        """When nothing happened for a while, do what would have been in the way."""
+        if self._resting is not None:
+            self._resting.cancel()
+        self._resting = self._loop.call_later(REST_AFTER, self._rest)
+
+    def _rest(self) -> None:
+        self._resting = None
+        try:
+            self._reconciler.rest()
+        except WatcherError as error:
+            self._log.error("lease store", reason=str(error))
+
+    def _plan_retry(self) -> None:
+        """Look again at failed containers, with growing pauses as long as there are any."""
+        if self._retrying is None and self._reconciler.failed():
+            self._retrying = self._loop.call_later(self._pause, self._retry)
+
+    def _retry_soon(self) -> None:
+        self._pause = RETRY_AFTER[0]
+        if self._retrying is not None:
+            self._retrying.cancel()
+            self._retrying = None
+
+    def _retry(self) -> None:
+        self._retrying = None
+        self._pause = min(self._pause * 2, RETRY_AFTER[1])
+        for root, id_ in self._reconciler.failed():
+            init = self._reconciler.look(root, id_)
+            if init is not None:
+                self._ends.watch(root, id_, init)
+        self._plan_retry()
+
+    def _every(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call `call` each `seconds`, from now on."""
+
+        def again() -> None:
+            self._loop.call_later(seconds, again)
+            call()
+
+        self._loop.call_later(seconds, again)
+
+
+def _raise_limits() -> None:
+    """As many descriptors as are allowed: each container takes one, and each runc that is held."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    sys.setswitchinterval(SWITCH_INTERVAL)
