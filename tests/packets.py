@@ -1,0 +1,211 @@
+"""Crafted frames: what no honest program sends, and who gets to see it.
+
+Frames are bytes from the Ethernet header on. A :class:`Wire` sends and hears them on one interface,
+as a program with `CAP_NET_RAW` does. Sources: RFC 826 (ARP), RFC 791, RFC 8200, RFC 4443 and 4861
+(ICMPv6 and neighbour discovery), RFC 9260 (SCTP).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import socket
+import struct
+import time
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+import traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from host import Host, Place
+
+ALL: Final = 3
+"""ETH_P_ALL: every protocol, as bind(2) of a packet socket wants it."""
+
+BROADCAST: Final = "ff:ff:ff:ff:ff:ff"
+ALL_NODES: Final = "ff02::1"
+PATIENCE: Final = 20.0
+
+ARP, IPV4, IPV6, VLAN, LLDP = 0x0806, 0x0800, 0x86DD, 0x8100, 0x88CC
+NOBODY: Final = "00:00:00:00:00:00"
+ICMP6, SCTP = 58, 132
+ROUTER_ADVERT, NEIGHBOR_SOLICIT, NEIGHBOR_ADVERT, REDIRECT = 134, 135, 136, 137
+
+_numbers = itertools.count(1)
+
+
+def mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def ip(text: str) -> bytes:
+    return ip_address(text).packed
+
+
+def ether(source: str, destination: str, kind: int, payload: bytes, *, vlan: int = -1) -> bytes:
+    """A frame; with `vlan`, tagged with that number (0 is a priority alone)."""
+    tag = b"" if vlan < 0 else struct.pack("!HH", VLAN, vlan)
+    frame = mac(destination) + mac(source) + tag + struct.pack("!H", kind) + payload
+    return frame.ljust(60, b"\0")
+
+
+def arp(
+    operation: int, sender_mac: str, sender: str, target: str, target_mac: str = NOBODY
+) -> bytes:
+    """The payload of an ARP request (1) or reply (2)."""
+    head = struct.pack("!HHBBH", 1, IPV4, 6, 4, operation)
+    return head + mac(sender_mac) + ip(sender) + mac(target_mac) + ip(target)
+
+
+def ipv4(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, protocol, 0)
+    head += ip(source) + ip(destination)
+    return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + payload
+
+
+def ipv6(source: str, destination: str, next_header: int, payload: bytes) -> bytes:
+    head = struct.pack("!IHBB", 6 << 28, len(payload), next_header, 255)
+    return head + ip(source) + ip(destination) + payload
+
+
+def options(next_header: int) -> bytes:
+    """A destination options header of IPv6 that says nothing."""
+    return struct.pack("!BBBB4x", next_header, 0, 1, 4)
+
+
+def udp(
+    source: str, destination: str, port: int, payload: bytes, *, source_port: int = 4242
+) -> bytes:
+    """A whole IP packet, of the family of the addresses."""
+    length = 8 + len(payload)
+    bare = struct.pack("!HHHH", source_port, port, length, 0) + payload
+    datagram = bare[:6] + struct.pack("!H", _sum_of(source, destination, 17, bare)) + bare[8:]
+    make = ipv4 if ip_address(source).version == 4 else ipv6
+    return make(source, destination, 17, datagram)
+
+
+def tcp_syn(source: str, destination: str, port: int) -> bytes:
+    """The IPv4 packet that asks for a connection."""
+    bare = struct.pack("!HHIIBBHHH", 4242, port, 1, 0, 5 << 4, 2, 65535, 0, 0)
+    segment = bare[:16] + struct.pack("!H", _sum_of(source, destination, 6, bare)) + bare[18:]
+    return ipv4(source, destination, 6, segment)
+
+
+def sctp_init(port: int, source_port: int = 4242) -> bytes:
+    """A packet of SCTP with one INIT chunk."""
+    chunk = struct.pack("!BBHIIHHI", 1, 0, 20, 0xCAFE, 65536, 1, 1, 1)
+    head = struct.pack("!HHI", source_port, port, 0)
+    return head + _crc32c(head + bytes(4) + chunk) + chunk
+
+
+def advert(source_mac: str, target: str) -> bytes:
+    """A neighbour advertisement: `target` is at `source_mac`, whatever was known before."""
+    body = struct.pack("!BBHI", NEIGHBOR_ADVERT, 0, 0, 0x20000000) + ip(target)
+    return body + b"\x02\x01" + mac(source_mac)
+
+
+def solicit(target: str, source_mac: str = "") -> bytes:
+    """A neighbour solicitation; the question whether `target` is taken tells no MAC."""
+    body = struct.pack("!BBHI", NEIGHBOR_SOLICIT, 0, 0, 0) + ip(target)
+    return body + (b"\x01\x01" + mac(source_mac) if source_mac else b"")
+
+
+def router_advert(source_mac: str, prefix: str) -> bytes:
+    """A router advertisement of `prefix`/64, from a router for half an hour."""
+    body = struct.pack("!BBHBBHII", ROUTER_ADVERT, 0, 0, 64, 0, 1800, 0, 0)
+    body += b"\x01\x01" + mac(source_mac)
+    return body + struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 1800, 1800, 0) + ip(prefix)
+
+
+def redirect(target: str, better: str) -> bytes:
+    """The word of a router that `better` is the way to `target`."""
+    return struct.pack("!BBHI", REDIRECT, 0, 0, 0) + ip(better) + ip(target)
+
+
+def said(text: str) -> bytes:
+    """An option of neighbour discovery that nobody knows and everybody passes over."""
+    content = text.encode()
+    units = -(-(2 + len(content)) // 8)
+    return bytes((253, units)) + content.ljust(8 * units - 2, b"\0")
+
+
+def icmp6(source: str, destination: str, body: bytes, *, extended: bool = False) -> bytes:
+    """A packet of the ICMPv6 message `body`, its checksum filled in.
+
+    With `extended`, an extension header that says nothing stands in front of the message.
+    """
+    message = body[:2] + struct.pack("!H", _sum_of(source, destination, ICMP6, body)) + body[4:]
+    if extended:
+        return ipv6(source, destination, 60, options(ICMP6) + message)
+    return ipv6(source, destination, ICMP6, message)
+
+
+def link_local(mac_: str) -> str:
+    """The link-local address that the kernel makes of a MAC."""
+    raw = bytearray(mac(mac_))
+    raw[0] ^= 2
+    return str(ip_address(ip("fe80::")[:8] + raw[:3] + b"\xff\xfe" + raw[3:]))
+
+
+class Wire:
+    """One interface of a place, on which any frame is sent and every frame that comes is heard."""
+
+    def __init__(self, host: Host, place: Place, name: str = "eth0") -> None:
+        self._socket = traffic.make_socket(place.netns, socket.AF_PACKET, socket.SOCK_RAW)
+        host.on_close(self._socket.close)
+        self._socket.bind((name, ALL))
+
+    def send(self, *frames: bytes) -> None:
+        for frame in frames:
+            self._socket.send(frame)
+
+    def until(self, last: Callable[[bytes], bool]) -> list[bytes]:
+        """What comes, up to the first frame for which `last` holds, that one included."""
+        heard: list[bytes] = []
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if select.select([self._socket], [], [], deadline - time.monotonic())[0]:
+                frame, address = self._socket.recvfrom(65536)
+                if address[2] == socket.PACKET_OUTGOING:
+                    continue
+                heard.append(frame)
+                if last(frame):
+                    return heard
+        raise AssertionError(f"not heard: {[frame.hex() for frame in heard]}")
+
+
+def mark() -> bytes:
+    """A few bytes that are never the same."""
+    return b"mark %d of %d." % (next(_numbers), os.getpid())
+
+
+def _sum_of(source: str, destination: str, protocol: int, content: bytes) -> int:
+    """The checksum of an upper layer, with the pseudo header that both families have."""
+    pseudo = ip(source) + ip(destination) + struct.pack("!II", len(content), protocol)
+    return _checksum(pseudo + content)
+
+
+def _checksum(data: bytes) -> int:
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def _crc32c(data: bytes) -> bytes:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return (crc ^ 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def sctp_is_whole(packet: bytes) -> bool:
+    """Whether the checksum of an SCTP packet is right."""
+    return _crc32c(packet[:8] + bytes(4) + packet[12:]) == packet[8:12]

@@ -1,0 +1,460 @@
+"""Other firewalls of the host, the real ones: what they drop, what `watcher check` says to do about
+it, and what `[firewall] integrate = true` does by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from host import BEYOND, GATEWAY, LATENCY_FREE_NO, UPLINK, Container, Host, end, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import HostMaker
+
+INTEGRATE = "[firewall]\nintegrate = true\n"
+LEGACY = "iptables-legacy table filter"
+OUTSIDE, PUBLISHED = 7000, 8080
+
+OWN_POLICY = """
+table inet own {
+    chain forward { type filter hook forward priority 0; policy drop; }
+}
+"""
+OWN_LAST_RULE = """
+table inet own {
+    set uplinks { type ifname; flags interval; elements = { "uplink", "wan*" } }
+    chain refuse { reject; }
+    chain rest { ct state vmap { invalid : drop, related : accept }; goto refuse; }
+    chain forward {
+        type filter hook forward priority 10; policy accept;
+        iifname @uplinks oifname "lan0" accept
+        tcp dport { 22, 443 } accept
+        ip saddr 10.0.0.0/8 accept
+        udp dport 53 accept
+        jump rest
+    }
+}
+"""
+OWN_IP = """
+table ip own {
+    chain forward {
+        type filter hook forward priority -5; policy drop;
+        iifname "uplink" ct status dnat accept
+        ct state established accept
+    }
+}
+"""
+DOCKER = """*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+:DOCKER - [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -o docker0 -j DOCKER
+-A FORWARD -i docker0 ! -o docker0 -j ACCEPT
+-A FORWARD -i docker0 -o docker0 -j ACCEPT
+-A DOCKER-USER -j RETURN
+COMMIT
+"""
+"""What Docker makes of a host's filter table (`iptables-save` beside Docker 27)."""
+
+PLAIN = """*filter
+:INPUT ACCEPT [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A FORWARD -s 10.0.0.0/8 ! -i uplink -p tcp -m multiport --dports 22,80:90 -j ACCEPT
+-A FORWARD -p icmp -m comment --comment "let us ping" -j ACCEPT
+COMMIT
+"""
+
+
+def own(host: Host, ruleset: str) -> None:
+    host.command("nft", "-f", "-", stdin=ruleset)
+
+
+def restored(command: str, rules: str) -> Callable[[Host], None]:
+    return lambda host: void(host.command(f"{command}-restore", stdin=rules))
+
+
+def void(_: object) -> None:
+    """So that a lambda may end in a command."""
+
+
+def copied(host: Host, directory: str) -> Path:
+    """A copy of `directory` of the machine over the original, for this host alone."""
+    copy = host.base / directory.strip("/").replace("/", "-")
+    shutil.copytree(directory, copy)
+    host.command("mount", "--bind", str(copy), directory)
+    return copy
+
+
+class Firewalld:
+    """The real firewalld on a host, on a bus of its own."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.config = copied(host, "/etc/firewalld")
+        host.command("sh", "-ec", "mount -t tmpfs tmpfs /var/log; mkdir -p /run/dbus")
+        self._start("dbus-daemon", "--system", "--nofork", "--nopidfile")
+        socket = host.seen(Path("/run/dbus/system_bus_socket"))
+        eventually(socket.exists, what="a system bus")
+        self.start()
+
+    def _start(self, *argv: str) -> subprocess.Popen[str]:
+        output = (self.host.base / f"{argv[0]}.log").open("a")
+        with output:
+            process = self.host.popen(argv, stdout=output, stderr=output)
+        self.host.on_close(lambda: end(process))
+        return process
+
+    def start(self) -> None:
+        self._process = self._start("firewalld", "--nofork", "--nopid")
+        eventually(lambda: self.cmd("--state") == "running", what="firewalld")
+
+    def stop(self) -> None:
+        end(self._process)
+
+    def cmd(self, *args: str) -> str:
+        return self.host.command("firewall-cmd", *args).stdout.strip()
+
+    def zones(self) -> tuple[list[str], list[str]]:
+        """The interfaces of the zone `trusted`, now and for later."""
+        words = ("--zone=trusted", "--list-interfaces")
+        return self.cmd(*words).split(), self.cmd("--permanent", *words).split()
+
+    def rules(self) -> tuple[str, str]:
+        """All zones and rules, freshly made: it leaves chains of its own behind otherwise."""
+        self.cmd("--reload")
+        table = self.host.nft("list", "table", "inet", "firewalld").stdout
+        return self.cmd("--list-all-zones"), table
+
+
+def ufw(host: Host) -> None:
+    """The real ufw, enabled."""
+    copied(host, "/etc/ufw")
+    host.command("ufw", "--force", "enable")
+
+
+def firewalls(host: Host) -> list[dict[str, Any]]:
+    """The findings of the check of firewalls that are not `ok`."""
+    findings = json.loads(host.watcher("check", "--json", check=False).stdout)
+    return [f for f in findings if f["check"] == "firewalls" and f["level"] != "ok"]
+
+
+def paste(host: Host, remedy: str) -> None:
+    """Run what a remedy says, word by word, but for `, or` something else."""
+    commands = re.findall(r"`(.+?)`", remedy.partition(", or")[0])
+    assert commands, remedy
+    for command in commands:
+        host.command("sh", "-ec", command)
+
+
+def flows(host: Host, web: Container) -> dict[str, bool]:
+    """Whether packets come through: out of a container, and to its published port."""
+    return {
+        "out": web.reach(BEYOND, OUTSIDE, timeout=LATENCY_FREE_NO) is not None,
+        "in": host.beyond.reach(UPLINK, PUBLISHED, timeout=LATENCY_FREE_NO) is not None,
+    }
+
+
+def serving(host: Host, name: str = "web") -> Container:
+    web = host.attach(name, ports=f"{PUBLISHED}:80")
+    web.serve(tcp=(80,))
+    host.beyond.serve(tcp=(OUTSIDE,))
+    return web
+
+
+# --- watcher check ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda host: own(host, OWN_POLICY), "chain forward of nftables table inet own"),
+        (lambda host: own(host, OWN_LAST_RULE), "chain forward of nftables table inet own"),
+        (lambda host: own(host, OWN_IP), "chain forward of nftables table ip own"),
+        (restored("iptables", DOCKER), "Docker's chain FORWARD of iptables table filter"),
+        (restored("iptables", PLAIN), "chain FORWARD of iptables table filter"),
+        (
+            restored("iptables", PLAIN.replace("*filter", "*mangle")),
+            "chain FORWARD of iptables table mangle",
+        ),
+        (restored("iptables-legacy", PLAIN), "chain FORWARD of iptables-legacy table filter"),
+        (
+            restored("iptables-legacy", DOCKER),
+            "Docker's chain FORWARD of iptables-legacy table filter",
+        ),
+        (ufw, "ufw's chain FORWARD of iptables table filter"),
+        (Firewalld, "firewalld (chain filter_FORWARD of nftables table inet firewalld)"),
+    ],
+    ids=[
+        *("own-policy", "own-last-rule", "own-ip", "docker", "iptables", "mangle"),
+        *("legacy", "legacy-docker", "ufw", "firewalld"),
+    ],
+)
+def test_the_remedy_for_what_another_firewall_drops_is_the_right_one(
+    host: Host, make: Callable[[Host], object], named: str
+) -> None:
+    web = serving(host)
+    assert flows(host, web) == {"out": True, "in": True}
+    assert firewalls(host) == []
+
+    make(host)
+    assert False in flows(host, web).values()
+    dropping = [f for f in firewalls(host) if f["level"] == "fail"]
+    assert [f["what"] for f in dropping] == [f"{named} drops what containers on netns0 send or get"]
+    assert host.watcher("check", check=False).returncode == 1
+
+    paste(host, dropping[0]["remedy"])
+    assert [f for f in firewalls(host) if f["level"] == "fail"] == []
+    assert flows(host, web) == {"out": True, "in": True}
+
+
+def test_a_firewall_that_lets_it_pass_is_not_blamed(host: Host) -> None:
+    web = serving(host)
+    own(
+        host,
+        """table inet own {
+            chain forward {
+                type filter hook forward priority 0; policy drop;
+                ct state established,related accept
+                iifname "netns*" oifname "uplink" accept
+                ip daddr 172.19.0.0/16 ct status dnat accept
+                iifname "netns0" oifname "netns0" accept
+            }
+        }
+        table ip6 own {
+            chain forward { type filter hook forward priority 0; policy drop; }
+        }
+        """,
+    )
+    assert flows(host, web) == {"out": True, "in": True}
+    assert firewalls(host) == []
+
+
+def test_what_cannot_be_told_is_a_warning(host: Host) -> None:
+    own(
+        host,
+        """table inet own {
+            chain forward {
+                type filter hook forward priority 0; policy drop;
+                meta mark 7 accept
+            }
+        }""",
+    )
+    (finding,) = firewalls(host)
+    assert finding["level"] == "warn"
+    assert "may drop" in finding["what"]
+
+
+def test_an_input_policy_is_a_warning(host: Host) -> None:
+    web = serving(host)
+    host.here.serve(tcp=(53,))
+    own(host, OWN_POLICY.replace("forward", "input"))
+    assert web.reach(GATEWAY, 53, timeout=LATENCY_FREE_NO) is None
+    assert flows(host, web) == {"out": True, "in": True}
+
+    (finding,) = firewalls(host)
+    assert finding["level"] == "warn"
+    assert "host's own services" in finding["what"]
+    paste(host, finding["remedy"])
+    assert web.reach(GATEWAY, 53) is not None
+    assert firewalls(host) == []
+
+
+def test_neighbours_on_the_bridge_itself(host: Host) -> None:
+    one, two = host.attach("one"), host.attach("two")
+    one.serve(tcp=(80,))
+    own(host, OWN_POLICY.replace("inet", "bridge"))
+    assert two.reach(one.address, 80, timeout=LATENCY_FREE_NO) is None
+    (finding,) = firewalls(host)
+    paste(host, finding["remedy"])
+    assert two.reach(one.address, 80) is not None
+    assert firewalls(host) == []
+
+
+def test_ipv6_has_a_firewall_of_its_own(make_host: HostMaker) -> None:
+    host = make_host('[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n')
+    restored("ip6tables", DOCKER)(host)
+    (finding,) = firewalls(host)
+    assert "ip6tables table filter" in finding["what"]
+    assert "`ip6tables -I DOCKER-USER -i netns0 -j ACCEPT`" in finding["remedy"]
+
+
+def test_an_internal_network_loses_its_neighbours_alone(make_host: HostMaker) -> None:
+    host = make_host("[network.default]\ninternal = true\n")
+    own(host, OWN_POLICY)
+    filtered = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+    host.command("sh", "-ec", f"test ! -e {filtered} || echo 0 > {filtered}")
+    assert firewalls(host) == []
+
+
+# --- integrate = true ------------------------------------------------------------------------
+
+
+def user_rules(host: Host, command: str = "iptables") -> list[str]:
+    return host.command(command, "-S", "DOCKER-USER").stdout.splitlines()[1:]
+
+
+OURS = [
+    "-A DOCKER-USER -i netns0 -m comment --comment watcher -j ACCEPT",
+    "-A DOCKER-USER -o netns0 -m comment --comment watcher -j ACCEPT",
+]
+
+
+def test_docker_lets_the_traffic_pass(make_host: HostMaker) -> None:
+    host = make_host(INTEGRATE)
+    restored("iptables", DOCKER)(host)
+    before = host.command("iptables", "-S").stdout
+    web = serving(host)
+    assert flows(host, web) == {"out": True, "in": True}
+    assert user_rules(host) == [*OURS, "-A DOCKER-USER -j RETURN"]
+    assert firewalls(host) == []
+
+    assert host.watcher("sync").stdout == "nothing to do\n"
+    assert "netns0" in host.watcher("down").stdout
+    assert host.command("iptables", "-S").stdout == before
+
+
+def test_rules_of_the_user_come_before_ours(make_host: HostMaker) -> None:
+    host = make_host(INTEGRATE)
+    restored("iptables", DOCKER.replace("-j RETURN", "-s 198.51.100.0/24 -j DROP"))(host)
+    host.attach("web")
+    assert user_rules(host) == ["-A DOCKER-USER -s 198.51.100.0/24 -j DROP", *OURS]
+
+
+def test_docker_of_both_families(make_host: HostMaker) -> None:
+    host = make_host('[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n' + INTEGRATE)
+    restored("iptables", DOCKER)(host)
+    restored("ip6tables", DOCKER)(host)
+    host.attach("web")
+    assert user_rules(host)[:2] == user_rules(host, "ip6tables")[:2] == OURS
+
+
+def test_sync_puts_back_what_docker_lost(make_host: HostMaker) -> None:
+    host = make_host(INTEGRATE)
+    restored("iptables", DOCKER)(host)
+    web = serving(host)
+    restored("iptables", DOCKER)(host)  # as it starts anew
+    assert flows(host, web)["out"] is False
+
+    dry = host.watcher("sync", "--dry-run").stdout
+    assert flows(host, web)["out"] is False
+    assert dry == "added netns0 to DOCKER-USER of iptables: it drops the traffic\n"
+    assert host.watcher("sync").stdout == dry
+    assert flows(host, web) == {"out": True, "in": True}
+
+
+def test_firewalld_trusts_the_bridge(make_host: HostMaker) -> None:
+    host = make_host(INTEGRATE)
+    firewalld = Firewalld(host)
+    before = firewalld.rules()
+    web = serving(host)
+    assert flows(host, web) == {"out": True, "in": True}
+    assert firewalld.zones() == (["netns0"], ["netns0"])
+    assert firewalls(host) == []
+
+    firewalld.cmd("--reload")
+    assert firewalld.zones() == (["netns0"], ["netns0"])
+    assert flows(host, web) == {"out": True, "in": True}
+    assert host.watcher("sync").stdout == "nothing to do\n"
+
+    host.watcher("down")
+    assert firewalld.zones() == ([], [])
+    assert firewalld.rules() == before
+
+
+def test_firewalld_keeps_a_bridge_in_the_zone_that_somebody_chose(make_host: HostMaker) -> None:
+    host = make_host(INTEGRATE)
+    firewalld = Firewalld(host)
+    firewalld.cmd("--zone=work", "--add-interface=netns0")
+    host.attach("web")
+    assert firewalld.zones() == ([], [])
+    assert firewalld.cmd("--get-zone-of-interface=netns0") == "work"
+    assert host.watcher("sync").stdout == "nothing to do\n"
+    host.watcher("down")
+    assert firewalld.cmd("--get-zone-of-interface=netns0") == "work"
+
+
+def test_down_leaves_a_zone_that_somebody_else_set(make_host: HostMaker) -> None:
+    host = make_host(INTEGRATE)
+    firewalld = Firewalld(host)
+    for permanent in ([], ["--permanent"]):
+        firewalld.cmd(*permanent, "--zone=trusted", "--add-interface=netns0")
+    host.attach("web")
+    host.watcher("down")
+    assert firewalld.zones() == (["netns0"], ["netns0"])
+
+
+def test_down_takes_back_what_a_stopped_firewalld_would_remember(make_host: HostMaker) -> None:
+    host = make_host(INTEGRATE)
+    firewalld = Firewalld(host)
+    host.attach("web")
+    firewalld.stop()
+    host.watcher("down")
+    firewalld.start()
+    assert firewalld.zones() == ([], [])
+
+
+def test_a_firewalld_that_starts_later_is_told_by_sync(make_host: HostMaker) -> None:
+    host = make_host(INTEGRATE)
+    web = serving(host)
+    firewalld = Firewalld(host)
+    assert flows(host, web)["out"] is False
+    assert "added netns0 to firewalld" in host.watcher("sync").stdout
+    assert firewalld.zones() == (["netns0"], ["netns0"])
+    assert flows(host, web) == {"out": True, "in": True}
+
+
+def test_integrate_turned_off_takes_it_back(make_host: HostMaker) -> None:
+    host = make_host(INTEGRATE)
+    restored("iptables", DOCKER)(host)
+    firewalld = Firewalld(host)
+    host.attach("web")
+    host.configure()
+    lines = host.watcher("sync").stdout.splitlines()
+    assert lines == [
+        "removed netns0 from DOCKER-USER of iptables: integrate = false",
+        "removed netns0 from firewalld: integrate = false",
+    ]
+    assert user_rules(host) == ["-A DOCKER-USER -j RETURN"]
+    assert firewalld.zones() == ([], [])
+
+
+def test_without_integrate_nothing_is_touched(host: Host) -> None:
+    restored("iptables", DOCKER)(host)
+    firewalld = Firewalld(host)
+    before = host.command("iptables", "-S").stdout
+    host.attach("web")
+    assert host.command("iptables", "-S").stdout == before
+    assert firewalld.zones() == ([], [])
+
+
+def test_only_a_bridge_of_ours_is_told_of(make_host: HostMaker) -> None:
+    host = make_host("[network.default]\nmanaged = false\n" + INTEGRATE)
+    restored("iptables", DOCKER)(host)
+    host.command("ip", "link", "add", "netns0", "up", "type", "bridge")
+    host.command("ip", "addr", "add", "172.19.0.1/16", "dev", "netns0")
+    host.attach("web")
+    assert user_rules(host) == ["-A DOCKER-USER -j RETURN"]
+
+
+def test_each_network_has_its_bridge_told_of(make_host: HostMaker) -> None:
+    host = make_host('[network.back]\nbridge = "back0"\nsubnets = ["172.20.0.0/24"]\n' + INTEGRATE)
+    restored("iptables", DOCKER)(host)
+    host.attach("one")
+    assert not any("back0" in rule for rule in user_rules(host)), "nobody uses it"
+    host.attach("two", annotations={"io.watcher.network": "back"})
+    bridges = [rule.split()[3] for rule in user_rules(host)[:-1]]
+    assert bridges == ["netns0", "netns0", "back0", "back0"]
