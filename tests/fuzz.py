@@ -1,0 +1,234 @@
+"""Everything that others write, as any bytes: no traceback, no hang, no unbounded memory.
+
+`python tests/fuzz.py 1000000` (`make fuzz`) makes so many inputs out of those in tests/corpus, by
+changing, cutting and joining them, and gives each to what reads such a thing. Whatever may be told
+to a user is a WatcherError; all else is a defect, and its input is kept in tests/corpus, where
+tests/test_fuzz.py tries it ever after.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from watcher import configfile
+from watcher.annotations import KEYS, PREFIX, parse_request
+from watcher.errors import WatcherError
+from watcher.leases import LeaseStore
+from watcher.runc import NEWNET, decode_spec, decode_state, labels_of, namespace_of
+
+type Target = Callable[[bytes, Path], object]
+
+CORPUS: Final = Path(__file__).with_name("corpus")
+LONGEST: Final = 0.1
+"""Seconds of the processor for one input."""
+
+MEMORY: Final = 1 << 30
+BIGGEST: Final = 1 << 16
+"""Bytes of an input."""
+
+_WORDS: Final = (
+    *(
+        b'"',
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"\\",
+        b"\0",
+        b"\xff",
+        b"\n",
+        b",",
+        b":",
+        b"=",
+        b"-",
+        b".",
+        b"/",
+    ),
+    *(
+        b"0",
+        b"-1",
+        b"65535",
+        b"65536",
+        b"9" * 30,
+        b"1e999",
+        b"null",
+        b"true",
+        b"\\ud800",
+        b"\\u0000",
+    ),
+    *("٣".encode(), "é".encode(), "\u202e".encode(), b"[" * 200, b"{'a':" * 100, b"a." * 200),
+    *(b"8080:80", b"1-65535:1-65535", b"[::1]:1:1", b"::ffff:1.2.3.4", b"fe80::1%eth0", b"/udp"),
+)
+
+
+def _state(data: bytes, _: Path) -> None:
+    config = decode_state(data, "state.json").config
+    namespace_of(config.namespaces or (), NEWNET)
+    parse_request("web", labels_of(config.labels or ()))
+
+
+def _bundle(data: bytes, _: Path) -> None:
+    spec = decode_spec(data, "config.json")
+    namespace_of((spec.linux.namespaces if spec.linux else None) or (), "network")
+    parse_request("web", spec.annotations or {})
+
+
+def _labels(data: bytes, _: Path) -> None:
+    parse_request("web", labels_of(data.decode(errors="surrogateescape").split("\n")))
+
+
+def _annotations(data: bytes, _: Path) -> None:
+    value = data.decode(errors="surrogateescape")
+    for key in KEYS:
+        with suppress(WatcherError):
+            parse_request("web", {PREFIX + key: value})
+    parse_request("web", {PREFIX + value: value})
+
+
+def _configuration(data: bytes, directory: Path) -> None:
+    file = directory / "watcher.toml"
+    file.write_bytes(data)
+    configfile.load(file)
+
+
+def _database(data: bytes, directory: Path) -> None:
+    file = directory / "leases.db"
+    for leftover in directory.glob("leases.db*"):
+        leftover.unlink()
+    file.write_bytes(data)
+    for read_only in (True, False):
+        with suppress(WatcherError), LeaseStore.open(file, read_only=read_only) as store:
+            store.sandboxes()
+            store.failures()
+            store.sandbox_named("web")
+
+
+TARGETS: Final[Mapping[str, Target]] = {
+    "state": _state,
+    "labels": _labels,
+    "annotations": _annotations,
+    "bundle": _bundle,
+    "configuration": _configuration,
+    "database": _database,
+}
+SHARES: Final = {"state": 30, "labels": 25, "annotations": 20, "bundle": 15, "configuration": 9}
+"""Of a hundred inputs; the others are databases, which take a file each."""
+
+
+def corpus(kind: str) -> list[bytes]:
+    """The inputs of that kind that are kept."""
+    return [file.read_bytes() for file in sorted((CORPUS / kind).iterdir())]
+
+
+def some_database() -> bytes:
+    """A lease store as the program makes it."""
+    with TemporaryDirectory() as directory:
+        file = Path(directory, "leases.db")
+        with LeaseStore.open(file) as store:
+            store.note("a", "b")
+        return file.read_bytes()
+
+
+def attempt(target: Target, data: bytes, directory: Path) -> str:
+    """Gives `data` to what reads such a thing; what was wrong about that, if anything."""
+    try:
+        target(data, directory)
+    except WatcherError as error:
+        told = str(error)
+        if "\n" in told or len(told) > 1500:
+            return f"not a line that one can read: {told[:200]!r}"
+    except Exception as error:  # noqa: BLE001 (that is what is looked for)
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+class Inputs:
+    """Inputs made of those that are kept, always the same ones for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._known = {kind: corpus(kind) for kind in TARGETS}
+        self._known["database"].append(some_database())
+
+    def kind(self) -> str:
+        """One of the kinds, each by its share."""
+        number = self._random.randrange(100)
+        for kind, share in SHARES.items():
+            if number < share:
+                return kind
+            number -= share
+        return "database"
+
+    def make(self, kind: str) -> bytes:
+        """Another input of that kind."""
+        random_ = self._random
+        data = bytearray(random_.choice(self._known[kind]))
+        for _ in range(random_.choice((1, 1, 2, 3, 5, 20))):
+            at = random_.randrange(len(data) + 1)
+            length = min(random_.choice((1, 1, 2, 4, 16, 100)), len(data) - at)
+            match random_.randrange(6):
+                case 0:
+                    data[at:at] = random_.choice(_WORDS)
+                case 1:
+                    data[at : at + length] = random_.choice(_WORDS)
+                case 2:
+                    data[at : at + length] = random_.randbytes(length)
+                case 3:
+                    del data[at : at + length]
+                case 4:
+                    data[at:at] = data[at : at + length] * random_.choice((1, 2, 50))
+                case 5:
+                    other = random_.choice(self._known[kind])
+                    start = random_.randrange(len(other) + 1)
+                    data[at:] = other[start:]
+        return bytes(data[:BIGGEST])
+
+
+def tell(line: str) -> None:
+    """Prints a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main(count: int, seed: int) -> int:
+    """Tries `count` inputs; the number of defects."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    inputs = Inputs(seed)
+    tried = dict.fromkeys(TARGETS, 0)
+    found: set[str] = set()
+    begun = time.monotonic()
+    with TemporaryDirectory() as directory:
+        for number in range(1, count + 1):
+            kind = inputs.kind()
+            data = inputs.make(kind)
+            before = time.process_time()
+            wrong = attempt(TARGETS[kind], data, Path(directory))
+            took = time.process_time() - before
+            if not wrong and took > LONGEST:
+                wrong = f"takes {took * 1000:.0f} ms"
+            tried[kind] += 1
+            what = f"{kind}: {wrong[:60]}"
+            if wrong and what not in found:
+                found.add(what)
+                name = sha256(data).hexdigest()[:16]
+                (CORPUS / kind / name).write_bytes(data)
+                tell(f"{CORPUS / kind / name}: {wrong}")
+            if number % 100_000 == 0:
+                tell(f"{number} inputs, {time.monotonic() - begun:.0f} s")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    tell(f"seed {seed}: {tried}; at most {peak} MiB; {len(found)} defects")
+    return len(found)
+
+
+if __name__ == "__main__":
+    chosen = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns()
+    sys.exit(main(int(sys.argv[1]), chosen) > 0)

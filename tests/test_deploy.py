@@ -1,0 +1,336 @@
+"""What an administrator gets: the unit, the configuration file, `make install`.
+
+The unit's restrictions are tried by systemd itself, on a machine that it has booted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+import pytest
+from booted import Booted
+from host import REPOSITORY, eventually
+from msgspec.structs import fields
+
+from watcher import configfile
+from watcher.config import Config, Firewall, Gate, Limits, Network, Root
+
+UNIT: Final = REPOSITORY / "deploy/watcher.service"
+CONFIG: Final = REPOSITORY / "deploy/watcher.toml"
+GATEWAY: Final = "172.19.0.1"
+SOURCES: Final = (
+    "Makefile",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "deploy",
+    "watcher",
+    "handlers",
+)
+
+MOUNT_NAMESPACE: Final = frozenset(
+    [
+        "BindLogSockets", "BindPaths", "BindReadOnlyPaths", "DynamicUser", "ExecPaths",
+        "ExtensionDirectories", "ExtensionImages", "IPCNamespacePath", "InaccessiblePaths",
+        "LogNamespace", "MountAPIVFS", "MountFlags", "MountImages", "NetworkNamespacePath",
+        "NoExecPaths", "PrivateBPF", "PrivateDevices", "PrivateIPC", "PrivateMounts",
+        "PrivateNetwork", "PrivatePIDs", "PrivateTmp", "PrivateUsers", "ProcSubset",
+        "ProtectControlGroups", "ProtectHome", "ProtectHostname", "ProtectKernelLogs",
+        "ProtectKernelModules", "ProtectKernelTunables", "ProtectProc", "ProtectSystem",
+        "ReadOnlyPaths", "ReadWritePaths", "RootDirectory", "RootEphemeral", "RootImage",
+        "TemporaryFileSystem",
+    ]
+)  # fmt: skip
+"""Options with which systemd sets up a mount namespace for a service; source: systemd.exec(5)."""
+
+
+def directives() -> list[tuple[str, str]]:
+    """The unit's options with their values, without their sections."""
+    lines = UNIT.read_text().splitlines()
+    return [(key, value) for key, _, value in (line.partition("=") for line in lines)
+            if key.isidentifier()]  # fmt: skip
+
+
+def values(key: str) -> list[str]:
+    """All words that the unit gives to an option."""
+    return [word for name, value in directives() if name == key for word in value.split()]
+
+
+# --- the unit ------------------------------------------------------------------------------------
+
+
+def test_unit_passes_systemd_analyze_verify(tmp_path: Path) -> None:
+    program = tmp_path / "watcher"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    unit = tmp_path / "watcher.service"
+    text = UNIT.read_text()
+    assert "ExecStart=/usr/local/sbin/watcher run\n" in text
+    unit.write_text(text.replace("/usr/local/sbin/watcher", str(program)))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_unit_has_no_option_that_gives_it_a_mount_namespace() -> None:
+    assert not {key for key, _ in directives()} & MOUNT_NAMESPACE
+
+
+def test_unit_is_rated_ok_by_systemd_analyze_security() -> None:
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=45", str(UNIT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+# --- the unit in systemd's hands -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Booted]:
+    with Booted('[gate]\nmode = "required"\n') as booted:
+        booted.command("systemctl", "start", "watcher")
+        yield booted
+
+
+def test_service_has_the_units_privileges_and_no_more(machine: Booted) -> None:
+    status = dict(
+        line.split(":\t")
+        for line in machine.command("cat", f"/proc/{machine.main_pid}/status").stdout.splitlines()
+        if ":\t" in line
+    )
+    decoded = machine.command("capsh", f"--decode={status['CapEff']}").stdout
+    assert set(decoded.strip().partition("=")[2].split(",")) == {
+        name.lower() for name in values("CapabilityBoundingSet")
+    }
+    assert status["CapBnd"] == status["CapEff"] == status["CapPrm"]
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_service_is_in_the_mount_namespace_of_the_machine(machine: Booted) -> None:
+    namespaces = [
+        machine.command("readlink", f"/proc/{pid}/ns/mnt").stdout for pid in (1, machine.main_pid)
+    ]
+    assert namespaces[0] == namespaces[1]
+
+
+def test_directories_of_the_service_are_roots_alone(machine: Booted) -> None:
+    for path in ("/var/lib/watcher", "/run/watcher"):
+        assert machine.command("stat", "--format=%a %U", path).stdout == "700 root\n"
+
+
+@pytest.mark.parametrize("user_namespace", [False, True], ids=["", "user namespace"])
+def test_unit_lets_the_network_be_there_at_the_first_instruction(
+    machine: Booted, *, user_namespace: bool
+) -> None:
+    program = ("sh", "-c", f"ip -4 addr show eth0 && ping -c 1 -W 1 {GATEWAY}")
+    printed = machine.run("first", program, user_namespace=user_namespace)
+    assert "inet 172.19." in printed
+    assert "1 packets received" in printed
+
+
+def test_unit_lets_a_bundle_of_another_user_be_read(machine: Booted) -> None:
+    bundle = machine.bundle("theirs", annotations={"io.watcher.ip": "172.19.3.3"})
+    os.chown(bundle / "config.json", 4321, 4321)
+    (bundle / "config.json").chmod(0o600)
+    os.chown(bundle, 4321, 4321)
+    bundle.chmod(0o700)
+    command = ("runc", "run", "--detach", "--bundle", str(bundle), "theirs")
+    machine.command("sh", "-c", 'exec "$@" >/dev/null 2>&1', "sh", *command)
+    row = machine.ls()["theirs"]
+    assert row["status"] == "attached"
+    assert "172.19.3.3" in str(row["address"])
+    machine.command("runc", "delete", "--force", "theirs")
+
+
+def test_unit_lets_a_whole_life_pass(machine: Booted) -> None:
+    """Published, shared, pinned, taken back: with the kernel's answer to each."""
+    serving = ("sh", "-c", "while true; do echo here | nc -l -p 80; done")
+    bundle = machine.bundle("web", serving, annotations={"io.watcher.ports": "80:80,53:53/udp"})
+    command = ("runc", "run", "--detach", "--bundle", str(bundle), "web")
+    machine.command("sh", "-c", 'exec "$@" >/dev/null 2>&1', "sh", *command)
+    assert machine.ls()["web"]["status"] == "attached"
+
+    def served(address: str) -> bool:
+        ip_address(address)
+        return machine.command("busybox", "nc", "-w", "2", address, "80").stdout == "here\n"
+
+    assert eventually(lambda: served("127.0.0.1"))
+    assert eventually(lambda: served(GATEWAY))
+
+    sidecar = machine.bundle("sidecar")
+    machine.command("watcher", "bundle", str(sidecar), "--share", "web")
+    command = ("runc", "run", "--detach", "--bundle", str(sidecar), "sidecar")
+    machine.command("sh", "-c", 'exec "$@" >/dev/null 2>&1', "sh", *command)
+    assert eventually(lambda: machine.ls()["sidecar"]["status"] == "shared")
+    assert machine.command("ip", "netns", "exec", "web", "true").returncode == 0
+
+    for name in ("web", "sidecar"):
+        machine.command("runc", "delete", "--force", name)
+
+    def nothing_left() -> bool:
+        assert "netnsv" not in machine.command("ip", "link").stdout
+        assert not machine.command("ls", "/run/netns").stdout
+        assert not machine.ls()
+        return True
+
+    assert eventually(nothing_left)
+
+
+def test_service_that_is_killed_is_started_again(machine: Booted) -> None:
+    before = machine.main_pid
+    machine.command("kill", "-KILL", str(before))
+    eventually(lambda: machine.main_pid not in (0, before), what="a new process")
+    eventually(lambda: machine.show("ActiveState") == "active", what="its readiness")
+
+
+def test_service_that_hangs_is_ended_by_the_watchdog_and_lets_runc_go_on() -> None:
+    with Booted() as machine:
+        # The unit's own time is for hosts under load.
+        drop_in = "d=/run/systemd/system/watcher.service.d; mkdir -p $d; cat >$d/test.conf"
+        machine.command("sh", "-c", drop_in, stdin="[Service]\nWatchdogSec=2\n")
+        machine.command("systemctl", "daemon-reload")
+        machine.command("systemctl", "start", "watcher")
+        before = machine.main_pid
+        machine.command("kill", "-STOP", str(before))
+        machine.run("held")
+        eventually(lambda: machine.main_pid not in (0, before), what="a new process")
+        assert eventually(lambda: machine.ls()["held"]["status"] == "attached")
+        assert machine.show("NRestarts") == "1"
+
+
+def test_containers_keep_their_network_when_the_service_is_stopped() -> None:
+    with Booted() as machine:
+        machine.command("systemctl", "start", "watcher")
+        machine.run("kept")
+        address = machine.ls()["kept"]["address"]
+        machine.command("systemctl", "stop", "watcher")
+        assert machine.show("Result") == "success"
+        assert machine.ls()["kept"]["address"] == address
+        ping = ("runc", "exec", "kept", "ping", "-c", "1", "-W", "1", GATEWAY)
+        assert "1 packets received" in machine.command(*ping).stdout
+        machine.command("watcher", "down")
+
+
+def test_wrong_configuration_is_not_tried_again() -> None:
+    with Booted("[gate]\nmood = 1\n") as machine:
+        assert machine.command("systemctl", "start", "watcher", check=False).returncode == 1
+        assert machine.show("ActiveState") == "failed"
+        assert (machine.show("ExecMainStatus"), machine.show("NRestarts")) == ("2", "0")
+        assert "mood" in machine.journal()
+
+
+# --- the configuration file ----------------------------------------------------------------------
+
+
+def test_configuration_file_has_the_defaults() -> None:
+    assert configfile.load(CONFIG) == Config()
+
+
+def test_what_the_configuration_file_has_as_comments_are_the_defaults(tmp_path: Path) -> None:
+    text, keys = re.subn(r"(?m)^#(?=[a-z_]+ = |\[)", "", CONFIG.read_text())
+    spoken_out = tmp_path / "watcher.toml"
+    spoken_out.write_text(text)
+    structs = (Root, Limits, Gate, Network, Firewall)
+    directories, names = 3, 1
+    assert keys == directories + sum(len(fields(struct)) for struct in structs) - names
+    assert configfile.load(spoken_out) == Config()
+
+
+# --- make install --------------------------------------------------------------------------------
+
+
+class Installation:
+    """`make install` and `make uninstall` with a DESTDIR, of a copy of the sources."""
+
+    def __init__(self, base: Path) -> None:
+        self.destination = base / "destination"
+        self.sources = base / "sources"
+        self.sources.mkdir()
+        for name in SOURCES:
+            path = REPOSITORY / name
+            if path.is_dir():
+                no_bytecode = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(path, self.sources / name, ignore=no_bytecode)
+            else:
+                shutil.copy(path, self.sources)
+        self.before = self._files(self.sources)
+
+    @staticmethod
+    def _files(directory: Path) -> set[Path]:
+        return {path.relative_to(directory) for path in directory.rglob("*")
+                if not path.is_dir() or path.is_symlink()}  # fmt: skip
+
+    def make(self, target: str, prefix: str = "/usr/local") -> str:
+        done = subprocess.run(
+            ["make", "--no-print-directory", target, f"DESTDIR={self.destination}",
+             f"PREFIX={prefix}"],
+            cwd=self.sources, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert self._files(self.sources) == self.before
+        return done.stdout
+
+    def files(self) -> set[str]:
+        return {f"/{path}" for path in self._files(self.destination)}
+
+    def at(self, path: str) -> Path:
+        return self.destination / path.lstrip("/")
+
+
+def test_what_is_installed_is_found_runs_and_is_uninstalled(
+    tmp_path: Path,
+) -> None:
+    installation = Installation(tmp_path)
+    installation.make("install", prefix="/usr")
+    files = installation.files()
+
+    assert {name for name in files if not name.startswith("/usr/lib/watcher/")} == {
+        "/usr/sbin/watcher",
+        "/usr/lib/systemd/system/watcher.service",
+        "/etc/watcher/watcher.toml",
+    }
+    assert installation.at("/usr/sbin/watcher").readlink() == Path("/usr/lib/watcher/bin/watcher")
+    unit = installation.at("/usr/lib/systemd/system/watcher.service")
+    assert "\nExecStart=/usr/sbin/watcher run\n" in unit.read_text()
+    assert installation.at("/etc/watcher/watcher.toml").read_text() == CONFIG.read_text()
+
+    for name in files:
+        path = installation.at(name)
+        content = bytes(path.readlink()) if path.is_symlink() else path.read_bytes()
+        assert bytes(installation.destination) not in content, name
+        assert bytes(installation.sources) not in content, name
+    assert any(name.endswith(".pyc") for name in files)
+
+    # With /usr overlaid by it, which is where a package would put it.
+    overlay = 'mount -t overlay -o "lowerdir=$1/usr:/usr" usr /usr && cd / && exec watcher --help'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", overlay, "sh", installation.destination],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "network" in done.stdout
+
+    installation.make("uninstall", prefix="/usr")
+    assert not installation.files()
+
+
+def test_configuration_that_was_edited_is_neither_overwritten_nor_uninstalled(
+    tmp_path: Path,
+) -> None:
+    installation = Installation(tmp_path)
+    config = installation.at("/etc/watcher/watcher.toml")
+    config.parent.mkdir(parents=True)
+    config.write_text("# mine\n")
+    assert "watcher.toml.new" in installation.make("install")
+    assert config.read_text() == "# mine\n"
+    assert config.with_name("watcher.toml.new").read_text() == CONFIG.read_text()
+    assert str(config) in installation.make("uninstall")
+    assert installation.files() == {"/etc/watcher/watcher.toml"}

@@ -1,0 +1,425 @@
+"""`kill -9` at every failure point of every operation: `watcher sync` makes the host right again.
+
+tests/killing.py has the points; a :class:`Killer` plays one operation again and again on one host,
+kills it at the first point, the second, and so on, and compares what `watcher sync` then makes of
+the host with what it is where nothing was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+import pytest
+from host import BEYOND, UPLINK, Host, eventually
+from pictures import Picture, difference, mountinfo, take
+from traffic import Answer
+
+from handlers.rtnl import OURS
+
+KILLING: Final = Path(__file__).with_name("killing.py")
+READY: Final = "after notify READY=1"
+KILLED: Final = -signal.SIGKILL
+EIGHT: Final = tuple(f"c{number}" for number in range(8))
+STEP: Final = int(os.environ.get("WATCHER_KILL_STEP", "5"))
+"""Of eight at once, every so-manieth point; `make soak` takes all. Each has some of its own."""
+
+EIGHT_RUNCS: Final = 5 if STEP > 1 else 1
+"""Eight runcs take a second: so many times fewer points."""
+
+PORTS: Final = {
+    name: f"{8000 + number}:80/tcp,{8000 + number}:80/udp"
+    for number, name in enumerate(("old", "new", "web", *EIGHT))
+}
+
+
+class Killer:
+    """Runs `watcher` on a host by tests/killing.py, one at a time."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._log = host.base / "killed.log"
+        self._process = host.popen(
+            [sys.executable, str(KILLING)],
+            env=host.watcher_env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        host.on_close(self._close)
+        self._rest = ""
+        self._razed = False
+        self.points: list[str] = []
+        """Those of the run that was started last, so far."""
+        self.status: int | None = None
+        """How it has ended, if it has."""
+
+    def _close(self) -> None:
+        with self._process as process:
+            assert process.stdin is not None
+            process.stdin.close()
+            assert process.wait() == 0
+
+    def _tell(self, request: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+
+    def _hear(self) -> None:
+        """Waits for what the next lines of tests/killing.py say."""
+        assert self._process.stdout is not None
+        data = os.read(self._process.stdout.fileno(), 1 << 16).decode()
+        assert data, f"tests/killing.py has ended:\n{self.log()}"
+        *lines, self._rest = (self._rest + data).split("\n")
+        for line in lines:
+            word, _, rest = line.partition(" ")
+            if word == "ended":
+                self.status = int(rest)
+            elif word == "razed":
+                self._razed = True
+            else:
+                self.points.append(rest)
+
+    def log(self) -> str:
+        """The end of what all runs have said."""
+        return self._log.read_text()[-4000:] if self._log.exists() else ""
+
+    def start(self, *args: str, at: int | None = None, after: str = "") -> None:
+        """Starts `watcher`, to be killed at point `at` behind the notification `after`."""
+        self.points, self.status = [], None
+        self._tell(
+            {
+                "args": ["--config", str(self.host.config), *args],
+                "at": at,
+                "after": after,
+                "stderr": str(self._log),
+            }
+        )
+
+    def until(self, point: str) -> bool:
+        """Waits until it has come to a point of that name; false if it has ended before."""
+        while point not in self.points and self.status is None:
+            self._hear()
+        return point in self.points
+
+    def ended(self) -> int:
+        """Waits for its end; its exit status, or `KILLED`."""
+        while self.status is None:
+            self._hear()
+        return self.status
+
+    def stopped_when(self, condition: Callable[[], bool]) -> bool:
+        """Stops a service when `condition` holds; whether it was killed before or meanwhile."""
+        assert self._process.stdout is not None
+        poll = select.poll()
+        poll.register(self._process.stdout, select.POLLIN)
+
+        def over() -> bool:
+            while poll.poll(0):
+                self._hear()
+            return self.status is not None or condition()
+
+        eventually(over)
+        if self.status is None:
+            self.signal(signal.SIGTERM)
+        return self.ended() == KILLED
+
+    def run(self, *args: str, at: int | None = None) -> int:
+        """Runs `watcher` to its end."""
+        self.start(*args, at=at)
+        return self.ended()
+
+    def sync(self) -> None:
+        """`watcher sync`, which has to succeed."""
+        status = self.run("sync")
+        assert status == 0, f"watcher sync exits {status}:\n{self.log()}"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._tell({"signal": int(number)})
+
+    def raze(self) -> None:
+        """Nothing of the watcher is on the host, as before its first start."""
+        self._razed = False
+        directories = [str(self.host.run_dir), str(self.host.state_dir)]
+        made = {"group": OURS, "pins": str(self.host.netns_dir), "directories": directories}
+        self._tell({"raze": made})
+        while not self._razed:
+            self._hear()
+
+
+def root_mounts(host: Host) -> int:
+    """How often something is mounted on the root: what a killed gate leaves, and the next uses."""
+    text = mountinfo(host)
+    return [line.split()[4] for line in text.splitlines()].count(str(host.root))
+
+
+class Scene:
+    """One host with containers that serve, made and unmade as often as one likes.
+
+    Containers come by a directory that is moved into the root, and go by one that is moved out:
+    that is what an appearance and a vanishing are to the watcher, and takes no time. A `keeper`
+    stays all the time, since a root that shows nothing is taken for one that cannot tell.
+    """
+
+    def __init__(self, host: Host, names: Sequence[str]) -> None:
+        self.host = host
+        self.names = names
+        self.keeper = host.run("keeper", ports="7000:80")
+        self.containers = [host.run(name, ports=PORTS[name]) for name in names]
+        for container in (self.keeper, *self.containers):
+            container.serve(tcp=(80,))
+        self.away = host.base / "away"
+        self.away.mkdir()
+        self.killer = Killer(host)
+
+    def leave(self) -> None:
+        """The containers are in the root no more."""
+        self.move(self.host.root, self.away, self.names)
+
+    def come(self) -> None:
+        """They are in it again."""
+        self.move(self.away, self.host.root, self.names)
+
+    def move(self, source: Path, target: Path, names: Sequence[str]) -> None:
+        """Containers' directories are in `target` from now on."""
+        for name in names:
+            (source / name).rename(target / name)
+
+    def picture(self) -> Picture:
+        """What is there now."""
+        return take(self.host, [self.keeper, *self.containers])
+
+    def check(self, should_be: Picture, *, reachable: bool) -> None:
+        """Compares, and asks whoever should answer."""
+        assert not (found := difference(self.picture(), should_be)), found
+        assert root_mounts(self.host) <= 1
+        assert self.host.beyond.reach(UPLINK, 7000) == Answer("keeper", BEYOND)
+        if reachable:
+            for name in self.names:
+                port = int(PORTS[name].partition(":")[0])
+                assert self.host.beyond.reach(UPLINK, port) == Answer(name, BEYOND)
+
+
+def every_point(
+    kill: Callable[[int], bool], check: Callable[[], None], *, step: int = 1, first: int = 1
+) -> None:
+    """Has `kill` play an operation and end it at its first point, its second, and so on.
+
+    Args:
+        kill: given the point, plays the operation; whether it was cut off there.
+        check: looks at what is left.
+        step: more than 1 to leave some out.
+        first: where to begin.
+    """
+    cut, at = True, first - step
+    while cut:
+        at += step
+        try:
+            cut = kill(at)
+            check()
+        except AssertionError as error:
+            error.add_note(f"killed at point {at}")
+            raise
+    assert at > first
+
+
+def every_few_points(
+    names: Sequence[str], kill: Callable[[int], bool], check: Callable[[], None], times: int = 1
+) -> None:
+    """As `every_point`; for eight containers, only some: others in each of the operations.
+
+    Args:
+        names: the containers.
+        kill, check: as there.
+        times: how many times fewer.
+    """
+    step = 1 if len(names) == 1 else STEP * times
+    every_point(kill, check, step=step, first=1 + crc32(kill.__qualname__.encode()) % step)
+
+
+@pytest.fixture(params=[("web",), EIGHT], ids=["one", "eight"])
+def scene(request: pytest.FixtureRequest, host: Host) -> Scene:
+    """A host with one container that comes and goes, or with eight that do so at once."""
+    return Scene(host, request.param)
+
+
+def test_attaching_on_a_fresh_host(scene: Scene) -> None:
+    killer = scene.killer
+    killer.sync()
+    whole = scene.picture()
+
+    def attach(at: int) -> bool:
+        killer.raze()
+        return killer.run("sync", at=at) == KILLED
+
+    def check() -> None:
+        killer.sync()
+        scene.check(whole, reachable=True)
+
+    every_few_points(scene.names, attach, check)
+
+
+def test_detaching(scene: Scene) -> None:
+    killer = scene.killer
+    scene.leave()
+    killer.sync()
+    bare = scene.picture()
+
+    def detach(at: int) -> bool:
+        scene.come()
+        killer.sync()
+        scene.leave()
+        return killer.run("sync", at=at) == KILLED
+
+    def check() -> None:
+        killer.sync()
+        scene.check(bare, reachable=False)
+
+    every_few_points(scene.names, detach, check)
+
+
+def test_down(host: Host) -> None:
+    scene = Scene(host, ("web",))
+    killer = scene.killer
+    fresh = scene.picture()
+    killer.sync()
+    whole = scene.picture()
+
+    def down(at: int) -> bool:
+        killer.sync()
+        return killer.run("down", at=at) == KILLED
+
+    def check() -> None:
+        killer.sync()
+        scene.check(whole, reachable=True)
+        assert killer.run("down") == 0
+        assert not (found := difference(scene.picture(), fresh)), found
+
+    every_point(down, check)
+
+
+def test_starting_the_service(host: Host) -> None:
+    """With a container that came and one that went while none ran."""
+    scene = Scene(host, ("old", "new"))
+    killer = scene.killer
+    killer.sync()
+    scene.move(host.root, scene.away, ["old"])
+    killer.sync()
+    whole = scene.picture()
+
+    def start(at: int) -> bool:
+        scene.move(scene.away, host.root, ["old"])
+        scene.move(host.root, scene.away, ["new"])
+        killer.sync()
+        scene.move(scene.away, host.root, ["new"])
+        scene.move(host.root, scene.away, ["old"])
+        killer.start("run", at=at)
+        killer.until(READY)
+        return killer.stopped_when(lambda: True)
+
+    def check() -> None:
+        killer.sync()
+        scene.check(whole, reachable=False)
+        assert host.beyond.reach(UPLINK, 8001) == Answer("new", BEYOND)
+
+    every_point(start, check)
+    assert root_mounts(host) == 0
+
+
+def test_stopping_the_service(host: Host) -> None:
+    scene = Scene(host, ("web",))
+    killer = scene.killer
+    killer.sync()
+    whole = scene.picture()
+
+    def stop(at: int) -> bool:
+        killer.start("run", at=at, after="STOPPING=1")
+        assert killer.until(READY)
+        killer.signal(signal.SIGTERM)
+        return killer.ended() == KILLED
+
+    def check() -> None:
+        killer.sync()
+        scene.check(whole, reachable=True)
+
+    every_point(stop, check)
+    assert root_mounts(host) == 0
+
+
+def test_attaching_by_the_service(scene: Scene) -> None:
+    killer = scene.killer
+    killer.sync()
+    whole = scene.picture()
+
+    def attach(at: int) -> bool:
+        scene.leave()
+        killer.sync()
+        killer.start("run", at=at, after="READY=1")
+        assert killer.until(READY)
+        scene.come()
+        return killer.stopped_when(lambda: set(scene.names) <= set(scene.host.leases().values()))
+
+    def check() -> None:
+        killer.sync()
+        scene.check(whole, reachable=True)
+
+    every_few_points(scene.names, attach, check)
+
+
+def test_detaching_by_the_service(scene: Scene) -> None:
+    killer = scene.killer
+    scene.leave()
+    killer.sync()
+    bare = scene.picture()
+
+    def detach(at: int) -> bool:
+        scene.come()
+        killer.sync()
+        killer.start("run", at=at, after="READY=1")
+        assert killer.until(READY)
+        scene.leave()
+        return killer.stopped_when(lambda: not set(scene.names) & set(scene.host.leases().values()))
+
+    def check() -> None:
+        killer.sync()
+        scene.check(bare, reachable=False)
+
+    every_few_points(scene.names, detach, check)
+
+
+@pytest.mark.parametrize("names", [("web",), EIGHT], ids=["one", "eight"])
+def test_attaching_at_the_gate(host: Host, names: Sequence[str]) -> None:
+    """Whoever is held when it is killed goes on, and has its network by the next sync."""
+    scene = Scene(host, ())
+    killer = scene.killer
+    for name in names:
+        host.bundle(name, ports=PORTS[name])
+    whole: list[Picture] = []
+
+    def hold(at: int) -> bool:
+        killer.start("run", at=at, after="READY=1")
+        assert killer.until(READY)
+        held = [(host.launching("run", name, "--detach"), name) for name in names]
+        for process, name in held:
+            host.launched(process, name)
+        return killer.stopped_when(lambda: True)
+
+    def check() -> None:
+        killer.sync()
+        picture = take(host, [scene.keeper, *(host.container(name) for name in names)])
+        if not whole:
+            whole.append(picture)
+        assert not (found := difference(picture, whole[0])), found
+        for name in names:
+            host.delete(name)
+        killer.sync()
+
+    every_few_points(names, hold, check, EIGHT_RUNCS)

@@ -1,0 +1,433 @@
+"""Whatever is done in whatever order, the host is that of the containers that live.
+
+Random sequences of what users, runc and accidents do, on a real host with a real runc; after each
+that settles, the promise of README's "After an accident" is checked against a model: who lives,
+what each asked for, and who had it first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import kernel
+import pytest
+from host import BEYOND, UPLINK, Container, Host, Service, eventually
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from traffic import Answer, entered
+
+EXAMPLES: Final = int(os.environ.get("WATCHER_MODEL_EXAMPLES", "0"))
+"""0 is CI's few, always the same ones; `make soak` has many, and others each time."""
+
+STEPS: Final = 25 if EXAMPLES else 14
+NAMES: Final = ("a", "b", "c", "d")
+FIXED: Final = "172.19.0.50"
+
+ASKS: Final[Mapping[str, dict[str, str]]] = {
+    "nothing": {},
+    "8080": {"io.watcher.ports": "8080:80"},
+    "8081": {"io.watcher.ports": "8081:80"},
+    "fixed": {"io.watcher.ip": FIXED},
+    "none": {"io.watcher.network": "none"},
+    "bad ports": {"io.watcher.ports": "eighty:80"},
+    "bad address": {"io.watcher.ip": "10.9.9.9"},
+    "bad network": {"io.watcher.network": "nowhere"},
+    "bad key": {"io.watcher.prots": "8080:80"},
+}
+FOR_ONE: Final = ("8080", "8081", "fixed")
+"""What only one can have at a time."""
+
+DAMAGES: Final[Mapping[str, str]] = {
+    "veth": "ip link delete {veth}",
+    "eth0": "{inside} ip link delete eth0",
+    "address": "{inside} ip address delete {address}/16 dev eth0",
+    "route": "{inside} ip route delete default",
+    "pin": "umount {pin} && rm {pin}",
+    "rule": "nft flush chain inet watcher prerouting",
+    "table": "nft delete table inet watcher",
+    "elements": "nft flush map inet watcher port4",
+    "ruleset": "nft flush ruleset",
+    "bridge": "ip link delete netns0",
+}
+OF_LINKS: Final = ("veth", "eth0")
+"""After these, a link is another one."""
+
+
+@dataclass
+class Box:
+    """A container that lives.
+
+    Attributes:
+        container: it.
+        ask: what it asked for, of `ASKS`.
+        founder: whose namespace it is in: its own, as a rule.
+        started: whether it is more than created.
+        paused: whether it is paused.
+    """
+
+    container: Container
+    ask: str
+    founder: str
+    started: bool
+    paused: bool = False
+
+
+@dataclass
+class Room:
+    """What a namespace had when all was well: it keeps it, whatever happens.
+
+    Attributes:
+        founder: the one that it was made for, who may have gone since.
+        members: the names of those in it.
+        address: of `eth0`.
+        index: the number of the host's end; 0 if that was removed since.
+    """
+
+    founder: Container
+    members: list[str] = field(default_factory=list)
+    address: str = ""
+    index: int = 0
+
+
+class Model(RuleBasedStateMachine):
+    """One host, what is done there, and what should be."""
+
+    rootfs: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.host = Host(self.rootfs)
+        self.service: Service | None = None
+        self.boxes: dict[str, Box] = {}
+        self.exited: set[str] = set()
+        self.rooms: dict[int, Room] = {}
+        """By number of the namespace, as it was when all was well last."""
+
+    def teardown(self) -> None:
+        """Everybody goes, and nothing is left."""
+        try:
+            self.settle(sync=True)
+            for name in [*self.boxes, *self.exited]:
+                if name in self.boxes and self.boxes[name].paused:
+                    self.host.resume(name)
+                self.host.delete(name)
+            self.boxes.clear()
+            self.settle(sync=True)
+            self.host.empty()
+            if self.service is not None:
+                assert "Traceback" not in self.service.log_text()
+        except BaseException as error:
+            error.add_note(self.host.logs())
+            raise
+        finally:
+            self.host.close()
+
+    # --- what is done --------------------------------------------------------------------------
+
+    def free(self, name: str) -> bool:
+        return name not in self.boxes and name not in self.exited
+
+    def launch(self, verb: str, name: str, ask: str, of: str | None = None) -> None:
+        """A container is run or created; where the gate is open, what cannot be met is refused."""
+        joined: dict[str, Any] = {}
+        if of is not None:
+            joined["netns_path"] = f"/proc/{self.boxes[of].container.pid}/ns/net"
+        self.host.bundle(name, annotations=ASKS[ask], **joined)
+        options = ("--detach",) if verb == "run" else ()
+        done = self.host.launch(verb, name, *options, check=False)  # type: ignore[arg-type]
+        can = not ask.startswith("bad") and self.holder(ask) is None
+        assert (done.returncode == 0) == (can or self.service is None), (name, ask, done)
+        if done.returncode == 0:
+            founder = name if of is None else self.boxes[of].founder
+            box = Box(self.host.container(name), ask, founder, started=verb == "run")
+            self.boxes[name] = box
+            if of is None:
+                box.container.serve(tcp=(80,))
+        self.settle(sync=of is not None)
+
+    def holder(self, ask: str) -> str | None:
+        """Who has what only one can have."""
+        attached = [name for room in self.rooms.values() for name in room.members]
+        return next(
+            (
+                n
+                for n in attached
+                if n in self.boxes and ask in FOR_ONE and self.boxes[n].ask == ask
+            ),
+            None,
+        )
+
+    @rule(
+        verb=st.sampled_from(["run", "create"]),
+        name=st.sampled_from(NAMES),
+        ask=st.sampled_from(sorted(ASKS)),
+    )
+    def new(self, verb: str, name: str, ask: str) -> None:
+        if self.free(name):
+            self.launch(verb, name, ask)
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        of=st.sampled_from(NAMES),
+        ask=st.sampled_from(["nothing", "8080", "8081", "bad ports"]),
+    )
+    def share(self, name: str, of: str, ask: str) -> None:
+        attached = [member for room in self.rooms.values() for member in room.members]
+        if self.free(name) and of in attached and of in self.boxes:
+            self.launch("run", name, ask, of)
+
+    def one(self, data: st.DataObject, *, started: bool | None = None) -> str | None:
+        """One of the live containers that are not paused, if any."""
+        names = [
+            name
+            for name, box in sorted(self.boxes.items())
+            if not box.paused and started in (None, box.started)
+        ]
+        return data.draw(st.sampled_from(names)) if names else None
+
+    def gone(self, name: str) -> None:
+        """A container lives no more; the number of its namespace may soon be another's."""
+        self.boxes.pop(name, None)
+        for inode, room in list(self.rooms.items()):
+            room.members = [member for member in room.members if member != name]
+            if not room.members:
+                del self.rooms[inode]
+
+    @rule(data=st.data())
+    def start(self, data: st.DataObject) -> None:
+        if name := self.one(data, started=False):
+            self.host.start(name)
+            self.boxes[name].started = True
+            self.settle()
+
+    @rule(data=st.data())
+    def kill(self, data: st.DataObject) -> None:
+        if name := self.one(data):
+            self.host.kill(name)
+            self.gone(name)
+            self.exited.add(name)
+            self.settle()
+
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        names = sorted(self.exited | {n for n, box in self.boxes.items() if not box.paused})
+        if names:
+            name = data.draw(st.sampled_from(names))
+            self.host.delete(name)
+            self.exited.discard(name)
+            self.gone(name)
+            self.settle()
+
+    @rule(data=st.data())
+    def pause(self, data: st.DataObject) -> None:
+        if name := self.one(data, started=True):
+            self.host.pause(name)
+            self.boxes[name].paused = True
+            self.settle()
+
+    @rule()
+    def resume(self) -> None:
+        for name, box in self.boxes.items():
+            if box.paused:
+                self.host.resume(name)
+                box.paused = False
+        self.settle()
+
+    @rule(how=st.sampled_from(["start", "stop", "kill -9"]))
+    def serve(self, how: str) -> None:
+        if self.service is None:
+            self.service = self.host.service()
+        elif how == "stop":
+            self.service.stop()
+            self.service = None
+        elif how == "kill -9":
+            self.service.kill9()
+            self.service = None
+        self.settle()
+
+    @rule()
+    def sync(self) -> None:
+        self.settle(sync=True)
+
+    @precondition(lambda self: self.rooms)
+    @rule(data=st.data(), what=st.sampled_from(sorted(DAMAGES)))
+    def damage(self, data: st.DataObject, what: str) -> None:
+        inode = data.draw(st.sampled_from(sorted(self.rooms)))
+        room = self.rooms[inode]
+        if what in OF_LINKS:
+            room.index = 0
+        self.host.command(
+            "sh",
+            "-c",
+            DAMAGES[what].format(
+                veth=room.founder.veth,
+                address=room.address,
+                pin=self.host.netns_dir / data.draw(st.sampled_from(room.members)),
+                inside=f"nsenter --net={room.founder.place.file}",
+            ),
+            check=False,  # there may be nothing left to remove
+        )
+        self.settle()
+
+    @precondition(lambda self: self.service is None)
+    @rule()
+    def forget(self) -> None:
+        """The database is removed."""
+        for file in self.host.state_dir.glob("leases.db*"):
+            file.unlink()
+
+    # --- what should be ------------------------------------------------------------------------
+
+    def settle(self, *, sync: bool = False) -> None:
+        """Where somebody looks, all is right after a while."""
+        if self.service is not None:
+            eventually(self.is_right)
+        if sync:
+            done = self.host.watcher("sync", check=False)
+            assert "Traceback" not in done.stderr, done.stderr
+            self.is_right()
+            again = self.host.watcher("sync", check=False)
+            assert again.stdout == "nothing to do\n", again
+
+    def is_right(self) -> bool:
+        rooms = self.attached()
+        self.nobody_waits_in_vain(rooms)
+        host = self.host
+        assert host.veths() == {room.founder.veth for room in rooms.values()}
+        names = [name for room in rooms.values() for name in (room.founder.id, *room.members)]
+        assert host.pins() == set(names)
+        for inode, room in rooms.items():
+            self.is_whole(inode, room)
+        assert sorted(host.elements()) == sorted(
+            line for room in rooms.values() for line in self.elements(room)
+        )
+        self.answers(rooms)
+        self.rooms = rooms
+        return True
+
+    def attached(self) -> dict[int, Room]:
+        """The rooms of all that the lease store takes for attached, who all live."""
+        rooms: dict[int, Room] = {}
+        for name in self.rows("SELECT id FROM member"):
+            assert name in self.boxes, f"{name} does not live"
+            place = self.boxes[name].container.place
+            room = rooms.get(place.inode)
+            if room is None:
+                before = self.rooms.get(place.inode)
+                founder = self.boxes[name].container if before is None else before.founder
+                room = rooms[place.inode] = Room(founder)
+            if self.boxes[name].founder == name and place.inode not in self.rooms:
+                room.founder = self.boxes[name].container
+            room.members.append(name)
+        assert len(self.host.leases()) == len(rooms)
+        for address, name in self.host.leases().items():
+            next(
+                r for r in rooms.values() if r.founder.id == name and not r.address
+            ).address = address
+        return rooms
+
+    def nobody_waits_in_vain(self, rooms: Mapping[int, Room]) -> None:
+        """Whoever had a network has it still; whoever has none could have none."""
+        names = {name for room in rooms.values() for name in room.members}
+        had = {name for room in self.rooms.values() for name in room.members}
+        for name, box in self.boxes.items():
+            if box.ask.startswith("bad") or box.ask == "none":
+                assert name not in names
+            elif name not in names:
+                assert name not in had, f"{name} has lost its network"
+                others = [n for n in names if self.boxes[n].ask == box.ask and box.ask in FOR_ONE]
+                assert others, f"{name} has no network"
+        failed = set(self.rows("SELECT id FROM failure WHERE NOT refused"))
+        assert failed == {n for n, box in self.boxes.items() if box.ask != "none"} - names
+
+    def is_whole(self, inode: int, room: Room) -> None:
+        """A sandbox has all that it should have, and what it had before."""
+        place = self.boxes[room.members[0]].container.place
+        inside = kernel.view(place.netns)
+        assert f"eth0 {room.address}/16" in inside, inside
+        assert any(line.startswith("route 2 default/0 via 172.19.0.1") for line in inside)
+        link = next(
+            line
+            for line in kernel.view(self.host.here.netns)
+            if line.startswith(f"{room.founder.veth} ")
+        )
+        assert "up=True" in link, link
+        assert "master=netns0" in link, link
+        room.index = self.index_of(room.founder.veth)
+        before = self.rooms.get(inode)
+        if before is not None:
+            assert room.address == before.address
+            assert before.index in (0, room.index), "the link is another one"
+        for name in (room.founder.id, *room.members):
+            assert self.host.pin_inode(name) == inode or self.is_newer(name, inode)
+
+    def is_newer(self, name: str, inode: int) -> bool:
+        """Whether a newer container of that name has its pin."""
+        box = self.boxes.get(name)
+        return box is not None and box.container.place.inode != inode
+
+    def index_of(self, veth: str) -> int:
+        with entered(self.host.here.netns):
+            return socket.if_nametoindex(veth)
+
+    def elements(self, room: Room) -> list[str]:
+        """The elements of nftables' sets and maps that are for a room."""
+        veth, address = room.founder.veth, room.address
+        mac = ":".join(f"{byte:02x}" for byte in (2, 66, *map(int, address.split("."))))
+        ports = [
+            int(self.boxes[n].ask) for n in room.members if self.boxes[n].ask in ("8080", "8081")
+        ]
+        return [
+            f"macs: {json.dumps({'concat': [veth, mac]})}",
+            f"owner4: {json.dumps({'concat': [veth, mac, address]})}",
+            *(
+                f"port4: {json.dumps([{'concat': ['tcp', p]}, {'concat': [address, 80]}])}"
+                for p in ports
+            ),
+        ]
+
+    def answers(self, rooms: Mapping[int, Room]) -> None:
+        """Every published port leads to the server of the room that published it."""
+        for room in rooms.values():
+            for name in room.members:
+                if (ask := self.boxes[name].ask) in ("8080", "8081"):
+                    answer = self.host.beyond.reach(UPLINK, int(ask), timeout=0.5)
+                    assert answer == Answer(room.founder.id, BEYOND), (name, answer)
+
+    def rows(self, query: str) -> list[str]:
+        """The first column of what the lease store has."""
+        file = self.host.state_dir / "leases.db"
+        if not file.exists():
+            return []
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            return [row[0] for row in database.execute(query)]
+
+
+@pytest.mark.timeout(0 if EXAMPLES else 120)
+def test_the_host_is_that_of_the_containers_that_live(rootfs: Path) -> None:
+    class OnThisMachine(Model):
+        pass
+
+    OnThisMachine.rootfs = rootfs
+    run_state_machine_as_test(
+        OnThisMachine,
+        settings=settings(
+            max_examples=EXAMPLES or 6,
+            stateful_step_count=STEPS,
+            derandomize=not EXAMPLES,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],  # to shrink a history of a real host would take hours
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
+        ),
+    )
