@@ -1,0 +1,106 @@
+"""This program as its user starts it: command lines, and the service."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+_REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
+_PATIENCE: Final = 120.0
+"""Seconds within which the service is ready."""
+
+
+class Commands:
+    """Runs `watcher` on this host.
+
+    Args:
+        directory: a directory for logs and the service's socket.
+        config: its `watcher.toml`.
+    """
+
+    def __init__(self, directory: Path, config: Path) -> None:
+        self._directory = directory
+        self._words = (sys.executable, "-m", "watcher", "--config", str(config))
+        self._service: subprocess.Popen[bytes] | None = None
+
+    def close(self) -> None:
+        """Stop the service, if it runs."""
+        if self._service is not None:
+            self.stop()
+
+    def run(self, *words: str) -> float:
+        """Seconds of a command line from its start to its end."""
+        return _seconds(*self._words, *words)
+
+    def interpreter(self) -> float:
+        """Seconds of an interpreter that does nothing."""
+        return _seconds(sys.executable, "-c", "pass")
+
+    def start(self) -> float:
+        """Start the service; seconds until it says that it is ready."""
+        path = "\0bench-" + str(self._directory)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(path)
+            manager.settimeout(_PATIENCE)
+            environment = {
+                **os.environ, "PYTHONPATH": str(_REPOSITORY), "NOTIFY_SOCKET": "@" + path[1:]
+            }  # fmt: skip
+            with (self._directory / "service.log").open("ab") as log:
+                begin = time.perf_counter()
+                self._service = subprocess.Popen(
+                    [*self._words, "--log-format", "json", "run"],
+                    stdout=log, stderr=log, env=environment,
+                )  # fmt: skip
+            while manager.recv(1024) != b"READY=1":
+                pass
+            return time.perf_counter() - begin
+
+    def stop(self) -> None:
+        """SIGTERM to the service, and wait for its end."""
+        assert self._service is not None
+        self._service.send_signal(signal.SIGTERM)
+        self._service.wait(_PATIENCE)
+        self._service = None
+
+    def usage(self) -> dict[str, float]:
+        """Resident bytes, seconds of processor time and voluntary switches of the service."""
+        assert self._service is not None
+        process = Path("/proc", str(self._service.pid))
+        status = (process / "status").read_text()
+        times = (process / "stat").read_text().rpartition(") ")[2].split()[11:13]
+        return {
+            "resident": _number(status, "VmRSS") * 1024,
+            "processor": sum(map(int, times)) / os.sysconf("SC_CLK_TCK"),
+            "runtime": sum(_run_time(task) for task in (process / "task").iterdir()),
+            "switches": sum(
+                _number((task / "status").read_text(), "voluntary_ctxt_switches")
+                for task in (process / "task").iterdir()
+            ),
+        }
+
+
+def _run_time(task: Path) -> float:
+    """Seconds that a thread was on a processor, to the nanosecond."""
+    return int((task / "schedstat").read_text().split()[0]) / 1e9
+
+
+def _number(status: str, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)
+    assert found is not None
+    return int(found.group(1))
+
+
+def _seconds(*argv: str) -> float:
+    begin = time.perf_counter()
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=_REPOSITORY)
+    took = time.perf_counter() - begin
+    if done.returncode:
+        raise RuntimeError(f"{argv} exits {done.returncode}: {done.stderr}{done.stdout[-500:]}")
+    return took

@@ -1,0 +1,119 @@
+"""Real containers: `runc run` of a program that ends at once, one at a time and in bursts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from bench.contenders import setting
+from bench.contenders.commands import Commands
+from bench.contenders.contender import Contender, name_of
+from bench.contenders.process import output
+from bench.contenders.traces import wait_until_gone
+
+_HAD_NETWORK, _HAD_NONE = 0, 7
+"""How the containers' program ends (`bench/first.c`)."""
+
+_ENOUGH: Final = 300.0
+
+type Run = subprocess.Popen[bytes]
+
+
+class Containers(Contender):
+    """Containers with a network namespace of their own, and nobody to put anything into it."""
+
+    def __init__(self, base: Path, directory: Path) -> None:
+        super().__init__(base, directory)
+        rootfs = directory / "rootfs"
+        for name in ("dev", "proc", "sys"):
+            (rootfs / name).mkdir(parents=True)
+        (rootfs / "first").write_bytes((base / "first").read_bytes())
+        (rootfs / "first").chmod(0o755)
+        output("runc", "spec", "--bundle", str(directory))
+        self._spec: dict[str, Any] = json.loads((directory / "config.json").read_text())
+        self._spec["root"] = {"path": str(rootfs), "readonly": True}
+        self._spec["process"] |= {"terminal": False, "args": ["/first"]}
+
+    def run(self, number: int) -> dict[str, float]:
+        """Seconds of `runc run` of container `number`, and whether it `had` its network first."""
+        self.bundle(number)
+        begin = time.perf_counter()
+        ended = self._end(self._begin(number))
+        took = time.perf_counter() - begin
+        self.clean_up([number])
+        return {"all": took, "had": ended}
+
+    def burst(self, first: int, count: int) -> dict[str, float]:
+        """Seconds until `count` have run, all begun at once, and how many `had` their network."""
+        numbers = range(first, first + count)
+        for number in numbers:
+            self.bundle(number)
+        begin = time.perf_counter()
+        runs = [self._begin(number) for number in numbers]
+        had = sum([self._end(run) for run in runs])
+        took = time.perf_counter() - begin
+        self.clean_up(list(numbers))
+        return {"all": took, "had": had}
+
+    def bundle(self, number: int) -> None:
+        """Write the bundle of container `number`."""
+        bundle = self.bundle_of(number)
+        bundle.mkdir(exist_ok=True)
+        more = self.more(number)
+        (bundle / "config.json").write_text(json.dumps(self._spec | more))
+
+    def bundle_of(self, number: int) -> Path:
+        """Where it is."""
+        return self.directory / f"bundle-{number}"
+
+    def more(self, number: int) -> dict[str, Any]:
+        """What `config.json` has besides."""
+        del number
+        return {}
+
+    def clean_up(self, numbers: list[int]) -> None:
+        """See that nothing is left of containers that have ended; not measured."""
+        del numbers
+
+    def _begin(self, number: int) -> Run:
+        # The directory's name makes the container's unique: cgroups are the machine's.
+        name = f"{self.directory.name}-{name_of(number)}"
+        bundle = self.bundle_of(number)
+        with (bundle / "log").open("wb") as log:
+            return subprocess.Popen(
+                ["runc", "--root", setting.ROOT, "run", "--bundle", str(bundle), name],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=bundle,
+            )  # fmt: skip
+
+    def _end(self, run: Run) -> bool:
+        status = run.wait(_ENOUGH)
+        if status not in (_HAD_NETWORK, _HAD_NONE):
+            log = Path(str(list(run.args)[5]), "log").read_text()[-1000:]  # type: ignore[arg-type]
+            raise RuntimeError(f"runc run exits {status}: {log}")
+        return status == _HAD_NETWORK
+
+
+class Watched(Containers):
+    """With this program's service, its gate, and a published port each."""
+
+    def __init__(self, base: Path, directory: Path) -> None:
+        super().__init__(base, directory)
+        self._commands = Commands(directory, setting.write_config(directory, 1))
+        self._commands.start()
+
+    def close(self) -> None:
+        """Stop the service too."""
+        self._commands.close()
+        super().close()
+
+    def more(self, number: int) -> dict[str, Any]:
+        """The annotation that publishes a port."""
+        return {"annotations": setting.annotations_of(number)}
+
+    def clean_up(self, numbers: list[int]) -> None:
+        """Wait until the service has taken all back."""
+        del numbers
+        wait_until_gone()

@@ -1,0 +1,64 @@
+"""This program's service, and runc's save played: how long the gate keeps runc waiting."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from bench.contenders import setting
+from bench.contenders.commands import Commands
+from bench.contenders.contender import Contender, Times, name_of
+from bench.contenders.traces import wait_until_gone
+from bench.native import Lines
+
+
+class Gate(Contender):
+    """A service with its gate; `attach` is the open(2) by which runc saves."""
+
+    def __init__(self, base: Path, directory: Path) -> None:
+        super().__init__(base, directory)
+        Path(setting.ROOT).mkdir(mode=0o700)
+        self._commands = Commands(directory, setting.write_config(directory, 1))
+        self._commands.start()
+        self._savers: dict[int, Lines] = {}
+        self._kept: list[int] = []
+
+    def close(self) -> None:
+        """Stop the service too."""
+        for saver in self._savers.values():
+            saver.finish()
+        self._commands.close()
+        super().close()
+
+    def prepare(self, number: int) -> None:
+        """A bundle, for the gate reads what the container asks for there."""
+        bundle = self.directory / f"bundle-{number}"
+        bundle.mkdir(exist_ok=True)
+        spec = {
+            "annotations": setting.annotations_of(number),
+            "linux": {"namespaces": [{"type": "network"}]},
+        }
+        (bundle / "config.json").write_text(json.dumps(spec))
+
+    def attach(self, number: int) -> Times:
+        """From the save to the gate's answer.
+
+        The namespace is kept, as those of all contenders are.
+        """
+        bundle = self.directory / f"bundle-{number}"
+        saver = Lines(str(self.programs / "saver"), setting.ROOT, str(bundle), name_of(number))
+        self._savers[number] = saver
+        took, pid = map(int, saver.read().split())
+        self._kept.append(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+        return {"all": took * 1e-9}
+
+    def detach(self, number: int) -> Times:
+        """End the container; not measured."""
+        left = len(self._savers) - 1
+        self._savers.pop(number).finish()
+        wait_until_gone(left)
+        return {"all": 0.0}
+
+    def discard(self, number: int) -> None:
+        """Nothing: the namespace went with its container."""

@@ -1,0 +1,86 @@
+"""netavark with its nftables driver, driven as podman drives it: a process a setup or teardown."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench.contenders.contender import FIRST_PORT, Contender, Times, address_of, name_of
+from bench.contenders.process import output
+
+PROGRAM: Final = "/usr/lib/podman/netavark"
+"""Where Debian's package `netavark` has it."""
+
+CONFIG: Final = Path("/run/netavark")
+"""Where it keeps what it remembers, on each throwaway host."""
+
+_NETWORK: Final = {
+    "name": "bench",
+    "id": "b" * 64,
+    "driver": "bridge",
+    "network_interface": "bench0",
+    "subnets": [{"subnet": "172.19.0.0/16", "gateway": "172.19.0.1"}],
+    "ipv6_enabled": False,
+    "internal": False,
+    "dns_enabled": False,
+    "ipam_options": {"driver": "host-local"},
+}
+
+
+class Netavark(Contender):
+    """Debian's package, as podman configures a bridge without DNS."""
+
+    def __init__(self, base: Path, directory: Path) -> None:
+        super().__init__(base, directory)
+        CONFIG.mkdir()
+
+    def attach(self, number: int) -> Times:
+        """`netavark setup`."""
+        return self._call("setup", number)
+
+    def detach(self, number: int) -> Times:
+        """`netavark teardown`, at whose end the link is gone."""
+        took = self._call("teardown", number)["all"]
+        return {"all": took, "gone": took}
+
+    def _call(self, verb: str, number: int) -> Times:
+        asked = request(number, [FIRST_PORT + number])
+        begin = time.perf_counter()
+        call(verb, f"/proc/{self.pids[number]}/ns/net", asked)
+        return {"all": time.perf_counter() - begin}
+
+
+def call(verb: str, netns: str, asked: str) -> None:
+    """`netavark setup` or `teardown` of what is `asked`."""
+    environment = {**os.environ, "NETAVARK_FW": "nftables"}
+    output(PROGRAM, "--config", str(CONFIG), verb, netns, stdin=asked, env=environment)
+
+
+def address(number: int) -> str:
+    """The address that sandbox `number` gets: podman's IPAM says which, so nobody asks here."""
+    return address_of(number)
+
+
+def request(number: int, ports: Sequence[int], *, inner: int = 80) -> str:
+    """What podman writes to netavark's standard input for sandbox `number`."""
+    asked: dict[str, Any] = {
+        "container_id": name_of(number),
+        "container_name": name_of(number),
+        "port_mappings": [
+            {
+                "container_port": inner,
+                "host_ip": "",
+                "host_port": port,
+                "protocol": "tcp",
+                "range": 1,
+            }
+            for port in ports
+        ],
+        "networks": {"bench": {"static_ips": [address(number)], "interface_name": "eth0"}},
+        "network_info": {"bench": _NETWORK},
+    }
+    return json.dumps(asked)

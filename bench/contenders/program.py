@@ -1,0 +1,92 @@
+"""This program: its own parts in this process, as its service puts them together."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.contenders import setting
+from bench.contenders.commands import Commands
+from bench.contenders.contender import Contender, Times, name_of
+from watcher import configfile, roots, wiring
+from watcher.log import make_log
+
+
+class Program(Contender):
+    """Reconcile over a lease store and a host, and runc's `state.json` as runc writes it.
+
+    Args:
+        sandboxes: how many there are to be at once, more or less.
+    """
+
+    def __init__(self, base: Path, directory: Path, sandboxes: int = 1) -> None:
+        super().__init__(base, directory)
+        Path(setting.ROOT).mkdir(mode=0o700)
+        self._networks = setting.networks_for(sandboxes)
+        config = setting.write_config(directory, self._networks)
+        self.commands = Commands(directory, config)
+        self._opened = ExitStack()
+        self._opened.callback(super().close)
+        self._opened.callback(self.commands.close)
+        self.reconciler, self.store, self.host = self._opened.enter_context(
+            wiring.opened(configfile.load(config), make_log("info", "json"))
+        )
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._opened.close()
+
+    def prepare(self, number: int) -> None:
+        """A namespace and a container in the root that is in it."""
+        super().prepare(number)
+        asked = setting.annotations_of(number, self._networks)
+        setting.add_to_root(number, self.pids[number], asked)
+
+    def prepare_many(self, count: int) -> None:
+        """The sandboxes 0 to `count`, without their network yet."""
+        for number in range(count):
+            self.prepare(number)
+
+    def attach(self, number: int) -> Times:
+        """What reconcile does when the gate asks it."""
+        container = roots.read(setting.ROOT, name_of(number))
+        assert container is not None
+        begin = time.perf_counter()
+        self.reconciler.admit(container)
+        return {"all": time.perf_counter() - begin}
+
+    def detach(self, number: int) -> Times:
+        """What reconcile does when the container has gone from its root.
+
+        Until nothing can reach the sandbox and its port and lease are free (`all`), and until the
+        thread that deletes links has deleted its own (`gone`).
+        """
+        setting.remove_from_root(number)
+        begin = time.perf_counter()
+        self.reconciler.look(setting.ROOT, name_of(number))
+        cut_off = time.perf_counter() - begin
+        self.host.links._reaper.wait()
+        return {"all": cut_off, "gone": time.perf_counter() - begin}
+
+    def run(self, *words: str) -> float:
+        """Seconds of a command line of this program."""
+        return self.commands.run(*words)
+
+    def interpreter(self) -> float:
+        """Seconds of the interpreter's own start and end."""
+        return self.commands.interpreter()
+
+    def start(self) -> float:
+        """Seconds until the service is ready."""
+        return self.commands.start()
+
+    def usage(self) -> dict[str, float]:
+        """What the service has used until now."""
+        return self.commands.usage()
+
+    def stop(self) -> None:
+        """Stop the service."""
+        self.commands.stop()

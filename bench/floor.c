@@ -1,0 +1,402 @@
+// The floor: the kernel's own price of a network for one sandbox.
+//
+// Sends the netlink messages, the nftables commands and the mount of this program's attach and
+// detach, in the same order and as many to a send, from one process with everything open; and does
+// nothing else: no lease, no look at what is there, no log. Times each by CLOCK_MONOTONIC.
+//
+//     floor BRIDGE PINS
+//
+// reads commands, a line each, and answers each with one line:
+//
+//     nft FILE                           ok
+//     attach PID NAME IP PREFIX MAC PORT  nanoseconds in all, then of pin, link, inside, nft
+//     detach PID NAME IP MAC PORT         nanoseconds until it is cut off, then of nft, link, pin,
+//                                         and after them of the RTM_DELLINK until the link is gone
+//
+// Whatever fails ends it with a word on stderr: a floor that skips a step would be none.
+
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/veth.h>
+#include <net/if.h>
+#include <nftables/libnftables.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GROUP 0x77617463u
+#define DOOMED 0x776e6463u
+#define SKIP_STATS 8u
+#define CHECK(what) do { if ((what) < 0) die(#what); } while (0)
+
+static char buffer[1 << 16], answer[1 << 16];
+static size_t used;
+static unsigned sequence;
+static int home, route;
+static const char *pins, *gateway = "172.19.0.1";
+static unsigned bridge;
+static struct nft_ctx *nft;
+
+static void die(const char *what)
+{
+	fprintf(stderr, "floor: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static long long now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+// --- netlink messages, one behind the other in the buffer -------------------------------------
+
+static size_t message_at;
+static int messages;
+
+static void *room(size_t size)
+{
+	void *at = buffer + used;
+	memset(at, 0, NLMSG_ALIGN(size));
+	used += NLMSG_ALIGN(size);
+	return at;
+}
+
+static void begin(int type, int flags)
+{
+	message_at = used;
+	struct nlmsghdr *header = room(sizeof *header);
+	header->nlmsg_type = type;
+	header->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+	header->nlmsg_seq = ++sequence;
+	messages++;
+}
+
+static void end(void)
+{
+	((struct nlmsghdr *)(buffer + message_at))->nlmsg_len = used - message_at;
+}
+
+static size_t put(int type, const void *value, size_t size)
+{
+	size_t at = used;
+	struct nlattr *attribute = room(sizeof *attribute);
+	attribute->nla_type = type;
+	attribute->nla_len = sizeof *attribute + size;
+	if (size)
+		memcpy(room(size), value, size);
+	return at;
+}
+
+static size_t nest(int type) { return put(type, NULL, 0); }
+static void text(int type, const char *value) { put(type, value, strlen(value) + 1); }
+static void number(int type, unsigned value) { put(type, &value, sizeof value); }
+static void octet(int type, unsigned char value) { put(type, &value, sizeof value); }
+static void close_nest(size_t at) { ((struct nlattr *)(buffer + at))->nla_len = used - at; }
+
+static void link_message(int type, int flags, int up)
+{
+	begin(type, flags);
+	struct ifinfomsg *link = room(sizeof *link);
+	if (up)
+		link->ifi_flags = link->ifi_change = IFF_UP;
+}
+
+static void no_link_local(void)
+{
+	size_t spec = nest(IFLA_AF_SPEC), inet6 = nest(AF_INET6);
+	octet(IFLA_INET6_ADDR_GEN_MODE, 1);
+	close_nest(inet6);
+	close_nest(spec);
+}
+
+static int netlink(void)
+{
+	struct sockaddr_nl any = {.nl_family = AF_NETLINK};
+	int one = 1, fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	CHECK(fd);
+	CHECK(setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof one));
+	CHECK(setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one));
+	CHECK(setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &one, sizeof one));
+	CHECK(bind(fd, (struct sockaddr *)&any, sizeof any));
+	return fd;
+}
+
+// Sends the one request in the buffer, for an interface, and reads the answer: its index.
+static int fetch(int fd)
+{
+	CHECK(send(fd, buffer, used, 0));
+	CHECK(recv(fd, answer, sizeof answer, 0));
+	struct nlmsghdr *header = (struct nlmsghdr *)answer;
+	used = messages = 0;
+	if (header->nlmsg_type != RTM_NEWLINK) {
+		errno = ENODEV;
+		die("no such link");
+	}
+	return ((struct ifinfomsg *)NLMSG_DATA(header))->ifi_index;
+}
+
+// Sends what is in the buffer and reads an acknowledgement of each message.
+static void deliver(int fd)
+{
+	CHECK(send(fd, buffer, used, 0));
+	while (messages > 0) {
+		int size = recv(fd, answer, sizeof answer, 0);
+		CHECK(size);
+		struct nlmsghdr *header = (struct nlmsghdr *)answer;
+		for (; NLMSG_OK(header, (unsigned)size); header = NLMSG_NEXT(header, size)) {
+			struct nlmsgerr *error = NLMSG_DATA(header);
+			if (header->nlmsg_type != NLMSG_ERROR)
+				continue;
+			messages--;
+			if (error->error) {
+				errno = -error->error;
+				die("netlink");
+			}
+		}
+	}
+	used = 0;
+}
+
+// --- the steps --------------------------------------------------------------------------------
+
+static void make_link(const char *pid, const char *name, const char *mac, int netns)
+{
+	unsigned char octets[6];
+	char host_name[IFNAMSIZ], alias[256];
+	snprintf(host_name, sizeof host_name, "netnsv0-%s", pid);
+	snprintf(alias, sizeof alias, "watcher %s", name);
+	if (sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", octets, octets + 1, octets + 2, octets + 3,
+		   octets + 4, octets + 5) != 6)
+		die(mac);
+
+	link_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0);
+	text(IFLA_IFNAME, host_name);
+	number(IFLA_MASTER, bridge);
+	number(IFLA_MTU, 1500);
+	number(IFLA_GROUP, GROUP);
+	size_t info = nest(IFLA_LINKINFO);
+	text(IFLA_INFO_KIND, "veth");
+	size_t data = nest(IFLA_INFO_DATA), peer = nest(VETH_INFO_PEER);
+	room(sizeof(struct ifinfomsg));
+	text(IFLA_IFNAME, "eth0");
+	number(IFLA_NET_NS_FD, netns);
+	put(IFLA_ADDRESS, octets, sizeof octets);
+	number(IFLA_MTU, 1500);
+	number(IFLA_GROUP, GROUP);
+	close_nest(peer);
+	close_nest(data);
+	close_nest(info);
+	end();
+	deliver(route);
+
+	link_message(RTM_NEWLINK, 0, 0);
+	text(IFLA_IFNAME, host_name);
+	text(IFLA_IFALIAS, alias);
+	info = nest(IFLA_LINKINFO);
+	text(IFLA_INFO_SLAVE_KIND, "bridge");
+	data = nest(IFLA_INFO_SLAVE_DATA);
+	octet(IFLA_BRPORT_MODE, 1);
+	octet(IFLA_BRPORT_ISOLATED, 0);
+	close_nest(data);
+	close_nest(info);
+	no_link_local();
+	end();
+
+	link_message(RTM_NEWLINK, 0, 1);
+	text(IFLA_IFNAME, host_name);
+	end();
+	deliver(route);
+}
+
+static void fill_inside(int netns, const char *ip, int prefix)
+{
+	struct in_addr address, broadcast, via;
+	CHECK(setns(netns, CLONE_NEWNET));
+	int inside = netlink();
+	unsigned index = if_nametoindex("eth0");
+	CHECK(setns(home, CLONE_NEWNET));
+	if (!index || inet_pton(AF_INET, ip, &address) != 1 || inet_pton(AF_INET, gateway, &via) != 1)
+		die("inside");
+	broadcast.s_addr = address.s_addr | htonl(0xffffffffu >> prefix);
+
+	link_message(RTM_NEWLINK, 0, 0);
+	text(IFLA_IFNAME, "eth0");
+	no_link_local();
+	end();
+	link_message(RTM_NEWLINK, 0, 1);
+	text(IFLA_IFNAME, "lo");
+	end();
+	link_message(RTM_NEWLINK, 0, 1);
+	text(IFLA_IFNAME, "eth0");
+	end();
+
+	begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
+	struct ifaddrmsg *of = room(sizeof *of);
+	of->ifa_family = AF_INET;
+	of->ifa_prefixlen = prefix;
+	of->ifa_index = index;
+	put(IFA_LOCAL, &address, sizeof address);
+	put(IFA_ADDRESS, &address, sizeof address);
+	put(IFA_BROADCAST, &broadcast, sizeof broadcast);
+	end();
+
+	begin(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
+	struct rtmsg *way = room(sizeof *way);
+	way->rtm_family = AF_INET;
+	way->rtm_table = RT_TABLE_MAIN;
+	way->rtm_protocol = RTPROT_STATIC;
+	way->rtm_type = RTN_UNICAST;
+	put(RTA_GATEWAY, &via, sizeof via);
+	number(RTA_OIF, index);
+	end();
+	deliver(inside);
+	close(inside);
+}
+
+static void rules(const char *verb, const char *pid, const char *ip, const char *mac,
+		  const char *port)
+{
+	char commands[2048], value[64] = "";
+	if (!strcmp(verb, "add"))
+		snprintf(value, sizeof value, " : %s . 80", ip);
+	snprintf(commands, sizeof commands,
+		 "%s element bridge watcher macs { \"netnsv0-%s\" . %s }\n"
+		 "%s element bridge watcher owner4 { \"netnsv0-%s\" . %s . %s }\n"
+		 "%s element inet watcher port4 { tcp . %s%s }\n",
+		 verb, pid, mac, verb, pid, mac, ip, verb, port, value);
+	if (nft_run_cmd_from_buffer(nft, commands))
+		die(nft_ctx_get_error_buffer(nft));
+}
+
+static void make_pin(const char *name, int netns)
+{
+	char path[512], source[64];
+	snprintf(path, sizeof path, "%s/%s", pins, name);
+	snprintf(source, sizeof source, "/proc/self/fd/%d", netns);
+	int file = open(path, O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0400);
+	CHECK(file);
+	close(file);
+	CHECK(mount(source, path, NULL, MS_BIND, NULL));
+}
+
+static void remove_pin(const char *name)
+{
+	char path[512];
+	snprintf(path, sizeof path, "%s/%s", pins, name);
+	CHECK(umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW));
+	CHECK(unlink(path));
+}
+
+static int ask_link(const char *pid)
+{
+	char host_name[IFNAMSIZ];
+	snprintf(host_name, sizeof host_name, "netnsv0-%s", pid);
+	link_message(RTM_GETLINK, 0, 0);
+	((struct nlmsghdr *)(buffer + message_at))->nlmsg_flags = NLM_F_REQUEST;
+	text(IFLA_IFNAME, host_name);
+	number(IFLA_EXT_MASK, SKIP_STATS);
+	end();
+	return fetch(route);
+}
+
+static void cut_off(int index)
+{
+	link_message(RTM_NEWLINK, 0, 0);
+	struct ifinfomsg *link = NLMSG_DATA((struct nlmsghdr *)(buffer + message_at));
+	link->ifi_index = index;
+	link->ifi_change = IFF_UP;
+	number(IFLA_MASTER, 0);
+	number(IFLA_GROUP, DOOMED);
+	end();
+	deliver(route);
+}
+
+static void remove_doomed(void)
+{
+	link_message(RTM_DELLINK, 0, 0);
+	number(IFLA_GROUP, DOOMED);
+	end();
+	deliver(route);
+}
+
+static void attach(char **word)
+{
+	char path[64];
+	long long t[5];
+	t[0] = now();
+	snprintf(path, sizeof path, "/proc/%s/ns/net", word[1]);
+	int netns = open(path, O_RDONLY | O_CLOEXEC);
+	CHECK(netns);
+	make_pin(word[2], netns);
+	t[1] = now();
+	make_link(word[1], word[2], word[5], netns);
+	t[2] = now();
+	fill_inside(netns, word[3], atoi(word[4]));
+	ask_link(word[1]);
+	t[3] = now();
+	rules("add", word[1], word[3], word[5], word[6]);
+	close(netns);
+	t[4] = now();
+	printf("%lld %lld %lld %lld %lld\n", t[4] - t[0], t[1] - t[0], t[2] - t[1], t[3] - t[2],
+	       t[4] - t[3]);
+}
+
+static void detach(char **word)
+{
+	long long t[5];
+	t[0] = now();
+	rules("destroy", word[1], word[3], word[4], word[5]);
+	t[1] = now();
+	cut_off(ask_link(word[1]));
+	t[2] = now();
+	remove_pin(word[2]);
+	t[3] = now();
+	remove_doomed();
+	t[4] = now();
+	printf("%lld %lld %lld %lld %lld\n", t[3] - t[0], t[1] - t[0], t[2] - t[1], t[3] - t[2],
+	       t[4] - t[3]);
+}
+
+int main(int count, char **argument)
+{
+	char line[1024], *word[8];
+	if (count < 3)
+		return 2;
+	pins = argument[2];
+	bridge = if_nametoindex(argument[1]);
+	if (!bridge)
+		die(argument[1]);
+	CHECK(home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+	route = netlink();
+	nft = nft_ctx_new(NFT_CTX_DEFAULT);
+	nft_ctx_buffer_output(nft);
+	nft_ctx_buffer_error(nft);
+	setlinebuf(stdout);
+	while (fgets(line, sizeof line, stdin)) {
+		int words = 0;
+		for (char *at = strtok(line, " \n"); at && words < 8; at = strtok(NULL, " \n"))
+			word[words++] = at;
+		if (words == 7 && !strcmp(word[0], "attach"))
+			attach(word);
+		else if (words == 6 && !strcmp(word[0], "detach"))
+			detach(word);
+		else if (words == 2 && !strcmp(word[0], "nft") && !nft_run_cmd_from_filename(nft, word[1]))
+			puts("ok");
+		else
+			die(words ? word[0] : "no command");
+	}
+	return 0;
+}

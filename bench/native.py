@@ -1,0 +1,83 @@
+"""The small C programs of the benchmark, compiled where they are used."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Final, Self
+
+SOURCES: Final = Path(__file__).resolve().parent
+_OPTIONS: Final = {"floor": ["-lnftables"], "first": ["-static"]}
+
+
+def compile_all(into: Path) -> None:
+    """Compile every C program of this directory into the directory `into`."""
+    for source in sorted(SOURCES.glob("*.c")):
+        target = into / source.stem
+        options = _OPTIONS.get(source.stem, [])
+        subprocess.run(
+            ["gcc", "-O2", "-Wall", "-Wextra", "-o", str(target), str(source), *options],
+            check=True,
+        )
+
+
+class Lines:
+    """A program that answers each line with a line.
+
+    Args:
+        argv: the program and its arguments.
+    """
+
+    def __init__(self, *argv: str) -> None:
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def read(self) -> str:
+        """The next line that it says."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        if not line:
+            raise RuntimeError(f"{self._process.args!r} has ended")
+        return line
+
+    def ask(self, *words: str) -> str:
+        """Its answer to the line of `words`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(" ".join(words) + "\n")
+        return self.read()
+
+    def finish(self) -> None:
+        """Close its standard input, and wait for its end."""
+        self._process.communicate()
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Sleepers(Lines):
+    """Processes that sleep, each in a network namespace of its own; they end with this."""
+
+    def __init__(self, programs: Path) -> None:
+        super().__init__(str(programs / "sleepers"))
+
+    def new(self) -> int:
+        """The pid of one more."""
+        return int(self.ask("new"))
+
+    def end(self, pid: int) -> None:
+        """Kill and reap it."""
+        assert self.ask("end", str(pid)) == "ok"

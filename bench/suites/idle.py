@@ -1,0 +1,78 @@
+"""What the service costs while nothing happens."""
+
+from __future__ import annotations
+
+import time
+
+from bench.bars import Bar
+from bench.charts import Chart
+from bench.host import Host
+from bench.suites import Figures, Setting
+from bench.tables import Table, mebibytes, seconds, whole
+
+TITLE = "Idle"
+
+ABOUT = """\
+The service with so many sandboxes, left alone: what it uses of the processor, how often any of its
+threads wakes up (a voluntary context switch is the end of one), and what it holds of memory. It
+runs as from a terminal, so there is no watchdog of systemd to be answered."""
+
+_SETTLES = 5.0
+"""Seconds after which it has done what it does when nothing happens for a while."""
+
+_MEMORY = 60 * (1 << 20)
+
+
+def measure(setting: Setting) -> Figures:
+    """One host, for a minute."""
+    size, length = setting.many((1000, 60.0), (5, 3.0))
+    with Host("watcher", setting.base, sandboxes=size) as host:
+        host.call("prepare_many", size)
+        host.call("run", "sync")
+        host.call("start")
+        time.sleep(_SETTLES)
+        before = host.call("usage")
+        setting.say(f"{length:.0f} seconds of nothing")
+        time.sleep(length)
+        after = host.call("usage")
+        host.call("stop")
+    return {
+        "sandboxes": size,
+        "length": length,
+        "processor": after["runtime"] - before["runtime"],
+        "switches": after["switches"] - before["switches"],
+        "resident": after["resident"],
+    }
+
+
+def tables(figures: Figures) -> list[Table]:
+    """One."""
+    return [
+        Table(
+            f"The service, idle with {whole(figures['sandboxes'])} sandboxes for"
+            f" {figures['length']:.0f} s",
+            ("", "found"),
+            (
+                ("processor time", seconds(figures["processor"])),
+                ("wake-ups", whole(figures["switches"])),
+                ("resident memory", mebibytes(figures["resident"])),
+            ),
+        )
+    ]
+
+
+def charts(figures: Figures) -> list[Chart]:
+    """None."""
+    del figures
+    return []
+
+
+def bars(figures: Figures) -> list[Bar]:
+    """Wake-ups and memory."""
+    found = f"{whole(figures['switches'])} wake-ups, {mebibytes(figures['resident'])}"
+    return [
+        Bar(
+            f"idle with {figures['sandboxes']:,} sandboxes", "no wake-ups, under 60 MiB",
+            found, not figures["switches"] and figures["resident"] < _MEMORY,
+        )
+    ]  # fmt: skip

@@ -1,0 +1,52 @@
+"""What runs on a throwaway host: one contender, told by lines of JSON what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+CONTENDERS: Final = {
+    "floor": "bench.contenders.floor:Floor",
+    "watcher": "bench.contenders.program:Program",
+    "netavark": "bench.contenders.netavark:Netavark",
+    "cni": "bench.contenders.cni:Cni",
+    "gate": "bench.contenders.gate:Gate",
+    "runc": "bench.contenders.containers:Containers",
+    "runc-watcher": "bench.contenders.containers:Watched",
+    "runc-cni": "bench.contenders.hooks:WithCni",
+    "runc-netavark": "bench.contenders.hooks:WithNetavark",
+    "ports-watcher": "bench.contenders.published:OfWatcher",
+    "ports-netavark": "bench.contenders.published:OfNetavark",
+    "ports-cni": "bench.contenders.published:OfCni",
+}
+"""Where the class of each contender is."""
+
+
+def main(kind: str, base: str, directory: str, options: str) -> None:
+    """Serve calls until the pipe ends."""
+    # What a contender prints goes to the log; the answers keep the pipe for themselves.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    module, _, name = CONTENDERS[kind].partition(":")
+    contender = getattr(import_module(module), name)(
+        Path(base), Path(directory), **json.loads(options)
+    )
+    answers.write('{"result": null}\n')
+    for line in sys.stdin:
+        verb, *args = json.loads(line)
+        try:
+            answer = {"result": getattr(contender, verb)(*args)}
+        except Exception as error:  # noqa: BLE001 (told to who asked)
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+    contender.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
