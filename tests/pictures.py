@@ -59,7 +59,9 @@ def take(host: Host, containers: Iterable[Container] = ()) -> Picture:
         words[str(container.place.inode)] = f"<namespace of {container.id}>"
         words[f"[{container.place.inode}]"] = words[str(container.place.inode)]
     ends = r"(?![\w:]|\.\d)"
-    known = re.compile(r"(?:(?<![\w.:])|(?=-))(?:" + "|".join(map(re.escape, words)) + ")" + ends)
+    known = re.compile(
+        r"(?<!\"prio\": )(?:(?<![\w.:])|(?=-))(?:" + "|".join(map(re.escape, words)) + ")" + ends
+    )
 
     def named(line: str) -> str:
         return known.sub(lambda match: words[match[0]], line) if words else line
