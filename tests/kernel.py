@@ -25,7 +25,7 @@ _INDEX: Final = struct.Struct("=I")
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _NEWLINK, _DELLINK, _GETLINK, _GETADDR, _GETROUTE = 16, 17, 18, 22, 26
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_OPERSTATE = 1, 3, 4, 10, 16
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_GROUP = 18, 20, 27
 _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_ISOLATED = 5, 33
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -106,7 +106,6 @@ def _link(names: dict[int, str], body: tuple[int, ...], found: Attributes) -> st
             f"master={names.get(_number(found, _IFLA_MASTER))}",
             f"group={_number(found, _IFLA_GROUP)}",
             f"alias={_text(found.get(_IFLA_IFALIAS, b''))!r}",
-            f"operstate={found[_IFLA_OPERSTATE][0]}",
             f"isolated={port.get(_IFLA_BRPORT_ISOLATED, b'').hex()}",
         )
     )
