@@ -128,7 +128,9 @@ def test_a_root_that_is_removed_and_made_again_is_watched_again(host: Host) -> N
     host.delete("web")
     host.gone(web)
     # As after `rm -r`, a mount of the gate on it included.
-    host.command("sh", "-c", f"umount {host.root} 2>/dev/null; rm -r {host.root}")
+    host.command(
+        "unshare", "--mount", "sh", "-c", f"umount {host.root} 2>/dev/null; rm -r {host.root}"
+    )
     host.attach("web")
     host.attach("other")
     assert service.running
