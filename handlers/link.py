@@ -17,6 +17,7 @@ from handlers import inner, outer, policyroute, rtnl
 from handlers.handler import Difference, closed, without
 from handlers.namespace import Home, NamespaceGone, opened, opened_by
 from handlers.netlink import Netlink, NetlinkError
+from handlers.outer import link_index
 from handlers.reaper import Reaper
 from watcher.config import Network
 from watcher.model import Address, Interface, Member, Repair, Sandbox
@@ -144,7 +145,7 @@ class LinkHandler:
             self._adopt(sandbox, interface, netns)
         with self._home.left_for(netns):
             inside = Netlink()
-            index = _index(interface.name)
+            index = link_index(interface.name)
             inner.set_up(interface, network)
         with inside:
             inside.send(inner.requests(sandbox, interface, self._networks, index, mend=mend))
@@ -160,7 +161,7 @@ class LinkHandler:
         self._reaper.wait()  # it may be one that is being deleted just now
         link = self._find(interface.host_name)
         with self._home.left_for(netns):
-            there = _index(interface.name) > 0
+            there = link_index(interface.name) > 0
         if link is None and there:
             raise LinkTaken(
                 errno.EEXIST,
@@ -252,14 +253,6 @@ class LinkHandler:
                 self._attach(sandbox, interface, netns, mend=True)
 
         return repair
-
-
-def _index(name: str) -> int:
-    """The index of the interface `name` where this thread is; 0 if there is none."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return 0
 
 
 def _alias(sandbox: Sandbox) -> str:

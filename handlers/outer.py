@@ -27,6 +27,14 @@ class BridgeFull(OSError):
     """The bridge takes no more ports."""
 
 
+def link_index(name: str) -> int:
+    """The index of the interface `name` where this thread is; 0 if there is none."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
 def mtu_of(network: Network) -> int:
     """The MTU of the links of `network`, in bytes."""
     assert network.mtu != "auto", "it is settled as the host is opened"
@@ -120,10 +128,7 @@ def wrong(
             if rtnl.Route(route.to, None, link.index, 0) not in there:
                 return f"the host's route to {route.to} was missing"
         return ""
-    try:
-        master = socket.if_nametoindex(network.bridge)
-    except OSError:
-        master = 0
+    master = link_index(network.bridge)
     if link.master != master or not master:
         return f"the link was not on bridge {network.bridge}"
     return ""
