@@ -84,10 +84,11 @@ def quiet(host: Host) -> bool:
 
 
 def as_before(host: Host, before: Picture) -> bool:
-    """Whether all is as it was, but for the last hundred refusals, which are kept."""
+    """Whether all is as it was, but for the refusals: the last hundred are kept, and no more."""
     lines = difference(take(host), before).splitlines()
-    refusals = [line for line in lines if line.startswith("leases: failure: too much")]
-    assert len(refusals) <= REFUSALS, refusals
+    refusals = [line for line in lines if line.startswith("leases: failure: ")]
+    kept = [line for line in refusals if line.startswith("leases: failure: too much")]
+    assert len(kept) <= REFUSALS, kept
     others = [line for line in lines if line not in refusals]
     assert not others, others
     return True

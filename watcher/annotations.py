@@ -11,7 +11,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from watcher.config import valid_network_name
-from watcher.errors import InvalidRequest, quoted
+from watcher.errors import InvalidRequest, quoted, shortened
 from watcher.model import Address, PortMap, Request
 from watcher.ports import PortError, parse_ports
 
@@ -102,7 +102,7 @@ def _unknown_key(container_id: str, short: str, value: str) -> InvalidRequest:
     near = get_close_matches(short[:64].lower(), KEYS, n=1)
     known = ", ".join(PREFIX + key for key in KEYS)
     remedy = f"write {PREFIX}{near[0]}" if near else f"write one of {known}"
-    key = PREFIX + quoted(short)[1:-1]
+    key = PREFIX + shortened(short)
     return InvalidRequest(container_id, key, value, "unknown annotation", remedy)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from watcher.config import Config
-from watcher.errors import MAX_VALUE, UsageError, quoted
+from watcher.errors import MAX_VALUE, UsageError, printable, quoted, shortened
 
 if TYPE_CHECKING:
     from watcher.configrules import ConfigKeyError, KeyPath
@@ -39,7 +39,7 @@ def load(path: Path | None) -> Config:
         if not os.path.lexists(DEFAULT_PATH):
             return Config()
         path = DEFAULT_PATH
-    name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path)[:4096])
+    name = printable(str(path)[:4096])
     text = _read(path, name)
     if _cost(text) > _MAX_COST:
         raise _too_deep(name)
@@ -109,7 +109,7 @@ def _syntax_error(name: str, text: str, message: str) -> UsageError:
     if place == "end of document)":
         line = str(text.rstrip("\n").count("\n") + 1)
     where, reason = (f"{name}:{line}", reason) if line.isdigit() else (name, message)
-    return UsageError(f"{where}: not TOML: {quoted(reason)[1:-1]}", "correct the line")
+    return UsageError(f"{where}: not TOML: {shortened(reason)}", "correct the line")
 
 
 def _key_error(name: str, text: str, document: dict[str, Any], error: ConfigKeyError) -> UsageError:

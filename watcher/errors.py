@@ -5,15 +5,24 @@ from __future__ import annotations
 from typing import Final
 
 MAX_VALUE: Final = 120
-"""Characters of a foreign value that an error quotes; the rest is cut."""
+"""Characters that an error shows of a foreign value; the rest is cut."""
 
 
 def quoted(value: object) -> str:
     """`value` as it may stand in a one-line message: printable, quoted, and of bounded length."""
+    return f'"{shortened(value)}"'
+
+
+def shortened(value: object) -> str:
+    """`value` as :func:`quoted` has it, without the quotes."""
     text = value if isinstance(value, str) else str(value)
-    if len(text) > MAX_VALUE:
-        text = text[:MAX_VALUE] + "…"
-    return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) + '"'
+    shown = printable(text[: MAX_VALUE + 1])  # cut again: what is escaped is longer
+    return shown if len(shown) <= MAX_VALUE else shown[:MAX_VALUE] + "…"
+
+
+def printable(text: str) -> str:
+    """`text` without anything that moves a terminal's cursor or is no character at all."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class WatcherError(Exception):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from watcher.errors import printable
+
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print `rows` below `header` in aligned columns; an empty cell shows as a dash."""
@@ -25,8 +27,3 @@ def print_json(value: object) -> None:
 
         text = json.dumps(msgspec.to_builtins(value, enc_hook=str)).encode()
     print(msgspec.json.format(text, indent=2).decode())  # noqa: T201
-
-
-def printable(text: str) -> str:
-    """`text` without anything that moves a terminal's cursor or is no character at all."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast, get_args
 
 import msgspec
 
-from watcher.errors import quoted
+from watcher.errors import quoted, shortened
 from watcher.model import Address, PortMap, Protocol
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _json_spans(text: str) -> Iterator[_Span]:
     try:
         mappings = msgspec.json.decode(text, type=list[_Mapping])
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise PortError(f"not CNI port mappings: {quoted(error)[1:-1]}", _JSON_REMEDY) from None
+        raise PortError(f"not CNI port mappings: {shortened(error)}", _JSON_REMEDY) from None
     for number, mapping in enumerate(mappings):
         where = f"mapping {number}"
         for key, port in ("hostPort", mapping.host_port), ("containerPort", mapping.container_port):

@@ -17,8 +17,8 @@ from watcher.checks import (
     programs,
 )
 from watcher.checks.finding import Finding, fail
-from watcher.errors import WatcherError
-from watcher.output import print_json, printable
+from watcher.errors import WatcherError, printable
+from watcher.output import print_json
 
 if TYPE_CHECKING:
     from watcher.config import Config

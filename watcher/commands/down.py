@@ -7,11 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from watcher.config import Config
-from watcher.errors import WatcherError
+from watcher.errors import WatcherError, printable
 from watcher.lock import Lock
 from watcher.log import make_log
 from watcher.networks import noted_networks
-from watcher.output import printable
 from watcher.wiring import STORE, opened
 
 

@@ -6,8 +6,9 @@ import argparse
 import sys
 
 from watcher.config import Config
+from watcher.errors import printable
 from watcher.log import make_log
-from watcher.output import print_json, printable
+from watcher.output import print_json
 from watcher.wiring import opened
 
 
