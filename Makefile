@@ -189,6 +189,22 @@ uninstall: ## what install made, less a configuration that was edited; `watcher 
 	else rmdir --ignore-fail-on-non-empty "$(DESTDIR)$(configdir)" 2>/dev/null || true; fi
 	@if [[ -z "$(DESTDIR)" && -d /run/systemd/system ]]; then systemctl daemon-reload; fi
 
+##@ For maintainers
+
+.PHONY: release
+release: ## keep the tree as the release that pyproject.toml says: an archive and a tag
+	@version=$$(sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml); archive=tests/releases/$$version.zip; \
+	refuse() { echo "error: $$*" >&2; exit 1; }; \
+	[[ $$version =~ ^[0-9]+\.[0-9]+\.[0-9]+$$ ]] || refuse "$$version in pyproject.toml is no version to release"; \
+	[[ ! -e $$archive ]] || refuse "$$version is released, $$archive is there; set the next version in pyproject.toml"; \
+	[[ -z $$(git status --porcelain) ]] || refuse "the tree is dirty; commit what \`git status\` shows"; \
+	grep -q "^__version__ = \"$$version\"$$" watcher/__init__.py || refuse "watcher/__init__.py has another version than $$version"; \
+	grep -q "^## $$version - " CHANGELOG.md || refuse "CHANGELOG.md has no heading \"## $$version - \" and a date"; \
+	git tag --annotate --message "watcher $$version" "v$$version"; \
+	mkdir -p tests/releases; \
+	TZ=UTC git archive --format=zip --output="$$archive" HEAD watcher handlers; \
+	echo "made the tag v$$version and $$archive; set the next version (x.y.z.dev0), and commit both"
+
 ##@ Measured
 
 # netavark and CNI's plugins are what it is compared with; the rest compiles and feeds the C programs.

@@ -281,6 +281,9 @@ class Host:
         rootfs: the root file system of its containers (:func:`bundles.make_rootfs`).
         config: TOML added to its `watcher.toml`, which sets its directories and its root already.
             May begin with keys of `[[root]]`.
+
+    Attributes:
+        program: the sources that `watcher` is run from, a directory or an archive of a release's.
     """
 
     def __init__(self, rootfs: Path, config: str = "") -> None:
@@ -294,6 +297,7 @@ class Host:
         self.netns_dir = self.base / "netns"
         self.bundles = self.base / "bundles"
         self.config = self.base / "watcher.toml"
+        self.program = REPOSITORY
         (self.base / "sys").mkdir()
         self.configure(config)
         self._on_close = contextlib.ExitStack()
@@ -650,8 +654,8 @@ END
 
     @property
     def watcher_env(self) -> dict[str, str]:
-        """What a `watcher` that is not installed needs in its environment."""
-        return {"PYTHONPATH": str(REPOSITORY)}
+        """What has `watcher` run from :attr:`program`, installed or not."""
+        return {"PYTHONPATH": str(self.program)}
 
     def watcher(self, *args: str, check: bool = True, timeout: float = 60) -> Done:
         """Runs `watcher` to its end."""

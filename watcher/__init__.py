@@ -4,4 +4,4 @@ This package observes and decides; it writes nothing to the kernel. What acts on
 :mod:`handlers`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

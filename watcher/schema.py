@@ -1,7 +1,8 @@
 """The tables of the lease store, and how an older file becomes one of this version.
 
 `PRAGMA user_version` is the number of migrations that a file has seen. A migration is never changed
-once released; another follows it.
+once released; another follows it. Until it is restarted, a service of the version before may have
+the file open as well.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
 APPLICATION_ID: Final = 0x77746368
 """What `file` and this program tell a lease store by: `wtch`."""
@@ -141,17 +143,18 @@ def version_of(db: sqlite3.Connection) -> int | None:
     return int(version) if application == APPLICATION_ID and version > 0 else None
 
 
-def migrate(db: sqlite3.Connection) -> None:
-    """Brings an open file to `VERSION`, in one transaction; does nothing if it is there."""
-    if version_of(db) == VERSION:
+def migrate(db: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Brings an open file through all `migrations`, in one transaction; nothing if it is there."""
+    version = len(migrations)
+    if version_of(db) == version:
         return
     db.execute("BEGIN IMMEDIATE")
     try:
         done = version_of(db) or 0  # another process may have been first
-        for statements in MIGRATIONS[done:]:
+        for statements in migrations[done:]:
             for statement in statements:
                 db.execute(statement)
-        db.execute(f"PRAGMA user_version = {max(done, VERSION)}")
+        db.execute(f"PRAGMA user_version = {max(done, version)}")
         db.execute("COMMIT")
     finally:
         if db.in_transaction:
