@@ -14,7 +14,7 @@ from typing import Final
 from handlers import rtnl, sysctl
 from handlers.handler import Difference, closed
 from handlers.netlink import Netlink
-from handlers.outer import link_index, mtu_of
+from handlers.outer import mtu_of
 from handlers.sysctl import Sysctl
 from watcher.allocate import mac_of
 from watcher.config import Network, gateway
@@ -57,7 +57,7 @@ class BridgeHandler:
         for interface in sandbox.interfaces:
             network = self._networks[interface.network]
             index = self._whole.get(network.name)
-            if index is None or link_index(network.bridge) != index:
+            if index is None or self._netlink.index(network.bridge) != index:
                 self._make_whole(network)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
@@ -71,12 +71,12 @@ class BridgeHandler:
             network = self._networks[name]
             repairs += closed(self._differences(network), dry_run=dry_run)
             if not dry_run:
-                self._whole[name] = link_index(network.bridge)
+                self._whole[name] = self._netlink.index(network.bridge)
         return repairs
 
     def exists(self, network: Network) -> bool:
         """Whether the bridge of `network` is there."""
-        return link_index(network.bridge) > 0
+        return self._netlink.index(network.bridge) > 0
 
     def remove(self, network: Network) -> bool:
         """Delete the bridge of `network` if this program made it; whether it did."""
@@ -94,7 +94,7 @@ class BridgeHandler:
 
     def _make_whole(self, network: Network) -> None:
         closed(self._differences(network), dry_run=False)
-        self._whole[network.name] = link_index(network.bridge)
+        self._whole[network.name] = self._netlink.index(network.bridge)
 
     def _differences(self, network: Network) -> Iterator[Difference]:
         """What is not as it should be, each found once those before it are closed."""

@@ -17,7 +17,6 @@ from handlers import inner, outer, policyroute, rtnl
 from handlers.handler import Difference, closed, without
 from handlers.namespace import Home, NamespaceGone, opened, opened_by
 from handlers.netlink import Netlink, NetlinkError
-from handlers.outer import link_index
 from handlers.reaper import Reaper
 from watcher.config import Network
 from watcher.model import Address, Interface, Member, Repair, Sandbox
@@ -145,9 +144,9 @@ class LinkHandler:
             self._adopt(sandbox, interface, netns)
         with self._home.left_for(netns):
             inside = Netlink()
-            index = link_index(interface.name)
             inner.set_up(interface, network)
         with inside:
+            index = inside.index(interface.name)
             inside.send(inner.requests(sandbox, interface, self._networks, index, mend=mend))
             if len(sandbox.interfaces) > 1:
                 inside.send(policyroute.missing(inside, interface, network, index))
@@ -161,7 +160,9 @@ class LinkHandler:
         self._reaper.wait()  # it may be one that is being deleted just now
         link = self._find(interface.host_name)
         with self._home.left_for(netns):
-            there = link_index(interface.name) > 0
+            inside = Netlink()
+        with inside:
+            there = inside.index(interface.name) > 0
         if link is None and there:
             raise LinkTaken(
                 errno.EEXIST,
@@ -173,7 +174,8 @@ class LinkHandler:
                 errno.EEXIST, f"a link {interface.host_name} that is not ours is in the way"
             )
         if link is not None and link.ours and there:
-            self._netlink.send(outer.adopted(interface, network, alias=_alias(sandbox)))
+            adopted = outer.adopted(self._netlink, interface, network, alias=_alias(sandbox))
+            self._netlink.send(adopted)
             return
         if link is not None:
             self._delete(link)
@@ -226,7 +228,7 @@ class LinkHandler:
                 for interface in sandbox.interfaces:
                     network = self._networks[interface.network]
                     link = there.get(interface.host_name)
-                    wrong = outer.wrong(link, interface, network, routes)
+                    wrong = outer.wrong(self._netlink, link, interface, network, routes)
                     wrong = wrong or inner.missing(inside, sandbox, interface, self._networks)
                     if wrong:
                         yield Difference(

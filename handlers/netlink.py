@@ -1,17 +1,21 @@
 """A netlink socket that sends many requests at once and reads what the kernel says of each.
 
 Messages are encoded by pyroute2; its sockets are not used, since a request a step through an event
-loop costs three times what the kernel does. Sources: netlink(7), rtnetlink(7) and
+loop costs three times what the kernel does. Sources: netlink(7), rtnetlink(7), netdevice(7) and
 `Documentation/userspace-api/netlink/intro.rst` of the kernel.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Self
+
+SIOCGIFINDEX: Final = 0x8933
 
 NETLINK_CAP_ACK: Final = 10
 NETLINK_EXT_ACK: Final = 11
@@ -33,6 +37,7 @@ NLM_F_ACK_TLVS: Final = 0x200
 _HEADER: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERRNO: Final = struct.Struct("=i")
+_IFREQ: Final = struct.Struct("=16si20x")
 _SEQUENCE_OFFSET: Final = 8
 _RECEIVE: Final = 1 << 18
 """Bytes of the buffer for an answer: a dump comes in pieces of up to 32 KiB, or more when asked."""
@@ -169,6 +174,23 @@ class Netlink:
                 if -number in _ABSENT:
                     return None
                 raise _error(-number, flags, body, 0)
+
+    def index(self, name: str) -> int:
+        """The index of the interface `name`; 0 if there is none.
+
+        It takes no descriptor, and so is right where there are no more (if_nametoindex(3) is not).
+
+        Raises:
+            OSError: it cannot be told.
+        """
+        try:
+            answer = fcntl.ioctl(self._socket, SIOCGIFINDEX, _IFREQ.pack(os.fsencode(name), 0))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return 0
+        index: int = _IFREQ.unpack(answer)[1]
+        return index
 
     def _number(self, requests: Sequence[bytearray]) -> int:
         first = self._sequence + 1

@@ -9,7 +9,6 @@ link, and its MAC a permanent entry of the neighbour table, which is not counted
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Container
 from ipaddress import ip_network
 from typing import Final
@@ -25,14 +24,6 @@ MAX_PORTS: Final = 1023
 
 class BridgeFull(OSError):
     """The bridge takes no more ports."""
-
-
-def link_index(name: str) -> int:
-    """The index of the interface `name` where this thread is; 0 if there is none."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return 0
 
 
 def mtu_of(network: Network) -> int:
@@ -55,7 +46,7 @@ def make(
         interface.host_name,
         interface.name,
         netns,
-        master=0 if routed else socket.if_nametoindex(network.bridge),
+        master=_master(netlink, network),
         host_mac=HOST_MAC if routed else "",
         mac=interface.mac,
         mtu=mtu_of(network),
@@ -70,17 +61,19 @@ def make(
             f"bridge {network.bridge} of network {network.name} has {MAX_PORTS} ports and takes no"
             f' more; set mode = "routed" in [network.{network.name}], or use another network',
         ) from error
-    netlink.send(settings(interface, network, alias=alias))
+    netlink.send(settings(netlink, interface, network, alias=alias))
 
 
-def settings(interface: Interface, network: Network, *, alias: str) -> list[bytearray]:
+def settings(
+    netlink: Netlink, interface: Interface, network: Network, *, alias: str
+) -> list[bytearray]:
     """What the outer end has to be told; it is up then."""
     name = interface.host_name
     if network.mode == "bridge":
         return [rtnl.port(name, isolated=network.isolate, alias=alias), rtnl.up(name)]
     if not network.internal and network.subnet_of(4) is not None:
         sysctl.put(f"ipv4/conf/{name}/route_localnet", "1")
-    index = socket.if_nametoindex(name)
+    index = netlink.index(name)
     requests = [rtnl.quiet(name, alias=alias), rtnl.up(name)]
     requests += map(rtnl.route, routes(interface, network, index))
     for address in interface.addresses:
@@ -90,12 +83,12 @@ def settings(interface: Interface, network: Network, *, alias: str) -> list[byte
     return requests
 
 
-def adopted(interface: Interface, network: Network, *, alias: str) -> list[bytearray]:
+def adopted(
+    netlink: Netlink, interface: Interface, network: Network, *, alias: str
+) -> list[bytearray]:
     """What an outer end has to be told that was there already, whatever it was like."""
-    routed = network.mode == "routed"
-    master = 0 if routed else socket.if_nametoindex(network.bridge)
-    enslaved = rtnl.enslaved(interface.host_name, master)
-    return [enslaved, *settings(interface, network, alias=alias)]
+    enslaved = rtnl.enslaved(interface.host_name, _master(netlink, network))
+    return [enslaved, *settings(netlink, interface, network, alias=alias)]
 
 
 def routes(interface: Interface, network: Network, index: int) -> list[rtnl.Route]:
@@ -109,11 +102,16 @@ def routes(interface: Interface, network: Network, index: int) -> list[rtnl.Rout
 
 
 def wrong(
-    link: rtnl.Link | None, interface: Interface, network: Network, there: Container[rtnl.Route]
+    netlink: Netlink,
+    link: rtnl.Link | None,
+    interface: Interface,
+    network: Network,
+    there: Container[rtnl.Route],
 ) -> str:
     """What is wrong with the outer end `link`; empty if nothing is.
 
     Args:
+        netlink: a socket on the host.
         link: what the kernel says of it; `None` if it is not there.
         interface: what it should be.
         network: its network.
@@ -128,7 +126,22 @@ def wrong(
             if rtnl.Route(route.to, None, link.index, 0) not in there:
                 return f"the host's route to {route.to} was missing"
         return ""
-    master = link_index(network.bridge)
+    master = netlink.index(network.bridge)
     if link.master != master or not master:
         return f"the link was not on bridge {network.bridge}"
     return ""
+
+
+def _master(netlink: Netlink, network: Network) -> int:
+    """The index of the bridge of `network`; 0 if it is a routed one, whose links are on none.
+
+    Raises:
+        OSError: the bridge is missing.
+    """
+    if network.mode == "routed":
+        return 0
+    index = netlink.index(network.bridge)
+    if not index:
+        missing = f"bridge {network.bridge} of network {network.name} is missing"
+        raise OSError(errno.ENODEV, missing)
+    return index

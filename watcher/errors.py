@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 MAX_VALUE: Final = 120
@@ -23,6 +24,13 @@ def shortened(value: object) -> str:
 def printable(text: str) -> str:
     """`text` without anything that moves a terminal's cursor or is no character at all."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def remedy_for(error: OSError, otherwise: str) -> str:
+    """What to do about `error`: `otherwise`, unless all that is wrong is too many open files."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise LimitNOFILE of the service, or stop some containers"
+    return otherwise
 
 
 class WatcherError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from watcher.errors import InvalidRequest, WatcherError, quoted
+from watcher.errors import InvalidRequest, WatcherError, quoted, remedy_for
 from watcher.leases import Failure
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ class Failings:
 def _reason(id_: str, error: Exception) -> str:
     if isinstance(error, WatcherError):
         return str(error)
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text, remedy = str(error), "run `watcher check`"
+    if isinstance(error, OSError):
+        text, remedy = error.strerror or text, remedy_for(error, remedy)
     named = getattr(error, "filename", None)
     where = f" ({named})" if named else ""
-    return f"container {quoted(id_)}: {text}{where}; run `watcher check`"
+    return f"container {quoted(id_)}: {text}{where}; {remedy}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from typing import Final
 
-from watcher.errors import WatcherError, quoted
+from watcher.errors import WatcherError, quoted, remedy_for
 
 MAX_SIZE: Final = 8 << 20
 """Bytes of the largest file that is read; runc's own are around 40 KiB."""
@@ -73,9 +72,5 @@ def read_regular(path: str, shown: str, *, dir_fd: int | None = None) -> bytes |
 
 
 def _unreadable(shown: str, error: OSError) -> Unreadable:
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return Unreadable(
-            f"{quoted(shown)} cannot be read: {error.strerror}",
-            "raise LimitNOFILE of the service, or stop some containers",
-        )
-    return Unreadable(f"{quoted(shown)} cannot be read: {error.strerror}", "remove or repair it")
+    what = f"{quoted(shown)} cannot be read: {error.strerror}"
+    return Unreadable(what, remedy_for(error, "remove or repair it"))
