@@ -164,7 +164,23 @@ class Echo:
         self.close()
 
 
-class Stream:
+class Client:
+    """The socket of one who asks an :class:`Echo`."""
+
+    _socket: socket.socket
+
+    def close(self) -> None:
+        """Closes it."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Stream(Client):
     """A TCP connection to an :class:`Echo`.
 
     Raises:
@@ -201,16 +217,6 @@ class Stream:
         self._socket.sendall(f"{text}\n".encode())
         return self._line()
 
-    def close(self) -> None:
-        """Closes the connection."""
-        self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 def ask_tcp(
     netns: int, address: str, port: int, *, source: str = "", timeout: float = ENOUGH
@@ -223,7 +229,7 @@ def ask_tcp(
         return None
 
 
-class Datagrams:
+class Datagrams(Client):
     """A UDP socket that asks one :class:`Echo` again and again: one flow for conntrack."""
 
     def __init__(self, netns: int, address: str, port: int, *, source: str = "") -> None:
@@ -245,16 +251,6 @@ class Datagrams:
         except OSError:
             return None
         return Answer(who, seen)
-
-    def close(self) -> None:
-        """Closes the socket."""
-        self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def ask_udp(

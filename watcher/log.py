@@ -12,14 +12,12 @@ from structlog.typing import EventDict, FilteringBoundLogger
 
 type Log = FilteringBoundLogger
 
-LEVELS = ("debug", "info", "warning", "error", "critical")
-
 
 def make_log(level: str, format_: str) -> Log:
     """A logger of `level` and above.
 
     Args:
-        level: one of `LEVELS`.
+        level: the name of one of logging's, in lower case.
         format_: `console`, `json`, or `auto`: JSON unless stderr is a terminal or the journal.
     """
     journal = "JOURNAL_STREAM" in os.environ
