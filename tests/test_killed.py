@@ -156,7 +156,7 @@ class Killer:
 
 
 def root_mounts(host: Host) -> int:
-    """How often something is mounted on the root: what a killed gate leaves, and the next uses."""
+    """How often something is mounted on the root: what a killed gate leaves."""
     text = mountinfo(host)
     return [line.split()[4] for line in text.splitlines()].count(str(host.root))
 
@@ -200,12 +200,21 @@ class Scene:
     def check(self, should_be: Picture, *, reachable: bool) -> None:
         """Compares, and asks whoever should answer."""
         assert not (found := difference(self.picture(), should_be)), found
-        assert root_mounts(self.host) <= 1
+        assert root_mounts(self.host) == 0
         assert self.host.beyond.reach(UPLINK, 7000) == Answer("keeper", BEYOND)
         if reachable:
             for name in self.names:
                 port = int(PORTS[name].partition(":")[0])
                 assert self.host.beyond.reach(UPLINK, port) == Answer(name, BEYOND)
+
+    def synced(self, should_be: Picture, *, reachable: bool) -> Callable[[], None]:
+        """A check of what `watcher sync` makes of it."""
+
+        def check() -> None:
+            self.killer.sync()
+            self.check(should_be, reachable=reachable)
+
+        return check
 
 
 def every_point(
@@ -260,11 +269,7 @@ def test_attaching_on_a_fresh_host(scene: Scene) -> None:
         killer.raze()
         return killer.run("sync", at=at) == KILLED
 
-    def check() -> None:
-        killer.sync()
-        scene.check(whole, reachable=True)
-
-    every_few_points(scene.names, attach, check)
+    every_few_points(scene.names, attach, scene.synced(whole, reachable=True))
 
 
 def test_detaching(scene: Scene) -> None:
@@ -279,11 +284,7 @@ def test_detaching(scene: Scene) -> None:
         scene.leave()
         return killer.run("sync", at=at) == KILLED
 
-    def check() -> None:
-        killer.sync()
-        scene.check(bare, reachable=False)
-
-    every_few_points(scene.names, detach, check)
+    every_few_points(scene.names, detach, scene.synced(bare, reachable=False))
 
 
 def test_down(host: Host) -> None:
@@ -331,7 +332,6 @@ def test_starting_the_service(host: Host) -> None:
         assert host.beyond.reach(UPLINK, 8001) == Answer("new", BEYOND)
 
     every_point(start, check)
-    assert root_mounts(host) == 0
 
 
 def test_stopping_the_service(host: Host) -> None:
@@ -346,12 +346,7 @@ def test_stopping_the_service(host: Host) -> None:
         killer.signal(signal.SIGTERM)
         return killer.ended() == KILLED
 
-    def check() -> None:
-        killer.sync()
-        scene.check(whole, reachable=True)
-
-    every_point(stop, check)
-    assert root_mounts(host) == 0
+    every_point(stop, scene.synced(whole, reachable=True))
 
 
 def test_attaching_by_the_service(scene: Scene) -> None:
@@ -367,11 +362,7 @@ def test_attaching_by_the_service(scene: Scene) -> None:
         scene.come()
         return killer.stopped_when(lambda: set(scene.names) <= set(scene.host.leases().values()))
 
-    def check() -> None:
-        killer.sync()
-        scene.check(whole, reachable=True)
-
-    every_few_points(scene.names, attach, check)
+    every_few_points(scene.names, attach, scene.synced(whole, reachable=True))
 
 
 def test_detaching_by_the_service(scene: Scene) -> None:
@@ -388,11 +379,7 @@ def test_detaching_by_the_service(scene: Scene) -> None:
         scene.leave()
         return killer.stopped_when(lambda: not set(scene.names) & set(scene.host.leases().values()))
 
-    def check() -> None:
-        killer.sync()
-        scene.check(bare, reachable=False)
-
-    every_few_points(scene.names, detach, check)
+    every_few_points(scene.names, detach, scene.synced(bare, reachable=False))
 
 
 @pytest.mark.parametrize("names", [("web",), EIGHT], ids=["one", "eight"])

@@ -7,11 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from host import GATE_OFF, Host
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from host import Host
 
 _CALL = """
 import dataclasses, json, sys
@@ -165,3 +164,43 @@ def test_a_root_that_is_a_file_is_an_error(host: Host) -> None:
     assert "File exists" in hold(host, host.root)
     assert take_back(host, host.root) is False
     assert take_back(host, host.base / "nowhere") is False
+
+
+def test_what_a_killed_service_has_left_is_taken_back_by_sync(host: Host) -> None:
+    service = host.service()
+    host.attach("web")
+    service.kill9()
+    assert mounted(host, host.root) == [str(host.root)]
+
+    line = f"unmounted {host.root}: the service that held runc there has ended\n"
+    assert host.watcher("sync", "--dry-run").stdout == line
+    assert mounted(host, host.root) == [str(host.root)]
+    assert host.watcher("sync").stdout == line
+    assert mounted(host, host.root) == []
+    assert host.watcher("sync").stdout == "nothing to do\n"
+    host.attached("web")
+
+
+def test_what_a_killed_service_has_left_is_taken_back_by_one_without_a_gate(host: Host) -> None:
+    host.service().kill9()
+    host.configure(GATE_OFF)
+    host.service()
+    assert mounted(host, host.root) == []
+
+
+def test_sync_leaves_the_roots_of_a_service_alone_also_while_it_starts(host: Host) -> None:
+    script = 'while [ ! -e "$0" ]; do "$@" >/dev/null || exit; done'
+    end = host.base / "end"
+    sync = host.watcher_command("sync")
+    with host.popen(["sh", "-c", script, str(end), *sync], env=host.watcher_env) as syncs:
+        for _ in range(5):
+            service = host.service()
+            assert mounted(host, host.root) == [str(host.root)]
+            service.kill9()
+        service = host.service()
+        end.touch()
+        assert syncs.wait() == 0
+    assert mounted(host, host.root) == [str(host.root)]
+    assert host.watcher("sync").stdout == "nothing to do\n"
+    service.stop()
+    assert mounted(host, host.root) == []

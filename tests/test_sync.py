@@ -234,3 +234,33 @@ def test_a_pid_that_was_reused_is_not_the_container(host: Host) -> None:
     assert host.leftovers() == []
     assert host.status("web") == "exited"
     assert "eth0" not in host.here.links()
+
+
+def test_a_port_stays_whose_it_is_without_the_lease_store(host: Host) -> None:
+    """Also of one who has outlived whom it joined, and where the host listens there by now."""
+    host.attach("founder")
+    heir = host.share("heir", "founder", ports="8080:80")
+    heir.serve(tcp=(80,))
+    host.delete("founder")
+    host.settle()
+    before = host.ls()
+    host.here.serve(tcp=(8080,))
+    stream = host.beyond.stream(UPLINK, 8080)
+    for file in host.state_dir.glob("leases.db*"):
+        file.unlink()
+    host.watcher("sync")
+    assert host.ls() == before
+    assert stream.say("still") == "still"
+    assert host.beyond.reach(UPLINK, 8080) == Answer("heir", BEYOND)
+
+
+def test_who_publishes_keeps_it_without_the_lease_store(host: Host) -> None:
+    """Though a process of the host listens there by now."""
+    host.attach("web", ports="8080:80").serve(tcp=(80,))
+    before = host.ls()
+    host.here.serve(tcp=(8080,))
+    for file in host.state_dir.glob("leases.db*"):
+        file.unlink()
+    host.watcher("sync")
+    assert host.ls() == before
+    assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)

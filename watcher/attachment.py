@@ -90,7 +90,8 @@ class Attachment:
                 inside = self._inside(container)
                 if inside is not None:
                     return self._join(container, request, inside)
-                self._check_listeners(container, request)
+                if remnant is None:  # else it had its ports before whoever listens there now
+                    self._check_listeners(container, request)
                 adopt = {} if remnant is None else remnant.by_network(networks)
                 self._attach(
                     container, lambda: self._store.found(container, networks, request, adopt)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from urllib.parse import quote
 
 from watcher import schema
 from watcher.errors import WatcherError, quoted
+from watcher.storefiles import SUFFIXES, StoreFiles
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -60,11 +61,12 @@ class Database:
         db: the connection; statements run by themselves outside of the transactions below.
     """
 
-    __slots__ = ("_path", "db")
+    __slots__ = ("_files", "_path", "db")
 
-    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, db: sqlite3.Connection, path: Path, files: StoreFiles | None = None) -> None:
         self.db = db
         self._path = path
+        self._files = files
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -76,6 +78,7 @@ class Database:
         """
         with translated(path):
             _make(path)
+            made = StoreFiles.of(path)  # before it is opened: one put in its place is told then
             db = _connect(path, "mode=rw")
             try:
                 _check(db, path)
@@ -90,7 +93,8 @@ class Database:
             except BaseException:
                 db.close()
                 raise
-            return cls(db, path)
+            beside = StoreFiles.of(path).inodes[1:]
+            return cls(db, path, StoreFiles(made.paths, (made.inodes[0], *beside)))
 
     @classmethod
     def open_copy(cls, path: Path) -> Self:
@@ -116,6 +120,41 @@ class Database:
     def close(self) -> None:
         """Closes the file; a second time does nothing."""
         self.db.close()
+
+    def lost(self) -> str:
+        """Which of its files was removed or replaced meanwhile; empty if none was."""
+        return "" if self._files is None else self._files.lost()
+
+    def renew(self) -> str:
+        """Opens anew, by its name, a database of which :meth:`lost` has something to tell.
+
+        What was in it is put into the file that is there now, or was made, unless that has
+        sandboxes of its own. Until there is one that can be opened, it is kept in memory.
+
+        Returns:
+            What :meth:`lost` told.
+
+        Raises:
+            WatcherError: as :meth:`open`.
+        """
+        if self._files is None or not (lost := self._files.lost()):
+            return ""
+        with translated(self._path):
+            self._files.remove_beside()
+        kept = _kept(self.db)
+        self.db.close()  # first: connections of one process share their locks, those lost as well
+        self.db, self._files = kept, self._files.given_up()
+        renewed = self.open(self._path)
+        try:
+            with translated(self._path):
+                if renewed.db.execute("SELECT 1 FROM sandbox").fetchone() is None:
+                    kept.backup(renewed.db)
+        except BaseException:
+            renewed.close()
+            raise
+        self.db, self._files = renewed.db, renewed._files
+        kept.close()
+        return lost
 
     def checkpoint(self) -> None:
         """Moves the journal into the file itself, as far as no reader is in the way.
@@ -224,6 +263,9 @@ def _make(path: Path) -> None:
         parent.chmod(0o700)
     if os.statvfs(parent).f_flag & os.ST_RDONLY:  # SQLite would say less of it, and later
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    if not path.exists():
+        for suffix in SUFFIXES[1:]:  # those of one that was removed are no part of another
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -232,6 +274,19 @@ def _make(path: Path) -> None:
         os.fchmod(descriptor, 0o600)
     finally:
         os.close(descriptor)
+
+
+def _kept(db: sqlite3.Connection) -> sqlite3.Connection:
+    """A copy in memory of all that is in `db`; of nothing, if that is damaged."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    with suppress(sqlite3.DatabaseError):
+        db.backup(copy)
+        if copy.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok":
+            return copy
+    copy.close()
+    empty = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(empty)
+    return empty
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from handlers import rootmount
@@ -66,6 +67,9 @@ class Gatekeeper:
         """
         if self._settings.mode == "off":
             self._warn("the configuration turns it off", 'set mode = "auto" in [gate]')
+            for root in roots:  # one that was killed may have held runc there
+                with suppress(OSError):
+                    rootmount.take_back(root)
             return
         try:
             self._gate = Gate(

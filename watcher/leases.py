@@ -55,6 +55,24 @@ class LeaseStore:
         """Closes the file; a second time does nothing."""
         self._database.close()
 
+    def lost(self) -> str:
+        """Which of its files was removed or replaced meanwhile; empty if none was."""
+        return self._database.lost()
+
+    def renew(self) -> str:
+        """Opens the store anew where it was lost, with what was in it if nobody was quicker.
+
+        Whoever calls this has the host-wide lock, and has everything looked at then: the file may
+        be another's.
+
+        Returns:
+            What :meth:`lost` told.
+
+        Raises:
+            WatcherError: as :meth:`open`; what was in it is kept until it can be opened.
+        """
+        return self._database.renew()
+
     def checkpoint(self) -> None:
         """Does now the writing to disk that every few hundredth change would have to wait for.
 

@@ -7,9 +7,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from watcher.errors import WatcherError
+
+SERVICE: Final = "service.lock"
+"""The lock that a service has as long as it runs.
+
+It is taken under the other one, the writers': who has that and is refused this one, or is not, may
+go by it.
+"""
 
 
 class Lock:

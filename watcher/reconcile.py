@@ -5,6 +5,7 @@ The gate, an event, the end of an init, a restart, `watcher sync` and self-heali
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from watcher import proc, roots
@@ -13,17 +14,20 @@ from watcher.attachment import Attachment, is_in, is_own
 from watcher.errors import WatcherError
 from watcher.failings import Failings
 from watcher.files import Unreadable
+from watcher.model import Repair
 from watcher.plan import Ignore
 from watcher.recovery import Recovery
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from handlers.host import Host
     from watcher.config import Config
     from watcher.leases import LeaseStore
     from watcher.listeners import Listeners
     from watcher.lock import Lock
     from watcher.log import Log
-    from watcher.model import Container, Process, Repair, Request, Sandbox
+    from watcher.model import Container, Process, Request, Sandbox
 
 
 class Reconciler:
@@ -50,6 +54,7 @@ class Reconciler:
         self._store = store
         self._host = host
         self._lock = lock
+        self._log = log
         self._selective = any(root.attach != "all" for root in config.roots)
         self._failings = Failings(store, log)
         self._attachment = Attachment(config, store, host, listeners, self._failings, log)
@@ -65,7 +70,7 @@ class Reconciler:
         try:
             if self._is_settled(root, id_):
                 return None
-            with self._lock.held():
+            with self._held():
                 return self._look(root, id_)
         except (WatcherError, OSError) as error:
             self._failings.note(root, id_, None, error)
@@ -83,7 +88,7 @@ class Reconciler:
         request = parse_request(container.id, container.labels)
         if self._is_ignored(container, request):  # for nobody's work does such a one wait
             return
-        with self._lock.held():
+        with self._held():
             self._attachment.appear(container, request=request)
 
     def refuse(self, root: str, id_: str, init: Process, error: Exception, *, denied: bool) -> None:
@@ -96,7 +101,7 @@ class Reconciler:
         Raises:
             WatcherError, OSError: something is in the way.
         """
-        with self._lock.held():
+        with self._held():
             sandbox = self._store.sandbox_with_link(host_name)
             return [] if sandbox is None else self._host.links.mend(sandbox)
 
@@ -111,7 +116,7 @@ class Reconciler:
         """
         with self._lock.held():
             try:
-                return self._recovery.run(self._try_appear, dry_run=dry_run)
+                return self._renew() + self._recovery.run(self._try_appear, dry_run=dry_run)
             finally:
                 self.tell()
 
@@ -125,7 +130,7 @@ class Reconciler:
         Raises:
             WatcherError, OSError: something is in the way.
         """
-        with self._lock.held():
+        with self._held():
             sandboxes = self._store.sandboxes()
             for sandbox in sandboxes:
                 self._attachment.take_back(sandbox, sandbox.members)
@@ -149,9 +154,29 @@ class Reconciler:
         """Whether no name under `netns_dir` that should be there was unmounted."""
         return not any(map(self.has_pin, self._host.pins.unmounted()))
 
+    def has_store(self) -> bool:
+        """Whether nobody has removed or replaced the lease store since it was opened."""
+        return not self._store.lost()
+
     def rest(self) -> None:
         """Do what is better done while nothing else is to do."""
         self._store.checkpoint()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold the host-wide lock, with a lease store that everybody else sees, too."""
+        with self._lock.held():
+            if renewed := self._renew():  # nobody may be given what it does not say is another's
+                for repair in renewed + self._recovery.run(self._try_appear, dry_run=False):
+                    self._log.info(
+                        "repaired", what=repair.what, sandbox=repair.sandbox, why=repair.why
+                    )
+            yield
+
+    def _renew(self) -> list[Repair]:
+        """Open the lease store anew if it was lost; whoever calls this has everything looked at."""
+        lost = self._store.renew()
+        return [Repair("opened the lease store anew", "", lost)] if lost else []
 
     def _look(self, root: str, id_: str) -> Process | None:
         try:
@@ -170,7 +195,8 @@ class Reconciler:
     def _try_appear(self, container: Container) -> bool:
         """Attach a container; what goes wrong becomes its failure."""
         try:
-            return self._attachment.appear(container, self._recovery.remnant(container))
+            remnant = self._recovery.remnant(container)
+            return self._attachment.appear(container, remnant) or remnant is not None
         except (WatcherError, OSError) as error:
             if proc.runs(container.init):
                 self._failings.note(container.root, container.id, container.init, error)

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from handlers import rootmount
 from watcher import proc
 from watcher.annotations import parse_request
 from watcher.attachment import is_in, is_own
 from watcher.errors import InvalidRequest
 from watcher.living import Living
+from watcher.lock import SERVICE, Lock
 from watcher.model import Container, Namespace, Process, Repair, Request, Sandbox
 from watcher.plan import Ignore
 
@@ -64,10 +66,12 @@ class Recovery:
             self._note_unreadable(living)
         sandboxes = self._store.sandboxes()
         repairs = self._leaving(living, sandboxes, dry_run=dry_run)
-        repairs += self._arriving(living, sandboxes, appear, dry_run=dry_run)
-        if repairs:
+        new = self._new(living, sandboxes)
+        repairs += self._arriving(new, appear, dry_run=dry_run)
+        if repairs or new:  # also one who failed may have what is put back into the store
             sandboxes = self._store.sandboxes()
-        return repairs + self._host.sync(sandboxes, dry_run=dry_run)
+        repairs += self._host.sync(sandboxes, dry_run=dry_run)
+        return repairs + self._unheld(dry_run=dry_run)
 
     def remnant(self, container: Container) -> Remnant | None:
         """What a container's namespace has of ours, though the store does not know of it.
@@ -89,6 +93,9 @@ class Recovery:
         self._store.join(container, sandbox.key, ())
         if remnant.id != container.id:
             self._store.leave(founder.root, founder.id)
+        # What it publishes is its own since before: else it would be taken back, and all with it.
+        ports = parse_request(container.id, container.labels).ports
+        self._store.join(container, sandbox.key, ports)
         return remnant
 
     def knows(self, container: Container) -> bool:
@@ -116,28 +123,41 @@ class Recovery:
                     self._attachment.take_back(sandbox, leaving)
         return repairs
 
-    def _arriving(
-        self,
-        living: Living,
-        sandboxes: Sequence[Sandbox],
-        appear: Callable[[Container], bool],
-        *,
-        dry_run: bool,
-    ) -> list[Repair]:
-        """Attach those who are new.
+    def _new(self, living: Living, sandboxes: Sequence[Sandbox]) -> list[Container]:
+        """Those whom the store does not know.
 
-        Who has a network already, though the store does not know it, comes first: nobody else may
-        be given what is theirs. Then who makes a namespace comes before who joins it.
+        Who has a network already comes first: nobody else may be given what is theirs. Then who
+        makes a namespace comes before who joins it.
         """
-        repairs = []
         known = {(m.root, m.id, m.init, s.netns) for s in sandboxes for m in s.members}
         new = [c for c in living.containers if (c.root, c.id, c.init, c.netns) not in known]
         new.sort(key=lambda container: (not self._has_network(container), not is_own(container)))
+        return new
+
+    def _arriving(
+        self, new: Sequence[Container], appear: Callable[[Container], bool], *, dry_run: bool
+    ) -> list[Repair]:
+        """Attach those who are new."""
+        repairs = []
         for container in new:
             attached = self._would_attach(container) if dry_run else appear(container)
             if attached:
                 what = f"attached {container.id}"
                 repairs.append(Repair(what, container.id, "it had no network"))
+        return repairs
+
+    def _unheld(self, *, dry_run: bool) -> list[Repair]:
+        """Take back what a killed service made of the roots for its gate."""
+        repairs = []
+        with Lock(self._config.run_dir, SERVICE) as service:
+            if not service.take():  # it runs, and holds runc there
+                return []
+            for root in self._config.roots:
+                if rootmount.is_ours(root.path):
+                    what = f"unmounted {root.path}"
+                    repairs.append(Repair(what, "", "the service that held runc there has ended"))
+                    if not dry_run:
+                        rootmount.take_back(root.path)
         return repairs
 
     def _has_network(self, container: Container) -> bool:

@@ -13,6 +13,7 @@ from watchdog.events import (
     DirDeletedEvent,
     DirMovedEvent,
     FileClosedEvent,
+    FileCreatedEvent,
     FileDeletedEvent,
     FileMovedEvent,
     FileSystemEvent,
@@ -35,6 +36,14 @@ _EVENTS: list[type[FileSystemEvent]] = [
 
 It never writes in place, but people and broken disks do: that is a file which was closed.
 """
+
+REMOVED: Final[list[type[FileSystemEvent]]] = [FileDeletedEvent]
+REPLACED: Final[list[type[FileSystemEvent]]] = [
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileMovedEvent,
+]
+"""What may befall a name in a directory: a file that is moved in from elsewhere was created."""
 
 
 class RootWatch:
@@ -79,12 +88,22 @@ class RootWatch:
             self._observer.join()
         logging.getLogger(_LOGGER).removeHandler(self._overflow)
 
-    def watch_names(self, directory: str, gone: Callable[[str], object]) -> None:
-        """Call `gone` with each name that is removed from `directory`, which is made if missing."""
+    def watch_names(
+        self,
+        directory: str,
+        call: Callable[[str], object],
+        events: list[type[FileSystemEvent]] = REMOVED,
+    ) -> None:
+        """Call `call` with each name in `directory` to which one of `events` happens.
+
+        The directory is made if it is missing; again, after it was removed and made anew.
+        """
         Path(directory).mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._observer.schedule(
-            _Names(gone), directory, recursive=False, event_filter=[FileDeletedEvent]
-        )
+        for watch in self._watches.pop(directory, []):
+            self._observer.unschedule(watch)
+        self._watches[directory] = [
+            self._observer.schedule(_Names(call), directory, recursive=False, event_filter=events)
+        ]
 
     def watch_anew(self, path: str) -> None:
         """Watch `path` again, after it was removed or mounted over; make it if it is not there."""
@@ -140,14 +159,16 @@ class _InRoot(FileSystemEventHandler):
 
 
 class _Names(FileSystemEventHandler):
-    """Tells which name was removed from a directory."""
+    """Tells to which names in a directory something happened."""
 
-    def __init__(self, gone: Callable[[str], object]) -> None:
-        self._gone = gone
+    def __init__(self, call: Callable[[str], object]) -> None:
+        self._call = call
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Called by watchdog."""
-        self._gone(_text(event.src_path).rpartition("/")[2])
+        """Called by watchdog; a move is about two names."""
+        for path in (event.src_path, event.dest_path):
+            if path:
+                self._call(_text(path).rpartition("/")[2])
 
 
 class _Overflow(logging.Handler):

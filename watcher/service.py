@@ -18,7 +18,7 @@ from watcher.errors import WatcherError
 from watcher.gatekeeper import Gatekeeper
 from watcher.healer import Healer
 from watcher.mountwatch import MountWatch
-from watcher.rootwatch import RootWatch, make_root
+from watcher.rootwatch import REPLACED, RootWatch, make_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +103,7 @@ class Service:
             self._config.netns_dir,
             lambda name: self._loop.call_soon_threadsafe(self._healer.pin_gone, name),
         )
+        self._watch_store()
         self._watch.start()
         self._mounts = MountWatch(
             self._loop, roots, anew=self._anew, changed=self._healer.pins_may_be_gone
@@ -155,6 +156,23 @@ class Service:
             self._log.error("sync failed", reason=str(error))
             self._loop.call_later(RETRY_AFTER[1], self._sync)
             return []
+
+    def _watch_store(self) -> None:
+        self._watch.watch_names(
+            self._config.state_dir,
+            lambda _: self._loop.call_soon_threadsafe(self._store_changed),
+            REPLACED,
+        )
+
+    def _store_changed(self) -> None:
+        """Something happened to a file in its directory: see that the store is still that one."""
+        if self._reconciler.has_store():
+            return
+        self._sync()
+        try:
+            self._watch_store()  # the directory may be another one as well
+        except OSError as error:
+            self._log.error("lease store cannot be watched", reason=str(error))
 
     def _anew(self, root: str) -> None:
         """A root was removed, or made: watch what is there now, and see what was missed."""

@@ -13,6 +13,7 @@ from watcher.networks import known_networks
 if TYPE_CHECKING:
     from handlers.host import Host
     from watcher.config import Config
+    from watcher.lock import Lock
     from watcher.log import Log
     from watcher.reconcile import Reconciler
 
@@ -26,6 +27,12 @@ def open_store(config: Config, *, read_only: bool = False) -> LeaseStore:
         WatcherError: it cannot be opened.
     """
     return LeaseStore.open(Path(config.state_dir, STORE), read_only=read_only)
+
+
+def _opened_under(lock: Lock, config: Config) -> LeaseStore:
+    """The lease store, opened while nobody else makes or renews it."""
+    with lock.held():
+        return open_store(config)
 
 
 @contextmanager
@@ -43,7 +50,7 @@ def opened(
     from watcher.lock import Lock
     from watcher.reconcile import Reconciler
 
-    with Lock(config.run_dir, "lock") as lock, open_store(config) as store:
+    with Lock(config.run_dir, "lock") as lock, _opened_under(lock, config) as store:
         networks = known_networks(config, store)
         if starting:
             from watcher.checks.networks import refuse_impossible

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from watcher.config import Config
 from watcher.errors import WatcherError, printable
-from watcher.lock import Lock
+from watcher.lock import SERVICE, Lock
 from watcher.log import make_log
 from watcher.networks import noted_networks
 from watcher.wiring import STORE, opened
@@ -21,7 +21,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         WatcherError: a service runs, which would make it all again.
     """
     log = make_log("warning", options.log_format)
-    with Lock(config.run_dir, "service.lock") as service:
+    with Lock(config.run_dir, SERVICE) as service:
         if not service.take():
             raise WatcherError(
                 f"`watcher run` is running, process {service.holder()}",
@@ -55,7 +55,7 @@ def _remove(config: Config, log: object) -> list[str]:
 def _remove_files(config: Config) -> None:
     for suffix in ("", "-wal", "-shm"):
         Path(config.state_dir, STORE + suffix).unlink(missing_ok=True)
-    for name in ("lock", "service.lock"):
+    for name in ("lock", SERVICE):
         Path(config.run_dir, name).unlink(missing_ok=True)
     for directory in (config.state_dir, config.run_dir):
         with suppress(OSError):  # somebody else has something in it

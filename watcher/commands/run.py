@@ -7,7 +7,7 @@ import asyncio
 
 from watcher.config import Config
 from watcher.errors import WatcherError
-from watcher.lock import Lock
+from watcher.lock import SERVICE, Lock
 from watcher.log import adopt_others, make_log
 from watcher.service import Service
 from watcher.wiring import opened
@@ -21,8 +21,10 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """
     log = make_log(options.log_level, options.log_format)
     adopt_others(log)
-    with Lock(config.run_dir, "service.lock") as lock:
-        if not lock.take():
+    with Lock(config.run_dir, SERVICE) as lock:
+        with Lock(config.run_dir, "lock") as writers, writers.held():
+            alone = lock.take()
+        if not alone:
             raise WatcherError(
                 f"another `watcher run` has this host already, process {lock.holder()}",
                 "stop it first, e.g. `systemctl stop watcher`",

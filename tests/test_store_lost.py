@@ -1,0 +1,169 @@
+"""The lease store is removed, moved or replaced by hand while the service has it open.
+
+Nobody's traffic is interrupted, nobody loses what he has, and nobody is given what is another's.
+"""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from conftest import HostMaker
+from host import BEYOND, GATE_OFF, UPLINK, Host, Service, eventually
+from traffic import Answer
+
+ACCIDENTS: Final = {
+    "all of it is removed": "rm -f {db}*",
+    "the file is removed": "rm {db}",
+    "its journal is removed": "rm {db}-wal",
+    "its index is removed": "rm {db}-shm",
+    "journal and index are removed": "rm {db}-wal {db}-shm",
+    "the file is moved away": "mv {db} {db}.old",
+    "all of it is moved away": "mv {db}* {base} || true",
+    "its directory is removed": "rm -r {state} || true",
+    "an older one is put in its place": "mv {older} {db}",
+    "an older one is put in place of all": "rm -f {db}*; mv {older} {db}",
+    "an empty file is put in its place": ">{base}/new && mv {base}/new {db}",
+}
+"""What is many files at once may find some gone, or made anew: the service is quick."""
+
+LATER: Final = {
+    "its directory is moved away": "mv {state} {base}/elsewhere",
+    "it is damaged and moved away": (
+        "dd if=/dev/urandom of={db} bs=4096 seek=1 count=20 conv=notrunc && mv {db} {base}"
+    ),
+}
+"""Of the first nobody tells: it is seen at the next look. After the second, the past is lost."""
+
+
+class Busy:
+    """A host with a service, containers of several kinds, and a past.
+
+    Attributes:
+        host: the host.
+        service: its service.
+        before: what `watcher ls` says.
+        says: asks the server of one of them, by a connection that was made before all else.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.service: Service = host.service()
+        self._older = host.base / "older.db"
+        host.attach("old")
+        with closing(sqlite3.connect(self._store)) as database:
+            database.execute("VACUUM INTO ?", (str(self._older),))
+        host.attach("web", ports="8080:80").serve(tcp=(80,))
+        host.attach("founder")
+        host.share("heir", "founder", ports="8081:81")
+        host.delete("founder")
+        host.attach("fixed", annotations={"io.watcher.ip": "172.19.7.7"})
+        gone = host.container("old")
+        self.past: str = gone.address
+        host.delete("old")
+        host.gone(gone)
+        self.before: dict[str, dict[str, Any]] = host.ls()
+        self.says: Callable[[str], str] = host.beyond.stream(UPLINK, 8080).say
+        assert self.says("before") == "before"
+
+    @property
+    def _store(self) -> Path:
+        return self.host.state_dir / "leases.db"
+
+    def befalls(self, accident: str) -> None:
+        """Do what an accident is."""
+        names = {"base": self.host.base, "state": self.host.state_dir}
+        command = accident.format(db=self._store, older=self._older, **names)
+        self.host.command("sh", "-c", command)
+
+    def is_as_before(self) -> bool:
+        """Whether everybody has what he had, and whoever looks is told so."""
+        assert self.host.ls() == self.before
+        assert self.says("after") == "after"
+        assert self.host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+        return True
+
+    def told(self) -> list[str]:
+        """What the log says of the store."""
+        lines = [e for e in self.service.log() if "lease store" in str(e.get("what"))]
+        return [entry["why"] for entry in lines]
+
+    def ends(self) -> None:
+        """Everybody goes, and nothing is left."""
+        for name in self.host.ls():
+            self.host.delete(name)
+        self.host.empty()
+        warnings = [entry for entry in self.service.warnings() if "no gate" not in entry["event"]]
+        assert warnings == []
+
+
+@pytest.fixture
+def busy(host: Host) -> Busy:
+    """See the class."""
+    return Busy(host)
+
+
+@pytest.mark.parametrize("accident", ACCIDENTS)
+def test_the_service_notices_and_has_it_again(busy: Busy, accident: str) -> None:
+    busy.befalls(ACCIDENTS[accident])
+    busy.service.logged("repaired", "opened the lease store anew", str(busy.host.state_dir))
+    eventually(busy.is_as_before)
+    busy.host.attach("old")
+    assert busy.host.container("old").address == busy.past, "it had that address before"
+    assert busy.host.watcher("sync").stdout == "nothing to do\n"
+    busy.ends()
+
+
+@pytest.mark.parametrize("accident", ACCIDENTS | LATER)
+def test_who_comes_at_that_moment_gets_what_is_nobodys(busy: Busy, accident: str) -> None:
+    host = busy.host
+    for name in ("n1", "n2", "n3"):
+        host.bundle(name)
+    busy.befalls((ACCIDENTS | LATER)[accident])
+    for name in ("n1", "n2", "n3"):
+        host.launch("run", name, "--detach")
+    addresses = [host.attached(name).address for name in ("n1", "n2", "n3")]
+    addresses += [address for row in busy.before.values() for address in row["address"]]
+    assert len(set(addresses)) == len(addresses)
+    assert busy.told()
+    for name in ("n1", "n2", "n3"):
+        host.delete(name)
+    eventually(busy.is_as_before)
+    busy.ends()
+
+
+@pytest.mark.parametrize("accident", ["all of it is removed", "the file is moved away"])
+def test_a_sync_in_between_does_no_harm(make_host: HostMaker, accident: str) -> None:
+    """The service is stopped, and so cannot notice before it."""
+    busy = Busy(make_host(GATE_OFF))
+    busy.service.signal(signal.SIGSTOP)
+    busy.befalls(ACCIDENTS[accident])
+    assert busy.host.watcher("sync", "--dry-run").returncode == 0
+    assert busy.host.watcher("sync").returncode == 0
+    assert busy.is_as_before()
+    busy.service.signal(signal.SIGCONT)
+    busy.service.logged("repaired", "opened the lease store anew")
+    assert busy.is_as_before()
+    busy.ends()
+
+
+def test_what_is_put_in_its_place_and_is_no_store_is_named_and_kept(busy: Busy) -> None:
+    """Until it is moved away, everybody keeps what he has, and then all is well."""
+    evidence = "this is not a database\n" * 1000
+    (busy.host.base / "new").write_text(evidence)
+    busy.befalls("mv {base}/new {db}")
+    entry = busy.service.logged("leases.db", level="error")
+    assert "move it away" in entry["reason"]
+    assert busy.says("still") == "still"
+    done = busy.host.watcher("sync", check=False)
+    assert done.returncode == 1
+    busy.befalls("mv {db} {base}/evidence")
+    eventually(busy.is_as_before)
+    assert (busy.host.base / "evidence").read_text() == evidence
+    assert busy.host.attach("old").address == busy.past
+    assert "Traceback" not in busy.service.log_text()

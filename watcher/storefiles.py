@@ -1,0 +1,69 @@
+"""The lease store's files as they were opened: people remove, move and replace them meanwhile.
+
+Who has a file open that has no name any more writes for nobody, and is not told so.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUFFIXES: Final = ("", "-wal", "-shm")
+"""What SQLite puts behind a file's name: itself, its journal, and the journal's index and locks."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFiles:
+    """The files of one open database.
+
+    Attributes:
+        paths: the name of each.
+        inodes: device and inode of each; `None` for one that was not there.
+    """
+
+    paths: tuple[str, ...]
+    inodes: tuple[tuple[int, int] | None, ...]
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Those that are there now for the database `path`."""
+        paths = tuple(f"{path}{suffix}" for suffix in SUFFIXES)
+        return cls(paths, tuple(map(_inode, paths)))
+
+    def given_up(self) -> Self:
+        """The same, whatever becomes of them lost for good."""
+        return replace(self, inodes=(None,) * len(self.inodes))
+
+    def lost(self) -> str:
+        """What became of the first that is not what it was; empty if all are. Costs a stat each."""
+        for path, inode in zip(self.paths, self.inodes, strict=True):
+            now = _inode(path)
+            if now is None:
+                return f"{path} was removed"
+            if now != inode:
+                return f"{path} was replaced"
+        return ""
+
+    def remove_beside(self) -> None:
+        """Remove journal and index where the file itself is another: SQLite would mix the two.
+
+        Raises:
+            OSError: they cannot be removed.
+        """
+        if _inode(self.paths[0]) == self.inodes[0]:
+            return
+        for path, inode in zip(self.paths[1:], self.inodes[1:], strict=True):
+            if inode is not None and _inode(path) == inode:
+                os.unlink(path)  # noqa: PTH108
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 (hot path)
+    except OSError:  # whatever is in the way: by that name it cannot be had
+        return None
+    return status.st_dev, status.st_ino
