@@ -51,6 +51,7 @@ def test_dry_run_only_prints(host: Host) -> None:
     assert host.here.links() == {"lo", "uplink"}
     assert web.place.links() == {"lo"}
     assert host.leftovers() == []
+    assert not list(host.state_dir.glob("leases.db*"))
     assert host.watcher("sync", "--dry-run").stdout == dry
 
     host.watcher("sync")
@@ -61,6 +62,18 @@ def test_dry_run_only_prints(host: Host) -> None:
     assert "web" in host.watcher("sync", "--dry-run").stdout
     assert host.leftovers() == left
     assert host.leases() == {address: "web"}
+
+
+def test_dry_run_tells_what_sync_does_without_the_database(host: Host) -> None:
+    web = host.attach("web", ports="8080:80")
+    host.run("sidecar", netns_path=host.netns_dir / "web", ports="8081:81")
+    host.watcher("sync")
+    for file in host.state_dir.glob("leases.db*"):
+        file.unlink()
+    dry = host.watcher("sync", "--dry-run").stdout
+    assert host.watcher("sync").stdout == dry
+    assert "deleted" not in dry
+    assert host.leases() == {web.address: "web"}
 
 
 def test_json_has_one_object_a_repair(host: Host) -> None:

@@ -97,8 +97,8 @@ class Database:
             return cls(db, path, StoreFiles(made.paths, (made.inodes[0], *beside)))
 
     @classmethod
-    def open_copy(cls, path: Path) -> Self:
-        """Opens a copy, in memory and read-only, of what `path` holds now; empty if there is none.
+    def open_copy(cls, path: Path, *, read_only: bool = True) -> Self:
+        """Opens a copy, in memory, of what `path` holds now; empty if there is none.
 
         It waits for no writer, and no writer for it. It makes no file unless a writer that was
         killed has left its journal behind.
@@ -111,7 +111,8 @@ class Database:
             try:
                 _copy(path, copy)
                 schema.migrate(copy)
-                copy.execute("PRAGMA query_only = ON")
+                copy.execute("PRAGMA foreign_keys = ON")
+                copy.execute(f"PRAGMA query_only = {read_only}")
             except BaseException:
                 copy.close()
                 raise

@@ -51,6 +51,15 @@ class LeaseStore:
         """
         return cls(Database.open_copy(path) if read_only else Database.open(path))
 
+    @classmethod
+    def open_copy(cls, path: Path) -> Self:
+        """Opens a copy, as with `read_only`, which may be written: no file hears of that.
+
+        Raises:
+            WatcherError: as :meth:`open`.
+        """
+        return cls(Database.open_copy(path, read_only=False))
+
     def close(self) -> None:
         """Closes the file; a second time does nothing."""
         self._database.close()

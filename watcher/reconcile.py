@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from watcher.lock import Lock
     from watcher.log import Log
     from watcher.model import Container, Process, Request, Sandbox
+    from watcher.recovery import Inside
 
 
 class Reconciler:
@@ -189,13 +190,13 @@ class Reconciler:
         if container is None or not container.alive:
             self._attachment.vanish(root, id_)
             return None
-        self._try_appear(container)
+        self._try_appear(container, self._recovery.look_inside(container))
         return container.init
 
-    def _try_appear(self, container: Container) -> bool:
+    def _try_appear(self, container: Container, inside: Inside) -> bool:
         """Attach a container; what goes wrong becomes its failure."""
         try:
-            remnant = self._recovery.remnant(container)
+            remnant = self._recovery.adopt(container, inside)
             return self._attachment.appear(container, remnant) or remnant is not None
         except (WatcherError, OSError) as error:
             if proc.runs(container.init):

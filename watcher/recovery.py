@@ -6,27 +6,32 @@ thing with what should be. Whoever calls this has the host-wide lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from handlers import rootmount
+from handlers.link import Remnant
 from watcher import proc
 from watcher.annotations import parse_request
 from watcher.attachment import is_in, is_own
-from watcher.errors import InvalidRequest
+from watcher.errors import WatcherError
 from watcher.living import Living
 from watcher.lock import SERVICE, Lock
 from watcher.model import Container, Namespace, Process, Repair, Request, Sandbox
-from watcher.plan import Ignore
+from watcher.plan import Found, Ignore, Join
 
 if TYPE_CHECKING:
     from handlers.host import Host
-    from handlers.link import Remnant
     from watcher.attachment import Attachment
     from watcher.config import Config
     from watcher.failings import Failings
     from watcher.leases import LeaseStore
+
+
+type Inside = Remnant | OSError | None
+"""What a namespace has of ours that the lease store does not know of; or why that is not known."""
 
 
 class Recovery:
@@ -54,12 +59,12 @@ class Recovery:
         self._attachment = attachment
         self._failings = failings
 
-    def run(self, appear: Callable[[Container], bool], *, dry_run: bool) -> list[Repair]:
+    def run(self, appear: Callable[[Container, Inside], bool], *, dry_run: bool) -> list[Repair]:
         """Close every difference; with `dry_run` only find them.
 
         Args:
             appear: attaches one container, and says whether anything was to do; raises nothing.
-            dry_run: change nothing.
+            dry_run: change nothing; the store is a copy then, for what would be in it.
         """
         living = Living.seen(self._config.roots)
         if not dry_run:
@@ -67,21 +72,37 @@ class Recovery:
         sandboxes = self._store.sandboxes()
         repairs = self._leaving(living, sandboxes, dry_run=dry_run)
         new = self._new(living, sandboxes)
-        repairs += self._arriving(new, appear, dry_run=dry_run)
+        if dry_run:
+            appear = partial(self._would_attach, {sandbox.key for sandbox in sandboxes})
+        repairs += self._arriving(new, appear)
         if repairs or new:  # also one who failed may have what is put back into the store
             sandboxes = self._store.sandboxes()
         repairs += self._host.sync(sandboxes, dry_run=dry_run)
         return repairs + self._unheld(dry_run=dry_run)
 
-    def remnant(self, container: Container) -> Remnant | None:
-        """What a container's namespace has of ours, though the store does not know of it.
+    def look_inside(self, container: Container) -> Inside:
+        """What the namespace of a live container has of ours, if the store does not know it."""
+        assert container.netns is not None
+        if self._knows(container) or container.netns == proc.own_netns():
+            return None
+        try:
+            return self._host.links.remnant(container.init.pid, container.netns)
+        except OSError as error:
+            return error
 
-        If the one that it was made for has gone, its sandbox is put back into the store first.
+    def adopt(self, container: Container, inside: Inside) -> Remnant | None:
+        """Let a container keep what it has `inside`.
+
+        If the one that it was made for has gone, its sandbox is put back into the store.
+
+        Raises:
+            OSError: it is not known what it has.
+            WatcherError: it cannot be put back.
         """
         assert container.netns is not None
-        if self.knows(container) or container.netns == proc.own_netns():
-            return None
-        remnant = self._host.links.remnant(container.init.pid, container.netns)
+        if isinstance(inside, OSError):
+            raise inside
+        remnant = inside
         if remnant is None or is_own(container) or self._store.sandbox(container.netns):
             return remnant
         names = ["default"] if len(remnant.addresses) == 1 else list(self._config.networks)
@@ -98,7 +119,7 @@ class Recovery:
         self._store.join(container, sandbox.key, ports)
         return remnant
 
-    def knows(self, container: Container) -> bool:
+    def _knows(self, container: Container) -> bool:
         """Whether the store has that container, and not one of its name before it."""
         sandbox = self._store.sandbox_of(container.root, container.id)
         return sandbox is not None and is_in(sandbox, container)
@@ -123,25 +144,30 @@ class Recovery:
                     self._attachment.take_back(sandbox, leaving)
         return repairs
 
-    def _new(self, living: Living, sandboxes: Sequence[Sandbox]) -> list[Container]:
-        """Those whom the store does not know.
+    def _new(self, living: Living, sandboxes: Sequence[Sandbox]) -> list[tuple[Container, Inside]]:
+        """Those whom the store does not know, and what they have inside.
 
         Who has a network already comes first: nobody else may be given what is theirs. Then who
         makes a namespace comes before who joins it.
         """
         known = {(m.root, m.id, m.init, s.netns) for s in sandboxes for m in s.members}
-        new = [c for c in living.containers if (c.root, c.id, c.init, c.netns) not in known]
-        new.sort(key=lambda container: (not self._has_network(container), not is_own(container)))
+        new = [
+            (c, self.look_inside(c))
+            for c in living.containers
+            if (c.root, c.id, c.init, c.netns) not in known
+        ]
+        new.sort(key=lambda one: (not isinstance(one[1], Remnant), not is_own(one[0])))
         return new
 
     def _arriving(
-        self, new: Sequence[Container], appear: Callable[[Container], bool], *, dry_run: bool
+        self,
+        new: Sequence[tuple[Container, Inside]],
+        appear: Callable[[Container, Inside], bool],
     ) -> list[Repair]:
         """Attach those who are new."""
         repairs = []
-        for container in new:
-            attached = self._would_attach(container) if dry_run else appear(container)
-            if attached:
+        for container, inside in new:
+            if appear(container, inside):
                 what = f"attached {container.id}"
                 repairs.append(Repair(what, container.id, "it had no network"))
         return repairs
@@ -160,17 +186,23 @@ class Recovery:
                         rootmount.take_back(root.path)
         return repairs
 
-    def _has_network(self, container: Container) -> bool:
-        if container.netns is None or container.netns == proc.own_netns():
-            return False
-        try:
-            return self._host.links.remnant(container.init.pid, container.netns) is not None
-        except OSError:
-            return False  # it ends just now
+    def _would_attach(self, known: Set[int], container: Container, inside: Inside) -> bool:
+        """Whether a container would be attached.
 
-    def _would_attach(self, container: Container) -> bool:
+        Who has a network, and is not in the store, is put into this copy of it: else what they have
+        would be surplus. `known` are the sandboxes that the store had at first.
+        """
         try:
             request = parse_request(container.id, container.labels)
-            return not isinstance(self._attachment.plan(container, request), Ignore)
-        except InvalidRequest:
+            remnant = self.adopt(container, inside)
+            match self._attachment.plan(container, request):
+                case Ignore():
+                    return False
+                case Found(networks) if remnant is not None:
+                    adopt = remnant.by_network(networks)
+                    self._store.found(container, networks, request, adopt)
+                case Join(sandbox) if sandbox.key not in known:
+                    self._store.join(container, sandbox.key, request.ports)
+        except (WatcherError, OSError):
             return False
+        return True

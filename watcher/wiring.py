@@ -26,20 +26,30 @@ def open_store(config: Config, *, read_only: bool = False) -> LeaseStore:
     Raises:
         WatcherError: it cannot be opened.
     """
-    return LeaseStore.open(Path(config.state_dir, STORE), read_only=read_only)
+    return LeaseStore.open(_path(config), read_only=read_only)
 
 
-def _opened_under(lock: Lock, config: Config) -> LeaseStore:
-    """The lease store, opened while nobody else makes or renews it."""
+def _opened_under(lock: Lock, config: Config, *, dry_run: bool) -> LeaseStore:
+    """The lease store, opened while nobody else makes or renews it; a copy for a dry run."""
     with lock.held():
-        return open_store(config)
+        return LeaseStore.open_copy(_path(config)) if dry_run else open_store(config)
+
+
+def _path(config: Config) -> Path:
+    return Path(config.state_dir, STORE)
 
 
 @contextmanager
 def opened(
-    config: Config, log: Log, *, starting: bool = False
+    config: Config, log: Log, *, starting: bool = False, dry_run: bool = False
 ) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
-    """The one path with all that it needs, open; `starting`: to attach containers from now on.
+    """The one path with all that it needs, open.
+
+    Args:
+        config: the configuration.
+        log: where it tells of what it does.
+        starting: to attach containers from now on.
+        dry_run: to change nothing.
 
     Raises:
         WatcherError: the lease store or the lock cannot be opened, or the configuration
@@ -50,7 +60,10 @@ def opened(
     from watcher.lock import Lock
     from watcher.reconcile import Reconciler
 
-    with Lock(config.run_dir, "lock") as lock, _opened_under(lock, config) as store:
+    with (
+        Lock(config.run_dir, "lock") as lock,
+        _opened_under(lock, config, dry_run=dry_run) as store,
+    ):
         networks = known_networks(config, store)
         if starting:
             from watcher.checks.networks import refuse_impossible

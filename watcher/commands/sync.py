@@ -18,8 +18,9 @@ def run(config: Config, options: argparse.Namespace) -> int:
     Containers that cannot be attached are named on stderr.
     """
     log = make_log("debug" if options.log_level == "debug" else "critical", options.log_format)
-    with opened(config, log, starting=True) as (reconciler, store, _):
-        repairs = reconciler.sync(dry_run=options.dry_run)
+    dry_run = options.dry_run
+    with opened(config, log, starting=True, dry_run=dry_run) as (reconciler, store, _):
+        repairs = reconciler.sync(dry_run=dry_run)
         failures = [failure for failure in store.failures() if not failure.refused]
     for failure in failures:
         sys.stderr.write(f"watcher: {printable(failure.reason)}\n")
