@@ -1,20 +1,21 @@
-"""The file of the lease store: opening it, its transactions, and what can go wrong with it."""
+"""The file of the lease store: opening it, opening it anew where it was lost, its transactions."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sqlite3
-from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
 
 from watcher import schema
 from watcher.errors import WatcherError, quoted
+from watcher.storeerrors import AWAY, tell, translated
 from watcher.storefiles import SUFFIXES, StoreFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 BUSY_TIMEOUT: Final = 2.0
@@ -22,36 +23,6 @@ BUSY_TIMEOUT: Final = 2.0
 
 CHECKPOINT: Final = 4096
 """Pages of 4 KiB in the journal at which a commit stops to move them into the file itself."""
-
-_AWAY: Final = "move it away and run `watcher sync`, which rebuilds it from what runs"
-_SPACE: Final = "free some space on its file system and run `watcher sync`"
-_WRITABLE: Final = "make its file system writable, or set `state_dir` to a directory that is"
-_RIGHTS: Final = "run as root, or set `state_dir` to a directory that you may write"
-
-_SQLITE: Final = {
-    sqlite3.SQLITE_CORRUPT: ("is damaged", _AWAY),
-    sqlite3.SQLITE_NOTADB: ("is not a lease store", _AWAY),
-    sqlite3.SQLITE_BUSY: (
-        "is locked by another process",
-        "wait for it to end and try again; `fuser` with the file's name tells which it is",
-    ),
-    sqlite3.SQLITE_FULL: ("cannot be written: no space left", _SPACE),
-    sqlite3.SQLITE_READONLY: ("cannot be written", _WRITABLE),
-    sqlite3.SQLITE_IOERR: (
-        "cannot be read or written: input/output error",
-        "see `df` for space left and `dmesg` for the disk's state, then run `watcher sync`",
-    ),
-    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", _RIGHTS),
-    sqlite3.SQLITE_PERM: ("cannot be opened", _RIGHTS),
-}
-
-_ERRNO: Final = {
-    errno.ENOSPC: _SPACE,
-    errno.EDQUOT: _SPACE,
-    errno.EROFS: _WRITABLE,
-    errno.EACCES: _RIGHTS,
-    errno.EPERM: _RIGHTS,
-}
 
 
 class Database:
@@ -175,7 +146,7 @@ class Database:
         try:
             row: tuple[Any, ...] | None = self.db.execute(query, values).fetchone()
         except sqlite3.DatabaseError as error:
-            _tell(self._path, error)
+            tell(self._path, error)
         return row
 
     def writing(self) -> Transaction:
@@ -207,7 +178,7 @@ class Transaction:
         try:
             self._db.execute(self._begin)
         except sqlite3.DatabaseError as error:
-            _tell(self._path, error)
+            tell(self._path, error)
         return self._db
 
     def __exit__(
@@ -217,43 +188,12 @@ class Transaction:
             if error is None:
                 self._db.execute("COMMIT")
         except sqlite3.DatabaseError as refused:
-            _tell(self._path, refused)
+            tell(self._path, refused)
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
         if isinstance(error, sqlite3.DatabaseError):
-            _tell(self._path, error)
-
-
-@contextmanager
-def translated(path: Path) -> Generator[None]:
-    """Turns what SQLite and the system say of `path` into a line that says what to do.
-
-    Raises:
-        WatcherError: in place of `OSError` and of SQLite's errors about the file. What only a
-            mistake in this program can cause is left as it is.
-    """
-    try:
-        yield
-    except OSError as error:
-        remedy = _ERRNO.get(error.errno or 0, "see that `state_dir` is a directory on a local disk")
-        raise WatcherError(
-            f"lease store {quoted(path)} cannot be opened: {error.strerror}", remedy
-        ) from error
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_ERROR:  # a header of which it can make nothing
-            raise WatcherError(f"lease store {quoted(path)} is damaged ({error})", _AWAY) from error
-        _tell(path, error)
-
-
-def _tell(path: Path, error: sqlite3.DatabaseError) -> NoReturn:
-    """Raise what says of `error` what to do; itself, if only a mistake of ours can cause it."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code not in _SQLITE:
-        raise error
-    what, remedy = _SQLITE[code]
-    raise WatcherError(f"lease store {quoted(path)} {what} ({error})", remedy) from error
+            tell(self._path, error)
 
 
 def _make(path: Path) -> None:
@@ -302,7 +242,7 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
 def _check(db: sqlite3.Connection, path: Path) -> None:
     version = schema.version_of(db)
     if version is None:
-        raise WatcherError(f"lease store {quoted(path)} is another program's database", _AWAY)
+        raise WatcherError(f"lease store {quoted(path)} is another program's database", AWAY)
     if version > schema.VERSION:
         raise WatcherError(
             f"lease store {quoted(path)} has schema {version}, and this program knows"
@@ -310,7 +250,7 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
             "upgrade watcher",
         )
     if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-        raise WatcherError(f"lease store {quoted(path)} is damaged ({quoted(found)})", _AWAY)
+        raise WatcherError(f"lease store {quoted(path)} is damaged ({quoted(found)})", AWAY)
 
 
 def _copy(path: Path, copy: sqlite3.Connection) -> None:
