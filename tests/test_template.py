@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -13,7 +13,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from handlers import rtnl
-from handlers.template import NAME, Template
+from handlers.template import NAME, NUMBER, Template
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,14}", fullmatch=True)
 NUMBERS = st.integers(0, 2**31 - 1)
@@ -61,6 +61,7 @@ def test_an_address(index, ip, data):
 
 
 @given(NUMBERS, ADDRESSES, st.none() | st.integers(0, 32), NUMBERS, st.booleans())
+@example(1, ip_address("192.0.2.1"), None, NUMBER, False)
 def test_a_route(index, via, prefix, metric, source):
     to = None if prefix is None else ip_network((via, prefix), strict=False)
     wanted = rtnl.Route(to, via, index, metric, ip_address(via) if source else None)

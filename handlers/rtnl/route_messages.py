@@ -68,13 +68,15 @@ def route(wanted: Route) -> bytearray:
         values["to"] = wanted.to.network_address.packed
     if wanted.source is not None:
         values["source"] = wanted.source.packed
+    if wanted.metric:
+        values["metric"] = template.number(wanted.metric)
     prefix = None if wanted.to is None else wanted.to.prefixlen
     shape = (wanted.version, prefix, wanted.via is not None, wanted.source is not None)
-    return _route(*shape, wanted.metric).filled(**values)
+    return _route(*shape, wanted.metric > 0).filled(**values)
 
 
 @cache
-def _route(version: int, prefix: int | None, gateway: bool, source: bool, metric: int) -> Template:
+def _route(version: int, prefix: int | None, gateway: bool, source: bool, metric: bool) -> Template:
     message = rtmsg()
     message["family"] = family(version)
     message["table"], message["type"] = RT_TABLE_MAIN, RTN_UNICAST
@@ -98,7 +100,8 @@ def _route(version: int, prefix: int | None, gateway: bool, source: bool, metric
         message["attrs"].append(["RTA_PREFSRC", own])
         marks["source"] = ip_address(own).packed
     if metric:
-        message["attrs"].append(["RTA_PRIORITY", metric])
+        message["attrs"].append(["RTA_PRIORITY", template.OTHER_NUMBER])
+        marks["metric"] = template.number(template.OTHER_NUMBER)
     return Template(
         encode(message, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE), **marks
     )
@@ -138,7 +141,9 @@ def loopback(index: int) -> bytearray:
     message["attrs"] = [
         ["RTA_DST", "::1"],
         ["RTA_OIF", index],
-        ["RTA_PRIORITY", 1024 + index],  # behind that of `lo`, and one that none else has
+        # One that none else has: behind that of `lo`, and ahead of all before it, since the kernel
+        # goes through those that a new one is behind (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`).
+        ["RTA_PRIORITY", (1 << 31) - index],
     ]
     return encode(message, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
 
