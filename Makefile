@@ -218,16 +218,18 @@ bench: packages-bench $(VENV)/setup ## what it costs, beside the kernel and its 
 packages-bench:
 	@$(call require,$(PACKAGES) $(DEMO_PACKAGES) $(BENCH_PACKAGES))
 
-##@ Long runs (SOAK=10000, FUZZ=1000000)
+##@ Long runs (SOAK=10000, WIDE=5000, FUZZ=1000000)
 
 SOAK ?= 10000
+WIDE ?= 5000
 FUZZ ?= 1000000
 
 .PHONY: soak
-soak: packages-dev $(VENV)/setup-dev ## SOAK containers come and go; every failure point; random histories
+soak: packages-dev $(VENV)/setup-dev ## SOAK containers come and go, WIDE at once; every failure point; random histories
 	@PYTHONPATH=tests $(VENV)/bin/python tests/soak.py $(SOAK)
 	@WATCHER_KILL_STEP=1 WATCHER_MODEL_EXAMPLES=$(or $(MODEL),$(shell echo $$(($(SOAK) / 50 + 1)))) \
-	  $(VENV)/bin/pytest $(TEST_FLAGS) --timeout=0 tests/test_killed.py tests/test_model.py
+	  WATCHER_WIDE=$(WIDE) \
+	  $(VENV)/bin/pytest $(TEST_FLAGS) --timeout=0 tests/test_killed.py tests/test_model.py tests/test_wide.py
 
 .PHONY: fuzz
 fuzz: $(VENV)/setup-dev ## FUZZ inputs of any bytes; what is found stays in tests/corpus

@@ -24,7 +24,9 @@ HOST_MAC: Final = "02:42:a9:fe:01:01"
 
 def set_up(interface: Interface, network: Network) -> None:
     """Settings of `interface` in the namespace in which this thread is for the moment."""
-    if network.subnet_of(6) is not None:
+    # Behind a routed link is the host alone; and the kernel compares each such file with all others
+    # of its name (`proc_sys_compare` in `fs/proc/proc_sysctl.c`).
+    if network.subnet_of(6) is not None and network.mode == "bridge":
         sysctl.put(f"ipv6/conf/{interface.name}/accept_ra", "0")
 
 

@@ -6,6 +6,7 @@ network namespace of the thread that opens it.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,11 @@ def get(name: str) -> str | None:
 
 def put(name: str, value: str) -> None:
     """Set `name` to `value`, whoever else sets it."""
-    Path("/proc/sys/net", name).write_text(value, encoding="ascii")
+    descriptor = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)  # hot path
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)
 
 
 class Sysctl:
