@@ -4,8 +4,9 @@
 // detach, in the same order and as many to a send, from one process with everything open; and does
 // nothing else: no lease, no look at what is there, no log. Times each by CLOCK_MONOTONIC.
 //
-//     floor BRIDGE PINS
+//     floor PINS [BRIDGE]
 //
+// without a BRIDGE is that of a routed network: each sandbox's address is a route by its own link. It
 // reads commands, a line each, and answers each with one line:
 //
 //     nft FILE                           ok
@@ -21,6 +22,7 @@
 #include <fcntl.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
@@ -30,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -44,7 +47,8 @@ static char buffer[1 << 16], answer[1 << 16];
 static size_t used;
 static unsigned sequence;
 static int home, route;
-static const char *pins, *gateway = "172.19.0.1";
+static const char *pins, *gateway = "172.19.0.1", *next_hop = "169.254.1.1";
+static const char *outer_mac = "02:42:a9:fe:01:01";
 static unsigned bridge;
 static struct nft_ctx *nft;
 
@@ -106,6 +110,23 @@ static void number(int type, unsigned value) { put(type, &value, sizeof value); 
 static void octet(int type, unsigned char value) { put(type, &value, sizeof value); }
 static void close_nest(size_t at) { ((struct nlattr *)(buffer + at))->nla_len = used - at; }
 
+static void mac(int type, const char *value)
+{
+	unsigned char at[6];
+	if (sscanf(value, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", at, at + 1, at + 2, at + 3, at + 4,
+		   at + 5) != 6)
+		die(value);
+	put(type, at, sizeof at);
+}
+
+static void ipv4(int type, const char *value)
+{
+	struct in_addr address;
+	if (inet_pton(AF_INET, value, &address) != 1)
+		die(value);
+	put(type, &address, sizeof address);
+}
+
 static void link_message(int type, int flags, int up)
 {
 	begin(type, flags);
@@ -122,6 +143,39 @@ static void no_link_local(void)
 	close_nest(spec);
 }
 
+// A route by an interface: to an address of that link, or where there is none, by the gateway.
+static void route_message(int index, const char *to, const char *via, const char *source)
+{
+	begin(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
+	struct rtmsg *way = room(sizeof *way);
+	way->rtm_family = AF_INET;
+	way->rtm_table = RT_TABLE_MAIN;
+	way->rtm_protocol = to ? RTPROT_KERNEL : RTPROT_STATIC;
+	way->rtm_scope = to ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+	way->rtm_type = RTN_UNICAST;
+	way->rtm_dst_len = to ? 32 : 0;
+	number(RTA_OIF, index);
+	if (to)
+		ipv4(RTA_DST, to);
+	if (via)
+		ipv4(RTA_GATEWAY, via);
+	if (source)
+		ipv4(RTA_PREFSRC, source);
+	end();
+}
+
+static void neighbour_message(int index, const char *ip, const char *its)
+{
+	begin(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE);
+	struct ndmsg *neighbour = room(sizeof *neighbour);
+	neighbour->ndm_family = AF_INET;
+	neighbour->ndm_ifindex = index;
+	neighbour->ndm_state = NUD_PERMANENT;
+	ipv4(NDA_DST, ip);
+	mac(NDA_LLADDR, its);
+	end();
+}
+
 static int netlink(void)
 {
 	struct sockaddr_nl any = {.nl_family = AF_NETLINK};
@@ -132,6 +186,15 @@ static int netlink(void)
 	CHECK(setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &one, sizeof one));
 	CHECK(bind(fd, (struct sockaddr *)&any, sizeof any));
 	return fd;
+}
+
+// The index of the interface of that name where the socket was made.
+static int index_of(int fd, const char *name)
+{
+	struct ifreq of = {0};
+	snprintf(of.ifr_name, sizeof of.ifr_name, "%s", name);
+	CHECK(ioctl(fd, SIOCGIFINDEX, &of));
+	return of.ifr_ifindex;
 }
 
 // Sends the one request in the buffer, for an interface, and reads the answer: its index.
@@ -172,15 +235,21 @@ static void deliver(int fd)
 
 // --- the steps --------------------------------------------------------------------------------
 
-static void make_link(const char *pid, const char *name, const char *mac, int netns)
+static void set_up(const char *host_name, const char *version, const char *setting)
 {
-	unsigned char octets[6];
+	char path[128];
+	snprintf(path, sizeof path, "/proc/sys/net/%s/conf/%s/%s", version, host_name, setting);
+	int file = open(path, O_WRONLY | O_CLOEXEC);
+	CHECK(file);
+	CHECK(write(file, "1", 1));
+	close(file);
+}
+
+static void make_link(const char *pid, const char *name, const char *ip, const char *its, int netns)
+{
 	char host_name[IFNAMSIZ], alias[256];
 	snprintf(host_name, sizeof host_name, "netnsv0-%s", pid);
 	snprintf(alias, sizeof alias, "watcher %s", name);
-	if (sscanf(mac, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", octets, octets + 1, octets + 2, octets + 3,
-		   octets + 4, octets + 5) != 6)
-		die(mac);
 
 	link_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0);
 	text(IFLA_IFNAME, host_name);
@@ -193,44 +262,58 @@ static void make_link(const char *pid, const char *name, const char *mac, int ne
 	room(sizeof(struct ifinfomsg));
 	text(IFLA_IFNAME, "eth0");
 	number(IFLA_NET_NS_FD, netns);
-	put(IFLA_ADDRESS, octets, sizeof octets);
+	mac(IFLA_ADDRESS, its);
 	number(IFLA_MTU, 1500);
 	number(IFLA_GROUP, GROUP);
 	close_nest(peer);
 	close_nest(data);
 	close_nest(info);
+	if (!bridge)
+		mac(IFLA_ADDRESS, outer_mac);
 	end();
 	deliver(route);
 
+	int index = 0;
+	set_up(host_name, "ipv6", "disable_ipv6");
+	if (!bridge) {
+		set_up(host_name, "ipv4", "route_localnet");
+		index = index_of(route, host_name);
+	}
 	link_message(RTM_NEWLINK, 0, 0);
 	text(IFLA_IFNAME, host_name);
 	text(IFLA_IFALIAS, alias);
-	info = nest(IFLA_LINKINFO);
-	text(IFLA_INFO_SLAVE_KIND, "bridge");
-	data = nest(IFLA_INFO_SLAVE_DATA);
-	octet(IFLA_BRPORT_MODE, 1);
-	octet(IFLA_BRPORT_ISOLATED, 0);
-	close_nest(data);
-	close_nest(info);
+	if (bridge) {
+		info = nest(IFLA_LINKINFO);
+		text(IFLA_INFO_SLAVE_KIND, "bridge");
+		data = nest(IFLA_INFO_SLAVE_DATA);
+		octet(IFLA_BRPORT_MODE, 1);
+		octet(IFLA_BRPORT_ISOLATED, 0);
+		close_nest(data);
+		close_nest(info);
+	}
 	no_link_local();
 	end();
 
 	link_message(RTM_NEWLINK, 0, 1);
 	text(IFLA_IFNAME, host_name);
 	end();
+	if (!bridge) {
+		route_message(index, ip, NULL, gateway);
+		neighbour_message(index, ip, its);
+	}
 	deliver(route);
 }
 
 static void fill_inside(int netns, const char *ip, int prefix)
 {
-	struct in_addr address, broadcast, via;
+	struct in_addr address, broadcast;
 	CHECK(setns(netns, CLONE_NEWNET));
 	int inside = netlink();
-	unsigned index = if_nametoindex("eth0");
 	CHECK(setns(home, CLONE_NEWNET));
-	if (!index || inet_pton(AF_INET, ip, &address) != 1 || inet_pton(AF_INET, gateway, &via) != 1)
+	int index = index_of(inside, "eth0");
+	if (inet_pton(AF_INET, ip, &address) != 1)
 		die("inside");
-	broadcast.s_addr = address.s_addr | htonl(0xffffffffu >> prefix);
+	broadcast.s_addr = address.s_addr | htonl(prefix < 32 ? 0xffffffffu >> prefix : 0);
 
 	link_message(RTM_NEWLINK, 0, 0);
 	text(IFLA_IFNAME, "eth0");
@@ -253,30 +336,33 @@ static void fill_inside(int netns, const char *ip, int prefix)
 	put(IFA_BROADCAST, &broadcast, sizeof broadcast);
 	end();
 
-	begin(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
-	struct rtmsg *way = room(sizeof *way);
-	way->rtm_family = AF_INET;
-	way->rtm_table = RT_TABLE_MAIN;
-	way->rtm_protocol = RTPROT_STATIC;
-	way->rtm_type = RTN_UNICAST;
-	put(RTA_GATEWAY, &via, sizeof via);
-	number(RTA_OIF, index);
-	end();
+	if (!bridge) {
+		neighbour_message(index, next_hop, outer_mac);
+		route_message(index, next_hop, NULL, NULL);
+	}
+	route_message(index, NULL, bridge ? gateway : next_hop, NULL);
 	deliver(inside);
 	close(inside);
 }
 
-static void rules(const char *verb, const char *pid, const char *ip, const char *mac,
+static void rules(const char *verb, const char *pid, const char *ip, const char *its,
 		  const char *port)
 {
-	char commands[2048], value[64] = "";
+	char commands[2048], guard[1024], value[64] = "";
 	if (!strcmp(verb, "add"))
 		snprintf(value, sizeof value, " : %s . 80", ip);
-	snprintf(commands, sizeof commands,
-		 "%s element bridge watcher macs { \"netnsv0-%s\" . %s }\n"
-		 "%s element bridge watcher owner4 { \"netnsv0-%s\" . %s . %s }\n"
-		 "%s element inet watcher port4 { tcp . %s%s }\n",
-		 verb, pid, mac, verb, pid, mac, ip, verb, port, value);
+	if (bridge)
+		snprintf(guard, sizeof guard,
+			 "%s element bridge watcher macs { \"netnsv0-%s\" . %s }\n"
+			 "%s element bridge watcher owner4 { \"netnsv0-%s\" . %s . %s }\n",
+			 verb, pid, its, verb, pid, its, ip);
+	else
+		snprintf(guard, sizeof guard,
+			 "%s element inet watcher routed { \"netnsv0-%s\" }\n"
+			 "%s element inet watcher routed4 { \"netnsv0-%s\" . %s }\n",
+			 verb, pid, verb, pid, ip);
+	snprintf(commands, sizeof commands, "%s%s element inet watcher port4 { tcp . %s%s }\n",
+		 guard, verb, port, value);
 	if (nft_run_cmd_from_buffer(nft, commands))
 		die(nft_ctx_get_error_buffer(nft));
 }
@@ -342,7 +428,7 @@ static void attach(char **word)
 	CHECK(netns);
 	make_pin(word[2], netns);
 	t[1] = now();
-	make_link(word[1], word[2], word[5], netns);
+	make_link(word[1], word[2], word[3], word[5], netns);
 	t[2] = now();
 	fill_inside(netns, word[3], atoi(word[4]));
 	ask_link(word[1]);
@@ -373,12 +459,11 @@ static void detach(char **word)
 int main(int count, char **argument)
 {
 	char line[1024], *word[8];
-	if (count < 3)
+	if (count < 2)
 		return 2;
-	pins = argument[2];
-	bridge = if_nametoindex(argument[1]);
-	if (!bridge)
-		die(argument[1]);
+	pins = argument[1];
+	if (count > 2 && !(bridge = if_nametoindex(argument[2])))
+		die(argument[2]);
 	CHECK(home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
 	route = netlink();
 	nft = nft_ctx_new(NFT_CTX_DEFAULT);

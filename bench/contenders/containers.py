@@ -101,7 +101,7 @@ class Watched(Containers):
 
     def __init__(self, base: Path, directory: Path) -> None:
         super().__init__(base, directory)
-        self._commands = Commands(directory, setting.write_config(directory, 1))
+        self._commands = Commands(directory, setting.write_config(directory))
         self._commands.start()
 
     def close(self) -> None:

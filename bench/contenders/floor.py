@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from bench.contenders import setting
 from bench.contenders.contender import FIRST_PORT, Contender, Times, address_of, mac_of, name_of
 from bench.contenders.process import output
 from bench.native import Lines
 from handlers import rtnl
+from handlers.bridge import gateways
 from handlers.netlink import Netlink
 from handlers.ruleset import base as ruleset
 from watcher.config import Network
@@ -23,28 +23,29 @@ class Floor(Contender):
     """Bridge and rules are made beforehand, as they are for the program's second sandbox.
 
     Args:
-        sandboxes: how many there are to be at once, more or less; there is a bridge for each
-            thousand of them, and a process of the C program for each bridge.
+        mode: of the network: `bridge` or `routed`.
     """
 
-    def __init__(self, base: Path, directory: Path, sandboxes: int = 1) -> None:
+    def __init__(
+        self, base: Path, directory: Path, mode: Literal["bridge", "routed"] = "bridge"
+    ) -> None:
         super().__init__(base, directory)
         pins = Path("/run/netns")
         pins.mkdir()
         output("mount", "--bind", str(pins), str(pins))
         output("mount", "--make-shared", str(pins))
-        self._programs = [
-            Lines(str(base / "floor"), _make_bridge(number), str(pins))
-            for number in range(setting.networks_for(sandboxes))
-        ]
+        network = Network(mode=mode)
+        _make_bridge(network)
+        self._prefix = "32" if mode == "routed" else "16"
+        bridge = [] if mode == "routed" else [network.bridge]
+        self._program = Lines(str(base / "floor"), str(pins), *bridge)
         rules = directory / "rules"
-        rules.write_text(ruleset([Network()]))
-        self._programs[0].ask("nft", str(rules))
+        rules.write_text(ruleset([network]))
+        self._program.ask("nft", str(rules))
 
     def close(self) -> None:
         """End the program too."""
-        for program in self._programs:
-            program.close()
+        self._program.close()
         super().close()
 
     def fill(self, count: int) -> None:
@@ -55,7 +56,7 @@ class Floor(Contender):
 
     def attach(self, number: int) -> Times:
         """As the program does it, without anything around it."""
-        words = (name_of(number), address_of(number), "16", mac_of(number))
+        words = (name_of(number), address_of(number), self._prefix, mac_of(number))
         return self._ask(_ATTACH, "attach", number, *words)
 
     def detach(self, number: int) -> Times:
@@ -66,16 +67,13 @@ class Floor(Contender):
 
     def _ask(self, steps: tuple[str, ...], verb: str, number: int, *words: str) -> Times:
         port = str(FIRST_PORT + number)
-        program = self._programs[number % len(self._programs)]
-        answer = program.ask(verb, str(self.pids[number]), *words, port)
+        answer = self._program.ask(verb, str(self.pids[number]), *words, port)
         return {step: int(word) * _NANO for step, word in zip(steps, answer.split(), strict=True)}
 
 
-def _make_bridge(number: int) -> str:
-    """Make the bridge of that number as the program makes it, with an address; its name."""
-    name = f"more{number}" if number else Network().bridge
+def _make_bridge(network: Network) -> None:
+    """Make the bridge of `network` as the program makes it, with its address."""
     with Netlink() as netlink:
-        netlink.send([rtnl.bridge(name, mac=f"02:42:ac:13:{number:02x}:01", mtu=1500)])
-    gateway = f"10.{number}.0.1/16" if number else "172.19.0.1/16"
-    output("ip", "addr", "add", gateway, "dev", name)
-    return name
+        netlink.send([rtnl.bridge(network.bridge, mac="02:42:ac:13:00:01", mtu=1500)])
+    for address in gateways(network):
+        output("ip", "addr", "add", str(address), "dev", network.bridge)

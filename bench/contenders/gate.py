@@ -19,7 +19,7 @@ class Gate(Contender):
     def __init__(self, base: Path, directory: Path) -> None:
         super().__init__(base, directory)
         Path(setting.ROOT).mkdir(mode=0o700)
-        self._commands = Commands(directory, setting.write_config(directory, 1))
+        self._commands = Commands(directory, setting.write_config(directory))
         self._commands.start()
         self._savers: dict[int, Lines] = {}
         self._kept: list[int] = []

@@ -18,14 +18,13 @@ class Program(Contender):
     """Reconcile over a lease store and a host, and runc's `state.json` as runc writes it.
 
     Args:
-        sandboxes: how many there are to be at once, more or less.
+        mode: of its network: `bridge` or `routed`.
     """
 
-    def __init__(self, base: Path, directory: Path, sandboxes: int = 1) -> None:
+    def __init__(self, base: Path, directory: Path, mode: str = "bridge") -> None:
         super().__init__(base, directory)
         Path(setting.ROOT).mkdir(mode=0o700)
-        self._networks = setting.networks_for(sandboxes)
-        config = setting.write_config(directory, self._networks)
+        config = setting.write_config(directory, mode)
         self.commands = Commands(directory, config)
         self._opened = ExitStack()
         self._opened.callback(super().close)
@@ -42,13 +41,17 @@ class Program(Contender):
     def prepare(self, number: int) -> None:
         """A namespace and a container in the root that is in it."""
         super().prepare(number)
-        asked = setting.annotations_of(number, self._networks)
-        setting.add_to_root(number, self.pids[number], asked)
+        setting.add_to_root(number, self.pids[number], setting.annotations_of(number))
 
     def prepare_many(self, count: int) -> None:
         """The sandboxes 0 to `count`, without their network yet."""
         for number in range(count):
             self.prepare(number)
+
+    def fill(self, count: int) -> None:
+        """The sandboxes 0 to `count`, with their network."""
+        self.prepare_many(count)
+        self.run("sync")
 
     def attach(self, number: int) -> Times:
         """What reconcile does when the gate asks it."""

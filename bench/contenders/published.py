@@ -81,7 +81,7 @@ class OfWatcher(Published):
     def publish(self, before: range, behind: range) -> None:
         """By its own parts in this process."""
         Path(setting.ROOT).mkdir(mode=0o700)
-        config = configfile.load(setting.write_config(self.directory, 1))
+        config = configfile.load(setting.write_config(self.directory))
         with wiring.opened(config, make_log("error", "json")) as (reconciler, _, _):
             for number, asked in (
                 (_BEFORE, _same(before)),

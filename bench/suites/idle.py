@@ -26,7 +26,7 @@ _MEMORY = 60 * (1 << 20)
 def measure(setting: Setting) -> Figures:
     """One host, for a minute."""
     size, length = setting.many((1000, 60.0), (5, 3.0))
-    with Host("watcher", setting.base, sandboxes=size) as host:
+    with Host("watcher", setting.base) as host:
         host.call("prepare_many", size)
         host.call("run", "sync")
         host.call("start")

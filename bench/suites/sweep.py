@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bench.bars import Bar
 from bench.charts import Chart
 from bench.host import Host
-from bench.stats import Samples
+from bench.stats import Samples, Summary
 from bench.suites import Figures, Setting
 from bench.tables import Table, mebibytes, seconds, times, whole
 from bench.turns import hosts, turns
@@ -15,22 +17,26 @@ TITLE = "Sweep over sandboxes"
 ABOUT = """\
 The same with so many sandboxes there already, each with a published port. They are sleeping
 processes in network namespaces of their own, with a `state.json` as runc writes it, and not runc's
-containers: five thousand of those are more than this is about. A Linux bridge takes 1,023 ports, so
-from more than 1,000 on they are spread over several networks, each as full as that of 1,000. Attach
-and detach are those of one more sandbox, the sizes taking turns; the floor beside them shows what
+containers: five thousand of those are more than this is about. All are in one network. A bridge
+takes 1,023 ports, so a network of more than that is a `routed` one, where each sandbox is a host
+route: the bar of 5,000 is decided there, and a bridge with up to 1,000 is shown besides. Attach and
+detach are those of one more sandbox, modes and sizes taking turns; the floor beside them shows what
 of it is the kernel's, which goes through all ports of a bridge for each that comes or goes.
-Commands are timed from the start of their process to its end; the interpreter's own start and end
-is given beside them."""
+Commands are those of the routed network, timed from the start of their process to its end; the
+interpreter's own start and end is given beside them."""
 
 _VERBS = ("attach", "detach")
 _UNMEASURED = 5
 """Rounds at first in which it is found out that bridges and tables are there."""
 
+_BRIDGE_HOLDS = 1000
+"""Sandboxes, and some of its ports are left for those that are measured."""
+
 _LINES = {
-    "watcher attach": "attach",
-    "floor attach": "attach, the floor",
-    "watcher detach": "detach",
-    "floor detach": "detach, the floor",
+    "routed watcher": "routed",
+    "routed floor": "routed, the floor",
+    "bridge watcher": "bridge",
+    "bridge floor": "bridge, the floor",
 }
 _SHORT = {
     "sync from nothing": "sync, all to do",
@@ -49,29 +55,32 @@ _COMMANDS = {
 
 
 def measure(setting: Setting) -> Figures:
-    """All sizes at once, each a host; and each size again for the floor."""
+    """All sizes at once, each a host a mode; and each again for the floor."""
     sizes: list[int] = setting.many([1, 10, 100, 1000, 5000], [1, 3, 10])
     figures: Figures = {"sizes": sizes}
     kinds = {
-        f"{kind} {size}": (kind, {"sandboxes": size})
+        f"{line} {size}": (line.split()[1], {"mode": line.split()[0]})
         for size in sizes
-        for kind in ("watcher", "floor")
+        for line in _LINES
+        if size <= _BRIDGE_HOLDS or line.startswith("routed")
     }
     with hosts(setting.base, kinds) as contenders:
         for size in sizes:
             setting.say(f"{size} sandboxes: commands")
-            figures[str(size)] = _commands(setting, contenders[f"watcher {size}"], size)
-            contenders[f"floor {size}"].call("fill", size)
+            figures[str(size)] = _commands(setting, contenders[f"routed watcher {size}"], size)
+        for name, host in contenders.items():
+            if not name.startswith("routed watcher"):
+                host.call("fill", int(name.split()[2]))
         setting.say("attach and detach")
         samples = {str(size): Samples() for size in sizes}
         for number, name, host in turns(contenders, _UNMEASURED + setting.many(120, 3)):
-            kind, there = name.split()
+            line, _, there = name.rpartition(" ")
             one = int(there) + number
             host.call("prepare", one)
             for verb in _VERBS:
                 took = host.call(verb, one)["all"]
                 if number >= _UNMEASURED:
-                    samples[there].add(f"{kind} {verb}", took)
+                    samples[there].add(f"{line} {verb}", took)
     for there, of in samples.items():
         figures[there] |= of.summaries()
     return figures
@@ -82,8 +91,9 @@ def tables(figures: Figures) -> list[Table]:
     sizes = figures["sizes"]
     columns = [figures[str(size)] for size in sizes]
     rows = [
-        (f"{name}, {key}", *(seconds(of[which][key]) for of in columns))
-        for which, name in _LINES.items()
+        (f"{verb}, {name}, {key}", *(_shown(of.get(f"{line} {verb}"), key) for of in columns))
+        for verb in _VERBS
+        for line, name in _LINES.items()
         for key in ("median", "p99")
     ]
     rows += [
@@ -96,17 +106,22 @@ def tables(figures: Figures) -> list[Table]:
 
 
 def charts(figures: Figures) -> list[Chart]:
-    """Attach and detach; commands; memory."""
+    """Attach; detach; commands; memory."""
+    sizes = figures["sizes"]
 
     def line(key: str) -> list[tuple[float, float]]:
-        return [(size, figures[str(size)][key]["median"]) for size in figures["sizes"]]
+        columns = ((size, figures[str(size)]) for size in sizes)
+        return [(size, of[key]["median"]) for size, of in columns if key in of]
 
-    sizes = figures["sizes"]
     memory = [(float(size), figures[str(size)]["resident"] / (1 << 20)) for size in sizes]
     return [
-        Chart(
-            "performance-attach", "Attach and detach of one more sandbox, median",
-            "sandboxes there already", {name: line(key) for key, name in _LINES.items()}, "s",
+        *(
+            Chart(
+                f"performance-{verb}", f"{verb.capitalize()} of one more sandbox, median",
+                "sandboxes there already",
+                {name: line(f"{key} {verb}") for key, name in _LINES.items()}, "s",
+            )
+            for verb in _VERBS
         ),
         Chart(
             "performance-commands", "Commands, from start to end", "sandboxes there",
@@ -125,14 +140,14 @@ def bars(figures: Figures) -> list[Bar]:
     few, some, most = sizes[1], sizes[min(3, len(sizes) - 1)], sizes[-1]
     ratio, of_floor = (
         figures[str(most)][which]["median"] / figures[str(few)][which]["median"]
-        for which in ("watcher attach", "floor attach")
+        for which in ("routed watcher attach", "routed floor attach")
     )
     of = figures[str(some)]
     idle = of["sync"]["median"] - of["interpreter"]["median"]
     anew, listing = of["sync from nothing"]["median"], of["ls"]["median"]
     return [
         Bar(
-            f"attach at {most:,} sandboxes against attach at {few}", "at most 1.3x",
+            f"attach at {most:,} sandboxes against attach at {few}, routed", "at most 1.3x",
             f"{times(ratio)} (the floor: {times(of_floor)})", ratio <= 1.3,
         ),
         Bar(
@@ -161,3 +176,8 @@ def _commands(setting: Setting, host: Host, size: int) -> Figures:
         resident = host.call("usage")["resident"]
         host.call("stop")
     return {**samples.summaries(), "resident": resident}
+
+
+def _shown(of: Summary | None, key: Literal["median", "p99"]) -> str:
+    """A time; a dash where there is none."""
+    return "-" if of is None else seconds(of[key])
