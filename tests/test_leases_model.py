@@ -182,6 +182,7 @@ class StoreAndModel(RuleBasedStateMachine):
                 self.store.found(container, networks, request, given)
             return
         made = self.store.found(container, networks, request, given)
+        assert made == self.store.by_key(made.key)
         assert made.key > self.last_key
         self.last_key = made.key
         self.forget_member(who)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING
 
 from watcher.allocate import FIRST, in_pool, refusal
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from watcher.config import Subnet
-    from watcher.model import Address
+    from watcher.model import Address, AddressWithPrefix
 
 
 class AddressBook:
@@ -98,7 +98,7 @@ class AddressBook:
         )
         return sum(refusal(self._subnet, ip_address(text)) is None for (text,) in rows)
 
-    def lease(self, address: Address, sandbox: int, ordinal: int) -> None:
+    def lease(self, address: Address, sandbox: int, ordinal: int) -> AddressWithPrefix:
         """Gives a free `address` to an interface, and keeps the cursor."""
         self._db.execute(
             "INSERT INTO address"
@@ -128,6 +128,7 @@ class AddressBook:
                 (self._network, self._family, str(self._subnet), self.cursor),
             )
             self._kept = self.cursor
+        return ip_interface((address, self._subnet.prefixlen))
 
     def _move(self) -> None:
         """Settles what the network's last subnet left behind; the configuration has changed.

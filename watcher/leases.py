@@ -159,7 +159,7 @@ class LeaseStore:
         """
         with self._database.writing() as db:
             failures.forget(db, container.root, container.id, refused=True)
-            return _load(db, members.found(db, container, networks, request, adopt))
+            return members.found(db, container, networks, request, adopt)
 
     def join(self, container: Container, key: int, ports: Sequence[PortMap]) -> Sandbox:
         """Makes a container, with `ports` and none else, a member of a sandbox.

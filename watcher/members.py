@@ -12,7 +12,7 @@ from watcher import portclaims
 from watcher.addressbook import AddressBook
 from watcher.allocate import IP_KEY, choose, hashed_mac, interface_names, mac_of, place_fixed
 from watcher.errors import InvalidRequest, WatcherError, quoted
-from watcher.model import Process
+from watcher.model import Interface, Member, Process, Sandbox
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,8 +32,8 @@ def found(
     networks: Sequence[Network],
     request: Request,
     adopt: Mapping[str, Sequence[Address]],
-) -> int:
-    """Makes a sandbox as :meth:`watcher.leases.LeaseStore.found` has it, and returns its number."""
+) -> Sandbox:
+    """Makes a sandbox as :meth:`watcher.leases.LeaseStore.found` has it."""
     if container.netns is None:
         raise ValueError(f"container {quoted(container.id)} has no namespace")
     fixed = place_fixed(container, networks, request.addresses)
@@ -43,6 +43,7 @@ def found(
         (container.root, container.id, *_process(container), container.netns),
     ).lastrowid
     assert key is not None
+    interfaces = []
     for ordinal, (network, name) in enumerate(
         zip(networks, interface_names(networks), strict=True)
     ):
@@ -52,12 +53,25 @@ def found(
             if network.subnet_of(version) is not None
         }
         addresses = [address for _, address in leases.values()]
+        host_name = f"netnsv{ordinal}-{container.init.pid}"
         mac = request.mac if ordinal == 0 else None
-        _insert_interface(db, container, key, ordinal, network.name, name, mac, addresses)
-        for book, address in leases.values():
-            book.lease(address, key, ordinal)
+        mac = _insert_interface(
+            db, container, (key, ordinal, network.name, name, host_name), mac, addresses
+        )
+        with_prefix = tuple(book.lease(address, key, ordinal) for book, address in leases.values())
+        interfaces.append(Interface(ordinal, network.name, name, host_name, mac, with_prefix))
     _insert_member(db, container, key, request.ports)
-    return key
+    member = Member(container.root, container.id, container.init, tuple(request.ports))
+    # Its pin leads to it: it is the newest that was made for one of that id.
+    return Sandbox(
+        key,
+        container.id,
+        container.init,
+        container.netns,
+        tuple(interfaces),
+        (member,),
+        (container.id,),
+    )
 
 
 def join(db: sqlite3.Connection, container: Container, key: int, ports: Sequence[PortMap]) -> None:
@@ -129,22 +143,20 @@ def _choose(
 def _insert_interface(
     db: sqlite3.Connection,
     container: Container,
-    key: int,
-    ordinal: int,
-    network: str,
-    name: str,
+    row: tuple[int, int, str, str, str],
     mac: str | None,
     addresses: Sequence[Address],
-) -> None:
-    host_name = f"netnsv{ordinal}-{container.init.pid}"
+) -> str:
+    """Writes an interface of which all but the MAC stands in `row`; the MAC that it has got."""
+    _, _, network, _, host_name = row
     for candidate in _derived_macs(host_name, addresses) if mac is None else (mac,):
         done = db.execute(
             "INSERT INTO interface (sandbox, ordinal, network, name, host_name, mac)"
             " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, mac) DO NOTHING",
-            (key, ordinal, network, name, host_name, candidate),
+            (*row, candidate),
         )
         if done.rowcount:
-            return
+            return candidate
     (holder,) = db.execute(
         "SELECT id FROM sandbox JOIN interface ON sandbox = key WHERE network = ? AND mac = ?",
         (network, mac),
