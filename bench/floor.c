@@ -49,6 +49,7 @@ static unsigned sequence;
 static int home, route;
 static const char *pins, *gateway = "172.19.0.1", *next_hop = "169.254.1.1";
 static const char *outer_mac = "02:42:a9:fe:01:01";
+static const char *bridge_name;
 static unsigned bridge;
 static struct nft_ctx *nft;
 
@@ -386,16 +387,21 @@ static void remove_pin(const char *name)
 	CHECK(unlink(path));
 }
 
+static int ask(const char *name)
+{
+	link_message(RTM_GETLINK, 0, 0);
+	((struct nlmsghdr *)(buffer + message_at))->nlmsg_flags = NLM_F_REQUEST;
+	text(IFLA_IFNAME, name);
+	number(IFLA_EXT_MASK, SKIP_STATS);
+	end();
+	return fetch(route);
+}
+
 static int ask_link(const char *pid)
 {
 	char host_name[IFNAMSIZ];
 	snprintf(host_name, sizeof host_name, "netnsv0-%s", pid);
-	link_message(RTM_GETLINK, 0, 0);
-	((struct nlmsghdr *)(buffer + message_at))->nlmsg_flags = NLM_F_REQUEST;
-	text(IFLA_IFNAME, host_name);
-	number(IFLA_EXT_MASK, SKIP_STATS);
-	end();
-	return fetch(route);
+	return ask(host_name);
 }
 
 static void cut_off(int index)
@@ -432,6 +438,8 @@ static void attach(char **word)
 	t[2] = now();
 	fill_inside(netns, word[3], atoi(word[4]));
 	ask_link(word[1]);
+	if (bridge)
+		ask(bridge_name);
 	t[3] = now();
 	rules("add", word[1], word[3], word[5], word[6]);
 	close(netns);
@@ -462,8 +470,9 @@ int main(int count, char **argument)
 	if (count < 2)
 		return 2;
 	pins = argument[1];
-	if (count > 2 && !(bridge = if_nametoindex(argument[2])))
-		die(argument[2]);
+	bridge_name = argument[2];
+	if (count > 2 && !(bridge = if_nametoindex(bridge_name)))
+		die(bridge_name);
 	CHECK(home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
 	route = netlink();
 	nft = nft_ctx_new(NFT_CTX_DEFAULT);

@@ -151,8 +151,11 @@ class LinkHandler:
             if len(sandbox.interfaces) > 1:
                 inside.send(policyroute.missing(inside, interface, network, index))
         # The host end was up before there was a carrier, and would drop packets until the kernel
-        # comes round to it; asked about the link, it does so at once (`linkwatch_sync_dev`).
+        # comes round to it; asked about the link, it does so at once (`linkwatch_sync_dev`). So
+        # would a bridge then that had no port.
         self._netlink.get(rtnl.link(interface.host_name))
+        if network.mode == "bridge":
+            self._netlink.get(rtnl.link(network.bridge))
 
     def _adopt(self, sandbox: Sandbox, interface: Interface, netns: int) -> None:
         """Put right a pair that is there already, or make it anew if it is another's old one."""
