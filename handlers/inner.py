@@ -64,8 +64,7 @@ def missing(
     if body is None:
         return f"{interface.name} was missing"
     link = rtnl.read_link(body)
-    loopback = inside.get(rtnl.link("lo"))
-    if loopback is not None and not rtnl.read_link(loopback).up:
+    if not inside.is_up("lo"):
         return "lo was down"
     if not link.up:
         return f"{interface.name} was down"

@@ -12,10 +12,12 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, Self
 
 SIOCGIFINDEX: Final = 0x8933
+SIOCGIFFLAGS: Final = 0x8913
+IFF_UP: Final = 1
 
 NETLINK_CAP_ACK: Final = 10
 NETLINK_EXT_ACK: Final = 11
@@ -73,6 +75,24 @@ def attributes(data: memoryview, offset: int) -> Iterator[tuple[int, memoryview]
             return
         yield kind & 0x3FFF, data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
+
+
+def chosen(data: memoryview, offset: int, kinds: Collection[int]) -> dict[int, memoryview]:
+    """The payloads of those attributes of `data` from `offset` on that are of `kinds`.
+
+    A link has some fifty attributes, and few of them matter.
+    """
+    found = {}
+    end = len(data)
+    unpack = _ATTRIBUTE.unpack_from
+    while offset + 4 <= end:
+        length, kind = unpack(data, offset)
+        if length < 4:
+            break
+        if kind & 0x3FFF in kinds:
+            found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
 
 
 def attribute(kind: int, value: bytes | memoryview) -> bytes:
@@ -184,13 +204,25 @@ class Netlink:
             OSError: it cannot be told.
         """
         try:
-            answer = fcntl.ioctl(self._socket, SIOCGIFINDEX, _IFREQ.pack(os.fsencode(name), 0))
+            return self._asked(SIOCGIFINDEX, name)
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
             return 0
-        index: int = _IFREQ.unpack(answer)[1]
-        return index
+
+    def is_up(self, name: str) -> bool:
+        """Whether the interface `name` is set up.
+
+        Raises:
+            OSError: it cannot be told; there is no such interface.
+        """
+        return bool(self._asked(SIOCGIFFLAGS, name) & IFF_UP)
+
+    def _asked(self, request: int, name: str) -> int:
+        """The number that an ioctl(2) of netdevice(7) tells of an interface."""
+        answer = fcntl.ioctl(self._socket, request, _IFREQ.pack(os.fsencode(name), 0))
+        value: int = _IFREQ.unpack(answer)[1]
+        return value
 
     def _number(self, requests: Sequence[bytearray]) -> int:
         first = self._sequence + 1

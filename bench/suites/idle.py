@@ -17,20 +17,21 @@ The service with so many sandboxes, left alone: what it uses of the processor, h
 threads wakes up (a voluntary context switch is the end of one), and what it holds of memory. It
 runs as from a terminal, so there is no watchdog of systemd to be answered."""
 
-_SETTLES = 5.0
-"""Seconds after which it has done what it does when nothing happens for a while."""
+_SETTLES = 60.0
+"""Seconds after which it has done what it does when nothing happens for a while, and the kernel has
+told its last of each new bridge port, half a minute after it was made."""
 
 _MEMORY = 60 * (1 << 20)
 
 
 def measure(setting: Setting) -> Figures:
     """One host, for a minute."""
-    size, length = setting.many((1000, 60.0), (5, 3.0))
+    size, settles, length = setting.many((1000, _SETTLES, 60.0), (5, 3.0, 3.0))
     with Host("watcher", setting.base) as host:
         host.call("prepare_many", size)
         host.call("run", "sync")
         host.call("start")
-        time.sleep(_SETTLES)
+        time.sleep(settles)
         before = host.call("usage")
         setting.say(f"{length:.0f} seconds of nothing")
         time.sleep(length)

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_interface
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
 from handlers import template
-from handlers.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, attributes, encode
+from handlers.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
 from handlers.rtnl.numbers import (
     IFA_ADDRESS,
     IFA_F_NODAD,
@@ -66,7 +66,7 @@ def read_addresses(bodies: Iterable[memoryview]) -> list[AddressWithPrefix]:
     """The addresses in `bodies`, RTM_NEWADDR messages."""
     found: list[AddressWithPrefix] = []
     for body in bodies:
-        values = dict(attributes(body, 8))
+        values = chosen(body, 8, (IFA_LOCAL, IFA_ADDRESS))
         packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
         if packed is not None:
             found.append(ip_interface((bytes(packed), body[1])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
@@ -22,6 +22,7 @@ from handlers.netlink import (
     NLM_F_REQUEST,
     attribute,
     attributes,
+    chosen,
     encode,
 )
 from handlers.rtnl.numbers import (
@@ -322,26 +323,29 @@ def read_link(body: memoryview) -> Link:
     """The interface in `body`, an RTM_NEWLINK message behind its header."""
     index = int.from_bytes(body[4:8], "little", signed=True)
     flags = int.from_bytes(body[8:12], "little")
-    name = kind = mac = alias = ""
-    master = group = mtu = peer = 0
-    for kind_, value in attributes(body, IFI_SIZE):
-        if kind_ == IFLA_IFNAME:
-            name = _text(value)
-        elif kind_ == IFLA_MASTER:
-            master = int.from_bytes(value, "little")
-        elif kind_ == IFLA_LINK:
-            peer = int.from_bytes(value, "little")
-        elif kind_ == IFLA_MTU:
-            mtu = int.from_bytes(value, "little")
-        elif kind_ == IFLA_GROUP:
-            group = int.from_bytes(value, "little")
-        elif kind_ == IFLA_ADDRESS:
-            mac = value.hex(":")
-        elif kind_ == IFLA_IFALIAS:
-            alias = _text(value)
-        elif kind_ == IFLA_LINKINFO:
-            kind = next((_text(v) for k, v in attributes(value, 0) if k == IFLA_INFO_KIND), "")
-    return Link(index, name, kind, bool(flags & IFF_UP), master, group, mtu, mac, alias, peer)
+    values = chosen(body, IFI_SIZE, _READ)
+    info = chosen(values.get(IFLA_LINKINFO, _NOTHING), 0, (IFLA_INFO_KIND,))
+    return Link(
+        index,
+        name=_text(values.get(IFLA_IFNAME, _NOTHING)),
+        kind=_text(info.get(IFLA_INFO_KIND, _NOTHING)),
+        up=bool(flags & IFF_UP),
+        master=int.from_bytes(values.get(IFLA_MASTER, _NOTHING), "little"),
+        group=int.from_bytes(values.get(IFLA_GROUP, _NOTHING), "little"),
+        mtu=int.from_bytes(values.get(IFLA_MTU, _NOTHING), "little"),
+        mac=values.get(IFLA_ADDRESS, _NOTHING).hex(":"),
+        alias=_text(values.get(IFLA_IFALIAS, _NOTHING)),
+        peer=int.from_bytes(values.get(IFLA_LINK, _NOTHING), "little"),
+    )
+
+
+_READ: Final = frozenset(
+    (
+        IFLA_IFNAME, IFLA_MASTER, IFLA_LINK, IFLA_MTU, IFLA_GROUP, IFLA_ADDRESS, IFLA_IFALIAS,
+        IFLA_LINKINFO,
+    )
+)  # fmt: skip
+_NOTHING: Final = memoryview(b"")
 
 
 def _text(value: memoryview) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final
 
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from handlers import template
-from handlers.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, attributes, encode
+from handlers.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
 from handlers.rtnl.numbers import (
     NUD_PERMANENT,
     RT_SCOPE_LINK,
@@ -168,7 +169,7 @@ def read_routes(bodies: Iterable[memoryview]) -> list[Route]:
     for body in bodies:
         if body[7] != RTN_UNICAST:
             continue
-        values = dict(attributes(body, 12))
+        values = chosen(body, 12, _READ)
         table = values.get(RTA_TABLE)
         if table is not None and int.from_bytes(table, "little") != RT_TABLE_MAIN:
             continue
@@ -184,7 +185,10 @@ def read_routes(bodies: Iterable[memoryview]) -> list[Route]:
     return found
 
 
+_READ: Final = frozenset((RTA_TABLE, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY))
+
+
 def read_route_index(body: memoryview) -> int:
     """The interface of the route in `body`, an RTM_NEWROUTE or RTM_DELROUTE message; or 0."""
-    oif = dict(attributes(body, 12)).get(RTA_OIF, b"")
+    oif = chosen(body, 12, (RTA_OIF,)).get(RTA_OIF, b"")
     return int.from_bytes(oif, "little")
