@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from bench.host import Host
@@ -21,9 +22,14 @@ def hosts(base: Path, kinds: Mapping[str, tuple[str, dict[str, Any]]]) -> Iterat
 
 
 def turns[T](contenders: Mapping[str, T], rounds: int) -> Iterator[tuple[int, str, T]]:
-    """Round, name and contender, everybody once a round; who begins changes each time."""
+    """Round, name and contender, everybody once a round, in another order each time.
+
+    Who comes behind another has what the kernel still disposes of for that one: so that has to be
+    now this one, now that one.
+    """
     names = list(contenders)
+    order = Random(0)  # the same for every run
     for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+        order.shuffle(names)
+        for name in names:
             yield number, name, contenders[name]
