@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from watcher.drift import Drift
 from watcher.errors import WatcherError
+from watcher.log import tell_repairs
 
 if TYPE_CHECKING:
     from watcher.log import Log
@@ -97,8 +98,7 @@ class Healer:
         except (WatcherError, OSError) as error:
             self._log.error("cannot be put right", link=host_name, reason=str(error))
             return
-        for repair in repairs:
-            self._log.info("repaired", what=repair.what, sandbox=repair.sandbox, why=repair.why)
+        tell_repairs(self._log, repairs)
         self._count(repairs)
 
     def _count(self, repairs: list[Repair]) -> None:

@@ -11,6 +11,9 @@ from typing import Final, Self
 
 from watcher.errors import WatcherError
 
+WRITERS: Final = "lock"
+"""The lock that whoever changes the host or the lease store has meanwhile."""
+
 SERVICE: Final = "service.lock"
 """The lock that a service has as long as it runs.
 

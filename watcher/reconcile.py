@@ -14,6 +14,7 @@ from watcher.attachment import Attachment, is_in, is_own
 from watcher.errors import WatcherError
 from watcher.failings import Failings
 from watcher.files import Unreadable
+from watcher.log import tell_repairs
 from watcher.model import Repair
 from watcher.plan import Ignore
 from watcher.recovery import Recovery
@@ -168,10 +169,8 @@ class Reconciler:
         """Hold the host-wide lock, with a lease store that everybody else sees, too."""
         with self._lock.held():
             if renewed := self._renew():  # nobody may be given what it does not say is another's
-                for repair in renewed + self._recovery.run(self._try_appear, dry_run=False):
-                    self._log.info(
-                        "repaired", what=repair.what, sandbox=repair.sandbox, why=repair.why
-                    )
+                repairs = self._recovery.run(self._try_appear, dry_run=False)
+                tell_repairs(self._log, renewed + repairs)
             yield
 
     def _renew(self) -> list[Repair]:

@@ -17,6 +17,7 @@ from watcher.ends import Ends
 from watcher.errors import WatcherError
 from watcher.gatekeeper import Gatekeeper
 from watcher.healer import Healer
+from watcher.log import tell_repairs
 from watcher.mountwatch import MountWatch
 from watcher.rootwatch import REPLACED, RootWatch, make_root
 
@@ -140,8 +141,7 @@ class Service:
             WatcherError, OSError: it could not be done.
         """
         repairs = self._reconciler.sync()
-        for repair in repairs:
-            self._log.info("repaired", what=repair.what, sandbox=repair.sandbox, why=repair.why)
+        tell_repairs(self._log, repairs)
         for root, id_, init in self._reconciler.living():
             self._ends.watch(root, id_, init)
         self._plan_retry()

@@ -57,11 +57,11 @@ def opened(
     """
     from handlers.host import Host
     from watcher.listeners import Listeners
-    from watcher.lock import Lock
+    from watcher.lock import WRITERS, Lock
     from watcher.reconcile import Reconciler
 
     with (
-        Lock(config.run_dir, "lock") as lock,
+        Lock(config.run_dir, WRITERS) as lock,
         _opened_under(lock, config, dry_run=dry_run) as store,
     ):
         networks = known_networks(config, store)

@@ -15,6 +15,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from handlers import template
 from handlers.netlink import (
+    IFF_UP,
     NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_DUMP,
@@ -28,7 +29,6 @@ from handlers.netlink import (
 from handlers.rtnl.numbers import (
     ADDR_GEN_MODE_NONE,
     DOOMED,
-    IFF_UP,
     IFI_SIZE,
     IFLA_ADDRESS,
     IFLA_BR_MULTI_BOOLOPT,

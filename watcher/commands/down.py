@@ -8,9 +8,10 @@ from pathlib import Path
 
 from watcher.config import Config
 from watcher.errors import WatcherError, printable
-from watcher.lock import SERVICE, Lock
+from watcher.lock import SERVICE, WRITERS, Lock
 from watcher.log import make_log
 from watcher.networks import noted_networks
+from watcher.storefiles import SUFFIXES
 from watcher.wiring import STORE, opened
 
 
@@ -53,9 +54,9 @@ def _remove(config: Config, log: object) -> list[str]:
 
 
 def _remove_files(config: Config) -> None:
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in SUFFIXES:
         Path(config.state_dir, STORE + suffix).unlink(missing_ok=True)
-    for name in ("lock", SERVICE):
+    for name in (WRITERS, SERVICE):
         Path(config.run_dir, name).unlink(missing_ok=True)
     for directory in (config.state_dir, config.run_dir):
         with suppress(OSError):  # somebody else has something in it

@@ -7,7 +7,7 @@ import asyncio
 
 from watcher.config import Config
 from watcher.errors import WatcherError
-from watcher.lock import SERVICE, Lock
+from watcher.lock import SERVICE, WRITERS, Lock
 from watcher.log import adopt_others, make_log
 from watcher.service import Service
 from watcher.wiring import opened
@@ -22,7 +22,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     log = make_log(options.log_level, options.log_format)
     adopt_others(log)
     with Lock(config.run_dir, SERVICE) as lock:
-        with Lock(config.run_dir, "lock") as writers, writers.held():
+        with Lock(config.run_dir, WRITERS) as writers, writers.held():
             alone = lock.take()
         if not alone:
             raise WatcherError(
