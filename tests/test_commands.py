@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from host import BEYOND, GATEWAY, UPLINK, Host, eventually
 from traffic import Answer
+
+from watcher.leases import LeaseStore
 
 # --- ls and inspect --------------------------------------------------------------------------
 
@@ -47,6 +55,39 @@ def test_ls_without_containers_is_an_empty_table(host: Host) -> None:
 def test_ls_shows_one_that_nobody_has_attached_yet_as_waiting(host: Host) -> None:
     host.run("web")
     assert host.status("web") == "waiting"
+
+
+@contextmanager
+def writing(host: Host) -> Iterator[int]:
+    """Somebody is at it: has the writers' lock; the number of its file."""
+    with (host.run_dir / "lock").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield os.fstat(file.fileno()).st_ino
+
+
+def has_one_waiting(inode: int) -> bool:
+    """Whether somebody waits for a lock of that file. Source: proc_locks(5)."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any(" -> " in line and f":{inode} " in line for line in lines)
+
+
+def test_ls_shows_nothing_half_made(kept: Host) -> None:
+    kept.attach("web")
+    with writing(kept) as lock:
+        ls = kept.popen(
+            kept.watcher_command("ls", "--json"), env=kept.watcher_env, stdout=subprocess.PIPE
+        )
+        eventually(lambda: has_one_waiting(lock))
+        with LeaseStore.open(kept.state_dir / "leases.db") as store:
+            store.release(store.sandboxes()[0].key)
+    (row,) = json.loads(ls.communicate(timeout=60)[0])
+    assert row["status"] == "waiting"
+
+
+def test_ls_does_not_wait_for_ever(kept: Host) -> None:
+    kept.attach("web")
+    with writing(kept):
+        assert kept.status("web") == "attached"
 
 
 def test_inspect_prints_everything_known_of_a_container(kept: Host) -> None:

@@ -22,7 +22,7 @@ ACCIDENTS: Final = {
     "the file is removed": "rm {db}",
     "its journal is removed": "rm {db}-wal",
     "its index is removed": "rm {db}-shm",
-    "journal and index are removed": "rm {db}-wal {db}-shm",
+    "journal and index are removed": "rm -f {db}-wal {db}-shm",
     "the file is moved away": "mv {db} {db}.old",
     "all of it is moved away": "mv {db}* {base} || true",
     "its directory is removed": "rm -r {state} || true",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NoReturn, Self
 
 from watcher.errors import WatcherError
 
@@ -20,6 +21,9 @@ SERVICE: Final = "service.lock"
 It is taken under the other one, the writers': who has that and is refused this one, or is not, may
 go by it.
 """
+
+PATIENCE: Final = 1.0
+"""Seconds that a reader waits for a writer, who takes milliseconds for one container."""
 
 
 class Lock:
@@ -70,3 +74,38 @@ class Lock:
     def holder(self) -> str:
         """The pid that the last one to `take` it wrote."""
         return os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
+
+
+@contextmanager
+def settled(run_dir: str) -> Iterator[None]:
+    """Have nobody change the host or the lease store meanwhile, so that nothing is half-made.
+
+    A writer that is at it is waited for, but no longer than `PATIENCE`. For the main thread.
+    """
+    try:
+        descriptor = os.open(Path(run_dir, WRITERS), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # nobody has ever written, or whoever asks may not know
+        yield
+        return
+    try:
+        with suppress(TimeoutError), _alarm(PATIENCE):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what takes longer. Source: setitimer(2)."""
+
+    def late(*_: object) -> NoReturn:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from watcher.leases import LeaseStore
+from watcher.lock import WRITERS, Lock, settled
 from watcher.networks import known_networks
 
 if TYPE_CHECKING:
     from handlers.host import Host
     from watcher.config import Config
-    from watcher.lock import Lock
     from watcher.log import Log
     from watcher.reconcile import Reconciler
 
@@ -21,12 +21,15 @@ STORE = "leases.db"
 
 
 def open_store(config: Config, *, read_only: bool = False) -> LeaseStore:
-    """The lease store of `config`.
+    """The lease store of `config`; what is there with `read_only` is no half-made change.
 
     Raises:
         WatcherError: it cannot be opened.
     """
-    return LeaseStore.open(_path(config), read_only=read_only)
+    if not read_only:
+        return LeaseStore.open(_path(config))
+    with settled(config.run_dir):
+        return LeaseStore.open(_path(config), read_only=True)
 
 
 def _opened_under(lock: Lock, config: Config, *, dry_run: bool) -> LeaseStore:
@@ -57,7 +60,6 @@ def opened(
     """
     from handlers.host import Host
     from watcher.listeners import Listeners
-    from watcher.lock import WRITERS, Lock
     from watcher.reconcile import Reconciler
 
     with (
