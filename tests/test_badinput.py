@@ -84,17 +84,23 @@ BAD_STATES: dict[str, Callable[[Path], object]] = {
     "a directory": lambda path: path.mkdir(),
     "a FIFO": make_fifo,
     "a link": make_link_out,
-    "a link to itself": lambda path: path.symlink_to(path),
+    "a link to itself": lambda path: path.symlink_to("state.json"),
     "a link to nowhere": lambda path: path.symlink_to("/nonexistent"),
 }
+
+
+def put_state(directory: Path, kind: str) -> None:
+    """Put one of BAD_STATES into a container's new directory, in one step, as runc does."""
+    directory.mkdir(parents=True)
+    BAD_STATES[kind](directory / "state-1")
+    (directory / "state-1").rename(directory / "state.json")
 
 
 @pytest.mark.parametrize("kind", BAD_STATES)
 def test_a_state_json_that_cannot_be_read(host: Host, kind: str) -> None:
     service = host.service()
     directory = host.root / "bad"
-    directory.mkdir(parents=True)
-    BAD_STATES[kind](directory / "state.json")
+    put_state(directory, kind)
 
     goes_on(host)
     assert host.fails("bad")
@@ -107,10 +113,8 @@ def test_a_state_json_that_cannot_be_read(host: Host, kind: str) -> None:
 
 
 def test_all_of_them_at_once_by_sync_alone(host: Host) -> None:
-    for number, make in enumerate(BAD_STATES.values()):
-        directory = host.root / f"bad{number}"
-        directory.mkdir(parents=True)
-        make(directory / "state.json")
+    for number, kind in enumerate(BAD_STATES):
+        put_state(host.root / f"bad{number}", kind)
     goes_on(host)
     rows = host.ls()
     assert {rows[f"bad{number}"]["status"] for number in range(len(BAD_STATES))} == {"failed"}
@@ -138,7 +142,7 @@ def test_a_state_json_that_is_spoiled_takes_nobodys_network_away(host: Host) -> 
     web.serve(tcp=(80,))
     state = (host.root / "web/state.json").read_text()
     (host.root / "web/state.json").write_text("{")
-    service.logged("web")
+    service.logged("web", "is not what runc writes")
     assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
     (host.root / "web/state.json").write_text(state)
     eventually(lambda: host.status("web") == "attached")
