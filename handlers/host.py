@@ -44,7 +44,6 @@ class Host:
             home = Home()
             opened.callback(home.close)
             netlink = opened.enter_context(Netlink())
-            nft = Nft()  # before any other netfilter socket: its port is this process's pid then
             conntrack = ConntrackHandler(netlink, networks)
             opened.callback(conntrack.close)
             self._conntrack = conntrack
@@ -52,7 +51,7 @@ class Host:
             self.bridges = BridgeHandler(netlink, networks, Sysctl(notes))
             self.links = LinkHandler(netlink, home, networks)
             opened.callback(self.links.close)
-            self.firewall = FirewallHandler(nft, networks, notes, everybody)
+            self.firewall = FirewallHandler(Nft(), networks, notes, everybody)
             self.pins = PinHandler(netns_dir, home, notes)
             self.foreign = ForeignFirewallHandler(networks, notes, enabled=integrate)
             # A pin is told by what its namespace has, so sync comes to it before the links.

@@ -13,6 +13,8 @@ import os
 import socket
 import struct
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, Self
 
 SIOCGIFINDEX: Final = 0x8933
@@ -98,6 +100,23 @@ def chosen(data: memoryview, offset: int, kinds: Collection[int]) -> dict[int, m
 def attribute(kind: int, value: bytes | memoryview) -> bytes:
     """An attribute as it stands in a message."""
     return _ATTRIBUTE.pack(4 + len(value), kind) + bytes(value) + bytes(-len(value) % 4)
+
+
+def own_ports(protocol: int) -> frozenset[int]:
+    """The ports of this process's netlink sockets of `protocol`, in the namespace of this thread.
+
+    The kernel gives a socket its port as it is first used. Source: `net/netlink/af_netlink.c`,
+    `netlink_native_seq_show`.
+    """
+    own = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            own.add(str(entry.readlink()))
+    with Path("/proc/thread-self/net/netlink").open() as table:
+        rows = [line.split() for line in table][1:]
+    return frozenset(
+        int(row[2]) for row in rows if int(row[1]) == protocol and f"socket:[{row[9]}]" in own
+    )
 
 
 class Netlink:

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 import struct
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from typing import Final
 
 from handlers import rtnl
 from handlers.conntrack import NETLINK_NETFILTER
 from handlers.link import HOST_NAME
-from handlers.netlink import SOL_NETLINK, attributes
+from handlers.netlink import SOL_NETLINK, attributes, own_ports
 
 _NETLINK_LISTEN_ALL_NSID: Final = 8
 _NETLINK_ADD_MEMBERSHIP: Final = 1
@@ -66,6 +66,8 @@ class Drift:
         """Host ends, and namespaces of other ends, that were up: not up is wrong from then on."""
         self._indices: dict[int, str] = {}
         self._touched = False
+        self._own: frozenset[int] = frozenset()
+        """The ports of this process's netfilter sockets, libnftables' own among them."""
         self._route = _listen(socket.NETLINK_ROUTE, _GROUPS)
         self._route.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
         self._netfilter = _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
@@ -142,14 +144,21 @@ class Drift:
             self._suspect(name)
 
     def _of_nftables(self, event: Event) -> None:
+        """What a transaction changed comes first, and then one event that it is done."""
         kind, port, _, body = event
         if kind == _NFT_NEWGEN:
-            if self._touched:
-                self._touched = False
+            if self._touched and not self._is_own(port):
                 self._suspect("")
-        elif port != os.getpid() and _table(body) == b"watcher":
-            # The first netfilter socket of a process has its pid as its port: ours is libnftables'.
-            self._touched = True
+            self._touched = False
+        elif not self._touched and port not in self._own:
+            self._touched = _table(body) == b"watcher"
+
+    def _is_own(self, port: int) -> bool:
+        """Whether a netfilter socket of this process has that port; libnftables opens it anew."""
+        if port not in self._own:
+            with suppress(OSError):  # no descriptor left: rather look once too often
+                self._own = own_ports(NETLINK_NETFILTER)
+        return port in self._own
 
 
 def _listen(protocol: int, groups: Collection[int]) -> socket.socket:

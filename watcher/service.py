@@ -142,6 +142,7 @@ class Service:
         """
         repairs = self._reconciler.sync()
         tell_repairs(self._log, repairs)
+        self._log.debug("synced", repairs=len(repairs))
         for root, id_, init in self._reconciler.living():
             self._ends.watch(root, id_, init)
         self._plan_retry()
