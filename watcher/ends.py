@@ -21,13 +21,19 @@ class Ends:
     def __init__(self, loop: asyncio.AbstractEventLoop, ended: Callable[[str, str], None]) -> None:
         self._loop = loop
         self._ended = ended
-        self._watched: dict[tuple[str, str, Process], int] = {}
+        self._watched: dict[tuple[str, str], tuple[Process, int]] = {}
+
+    def watches(self, root: str, id_: str) -> bool:
+        """Whether the end of the container's init is still to be told."""
+        return (root, id_) in self._watched
 
     def watch(self, root: str, id_: str, process: Process) -> None:
         """Tell when `process`, the init of the container `id_` of `root`, has ended."""
-        key = (root, id_, process)
+        key = (root, id_)
         if key in self._watched:
-            return
+            if self._watched[key][0] == process:
+                return
+            self._forget(key)  # it has ended: another has taken its place
         try:
             descriptor = os.pidfd_open(process.pid)
         except ProcessLookupError:
@@ -37,7 +43,7 @@ class Ends:
             os.close(descriptor)
             self._loop.call_soon(self._ended, root, id_)
             return
-        self._watched[key] = descriptor
+        self._watched[key] = process, descriptor
         self._loop.add_reader(descriptor, self._tell, key)
 
     def close(self) -> None:
@@ -45,11 +51,11 @@ class Ends:
         for key in list(self._watched):
             self._forget(key)
 
-    def _tell(self, key: tuple[str, str, Process]) -> None:
+    def _tell(self, key: tuple[str, str]) -> None:
         self._forget(key)
-        self._ended(key[0], key[1])
+        self._ended(*key)
 
-    def _forget(self, key: tuple[str, str, Process]) -> None:
-        descriptor = self._watched.pop(key)
+    def _forget(self, key: tuple[str, str]) -> None:
+        _, descriptor = self._watched.pop(key)
         self._loop.remove_reader(descriptor)
         os.close(descriptor)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from watcher import proc
 from watcher.annotations import valid_id
 from watcher.errors import quoted
-from watcher.files import MAX_SIZE, Unreadable, read_below, read_regular
+from watcher.files import Unreadable, read_below, read_regular
 from watcher.model import Container, Namespace
 from watcher.roots import STATE
 from watcher.runc import NEWNET, decode_spec, decode_state, labels_of, namespace_of
@@ -84,15 +84,15 @@ def _from_bundle(runc_pid: int) -> _Told:
     try:
         bundle = os.readlink(f"/proc/self/fd/{directory}")  # noqa: PTH115
         content = _read_config(directory, f"{bundle}/{_CONFIG}")
-        name = _as_runc_names(bundle, directory, runc_pid)
     finally:
         os.close(directory)
     spec = decode_spec(content, f"{bundle}/{_CONFIG}")
     # As runc makes them: one string of each, and its own at the end, which wins over an annotation.
+    # By `$PWD` runc may name the bundle otherwise, but not another one.
     labels = [f"{key}={value}" for key, value in (spec.annotations or {}).items()]
     namespaces = (spec.linux.namespaces if spec.linux else None) or ()
     namespace, joined = namespace_of(namespaces, _NETWORK)
-    return labels_of([*labels, f"bundle={name}"]), namespace, joined
+    return labels_of([*labels, f"bundle={bundle}"]), namespace, joined
 
 
 def _read_config(directory: int, shown: str) -> bytes:
@@ -110,22 +110,3 @@ def _read_config(directory: int, shown: str) -> bytes:
     if content is None:
         raise Unreadable(f"{quoted(shown)} is missing", "put it back until the container runs")
     return content
-
-
-def _as_runc_names(bundle: str, directory: int, runc_pid: int) -> str:
-    """The bundle as runc names it in its label: `$PWD` where that is the same directory.
-
-    As `os.Getwd` and `filepath.Abs` of Go do it; a bundle below `/var/run` keeps that name.
-    """
-    try:
-        with open(f"/proc/{runc_pid}/environ", "rb") as environ:  # noqa: PTH123 (hot path)
-            variables = environ.read(MAX_SIZE).split(b"\0")
-    except OSError:
-        return bundle
-    pwd = next((os.fsdecode(v[4:]) for v in variables if v.startswith(b"PWD=/")), bundle)
-    try:
-        same = pwd != bundle and os.path.samestat(os.stat(pwd), os.fstat(directory))  # noqa: PTH116
-    except (OSError, ValueError):
-        return bundle
-    # Unlike Go's, Python's normpath keeps two slashes at the beginning.
-    return os.path.normpath(pwd).replace("//", "/") if same else bundle

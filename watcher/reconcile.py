@@ -207,9 +207,9 @@ class Reconciler:
     def _is_settled(self, root: str, id_: str) -> bool:
         """Whether there is nothing to do for an entry, so that no lock need be waited for.
 
-        It has just been made, or is to be left alone, and nothing is known of it.
+        Nothing is known of it, and it has gone, has just been made, or is to be left alone.
         """
-        if self._store.sandbox_of(root, id_) is not None or not roots.has(root, id_):
+        if self._store.sandbox_of(root, id_) is not None:
             return False
         if any((failure.root, failure.id) == (root, id_) for failure in self._failings.all()):
             return False

@@ -35,6 +35,10 @@ SYNC_EVERY: Final = 3600.0
 RETRY_AFTER: Final = (1.0, 60.0)
 """Seconds until a failed container is looked at again: at first, and at the most."""
 
+SETTLE: Final = 0.1
+"""Seconds until a container that is attached is looked at again: runc makes many events at once,
+and needs the processor itself just then."""
+
 REST_AFTER: Final = 2.0
 """Seconds without anything to do until the lease store is tidied up."""
 
@@ -59,6 +63,7 @@ class Service:
         self._pause = RETRY_AFTER[0]
         self._retrying: asyncio.TimerHandle | None = None
         self._resting: asyncio.TimerHandle | None = None
+        self._to_look: set[tuple[str, str]] = set()
 
     async def run(self) -> None:
         """Start, sync, tell systemd, and go on until told to stop.
@@ -77,7 +82,7 @@ class Service:
         self._ends = Ends(loop, self._look)
         self._watch = RootWatch(
             roots,
-            look=lambda root, id_: loop.call_soon_threadsafe(self._look, root, id_),
+            look=lambda root, id_: loop.call_soon_threadsafe(self._changed, root, id_),
             anew=lambda root: loop.call_soon_threadsafe(self._anew, root),
             overflow=lambda: loop.call_soon_threadsafe(self._sync),
         )
@@ -124,6 +129,20 @@ class Service:
         self._watch.stop()
         self._healer.stop()
         self._ends.close()
+
+    def _changed(self, root: str, id_: str) -> None:
+        """Something of a container was changed: look at it once, whatever else is changed yet."""
+        if (root, id_) in self._to_look:
+            return
+        self._to_look.add((root, id_))
+        if self._ends.watches(root, id_):
+            self._loop.call_later(SETTLE, self._look_at_last, root, id_)
+        else:
+            self._loop.call_soon(self._look_at_last, root, id_)
+
+    def _look_at_last(self, root: str, id_: str) -> None:
+        self._to_look.discard((root, id_))
+        self._look(root, id_)
 
     def _look(self, root: str, id_: str) -> None:
         init = self._reconciler.look(root, id_)
