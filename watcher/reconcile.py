@@ -184,7 +184,7 @@ class Reconciler:
         except Unreadable as error:
             self._failings.note(root, id_, None, error)
             return None
-        if container is None and self._is_held(root, id_):
+        if container is None and self._may_live(root, id_):
             return None
         if container is None or not container.alive:
             self._attachment.vanish(root, id_)
@@ -222,12 +222,18 @@ class Reconciler:
         except WatcherError:
             return False
 
-    def _is_held(self, root: str, id_: str) -> bool:
-        """Whether a container that has no complete state was let in by the gate a moment ago."""
+    def _may_live(self, root: str, id_: str) -> bool:
+        """Whether a container of which its root tells nothing may live all the same.
+
+        The gate has let it in a moment ago, and it has no complete state yet; or the root shows
+        nothing at all: something else may be mounted there for a while.
+        """
         sandbox = self._store.sandbox_of(root, id_)
-        if sandbox is None or not roots.has(root, id_):
+        if sandbox is None:
             return False
-        return any((m.root, m.id) == (root, id_) and proc.runs(m.init) for m in sandbox.members)
+        if not any((m.root, m.id) == (root, id_) and proc.runs(m.init) for m in sandbox.members):
+            return False
+        return roots.has(root, id_) or roots.is_silent(root)
 
     def _is_ignored(self, container: Container, request: Request) -> bool:
         """Whether a container is to be left alone, and the store has nothing of it."""

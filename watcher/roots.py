@@ -32,6 +32,14 @@ def ids(root: str) -> list[str]:
         ) from error
 
 
+def is_silent(root: str) -> bool:
+    """Whether `root` cannot tell of any container: it is empty, missing, or cannot be listed."""
+    try:
+        return not ids(root)
+    except Unreadable:
+        return True
+
+
 def has(root: str, id_: str) -> bool:
     """Whether `root` has a directory by the name `id_`."""
     return os.path.isdir(f"{root}/{id_}")  # noqa: PTH112 (hot path)
