@@ -69,7 +69,6 @@ static long long now(void)
 // --- netlink messages, one behind the other in the buffer -------------------------------------
 
 static size_t message_at;
-static int messages;
 
 static void *room(size_t size)
 {
@@ -84,9 +83,8 @@ static void begin(int type, int flags)
 	message_at = used;
 	struct nlmsghdr *header = room(sizeof *header);
 	header->nlmsg_type = type;
-	header->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+	header->nlmsg_flags = NLM_F_REQUEST | flags;
 	header->nlmsg_seq = ++sequence;
-	messages++;
 }
 
 static void end(void)
@@ -204,7 +202,7 @@ static int fetch(int fd)
 	CHECK(send(fd, buffer, used, 0));
 	CHECK(recv(fd, answer, sizeof answer, 0));
 	struct nlmsghdr *header = (struct nlmsghdr *)answer;
-	used = messages = 0;
+	used = 0;
 	if (header->nlmsg_type != RTM_NEWLINK) {
 		errno = ENODEV;
 		die("no such link");
@@ -212,11 +210,12 @@ static int fetch(int fd)
 	return ((struct ifinfomsg *)NLMSG_DATA(header))->ifi_index;
 }
 
-// Sends what is in the buffer and reads an acknowledgement of each message.
+// Sends what is in the buffer and waits for the acknowledgement of the last message.
 static void deliver(int fd)
 {
+	((struct nlmsghdr *)(buffer + message_at))->nlmsg_flags |= NLM_F_ACK;
 	CHECK(send(fd, buffer, used, 0));
-	while (messages > 0) {
+	for (unsigned seen = 0; seen != sequence;) {
 		int size = recv(fd, answer, sizeof answer, 0);
 		CHECK(size);
 		struct nlmsghdr *header = (struct nlmsghdr *)answer;
@@ -224,7 +223,7 @@ static void deliver(int fd)
 			struct nlmsgerr *error = NLMSG_DATA(header);
 			if (header->nlmsg_type != NLMSG_ERROR)
 				continue;
-			messages--;
+			seen = header->nlmsg_seq;
 			if (error->error) {
 				errno = -error->error;
 				die("netlink");
@@ -280,7 +279,7 @@ static void make_link(const char *pid, const char *name, const char *ip, const c
 		set_up(host_name, "ipv4", "route_localnet");
 		index = index_of(route, host_name);
 	}
-	link_message(RTM_NEWLINK, 0, 0);
+	link_message(RTM_NEWLINK, 0, 1);
 	text(IFLA_IFNAME, host_name);
 	text(IFLA_IFALIAS, alias);
 	if (bridge) {
@@ -293,10 +292,6 @@ static void make_link(const char *pid, const char *name, const char *ip, const c
 		close_nest(info);
 	}
 	no_link_local();
-	end();
-
-	link_message(RTM_NEWLINK, 0, 1);
-	text(IFLA_IFNAME, host_name);
 	end();
 	if (!bridge) {
 		route_message(index, ip, NULL, gateway);
@@ -390,7 +385,6 @@ static void remove_pin(const char *name)
 static int ask(const char *name)
 {
 	link_message(RTM_GETLINK, 0, 0);
-	((struct nlmsghdr *)(buffer + message_at))->nlmsg_flags = NLM_F_REQUEST;
 	text(IFLA_IFNAME, name);
 	number(IFLA_EXT_MASK, SKIP_STATS);
 	end();

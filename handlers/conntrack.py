@@ -21,7 +21,6 @@ from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, nfct_msg
 from handlers import rtnl
 from handlers.handler import without
 from handlers.netlink import (
-    NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_REQUEST,
     Netlink,
@@ -131,5 +130,5 @@ def _deletion(version: int, flow: memoryview, zone: memoryview | None) -> bytear
     content += attribute(_CTA_TUPLE_ORIG | _NESTED, flow)
     if zone is not None:
         content += attribute(_CTA_ZONE, zone)
-    header = struct.pack("=IHHII", 16 + len(content), _CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, 0, 0)
+    header = struct.pack("=IHHII", 16 + len(content), _CT_DELETE, NLM_F_REQUEST, 0, 0)
     return bytearray(header) + content

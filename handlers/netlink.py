@@ -42,6 +42,7 @@ _HEADER: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERRNO: Final = struct.Struct("=i")
 _IFREQ: Final = struct.Struct("=16si20x")
+_FLAGS_OFFSET: Final = 6
 _SEQUENCE_OFFSET: Final = 8
 _RECEIVE: Final = 1 << 18
 """Bytes of the buffer for an answer: a dump comes in pieces of up to 32 KiB, or more when asked."""
@@ -59,8 +60,11 @@ class NetlinkError(OSError):
         self.index = index
 
 
-def encode(message: Any, kind: int, flags: int) -> bytearray:
-    """The bytes of a pyroute2 `message` of netlink type `kind`; its sequence number is open."""
+def encode(message: Any, kind: int, flags: int = 0) -> bytearray:
+    """The bytes of a pyroute2 `message` of netlink type `kind`.
+
+    Its sequence number, and whether the kernel acknowledges it, are open until it is sent.
+    """
     message["header"]["type"] = kind
     message["header"]["flags"] = flags | NLM_F_REQUEST
     message.encode()
@@ -150,9 +154,10 @@ class Netlink:
         self.close()
 
     def send(self, requests: Sequence[bytearray]) -> None:
-        """Send all `requests` in one go and wait for the kernel's word on each.
+        """Send all `requests` in one go and wait until the kernel has carried out the last.
 
-        The kernel carries out each, even behind one that it refused.
+        The kernel carries out each, even behind one that it refused. It answers in their order, and
+        tells of a refusal unasked; so it is asked for a word on the last alone.
 
         Raises:
             NetlinkError: the first refusal.
@@ -160,15 +165,17 @@ class Netlink:
         if not requests:
             return
         first = self._number(requests)
-        refused: NetlinkError | None = None
+        for request in requests:
+            request[_FLAGS_OFFSET] &= ~NLM_F_ACK
+        requests[-1][_FLAGS_OFFSET] |= NLM_F_ACK
         self._socket.sendall(b"".join(requests))
-        open_ = len(requests)
-        while open_:
+        refused: NetlinkError | None = None
+        index = -1
+        while index < len(requests) - 1:
             for kind, flags, sequence, body in self._receive():
-                index = sequence - first
-                if kind != NLMSG_ERROR or not 0 <= index < len(requests):
+                if kind != NLMSG_ERROR or sequence < first:
                     continue
-                open_ -= 1
+                index = sequence - first
                 (number,) = _ERRNO.unpack_from(body)
                 if number and refused is None:
                     refused = _error(-number, flags, body, index)

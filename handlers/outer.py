@@ -70,14 +70,17 @@ def settings(
 ) -> list[bytearray]:
     """What the outer end has to be told; it is up then."""
     name = interface.host_name
-    if network.mode == "bridge" or network.subnet_of(6) is None:
+    with_ipv6 = network.mode == "routed" and network.subnet_of(6) is not None
+    if not with_ipv6:
         _turn_off_ipv6(name)
     if network.mode == "bridge":
-        return [rtnl.port(name, isolated=network.isolate, alias=alias), rtnl.up(name)]
+        return [rtnl.port(name, isolated=network.isolate, alias=alias)]
     if not network.internal and network.subnet_of(4) is not None:
         sysctl.put(f"ipv4/conf/{name}/route_localnet", "1")
     index = netlink.index(name)
-    requests = [rtnl.quiet(name, alias=alias), rtnl.up(name)]
+    requests = [rtnl.quiet(name, alias=alias, up=not with_ipv6)]
+    if with_ipv6:
+        requests.append(rtnl.up(name))
     requests += map(rtnl.route, routes(interface, network, index))
     for address in interface.addresses:
         requests.append(rtnl.neighbour(index, address.ip, interface.mac))

@@ -18,7 +18,6 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from handlers import rtnl
 from handlers.netlink import (
-    NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_EXCL,
@@ -107,7 +106,7 @@ def _rule(source: Address, family: int, table: int, priority: int) -> bytearray:
     message["table"] = table
     message["action"] = _FR_ACT_TO_TBL
     message["attrs"] = [["FRA_SRC", str(source)], ["FRA_PRIORITY", priority]]
-    return encode(message, _RTM_NEWRULE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
+    return encode(message, _RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL)
 
 
 def _rules(inside: Netlink, family: int) -> set[tuple[Address, int]]:

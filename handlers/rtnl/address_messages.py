@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_interface
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
 from handlers import template
-from handlers.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
+from handlers.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
 from handlers.rtnl.numbers import (
     IFA_ADDRESS,
     IFA_F_NODAD,
@@ -46,7 +46,7 @@ def _address(version: int, prefix: int) -> Template:
     else:
         message["flags"] = IFA_F_NODAD
         message["attrs"].append(["IFA_FLAGS", IFA_F_NODAD])
-    return Template(encode(message, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE), **marks)
+    return Template(encode(message, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE), **marks)
 
 
 def addresses(index: int) -> bytearray:

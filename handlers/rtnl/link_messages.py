@@ -16,7 +16,6 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from handlers import template
 from handlers.netlink import (
     IFF_UP,
-    NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_EXCL,
@@ -124,7 +123,7 @@ def _veth(mtu: int, host_mac: bool) -> Template:
     if host_mac:
         pair["attrs"].append(["IFLA_ADDRESS", template.OTHER_MAC])
         marks["host_mac"] = template.mac(template.OTHER_MAC)
-    return Template(encode(pair, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL), **marks)
+    return Template(encode(pair, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL), **marks)
 
 
 def bridge(name: str, *, mac: str, mtu: int) -> bytearray:
@@ -143,7 +142,7 @@ def bridge(name: str, *, mac: str, mtu: int) -> bytearray:
         ["IFLA_GROUP", OURS],
         _linkinfo("bridge", {"attrs": [["IFLA_BR_MCAST_SNOOPING", 0]]}),
     ]
-    return encode(message, RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
+    return encode(message, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
 
 
 def learn_no_link_local(index: int) -> bytearray:
@@ -155,7 +154,7 @@ def learn_no_link_local(index: int) -> bytearray:
     data = attribute(IFLA_BR_MULTI_BOOLOPT, struct.pack("=II", NO_LL_LEARN, NO_LL_LEARN))
     info = attribute(IFLA_INFO_KIND, b"bridge\0") + attribute(IFLA_INFO_DATA, data)
     message = struct.pack("=BBHiII", 0, 0, 0, index, 0, 0) + attribute(IFLA_LINKINFO, info)
-    header = struct.pack("=IHHII", 16 + len(message), RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0)
+    header = struct.pack("=IHHII", 16 + len(message), RTM_NEWLINK, NLM_F_REQUEST, 0, 0)
     return bytearray(header + message)
 
 
@@ -167,26 +166,29 @@ def learns_link_local(body: memoryview) -> bool:
     return not int.from_bytes(options[:4], "little") & NO_LL_LEARN
 
 
-def quiet(name: str, *, alias: str = "") -> bytearray:
-    """Let `name` make itself no IPv6 address; with `alias`, describe it so.
+def quiet(name: str, *, alias: str = "", up: bool = False) -> bytearray:
+    """Let `name` make itself no IPv6 address; with `alias`, describe it so; with `up`, set it up.
 
-    It has to come before :func:`up`: the kernel makes the address as the interface comes up.
+    Where it speaks IPv6 it must not be set up before: the kernel makes the address as the interface
+    comes up, before it reads this.
     """
     text = alias.encode()[:MAX_ALIAS]
     values = {"name": name.encode()} | ({"alias": text} if text else {})
-    return _quiet(_alias_size(text)).filled(**values)
+    return _quiet(_alias_size(text), up).filled(**values)
 
 
 @cache
-def _quiet(alias_size: int) -> Template:
+def _quiet(alias_size: int, up: bool) -> Template:
     message = ifinfmsg()
+    if up:
+        message["flags"] = message["change"] = IFF_UP
     message["attrs"] = [["IFLA_IFNAME", template.NAME], _no_link_local()]
     marks = {"name": template.NAME.encode()}
     if alias_size:
         alias = "\x03" * alias_size
         message["attrs"].append(["IFLA_IFALIAS", alias])
         marks["alias"] = alias.encode()
-    return Template(encode(message, RTM_NEWLINK, NLM_F_ACK), **marks)
+    return Template(encode(message, RTM_NEWLINK), **marks)
 
 
 def _alias_size(text: bytes) -> int:
@@ -195,7 +197,7 @@ def _alias_size(text: bytes) -> int:
 
 
 def port(name: str, *, isolated: bool, alias: str) -> bytearray:
-    """Settings of the bridge port `name`, before it is up.
+    """Settings of the bridge port `name`, which is up with them.
 
     It makes itself no IPv6 address: what arrives there belongs to the bridge. Frames may leave by
     it that came in by it: with br_netfilter, which others may load, what a sandbox sends to itself
@@ -209,6 +211,7 @@ def port(name: str, *, isolated: bool, alias: str) -> bytearray:
 @cache
 def _port(isolated: bool, alias_size: int) -> Template:
     message = ifinfmsg()
+    message["flags"] = message["change"] = IFF_UP
     data = [["IFLA_BRPORT_MODE", 1], ["IFLA_BRPORT_ISOLATED", int(isolated)]]
     slave = [["IFLA_INFO_SLAVE_KIND", "bridge"], ["IFLA_INFO_SLAVE_DATA", {"attrs": data}]]
     alias = "\x03" * alias_size
@@ -218,9 +221,7 @@ def _port(isolated: bool, alias_size: int) -> Template:
         ["IFLA_LINKINFO", {"attrs": slave}],
         _no_link_local(),
     ]
-    return Template(
-        encode(message, RTM_NEWLINK, NLM_F_ACK), name=template.NAME.encode(), alias=alias.encode()
-    )
+    return Template(encode(message, RTM_NEWLINK), name=template.NAME.encode(), alias=alias.encode())
 
 
 def up(name: str) -> bytearray:
@@ -233,14 +234,14 @@ def _up() -> Template:
     message = ifinfmsg()
     message["flags"] = message["change"] = IFF_UP
     message["attrs"] = [["IFLA_IFNAME", template.NAME]]
-    return Template(encode(message, RTM_NEWLINK, NLM_F_ACK), name=template.NAME.encode())
+    return Template(encode(message, RTM_NEWLINK), name=template.NAME.encode())
 
 
 def enslaved(name: str, master: int) -> bytearray:
     """Make the interface `name` a port of the bridge `master`; 0 takes it off its bridge."""
     message = ifinfmsg()
     message["attrs"] = [["IFLA_IFNAME", name], ["IFLA_MASTER", master]]
-    return encode(message, RTM_NEWLINK, NLM_F_ACK)
+    return encode(message, RTM_NEWLINK)
 
 
 def changed(index: int, attributes_: list[list[Any]]) -> bytearray:
@@ -248,14 +249,14 @@ def changed(index: int, attributes_: list[list[Any]]) -> bytearray:
     message = ifinfmsg()
     message["index"] = index
     message["attrs"] = attributes_
-    return encode(message, RTM_NEWLINK, NLM_F_ACK)
+    return encode(message, RTM_NEWLINK)
 
 
 def gone(index: int) -> bytearray:
     """Delete the interface `index`; of a veth pair both ends go."""
     message = ifinfmsg()
     message["index"] = index
-    return encode(message, RTM_DELLINK, NLM_F_ACK)
+    return encode(message, RTM_DELLINK)
 
 
 def doomed(index: int) -> bytearray:
@@ -269,7 +270,7 @@ def _doomed() -> Template:
     message["index"] = template.NUMBER
     message["flags"], message["change"] = 0, IFF_UP
     message["attrs"] = [["IFLA_MASTER", 0], ["IFLA_GROUP", DOOMED]]
-    return Template(encode(message, RTM_NEWLINK, NLM_F_ACK), index=template.number(template.NUMBER))
+    return Template(encode(message, RTM_NEWLINK), index=template.number(template.NUMBER))
 
 
 def group_gone(group: int) -> bytearray:
@@ -282,7 +283,7 @@ def _group_gone() -> Template:
     message = ifinfmsg()
     message["attrs"] = [["IFLA_GROUP", template.NUMBER]]
     group = template.number(template.NUMBER)
-    return Template(encode(message, RTM_DELLINK, NLM_F_ACK), group=group)
+    return Template(encode(message, RTM_DELLINK), group=group)
 
 
 def link(name: str) -> bytearray:

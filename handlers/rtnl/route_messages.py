@@ -13,7 +13,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from handlers import template
-from handlers.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
+from handlers.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
 from handlers.rtnl.numbers import (
     NUD_PERMANENT,
     RT_SCOPE_LINK,
@@ -103,9 +103,7 @@ def _route(version: int, prefix: int | None, gateway: bool, source: bool, metric
     if metric:
         message["attrs"].append(["RTA_PRIORITY", template.OTHER_NUMBER])
         marks["metric"] = template.number(template.OTHER_NUMBER)
-    return Template(
-        encode(message, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE), **marks
-    )
+    return Template(encode(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE), **marks)
 
 
 def neighbour(index: int, address_: Address, mac: str) -> bytearray:
@@ -122,7 +120,7 @@ def _neighbour(version: int) -> Template:
     message["state"] = NUD_PERMANENT
     message["attrs"] = [["NDA_DST", ip], ["NDA_LLADDR", template.MAC]]
     return Template(
-        encode(message, RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE),
+        encode(message, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE),
         index=template.number(template.NUMBER),
         ip=ip_address(ip).packed,
         mac=template.mac(template.MAC),
@@ -146,7 +144,7 @@ def loopback(index: int) -> bytearray:
         # goes through those that a new one is behind (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`).
         ["RTA_PRIORITY", (1 << 31) - index],
     ]
-    return encode(message, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
+    return encode(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE)
 
 
 def routes(family: int) -> bytearray:
