@@ -57,7 +57,10 @@ class Busy:
         self._older = host.base / "older.db"
         host.attach("old")
         with closing(sqlite3.connect(self._store)) as database:
+            database.execute("PRAGMA page_size = 4096")  # as version 0.1.0 made it
             database.execute("VACUUM INTO ?", (str(self._older),))
+        with closing(sqlite3.connect(self._older)) as older:
+            assert older.execute("PRAGMA page_size").fetchone() == (4096,)
         host.attach("web", ports="8080:80").serve(tcp=(80,))
         host.attach("founder")
         host.share("heir", "founder", ports="8081:81")

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT: Final = 2.0
 """Seconds that a transaction waits for another process's."""
 
-CHECKPOINT: Final = 4096
-"""Pages of 4 KiB in the journal at which a commit stops to move them into the file itself."""
+PAGE_SIZE: Final = 1024
+"""Bytes of a page of a new file: a commit writes every page that it touches, some sixteen."""
+
+CHECKPOINT: Final = 16384
+"""Pages in the journal at which a commit stops to move them into the file itself."""
 
 
 class Database:
@@ -53,6 +56,7 @@ class Database:
             db = _connect(path, "mode=rw")
             try:
                 _check(db, path)
+                db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
                 db.execute("PRAGMA journal_mode = WAL")
                 # Without a sync at each commit, the last of them can be lost with the machine's
                 # power, the file stays whole, and a killed program loses nothing. No lease of that
@@ -118,9 +122,9 @@ class Database:
         self.db, self._files = kept, self._files.given_up()
         renewed = self.open(self._path)
         try:
-            with translated(self._path):
-                if renewed.db.execute("SELECT 1 FROM sandbox").fetchone() is None:
-                    kept.backup(renewed.db)
+            with renewed.writing() as db:
+                if db.execute("SELECT 1 FROM sandbox").fetchone() is None:
+                    _put(kept, db)
         except BaseException:
             renewed.close()
             raise
@@ -228,6 +232,21 @@ def _kept(db: sqlite3.Connection) -> sqlite3.Connection:
     empty = sqlite3.connect(":memory:", isolation_level=None)
     schema.migrate(empty)
     return empty
+
+
+def _put(kept: sqlite3.Connection, db: sqlite3.Connection) -> None:
+    """Puts what is in `kept` in place of all that is in `db`, in its transaction.
+
+    SQLite's own backup takes no file with another size of pages, as one may have that was made
+    before.
+    """
+    db.execute("PRAGMA defer_foreign_keys = ON")
+    tables = kept.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    for (table,) in tables:
+        db.execute(f"DELETE FROM {table}")  # noqa: S608
+        rows = kept.execute(f"SELECT * FROM {table}")  # noqa: S608
+        marks = ", ".join("?" * len(rows.description))
+        db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
