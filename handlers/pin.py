@@ -121,13 +121,15 @@ class PinHandler:
         self._prepare()
         path = f"{self._directory}/{name}"
         with opened(sandbox) as descriptor:
-            if self._inode(name) is not None:
+            try:
+                _create(path)
+            except FileExistsError as taken:
                 if not (self._is_unused(name) or self._is_ours(name)):
                     raise FileExistsError(
                         errno.EEXIST, "the name is taken by a namespace that is not ours", path
-                    )
+                    ) from taken
                 self._remove(name)
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0o400))
+                _create(path)
             mounts.bind(f"/proc/self/fd/{descriptor}", path)
 
     def _remove(self, name: str) -> None:
@@ -173,3 +175,8 @@ class PinHandler:
             mounts.bind(str(self._directory), str(self._directory), recursive=True)
             mounts.make_shared(str(self._directory))
         self._ready = True
+
+
+def _create(path: str) -> None:
+    """Make an empty file; raises FileExistsError if there is something."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0o400))

@@ -80,15 +80,19 @@ class Attachment:
             self.vanish(container.root, container.id)
         if request is None:
             request = parse_request(container.id, container.labels)
-        match self.plan(container, request):
+        inside = self._inside(container)
+        match self._plan(container, request, inside):
             case Ignore():
                 self._failings.forget(container.root, container.id, refused=True)
                 return False
             case Join(sandbox):
                 return self._join(container, request, sandbox)
             case Found(networks):
-                inside = self._inside(container)
-                if inside is not None:
+                if inside is not None and not is_in(inside, container):
+                    # The namespace is the container's own, so it is new: the number is that of one
+                    # that ended.
+                    self.take_back(inside, inside.members)
+                elif inside is not None:
                     return self._join(container, request, inside)
                 if remnant is None:  # else it had its ports before whoever listens there now
                     self._check_listeners(container, request)
@@ -104,8 +108,11 @@ class Attachment:
         Raises:
             InvalidRequest: it asks for what cannot be met.
         """
-        assert container.netns is not None
-        inside = self._store.sandbox(container.netns)
+        return self._plan(container, request, self._inside(container))
+
+    def _plan(
+        self, container: Container, request: Request, inside: Sandbox | None
+    ) -> Found | Ignore | Join:
         shared = None if request.share is None else self._store.sandbox_named(request.share)
         return plan(container, request, self._config, inside=inside, shared=shared)
 
@@ -144,14 +151,9 @@ class Attachment:
             )
 
     def _inside(self, container: Container) -> Sandbox | None:
-        """The sandbox whose namespace is the container's own, if it is in the store."""
+        """The sandbox, in the store, whose namespace has the number of the container's."""
         assert container.netns is not None
-        sandbox = self._store.sandbox(container.netns)
-        if sandbox is None or is_in(sandbox, container):
-            return sandbox
-        # The namespace is the container's own, so it is new: the number is that of one that ended.
-        self.take_back(sandbox, sandbox.members)
-        return None
+        return self._store.sandbox(container.netns)
 
     def _join(self, container: Container, request: Request, sandbox: Sandbox) -> bool:
         """Make a container a member of `sandbox`, or give one that is other port maps."""

@@ -133,18 +133,28 @@ def loopback(index: int) -> bytearray:
     The kernel looks for `::1` among the addresses of that interface alone, and drops what comes
     from the wire for it: what passes is an answer of which the destination was translated back.
     """
+    # A metric that none else has: behind that of `lo`, and ahead of all before it, since the kernel
+    # goes through those that a new one is behind (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`).
+    metric = template.number((1 << 31) - index)
+    return _loopback().filled(index=template.number(index), metric=metric)
+
+
+@cache
+def _loopback() -> Template:
     message = rtmsg()
     message["family"], message["dst_len"] = socket.AF_INET6, 128
     message["table"], message["type"] = RT_TABLE_LOCAL, RTN_LOCAL
     message["proto"], message["scope"] = RTPROT_STATIC, RT_SCOPE_UNIVERSE
     message["attrs"] = [
         ["RTA_DST", "::1"],
-        ["RTA_OIF", index],
-        # One that none else has: behind that of `lo`, and ahead of all before it, since the kernel
-        # goes through those that a new one is behind (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`).
-        ["RTA_PRIORITY", (1 << 31) - index],
+        ["RTA_OIF", template.NUMBER],
+        ["RTA_PRIORITY", template.OTHER_NUMBER],
     ]
-    return encode(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE)
+    return Template(
+        encode(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE),
+        index=template.number(template.NUMBER),
+        metric=template.number(template.OTHER_NUMBER),
+    )
 
 
 def routes(family: int) -> bytearray:
