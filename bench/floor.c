@@ -245,6 +245,15 @@ static void set_up(const char *host_name, const char *version, const char *setti
 	close(file);
 }
 
+// What both ends of the pair have.
+static void common(void)
+{
+	number(IFLA_MTU, 1500);
+	number(IFLA_GROUP, GROUP);
+	number(IFLA_NUM_TX_QUEUES, 1);
+	number(IFLA_NUM_RX_QUEUES, 1);
+}
+
 static void make_link(const char *pid, const char *name, const char *ip, const char *its, int netns)
 {
 	char host_name[IFNAMSIZ], alias[256];
@@ -254,8 +263,7 @@ static void make_link(const char *pid, const char *name, const char *ip, const c
 	link_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0);
 	text(IFLA_IFNAME, host_name);
 	number(IFLA_MASTER, bridge);
-	number(IFLA_MTU, 1500);
-	number(IFLA_GROUP, GROUP);
+	common();
 	size_t info = nest(IFLA_LINKINFO);
 	text(IFLA_INFO_KIND, "veth");
 	size_t data = nest(IFLA_INFO_DATA), peer = nest(VETH_INFO_PEER);
@@ -263,8 +271,7 @@ static void make_link(const char *pid, const char *name, const char *ip, const c
 	text(IFLA_IFNAME, "eth0");
 	number(IFLA_NET_NS_FD, netns);
 	mac(IFLA_ADDRESS, its);
-	number(IFLA_MTU, 1500);
-	number(IFLA_GROUP, GROUP);
+	common();
 	close_nest(peer);
 	close_nest(data);
 	close_nest(info);

@@ -81,7 +81,9 @@ def veth(
 ) -> bytearray:
     """A veth pair: `host_name` here, `name` with the MAC `mac` in the namespace `netns`.
 
-    Its outer end is on the bridge `master`; 0 is none. Without a `host_mac` its MAC is random.
+    Its outer end is on the bridge `master`; 0 is none. Without a `host_mac` its MAC is random. Both
+    ends have one queue; by default they have one a processor, each with files in sysfs to be made,
+    and they make no use of it without XDP or GRO (`veth_xmit`): it has no lock to contend for.
     """
     values = {
         "host_name": host_name.encode(),
@@ -97,20 +99,24 @@ def veth(
 
 @cache
 def _veth(mtu: int, host_mac: bool) -> Template:
+    common = [
+        ["IFLA_MTU", mtu],
+        ["IFLA_GROUP", OURS],
+        ["IFLA_NUM_TX_QUEUES", 1],
+        ["IFLA_NUM_RX_QUEUES", 1],
+    ]
     peer = ifinfmsg()
     peer["attrs"] = [
         ["IFLA_IFNAME", template.OTHER_NAME],
         ["IFLA_NET_NS_FD", template.OTHER_NUMBER],
         ["IFLA_ADDRESS", template.MAC],
-        ["IFLA_MTU", mtu],
-        ["IFLA_GROUP", OURS],
+        *common,
     ]
     pair = ifinfmsg()
     pair["attrs"] = [
         ["IFLA_IFNAME", template.NAME],
         ["IFLA_MASTER", template.NUMBER],
-        ["IFLA_MTU", mtu],
-        ["IFLA_GROUP", OURS],
+        *common,
         _linkinfo("veth", {"attrs": [["VETH_INFO_PEER", {"attrs": peer["attrs"]}]]}),
     ]
     marks = {
