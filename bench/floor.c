@@ -20,11 +20,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <linux/veth.h>
 #include <net/if.h>
 #include <nftables/libnftables.h>
@@ -389,20 +391,28 @@ static void remove_pin(const char *name)
 	CHECK(unlink(path));
 }
 
-static int ask(const char *name)
+static int ask_link(const char *pid)
 {
+	char host_name[IFNAMSIZ];
+	snprintf(host_name, sizeof host_name, "netnsv0-%s", pid);
 	link_message(RTM_GETLINK, 0, 0);
-	text(IFLA_IFNAME, name);
+	text(IFLA_IFNAME, host_name);
 	number(IFLA_EXT_MASK, SKIP_STATS);
 	end();
 	return fetch(route);
 }
 
-static int ask_link(const char *pid)
+// Has the kernel see the carriers of the host end, and of its bridge.
+static void see_carriers(const char *pid)
 {
-	char host_name[IFNAMSIZ];
-	snprintf(host_name, sizeof host_name, "netnsv0-%s", pid);
-	return ask(host_name);
+	struct ethtool_value value = {.cmd = ETHTOOL_GLINK};
+	struct ifreq of = {.ifr_data = (char *)&value};
+	snprintf(of.ifr_name, sizeof of.ifr_name, "netnsv0-%s", pid);
+	CHECK(ioctl(route, SIOCETHTOOL, &of));
+	if (bridge) {
+		snprintf(of.ifr_name, sizeof of.ifr_name, "%s", bridge_name);
+		CHECK(ioctl(route, SIOCETHTOOL, &of));
+	}
 }
 
 static void cut_off(int index)
@@ -438,9 +448,7 @@ static void attach(char **word)
 	make_link(word[1], word[2], word[3], word[5], netns);
 	t[2] = now();
 	fill_inside(netns, word[3], atoi(word[4]));
-	ask_link(word[1]);
-	if (bridge)
-		ask(bridge_name);
+	see_carriers(word[1]);
 	t[3] = now();
 	rules("add", word[1], word[3], word[5], word[6]);
 	close(netns);

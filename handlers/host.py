@@ -77,6 +77,7 @@ class Host:
             OSError: the kernel refused; the host is as it was.
         """
         with ExitStack() as undo:
+            undo.callback(self.links.reap)
             for handler in self._handlers:
                 undo.callback(handler.vanish, sandbox, arriving)
                 handler.appear(sandbox)
@@ -86,8 +87,11 @@ class Host:
         """Take back what `sandbox` needs no more without `leaving`, last made first."""
         # Flows end last both ways: before, a client that keeps asking would make them anew.
         others = [h for h in reversed(self._handlers) if h is not self._conntrack]
-        for handler in (*others, self._conntrack):
-            handler.vanish(sandbox, leaving)
+        try:
+            for handler in (*others, self._conntrack):
+                handler.vanish(sandbox, leaving)
+        finally:
+            self.links.reap()  # behind all else: whoever unmounts would wait for it in the kernel
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the host be as all living `sandboxes` need it; what was different."""

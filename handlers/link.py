@@ -78,13 +78,17 @@ class LinkHandler:
                 self._attach(sandbox, interface, netns)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Delete the veth pairs of `sandbox` when nobody is left in it."""
+        """Cut off the veth pairs of `sandbox` when nobody is left in it, for :meth:`reap`."""
         if without(sandbox, leaving) is not None:
             return
         for interface in sandbox.interfaces:
             link = self._find(interface.host_name)
             if link is not None and link.ours:
-                self._delete(link)
+                self._cut_off(link)
+
+    def reap(self) -> None:
+        """Have the links deleted that were cut off, while the work goes on."""
+        self._reaper.reap()
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Delete links of sandboxes that are gone; put right what is missing of the others."""
@@ -150,12 +154,10 @@ class LinkHandler:
             inside.send(inner.requests(sandbox, interface, self._networks, index, mend=mend))
             if len(sandbox.interfaces) > 1:
                 inside.send(policyroute.missing(inside, interface, network, index))
-        # The host end was up before there was a carrier, and would drop packets until the kernel
-        # comes round to it; asked about the link, it does so at once (`linkwatch_sync_dev`). So
-        # would a bridge then that had no port.
-        self._netlink.get(rtnl.link(interface.host_name))
+        # The host end was up before there was a carrier; and the bridge, if that is its only port.
+        self._netlink.see_carrier(interface.host_name)
         if network.mode == "bridge":
-            self._netlink.get(rtnl.link(network.bridge))
+            self._netlink.see_carrier(network.bridge)
 
     def _adopt(self, sandbox: Sandbox, interface: Interface, netns: int) -> None:
         """Put right a pair that is there already, or make it anew if it is another's old one."""
@@ -191,12 +193,15 @@ class LinkHandler:
 
     def _delete(self, link: rtnl.Link) -> None:
         """Cut `link` off at once, and have it deleted soon."""
+        self._cut_off(link)
+        self._reaper.reap()
+
+    def _cut_off(self, link: rtnl.Link) -> None:
         try:
             self._netlink.send([rtnl.doomed(link.index)])
         except NetlinkError as error:
             if error.errno != errno.ENODEV:
                 raise
-        self._reaper.reap()
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
         self._reaper.wait()

@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 import struct
+from array import array
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any, Final, Self
 
 SIOCGIFINDEX: Final = 0x8933
 SIOCGIFFLAGS: Final = 0x8913
+SIOCETHTOOL: Final = 0x8946
+ETHTOOL_GLINK: Final = 10
 IFF_UP: Final = 1
 
 NETLINK_CAP_ACK: Final = 10
@@ -42,6 +45,7 @@ _HEADER: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERRNO: Final = struct.Struct("=i")
 _IFREQ: Final = struct.Struct("=16si20x")
+_IFREQ_DATA: Final = struct.Struct("=16sQ16x")
 _FLAGS_OFFSET: Final = 6
 _SEQUENCE_OFFSET: Final = 8
 _RECEIVE: Final = 1 << 18
@@ -243,6 +247,23 @@ class Netlink:
             OSError: it cannot be told; there is no such interface.
         """
         return bool(self._asked(SIOCGIFFLAGS, name) & IFF_UP)
+
+    def see_carrier(self, name: str) -> None:
+        """Have the kernel see at once whether the interface `name`, if it is there, has a carrier.
+
+        It would come round to it by itself, and the interface drops what is sent until then.
+        Source: `ethtool_op_get_link` in `net/ethtool/ioctl.c`.
+
+        Raises:
+            OSError: it cannot be asked.
+        """
+        value = array("I", (ETHTOOL_GLINK, 0))
+        address, _ = value.buffer_info()
+        try:
+            fcntl.ioctl(self._socket, SIOCETHTOOL, _IFREQ_DATA.pack(os.fsencode(name), address))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
 
     def _asked(self, request: int, name: str) -> int:
         """The number that an ioctl(2) of netdevice(7) tells of an interface."""

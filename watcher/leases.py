@@ -113,6 +113,11 @@ class LeaseStore:
         """The sandbox that the container `id` of `root` is in."""
         return self._found("SELECT sandbox FROM member WHERE id = ? AND root = ?", id, root)
 
+    def knows(self, root: str, id: str) -> bool:  # noqa: A002
+        """Whether the container `id` of `root` is in a sandbox."""
+        query = "SELECT 1 FROM member WHERE id = ? AND root = ?"
+        return self._database.peek(query, (id, root)) is not None
+
     def sandbox_named(self, id: str) -> Sandbox | None:  # noqa: A002
         """The sandbox with a container `id` of any root, else the one made for such; the newest."""
         with self._database.reading() as db:

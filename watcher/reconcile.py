@@ -209,7 +209,7 @@ class Reconciler:
 
         Nothing is known of it, and it has gone, has just been made, or is to be left alone.
         """
-        if self._store.sandbox_of(root, id_) is not None:
+        if self._store.knows(root, id_):
             return False
         if any((failure.root, failure.id) == (root, id_) for failure in self._failings.all()):
             return False
@@ -228,12 +228,11 @@ class Reconciler:
         The gate has let it in a moment ago, and it has no complete state yet; or the root shows
         nothing at all: something else may be mounted there for a while.
         """
+        if not (roots.has(root, id_) or roots.is_silent(root)):
+            return False
         sandbox = self._store.sandbox_of(root, id_)
-        if sandbox is None:
-            return False
-        if not any((m.root, m.id) == (root, id_) and proc.runs(m.init) for m in sandbox.members):
-            return False
-        return roots.has(root, id_) or roots.is_silent(root)
+        members = () if sandbox is None else sandbox.members
+        return any((m.root, m.id) == (root, id_) and proc.runs(m.init) for m in members)
 
     def _is_ignored(self, container: Container, request: Request) -> bool:
         """Whether a container is to be left alone, and the store has nothing of it."""

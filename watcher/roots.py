@@ -35,8 +35,9 @@ def ids(root: str) -> list[str]:
 def is_silent(root: str) -> bool:
     """Whether `root` cannot tell of any container: it is empty, missing, or cannot be listed."""
     try:
-        return not ids(root)
-    except Unreadable:
+        with os.scandir(root) as entries:
+            return not any(entry.is_dir(follow_symlinks=False) for entry in entries)
+    except OSError:
         return True
 
 
