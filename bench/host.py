@@ -7,6 +7,7 @@ ends with the process that asked for it, and with it all that was made there.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,7 @@ class Host:
                 text=True,
                 bufsize=1,
                 cwd=Path(__file__).resolve().parent.parent,
+                env=_environment(),
             )  # fmt: skip
         self._read()
 
@@ -89,3 +91,8 @@ class Host:
         if "error" in answer:
             raise RuntimeError(f"{self.kind}: {answer['error']}")
         return answer["result"]
+
+
+def _environment() -> dict[str, str]:
+    """This process's, but with compiled modules kept: an installed program has them."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}

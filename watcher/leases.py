@@ -141,6 +141,18 @@ class LeaseStore:
         with self._database.reading() as db:
             return sandboxrows.load_all(db)
 
+    def users(self) -> dict[str, list[str]]:
+        """The networks in use, and the ids of the sandboxes that are in each, the oldest first."""
+        query = (
+            "SELECT network, sandbox.id FROM interface JOIN sandbox ON key = interface.sandbox"
+            " ORDER BY key, ordinal"
+        )
+        found: dict[str, list[str]] = {}
+        with self._database.reading() as db:
+            for network, name in db.execute(query):
+                found.setdefault(network, []).append(name)
+        return found
+
     def found(
         self,
         container: Container,

@@ -25,12 +25,8 @@ def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
     Raises:
         UsageError: a network in use was changed in what its sandboxes have already.
     """
-    users: dict[str, list[str]] = {}
-    for sandbox in store.sandboxes():
-        for interface in sandbox.interfaces:
-            users.setdefault(interface.network, []).append(sandbox.id)
     known = dict(config.networks)
-    for name, ids in users.items():
+    for name, ids in store.users().items():
         before = noted_network(store, name)
         if before is None:
             continue

@@ -42,7 +42,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
 def _rows(config: Config) -> list[dict[str, Any]]:
     with open_store(config, read_only=True) as store:
         noted = {network.name: network for network in noted_networks(store)}
-        used = [i.network for sandbox in store.sandboxes() for i in sandbox.interfaces]
+        users = store.users()
     there = {name for _, name in socket.if_nameindex()}
     networks = config.networks | {n: v for n, v in noted.items() if n not in config.networks}
     return [
@@ -51,12 +51,12 @@ def _rows(config: Config) -> list[dict[str, Any]]:
             "bridge": network.bridge,
             "subnets": [str(subnet) for subnet in network.subnets],
             "gateways": [str(gateway(subnet)) for subnet in network.subnets],
-            "sandboxes": used.count(name),
+            "sandboxes": len(users.get(name, ())),
             "configured": name in config.networks,
             "exists": network.bridge in there,
         }
         for name, network in sorted(networks.items())
-        if name in config.networks or name in used or network.bridge in there
+        if name in config.networks or name in users or network.bridge in there
     ]
 
 
@@ -70,11 +70,7 @@ def _remove(config: Config, options: argparse.Namespace) -> int:
             raise WatcherError(
                 f"there is no network {quoted(options.name)}", "see `watcher network ls`"
             )
-        users = [
-            sandbox.id
-            for sandbox in store.sandboxes()
-            if any(i.network == network.name for i in sandbox.interfaces)
-        ]
+        users = store.users().get(network.name)
         if users:
             raise WatcherError(
                 f"network {quoted(network.name)} is in use by {', '.join(users[:5])}"
