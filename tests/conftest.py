@@ -12,6 +12,10 @@ from tempfile import mkdtemp
 import bundles
 import pytest
 from host import CGROUPS, Host, eventually
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _hosts = pytest.StashKey[list[Host]]()
 
