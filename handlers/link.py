@@ -59,6 +59,7 @@ class LinkHandler:
         self._home = home
         self._networks = networks
         self._reaper = Reaper()
+        self._to_reap = False
 
     def close(self) -> None:
         """Wait until what vanished is gone."""
@@ -87,8 +88,10 @@ class LinkHandler:
                 self._cut_off(link)
 
     def reap(self) -> None:
-        """Have the links deleted that were cut off, while the work goes on."""
-        self._reaper.reap()
+        """Have the links deleted that were cut off, if any, while the work goes on."""
+        if self._to_reap:
+            self._to_reap = False
+            self._reaper.reap()
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Delete links of sandboxes that are gone; put right what is missing of the others."""
@@ -194,9 +197,10 @@ class LinkHandler:
     def _delete(self, link: rtnl.Link) -> None:
         """Cut `link` off at once, and have it deleted soon."""
         self._cut_off(link)
-        self._reaper.reap()
+        self.reap()
 
     def _cut_off(self, link: rtnl.Link) -> None:
+        self._to_reap = True
         try:
             self._netlink.send([rtnl.doomed(link.index)])
         except NetlinkError as error:

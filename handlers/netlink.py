@@ -45,7 +45,7 @@ _HEADER: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERRNO: Final = struct.Struct("=i")
 _IFREQ: Final = struct.Struct("=16si20x")
-_IFREQ_DATA: Final = struct.Struct("=16sQ16x")
+_IFREQ_DATA: Final = struct.Struct("16sP16x")
 _FLAGS_OFFSET: Final = 6
 _SEQUENCE_OFFSET: Final = 8
 _RECEIVE: Final = 1 << 18
