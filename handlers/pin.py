@@ -143,9 +143,10 @@ class PinHandler:
         with suppress(FileNotFoundError):
             os.unlink(path)  # noqa: PTH108 (hot path)
 
-    def unmounted(self) -> list[str]:
-        """The names on which nothing is mounted."""
-        return [name for name in self._names() if self._is_unused(name)]
+    def unmounted(self) -> Iterator[str | None]:
+        """The names on which nothing is mounted, and `None` for each other name, one at a time."""
+        for name in self._names():
+            yield name if self._is_unused(name) else None
 
     def remove(self) -> bool:
         """Take back the directory's mount if this program made it; whether it did.

@@ -1,9 +1,14 @@
 """Drift: the kernel's own word that somebody changes what this program made.
 
 One socket hears of links, addresses and routes, in the host's namespace and in every sandbox's, one
-hears of nftables. What is heard is only a hint, and never more than a sync is made of it. What this
-program itself does is heard as well and told apart: a link that the lease store does not know (any
-more) is nobody's business, and nftables tells which socket made a change.
+of the host's settings, one of nftables. What is heard is only a hint, and never more than a sync is
+made of it. What this program itself does is heard as well and told apart: a link that the lease
+store does not know (any more) is nobody's business, and nftables tells by which socket a change was
+made.
+
+For each message in a namespace that the host is to hear, the kernel goes through the numbers of all
+namespaces (`peernet2id` in `net/core/net_namespace.c`), so it is asked for no more of them than can
+tell anything.
 
 Sources: rtnetlink(7), netlink(7) (NETLINK_LISTEN_ALL_NSID), `include/uapi/linux/netconf.h`,
 `include/uapi/linux/netfilter/nf_tables.h`.
@@ -26,8 +31,12 @@ from handlers.netlink import SOL_NETLINK, attributes, own_ports
 
 _NETLINK_LISTEN_ALL_NSID: Final = 8
 _NETLINK_ADD_MEMBERSHIP: Final = 1
-_GROUPS: Final = (1, 5, 7, 9, 11, 24, 25)
-"""RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV4_ and _IPV6_NETCONF."""
+_LINKS: Final = 1
+"""RTNLGRP_LINK"""
+_ADDRESSES_AND_ROUTES: Final = {4: (5, 7), 6: (9, 11)}
+"""RTNLGRP_IPV4_IFADDR and _IPV4_ROUTE, _IPV6_IFADDR and _IPV6_ROUTE."""
+_SETTINGS: Final = (24, 25)
+"""RTNLGRP_IPV4_NETCONF and _IPV6_NETCONF."""
 _NFNLGRP_NFTABLES: Final = 7
 _NFT: Final = 10 << 8
 _NFT_NEWGEN: Final = _NFT | 15
@@ -47,6 +56,7 @@ class Drift:
     Args:
         loop: the event loop in whose thread it listens.
         bridges: the names of the bridges that should be there while they are used.
+        versions: the IP versions that sandboxes have.
         suspect: called with the host name of a link, or with the empty string where the firewall,
             a bridge or the host as a whole may have changed, or where events were lost.
     """
@@ -55,6 +65,7 @@ class Drift:
         self,
         loop: asyncio.AbstractEventLoop,
         bridges: Collection[str],
+        versions: Collection[int],
         suspect: Callable[[str], None],
     ) -> None:
         self._loop = loop
@@ -65,19 +76,24 @@ class Drift:
         self._up: set[str | int] = set()
         """Host ends, and namespaces of other ends, that were up: not up is wrong from then on."""
         self._indices: dict[int, str] = {}
+        """The names of host ends and bridges by their indices."""
         self._touched = False
         self._own: frozenset[int] = frozenset()
         """The ports of this process's netfilter sockets, libnftables' own among them."""
-        self._route = _listen(socket.NETLINK_ROUTE, _GROUPS)
-        self._route.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
-        self._netfilter = _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
-        self._route.send(_numbered(rtnl.links()))  # the answer comes as if all were made just now
-        loop.add_reader(self._route, self._read, self._route, self._of_route)
-        loop.add_reader(self._netfilter, self._read, self._netfilter, self._of_nftables)
+        groups = (group for version in versions for group in _ADDRESSES_AND_ROUTES[version])
+        everywhere = _listen(socket.NETLINK_ROUTE, (_LINKS, *groups))
+        everywhere.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
+        settings = _listen(socket.NETLINK_ROUTE, _SETTINGS)
+        netfilter = _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
+        everywhere.send(_numbered(rtnl.links()))  # the answer comes as if all were made just now
+        self._heard = (everywhere, settings, netfilter)
+        takes = (self._of_route, self._of_setting, self._of_nftables)
+        for heard, take in zip(self._heard, takes, strict=True):
+            loop.add_reader(heard, self._read, heard, take)
 
     def close(self) -> None:
         """Listen no more."""
-        for heard in (self._route, self._netfilter):
+        for heard in self._heard:
             self._loop.remove_reader(heard)
             heard.close()
 
@@ -107,27 +123,34 @@ class Drift:
             name = self._indices.get(rtnl.read_route_index(body), "")
             if HOST_NAME.fullmatch(name):
                 self._suspect(name)
-        elif kind == _RTM_NEWNETCONF and _stops_forwarding(body):
+
+    def _of_setting(self, event: Event) -> None:
+        kind, _, _, body = event
+        if kind == _RTM_NEWNETCONF and _stops_forwarding(body):
             self._suspect("")
 
     def _of_link(self, kind: int, namespace: int | None, body: memoryview) -> None:
         link = rtnl.read_link(body)
         wrong = kind == rtnl.RTM_DELLINK or not link.up
         if namespace is not None:
-            if link.ours and self._fell(namespace, wrong):
+            if self._fell(namespace, wrong) if link.ours else link.name == "lo" and wrong:
                 self._suspect_inside(namespace)
-        elif HOST_NAME.fullmatch(link.name):
-            self._indices[link.index] = link.name
+            return
+        if HOST_NAME.fullmatch(link.name):
             for type_, value in attributes(body, 16):
                 if type_ == _IFLA_LINK_NETNSID:
                     self._names[int.from_bytes(value, "little")] = link.name
                     self._fell(int.from_bytes(value, "little"), wrong)
             if self._fell(link.name, wrong or not link.master):
                 self._suspect(link.name)
-        elif link.name in self._bridges:
+        elif link.name not in self._bridges:
+            return
+        elif wrong:
+            self._suspect("")
+        if kind == rtnl.RTM_DELLINK:
+            self._indices.pop(link.index, None)
+        else:
             self._indices[link.index] = link.name
-            if wrong:
-                self._suspect("")
 
     def _fell(self, which: str | int, wrong: bool) -> bool:
         """Whether a link that was up is so no more; one that is being made was not."""

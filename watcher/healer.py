@@ -7,7 +7,8 @@ said so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from watcher.drift import Drift
@@ -15,12 +16,16 @@ from watcher.errors import WatcherError
 from watcher.log import tell_repairs
 
 if TYPE_CHECKING:
+    from watcher.config import Network
     from watcher.log import Log
     from watcher.model import Repair
     from watcher.reconcile import Reconciler
 
 PAUSES: Final = (0.05, 60.0)
 """Seconds from a suspicion to the look that it causes: at first, and at the most."""
+
+_AT_ONCE: Final = 100
+"""Pins that are looked at in one go."""
 
 _QUIET: Final = 10
 """After so many pauses without a repair, the next one is as quick as the first."""
@@ -48,13 +53,16 @@ class Healer:
         self._sync = sync
         self._log = log
         self._drift: Drift | None = None
+        self._pins: Iterator[bool] = iter(())
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._pauses: dict[str, tuple[float, float]] = {}
         """Of each thing that was put right lately: the pause that it has earned, and until when."""
 
-    def start(self, bridges: Collection[str]) -> None:
-        """Listen from now on."""
-        self._drift = Drift(self._loop, bridges, self.suspect)
+    def start(self, networks: Collection[Network]) -> None:
+        """Listen from now on to what becomes of `networks` and their sandboxes."""
+        bridges = {network.bridge for network in networks}
+        versions = {subnet.version for network in networks for subnet in network.subnets}
+        self._drift = Drift(self._loop, bridges, versions, self.suspect)
 
     def stop(self) -> None:
         """Listen no more."""
@@ -76,8 +84,16 @@ class Healer:
 
     def pins_may_be_gone(self) -> None:
         """The mount table was changed: see whether a pin was unmounted."""
-        if not self._reconciler.has_all_pins():
+        self._pins = self._reconciler.lacks_pins()
+        self._look_at_pins()
+
+    def _look_at_pins(self) -> None:
+        """Look at some: whoever comes in between does not have to wait for all of them."""
+        some = list(islice(self._pins, _AT_ONCE))
+        if any(some):
             self.suspect("")
+        elif some:
+            self._loop.call_soon(self._look_at_pins)
 
     def _pause(self, host_name: str) -> float:
         """How long to wait: as long as what was put right there lately has earned."""

@@ -152,9 +152,10 @@ class Reconciler:
         sandbox = self._store.sandbox_named(name)
         return sandbox is not None and name in sandbox.pins
 
-    def has_all_pins(self) -> bool:
-        """Whether no name under `netns_dir` that should be there was unmounted."""
-        return not any(map(self.has_pin, self._host.pins.unmounted()))
+    def lacks_pins(self) -> Iterator[bool]:
+        """Of each name under `netns_dir`, whether it was unmounted and should not have been."""
+        for name in self._host.pins.unmounted():
+            yield name is not None and self.has_pin(name)
 
     def has_store(self) -> bool:
         """Whether nobody has removed or replaced the lease store since it was opened."""

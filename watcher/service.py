@@ -103,7 +103,7 @@ class Service:
     def _start(self, roots: list[str]) -> None:
         for root in roots:
             make_root(root)
-        self._healer.start([network.bridge for network in self._config.networks.values()])
+        self._healer.start(self._config.networks.values())
         self._gate.start(roots)
         self._watch.watch_names(
             self._config.netns_dir,
