@@ -6,18 +6,13 @@
 //
 // The container ends when standard input does. BUNDLE has its `config.json`.
 
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
+#include "sleeper.h"
+
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 static long long now(void)
 {
@@ -54,14 +49,7 @@ int main(int count, char **argument)
 	snprintf(state, sizeof state, "%s/state.json", directory);
 	if (mkdir(directory, 0711))
 		return 1;
-	int pid = syscall(SYS_clone, CLONE_NEWNET | SIGCHLD, 0, 0, 0, 0);
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		close(0);
-		close(1);
-		for (;;)
-			pause();
-	}
+	int pid = sleeper();
 	unsigned long long start = start_of(pid);
 	long long begin = now();
 	int fd = open(save, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

@@ -7,25 +7,12 @@
 //
 // All of them end with this process.
 
-#define _GNU_SOURCE
-#include <sched.h>
-#include <signal.h>
+#include "sleeper.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-static void sleeper(void)
-{
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	close(0);
-	close(1);
-	for (;;)
-		pause();
-}
 
 int main(void)
 {
@@ -39,13 +26,11 @@ int main(void)
 			puts("ok");
 			continue;
 		}
-		pid = syscall(SYS_clone, CLONE_NEWNET | SIGCHLD, 0, 0, 0, 0);
+		pid = sleeper();
 		if (pid < 0) {
-			perror("sleepers: clone");
+			perror("sleepers");
 			return 1;
 		}
-		if (pid == 0)
-			sleeper();
 		printf("%d\n", pid);
 	}
 	return 0;

@@ -14,15 +14,29 @@ from bench.native import Lines
 
 
 class Gate(Contender):
-    """A service with its gate; `attach` is the open(2) by which runc saves."""
+    """A service with its gate; `attach` is the open(2) by which runc saves.
 
-    def __init__(self, base: Path, directory: Path) -> None:
+    Args:
+        mode: of its network: `bridge` or `routed`.
+    """
+
+    def __init__(self, base: Path, directory: Path, mode: str = "bridge") -> None:
         super().__init__(base, directory)
         Path(setting.ROOT).mkdir(mode=0o700)
-        self._commands = Commands(directory, setting.write_config(directory))
+        self._commands = Commands(directory, setting.write_config(directory, mode))
         self._commands.start()
         self._savers: dict[int, Lines] = {}
         self._kept: list[int] = []
+        self._filled = 0
+
+    def fill(self, count: int) -> None:
+        """The sandboxes 0 to `count`, with their network, and the service anew."""
+        self._commands.stop()
+        for number in range(count):
+            setting.add_to_root(number, self._sleepers.new(), setting.annotations_of(number))
+        self._commands.run("sync")
+        self._commands.start()
+        self._filled = count
 
     def close(self) -> None:
         """Stop the service too."""
@@ -55,7 +69,7 @@ class Gate(Contender):
 
     def detach(self, number: int) -> Times:
         """End the container; not measured."""
-        left = len(self._savers) - 1
+        left = self._filled + len(self._savers) - 1
         self._savers.pop(number).finish()
         wait_until_gone(left)
         return {"all": 0.0}
