@@ -13,6 +13,7 @@ of the host ends with its first process, whose end is the end of the pipe that t
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -32,6 +33,8 @@ from typing import IO, Any, Final, Literal, Self
 
 import bundles
 import traffic
+
+from watcher.lock import WRITERS
 
 type Json = dict[str, Any]
 type Done = subprocess.CompletedProcess[str]
@@ -694,6 +697,16 @@ END
     def served(self) -> bool:
         """Whether a service of :meth:`service` runs."""
         return any(service.running for service in self._services)
+
+    @contextlib.contextmanager
+    def unwritable(self) -> Iterator[int]:
+        """Has the writers' lock, as one does who is stuck: nothing can be attached meanwhile.
+
+        Yields the inode number of the lock's file, which proc_locks(5) names.
+        """
+        with (self.run_dir / WRITERS).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield os.fstat(file.fileno()).st_ino
 
     def settle(self) -> None:
         """Runs `watcher sync` where no service runs: somebody has to tell the watcher."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -57,14 +53,6 @@ def test_ls_shows_one_that_nobody_has_attached_yet_as_waiting(host: Host) -> Non
     assert host.status("web") == "waiting"
 
 
-@contextmanager
-def writing(host: Host) -> Iterator[int]:
-    """Somebody is at it: has the writers' lock; the number of its file."""
-    with (host.run_dir / "lock").open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield os.fstat(file.fileno()).st_ino
-
-
 def has_one_waiting(inode: int) -> bool:
     """Whether somebody waits for a lock of that file. Source: proc_locks(5)."""
     lines = Path("/proc/locks").read_text().splitlines()
@@ -73,7 +61,7 @@ def has_one_waiting(inode: int) -> bool:
 
 def test_ls_shows_nothing_half_made(kept: Host) -> None:
     kept.attach("web")
-    with writing(kept) as lock:
+    with kept.unwritable() as lock:
         ls = kept.popen(
             kept.watcher_command("ls", "--json"), env=kept.watcher_env, stdout=subprocess.PIPE
         )
@@ -86,7 +74,7 @@ def test_ls_shows_nothing_half_made(kept: Host) -> None:
 
 def test_ls_does_not_wait_for_ever(kept: Host) -> None:
     kept.attach("web")
-    with writing(kept):
+    with kept.unwritable():
         assert kept.status("web") == "attached"
 
 

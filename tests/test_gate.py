@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import signal
 import sys
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,28 +14,10 @@ from host import BEYOND, GATEWAY, UPLINK, Host, Service, end, eventually
 from traffic import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 FIRST = ("sh", "-c", f"ip -4 addr show eth0 && ping -c1 -W1 {GATEWAY}")
 """A program whose first instruction needs its network."""
-
-
-@contextmanager
-def nobody_writes(host: Host) -> Iterator[None]:
-    """Holds the host-wide lock, as a writer that is stuck does: nothing can be attached."""
-    with ExitStack() as stack:
-        held = 0
-        for path in host.run_dir.iterdir():
-            if not path.is_file():
-                continue
-            file = stack.enter_context(path.open())
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # the lock of the service itself
-            held += 1
-        assert held, "there is no lock to be held"
-        yield
 
 
 def is_held(host: Host, name: str) -> bool:
@@ -239,7 +219,7 @@ def test_a_request_that_cannot_be_met_starts_without_network_where_that_is_asked
 def test_a_container_is_let_go_after_the_timeout(make_host, verdict: str) -> None:
     host, service = gated(make_host, f'timeout = 0.3\non_timeout = "{verdict}"\n')
     host.bundle("web")
-    with nobody_writes(host):  # it ends although nothing could be done for it
+    with host.unwritable():  # it ends although nothing could be done for it
         done = host.launch("run", "web", "--detach", check=False)
     assert (done.returncode == 0) == (verdict == "allow")
     service.logged("web", "timeout")
@@ -253,7 +233,7 @@ def test_a_container_is_let_go_after_the_timeout(make_host, verdict: str) -> Non
 def test_a_killed_watcher_holds_nobody_up(make_host) -> None:
     host, service = gated(make_host, "timeout = 60.0\n")
     host.bundle("web", ports="8080:80")
-    with nobody_writes(host):
+    with host.unwritable():
         process = host.launching("run", "web", "--detach")
         eventually(lambda: is_held(host, "web"))
         service.kill9()
@@ -277,7 +257,7 @@ def test_a_stopped_watcher_holds_until_it_goes_on(make_host) -> None:
 def test_a_clean_stop_lets_a_held_container_go(make_host) -> None:
     host, service = gated(make_host, "timeout = 60.0\n")
     host.bundle("web")
-    with nobody_writes(host):
+    with host.unwritable():
         process = host.launching("run", "web", "--detach")
         eventually(lambda: is_held(host, "web"))
         service.signal(signal.SIGTERM)
@@ -287,12 +267,33 @@ def test_a_clean_stop_lets_a_held_container_go(make_host) -> None:
     host.attached("web")
 
 
+def test_what_the_dead_had_is_in_nobodys_way(make_host) -> None:
+    """A service that is busy may come to a start before it comes to an end that was before it."""
+    host, _ = gated(make_host, "timeout = 60.0\n")
+    wishes = {"ports": "8080:80", "annotations": {"io.watcher.ip": "172.19.0.9"}}
+    host.attach("web0", **wishes)
+    for number in range(5):
+        before, after, busy = f"web{number}", f"web{number + 1}", f"busy{number}"
+        host.bundle(busy)
+        host.bundle(after, **wishes)
+        with host.unwritable():
+            processes = {busy: host.launching("run", busy, "--detach")}
+            eventually(lambda busy=busy: is_held(host, busy))
+            host.delete(before)
+            processes[after] = host.launching("run", after, "--detach")
+            eventually(lambda after=after: is_held(host, after))
+        for name, process in processes.items():
+            host.launched(process, name)
+        host.attached(after).serve(tcp=(80,))
+        assert host.beyond.reach(UPLINK, 8080) == Answer(after, BEYOND)
+
+
 def test_other_openers_are_never_held(make_host) -> None:
     host, _ = gated(make_host, "timeout = 60.0\n")
     host.run("there")
     host.bundle("web")
     state = host.root / "there/state.json"
-    with nobody_writes(host):
+    with host.unwritable():
         process = host.launching("run", "web", "--detach")
         eventually(lambda: is_held(host, "web"))
         host.runc("list")
@@ -308,7 +309,7 @@ def test_other_openers_are_never_held(make_host) -> None:
 
 def test_ignored_containers_are_never_held(make_host) -> None:
     host, _ = gated(make_host, "timeout = 60.0\n")
-    with nobody_writes(host):
+    with host.unwritable():
         host.run("host", netns_path="host")
         host.run("none", annotations={"io.watcher.network": "none"})
 
@@ -316,7 +317,7 @@ def test_ignored_containers_are_never_held(make_host) -> None:
 def test_a_runc_that_dies_while_it_is_held(make_host) -> None:
     host, service = gated(make_host, "timeout = 60.0\n")
     host.bundle("web")
-    with nobody_writes(host):
+    with host.unwritable():
         process = host.launching("run", "web", "--detach")
         eventually(lambda: is_held(host, "web"))
         end(process)
@@ -332,7 +333,7 @@ def test_a_hundred_at_once_are_held_and_let_go(make_host) -> None:
     names = [f"c{number}" for number in range(100)]
     for name in names:
         host.bundle(name, ["ip", "-4", "addr", "show", "eth0"])
-    with nobody_writes(host):
+    with host.unwritable():
         processes = [host.launching("run", name) for name in names]
         eventually(lambda: sum(is_held(host, name) for name in names) > 80)
     for name, process in zip(names, processes, strict=True):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from handlers.handler import without
+from watcher import proc
 from watcher.annotations import parse_request
 from watcher.errors import InvalidRequest
 from watcher.model import Container, Member, Namespace, Request, Sandbox
@@ -176,7 +177,12 @@ class Attachment:
 
     def _attach(self, container: Container, decide: Callable[[], Sandbox]) -> None:
         """Carry out what `decide` writes to the store, or undo it."""
-        sandbox = decide()
+        try:
+            sandbox = decide()
+        except InvalidRequest:
+            if not self._bury(beside=container):
+                raise
+            sandbox = decide()
         arriving = tuple(m for m in sandbox.members if same(m, container))
         try:
             self._host.appear(sandbox, arriving)
@@ -184,6 +190,19 @@ class Attachment:
             self._forget(sandbox, arriving)
             raise
         self._untold.append(("attached", sandbox, arriving))
+
+    def _bury(self, *, beside: Container) -> bool:
+        """Take back what is of the dead, but for those in the namespace of `beside`; if any was.
+
+        Their ends are told, but not heard of yet, and they may be what was in the way.
+        """
+        buried = False
+        for sandbox in self._store.sandboxes():
+            dead = tuple(member for member in sandbox.members if not proc.runs(member.init))
+            if dead and sandbox.netns != beside.netns:
+                self.take_back(sandbox, dead)
+                buried = True
+        return buried
 
     def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
         if without(sandbox, leaving) is None:
