@@ -18,7 +18,9 @@ class Ends:
         ended: called with the root and id that were given.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, ended: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, ended: Callable[[str, str], object]
+    ) -> None:
         self._loop = loop
         self._ended = ended
         self._watched: dict[tuple[str, str], tuple[Process, int]] = {}

@@ -39,6 +39,10 @@ SETTLE: Final = 0.1
 """Seconds until a container that is attached is looked at again: runc makes many events at once,
 and needs the processor itself just then."""
 
+AFTER_END: Final = 0.02
+"""Seconds from the end of an init to taking back its network: runc clears up just then, and somebody
+waits for it. Whoever wants what is to be taken back is told that its holder is dead."""
+
 REST_AFTER: Final = 2.0
 """Seconds without anything to do until the lease store is tidied up."""
 
@@ -79,7 +83,7 @@ class Service:
         loop.add_signal_handler(signal.SIGCONT, self._sync)  # who knows how long it was stopped
         roots = [root.path for root in self._config.roots]
         self._loop = loop
-        self._ends = Ends(loop, self._look)
+        self._ends = Ends(loop, lambda root, id_: loop.call_later(AFTER_END, self._look, root, id_))
         self._watch = RootWatch(
             roots,
             look=lambda root, id_: loop.call_soon_threadsafe(self._changed, root, id_),
