@@ -40,8 +40,8 @@ SETTLE: Final = 0.1
 and needs the processor itself just then."""
 
 AFTER_END: Final = 0.02
-"""Seconds from the end of an init to taking back its network: runc clears up just then, and somebody
-waits for it. Whoever wants what is to be taken back is told that its holder is dead."""
+"""Seconds from the end of an init to taking back its network: runc clears up just then, and
+somebody waits for it. Whoever wants what is to be taken back is not refused for it."""
 
 REST_AFTER: Final = 2.0
 """Seconds without anything to do until the lease store is tidied up."""
