@@ -67,7 +67,7 @@ class Service:
         self._pause = RETRY_AFTER[0]
         self._retrying: asyncio.TimerHandle | None = None
         self._resting: asyncio.TimerHandle | None = None
-        self._to_look: set[tuple[str, str]] = set()
+        self._to_look: set[tuple[str, str, bool]] = set()
 
     async def run(self) -> None:
         """Start, sync, tell systemd, and go on until told to stop.
@@ -136,16 +136,14 @@ class Service:
 
     def _changed(self, root: str, id_: str) -> None:
         """Something of a container was changed: look at it once, whatever else is changed yet."""
-        if (root, id_) in self._to_look:
-            return
-        self._to_look.add((root, id_))
-        if self._ends.watches(root, id_):
-            self._loop.call_later(SETTLE, self._look_at_last, root, id_)
-        else:
-            self._loop.call_soon(self._look_at_last, root, id_)
+        settled = self._ends.watches(root, id_)
+        if (root, id_, settled) not in self._to_look:
+            self._to_look.add((root, id_, settled))
+            pause = SETTLE if settled else 0.0
+            self._loop.call_later(pause, self._look_at_last, root, id_, settled)
 
-    def _look_at_last(self, root: str, id_: str) -> None:
-        self._to_look.discard((root, id_))
+    def _look_at_last(self, root: str, id_: str, settled: bool) -> None:
+        self._to_look.discard((root, id_, settled))
         self._look(root, id_)
 
     def _look(self, root: str, id_: str) -> None:
