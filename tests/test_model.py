@@ -433,7 +433,6 @@ def test_the_host_is_that_of_the_containers_that_live(rootfs: Path) -> None:
             stateful_step_count=STEPS,
             derandomize=not EXAMPLES,
             database=None,
-            deadline=None,
             phases=[Phase.generate],  # to shrink a history of a real host would take hours
             suppress_health_check=list(HealthCheck),
             print_blob=False,

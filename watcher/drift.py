@@ -133,7 +133,8 @@ class Drift:
         link = rtnl.read_link(body)
         wrong = kind == rtnl.RTM_DELLINK or not link.up
         if namespace is not None:
-            if self._fell(namespace, wrong) if link.ours else link.name == "lo" and wrong:
+            fell = self._fell(namespace, wrong) if link.ours else wrong and link.name == "lo"
+            if fell:
                 self._suspect_inside(namespace)
             return
         if HOST_NAME.fullmatch(link.name):

@@ -3,7 +3,8 @@
 runc 1.3 and later saves `state.json` once early, without a pid, with the labels in it. Before that
 the only source is what runc itself reads: `config.json` in the bundle, which is its working
 directory (runc's `utils_linux.go`, `setupSpec`). Both give the container that
-:func:`watcher.roots.read` gives later.
+:func:`watcher.roots.read` gives later, but for the name of its bundle: runc names one by `$PWD`
+where that leads there, and here it has its real path.
 """
 
 from __future__ import annotations
@@ -88,7 +89,6 @@ def _from_bundle(runc_pid: int) -> _Told:
         os.close(directory)
     spec = decode_spec(content, f"{bundle}/{_CONFIG}")
     # As runc makes them: one string of each, and its own at the end, which wins over an annotation.
-    # By `$PWD` runc may name the bundle otherwise, but not another one.
     labels = [f"{key}={value}" for key, value in (spec.annotations or {}).items()]
     namespaces = (spec.linux.namespaces if spec.linux else None) or ()
     namespace, joined = namespace_of(namespaces, _NETWORK)
