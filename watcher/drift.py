@@ -27,7 +27,7 @@ from typing import Final
 from handlers import rtnl
 from handlers.conntrack import NETLINK_NETFILTER
 from handlers.link import HOST_NAME
-from handlers.netlink import SOL_NETLINK, attributes, own_ports
+from handlers.netlink import RECEIVE, SOL_NETLINK, attributes, own_ports
 
 _NETLINK_LISTEN_ALL_NSID: Final = 8
 _NETLINK_ADD_MEMBERSHIP: Final = 1
@@ -44,6 +44,7 @@ _RTM_NEWNETCONF: Final = 80
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _IFINDEX_ALL = 1, 2, -1
 _IFLA_LINK_NETNSID: Final = 37
 _RECEIVE_BUFFER: Final = 8 << 20
+"""Bytes that the kernel keeps of what one socket has not read yet."""
 _HEADER: Final = struct.Struct("=IHHII")
 
 type Event = tuple[int, int, int | None, memoryview]
@@ -80,6 +81,7 @@ class Drift:
         self._touched = False
         self._own: frozenset[int] = frozenset()
         """The ports of this process's netfilter sockets, libnftables' own among them."""
+        self._buffer = bytearray(RECEIVE)
         groups = (group for version in versions for group in _ADDRESSES_AND_ROUTES[version])
         everywhere = _listen(socket.NETLINK_ROUTE, (_LINKS, *groups))
         everywhere.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
@@ -99,7 +101,7 @@ class Drift:
 
     def _read(self, heard: socket.socket, take: Callable[[Event], None]) -> None:
         try:
-            for event in _events(heard):
+            for event in self._events(heard):
                 take(event)
         except BlockingIOError:
             return
@@ -107,6 +109,20 @@ class Drift:
             if error.errno != errno.ENOBUFS:
                 raise
             self._suspect("")  # some were lost
+
+    def _events(self, heard: socket.socket) -> Iterator[Event]:
+        while True:
+            size, ancillary, _, _ = heard.recvmsg_into((self._buffer,), 64)
+            namespace = None
+            for level, kind, value in ancillary:
+                if (level, kind) == (SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID):
+                    namespace = int.from_bytes(value[:4], "little", signed=True)
+            data = memoryview(self._buffer[:size])
+            offset = 0
+            while offset + _HEADER.size <= len(data):
+                length, kind, _, _, port = _HEADER.unpack_from(data, offset)
+                yield kind, port, namespace, data[offset + _HEADER.size : offset + length]
+                offset += (length + 3) & ~3
 
     def _of_route(self, event: Event) -> None:
         kind, _, namespace, body = event
@@ -199,21 +215,6 @@ def _listen(protocol: int, groups: Collection[int]) -> socket.socket:
 def _numbered(request: bytearray) -> bytearray:
     struct.pack_into("=I", request, 8, 1)
     return request
-
-
-def _events(heard: socket.socket) -> Iterator[Event]:
-    while True:
-        content, ancillary, _, _ = heard.recvmsg(1 << 16, 64)
-        namespace = None
-        for level, kind, value in ancillary:
-            if (level, kind) == (SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID):
-                namespace = int.from_bytes(value[:4], "little", signed=True)
-        data = memoryview(content)
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, _, _, port = _HEADER.unpack_from(data, offset)
-            yield kind, port, namespace, data[offset + _HEADER.size : offset + length]
-            offset += (length + 3) & ~3
 
 
 def _stops_forwarding(body: memoryview) -> bool:
