@@ -1,6 +1,7 @@
-"""What the kernel has of links, addresses and routes in a namespace, read without a process.
+"""What the kernel has of links, addresses, routes and nftables, read without a process.
 
-Sources: rtnetlink(7), `include/uapi/linux/if_link.h`, `if_addr.h` and `rtnetlink.h`.
+Sources: rtnetlink(7), `include/uapi/linux/if_link.h`, `if_addr.h`, `rtnetlink.h` and
+`netfilter/nf_tables.h`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_GROUP = 18, 20, 27
 _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_ISOLATED = 5, 33
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
+_NFNETLINK, _NFT_GETGEN, _NFTA_GEN_ID = 12, 10 << 8 | 16, 1
 _UP, _LINK_SCOPE = 1, 253
 _NESTED: Final = 0x3FFF
 
@@ -61,9 +63,16 @@ def delete_group(netns: int, group: int) -> None:
         rtnetlink.recv(1 << 16)
 
 
-def _opened(netns: int) -> socket.socket:
+def nftables_generation(netns: int) -> int:
+    """How often nftables was changed there: each transaction counts one, whatever is in it."""
+    with _opened(netns, _NFNETLINK) as nfnetlink:
+        nfnetlink.send(_HEADER.pack(20, _NFT_GETGEN, _REQUEST, 1, 0) + bytes(4))
+        return int.from_bytes(_attributes(nfnetlink.recv(1 << 16)[20:])[_NFTA_GEN_ID], "big")
+
+
+def _opened(netns: int, protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
     with entered(netns):
-        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
 
 
 def _dump(

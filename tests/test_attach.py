@@ -124,6 +124,12 @@ def test_a_veth_pair_leads_from_the_bridge_into_the_container(kept: Host) -> Non
     assert web.place.links() == {"lo", "eth0"}
 
 
+def test_a_veth_pair_has_one_queue_however_many_processors_there_are(host: Host) -> None:
+    web = host.attach("web")
+    links = (host.here.link(web.veth), web.place.link("eth0"))
+    assert {link[f"num_{way}_queues"] for link in links for way in ("tx", "rx") if link} == {1}
+
+
 def test_the_loopback_of_a_container_is_up(kept: Host) -> None:
     web = kept.attach("web")
     assert "UP" in (web.place.link("lo") or {})["flags"]

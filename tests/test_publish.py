@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 from host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Container, Host, eventually
+from kernel import nftables_generation
 from traffic import Answer
 
 if TYPE_CHECKING:
@@ -254,3 +255,13 @@ def test_a_thousand_ports_are_published_at_once(served: Host) -> None:
     web.serve(tcp=(1000, 1999))
     assert served.beyond.reach(UPLINK, 20000) == Answer("web", BEYOND)
     assert served.beyond.reach(UPLINK, 20999) == Answer("web", BEYOND)
+
+
+def test_all_that_a_container_publishes_comes_and_goes_in_one_transaction(served: Host) -> None:
+    publish(served, "first", "8080:80")  # with the tables themselves
+    before = nftables_generation(served.here.netns)
+    web = publish(served, "web", f"8081:80,8082:81/udp,127.0.0.1:8083:80,{UPLINK}:9000-9099:80-179")
+    assert nftables_generation(served.here.netns) == before + 1
+    served.kill("web")
+    served.gone(web)
+    assert nftables_generation(served.here.netns) == before + 2
