@@ -36,8 +36,8 @@ RETRY_AFTER: Final = (1.0, 60.0)
 """Seconds until a failed container is looked at again: at first, and at the most."""
 
 SETTLE: Final = 0.1
-"""Seconds until a container that is attached is looked at again: runc makes many events at once,
-and needs the processor itself just then."""
+"""Seconds until an attached container of which something was changed is looked at again: runc
+changes many things at once, and needs the processor itself just then."""
 
 AFTER_END: Final = 0.02
 """Seconds from the end of an init to taking back its network: runc clears up just then, and
@@ -67,7 +67,8 @@ class Service:
         self._pause = RETRY_AFTER[0]
         self._retrying: asyncio.TimerHandle | None = None
         self._resting: asyncio.TimerHandle | None = None
-        self._to_look: set[tuple[str, str, bool]] = set()
+        self._due: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        """The next look at each container that anything happened to."""
 
     async def run(self) -> None:
         """Start, sync, tell systemd, and go on until told to stop.
@@ -83,7 +84,7 @@ class Service:
         loop.add_signal_handler(signal.SIGCONT, self._sync)  # who knows how long it was stopped
         roots = [root.path for root in self._config.roots]
         self._loop = loop
-        self._ends = Ends(loop, lambda root, id_: loop.call_later(AFTER_END, self._look, root, id_))
+        self._ends = Ends(loop, lambda root, id_: self._look_within(AFTER_END, root, id_))
         self._watch = RootWatch(
             roots,
             look=lambda root, id_: loop.call_soon_threadsafe(self._changed, root, id_),
@@ -135,18 +136,21 @@ class Service:
         self._ends.close()
 
     def _changed(self, root: str, id_: str) -> None:
-        """Something of a container was changed: look at it once, whatever else is changed yet."""
-        settled = self._ends.watches(root, id_)
-        if (root, id_, settled) not in self._to_look:
-            self._to_look.add((root, id_, settled))
-            pause = SETTLE if settled else 0.0
-            self._loop.call_later(pause, self._look_at_last, root, id_, settled)
+        """Something of a container was changed: it is urgent only if nothing is known of it."""
+        known = self._ends.watches(root, id_) or (root, id_) in self._due
+        self._look_within(SETTLE if known else 0.0, root, id_)
 
-    def _look_at_last(self, root: str, id_: str, settled: bool) -> None:
-        self._to_look.discard((root, id_, settled))
-        self._look(root, id_)
+    def _look_within(self, seconds: float, root: str, id_: str) -> None:
+        """Look at a container once, in `seconds`, or sooner if a look is due before."""
+        key, when = (root, id_), self._loop.time() + seconds
+        due = self._due.get(key)
+        if due is None or when < due.when():
+            if due is not None:
+                due.cancel()
+            self._due[key] = self._loop.call_at(when, self._look, root, id_)
 
     def _look(self, root: str, id_: str) -> None:
+        self._due.pop((root, id_), None)
         init = self._reconciler.look(root, id_)
         if init is not None:
             self._ends.watch(root, id_, init)
