@@ -44,7 +44,7 @@ ASKS: Final[Mapping[str, dict[str, str]]] = {
     "bad key": {"io.watcher.prots": "8080:80"},
 }
 FOR_ONE: Final = ("8080", "8081", "fixed")
-"""What only one can have at a time."""
+"""What only one can have at a time, or those in one namespace."""
 
 DAMAGES: Final[Mapping[str, str]] = {
     "veth": "ip link delete {veth}",
@@ -144,7 +144,7 @@ class Model(RuleBasedStateMachine):
         self.host.bundle(name, annotations=ASKS[ask], **joined)
         options = ("--detach",) if verb == "run" else ()
         done = self.host.launch(verb, name, *options, check=False)  # type: ignore[arg-type]
-        can = not ask.startswith("bad") and self.holder(ask) is None
+        can = not ask.startswith("bad") and self.holder(ask, of) is None
         assert (done.returncode == 0) == (can or self.service is None), (name, ask, done)
         if done.returncode == 0:
             founder = name if of is None else self.boxes[of].founder
@@ -154,15 +154,11 @@ class Model(RuleBasedStateMachine):
                 box.container.serve(tcp=(80,))
         self.settle(sync=of is not None)
 
-    def holder(self, ask: str) -> str | None:
-        """Who has what only one can have."""
-        attached = [name for room in self.rooms.values() for name in room.members]
+    def holder(self, ask: str, of: str | None) -> str | None:
+        """Who has what only one can have, or those in one room: who is not in that of `of`."""
+        others = [n for room in self.rooms.values() if of not in room.members for n in room.members]
         return next(
-            (
-                n
-                for n in attached
-                if n in self.boxes and ask in FOR_ONE and self.boxes[n].ask == ask
-            ),
+            (n for n in others if n in self.boxes and ask in FOR_ONE and self.boxes[n].ask == ask),
             None,
         )
 
@@ -391,9 +387,8 @@ class Model(RuleBasedStateMachine):
         """The elements of nftables' sets and maps that are for a room."""
         veth, address = room.founder.veth, room.address
         mac = ":".join(f"{byte:02x}" for byte in (2, 66, *map(int, address.split("."))))
-        ports = [
-            int(self.boxes[n].ask) for n in room.members if self.boxes[n].ask in ("8080", "8081")
-        ]
+        asks = {self.boxes[name].ask for name in room.members}
+        ports = [int(ask) for ask in asks if ask in ("8080", "8081")]
         return [
             f"macs: {json.dumps({'concat': [veth, mac]})}",
             f"owner4: {json.dumps({'concat': [veth, mac, address]})}",

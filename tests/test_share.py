@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from host import BEYOND, UPLINK, Host, eventually
+from host import BEYOND, LATENCY_FREE_NO, UPLINK, Host, eventually
 from traffic import Answer
 
 
@@ -95,6 +95,21 @@ def test_port_maps_end_with_the_container_that_asked_for_them(kept: Host) -> Non
     eventually(lambda: kept.beyond.reach(UPLINK, 9090, timeout=0.2) is None)
     assert kept.here.reach(web.address, 90) is not None
     assert sidecar.id not in kept.pins()
+
+
+def test_a_port_map_of_both_stays_until_the_last_of_them_has_vanished(kept: Host) -> None:
+    def vanish(name: str) -> None:
+        kept.delete(name)
+        kept.settle()
+        eventually(lambda: name not in kept.ls())
+
+    kept.attach("web", ports="8080:80")
+    kept.share("sidecar", "web", ports="8080:80")
+    kept.share("other", "web").serve(tcp=(80,))
+    vanish("web")
+    assert kept.beyond.reach(UPLINK, 8080) == Answer("other", BEYOND)
+    vanish("sidecar")
+    assert kept.beyond.reach(UPLINK, 8080, timeout=LATENCY_FREE_NO) is None
 
 
 def test_a_third_container_joins_after_the_first_has_gone(kept: Host) -> None:
