@@ -21,8 +21,10 @@ from typing import Final
 
 from watcher import configfile
 from watcher.annotations import KEYS, PREFIX, parse_request
+from watcher.config import Network
 from watcher.errors import WatcherError
-from watcher.leases import LeaseStore
+from watcher.leases import Failure, LeaseStore
+from watcher.model import Container, Namespace, PortMap, Process, Request
 from watcher.runc import NEWNET, decode_spec, decode_state, labels_of, namespace_of
 
 type Target = Callable[[bytes, Path], object]
@@ -133,8 +135,13 @@ def some_database() -> bytes:
     """A lease store as the program makes it."""
     with TemporaryDirectory() as directory:
         file = Path(directory, "leases.db")
+        web = Container("/run/runc", "web", Process(4, 5), "/web", {}, Namespace.OWN, "", 6)
         with LeaseStore.open(file) as store:
             store.note("a", "b")
+            store.found(web, [Network()], Request(ports=(PortMap("tcp", None, 8080, 80),)))
+            store.fail(
+                Failure("/run/runc", "bad", None, "key", "value", "reason", refused=True, at=7)
+            )
         return file.read_bytes()
 
 

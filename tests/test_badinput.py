@@ -509,6 +509,28 @@ def test_a_lease_store_that_is_corrupt(host: Host) -> None:
     assert host.status("web") == "attached"
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("sandbox.id", "CAST(X'77ff0a' AS TEXT)"),
+        ("interface.mac", "CAST(X'77ff0a' AS TEXT)"),
+        ("address.address", "'no address'"),
+        ("claim.host_ip", "'no address'"),
+    ],
+)
+def test_a_lease_store_with_a_text_that_is_none(host: Host, column: str, value: str) -> None:
+    web = host.attach("web", ports="8080:80")
+    table, _, name = column.partition(".")
+    with closing(sqlite3.connect(leases_db(host), isolation_level=None)) as database:
+        database.execute(f"UPDATE {table} SET {name} = {value}")
+    refused_in_one_line(host, str(leases_db(host)), "damaged", "move it away")
+    assert "Traceback" not in host.watcher("ls", check=False).stderr
+    leases_db(host).unlink()
+    host.watcher("sync")
+    assert host.status("web") == "attached"
+    assert host.leases() == {web.address: "web"}
+
+
 def test_a_lease_store_of_a_newer_schema(host: Host) -> None:
     web = host.attach("web", ports="8080:80")
     web.serve(tcp=(80,))

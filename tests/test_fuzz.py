@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing, suppress
+from itertools import product
 from pathlib import Path
 
 import fuzz
@@ -12,6 +15,7 @@ KEPT = [
     for kind in fuzz.TARGETS
     for file in sorted((fuzz.CORPUS / kind).iterdir())
 ]
+VALUES = ("'x'", "''", "NULL", "-1", "1 << 62", "1e300", "X'00ff'", "CAST(X'ff0a' AS TEXT)")
 
 
 @pytest.mark.parametrize(("kind", "name"), KEPT)
@@ -27,6 +31,28 @@ def test_some_more(kind: str, tmp_path: Path) -> None:
     for _ in range(50 if kind == "database" else 500):
         data = inputs.make(kind)
         assert fuzz.attempt(fuzz.TARGETS[kind], data, tmp_path) == "", data
+
+
+def test_any_value_in_any_column_of_a_database(tmp_path: Path) -> None:
+    whole = fuzz.some_database()
+    (file := tmp_path / "some.db").write_bytes(whole)
+    with closing(sqlite3.connect(file)) as database:
+        columns = database.execute(
+            "SELECT tables.name, columns.name FROM sqlite_schema AS tables"
+            " JOIN pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'"
+        ).fetchall()
+    assert len(columns) > 30
+    for (table, column), value in product(columns, VALUES):
+        file.write_bytes(whole)
+        with (
+            closing(sqlite3.connect(file, isolation_level=None)) as database,
+            suppress(
+                sqlite3.IntegrityError  # it takes no such value
+            ),
+        ):
+            database.execute(f"UPDATE {table} SET {column} = {value}")
+        found = fuzz.attempt(fuzz.TARGETS["database"], file.read_bytes(), tmp_path)
+        assert found == "", (table, column, value)
 
 
 def test_a_defect_is_seen() -> None:

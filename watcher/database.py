@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from watcher import schema
 from watcher.errors import WatcherError, quoted
-from watcher.storeerrors import AWAY, tell, translated
+from watcher.storeerrors import AWAY, BROKEN, tell, translated
 from watcher.storefiles import SUFFIXES, StoreFiles
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Database:
         """
         try:
             row: tuple[Any, ...] | None = self.db.execute(query, values).fetchone()
-        except sqlite3.DatabaseError as error:
+        except BROKEN as error:
             tell(self._path, error)
         return row
 
@@ -181,7 +181,7 @@ class Transaction:
     def __enter__(self) -> sqlite3.Connection:
         try:
             self._db.execute(self._begin)
-        except sqlite3.DatabaseError as error:
+        except BROKEN as error:
             tell(self._path, error)
         return self._db
 
@@ -191,12 +191,12 @@ class Transaction:
         try:
             if error is None:
                 self._db.execute("COMMIT")
-        except sqlite3.DatabaseError as refused:
+        except BROKEN as refused:
             tell(self._path, refused)
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-        if isinstance(error, sqlite3.DatabaseError):
+        if isinstance(error, BROKEN):
             tell(self._path, error)
 
 
@@ -224,7 +224,7 @@ def _make(path: Path) -> None:
 def _kept(db: sqlite3.Connection) -> sqlite3.Connection:
     """A copy in memory of all that is in `db`; of nothing, if that is damaged."""
     copy = sqlite3.connect(":memory:", isolation_level=None)
-    with suppress(sqlite3.DatabaseError):
+    with suppress(*BROKEN):
         db.backup(copy)
         if copy.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok":
             return copy
@@ -285,7 +285,7 @@ def _copy(path: Path, copy: sqlite3.Connection) -> None:
         error = None
         try:
             _backup(path, "immutable=1", copy)
-        except (sqlite3.DatabaseError, WatcherError) as failed:
+        except (*BROKEN, WatcherError) as failed:
             error = failed
         after = path.stat()
         unchanged = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)

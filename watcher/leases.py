@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from watcher import failures, members, sandboxrows
 from watcher.addressbook import free_leases
 from watcher.database import Database
+from watcher.errors import quoted
 from watcher.failures import Failure
 
 if TYPE_CHECKING:
@@ -174,6 +175,8 @@ class LeaseStore:
                 no free address.
             ValueError: its init has ended.
         """
+        if container.netns is None:
+            raise ValueError(f"container {quoted(container.id)} has no namespace")
         with self._database.writing() as db:
             failures.forget(db, container.root, container.id, refused=True)
             return members.found(db, container, networks, request, adopt)

@@ -34,8 +34,7 @@ def found(
     adopt: Mapping[str, Sequence[Address]],
 ) -> Sandbox:
     """Makes a sandbox as :meth:`watcher.leases.LeaseStore.found` has it."""
-    if container.netns is None:
-        raise ValueError(f"container {quoted(container.id)} has no namespace")
+    assert container.netns is not None
     fixed = place_fixed(container, networks, request.addresses)
     drop(db, container.root, container.id)
     key = db.execute(

@@ -7,11 +7,14 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from watcher.errors import WatcherError, quoted
+from watcher.errors import WatcherError, quoted, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+
+BROKEN: Final = (sqlite3.DatabaseError, ValueError)
+"""What is raised of a file; the latter where a text in it is none, or an address."""
 
 AWAY: Final = "move it away and run `watcher sync`, which rebuilds it from what runs"
 """What to do about a file that is no lease store of this program's."""
@@ -61,21 +64,24 @@ def translated(path: Path) -> Generator[None]:
         raise WatcherError(
             f"lease store {quoted(path)} cannot be opened: {error.strerror}", remedy
         ) from error
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_ERROR:  # a header of which it can make nothing
-            raise WatcherError(f"lease store {quoted(path)} is damaged ({error})", AWAY) from error
+    except BROKEN as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_ERROR:
+            # A header of which it can make nothing.
+            what = f"lease store {quoted(path)} is damaged ({shortened(error)})"
+            raise WatcherError(what, AWAY) from error
         tell(path, error)
 
 
-def tell(path: Path, error: sqlite3.DatabaseError) -> NoReturn:
+def tell(path: Path, error: sqlite3.DatabaseError | ValueError) -> NoReturn:
     """Raise what says of `error` what to do; itself, if only a mistake of ours can cause it.
 
     Raises:
         WatcherError: it is about the file.
     """
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code not in _SQLITE:
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None and isinstance(error, ValueError | sqlite3.OperationalError):
+        code = sqlite3.SQLITE_CORRUPT  # found by whoever reads it: to SQLite, any bytes are a text
+    if code is None or code & 0xFF not in _SQLITE:
         raise error
-    what, remedy = _SQLITE[code]
-    raise WatcherError(f"lease store {quoted(path)} {what} ({error})", remedy) from error
+    what, remedy = _SQLITE[code & 0xFF]
+    raise WatcherError(f"lease store {quoted(path)} {what} ({shortened(error)})", remedy) from error
