@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from watcher import __version__
-from watcher.errors import WatcherError
+from watcher.errors import WatcherError, told
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "console", "json")
@@ -36,8 +36,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        _fail(1, f"{error.strerror or error}{where}; run `watcher check`")
+        _fail(1, told(error))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -26,6 +26,21 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def said(error: Exception) -> str:
+    """What `error` says, with the file that it is about and without the system's number for it."""
+    if not isinstance(error, OSError):
+        return str(error)
+    about = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{about}"
+
+
+def told(error: Exception) -> str:
+    """What `error` says and what to do about it, in a line."""
+    if not isinstance(error, OSError):
+        return str(error)
+    return f"{said(error)}; {remedy_for(error, 'run `watcher check`')}"
+
+
 def remedy_for(error: OSError, otherwise: str) -> str:
     """What to do about `error`: `otherwise`, unless all that is wrong is too many open files."""
     if error.errno in (errno.EMFILE, errno.ENFILE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from watcher.errors import InvalidRequest, WatcherError, quoted, remedy_for
+from watcher.errors import InvalidRequest, WatcherError, quoted, told
 from watcher.leases import Failure
 
 if TYPE_CHECKING:
@@ -70,9 +70,4 @@ class Failings:
 def _reason(id_: str, error: Exception) -> str:
     if isinstance(error, WatcherError):
         return str(error)
-    text, remedy = str(error), "run `watcher check`"
-    if isinstance(error, OSError):
-        text, remedy = error.strerror or text, remedy_for(error, remedy)
-    named = getattr(error, "filename", None)
-    where = f" ({named})" if named else ""
-    return f"container {quoted(id_)}: {text}{where}; {remedy}"
+    return f"container {quoted(id_)}: {told(error)}"

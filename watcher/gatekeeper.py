@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from handlers import rootmount
 from watcher import held
-from watcher.errors import WatcherError
+from watcher.errors import WatcherError, said
 from watcher.files import Unreadable
 from watcher.gate import Gate, Hold
 from watcher.model import Process
@@ -85,8 +85,8 @@ class Gatekeeper:
         except (OSError, WatcherError) as error:
             self.stop()
             if self._settings.mode == "required":
-                raise WatcherError(f"runc cannot be held: {error}", REMEDY) from error
-            self._warn(str(error), REMEDY)
+                raise WatcherError(f"runc cannot be held: {said(error)}", REMEDY) from error
+            self._warn(said(error), REMEDY)
 
     def mark(self, root: str) -> None:
         """Hold the runcs of `root`; again after it was removed and made anew."""
@@ -150,9 +150,9 @@ class Gatekeeper:
 
     def _failed(self, error: Exception) -> None:
         if self._gate is None or self._gate.alive:
-            self._log.error("gate", error=str(error))
+            self._log.error("gate", error=said(error))
             return
-        self._log.error("the gate has ended, and is opened again", error=str(error))
+        self._log.error("the gate has ended, and is opened again", error=said(error))
         roots = list(self._roots)
         self.stop()
         self.start(roots)

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from watcher.drift import Drift
-from watcher.errors import WatcherError
+from watcher.errors import WatcherError, told
 from watcher.log import tell_repairs
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Healer:
         try:
             repairs = self._reconciler.mend(host_name)
         except (WatcherError, OSError) as error:
-            self._log.error("cannot be put right", link=host_name, reason=str(error))
+            self._log.error("cannot be put right", link=host_name, reason=told(error))
             return
         tell_repairs(self._log, repairs)
         self._count(repairs)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from watcher import systemd
 from watcher.ends import Ends
-from watcher.errors import WatcherError
+from watcher.errors import WatcherError, told
 from watcher.gatekeeper import Gatekeeper
 from watcher.healer import Healer
 from watcher.log import tell_repairs
@@ -179,7 +179,7 @@ class Service:
         try:
             return self._sync_once()
         except (WatcherError, OSError) as error:
-            self._log.error("sync failed", reason=str(error))
+            self._log.error("sync failed", reason=told(error))
             self._loop.call_later(RETRY_AFTER[1], self._sync)
             return []
 
@@ -198,7 +198,7 @@ class Service:
         try:
             self._watch_store()  # the directory may be another one as well
         except OSError as error:
-            self._log.error("lease store cannot be watched", reason=str(error))
+            self._log.error("lease store cannot be watched", reason=told(error))
 
     def _anew(self, root: str) -> None:
         """A root was removed, or made: watch what is there now, and see what was missed."""
@@ -208,7 +208,7 @@ class Service:
             if self._mounts is not None:
                 self._mounts.settled(root)
         except (WatcherError, OSError) as error:
-            self._log.error("root cannot be watched", root=root, reason=str(error))
+            self._log.error("root cannot be watched", root=root, reason=told(error))
         self._sync()
 
     def _rest_soon(self) -> None:
@@ -222,7 +222,7 @@ class Service:
         try:
             self._reconciler.rest()
         except WatcherError as error:
-            self._log.error("lease store", reason=str(error))
+            self._log.error("lease store", reason=told(error))
 
     def _plan_retry(self) -> None:
         """Look again at failed containers, with growing pauses as long as there are any."""
