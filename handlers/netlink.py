@@ -79,6 +79,15 @@ def encode(message: Any, kind: int, flags: int = 0) -> bytearray:
     return data
 
 
+def messages(data: memoryview) -> Iterator[tuple[int, int, int, int, memoryview]]:
+    """Type, flags, sequence number, port and body of each message of `data` (netlink(7))."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, sequence, port = _HEADER.unpack_from(data, offset)
+        yield kind, flags, sequence, port, data[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
 def attributes(data: memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
     """Type and payload of each attribute of `data` from `offset` on (netlink(7), `nlattr`)."""
     end = len(data)
@@ -183,7 +192,7 @@ class Netlink:
         refused: tuple[int, int, memoryview, int] | None = None
         index = -1
         while index < len(requests) - 1:
-            for kind, flags, sequence, body in self._receive():
+            for kind, flags, sequence, _, body in self._receive():
                 if kind != NLMSG_ERROR or sequence < first:
                     continue
                 index = sequence - first
@@ -203,7 +212,7 @@ class Netlink:
         self._socket.sendall(request)
         found: list[memoryview] = []
         while True:
-            for kind, flags, sequence, body in self._receive():
+            for kind, flags, sequence, _, body in self._receive():
                 if sequence != first:
                     continue
                 if kind == NLMSG_DONE:
@@ -222,7 +231,7 @@ class Netlink:
         first = self._number([request])
         self._socket.sendall(request)
         while True:
-            for kind, flags, sequence, body in self._receive():
+            for kind, flags, sequence, _, body in self._receive():
                 if sequence != first:
                     continue
                 if kind != NLMSG_ERROR:
@@ -285,16 +294,11 @@ class Netlink:
             struct.pack_into("=I", request, _SEQUENCE_OFFSET, self._sequence)
         return first
 
-    def _receive(self) -> Iterator[tuple[int, int, int, memoryview]]:
+    def _receive(self) -> Iterator[tuple[int, int, int, int, memoryview]]:
         size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
         if size > RECEIVE:
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
-        data = memoryview(self._buffer[:size])
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-            yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
-            offset += (length + 3) & ~3
+        return messages(memoryview(self._buffer[:size]))
 
 
 _ABSENT: Final = (2, 19)

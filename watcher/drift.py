@@ -27,7 +27,7 @@ from typing import Final
 from handlers import rtnl
 from handlers.conntrack import NETLINK_NETFILTER
 from handlers.link import HOST_NAME
-from handlers.netlink import RECEIVE, SOL_NETLINK, attributes, own_ports
+from handlers.netlink import RECEIVE, SOL_NETLINK, attributes, messages, own_ports
 
 _NETLINK_LISTEN_ALL_NSID: Final = 8
 _NETLINK_ADD_MEMBERSHIP: Final = 1
@@ -45,7 +45,6 @@ _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _IFINDEX_ALL = 1, 2, -1
 _IFLA_LINK_NETNSID: Final = 37
 _RECEIVE_BUFFER: Final = 8 << 20
 """Bytes that the kernel keeps of what one socket has not read yet."""
-_HEADER: Final = struct.Struct("=IHHII")
 
 type Event = tuple[int, int, int | None, memoryview]
 """Type, port of the socket that caused it, namespace id (`None`: the host's), and body."""
@@ -117,12 +116,8 @@ class Drift:
             for level, kind, value in ancillary:
                 if (level, kind) == (SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID):
                     namespace = int.from_bytes(value[:4], "little", signed=True)
-            data = memoryview(self._buffer[:size])
-            offset = 0
-            while offset + _HEADER.size <= len(data):
-                length, kind, _, _, port = _HEADER.unpack_from(data, offset)
-                yield kind, port, namespace, data[offset + _HEADER.size : offset + length]
-                offset += (length + 3) & ~3
+            for kind, _, _, port, body in messages(memoryview(self._buffer[:size])):
+                yield kind, port, namespace, body
 
     def _of_route(self, event: Event) -> None:
         kind, _, namespace, body = event
