@@ -6,22 +6,16 @@ import errno
 import os
 from pathlib import Path
 
+import pytest
+
 from watcher.errors import WatcherError, said, told
 
 
-def refusal(path: str) -> OSError:
-    """What the system says of a file that is not there."""
-    try:
-        Path(path).stat()
-    except OSError as error:
-        return error
-    raise AssertionError(path)
-
-
 def test_the_system_is_told_by_its_words_and_the_file() -> None:
-    error = refusal("/nowhere/web")
-    assert said(error) == "No such file or directory (/nowhere/web)"
-    assert told(error) == "No such file or directory (/nowhere/web); run `watcher check`"
+    with pytest.raises(FileNotFoundError) as refused:
+        Path("/nowhere/web").stat()
+    assert said(refused.value) == "No such file or directory (/nowhere/web)"
+    assert told(refused.value) == "No such file or directory (/nowhere/web); run `watcher check`"
 
 
 def test_too_many_open_files_have_a_remedy_of_their_own() -> None:

@@ -143,11 +143,11 @@ class Service:
     def _look_within(self, seconds: float, root: str, id_: str) -> None:
         """Look at a container once, in `seconds`, or sooner if a look is due before."""
         key, when = (root, id_), self._loop.time() + seconds
-        due = self._due.get(key)
-        if due is None or when < due.when():
-            if due is not None:
-                due.cancel()
-            self._due[key] = self._loop.call_at(when, self._look, root, id_)
+        if due := self._due.get(key):
+            if due.when() <= when:
+                return
+            due.cancel()
+        self._due[key] = self._loop.call_at(when, self._look, root, id_)
 
     def _look(self, root: str, id_: str) -> None:
         self._due.pop((root, id_), None)
