@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from watcher.model import Sandbox
 
@@ -34,9 +34,9 @@ def opened_by(pids: Iterable[int], netns: int) -> Iterator[int]:
     Raises:
         NamespaceGone: none of them is in it any more.
     """
-    for pid in pids:
+    for path in (path for pid in pids for path in namespace_files(pid)):
         try:
-            descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, ProcessLookupError):
             continue
         try:
@@ -46,6 +46,17 @@ def opened_by(pids: Iterable[int], netns: int) -> Iterator[int]:
         finally:
             os.close(descriptor)
     raise NamespaceGone(errno.ESRCH, f"no process is in the namespace net:[{netns}] any more")
+
+
+def namespace_files(pid: int) -> Iterator[str]:
+    """The files of the network namespaces of process `pid`: of its first thread, then of each.
+
+    The first thread may have ended (pthread_exit(3)), and each may be in another one (setns(2)).
+    """
+    yield f"/proc/{pid}/ns/net"
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in sorted(os.listdir(f"/proc/{pid}/task"), key=int):  # noqa: PTH208 (hot path)
+            yield f"/proc/{pid}/task/{task}/ns/net"
 
 
 class Home:
