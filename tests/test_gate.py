@@ -490,3 +490,39 @@ def test_check_tells_whether_there_can_be_a_gate(make_host) -> None:
         env=host.watcher_env,
     )
     assert "sys_admin" in (done.stdout + done.stderr).lower()
+
+
+def test_which_hooks_see_the_network(make_host) -> None:
+    """The promise is about the program's first instruction; some hooks run before the gate."""
+    host, _ = gated(make_host)
+    told = host.base / "told"
+    told.mkdir()
+    inside = "pid=$(grep -o '\"pid\":[0-9]*' | grep -o '[0-9]*$'); nsenter --net=/proc/$pid/ns/net "
+    kinds = {
+        "prestart": (inside, told),
+        "createRuntime": (inside, told),
+        "createContainer": ("", told),
+        "startContainer": ("", "/var"),
+        "poststart": (inside, told),
+    }
+
+    def with_hooks(spec) -> None:
+        told_too = {"destination": "/var", "type": "bind", "source": str(told), "options": ["bind"]}
+        spec["mounts"].append(told_too)
+        spec["hooks"] = {
+            kind: [
+                {
+                    "path": "/bin/sh",
+                    "args": [
+                        "sh",
+                        "-c",
+                        f"{enter} ip link show eth0 && touch {where}/{kind}; true",
+                    ],
+                    "env": ["PATH=/bin:/usr/bin:/sbin:/usr/sbin"],
+                }
+            ]
+            for kind, (enter, where) in kinds.items()
+        }
+
+    host.run_to_end("web", ["sleep", "1"], edit=with_hooks)
+    assert {path.name for path in told.iterdir()} == {"startContainer", "poststart"}

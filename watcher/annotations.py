@@ -14,12 +14,10 @@ from watcher.config import valid_network_name
 from watcher.errors import InvalidRequest, quoted, shortened
 from watcher.model import Address, PortMap, Request
 from watcher.ports import PortError, parse_ports
+from watcher.runc import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-PREFIX: Final = "io.watcher."
-"""What every annotation of ours begins with."""
 
 KEYS: Final = ("ports", "share", "network", "ip", "mac")
 """The known annotations, without the prefix."""

@@ -8,14 +8,15 @@ Whoever calls this has the host-wide lock.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from handlers.handler import without
 from watcher import proc
 from watcher.annotations import parse_request
 from watcher.errors import InvalidRequest
-from watcher.model import Container, Member, Namespace, Request, Sandbox
-from watcher.plan import Found, Ignore, Join, check_ports, plan
+from watcher.model import Container, Member, Process, Request, Sandbox
+from watcher.plan import Found, Ignore, Join, check_ports, lives, plan
 
 if TYPE_CHECKING:
     from handlers.host import Host
@@ -54,6 +55,8 @@ class Attachment:
         self._listeners = listeners
         self._failings = failings
         self._log = log
+        self._moved: dict[tuple[str, str], Process] = {}
+        """The containers whose init was said to have left its namespace."""
         self._untold: list[tuple[str, Sandbox, tuple[Member, ...]]] = []
 
     def appear(
@@ -76,9 +79,7 @@ class Attachment:
             InvalidRequest: it asks for what cannot be met.
             WatcherError, OSError: something is in the way; the host is as it was.
         """
-        was = self._store.sandbox_of(container.root, container.id)
-        if was is not None and not is_in(was, container):
-            self.vanish(container.root, container.id)
+        container = self._as_known(container)
         if request is None:
             request = parse_request(container.id, container.labels)
         inside = self._inside(container)
@@ -89,12 +90,9 @@ class Attachment:
             case Join(sandbox):
                 return self._join(container, request, sandbox)
             case Found(networks):
-                if inside is not None and not is_in(inside, container):
-                    # The namespace is the container's own, so it is new: the number is that of one
-                    # that ended.
-                    self.take_back(inside, inside.members)
-                elif inside is not None:
+                if inside is not None:
                     return self._join(container, request, inside)
+                self._take_back_ended(container)
                 if remnant is None:  # else it had its ports before whoever listens there now
                     self._check_listeners(container, request)
                 adopt = {} if remnant is None else remnant.by_network(networks)
@@ -124,6 +122,7 @@ class Attachment:
             WatcherError, OSError: something is in the way; sync finds what is left.
         """
         self._failings.forget(root, id_, refused=False)
+        self._moved.pop((root, id_), None)
         sandbox = self._store.sandbox_of(root, id_)
         if sandbox is not None:
             leaving = tuple(m for m in sandbox.members if (m.root, m.id) == (root, id_))
@@ -151,15 +150,60 @@ class Attachment:
                 ports=[str(port) for member in members for port in member.ports],
             )
 
+    def _as_known(self, container: Container) -> Container:
+        """`container` in the namespace in which it was seen first, after its predecessor is gone.
+
+        A process may move itself into another namespace. That is its own business: it has its
+        network where it was, and so has the rest of the container.
+        """
+        was = self._store.sandbox_of(container.root, container.id)
+        if was is None:
+            return container
+        if was.member(container) is None:
+            self.vanish(container.root, container.id)
+            return container
+        if was.is_of(container) and not container.has_own_netns:
+            # The bundle said otherwise at the gate. What it is in was there before it.
+            self._log.warning(
+                "its runtime read another config.json than the gate: its network is taken back",
+                container=container.id,
+            )
+            self.vanish(container.root, container.id)
+            return container
+        if was.netns != container.netns:
+            self._tell_of_move(container)
+        return replace(container, netns=was.netns)
+
+    def _tell_of_move(self, container: Container) -> None:
+        key = (container.root, container.id)
+        if self._moved.get(key) != container.init:
+            self._moved[key] = container.init
+            self._log.warning(
+                "its init has left its network namespace, which keeps the network",
+                container=container.id,
+                root=container.root,
+            )
+
     def _inside(self, container: Container) -> Sandbox | None:
-        """The sandbox, in the store, whose namespace has the number of the container's."""
+        """The sandbox that `container` is in, by the number of its namespace.
+
+        The kernel gives a number to another namespace once nobody is left in the first.
+        """
         assert container.netns is not None
-        return self._store.sandbox(container.netns)
+        sandbox = self._store.sandbox(container.netns)
+        return sandbox if sandbox is not None and lives(sandbox) else None
+
+    def _take_back_ended(self, container: Container) -> None:
+        """Take back what an ended sandbox had whose namespace had the number of `container`'s."""
+        assert container.netns is not None
+        ended = self._store.sandbox(container.netns)
+        if ended is not None:
+            self.take_back(ended, ended.members)
 
     def _join(self, container: Container, request: Request, sandbox: Sandbox) -> bool:
         """Make a container a member of `sandbox`, or give one that is other port maps."""
-        member = next((m for m in sandbox.members if same(m, container)), None)
-        if member is not None and member.ports == request.ports:
+        member = sandbox.member(container)
+        if member is not None and member.ports == request.ports and _meets(sandbox, request):
             return False
         networks = [self._host.networks[i.network] for i in sandbox.interfaces]
         check_ports(container, request.ports, networks)
@@ -183,7 +227,7 @@ class Attachment:
             if not self._bury(beside=container):
                 raise
             sandbox = decide()
-        arriving = tuple(m for m in sandbox.members if same(m, container))
+        arriving = tuple(m for m in sandbox.members if m.is_(container))
         try:
             self._host.appear(sandbox, arriving)
         except OSError:
@@ -222,16 +266,15 @@ class Attachment:
             )  # fmt: skip
 
 
-def same(member: Member, container: Container) -> bool:
-    """Whether `member` is `container`, and not one of that name before it."""
-    return (member.root, member.id, member.init) == (container.root, container.id, container.init)
+def _meets(sandbox: Sandbox, request: Request) -> bool:
+    """Whether `sandbox` has the networks, addresses and MAC that are asked for.
 
-
-def is_in(sandbox: Sandbox, container: Container) -> bool:
-    """Whether `container`, and not one of that name before it, is a member of `sandbox`."""
-    return sandbox.netns == container.netns and any(same(m, container) for m in sandbox.members)
-
-
-def is_own(container: Container) -> bool:
-    """Whether `container` has a network namespace of its own."""
-    return container.namespace is Namespace.OWN
+    It has, unless its bundle was changed between runc's reading and the gate's.
+    """
+    has = {address.ip for interface in sandbox.interfaces for address in interface.addresses}
+    networks = tuple(interface.network for interface in sandbox.interfaces)
+    return (
+        request.networks in (None, (), networks)
+        and has.issuperset(request.addresses)
+        and request.mac in (None, sandbox.interfaces[0].mac if sandbox.interfaces else None)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import Final
@@ -19,7 +20,7 @@ class Unreadable(WatcherError):
     """A file that is there, but is not what it should be."""
 
 
-def read_below(directory: str, name: str, file: str) -> bytes | None:
+def read_below(directory: str, name: str, file: str, *, limit: int = MAX_SIZE) -> bytes | None:
     """The content of `directory/name/file`; `None` if that or `name` is not there.
 
     `name` and `file` are single path components and may not be links, so nothing outside of
@@ -35,16 +36,19 @@ def read_below(directory: str, name: str, file: str) -> bytes | None:
     except OSError as error:
         raise _unreadable(f"{directory}/{name}", error) from error
     try:
-        return read_regular(file, f"{directory}/{name}/{file}", dir_fd=parent)
+        shown = f"{directory}/{name}/{file}"
+        return read_regular(file, shown, dir_fd=parent, limit=limit)
     finally:
         os.close(parent)
 
 
-def read_regular(path: str, shown: str, *, dir_fd: int | None = None) -> bytes | None:
+def read_regular(
+    path: str, shown: str, *, dir_fd: int | None = None, limit: int = MAX_SIZE
+) -> bytes | None:
     """The content of the regular file `path`, shown in errors as `shown`; `None` if not there.
 
     Raises:
-        Unreadable: it is a link, not a regular file, too large, or not permitted.
+        Unreadable: it is a link, not a regular file, larger than `limit` bytes, or not permitted.
     """
     try:
         descriptor = os.open(path, _FILE, dir_fd=dir_fd)
@@ -52,19 +56,58 @@ def read_regular(path: str, shown: str, *, dir_fd: int | None = None) -> bytes |
         return None
     except OSError as error:
         raise _unreadable(shown, error) from error
+    return _read(descriptor, shown, limit)
+
+
+def read_linked(path: str, shown: str, *, dir_fd: int, limit: int = MAX_SIZE) -> bytes | None:
+    """As :func:`read_regular`, but `path` may be a link, and is followed wherever it leads.
+
+    Nothing is opened until it is known to be a regular file: to open a device may be to set it off.
+    """
+    try:
+        descriptor = os.open(path, _FILE, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise _unreadable(shown, error) from error
+        descriptor = _open_linked(path, shown, dir_fd)
+    return _read(descriptor, shown, limit)
+
+
+def _open_linked(path: str, shown: str, dir_fd: int) -> int:
+    try:
+        found = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=dir_fd)
+    except OSError as error:
+        raise _unreadable(shown, error) from error
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise Unreadable(f"{quoted(shown)} is not a regular file", "remove it")
+        return os.open(f"/proc/self/fd/{found}", _FILE & ~os.O_NOFOLLOW)
+    except OSError as error:
+        raise _unreadable(shown, error) from error
+    finally:
+        os.close(found)
+
+
+def _read(descriptor: int, shown: str, limit: int) -> bytes:
+    """All of a regular file, whose descriptor is closed."""
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Unreadable(f"{quoted(shown)} is not a regular file", "remove it")
-        if status.st_size > MAX_SIZE:
+        if status.st_size > limit:
             raise Unreadable(
-                f"{quoted(shown)} has {status.st_size} bytes, more than {MAX_SIZE}", "remove it"
+                f"{quoted(shown)} has {status.st_size} bytes, more than {limit}",
+                "make it smaller",
             )
         # It may grow while it is read; one byte more than allowed is enough to see that.
-        content = os.read(descriptor, status.st_size + 1)
-        while len(content) <= MAX_SIZE and (more := os.read(descriptor, 1 << 16)):
-            content += more
-        return content
+        pieces = [os.read(descriptor, status.st_size + 1)]
+        size = len(pieces[0])
+        while size <= limit and (more := os.read(descriptor, 1 << 16)):
+            pieces.append(more)
+            size += len(more)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
     except OSError as error:
         raise _unreadable(shown, error) from error
     finally:

@@ -116,6 +116,9 @@ class Gatekeeper:
             return  # it has been answered, and runc gives up
         try:
             container = held.observe(hold)
+        except held.AsksNothing as error:
+            self._refuse(hold, error, denied=False)  # `state.json` tells what it is in a moment
+            return
         except Unreadable as error:
             self._refuse(hold, error)
             return
@@ -134,8 +137,9 @@ class Gatekeeper:
         self._reconciler.tell()
         self._watch(hold.root, hold.id, hold.init)
 
-    def _refuse(self, hold: Hold, error: Exception) -> None:
-        denied = self._settings.on_invalid == "deny"
+    def _refuse(self, hold: Hold, error: Exception, *, denied: bool | None = None) -> None:
+        if denied is None:
+            denied = self._settings.on_invalid == "deny"
         try:
             self._reconciler.refuse(hold.root, hold.id, hold.init, error, denied=denied)
         finally:

@@ -10,16 +10,26 @@ where that leads there, and here it has its real path.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from watcher import proc
 from watcher.annotations import valid_id
 from watcher.errors import quoted
-from watcher.files import Unreadable, read_below, read_regular
+from watcher.files import MAX_SIZE, Unreadable, read_below, read_linked
 from watcher.model import Container, Namespace
 from watcher.roots import STATE
-from watcher.runc import NEWNET, decode_spec, decode_state, labels_of, namespace_of
+from watcher.runc import (
+    NEWNET,
+    NEWUSER,
+    PREFIX,
+    Spec,
+    could_ask,
+    decode_spec,
+    decode_state,
+    has_user_namespace,
+    labels_of,
+    namespace_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,13 +37,23 @@ if TYPE_CHECKING:
     from watcher.gate import Hold
 
 _CONFIG: Final = "config.json"
-_NETWORK: Final = "network"
-"""How `config.json` names the network namespace."""
+_NETWORK, _USER = "network", "user"
+"""How `config.json` names these namespaces."""
 
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
-type _Told = tuple[Mapping[str, str], Namespace, str]
-"""Labels, whose network namespace, and its path if joined."""
+MAX_ASKING: Final = MAX_SIZE
+"""Bytes of the largest `config.json` whose annotations are followed: `state.json` repeats them."""
+
+MAX_BUNDLE: Final = 64 << 20
+"""Bytes of the largest `config.json` that is read."""
+
+type _Told = tuple[Mapping[str, str], Namespace, str, bool]
+"""Labels, whose network namespace, its path if joined, and whether it has a user namespace."""
+
+
+class AsksNothing(Unreadable):
+    """It cannot be told what a container is, but it has no annotation of ours."""
 
 
 def observe(hold: Hold) -> Container:
@@ -42,15 +62,16 @@ def observe(hold: Hold) -> Container:
     Opens files below the root, so it is not for the gate's thread.
 
     Raises:
-        Unreadable: neither file tells of the container; runc has gone, or one of them is missing,
-            too large, not JSON, not a regular file, or a link out of the bundle.
+        AsksNothing: what runc has read is there no more, and what is there asks for nothing.
+        Unreadable: neither file tells of the container: runc has gone, or one of them is missing,
+            too large, not JSON, or not a regular file.
     """
     if not valid_id(hold.id):
         raise Unreadable(
             f"container {quoted(hold.id)} in {quoted(hold.root)}: not an id that runc would take",
             "remove that directory",
         )
-    labels, namespace, joined = _from_state(hold) or _from_bundle(hold.runc_pid)
+    labels, namespace, joined, user = _from_state(hold) or _from_bundle(hold.runc_pid)
     return Container(
         root=hold.root,
         id=hold.id,
@@ -59,18 +80,20 @@ def observe(hold: Hold) -> Container:
         labels=labels,
         namespace=namespace,
         joined=joined,
+        user_namespace=user,
         netns=proc.netns_of(hold.init.pid) if proc.runs(hold.init) else None,
     )
 
 
 def _from_state(hold: Hold) -> _Told | None:
     """What the early `state.json` tells; `None` where there is none, as with runc 1.1 and 1.2."""
-    content = read_below(hold.root, hold.id, STATE)
+    content = read_below(hold.root, hold.id, STATE, limit=MAX_BUNDLE)
     if content is None:
         return None
     config = decode_state(content, f"{hold.root}/{hold.id}/{STATE}").config
-    namespace, joined = namespace_of(config.namespaces or (), NEWNET)
-    return labels_of(config.labels or ()), namespace, joined
+    namespaces = config.namespaces or ()
+    labels = labels_of(config.labels or ())
+    return labels, *namespace_of(namespaces, NEWNET), has_user_namespace(namespaces, NEWUSER)
 
 
 def _from_bundle(runc_pid: int) -> _Told:
@@ -84,29 +107,33 @@ def _from_bundle(runc_pid: int) -> _Told:
         ) from error
     try:
         bundle = os.readlink(f"/proc/self/fd/{directory}")  # noqa: PTH115
-        content = _read_config(directory, f"{bundle}/{_CONFIG}")
+        shown = f"{bundle}/{_CONFIG}"
+        content = read_linked(_CONFIG, shown, dir_fd=directory, limit=MAX_BUNDLE)
     finally:
         os.close(directory)
-    spec = decode_spec(content, f"{bundle}/{_CONFIG}")
-    # As runc makes them: one string of each, and its own at the end, which wins over an annotation.
-    labels = [f"{key}={value}" for key, value in (spec.annotations or {}).items()]
-    namespaces = (spec.linux.namespaces if spec.linux else None) or ()
-    namespace, joined = namespace_of(namespaces, _NETWORK)
-    return labels_of([*labels, f"bundle={bundle}"]), namespace, joined
-
-
-def _read_config(directory: int, shown: str) -> bytes:
-    """The `config.json` in `directory`, or the file beside it that it is a link to.
-
-    runc follows any link. A bundle is often its owner's, and this program reads as root; so what
-    lies outside of the bundle is not read.
-    """
-    name = _CONFIG
-    with suppress(OSError):  # no link, or not there
-        name = os.readlink(_CONFIG, dir_fd=directory)
-    if "/" in name:
-        raise Unreadable(f"{quoted(shown)} is a link out of its bundle", "make it a regular file")
-    content = read_regular(name, shown, dir_fd=directory)
     if content is None:
         raise Unreadable(f"{quoted(shown)} is missing", "put it back until the container runs")
-    return content
+    spec = _decoded(content, shown)
+    # As runc makes them: one string of each, and its own at the end, which wins over an annotation.
+    labels = [f"{key}={value}" for key, value in spec.annotations.items()]
+    return (
+        labels_of([*labels, f"bundle={bundle}"]),
+        *namespace_of(spec.namespaces, _NETWORK),
+        has_user_namespace(spec.namespaces, _USER),
+    )
+
+
+def _decoded(content: bytes, shown: str) -> Spec:
+    try:
+        spec = decode_spec(content, shown)
+    except Unreadable as error:
+        if could_ask(content):
+            raise
+        raise AsksNothing(error.what, error.remedy) from error
+    if len(content) > MAX_ASKING and any(key.startswith(PREFIX) for key in spec.annotations):
+        raise Unreadable(
+            f"{quoted(shown)} has {len(content)} bytes, and no annotation of {PREFIX} counts in"
+            f" more than {MAX_ASKING}",
+            "make it smaller, or remove the annotation",
+        )
+    return spec

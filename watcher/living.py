@@ -72,12 +72,12 @@ class Living:
         Where a root cannot tell, its containers live as long as their inits: nothing that works is
         interrupted because a directory is not there for a while.
         """
-        return tuple(member for member in sandbox.members if self._is_gone(member, sandbox))
+        return tuple(member for member in sandbox.members if self._is_gone(member))
 
-    def _is_gone(self, member: Member, sandbox: Sandbox) -> bool:
+    def _is_gone(self, member: Member) -> bool:
         container = self._by_name.get((member.root, member.id))
         if container is not None:
-            return (container.init, container.netns) != (member.init, sandbox.netns)
+            return container.init != member.init
         return not (self._may_live(member.root, member.id) and proc.runs(member.init))
 
     def _may_live(self, root: str, id_: str) -> bool:

@@ -61,6 +61,7 @@ class Container:
         labels: its annotations.
         namespace: whose network namespace its configuration asks for.
         joined: the namespace path in its configuration; empty unless `namespace` is JOINED.
+        user_namespace: whether its configuration asks for a user namespace, its own or another's.
         netns: inode number of its network namespace on nsfs; `None` once its init has ended.
     """
 
@@ -72,11 +73,17 @@ class Container:
     namespace: Namespace
     joined: str
     netns: int | None
+    user_namespace: bool = False
 
     @property
     def alive(self) -> bool:
         """Whether its init runs."""
         return self.netns is not None
+
+    @property
+    def has_own_netns(self) -> bool:
+        """Whether its configuration asks for a network namespace of its own."""
+        return self.namespace is Namespace.OWN
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -160,6 +167,10 @@ class Member:
     init: Process
     ports: tuple[PortMap, ...] = ()
 
+    def is_(self, container: Container) -> bool:
+        """Whether this is `container`, and not one of that name before or after it."""
+        return (self.id, self.root, self.init) == (container.id, container.root, container.init)
+
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
@@ -188,6 +199,14 @@ class Sandbox:
     def ports(self) -> tuple[PortMap, ...]:
         """The port maps of all its containers."""
         return tuple(port for member in self.members for port in member.ports)
+
+    def is_of(self, container: Container) -> bool:
+        """Whether it was made for `container`."""
+        return (self.id, self.init) == (container.id, container.init)
+
+    def member(self, container: Container) -> Member | None:
+        """The member that is `container`, and not one of that name before it."""
+        return next((member for member in self.members if member.is_(container)), None)
 
 
 @dataclass(frozen=True, slots=True)

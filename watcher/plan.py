@@ -53,26 +53,32 @@ def plan(
 ) -> Plan:
     """What `container` should get.
 
+    Whose namespace it is in is told by the kernel. What its configuration says of that counts only
+    where the kernel says nothing: whoever writes a bundle may have it read in more than one way.
+
     Args:
         container: a live one.
         request: what its annotations ask for.
         config: the configuration.
-        inside: the sandbox whose namespace it is in.
+        inside: the sandbox whose namespace it is in, if any of its containers lives.
         shared: the sandbox that its annotation `share` names.
 
     Raises:
         InvalidRequest: it asks for what its namespace or the configuration rules out.
     """
     root = root_of(config, container)
+    founded = inside is not None and inside.is_of(container)
     if request.share is not None:
-        _check_share(container, request.share, inside, shared)
-    if container.namespace is Namespace.HOST or container.netns == proc.own_netns():
+        _check_share(container, request.share, None if founded else inside, shared)
+    if container.netns == proc.own_netns():
         return Ignore("it is in the host's network namespace")
-    if container.namespace is Namespace.JOINED:
-        if inside is None:
-            return Ignore(f"its namespace {container.joined} is none of ours")
+    if inside is not None and not founded:
         _check_join(container, request, inside, root)
         return Join(inside)
+    if container.namespace is Namespace.HOST:
+        return Ignore("it is in the network namespace that its runtime was started in")
+    if container.namespace is Namespace.JOINED:
+        return Ignore(f"its namespace {container.joined} is none of ours")
     if request.networks == ():
         return Ignore("io.watcher.network = none")
     if root.attach == "annotated" and not request.annotated:
@@ -80,7 +86,21 @@ def plan(
     networks = tuple(_networks(container, request, config))
     _check_limits(container, request, networks, root.limits)
     check_ports(container, request.ports, networks)
+    if inside is None and not _is_of_runtime(container):
+        return Ignore("its network namespace is not one that its runtime made")
     return Found(networks)
+
+
+def _is_of_runtime(container: Container) -> bool:
+    assert container.netns is not None
+    return proc.is_of_runtime(
+        container.init.pid, container.netns, user_namespace=container.user_namespace
+    )
+
+
+def lives(sandbox: Sandbox) -> bool:
+    """Whether the init of any container of `sandbox` runs, so that its namespace is the same."""
+    return any(proc.runs(member.init) for member in sandbox.members)
 
 
 def root_of(config: Config, container: Container) -> Root:
@@ -130,12 +150,13 @@ def _check_share(
     mend = f"run `watcher bundle {bundle} --share {share}` and start it again"
     if shared is None:
         raise invalid("there is no such container with a sandbox", "start that one first")
+    if inside is not None and inside.key == shared.key:
+        return
     if container.namespace is Namespace.HOST:
         raise invalid("its config.json gives it the host's network namespace", mend)
     if container.namespace is Namespace.OWN:
         raise invalid("its config.json gives it a network namespace of its own", mend)
-    if inside is None or inside.key != shared.key:
-        raise invalid(f"its namespace {container.joined} is not that of {share}", mend)
+    raise invalid(f"its namespace {container.joined} is not that of {share}", mend)
 
 
 def _check_join(container: Container, request: Request, inside: Sandbox, root: Root) -> None:

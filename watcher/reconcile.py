@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from watcher import proc, roots
 from watcher.annotations import parse_request
-from watcher.attachment import Attachment, is_in, is_own
+from watcher.attachment import Attachment
 from watcher.errors import WatcherError
 from watcher.failings import Failings
 from watcher.files import Unreadable
@@ -237,9 +237,9 @@ class Reconciler:
 
     def _is_ignored(self, container: Container, request: Request) -> bool:
         """Whether a container is to be left alone, and the store has nothing of it."""
-        if is_own(container) and request.networks != () and not self._selective:
+        if container.has_own_netns and request.networks != () and not self._selective:
             return False
         sandbox = self._store.sandbox_of(container.root, container.id)
-        if sandbox is not None and not is_in(sandbox, container):
+        if sandbox is not None:
             return False
         return isinstance(self._attachment.plan(container, request), Ignore)

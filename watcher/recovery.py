@@ -15,7 +15,6 @@ from handlers import rootmount
 from handlers.link import Remnant
 from watcher import proc
 from watcher.annotations import parse_request
-from watcher.attachment import is_in, is_own
 from watcher.errors import WatcherError
 from watcher.living import Living
 from watcher.lock import SERVICE, Lock
@@ -103,7 +102,7 @@ class Recovery:
         if isinstance(inside, OSError):
             raise inside
         remnant = inside
-        if remnant is None or is_own(container) or self._store.sandbox(container.netns):
+        if remnant is None or container.has_own_netns or self._store.sandbox(container.netns):
             return remnant
         names = ["default"] if len(remnant.addresses) == 1 else list(self._config.networks)
         networks = [self._config.networks[name] for name in names][: len(remnant.addresses)]
@@ -122,7 +121,7 @@ class Recovery:
     def _knows(self, container: Container) -> bool:
         """Whether the store has that container, and not one of its name before it."""
         sandbox = self._store.sandbox_of(container.root, container.id)
-        return sandbox is not None and is_in(sandbox, container)
+        return sandbox is not None and sandbox.member(container) is not None
 
     def _note_unreadable(self, living: Living) -> None:
         for root, id_, error in living.unreadable:
@@ -150,13 +149,13 @@ class Recovery:
         Who has a network already comes first: nobody else may be given what is theirs. Then who
         makes a namespace comes before who joins it.
         """
-        known = {(m.root, m.id, m.init, s.netns) for s in sandboxes for m in s.members}
+        known = {(m.root, m.id, m.init) for s in sandboxes for m in s.members}
         new = [
             (c, self.look_inside(c))
             for c in living.containers
-            if (c.root, c.id, c.init, c.netns) not in known
+            if (c.root, c.id, c.init) not in known
         ]
-        new.sort(key=lambda one: (not isinstance(one[1], Remnant), not is_own(one[0])))
+        new.sort(key=lambda one: (not isinstance(one[1], Remnant), not one[0].has_own_netns))
         return new
 
     def _arriving(

@@ -10,7 +10,14 @@ from watcher.annotations import valid_id
 from watcher.errors import quoted
 from watcher.files import Unreadable, read_below
 from watcher.model import Container, Process
-from watcher.runc import NEWNET, decode_state, labels_of, namespace_of
+from watcher.runc import (
+    NEWNET,
+    NEWUSER,
+    decode_state,
+    has_user_namespace,
+    labels_of,
+    namespace_of,
+)
 
 STATE: Final = "state.json"
 
@@ -65,7 +72,8 @@ def read(root: str, id_: str) -> Container | None:
         return None
     init = Process(state.init_process_pid, state.init_process_start)
     labels = labels_of(state.config.labels or ())
-    namespace, joined = namespace_of(state.config.namespaces or (), NEWNET)
+    namespaces = state.config.namespaces or ()
+    namespace, joined = namespace_of(namespaces, NEWNET)
     return Container(
         root=root,
         id=id_,
@@ -75,4 +83,5 @@ def read(root: str, id_: str) -> Container | None:
         namespace=namespace,
         joined=joined,
         netns=proc.netns_of(init.pid) if proc.runs(init) else None,
+        user_namespace=has_user_namespace(namespaces, NEWUSER),
     )

@@ -7,20 +7,28 @@ runc for `state.json`; the OCI runtime specification, `config.md` and `config-li
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
 import msgspec
 
+from watcher import gojson
 from watcher.errors import quoted
 from watcher.files import Unreadable
 from watcher.model import Namespace
 
+PREFIX: Final = "io.watcher."
+"""What every annotation of ours begins with."""
+
 MAX_PID: Final = 1 << 22
 """`PID_MAX_LIMIT` in `include/linux/threads.h`."""
 
-NEWNET = "NEWNET"
+NEWNET: Final = "NEWNET"
 """How `state.json` names the network namespace."""
+
+NEWUSER: Final = "NEWUSER"
+"""How `state.json` names the user namespace."""
 
 
 class StateNamespace(msgspec.Struct, frozen=True):
@@ -45,28 +53,40 @@ class State(msgspec.Struct, frozen=True):
     config: StateConfig
 
 
-class SpecNamespace(msgspec.Struct, frozen=True):
-    """An entry of `linux.namespaces` in `config.json`."""
-
-    type: str
-    path: str = ""
-
-
-class SpecLinux(msgspec.Struct, frozen=True):
-    """`linux` in `config.json`."""
-
-    namespaces: tuple[SpecNamespace, ...] | None = None
-
-
 class Spec(msgspec.Struct, frozen=True):
-    """`config.json`."""
+    """What counts of a `config.json`.
 
-    annotations: dict[str, str] | None = None
-    linux: SpecLinux | None = None
+    Attributes:
+        annotations: as they stand there.
+        namespaces: the entries of `linux.namespaces`.
+    """
 
+    annotations: dict[str, str]
+    namespaces: tuple[StateNamespace, ...]
+
+
+class _PlainLinux(msgspec.Struct, frozen=True):
+    namespaces: tuple[dict[str, str], ...] = ()
+
+
+class _PlainSpec(msgspec.Struct, frozen=True):
+    """A `config.json` of which each key is there once, and written as the specification has it."""
+
+    annotations: dict[str, str] = {}
+    linux: _PlainLinux = _PlainLinux()
+
+
+_ONCE: Final = (b'"linux"', b'"annotations"', b'"namespaces"')
+_FOLDED: Final = ("\u017f".encode(), "\u212a".encode())
+"""What Go takes for an `s` and a `k` in a key (:mod:`watcher.gojson`)."""
+
+_ESCAPED_PREFIX: Final = re.compile(
+    "".join(rf"(?:{re.escape(c)}|\\u00{ord(c):02x})" for c in PREFIX).encode(), re.IGNORECASE
+)
+"""The prefix of our annotations, each character as it is or escaped."""
 
 _state_decoder = msgspec.json.Decoder(State)
-_spec_decoder = msgspec.json.Decoder(Spec)
+_plain_decoder = msgspec.json.Decoder(_PlainSpec)
 
 
 def decode_state(content: bytes, shown: str) -> State:
@@ -82,15 +102,48 @@ def decode_state(content: bytes, shown: str) -> State:
 
 
 def decode_spec(content: bytes, shown: str) -> Spec:
-    """The `config.json` in `content`, shown in errors as `shown`.
+    """The `config.json` in `content`, as runc reads it; shown in errors as `shown`.
 
     Raises:
-        Unreadable: it is not JSON, or not of the specification's types.
+        Unreadable: runc would not take it.
     """
+    plain = _decode_plain(content)
+    if plain is not None:
+        return plain
     try:
-        return _spec_decoder.decode(content)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        annotations, namespaces = gojson.read(content)
+    except gojson.NotGo as error:
         raise _not_runcs(shown, error) from error
+    return Spec(annotations, tuple(StateNamespace(type_, path) for type_, path in namespaces))
+
+
+def could_ask(content: bytes) -> bool:
+    """Whether a file with `content` could have an annotation of ours, whatever else is in it."""
+    if PREFIX.encode() in content:
+        return True
+    return b"\\u00" in content and _ESCAPED_PREFIX.search(content) is not None
+
+
+def _decode_plain(content: bytes) -> Spec | None:
+    """What every reader makes of `content`; `None` where Go might make something else of it.
+
+    It is there for its speed: engines write tens of kilobytes.
+    """
+    if b"\\u" in content or (not content.isascii() and any(c in content for c in _FOLDED)):
+        return None
+    lower = content.lower()
+    for key in _ONCE:
+        count = lower.count(key)
+        if count > 1 or (count and key not in content):
+            return None
+    try:
+        spec = _plain_decoder.decode(content)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    if any(entry.keys() - {"type", "path"} for entry in spec.linux.namespaces):
+        return None
+    entries = (StateNamespace(e.get("type", ""), e.get("path", "")) for e in spec.linux.namespaces)
+    return Spec(spec.annotations, tuple(entries))
 
 
 def labels_of(labels: Iterable[str]) -> dict[str, str]:
@@ -98,15 +151,18 @@ def labels_of(labels: Iterable[str]) -> dict[str, str]:
     return {key: value for key, _, value in (label.partition("=") for label in labels)}
 
 
-def namespace_of(
-    namespaces: Sequence[StateNamespace | SpecNamespace], kind: str
-) -> tuple[Namespace, str]:
+def namespace_of(namespaces: Sequence[StateNamespace], kind: str) -> tuple[Namespace, str]:
     """Whose namespace of `kind` (`NEWNET`, in `config.json` `network`), and its path if joined."""
     for namespace in namespaces:
         if namespace.type == kind:
             joined = namespace.path
             return (Namespace.JOINED, joined) if joined else (Namespace.OWN, "")
     return Namespace.HOST, ""
+
+
+def has_user_namespace(namespaces: Iterable[StateNamespace], kind: str) -> bool:
+    """Whether there is a user namespace, by its `kind` (`NEWUSER`, in `config.json` `user`)."""
+    return any(namespace.type == kind for namespace in namespaces)
 
 
 def _not_runcs(shown: str, error: Exception) -> Unreadable:

@@ -12,7 +12,7 @@ from watcher.errors import InvalidRequest
 from watcher.files import Unreadable
 from watcher.leases import Failure, LeaseStore
 from watcher.model import Container, Member, Sandbox, Status
-from watcher.plan import Ignore, plan
+from watcher.plan import Ignore, lives, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,8 @@ def _status(
     try:
         request = parse_request(container.id, container.labels)
         inside = by_netns.get(container.netns or 0)
+        if inside is not None and not lives(inside):
+            inside = None  # the number is another namespace's by now
         named = (s for s in by_netns.values() if any(m.id == request.share for m in s.members))
         plan_ = plan(container, request, config, inside=inside, shared=next(named, None))
     except InvalidRequest as error:

@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from watcher.annotations import PREFIX
 from watcher.config import Config
 from watcher.errors import WatcherError, quoted
 from watcher.files import Unreadable, read_regular
+from watcher.runc import PREFIX
 from watcher.wiring import open_store
 
 

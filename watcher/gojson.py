@@ -1,0 +1,127 @@
+"""`config.json` as Go's `encoding/json` reads it: what runc makes of it is what counts.
+
+Go reads more leniently than JSON's own rules ask for, and differently from Python. All of this was
+tried with runc 1.1.15 (`tests/attacks/test_bundle.py` compares the two):
+
+- the first value counts, whatever text is behind it (`Decoder.Decode`);
+- a byte that is not UTF-8 and a lone surrogate are U+FFFD each;
+- a key matches a field whatever its case; U+017F is an `s` and U+212A a `k` (`fold.go`);
+- of a field that is given twice, the last text wins; objects are merged, and so are the elements of
+  arrays, each with the one that had its place before (`decode.go`, `array`);
+- `null` empties a pointer, a map and an array, and leaves a text or an element as it was; as a
+  value in a map of texts it is the empty text.
+
+Source: `src/encoding/json` of Go 1.24.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from json import JSONDecoder
+from typing import Final, NoReturn
+
+_SPACE: Final = " \t\r\n"
+_FOLDED: Final = {0x17F: "s", 0x212A: "k"}
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+class NotGo(ValueError):
+    """Go would not take it: it is not JSON, or a value is of another type than the field."""
+
+
+class _Object(list[tuple[str, object]]):
+    """An object's members in their order, repetitions and all."""
+
+
+def read(content: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """The annotations, and type and path of each namespace, of the `config.json` in `content`.
+
+    Raises:
+        NotGo: runc would refuse it.
+    """
+    annotations: dict[str, str] = {}
+    namespaces = _Namespaces()
+    for name, value in _fields(_first_value(content)):
+        if name == "annotations":
+            annotations = {} if value is None else annotations | _texts(value)
+        elif name == "linux":
+            if value is None:
+                namespaces = _Namespaces()
+            for name_, value_ in _fields(value):
+                if name_ == "namespaces":
+                    namespaces.read(value_)
+    return annotations, namespaces.all()
+
+
+class _Namespaces:
+    """An array of namespaces, with what Go leaves in its memory behind the end of a shorter one."""
+
+    def __init__(self) -> None:
+        self._memory: list[dict[str, str]] = []
+        self._length = 0
+
+    def read(self, value: object) -> None:
+        """Read an array over what is there."""
+        entries = [] if value is None else value
+        if not isinstance(entries, list) or isinstance(entries, _Object):
+            raise NotGo("linux.namespaces is not an array")
+        if not entries:
+            self._memory = []
+        self._length = len(entries)
+        for index, entry in enumerate(entries):
+            if index == len(self._memory):
+                self._memory.append({"type": "", "path": ""})
+            for name, text in _fields(entry):
+                if name in ("type", "path") and text is not None:
+                    self._memory[index][name] = _text(text)
+
+    def all(self) -> list[tuple[str, str]]:
+        """Type and path of each."""
+        return [(entry["type"], entry["path"]) for entry in self._memory[: self._length]]
+
+
+def _first_value(content: bytes) -> object:
+    text = content.decode("utf-8", "surrogateescape").lstrip(_SPACE)
+    try:
+        value, _ = _decoder.raw_decode(text)
+    except (ValueError, RecursionError) as error:
+        raise NotGo(str(error)) from None
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise NotGo(f"{constant} is not JSON")
+
+
+_decoder: Final = JSONDecoder(
+    object_pairs_hook=_Object,
+    # No number matters here, and Python would take long for a long one.
+    parse_int=len,
+    parse_float=len,
+    parse_constant=_refuse,
+)
+
+
+def _fields(value: object) -> Iterator[tuple[str, object]]:
+    """The members of an object, or none of `null`, with their keys as Go compares them."""
+    if value is None:
+        return
+    for key, member in _members(value):
+        yield key.translate(_FOLDED).lower(), member
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {_text(key): "" if text is None else _text(text) for key, text in _members(value)}
+
+
+def _members(value: object) -> Iterable[tuple[str, object]]:
+    if not isinstance(value, _Object):
+        raise NotGo("not an object where one should be")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise NotGo("not a string where one should be")
+    return _SURROGATE.sub("\ufffd", value)
