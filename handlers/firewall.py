@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +14,7 @@ from handlers.handler import Difference, Notes, closed, without
 from handlers.nft import Nft, NftError, NotThere
 from handlers.ruleset import TABLES, Element
 from watcher.config import Network
-from watcher.model import Member, Repair, Sandbox
+from watcher.model import Address, Member, Repair, Sandbox
 
 _NOTE: Final = "ruleset"
 """Under this name is noted what nftables lists of the tables when they are whole."""
@@ -81,6 +82,16 @@ class FirewallHandler:
             self._nft.run("".join(f"destroy table {f} {t}\n" for f, t in there))
         self._notes.erase(_NOTE)
         return [f"{family} {table}" for family, table in there]
+
+    def guarded(self) -> dict[str, tuple[Address, ...]]:
+        """The addresses that the guard holds each host end to; without one where there is none."""
+        found: dict[str, list[Address]] = {}
+        for element in _elements(self._nft.listing(*table) for table in TABLES):
+            if element.name in ruleset.GUARDED:
+                address = ip_address(element.key[-1])
+                if not address.is_link_local:
+                    found.setdefault(element.key[0].strip('"'), []).append(address)
+        return {name: tuple(addresses) for name, addresses in found.items()}
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
         wanted: dict[Element, str] = {}

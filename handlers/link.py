@@ -1,54 +1,29 @@
 """Links: a sandbox's veth pairs, their addresses and routes.
 
-What is made here is told by its interface group (:data:`handlers.rtnl.OURS`), which the kernel sets
-as it makes the pair; a name alone says nothing of who made it.
+What is made here is told by its host end alone (:mod:`handlers.hostend`): that has our interface
+group (:data:`handlers.rtnl.OURS`), which the kernel sets as it makes the pair. A name alone says
+nothing of who made it, and a mark inside a sandbox is anybody's.
 """
 
 from __future__ import annotations
 
 import errno
-import re
 import socket
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
 
-from handlers import inner, outer, policyroute, rtnl
+from handlers import hostend, inner, outer, policyroute, rtnl
 from handlers.handler import Difference, closed, without
 from handlers.namespace import Home, NamespaceGone, opened, opened_by
 from handlers.netlink import Netlink, NetlinkError
 from handlers.reaper import Reaper
+from handlers.remnant import Remnant, remnants
 from watcher.config import Network
-from watcher.model import Address, Interface, Member, Repair, Sandbox
-
-ALIAS: Final = "watcher "
-"""Begins the alias of a host end; the sandbox's id follows, for whoever reads `ip link`."""
-
-HOST_NAME: Final = re.compile(r"netnsv\d+-\d+")
-"""The name of a host end."""
+from watcher.model import Interface, Member, Repair, Sandbox
 
 
 class LinkTaken(OSError):
     """An interface that is not ours has the name that is needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Remnant:
-    """What a namespace has of a sandbox that the lease store does not know (any more).
-
-    Attributes:
-        id: the sandbox's id.
-        pid: the pid in the names of its links.
-        addresses: of each interface, in order.
-    """
-
-    id: str
-    pid: int
-    addresses: tuple[tuple[Address, ...], ...]
-
-    def by_network(self, networks: Sequence[Network]) -> dict[str, tuple[Address, ...]]:
-        """The addresses by the name of the network that the interface of that number is in."""
-        return {n.name: a for n, a in zip(networks, self.addresses, strict=False)}
 
 
 class LinkHandler:
@@ -94,8 +69,20 @@ class LinkHandler:
             self._reaper.reap()
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Delete links of sandboxes that are gone; put right what is missing of the others."""
-        return closed(self._differences(sandboxes), dry_run=dry_run)
+        """Delete links of sandboxes that are gone; put right what is missing of the others.
+
+        Where something of a container's own stands in the way, that container is left as it is.
+        """
+        repairs = []
+        for difference in self._differences(sandboxes):
+            repair = difference.repair
+            try:
+                if not dry_run:
+                    difference.close()
+            except LinkTaken as error:
+                repair = replace(repair, what=f"left {repair.sandbox}", why=str(error.strerror))
+            repairs.append(repair)
+        return repairs
 
     def mend(self, sandbox: Sandbox) -> list[Repair]:
         """Put right what is missing of the links of one `sandbox`; what it was."""
@@ -109,42 +96,27 @@ class LinkHandler:
         except NamespaceGone:
             return []  # it ends just now, which is an event of its own
 
-    def remnant(self, pid: int, netns: int) -> Remnant | None:
-        """What the namespace `netns` of process `pid` has of ours; `None` if nothing.
+    def remnants(self, pid: int, netns: int, *, own: bool) -> list[Remnant]:
+        """What the namespace `netns` of process `pid` has of ours (:mod:`handlers.remnant`).
+
+        Args:
+            pid: a process in it.
+            netns: its inode number.
+            own: only what was made for that very process.
 
         Raises:
             NamespaceGone: it has ended meanwhile.
         """
-        found: dict[str, tuple[Address, ...]] = {}
-        alias = ""
-        with opened_by((pid,), netns) as descriptor, self._home.left_for(descriptor):
-            inside = Netlink()
-        with inside:
-            for link in map(rtnl.read_link, inside.dump(rtnl.links("veth"))):
-                outer = self._outer(link)
-                if outer is not None:
-                    bodies = inside.dump(rtnl.addresses(link.index))
-                    found[outer.name] = tuple(a.ip for a in rtnl.read_addresses(bodies))
-                    alias = _sandbox_id(outer)
-        if not found or not alias:
-            return None
-        first = min(found)
-        return Remnant(alias, int(first.partition("-")[2]), tuple(found[n] for n in sorted(found)))
-
-    def _outer(self, link: rtnl.Link) -> rtnl.Link | None:
-        """The host end of `link`, which is inside; `None` if the pair is not ours."""
-        if not link.ours or not link.peer:
-            return None
-        body = self._netlink.get(rtnl.link_at(link.peer))
-        outer = None if body is None else rtnl.read_link(body)
-        return outer if outer and outer.ours and HOST_NAME.fullmatch(outer.name) else None
+        names = [f"netnsv{n}-{pid}" for n in range(len(self._networks))] if own else None
+        with opened_by((pid,), netns) as descriptor:
+            return remnants(self._netlink, self._home, descriptor, names)
 
     def _attach(
         self, sandbox: Sandbox, interface: Interface, netns: int, *, mend: bool = False
     ) -> None:
         network = self._networks[interface.network]
         try:
-            outer.make(self._netlink, interface, network, netns, alias=_alias(sandbox))
+            outer.make(self._netlink, interface, network, netns, alias=hostend.alias_of(sandbox.id))
         except NetlinkError as error:
             if error.errno != errno.EEXIST:
                 raise
@@ -165,34 +137,34 @@ class LinkHandler:
     def _adopt(self, sandbox: Sandbox, interface: Interface, netns: int) -> None:
         """Put right a pair that is there already, or make it anew if it is another's old one."""
         network = self._networks[interface.network]
+        alias = hostend.alias_of(sandbox.id)
         self._reaper.wait()  # it may be one that is being deleted just now
         link = self._find(interface.host_name)
         with self._home.left_for(netns):
             inside = Netlink()
         with inside:
-            there = inside.index(interface.name) > 0
-        if link is None and there:
-            raise LinkTaken(
-                errno.EEXIST,
-                f"the container has an interface {interface.name} that is not ours already;"
-                " remove the hook that makes it, or set io.watcher.network = none",
-            )
+            index = inside.index(interface.name)
+        ends_there = link is not None and self._ends_at(link, netns, index)
+        if index and not ends_there:
+            raise _taken_inside(interface)
         if link is not None and link.group != rtnl.DOOMED and not link.ours:
             raise LinkTaken(
                 errno.EEXIST, f"a link {interface.host_name} that is not ours is in the way"
             )
-        if link is not None and link.ours and there:
-            adopted = outer.adopted(self._netlink, interface, network, alias=_alias(sandbox))
-            self._netlink.send(adopted)
+        if link is not None and link.ours and ends_there:
+            self._netlink.send(outer.adopted(self._netlink, interface, network, alias=alias))
             return
         if link is not None:
             self._delete(link)
             self._reaper.wait()
-        outer.make(self._netlink, interface, network, netns, alias=_alias(sandbox))
+        outer.make(self._netlink, interface, network, netns, alias=alias)
+
+    def _ends_at(self, link: rtnl.Link, netns: int, index: int) -> bool:
+        """Whether `link` leads to the interface `index` of the namespace of descriptor `netns`."""
+        return hostend.leads_to(link, hostend.number_of(self._netlink, netns), index)
 
     def _find(self, name: str) -> rtnl.Link | None:
-        body = self._netlink.get(rtnl.link(name))
-        return None if body is None else rtnl.read_link(body)
+        return hostend.find(self._netlink, name)
 
     def _delete(self, link: rtnl.Link) -> None:
         """Cut `link` off at once, and have it deleted soon."""
@@ -210,17 +182,21 @@ class LinkHandler:
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
         self._reaper.wait()
         links = list(map(rtnl.read_link, self._netlink.dump(rtnl.links("veth"))))
-        there = {link.name: link for link in links if link.ours and HOST_NAME.fullmatch(link.name)}
+        there = {link.name: link for link in links if hostend.is_host_end(link)}
         for link in links:
             if link.group == rtnl.DOOMED:  # somebody was killed before it was deleted
                 yield Difference(
-                    Repair(f"deleted veth {link.name}", _sandbox_id(link), "its sandbox is gone"),
+                    Repair(
+                        f"deleted veth {link.name}", hostend.sandbox_id(link), "its sandbox is gone"
+                    ),
                     lambda link=link: self._delete(link),  # type: ignore[misc]
                 )
         needed = {i.host_name for sandbox in sandboxes for i in sandbox.interfaces}
         for name in sorted(there.keys() - needed):
             yield Difference(
-                Repair(f"deleted veth {name}", _sandbox_id(there[name]), "its sandbox is gone"),
+                Repair(
+                    f"deleted veth {name}", hostend.sandbox_id(there[name]), "its sandbox is gone"
+                ),
                 lambda link=there[name]: self._delete(link),  # type: ignore[misc]
             )
         routes = self._routes(sandboxes)
@@ -241,6 +217,9 @@ class LinkHandler:
                     network = self._networks[interface.network]
                     link = there.get(interface.host_name)
                     wrong = outer.wrong(self._netlink, link, interface, network, routes)
+                    index = 0 if link is None else inside.index(interface.name)
+                    if index and link is not None and not self._ends_at(link, netns, index):
+                        wrong = f"{interface.name} was not its other end"
                     wrong = wrong or inner.missing(inside, sandbox, interface, self._networks)
                     if wrong:
                         yield Difference(
@@ -269,9 +248,13 @@ class LinkHandler:
         return repair
 
 
-def _alias(sandbox: Sandbox) -> str:
-    return ALIAS + sandbox.id
+def _deleted(link: rtnl.Link) -> Repair:
+    return Repair(f"deleted veth {link.name}", hostend.sandbox_id(link), "its sandbox is gone")
 
 
-def _sandbox_id(link: rtnl.Link) -> str:
-    return link.alias.removeprefix(ALIAS)
+def _taken_inside(interface: Interface) -> LinkTaken:
+    return LinkTaken(
+        errno.EEXIST,
+        f"the container has an interface {interface.name} that is not ours already;"
+        " remove the hook that makes it, or set io.watcher.network = none",
+    )

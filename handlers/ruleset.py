@@ -148,6 +148,10 @@ class Element(NamedTuple):
         return f"{verb} element {self.family} watcher {self.name} {{ {key}{value} }}\n"
 
 
+GUARDED: Final = frozenset(("owner4", "owner6", "routed4", "routed6"))
+"""The sets of host ends, first in each key, with the addresses that they are held to, last."""
+
+
 def base(networks: Iterable[Network]) -> str:
     """The commands that make both tables anew, empty of elements."""
     known = sorted(networks, key=lambda network: network.name)

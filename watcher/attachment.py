@@ -20,7 +20,7 @@ from watcher.plan import Found, Ignore, Join, check_ports, lives, plan
 
 if TYPE_CHECKING:
     from handlers.host import Host
-    from handlers.link import Remnant
+    from handlers.remnant import Remnant
     from watcher.config import Config
     from watcher.failings import Failings
     from watcher.leases import LeaseStore

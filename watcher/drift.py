@@ -26,7 +26,7 @@ from typing import Final
 
 from handlers import rtnl
 from handlers.conntrack import NETLINK_NETFILTER
-from handlers.link import HOST_NAME
+from handlers.hostend import HOST_NAME
 from handlers.netlink import RECEIVE, SOL_NETLINK, attributes, messages, own_ports
 
 _NETLINK_LISTEN_ALL_NSID: Final = 8

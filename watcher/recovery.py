@@ -6,20 +6,20 @@ thing with what should be. Whoever calls this has the host-wide lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from handlers import rootmount
-from handlers.link import Remnant
+from handlers.remnant import Remnant
 from watcher import proc
 from watcher.annotations import parse_request
 from watcher.errors import WatcherError
 from watcher.living import Living
 from watcher.lock import SERVICE, Lock
-from watcher.model import Container, Namespace, Process, Repair, Request, Sandbox
-from watcher.plan import Found, Ignore, Join
+from watcher.model import Address, Container, Namespace, Process, Repair, Request, Sandbox
+from watcher.plan import Found, Ignore, Join, lives
 
 if TYPE_CHECKING:
     from handlers.host import Host
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from watcher.failings import Failings
     from watcher.leases import LeaseStore
 
+
+type Guarded = Callable[[], Mapping[str, tuple[Address, ...]]]
 
 type Inside = Remnant | OSError | None
 """What a namespace has of ours that the lease store does not know of; or why that is not known."""
@@ -79,15 +81,40 @@ class Recovery:
         repairs += self._host.sync(sandboxes, dry_run=dry_run)
         return repairs + self._unheld(dry_run=dry_run)
 
-    def look_inside(self, container: Container) -> Inside:
-        """What the namespace of a live container has of ours, if the store does not know it."""
+    def look_inside(self, container: Container, guarded: Guarded | None = None) -> Inside:
+        """What the namespace of a live container has of ours, if the store does not know it.
+
+        Args:
+            container: a live one.
+            guarded: tells what the host's guard holds each link to.
+        """
         assert container.netns is not None
         if self._knows(container) or container.netns == proc.own_netns():
             return None
         try:
-            return self._host.links.remnant(container.init.pid, container.netns)
+            remnant = self._remnant(container, container.netns)
+            if remnant is None:
+                return None
+            return remnant.held_to((guarded or self._host.firewall.guarded)())
         except OSError as error:
             return error
+
+    def _remnant(self, container: Container, netns: int) -> Remnant | None:
+        """What its namespace has of a sandbox that the store does not know to live elsewhere.
+
+        Who has a namespace of its own has what was made for it, and nothing else.
+        """
+        own = container.has_own_netns
+        for remnant in self._host.links.remnants(container.init.pid, netns, own=own):
+            if own and not remnant.is_of(container.id):
+                continue
+            known = (
+                self._store.sandbox_with_link(f"netnsv0-{remnant.pid}"),
+                self._store.sandbox_of(container.root, remnant.id),
+            )
+            if not any(s is not None and s.netns != netns and lives(s) for s in known):
+                return remnant
+        return None
 
     def adopt(self, container: Container, inside: Inside) -> Remnant | None:
         """Let a container keep what it has `inside`.
@@ -106,12 +133,11 @@ class Recovery:
             return remnant
         names = ["default"] if len(remnant.addresses) == 1 else list(self._config.networks)
         networks = [self._config.networks[name] for name in names][: len(remnant.addresses)]
-        founder = replace(
-            container, id=remnant.id, init=Process(remnant.pid, 0), namespace=Namespace.OWN
-        )
+        id_ = container.id if remnant.is_of(container.id) else remnant.id
+        founder = replace(container, id=id_, init=Process(remnant.pid, 0), namespace=Namespace.OWN)
         sandbox = self._store.found(founder, networks, Request(), remnant.by_network(networks))
         self._store.join(container, sandbox.key, ())
-        if remnant.id != container.id:
+        if id_ != container.id:
             self._store.leave(founder.root, founder.id)
         # What it publishes is its own since before: else it would be taken back, and all with it.
         ports = parse_request(container.id, container.labels).ports
@@ -150,8 +176,9 @@ class Recovery:
         makes a namespace comes before who joins it.
         """
         known = {(m.root, m.id, m.init) for s in sandboxes for m in s.members}
+        guarded = cache(self._host.firewall.guarded)  # all of them are of one moment
         new = [
-            (c, self.look_inside(c))
+            (c, self.look_inside(c, guarded))
             for c in living.containers
             if (c.root, c.id, c.init) not in known
         ]

@@ -23,8 +23,10 @@ from handlers.rtnl.link_messages import (
     up,
     veth,
 )
+from handlers.rtnl.netns_messages import netns, read_netns
 from handlers.rtnl.numbers import (
     DOOMED,
+    MAX_ALIAS,
     OURS,
     RTM_DELADDR,
     RTM_DELLINK,
@@ -45,6 +47,7 @@ from handlers.rtnl.route_messages import (
 
 __all__ = [
     "DOOMED",
+    "MAX_ALIAS",
     "OURS",
     "RTM_DELADDR",
     "RTM_DELLINK",
@@ -69,10 +72,12 @@ __all__ = [
     "links",
     "loopback",
     "neighbour",
+    "netns",
     "port",
     "quiet",
     "read_addresses",
     "read_link",
+    "read_netns",
     "read_route_index",
     "read_routes",
     "route",

@@ -37,6 +37,7 @@ from handlers.rtnl.numbers import (
     IFLA_INFO_DATA,
     IFLA_INFO_KIND,
     IFLA_LINK,
+    IFLA_LINK_NETNSID,
     IFLA_LINKINFO,
     IFLA_MASTER,
     IFLA_MTU,
@@ -57,6 +58,8 @@ class Link:
     """What the kernel says of an interface.
 
     `master`, `group` and `peer`, the index of a veth pair's other end, are 0 where it has none.
+    `peer_netns` is the number of the namespace that the other end is in
+    (:func:`handlers.rtnl.read_netns`), and -1 where it is in the link's own.
     """
 
     index: int
@@ -69,6 +72,7 @@ class Link:
     mac: str
     alias: str
     peer: int
+    peer_netns: int
 
     @property
     def ours(self) -> bool:
@@ -343,16 +347,18 @@ def read_link(body: memoryview) -> Link:
         mac=values.get(IFLA_ADDRESS, _NOTHING).hex(":"),
         alias=_text(values.get(IFLA_IFALIAS, _NOTHING)),
         peer=int.from_bytes(values.get(IFLA_LINK, _NOTHING), "little"),
+        peer_netns=int.from_bytes(values.get(IFLA_LINK_NETNSID, _NOWHERE), "little", signed=True),
     )
 
 
 _READ: Final = frozenset(
     (
         IFLA_IFNAME, IFLA_MASTER, IFLA_LINK, IFLA_MTU, IFLA_GROUP, IFLA_ADDRESS, IFLA_IFALIAS,
-        IFLA_LINKINFO,
+        IFLA_LINKINFO, IFLA_LINK_NETNSID,
     )
 )  # fmt: skip
 _NOTHING: Final = memoryview(b"")
+_NOWHERE: Final = memoryview(b"\xff\xff\xff\xff")
 
 
 def _text(value: memoryview) -> str:

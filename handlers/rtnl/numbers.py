@@ -1,6 +1,7 @@
 """The numbers of rtnetlink that this program uses, and two of its own.
 
-Sources: `include/uapi/linux/rtnetlink.h`, `if_link.h`, `if_addr.h` and `neighbour.h` of the kernel.
+Sources: `include/uapi/linux/rtnetlink.h`, `if_link.h`, `if_addr.h`, `neighbour.h` and
+`net_namespace.h` of the kernel.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ DOOMED: Final = 0x776E6463
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_GETNSID: Final = 90
 
-MAX_ALIAS: Final = 255
-"""`IFALIASZ` in `include/uapi/linux/if.h`, less the NUL."""
+MAX_ALIAS: Final = 254
+"""Bytes of an alias: the kernel takes fewer than `IFALIASZ`, 256, with the NUL that we send.
+
+Source: `dev_set_alias` in `net/core/dev.c`, `include/uapi/linux/if.h`.
+"""
 
 RTM_NEWNEIGH: Final = 28
 NUD_PERMANENT: Final = 0x80
@@ -35,6 +40,8 @@ IFI_SIZE: Final = 16
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_INFO_KIND = 18, 20, 27, 1
 IFLA_INFO_DATA, IFLA_BR_MULTI_BOOLOPT, NO_LL_LEARN = 2, 46, 1
+IFLA_LINK_NETNSID: Final = 37
+NETNSA_NSID, NETNSA_FD = 1, 3
 NOTHING: Final = memoryview(b"")
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from handlers import rtnl, sysctl
 from handlers.bridge import gateways
-from handlers.link import HOST_NAME
+from handlers.hostend import HOST_NAME
 from handlers.netlink import Netlink, attributes
 from watcher.checks.finding import Finding, fail, ok, warn
 from watcher.errors import UsageError
