@@ -52,7 +52,7 @@ class Host:
             self.links = LinkHandler(netlink, home, networks)
             opened.callback(self.links.close)
             self.firewall = FirewallHandler(Nft(), networks, notes, everybody)
-            self.pins = PinHandler(netns_dir, home, notes)
+            self.pins = PinHandler(netns_dir, netlink, notes, everybody)
             self.foreign = ForeignFirewallHandler(networks, notes, enabled=integrate)
             # A pin is told by what its namespace has, so sync comes to it before the links.
             self._handlers: tuple[Handler, ...] = (

@@ -2,6 +2,10 @@
 
 A name is an empty file on which the namespace is bind-mounted, so that runc can join it by that
 path and `ip netns exec` can enter it. Source: ip-netns(8), and `ip/ipnetns.c` of iproute2.
+
+A name is ours where the lease store says that it leads to that namespace, or else the host end of a
+pair that this program made for a container of that name (:mod:`handlers.hostend`); a file without a
+namespace, where it has the mode that only we give one. Any other is somebody else's.
 """
 
 from __future__ import annotations
@@ -9,28 +13,77 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from handlers import mounts, rtnl
+from handlers import hostend, mounts, rtnl
 from handlers.handler import Difference, Notes, closed, without
-from handlers.namespace import Home, opened
+from handlers.namespace import opened
 from handlers.netlink import Netlink
+from watcher.directories import make_directory
 from watcher.model import Member, Repair, Sandbox
 
 _NOTE: Final = "netns_dir mount"
 """Under this name is noted that the directory was made a mount by us, as `ip netns` does."""
 
+_MODE: Final = 0o1400
+"""Of the files below our pins: the sticky bit, which means nothing on a file, tells them from all
+others. A file has it from the moment that it is there: one whose pin was cut off is known by it.
+"""
+
+_NO_NAMESPACE: Final = frozenset((errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV))
+"""What open(2) says of a name that is gone, a link, or a socket or device with nobody behind it."""
+
+
+class _Proofs:
+    """What proves whose names are ours, each looked up once and only where it is asked for."""
+
+    def __init__(self, netlink: Netlink, everybody: Callable[[], Iterable[Sandbox]]) -> None:
+        self._netlink = netlink
+        self._everybody = everybody
+
+    @cached_property
+    def remembered(self) -> frozenset[tuple[str, int | None]]:
+        """The names of the lease store's sandboxes, with the namespaces that they may lead to."""
+        return frozenset(
+            (name, sandbox.netns)
+            for sandbox in self._everybody()
+            for name in (sandbox.id, *(member.id for member in sandbox.members))
+        )
+
+    @cached_property
+    def linked(self) -> dict[int, list[rtnl.Link]]:
+        """The host ends by the host's number for the namespace that they lead to."""
+        found: dict[int, list[rtnl.Link]] = {}
+        for end in hostend.host_ends(self._netlink):
+            found.setdefault(end.peer_netns, []).append(end)
+        return found
+
 
 class PinHandler:
-    """Owns the pins in the directory `netns_dir`."""
+    """Owns the pins in the directory `netns_dir`.
 
-    def __init__(self, netns_dir: str, home: Home, notes: Notes) -> None:
+    Args:
+        netns_dir: the directory.
+        netlink: a socket of the host.
+        notes: where it notes that it made the directory a mount.
+        everybody: tells all sandboxes of the lease store.
+    """
+
+    def __init__(
+        self,
+        netns_dir: str,
+        netlink: Netlink,
+        notes: Notes,
+        everybody: Callable[[], Iterable[Sandbox]],
+    ) -> None:
         self._directory = Path(netns_dir)
-        self._home = home
+        self._netlink = netlink
         self._notes = notes
+        self._everybody = everybody
         self._ready = False
 
     def appear(self, sandbox: Sandbox) -> None:
@@ -39,7 +92,10 @@ class PinHandler:
         Raises:
             FileExistsError: the name is somebody else's.
         """
-        for name in sandbox.pins:
+        self._make_all(sandbox.pins, sandbox)
+
+    def _make_all(self, names: Iterable[str], sandbox: Sandbox) -> None:
+        for name in names:
             if self._inode(name) != sandbox.netns:
                 self._make(name, sandbox)
 
@@ -54,28 +110,45 @@ class PinHandler:
                 self._remove(name)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Make the missing names, and remove those that lead to a sandbox that is no more."""
+        """Make the missing names, and remove those that lead to a sandbox that is no more.
+
+        A missing name that is somebody else's is left, and told.
+        """
         return closed(self._differences(sandboxes), dry_run=dry_run)
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
+        proofs = _Proofs(self._netlink, self._everybody)
         for sandbox in sandboxes:
             wrong = [name for name in sandbox.pins if self._inode(name) != sandbox.netns]
-            if wrong:
+            taken = [name for name in wrong if not self._may_make(name, proofs)]
+            for name in taken:
+                yield Difference(
+                    Repair(f"left {self._directory / name}", sandbox.id, _TAKEN), lambda: None
+                )
+            if len(taken) < len(wrong):
+                wrong = [name for name in wrong if name not in taken]
                 yield Difference(
                     Repair(
                         f"pinned {', '.join(str(self._directory / name) for name in wrong)}",
                         sandbox.id,
                         "the name did not lead to the sandbox's namespace",
                     ),
-                    lambda sandbox=sandbox: self.appear(sandbox),  # type: ignore[misc]
+                    lambda s=sandbox, names=wrong: self._make_all(names, s),  # type: ignore[misc]
                 )
 
         expected = {name for sandbox in sandboxes for name in sandbox.pins}
-        for name in self._names() - expected:
-            if self._is_ours(name):
+        living = {i.host_name for sandbox in sandboxes for i in sandbox.interfaces}
+        for name in sorted(self._names() - expected):
+            path = self._directory / name
+            if self._is_ours(name, proofs):
                 yield Difference(
-                    Repair(f"removed {self._directory / name}", name, "its sandbox is gone"),
+                    Repair(f"removed {path}", name, "its sandbox is gone"),
                     lambda name=name: self._remove(name),  # type: ignore[misc]
+                )
+            elif ends := [e for e in self._ends(name, proofs) if e.name not in living]:
+                # Those ends go now: it is told this once.
+                yield Difference(
+                    Repair(f"left {path}", hostend.sandbox_id(ends[0]), _UNPROVEN), lambda: None
                 )
 
     def _names(self) -> set[str]:
@@ -91,31 +164,47 @@ class PinHandler:
         except FileNotFoundError:
             return None
 
-    def _is_ours(self, name: str) -> bool:
-        """Whether `name` leads to a namespace with a link that this program made."""
+    def _may_make(self, name: str, proofs: _Proofs) -> bool:
+        """Whether `name` is free, or there is nothing by it but what is ours."""
+        return self._inode(name) is None or self._is_unused(name) or self._is_ours(name, proofs)
+
+    def _is_ours(self, name: str, proofs: _Proofs) -> bool:
+        """Whether `name` leads to the namespace of a sandbox that it was made for.
+
+        Raises:
+            OSError: it cannot be told.
+        """
+        if (name, self._inode(name)) in proofs.remembered:
+            return True
+        alias = hostend.alias_of(name)
+        return any(end.alias == alias for end in self._ends(name, proofs))
+
+    def _ends(self, name: str, proofs: _Proofs) -> list[rtnl.Link]:
+        """The host ends that lead into the namespace that `name` leads to, if it does so.
+
+        Raises:
+            OSError: it cannot be told.
+        """
         path = f"{self._directory}/{name}"
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno not in _NO_NAMESPACE:
+                raise
+            return []
         try:
-            with self._home.left_for(descriptor):
-                netlink = Netlink()
-            with netlink:
-                return any(rtnl.read_link(body).ours for body in netlink.dump(rtnl.links()))
-        except OSError:  # EINVAL: not a network namespace
-            return False
+            number = hostend.number_of(self._netlink, descriptor)
         finally:
             os.close(descriptor)
+        return proofs.linked.get(number, []) if number >= 0 else []
 
     def _is_unused(self, name: str) -> bool:
-        """Whether `name` is a file on which nothing is mounted, as one is that was cut off."""
+        """Whether `name` is a file of ours on which nothing is mounted, as one that was cut off."""
         try:
             status = os.lstat(f"{self._directory}/{name}")
         except FileNotFoundError:
             return False
-        here = os.lstat(self._directory)
-        return stat.S_ISREG(status.st_mode) and status.st_dev == here.st_dev and not status.st_size
+        return status.st_mode == stat.S_IFREG | _MODE and not status.st_size
 
     def _make(self, name: str, sandbox: Sandbox) -> None:
         self._prepare()
@@ -124,10 +213,8 @@ class PinHandler:
             try:
                 _create(path)
             except FileExistsError as taken:
-                if not (self._is_unused(name) or self._is_ours(name)):
-                    raise FileExistsError(
-                        errno.EEXIST, "the name is taken by a namespace that is not ours", path
-                    ) from taken
+                if not self._may_make(name, _Proofs(self._netlink, self._everybody)):
+                    raise FileExistsError(errno.EEXIST, _TAKEN, path) from taken
                 self._remove(name)
                 _create(path)
             mounts.bind(f"/proc/self/fd/{descriptor}", path)
@@ -166,7 +253,7 @@ class PinHandler:
         """Make the directory as `ip netns` does: shared, so that pins are seen everywhere."""
         if self._ready:
             return
-        self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_directory(self._directory, 0o755)
         try:
             mounts.make_shared(str(self._directory))
         except OSError as error:
@@ -178,6 +265,13 @@ class PinHandler:
         self._ready = True
 
 
+_UNPROVEN: Final = (
+    "it leads to the namespace of a sandbox that is gone, and may be somebody else's name for it;"
+    " if nobody needs it, remove it with `ip netns delete`"
+)
+_TAKEN: Final = "the name is taken by a file or namespace that is not ours; remove it, or rename it"
+
+
 def _create(path: str) -> None:
     """Make an empty file; raises FileExistsError if there is something."""
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0o400))
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, _MODE))

@@ -136,6 +136,14 @@ def test_unit_lets_the_network_be_there_at_the_first_instruction(
     assert "1 packets received" in printed
 
 
+def test_directory_of_pins_is_as_ip_netns_makes_it(machine: Booted) -> None:
+    """Whatever the unit's umask is: others list it, and enter what they may."""
+    machine.run("pinned")
+    assert machine.command("stat", "--format=%a %U", "/run/netns").stdout == "755 root\n"
+    assert "pinned" in machine.command("ip", "netns", "list").stdout
+    machine.command("runc", "delete", "--force", "pinned")
+
+
 def test_unit_lets_a_bundle_of_another_user_be_read(machine: Booted) -> None:
     bundle = machine.bundle("theirs", annotations={"io.watcher.ip": "172.19.3.3"})
     os.chown(bundle / "config.json", 4321, 4321)

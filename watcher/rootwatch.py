@@ -22,6 +22,8 @@ from watchdog.events import (
 from watchdog.observers.api import ObservedWatch
 from watchdog.observers.inotify import InotifyObserver
 
+from watcher.directories import make_directory
+
 _STATE: Final = "/state.json"
 _LOGGER: Final = "watchdog"
 _EVENTS: list[type[FileSystemEvent]] = [
@@ -98,7 +100,7 @@ class RootWatch:
 
         The directory is made if it is missing; again, after it was removed and made anew.
         """
-        Path(directory).mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_directory(Path(directory), 0o755)
         for watch in self._watches.pop(directory, []):
             self._observer.unschedule(watch)
         self._watches[directory] = [
