@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from handlers import hostend, inner, outer, policyroute, rtnl
+from handlers import hostend, inner, outer, policyroute, rtnl, surplus
 from handlers.handler import Difference, closed, without
 from handlers.namespace import Home, NamespaceGone, opened, opened_by
 from handlers.netlink import Netlink, NetlinkError
@@ -126,6 +126,8 @@ class LinkHandler:
             inner.set_up(interface, network)
         with inside:
             index = inside.index(interface.name)
+            if mend:  # first: with an address go those that the kernel has made second to it
+                self._clear(inside, index, interface, network)
             inside.send(inner.requests(sandbox, interface, self._networks, index, mend=mend))
             if len(sandbox.interfaces) > 1:
                 inside.send(policyroute.missing(inside, interface, network, index))
@@ -158,6 +160,15 @@ class LinkHandler:
             self._delete(link)
             self._reaper.wait()
         outer.make(self._netlink, interface, network, netns, alias=alias)
+
+    def _clear(self, inside: Netlink, index: int, interface: Interface, network: Network) -> None:
+        """Take off `interface` the addresses that it has no lease for."""
+        for address in surplus.surplus(inside, index, interface, network):
+            try:
+                inside.send([rtnl.no_address(index, address)])
+            except NetlinkError as error:
+                if error.errno != errno.EADDRNOTAVAIL:  # else it went with another, or just now
+                    raise
 
     def _ends_at(self, link: rtnl.Link, netns: int, index: int) -> bool:
         """Whether `link` leads to the interface `index` of the namespace of descriptor `netns`."""
@@ -219,8 +230,11 @@ class LinkHandler:
                     wrong = outer.wrong(self._netlink, link, interface, network, routes)
                     index = 0 if link is None else inside.index(interface.name)
                     if index and link is not None and not self._ends_at(link, netns, index):
-                        wrong = f"{interface.name} was not its other end"
+                        wrong, index = f"{interface.name} was not its other end", 0
                     wrong = wrong or inner.missing(inside, sandbox, interface, self._networks)
+                    if index:
+                        more = surplus.surplus(inside, index, interface, network)
+                        wrong = "; ".join(filter(None, (wrong, surplus.told(interface.name, more))))
                     if wrong:
                         yield Difference(
                             Repair(f"attached {interface.host_name}", sandbox.id, wrong),

@@ -3,7 +3,7 @@
 Encoded by pyroute2, most of them once (:mod:`handlers.template`).
 """
 
-from handlers.rtnl.address_messages import address, addresses, read_addresses
+from handlers.rtnl.address_messages import address, addresses, no_address, read_addresses
 from handlers.rtnl.link_messages import (
     Link,
     bridge,
@@ -73,6 +73,7 @@ __all__ = [
     "loopback",
     "neighbour",
     "netns",
+    "no_address",
     "port",
     "quiet",
     "read_addresses",

@@ -14,6 +14,7 @@ from handlers.rtnl.numbers import (
     IFA_ADDRESS,
     IFA_F_NODAD,
     IFA_LOCAL,
+    RTM_DELADDR,
     RTM_GETADDR,
     RTM_NEWADDR,
     family,
@@ -47,6 +48,16 @@ def _address(version: int, prefix: int) -> Template:
         message["flags"] = IFA_F_NODAD
         message["attrs"].append(["IFA_FLAGS", IFA_F_NODAD])
     return Template(encode(message, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE), **marks)
+
+
+def no_address(index: int, value: AddressWithPrefix) -> bytearray:
+    """Take an address off the interface `index`, with whatever prefix length `value` has."""
+    message = ifaddrmsg()
+    message["family"] = family(value.version)
+    message["prefixlen"] = value.network.prefixlen
+    message["index"] = index
+    message["attrs"] = [["IFA_LOCAL", str(value.ip)]]
+    return encode(message, RTM_DELADDR)
 
 
 def addresses(index: int) -> bytearray:
