@@ -213,10 +213,10 @@ def test_a_pid_of_the_hosts_own_processes(host: Host) -> None:
     host.service()
     stat = host.command("cat", "/proc/1/stat").stdout
     start = int(stat.rpartition(")")[2].split()[19])
-    before = host.ip("addr")
+    before = host.here.picture()
     write_state(host, "host", init_process_pid=1, init_process_start=start)
     eventually(lambda: host.status("host") in ("ignored", "failed"))
-    assert host.ip("addr") == before
+    assert host.here.picture() == before
     goes_on(host)
 
 
