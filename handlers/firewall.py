@@ -55,19 +55,21 @@ class FirewallHandler:
                 wanted |= ruleset.elements(other, self._networks)
             self._rebuild(wanted)
         except NftError:
-            # An element with another value is in the way: what a killed predecessor left behind.
-            self._nft.run("".join(element.text("destroy") for element in wanted) + add)
+            # In the way is an element with another value, which a killed predecessor left behind,
+            # or a range of the same sandbox that this one goes beyond.
+            beside = self._overlapping(wanted)
+            self._nft.run("".join(e.text("destroy") for e in (*wanted, *beside)) + add)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Remove the elements that `sandbox` needs no more, in one transaction."""
-        unwanted = ruleset.elements(sandbox, self._networks)
+        there = ruleset.elements(sandbox, self._networks)
         rest = without(sandbox, leaving)
-        if rest is not None:
-            for element in ruleset.elements(rest, self._networks):
-                unwanted.pop(element, None)
-        if unwanted:
+        wanted = {} if rest is None else ruleset.elements(rest, self._networks)
+        text = "".join(e.text("destroy") for e in there if e not in wanted)
+        text += "".join(e.text("add") for e in wanted if e not in there)  # what a range had joined
+        if text:
             try:
-                self._nft.run("".join(element.text("destroy") for element in unwanted))
+                self._nft.run(text)
             except NotThere:  # the table is gone, and they with it
                 return
 
@@ -130,6 +132,19 @@ class FirewallHandler:
                         next(todo, _nothing),
                     )
 
+    def _overlapping(self, wanted: Iterable[Element]) -> list[Element]:
+        """The ranges that are there and, by overlapping one of those `wanted`, in its way."""
+        ranges = [element for element in wanted if element.name in ruleset.RANGES]
+        if not ranges:
+            return []
+        there = _elements([self._nft.listing("inet", "watcher")])
+        return [
+            element
+            for element in there
+            if element.name in ruleset.RANGES
+            and any(ruleset.overlapping(element, other) for other in ranges)
+        ]
+
     def _rebuild(self, wanted: Iterable[Element]) -> None:
         """Both tables and all of `wanted` in one transaction; connections go on meanwhile."""
         text = ruleset.base(self._networks.values())
@@ -180,5 +195,10 @@ def _elements(listings: Iterable[list[dict[str, Any]] | None]) -> Iterator[Eleme
 def _parts(expression: Any, types: Any) -> tuple[str, ...]:
     parts = expression["concat"] if isinstance(expression, dict) else [expression]
     kinds = types if isinstance(types, list) else [types]
-    text = tuple(str(part) for part in parts)
+    text = tuple(map(_part, parts))
     return (f'"{text[0]}"', *text[1:]) if kinds[0] == "ifname" else text
+
+
+def _part(part: Any) -> str:
+    """A part of a key or a value as nft(8) writes it; a range is an object in its JSON."""
+    return f"{part['range'][0]}-{part['range'][1]}" if isinstance(part, dict) else str(part)

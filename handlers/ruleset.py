@@ -1,7 +1,8 @@
 """The text of this program's nftables tables, and the elements that a sandbox has in them.
 
 The rules are the same for one sandbox and for ten thousand: each port map, each guarded address is
-an element of a map or set, found by one hash lookup. Source: nft(8).
+an element of a map or set, found by one hash lookup; a long range of ports that stay the same
+inside is one element of a map of intervals, asked where the others know nothing. Source: nft(8).
 
     inet watcher     port maps, masquerade, what may be forwarded
     bridge watcher   which addresses a sandbox may use
@@ -9,14 +10,25 @@ an element of a map or set, found by one hash lookup. Source: nft(8).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 from watcher.config import Network, Subnet
-from watcher.model import Address, Interface, PortMap, Sandbox
+from watcher.model import Address, Interface, Sandbox
 
 TABLES: Final = (("inet", "watcher"), ("bridge", "watcher"))
+
+RANGES: Final = ("range4", "range6", "range4_on", "range6_on")
+"""The maps of intervals; no two of what is in one may overlap."""
+
+LONG: Final = 32
+"""Ports from which on a range is an interval.
+
+Taking one away takes the longer the more there are (`pipapo_drop` in `net/netfilter/
+nft_set_pipapo.c`: 14 ms at 500), so short ones, of which there may be many, are left to the hashes.
+"""
 
 _INET: Final = """
 table inet watcher {{
@@ -24,6 +36,10 @@ table inet watcher {{
     map port6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
     map port4_on {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
     map port6_on {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
+    map range4 {{ type inet_proto . inet_service : ipv4_addr; flags interval; }}
+    map range6 {{ type inet_proto . inet_service : ipv6_addr; flags interval; }}
+    map range4_on {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; }}
+    map range6_on {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr; flags interval; }}
     set bridges {{ type ifname; {bridges} }}
     set guests4 {{ type ipv4_addr; }}
     set guests6 {{ type ipv6_addr; }}
@@ -40,8 +56,12 @@ table inet watcher {{
     chain publish {{
         dnat ip to ip daddr . meta l4proto . th dport map @port4_on
         dnat ip to meta l4proto . th dport map @port4
+        dnat ip to ip daddr . meta l4proto . th dport map @range4_on
+        dnat ip to meta l4proto . th dport map @range4
         dnat ip6 to ip6 daddr . meta l4proto . th dport map @port6_on
         dnat ip6 to meta l4proto . th dport map @port6
+        dnat ip6 to ip6 daddr . meta l4proto . th dport map @range6_on
+        dnat ip6 to meta l4proto . th dport map @range6
     }}
     chain prerouting {{
         type nat hook prerouting priority dstnat; policy accept;
@@ -175,9 +195,17 @@ def elements(sandbox: Sandbox, networks: Mapping[str, Network]) -> dict[Element,
     found: dict[Element, None] = {}
     for interface in sandbox.interfaces:
         found.update(dict.fromkeys(_guards(interface, networks[interface.network])))
-    for port in sandbox.ports:
-        found.update(dict.fromkeys(_forwards(port, sandbox, networks)))
+    if sandbox.ports:
+        found.update(dict.fromkeys(_forwards(sandbox, networks)))
     return found
+
+
+def overlapping(one: Element, other: Element) -> bool:
+    """Whether two elements of :data:`RANGES` cannot both be."""
+    if (one.name, one.key[:-1]) != (other.name, other.key[:-1]):
+        return False
+    (first, last), (start, end) = (map(int, e.key[-1].split("-")) for e in (one, other))
+    return first <= end and start <= last
 
 
 def target(sandbox: Sandbox, networks: Mapping[str, Network], version: int) -> Address | None:
@@ -286,19 +314,39 @@ def _guards(interface: Interface, network: Network) -> Iterable[Element]:
         yield Element("bridge", "owner6", (name, interface.mac, str(link_local(interface.mac))))
 
 
-def _forwards(
-    port: PortMap, sandbox: Sandbox, networks: Mapping[str, Network]
-) -> Iterable[Element]:
-    host = port.host_ip
-    for version in (4, 6) if host is None else (host.version,):
-        to = target(sandbox, networks, version)
-        if to is None:
-            continue
-        key: tuple[str, ...] = (port.protocol, str(port.host_port))
-        name = f"port{version}"
-        if host is not None and not host.is_unspecified:
-            key, name = (str(host), *key), name + "_on"
-        yield Element("inet", name, key, (str(to), str(port.port)))
+def _forwards(sandbox: Sandbox, networks: Mapping[str, Network]) -> Iterable[Element]:
+    targets = {version: target(sandbox, networks, version) for version in (4, 6)}
+    ranges: defaultdict[tuple[str, tuple[str, ...], str], list[tuple[int, int]]] = defaultdict(list)
+    for port in sandbox.ports:
+        host = port.host_ip
+        for version in (4, 6) if host is None else (host.version,):
+            if targets[version] is None:
+                continue
+            key: tuple[str, ...] = (port.protocol,)
+            to, name = str(targets[version]), str(version)
+            if host is not None and not host.is_unspecified:
+                name, key = name + "_on", (str(host), *key)
+            if port.length >= LONG and port.port == port.host_port:
+                ranges[f"range{name}", key, to].append((port.host_port, port.last))
+                continue
+            for n in range(port.length):
+                yield Element(
+                    "inet", f"port{name}", (*key, str(port.host_port + n)), (to, str(port.port + n))
+                )
+    for (name, key, to), spans in ranges.items():
+        for first, last in _united(spans):
+            yield Element("inet", name, (*key, f"{first}-{last}"), (to,))
+
+
+def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """`spans` in order, those that overlap made one: containers of one sandbox may share ports."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(last, found[-1][1])
+        else:
+            found.append((first, last))
+    return found
 
 
 def link_local(mac: str) -> IPv6Address:

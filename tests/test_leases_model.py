@@ -18,6 +18,7 @@ from watcher.config import Network, Subnet
 from watcher.errors import InvalidRequest, WatcherError
 from watcher.leases import LeaseStore
 from watcher.model import Address, Container, Namespace, PortMap, Process, Request, Sandbox
+from watcher.ports import merged
 
 NETWORKS = (
     Network(name="four", subnets=(IPv4Network("10.0.0.0/29"),)),
@@ -31,16 +32,17 @@ roots = st.sampled_from([ROOT, "/run/other"])
 hosts = st.sampled_from([None, "0.0.0.0", "127.0.0.1", "::", "::1"])
 ports = st.lists(
     st.builds(
-        lambda host, number, port: PortMap(
-            "tcp", None if host is None else ip_address(host), number, port
+        lambda host, number, shift, length: PortMap(
+            "tcp", None if host is None else ip_address(host), number, number + shift, length
         ),
         hosts,
-        st.integers(1, 3),
+        st.integers(1, 3) | st.integers(4, 300),
         st.integers(80, 81),
+        st.sampled_from([1, 1, 1, 2, 16, 17, 300]),
     ),
     max_size=2,
     unique=True,
-).map(tuple)
+).map(merged)
 
 
 @dataclass
@@ -88,7 +90,16 @@ def hosts_overlap(one: PortMap, other: PortMap) -> bool:
             return {text for text in everything if (":" in text) == (port.host_ip.version == 6)}
         return {str(port.host_ip)}
 
-    return one.host_port == other.host_port and bool(fits(one) & fits(other))
+    return bool(fits(one) & fits(other))
+
+
+def clash(one: PortMap, other: PortMap, *, same: bool) -> bool:
+    """Whether a packet fits both, and is led to different ports, or to different sandboxes."""
+    leads = {single.host_port: single.port for single in one.singles()}
+    return hosts_overlap(one, other) and any(
+        single.host_port in leads and not (same and leads[single.host_port] == single.port)
+        for single in other.singles()
+    )
 
 
 class StoreAndModel(RuleBasedStateMachine):
@@ -124,14 +135,9 @@ class StoreAndModel(RuleBasedStateMachine):
             for member, (_, theirs) in room.members.items():
                 if member == who:
                     continue
-                for one in asked:
-                    for other in theirs:
-                        same = room.key == key and one.port == other.port
-                        if hosts_overlap(one, other) and not same:
-                            return False
-        return not any(
-            hosts_overlap(one, other) and one.port != other.port for one in asked for other in asked
-        )
+                if any(clash(a, b, same=room.key == key) for a in asked for b in theirs):
+                    return False
+        return not any(clash(one, other, same=True) for one in asked for other in asked)
 
     def forget_member(self, who: tuple[str, str]) -> None:
         for room in self.rooms.values():

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from watcher.model import PortMap
-from watcher.ports import MAX_MAPS, PROTOCOLS, PortError, format_ports, parse_ports
+from watcher.ports import MAX_MAPS, PROTOCOLS, PortError, format_ports, merged, parse_ports
 
 
-def port_map(protocol, host_ip, host_port, port):
-    return PortMap(protocol, ip_address(host_ip) if host_ip else None, host_port, port)
+def port_map(protocol, host_ip, host_port, port, length=1):
+    return PortMap(protocol, ip_address(host_ip) if host_ip else None, host_port, port, length)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,12 @@ def port_map(protocol, host_ip, host_port, port):
         ("127.0.0.1:5353:53/udp", [("udp", "127.0.0.1", 5353, 53)]),
         ("0.0.0.0:80:80", [("tcp", "0.0.0.0", 80, 80)]),
         ("[::1]:8443:443", [("tcp", "::1", 8443, 443)]),
-        ("9000-9001:80-81/udp", [("udp", None, 9000, 80), ("udp", None, 9001, 81)]),
+        ("9000-9001:80-81/udp", [("udp", None, 9000, 80, 2)]),
+        ("80:80,81:81,82-90:82-90,92:92", [("tcp", None, 80, 80, 11), ("tcp", None, 92, 92)]),
+        ("81:81,80:80", [("tcp", None, 81, 81), ("tcp", None, 80, 80)]),
+        ("80:80,81:82", [("tcp", None, 80, 80), ("tcp", None, 81, 82)]),
+        ("80:80,81:81/udp", [("tcp", None, 80, 80), ("udp", None, 81, 81)]),
+        ("[::1]:80:80,81:81", [("tcp", "::1", 80, 80), ("tcp", None, 81, 81)]),
         (" 8081:81 ,\t8080:80\n", [("tcp", None, 8081, 81), ("tcp", None, 8080, 80)]),
         ("[]", []),
     ],
@@ -131,7 +136,8 @@ def test_a_value_is_bounded():
         parse_ports("80:80," * 20_000)
     with pytest.raises(PortError, match=f"more than {MAX_MAPS} port maps"):
         parse_ports("1-65535:1-65535/tcp,1-65535:1-65535/udp")
-    assert len(parse_ports("1-65535:1-65535,1:1/udp")) == MAX_MAPS
+    widest = parse_ports("1-65535:1-65535,1:1/udp")
+    assert sum(port.length for port in widest) == MAX_MAPS
 
 
 def test_consecutive_ports_are_shown_as_a_range():
@@ -149,6 +155,9 @@ HOST_IPS = st.one_of(
 )
 PORTS = st.integers(1, 12) | st.integers(1, 65535)
 PORT_MAPS = st.builds(PortMap, st.sampled_from(PROTOCOLS), HOST_IPS, PORTS, PORTS)
+RANGES = st.builds(
+    PortMap, st.sampled_from(PROTOCOLS), HOST_IPS, st.integers(1, 40), PORTS, st.integers(1, 20)
+).filter(lambda port: port.port + port.length <= 65536)
 
 
 def outcome(text):
@@ -178,8 +187,38 @@ def test_what_is_written_is_read_again(candidates):
     for port in candidates:
         if isinstance(outcome(",".join(map(str, [*ports, port]))), tuple):
             ports.add(port)
-    assert parse_ports(format_ports(ports)) == tuple(in_order(ports))
-    assert set(parse_ports(",".join(map(str, ports)))) == ports
+    assert parse_ports(format_ports(ports)) == merged(in_order(ports))
+    read = parse_ports(",".join(map(str, ports)))
+    assert {one for port in read for one in port.singles()} == ports
+
+
+def wants_the_same(one, other):
+    """Whether a packet that one port map is for is also one for another."""
+    if one.protocol != other.protocol or one.host_port != other.host_port:
+        return False
+    if one.host_ip is None or other.host_ip is None:
+        return True
+    if one.host_ip.version != other.host_ip.version:
+        return False
+    wildcards = one.host_ip.is_unspecified or other.host_ip.is_unspecified
+    return wildcards or one.host_ip == other.host_ip
+
+
+@given(st.lists(RANGES, min_size=1, max_size=5))
+def test_ranges_are_refused_where_one_of_their_ports_is_repeated(ranges):
+    before, first = [], None
+    for entry in ranges:
+        singles = list(entry.singles())
+        taken = [one for one in singles if any(wants_the_same(one, b) for b in before)]
+        if taken:
+            first = taken[0]
+            break
+        before += singles
+    found = outcome(",".join(map(str, ranges)))
+    if first is None:
+        assert [one for port in found for one in port.singles()] == before
+    else:
+        assert f"host port {first.host_port}/{first.protocol} is repeated" in str(found)
 
 
 @given(st.text(st.characters(), max_size=200) | st.text("0123456789-:,/[]{}%. tcpud", max_size=60))
@@ -190,4 +229,4 @@ def test_any_text_is_port_maps_or_an_error_of_one_line(text):
         assert found.reason
         assert found.remedy
     elif found:
-        assert parse_ports(format_ports(found)) == tuple(in_order(found))
+        assert parse_ports(format_ports(found)) == merged(in_order(found))

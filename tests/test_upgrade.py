@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 RELEASES: Final = sorted((REPOSITORY / "tests/releases").glob("*.zip"))
 
-REPAIRED: Final[dict[str, list[str]]] = {"0.1.0": []}
+REPAIRED: Final[dict[str, list[str]]] = {"0.1.0": ["made the nftables tables"]}
 """By release, what the present version makes anew on its host, as CHANGELOG.md tells."""
 
 released = pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.stem)
@@ -115,7 +115,7 @@ class Crowd:
         """Has them run, and others be refused and vanish, on a host with a service."""
         gone = host.run("gone")
         address = gone.address
-        web = host.run("web", ports="8080:80/tcp,8080:80/udp")
+        web = host.run("web", ports="8080:80/tcp,8080:80/udp,9000-9039:9000-9039,7000-7001:80-81")
         host.delete("gone")
         host.gone(gone)
         crowd = cls(
@@ -125,7 +125,7 @@ class Crowd:
             host.run("routed", annotations={"io.watcher.network": "routed"}, ports="8081:80"),
             address,
         )
-        crowd.web.serve(tcp=(80, 90), udp=(80,))
+        crowd.web.serve(tcp=(80, 90, 9000, 9039), udp=(80,))
         crowd.routed.serve(tcp=(80,))
         assert crowd.fixed.place.addresses() == ["172.19.0.50/16", "fd00:19::50/64"]
         assert (crowd.fixed.place.link("eth0") or {})["address"] == MAC
@@ -170,6 +170,9 @@ def published(host: Host) -> list[Answer | None]:
         host.beyond.reach(UPLINK, 8080),
         host.beyond.reach(UPLINK6, 8080),
         host.beyond.reach(UPLINK, 8080, "udp"),
+        host.beyond.reach(UPLINK, 9000),
+        host.beyond.reach(UPLINK6, 9039),
+        host.beyond.reach(UPLINK, 7000),
         host.beyond.reach(UPLINK, 8090),
         host.beyond.reach(UPLINK6, 8081),
         host.here.reach("127.0.0.1", 8081),
@@ -359,5 +362,15 @@ def as_was(now: Any, before: Any) -> Any:
     if isinstance(before, dict):
         return {key: as_was(now[key], value) for key, value in before.items()}
     if isinstance(before, list):
+        if before and "host_port" in before[0]:
+            now = [one for port in now for one in singles(port)]
         return [as_was(*pair) for pair in zip(now, before, strict=True)]
     return now
+
+
+def singles(port: Json) -> list[Json]:
+    """A port map of today as versions before 0.2 have it: one for each port."""
+    return [
+        port | {"host_port": port["host_port"] + n, "port": port["port"] + n}
+        for n in range(port["length"])
+    ]

@@ -63,17 +63,17 @@ class Listeners:
             taken = listeners[port.protocol]
             numbers = list(taken)
             first = bisect_left(numbers, port.host_port)
-            for number in numbers[first : bisect_right(numbers, port.host_port)]:
+            for number in numbers[first : bisect_right(numbers, port.last)]:
                 for listener in taken[number]:
                     if _overlap(port.host_ip, listener):
-                        return port, listener
+                        return port.at(number), listener
         return None
 
     def _by_port(self, ports: Sequence[PortMap], protocol: str) -> dict[int, list[Listener]]:
         """The sockets that listen between the lowest and the highest of `ports`, by their port."""
         found: defaultdict[int, list[Listener]] = defaultdict(list)
         low = min(port.host_port for port in ports)
-        high = max(port.host_port for port in ports)
+        high = max(port.last for port in ports)
         for listener in self._between(protocol, low, high):
             found[listener.port].append(listener)
         return dict(sorted(found.items()))

@@ -13,6 +13,7 @@ from watcher.addressbook import AddressBook
 from watcher.allocate import IP_KEY, choose, hashed_mac, interface_names, mac_of, place_fixed
 from watcher.errors import InvalidRequest, WatcherError, quoted
 from watcher.model import Interface, Member, Process, Sandbox
+from watcher.ports import merged
 
 if TYPE_CHECKING:
     import sqlite3
@@ -59,8 +60,9 @@ def found(
         )
         with_prefix = tuple(book.lease(address, key, ordinal) for book, address in leases.values())
         interfaces.append(Interface(ordinal, network.name, name, host_name, mac, with_prefix))
-    _insert_member(db, container, key, request.ports)
-    member = Member(container.root, container.id, container.init, tuple(request.ports))
+    ports = merged(request.ports)
+    _insert_member(db, container, key, ports)
+    member = Member(container.root, container.id, container.init, ports)
     # Its pin leads to it: it is the newest that was made for one of that id.
     return Sandbox(
         key,
@@ -84,14 +86,14 @@ def join(db: sqlite3.Connection, container: Container, key: int, ports: Sequence
     ).fetchone()
     if row is None or row[1] != key:
         drop(db, container.root, container.id)
-        _insert_member(db, container, key, ports)
+        _insert_member(db, container, key, merged(ports))
         return
-    number = row[0]
+    number, ports = row[0], merged(ports)
     if Process(*row[2:]) != container.init:
         db.execute(
             "UPDATE member SET pid = ?, start = ? WHERE number = ?", (*_process(container), number)
         )
-    if portclaims.of_member(db, number) != tuple(ports):
+    if portclaims.of_member(db, number) != ports:
         db.execute("DELETE FROM claim WHERE member = ?", (number,))
         _claim(db, container, key, number, ports)
 

@@ -6,7 +6,7 @@ the lease store, nor of the kernel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
@@ -88,25 +88,45 @@ class Container:
 
 @dataclass(frozen=True, slots=True, order=True)
 class PortMap:
-    """One port of the host, forwarded to one port of a sandbox.
+    """Consecutive ports of the host, mostly one, each forwarded to a port of a sandbox.
 
     Attributes:
         protocol: `tcp`, `udp` or `sctp`.
         host_ip: the host's address. `None` is every address of both families, an unspecified
             address (`0.0.0.0`, `::`) every address of its own family.
-        host_port: 1 to 65535.
-        port: the sandbox's port, 1 to 65535.
+        host_port: the first of the host, 1 to 65535.
+        port: the sandbox's port for that one, 1 to 65535.
+        length: how many; the others follow on either side.
     """
 
     protocol: Protocol
     host_ip: Address | None
     host_port: int
     port: int
+    length: int = 1
+
+    @property
+    def last(self) -> int:
+        """The last port of the host."""
+        return self.host_port + self.length - 1
+
+    def at(self, host_port: int) -> PortMap:
+        """What it does with one of its ports of the host."""
+        return PortMap(
+            self.protocol, self.host_ip, host_port, self.port + host_port - self.host_port
+        )
+
+    def singles(self) -> Iterator[PortMap]:
+        """What it does with each of its ports of the host, in ascending order."""
+        return (self.at(host_port) for host_port in range(self.host_port, self.last + 1))
 
     def __str__(self) -> str:
         ip = self.host_ip
         host = "" if ip is None else f"[{ip}]:" if ip.version == 6 else f"{ip}:"
-        return f"{host}{self.host_port}:{self.port}/{self.protocol}"
+        if self.length == 1:
+            return f"{host}{self.host_port}:{self.port}/{self.protocol}"
+        end = self.port + self.length - 1
+        return f"{host}{self.host_port}-{self.last}:{self.port}-{end}/{self.protocol}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +137,8 @@ class Request:
         networks: names of networks in the order of `eth0`, `eth1`, …; empty means `none`;
             `None` where the annotation is absent: the network `default`.
         share: the id of the container whose sandbox it wants to be in.
-        ports: its port maps, ranges expanded, without repetition.
+        ports: its port maps; no two want the same traffic, and none goes on where the one before
+            it ends.
         addresses: fixed addresses, at the most one of a family.
         mac: fixed MAC of the first interface, lower case with colons.
         annotated: whether it has any annotation of ours at all.

@@ -209,10 +209,19 @@ def _check_ports_allowed(container: Container, request: Request, limits: Limits)
         )  # fmt: skip
 
     for port in request.ports:
-        if not any(low <= port.host_port <= high for low, high in limits.host_ports):
+        if (outside := _first_outside(port, limits)) is not None:
             ranges = ", ".join(f"{low}-{high}" for low, high in limits.host_ports)
-            raise refuse(port, f"a host port of {ranges or 'none'}")
+            raise refuse(port.at(outside), f"a host port of {ranges or 'none'}")
         asked = {port.host_ip} if port.host_ip is not None else _WILDCARDS
         if limits.host_addresses and not asked <= set(limits.host_addresses):
             addresses = ", ".join(map(str, limits.host_addresses))
             raise refuse(port, f"a host address of {addresses}")
+
+
+def _first_outside(port: PortMap, limits: Limits) -> int | None:
+    """The first host port of `port` that is in none of the ranges of `limits`."""
+    at = port.host_port
+    for low, high in sorted(limits.host_ports):
+        if low <= at <= high:
+            at = high + 1
+    return at if at <= port.last else None

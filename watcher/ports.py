@@ -6,6 +6,8 @@ the JSON list of port mappings that CNI's portmap plugin takes. Only the first i
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import replace
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast, get_args
 
@@ -56,27 +58,18 @@ class _Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     host_ip: str = msgspec.field(default="", name="hostIP")
 
 
-class _Span(NamedTuple):
-    """An entry as it stands: `length` consecutive ports of the host, onto as many of a sandbox."""
+class _Entry(NamedTuple):
+    """An entry as it stands, and what it asks for."""
 
     text: str
-    protocol: Protocol
-    host_ip: Address | None
-    host_port: int
-    port: int
-    length: int
-
-    def maps(self) -> Iterator[PortMap]:
-        """Its port maps, in ascending order."""
-        for offset in range(self.length):
-            yield PortMap(self.protocol, self.host_ip, self.host_port + offset, self.port + offset)
+    map: PortMap
 
 
 def parse_ports(value: str) -> tuple[PortMap, ...]:
     """Read the value of `io.watcher.ports`.
 
     Returns:
-        Its port maps in the order in which they stand there, ranges expanded. No two of them want
+        Its port maps in the order in which they stand there, :func:`merged`. No two of them want
         the same traffic.
 
     Raises:
@@ -90,16 +83,27 @@ def parse_ports(value: str) -> tuple[PortMap, ...]:
     text = value.strip()
     if not text:
         raise PortError("it is empty", 'write it like "8080:80", or remove the annotation')
-    spans: list[_Span] = []
+    entries: list[_Entry] = []
     total = 0
-    for span in _json_spans(text) if _is_json(text) else map(_text_span, text.split(",")):
-        spans.append(span)
-        total += span.length
+    for entry in _json_entries(text) if _is_json(text) else map(_text_entry, text.split(",")):
+        entries.append(entry)
+        total += entry.map.length
         if total > MAX_MAPS:
             raise PortError(f"more than {MAX_MAPS} port maps", "publish fewer ports")
-    if len(spans) > 1:
-        _refuse_overlaps(spans)
-    return tuple(port for span in spans for port in span.maps())
+    if len(entries) > 1:
+        _refuse_overlaps(entries)
+    return merged(entry.map for entry in entries)
+
+
+def merged(ports: Iterable[PortMap]) -> tuple[PortMap, ...]:
+    """`ports` in their order, those that go on where the one before them ends joined to it."""
+    found: list[PortMap] = []
+    for port in ports:
+        if found and _follows(port, found[-1]):
+            found[-1] = replace(found[-1], length=found[-1].length + port.length)
+        else:
+            found.append(port)
+    return tuple(found)
 
 
 def format_ports(ports: Iterable[PortMap]) -> str:
@@ -107,13 +111,7 @@ def format_ports(ports: Iterable[PortMap]) -> str:
 
     What it writes, `parse_ports` reads: the same port maps, sorted by protocol, address and port.
     """
-    runs: list[tuple[PortMap, PortMap]] = []
-    for port in sorted(set(ports), key=_order):
-        if runs and _follows(port, runs[-1][1]):
-            runs[-1] = (runs[-1][0], port)
-        else:
-            runs.append((port, port))
-    return ",".join(_format_run(first, last) for first, last in runs)
+    return ",".join(map(str, merged(sorted(set(ports), key=_order))))
 
 
 def _order(port: PortMap) -> tuple[str, int, int, int, int]:
@@ -124,19 +122,11 @@ def _order(port: PortMap) -> tuple[str, int, int, int, int]:
 
 def _follows(port: PortMap, last: PortMap) -> bool:
     return (
-        port.host_port == last.host_port + 1
-        and port.port == last.port + 1
+        port.host_port == last.host_port + last.length
+        and port.port == last.port + last.length
         and port.protocol == last.protocol
         and port.host_ip == last.host_ip
     )
-
-
-def _format_run(first: PortMap, last: PortMap) -> str:
-    if first == last:
-        return str(first)
-    host = str(first).removesuffix(f"{first.host_port}:{first.port}/{first.protocol}")
-    ports = f"{first.host_port}-{last.host_port}:{first.port}-{last.port}"
-    return f"{host}{ports}/{first.protocol}"
 
 
 def _is_json(text: str) -> bool:
@@ -144,7 +134,7 @@ def _is_json(text: str) -> bool:
     return text[0] == "[" and text[1:].lstrip()[:1] in ("{", "]")
 
 
-def _json_spans(text: str) -> Iterator[_Span]:
+def _json_entries(text: str) -> Iterator[_Entry]:
     try:
         mappings = msgspec.json.decode(text, type=list[_Mapping])
     except (msgspec.MsgspecError, UnicodeError) as error:
@@ -154,17 +144,12 @@ def _json_spans(text: str) -> Iterator[_Span]:
         for key, port in ("hostPort", mapping.host_port), ("containerPort", mapping.container_port):
             if not 1 <= port <= 65535:
                 raise PortError(f"{where}: {key} {port} is no port", _PORT_REMEDY)
-        yield _Span(
-            where,
-            _protocol(mapping.protocol, where),
-            _host_ip(mapping.host_ip, where) if mapping.host_ip else None,
-            mapping.host_port,
-            mapping.container_port,
-            1,
-        )
+        ip = _host_ip(mapping.host_ip, where) if mapping.host_ip else None
+        kind = _protocol(mapping.protocol, where)
+        yield _Entry(where, PortMap(kind, ip, mapping.host_port, mapping.container_port))
 
 
-def _text_span(text: str) -> _Span:
+def _text_entry(text: str) -> _Entry:
     entry = text.strip()
     where = quoted(entry)
     if not entry:
@@ -183,7 +168,7 @@ def _text_span(text: str) -> _Span:
             "write ranges of the same length",
         )
     kind = _protocol(protocol, where) if slash else "tcp"
-    return _Span(where, kind, host_ip, first, port, last - first + 1)
+    return _Entry(where, PortMap(kind, host_ip, first, port, last - first + 1))
 
 
 def _unbracketed(host: str, where: str) -> str:
@@ -248,24 +233,31 @@ def _claim(host_ip: Address | None) -> _Claim:
     return host_ip.version, None if host_ip.is_unspecified else int(host_ip)
 
 
-def _refuse_overlaps(spans: Iterable[_Span]) -> None:
-    """Raise PortError where two of `spans` want the same traffic, be it by a wildcard address."""
-    taken: dict[tuple[Protocol, int], set[_Claim]] = {}
-    for span in spans:
-        claim = _claim(span.host_ip)
-        for port in range(span.host_port, span.host_port + span.length):
-            claims = taken.setdefault((span.protocol, port), set())
-            if claims and _clashes(claim, claims):
-                how = "repeated" if claim in claims else "repeated by a wildcard address"
-                raise PortError(
-                    f"{span.text}: host port {port}/{span.protocol} is {how}",
-                    "publish each host port once",
-                )
-            claims.add(claim)
+def _refuse_overlaps(entries: Iterable[_Entry]) -> None:
+    """Raise PortError where two of `entries` want the same traffic, be it by a wildcard address.
 
-
-def _clashes(claim: _Claim, claims: set[_Claim]) -> bool:
-    version, number = claim
-    if version == 0 or claim in claims or (0, None) in claims or (version, None) in claims:
-        return True
-    return number is None and any(other == version for other, _ in claims)
+    A set of ports is a number with a bit for each, so that an entry costs the same whatever its
+    length and however many came before it.
+    """
+    taken: defaultdict[tuple[Protocol, _Claim], int] = defaultdict(int)
+    of_version: defaultdict[tuple[Protocol, int], int] = defaultdict(int)
+    for text, port in entries:
+        claim, protocol = _claim(port.host_ip), port.protocol
+        version, number = claim
+        asked = ((1 << port.length) - 1) << port.host_port
+        same = taken[protocol, claim]
+        if version == 0:
+            others = of_version[protocol, 4] | of_version[protocol, 6]
+        elif number is None:
+            others = of_version[protocol, version]
+        else:
+            others = taken[protocol, (version, None)]
+        if clash := asked & (same | others | taken[protocol, (0, None)]):
+            lowest = clash & -clash
+            how = "repeated" if same & lowest else "repeated by a wildcard address"
+            raise PortError(
+                f"{text}: host port {lowest.bit_length() - 1}/{protocol} is {how}",
+                "publish each host port once",
+            )
+        taken[protocol, claim] = same | asked
+        of_version[protocol, version] |= asked

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from watcher.model import Interface, Member, Process, Sandbox
 from watcher.portclaims import to_port_map
+from watcher.ports import merged
 
 if TYPE_CHECKING:
     import sqlite3
@@ -23,7 +24,7 @@ _INTERFACE: Final = (
 )
 _INTERFACE_ORDER: Final = " ORDER BY interface.sandbox, interface.ordinal, address.family"
 _MEMBER: Final = (
-    "SELECT sandbox, number, root, id, pid, start, protocol, host_ip, host_port, port"
+    "SELECT sandbox, number, root, id, pid, start, protocol, host_ip, host_port, port, length"
     " FROM member LEFT JOIN claim ON claim.member = member.number "
 )
 _MEMBER_ORDER: Final = " ORDER BY sandbox, number, position"
@@ -116,13 +117,16 @@ def _interfaces(rows: Iterable[tuple[Any, ...]]) -> tuple[Interface, ...]:
 
 
 def _members(rows: Iterable[tuple[Any, ...]]) -> tuple[Member, ...]:
-    """The members of one sandbox, from rows that are in order: one a port map."""
+    """The members of one sandbox, from rows that are in order: one a port map.
+
+    A program before version 0.2 has written one for each port.
+    """
     return tuple(
         Member(
             root,
             name,
             Process(pid, start),
-            tuple(to_port_map(*row[6:]) for row in group if row[6] is not None),
+            merged(to_port_map(*row[6:]) for row in group if row[6] is not None),
         )
         for (_, root, name, pid, start), group in groupby(rows, key=itemgetter(1, 2, 3, 4, 5))
     )

@@ -126,7 +126,16 @@ _FIRST: Final = (
     "CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 
-MIGRATIONS: Final = (_FIRST,)
+_RANGES: Final = (
+    # A port map is `length` consecutive ports. `size` is the smallest power of 16 that is not less,
+    # by which an index finds those that overlap others.
+    "ALTER TABLE claim ADD COLUMN length INTEGER NOT NULL DEFAULT 1",
+    "ALTER TABLE claim ADD COLUMN size INTEGER NOT NULL DEFAULT 1",
+    "DROP INDEX claim_port",
+    "CREATE INDEX claim_ports ON claim (protocol, size, host_port)",
+)
+
+MIGRATIONS: Final = (_FIRST, _RANGES)
 
 VERSION: Final = len(MIGRATIONS)
 """The version of the schema that this program reads and writes."""

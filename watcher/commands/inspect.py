@@ -51,5 +51,7 @@ def _known(config: Config, entry: Entry) -> dict[str, object]:
             }
             for interface in (sandbox.interfaces if sandbox else ())
         ],
-        "port_maps": [str(port) for port in (sandbox.ports if sandbox else ())],
+        "port_maps": [
+            str(port) for ports in (sandbox.ports if sandbox else ()) for port in ports.singles()
+        ],
     }
