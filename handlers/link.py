@@ -33,12 +33,12 @@ class LinkHandler:
         self._netlink = netlink
         self._home = home
         self._networks = networks
-        self._reaper = Reaper()
+        self.reaper = Reaper()
         self._to_reap = False
 
     def close(self) -> None:
         """Wait until what vanished is gone."""
-        self._reaper.close()
+        self.reaper.close()
 
     def appear(self, sandbox: Sandbox) -> None:
         """Make the veth pairs, addresses and routes of `sandbox`.
@@ -66,7 +66,7 @@ class LinkHandler:
         """Have the links deleted that were cut off, if any, while the work goes on."""
         if self._to_reap:
             self._to_reap = False
-            self._reaper.reap()
+            self.reaper.reap()
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Delete links of sandboxes that are gone; put right what is missing of the others.
@@ -140,7 +140,7 @@ class LinkHandler:
         """Put right a pair that is there already, or make it anew if it is another's old one."""
         network = self._networks[interface.network]
         alias = hostend.alias_of(sandbox.id)
-        self._reaper.wait()  # it may be one that is being deleted just now
+        self.reaper.wait()  # it may be one that is being deleted just now
         link = self._find(interface.host_name)
         with self._home.left_for(netns):
             inside = Netlink()
@@ -158,7 +158,7 @@ class LinkHandler:
             return
         if link is not None:
             self._delete(link)
-            self._reaper.wait()
+            self.reaper.wait()
         outer.make(self._netlink, interface, network, netns, alias=alias)
 
     def _clear(self, inside: Netlink, index: int, interface: Interface, network: Network) -> None:
@@ -191,7 +191,7 @@ class LinkHandler:
                 raise
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
-        self._reaper.wait()
+        self.reaper.wait()
         links = list(map(rtnl.read_link, self._netlink.dump(rtnl.links("veth"))))
         there = {link.name: link for link in links if hostend.is_host_end(link)}
         for link in links:

@@ -21,8 +21,12 @@ _MS_REC: Final = 0x4000
 _MS_PRIVATE: Final = 1 << 18
 _MS_SHARED: Final = 1 << 20
 _MNT_DETACH: Final = 2
+_OPEN_TREE_CLONE: Final = 1
+_MOVE_MOUNT_F_EMPTY_PATH: Final = 0x04
+_MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
+_AT_EMPTY_PATH: Final = 0x1000
 _UMOUNT_NOFOLLOW: Final = 8
-"""`include/uapi/linux/mount.h`, `include/linux/fs.h`."""
+"""`include/uapi/linux/mount.h`, `include/uapi/linux/fcntl.h`, `include/linux/fs.h`."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (
@@ -33,6 +37,14 @@ _libc.mount.argtypes = (
     ctypes.c_void_p,
 )
 _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
+_libc.open_tree.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_libc.move_mount.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_uint,
+)
 
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 
@@ -97,6 +109,16 @@ def unmount(target: str, *, lazy: bool = False) -> None:
         raise _error(target)
 
 
+def unmount_at(descriptor: int) -> None:
+    """Detach the mount of which an open directory is the top; whoever uses it keeps it.
+
+    `EINVAL` where it is not the top of a mount, or that is no more in this mount namespace.
+    """
+    path = f"/proc/self/fd/{descriptor}"
+    if _libc.umount2(os.fsencode(path), _MNT_DETACH) != 0:
+        raise _error(os.readlink(path))  # noqa: PTH115
+
+
 def mounts() -> list[Mount]:
     """Every mount of this process's mount namespace, in the kernel's order."""
     return [_parse(line) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
@@ -113,14 +135,59 @@ def mount_of(path: str) -> Mount:
     """
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        info = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
-        number = int(info.partition("mnt_id:")[2].split(maxsplit=1)[0])
-        found = next((mount for mount in mounts() if mount.id == number), None)
+        return mount_at(descriptor)
     finally:
         os.close(descriptor)
-    if found is None:  # detached meanwhile, or outside of this process's root
+
+
+def mount_at(descriptor: int) -> Mount:
+    """The mount that an open file or directory is on, as :func:`mount_of` has it.
+
+    Raises:
+        FileNotFoundError: it was detached, or is outside of this process's root.
+    """
+    number = mount_id(descriptor)
+    found = next((mount for mount in mounts() if mount.id == number), None)
+    if found is None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
         raise OSError(errno.ENOENT, "is on no mount of this mount namespace", path)
     return found
+
+
+def mount_id(descriptor: int) -> int:
+    """The number of the mount that an open file or directory is on."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as info:  # noqa: PTH123
+        return int(info.read().partition("mnt_id:")[2].split(maxsplit=1)[0])
+
+
+def is_top(descriptor: int) -> bool:
+    """Whether an open directory is the one that its mount shows at its mount point.
+
+    Told by what is above it, not by any path: that is on another mount there (path_resolution(7)).
+    For the directory `/` of this process it is not told, and false.
+    """
+    above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
+    try:
+        return mount_id(above) != mount_id(descriptor)
+    finally:
+        os.close(above)
+
+
+def bind_itself(directory: int) -> int:
+    """Bind-mount an open directory on itself; a descriptor (`O_PATH`) of it on the new mount.
+
+    No path is looked up, so whoever moves or replaces directories meanwhile changes nothing.
+    Source: open_tree(2), move_mount(2), since Linux 5.2.
+    """
+    tree = _libc.open_tree(directory, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)
+    if tree < 0:
+        raise _error(os.readlink(f"/proc/self/fd/{directory}"))  # noqa: PTH115
+    both_empty = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    if _libc.move_mount(tree, b"", directory, b"", both_empty) != 0:
+        error = _error(os.readlink(f"/proc/self/fd/{directory}"))  # noqa: PTH115
+        os.close(tree)
+        raise error
+    return int(tree)
 
 
 def is_mount_point(path: str) -> bool:

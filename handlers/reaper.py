@@ -28,8 +28,18 @@ class Reaper:
         self._asked = self._done = 0
         self._closing = False
         self._error: OSError | None = None
-        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
-        self._thread.start()
+        self._was_lost = False
+        self._thread = self._started()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread lives, and has not ended since :meth:`renew`."""
+        return self._thread.is_alive() and not self._was_lost
+
+    def renew(self) -> None:
+        """Start the thread anew if it has ended; what it had to do is done."""
+        self._revive()
+        self._was_lost = False
 
     def reap(self) -> None:
         """Have all links deleted that are doomed by now."""
@@ -43,9 +53,13 @@ class Reaper:
         Raises:
             OSError: the kernel refused; they are still there, and may be tried again.
         """
-        with self._change:
-            self._change.wait_for(lambda: self._done == self._asked)
-            error, self._error = self._error, None
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._done == self._asked or self._ended)
+                if self._done == self._asked:
+                    error, self._error = self._error, None
+                    break
+            self._revive()
         if error is not None:
             raise error
 
@@ -57,7 +71,28 @@ class Reaper:
         self._thread.join()
         self._netlink.close()
 
+    def _started(self) -> threading.Thread:
+        self._ended = False
+        thread = threading.Thread(target=self._run, name="reaper", daemon=True)
+        thread.start()
+        return thread
+
+    def _revive(self) -> None:
+        """Whoever waits for what the thread does must not wait for one that has ended."""
+        if self._ended:
+            self._thread.join()
+            self._was_lost = True
+            self._thread = self._started()
+
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            with self._change:
+                self._ended = True
+                self._change.notify_all()
+
+    def _work(self) -> None:
         while True:
             with self._change:
                 self._change.wait_for(lambda: self._closing or self._done < self._asked)

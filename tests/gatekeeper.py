@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any, Self
 
+from handlers import rootmount, rootpath
 from watcher import roots
 from watcher.errors import WatcherError
 from watcher.gate import Gate, Hold
@@ -153,6 +154,12 @@ def _say(event: str, **fields: object) -> None:
     print(json.dumps({"event": event, **fields}, default=str), flush=True)  # noqa: T201
 
 
+def _mark(gate: Gate, root: str) -> None:
+    """Marks a root; its directory stays open until the program ends."""
+    directory = rootpath.open_directory(root)
+    gate.mark(root, directory, filesystem=rootmount.is_whole(directory))
+
+
 def _observed(hold: Hold) -> Json:
     try:
         return dataclasses.asdict(observe(hold))
@@ -176,7 +183,7 @@ def _obey(gate: Gate, holds: dict[str, Hold], word: str, argument: str) -> objec
             return container and dataclasses.asdict(container)
         case "mark" | "unmark":
             try:
-                gate.mark(argument) if word == "mark" else gate.unmark(argument)
+                _mark(gate, argument) if word == "mark" else gate.unmark(argument)
             except OSError as error:
                 return error.errno
             return 0
@@ -212,7 +219,7 @@ def _main() -> None:
         _say("refused", errno=error.errno, pid=os.getpid())
         return
     for root in options.roots:
-        gate.mark(root)
+        _mark(gate, root)
     _say("ready", pid=os.getpid())
     while options.busy:
         pass

@@ -144,7 +144,7 @@ def test_a_root_that_is_made_again_is_marked_again(make_host, accident: str) -> 
     host, _ = gated(make_host)
     assert host.run_to_end("web", FIRST).returncode == 0
     if accident == "unmounted":
-        host.command("umount", str(host.root))
+        host.command("umount", "--lazy", str(host.root))  # it is in use: the service holds it
     else:
         shutil.rmtree(host.root)
     eventually(lambda: mounts_of_root(host) == 1)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import stat
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from host import GATE_OFF, Host
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _CALL = """
 import dataclasses, json, sys
@@ -19,6 +18,8 @@ from watcher.errors import WatcherError
 function, path = sys.argv[1:]
 try:
     result = eval(function)(path)
+    if function == "rootmount.hold":
+        result = result.made
 except (OSError, WatcherError) as error:
     result = str(error)
 print(json.dumps(dataclasses.asdict(result) if function == "mounts.mount_of" else result))
@@ -61,14 +62,19 @@ def test_a_root_becomes_a_private_mount_of_itself(host: Host) -> None:
     assert (host.root / "web").is_dir()
 
 
-def test_a_root_that_is_not_there_is_made_as_runc_makes_it(host: Host) -> None:
-    runcs, ours = host.base / "runcs", host.base / "new" / "ours"
-    host.bundle("web")
-    host.launch("create", "web", root=runcs)
-    host.runc("delete", "--force", "web", root=runcs)
+def test_a_root_that_is_not_there_is_made_as_engines_make_it_whatever_the_umask(host: Host) -> None:
+    ours = host.base / "new" / "ours"
+    code = f"import os; os.umask(0o077); {_CALL}"
+    words = (sys.executable, "-c", code, "rootmount.hold", str(ours))
+    assert host.command(*words, env=host.watcher_env).stdout == "true\n"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (ours.parent, ours)] == [0o711, 0o711]
 
-    assert hold(host, ours) is True
-    assert ours.stat().st_mode == runcs.stat().st_mode
+
+def test_nothing_is_made_below_run_user(host: Host) -> None:
+    """Who logs in later has a session manager that makes it."""
+    host.command("mkdir", "/run/user")
+    assert "is not there yet" in hold(host, Path("/run/user/1000/runc"))
+    assert host.command("ls", "/run/user").stdout == ""
 
 
 def test_it_is_found_again_by_another_process_and_never_stacked(host: Host) -> None:
@@ -161,7 +167,7 @@ def test_a_root_that_was_removed_and_made_again_is_held_again(host: Host) -> Non
 def test_a_root_that_is_a_file_is_an_error(host: Host) -> None:
     host.root.write_text("")
 
-    assert "File exists" in hold(host, host.root)
+    assert "Not a directory" in hold(host, host.root)
     assert take_back(host, host.root) is False
     assert take_back(host, host.base / "nowhere") is False
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from os.path import realpath
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
+from handlers.rootpath import real
 from watcher.config import Network
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _check_roots(config: Config) -> None:
             ("root",), "no root to watch", 'write [[root]] with path = "/run/runc"'
         )
     # In this order a directory stands right before what is within it.
-    order = sorted((PurePath(realpath(root.path)).parts, i) for i, root in enumerate(config.roots))
+    order = sorted((PurePath(real(root.path)).parts, i) for i, root in enumerate(config.roots))
     for (outer, first), (inner, second) in pairwise(order):
         if inner[: len(outer)] == outer:
             how = "is the same directory as" if inner == outer else "is within"

@@ -1,4 +1,4 @@
-"""fanotify(7): permission events of a whole mount.
+"""fanotify(7): permission events of a whole mount, or of a whole file system.
 
 A binding of our own, because the one that is published for Python forks a process of its own and
 hands its events on, where the gate wants one system call between an event and its answer. Failures
@@ -23,6 +23,7 @@ _FAN_MARK_ADD: Final = 0x01
 _FAN_MARK_REMOVE: Final = 0x02
 _FAN_MARK_ONLYDIR: Final = 0x08
 _FAN_MARK_MOUNT: Final = 0x10
+_FAN_MARK_FILESYSTEM: Final = 0x100
 _FAN_Q_OVERFLOW: Final = 0x4000
 _FAN_OPEN_PERM: Final = 0x10000
 _FAN_ALLOW: Final = 1
@@ -98,16 +99,18 @@ class Listener:
         """Its descriptor, readable while events wait."""
         return self._fd
 
-    def mark(self, path: str) -> None:
+    def mark(self, path: str, *, filesystem: bool = False) -> None:
         """Be asked about the opens below the whole mount that directory `path` is on.
 
-        Marking what is marked already changes nothing. The mark ends with the mount.
+        With `filesystem`, about those in its whole file system, by whichever mount and in whichever
+        mount namespace. Marking what is marked already changes nothing. The mark ends with the
+        mount, or the file system.
         """
-        self._mark(_FAN_MARK_ADD | _FAN_MARK_ONLYDIR, path)
+        self._mark(_FAN_MARK_ADD | _FAN_MARK_ONLYDIR, path, filesystem=filesystem)
 
-    def unmark(self, path: str) -> None:
+    def unmark(self, path: str, *, filesystem: bool = False) -> None:
         """Undo :meth:`mark`; `ENOENT` where the mount of `path` has no mark."""
-        self._mark(_FAN_MARK_REMOVE, path)
+        self._mark(_FAN_MARK_REMOVE, path, filesystem=filesystem)
 
     def read(self) -> list[Event]:
         """The events that wait now, oldest first; a bounded number, so there may be more.
@@ -148,8 +151,8 @@ class Listener:
             os.close(self._fd)
             self._fd = -1
 
-    def _mark(self, flags: int, path: str) -> None:
-        flags |= _FAN_MARK_MOUNT
+    def _mark(self, flags: int, path: str, *, filesystem: bool) -> None:
+        flags |= _FAN_MARK_FILESYSTEM if filesystem else _FAN_MARK_MOUNT
         if _libc.fanotify_mark(self._fd, flags, _FAN_OPEN_PERM, _AT_FDCWD, os.fsencode(path)) != 0:
             raise _error(path)
 

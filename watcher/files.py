@@ -7,6 +7,7 @@ import os
 import stat
 from typing import Final
 
+from handlers import rootpath
 from watcher.errors import WatcherError, quoted, remedy_for
 
 MAX_SIZE: Final = 8 << 20
@@ -24,13 +25,14 @@ def read_below(directory: str, name: str, file: str, *, limit: int = MAX_SIZE) -
     """The content of `directory/name/file`; `None` if that or `name` is not there.
 
     `name` and `file` are single path components and may not be links, so nothing outside of
-    `directory` is ever read.
+    `directory` is ever read; that itself is found as :mod:`handlers.rootpath` has it.
 
     Raises:
         Unreadable: it is a link, not a regular file, too large, or not permitted.
     """
     try:
-        parent = os.open(f"{directory}/{name}", _DIRECTORY)
+        with rootpath.opened(directory) as above:
+            parent = os.open(name, _DIRECTORY, dir_fd=above)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -2,8 +2,8 @@
 
 runc saves a container's state as `<root>/<id>/state-<random>`, renamed to `state.json`, while the
 container's init is in its namespaces and waits for it (runc's `libcontainer/container_linux.go`,
-`saveState`). A mark on the root's own mount holds runc in the open(2) of that file; its answer is
-the start of the container, or its refusal.
+`saveState`). A mark on the root's own mount, or on its file system where nothing else is on that,
+holds runc in the open(2) of that file; its answer is the start of the container, or its refusal.
 
 One thread asks the kernel and answers it, and does nothing else, so that nothing else in this
 program can keep runc waiting. It opens no file below a marked mount, writes no log, and takes no
@@ -67,6 +67,15 @@ class Hold:
         return self.respond(self, allow)
 
 
+@dataclass(frozen=True, slots=True)
+class _Marked:
+    """A marked root: what it is called, a path to its open directory, and how it is marked."""
+
+    root: str
+    directory: str
+    filesystem: bool
+
+
 class Gate:
     """Asks about every save of runc below its marked roots, from its construction to :meth:`close`.
 
@@ -108,7 +117,7 @@ class Gate:
         self._expired = expired
         self._overflow = overflow
         self._failed = failed
-        self._roots: dict[str, str] = {}  # real path: path as given; replaced, never changed
+        self._roots: tuple[_Marked, ...] = ()  # replaced, never changed
         self._host_netns = proc.own_netns()
         self._lock = threading.Lock()
         self._pending: dict[Hold, int] = {}  # with its descriptor; what is due first is first
@@ -123,33 +132,42 @@ class Gate:
         """Whether it still asks: it ends by :meth:`close`, and by an error in asking itself."""
         return self._thread.is_alive()
 
-    def mark(self, root: str) -> None:
+    def mark(self, root: str, directory: int, *, filesystem: bool = False) -> None:
         """Hold the runcs of `root` from now on; again after it was made or mounted again.
 
+        Args:
+            root: what the root is called.
+            directory: it, open in this process's first thread as long as it is marked.
+            filesystem: whether it is the top of a file system of its own: then runc is held in
+                whichever mount namespace it runs.
+
         Raises:
-            FileNotFoundError: `root` is not there.
-            OSError: `root` is not a mount point: a mark would ask about every open of the whole
-                filesystem.
+            OSError: `directory` is not the top of a mount: a mark would ask about every open of
+                what else is on that.
         """
-        real = os.path.realpath(root, strict=True)
-        if not mounts.is_mount_point(real):
+        if not mounts.is_top(directory):
             raise OSError(errno.EINVAL, "is not a mount point", root)
+        # By this name each thread finds the first thread's, also one with descriptors of its own.
+        marked = _Marked(root, f"/proc/self/fd/{directory}", filesystem)
         before = self._roots
-        self._roots = {**before, real: root}
+        self._roots = (*(other for other in before if other.root != root), marked)
         try:
-            self._listener.mark(real)
+            self._listener.mark(marked.directory, filesystem=filesystem)
         except OSError:
             self._roots = before
             raise
 
     def unmark(self, root: str) -> None:
-        """Hold no more runcs of `root`; those that are held stay so. Undoes :meth:`mark`."""
-        real = next((real for real, given in self._roots.items() if given == root), None)
-        if real is None:
+        """Hold no more runcs of `root`; those that are held stay so. Undoes :meth:`mark`.
+
+        Its directory is still open.
+        """
+        marked = next((marked for marked in self._roots if marked.root == root), None)
+        if marked is None:
             return
-        self._roots = {key: given for key, given in self._roots.items() if key != real}
+        self._roots = tuple(other for other in self._roots if other is not marked)
         with suppress(FileNotFoundError):  # the mark ended with its mount
-            self._listener.unmark(real)
+            self._listener.unmark(marked.directory, filesystem=marked.filesystem)
 
     def close(self) -> None:
         """End the thread and let everybody go who is held; a second time does nothing."""
@@ -217,8 +235,8 @@ class Gate:
         directory, _, name = os.readlink(f"/proc/self/fd/{fd}").rpartition("/")  # noqa: PTH115
         if event.thread == 0 or not name.startswith(_SAVE):
             return None
-        real, _, id_ = directory.rpartition("/")
-        root = self._roots.get(real)
+        id_ = directory.rpartition("/")[2]
+        root = self._root_of(fd, id_, name)
         if root is None:
             return None
         init = self._init_of(event.thread)
@@ -229,6 +247,19 @@ class Gate:
         with self._lock:
             self._pending[hold] = fd
         return hold
+
+    def _root_of(self, fd: int, id_: str, name: str) -> str | None:
+        """The root that has the open file as `<root>/<id_>/<name>`; by what path is all the same.
+
+        Another mount namespace may have another path for it, and a directory may have been moved.
+        """
+        file = os.fstat(fd)
+        for marked in self._roots:
+            with suppress(OSError):
+                there = os.stat(f"{marked.directory}/{id_}/{name}", follow_symlinks=False)  # noqa: PTH116
+                if os.path.samestat(file, there):
+                    return marked.root
+        return None
 
     def _init_of(self, runc: int) -> Process | None:
         """The child of `runc` that is in a network namespace of its own, not in the host's."""

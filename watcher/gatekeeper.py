@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from handlers import rootmount
-from watcher import held
-from watcher.errors import WatcherError, said
+from watcher import held, proc
+from watcher.errors import WatcherError, quoted, said
 from watcher.files import Unreadable
 from watcher.gate import Gate, Hold
 from watcher.model import Process
 
 if TYPE_CHECKING:
+    from handlers.rootmount import OpenRoot
     from watcher import config
     from watcher.log import Log
     from watcher.reconcile import Reconciler
+
+_REMEMBERED: Final = 4096
+"""Containers that were held lately: each is asked for as it is seen first, a moment later."""
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_STARTING: Final = 0.1
+"""Seconds by which an init has to be younger than the mark: its start is told in clock ticks."""
 
 REMEDY = 'give the service CAP_SYS_ADMIN, or set mode = "off" in [gate]'
 
@@ -32,6 +41,7 @@ class Gatekeeper:
         reconciler: what is asked.
         watch: called with root, id and init of a container that is let in.
         lost: called when a container may have gone by unseen.
+        ended: called when its thread may have ended.
         log: where refusals and late answers are told.
     """
 
@@ -43,6 +53,7 @@ class Gatekeeper:
         *,
         watch: Callable[[str, str, Process], None],
         lost: Callable[[], object],
+        ended: Callable[[], object],
         log: Log,
     ) -> None:
         self._settings = settings
@@ -51,60 +62,114 @@ class Gatekeeper:
         self._watch = watch
         self._lost = lost
         self._log = log
+        self._ended = ended
         self._gate: Gate | None = None
-        self._roots: list[str] = []
+        self._since: dict[str, float] = {}
+        """When each root was marked, on CLOCK_BOOTTIME, as the start of a process is told."""
+        self._let_in: deque[tuple[str, str, Process]] = deque(maxlen=_REMEMBERED)
 
     @property
     def open(self) -> bool:
         """Whether runc is held."""
         return self._gate is not None
 
-    def start(self, roots: list[str]) -> None:
-        """Hold the runcs of `roots` from now on, as far as the configuration and the kernel allow.
+    @property
+    def alive(self) -> bool:
+        """Whether it does what it is to do: it asks, or was not opened in the first place."""
+        return self._gate is None or self._gate.alive
+
+    def start(self) -> None:
+        """Open the gate, as far as the configuration and the kernel allow; no root is held yet.
 
         Raises:
             WatcherError: it is required and cannot be.
         """
         if self._settings.mode == "off":
             self._warn("the configuration turns it off", 'set mode = "auto" in [gate]')
-            for root in roots:  # one that was killed may have held runc there
-                with suppress(OSError):
-                    rootmount.take_back(root)
             return
         try:
             self._gate = Gate(
                 timeout=self._settings.timeout,
                 on_timeout=self._settings.on_timeout == "allow",
-                decide=lambda hold: self._hand_over(self._decide, hold),
+                decide=self._held,
                 expired=lambda hold: self._hand_over(self._expired, hold),
                 overflow=lambda: self._hand_over(self._lost),
                 failed=lambda error: self._hand_over(self._failed, error),
             )
-            for root in roots:
-                self.mark(root)
-        except (OSError, WatcherError) as error:
-            self.stop()
+        except OSError as error:
             if self._settings.mode == "required":
                 raise WatcherError(f"runc cannot be held: {said(error)}", REMEDY) from error
             self._warn(said(error), REMEDY)
 
-    def mark(self, root: str) -> None:
-        """Hold the runcs of `root`; again after it was removed and made anew."""
-        if self._gate is None:
-            return
-        if root not in self._roots:
-            self._roots.append(root)
-        rootmount.hold(root)
-        self._gate.mark(root)
+    def refuse(self, root: str, why: str) -> None:
+        """Raise a WatcherError where `root` cannot be held, and that is required."""
+        if self._settings.mode == "required":
+            raise WatcherError(
+                f"runc cannot be held in root {quoted(root)}: {why}",
+                'see what stands at that path, or set mode = "auto" in [gate]',
+            )
+
+    def hold(self, root: str) -> OpenRoot:
+        """Open `root`, and hold its runcs from now on; the gate is open.
+
+        Raises:
+            WatcherError, OSError: it cannot be a mount of its own, or cannot be marked.
+        """
+        held = rootmount.hold(root)
+        try:
+            self.mark(held)
+        except OSError:
+            rootmount.release(held)
+            raise
+        return held
+
+    def mark(self, root: OpenRoot) -> None:
+        """Hold the runcs of a root that is a mount of its own; the gate is open.
+
+        Raises:
+            OSError: it cannot be marked.
+        """
+        assert self._gate is not None
+        self._gate.mark(root.path, root.descriptor, filesystem=root.whole)
+        self._since[root.path] = time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def let_go(self, root: OpenRoot) -> None:
+        """Undo :meth:`hold`, and take back what the root was made.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        self._since.pop(root.path, None)
+        try:
+            if self._gate is not None:
+                self._gate.unmark(root.path)
+        finally:
+            rootmount.release(root)
+
+    def was_evaded(self, root: str, id_: str, init: Process) -> bool:
+        """Whether a container that is there was never held, though its root was by then.
+
+        Told by when its init was started: what is older than the mark may have come by another
+        service, or by none.
+        """
+        since = self._since.get(root)
+        if since is None or (root, id_, init) in self._let_in:
+            return False
+        return init.start > (since + _STARTING) * _TICKS and proc.netns_of(init.pid) not in (
+            None,
+            proc.own_netns(),
+        )
 
     def stop(self) -> None:
-        """Let everybody go, and take back what the roots were made."""
-        if self._gate is None:
-            return
-        self._gate.close()
-        self._gate = None
-        for root in self._roots:
-            rootmount.take_back(root)
+        """Let everybody go; the roots are let go by :meth:`let_go`."""
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
+
+    def _held(self, hold: Hold) -> None:
+        """In the gate's thread."""
+        self._let_in.append((hold.root, hold.id, hold.init))
+        self._hand_over(self._decide, hold)
 
     def _hand_over[*A](self, callback: Callable[[*A], object], *args: *A) -> None:
         """From the gate's thread to the loop's."""
@@ -153,14 +218,8 @@ class Gatekeeper:
         )  # fmt: skip
 
     def _failed(self, error: Exception) -> None:
-        if self._gate is None or self._gate.alive:
-            self._log.error("gate", error=said(error))
-            return
-        self._log.error("the gate has ended, and is opened again", error=said(error))
-        roots = list(self._roots)
-        self.stop()
-        self.start(roots)
-        self._lost()
+        self._log.error("gate", error=said(error))
+        self._ended()
 
     def _warn(self, why: str, remedy: str) -> None:
         self._log.warning(

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
+from handlers import mounts, rootpath
+
 QUIET: Final = 1.0
 """Seconds without another change until the pins are looked at: our own make changes, too."""
 
@@ -21,11 +23,15 @@ QUIET: Final = 1.0
 class MountWatch:
     """Tells which root became another directory, and when pins may have been unmounted.
 
+    Attributes:
+        alive: whether it still watches.
+
     Args:
         loop: the event loop in whose thread it watches.
         roots: the paths of the roots.
-        anew: called with a root that is another directory than before.
+        anew: called with a root whose path leads to another directory than before.
         changed: called when the table was changed, and then not for a while.
+        failed: called with the error that ended it.
     """
 
     def __init__(
@@ -35,10 +41,13 @@ class MountWatch:
         *,
         anew: Callable[[str], object],
         changed: Callable[[], object],
+        failed: Callable[[Exception], object],
     ) -> None:
         self._loop = loop
         self._anew = anew
         self._changed = changed
+        self._failed = failed
+        self.alive = True
         self._known = {root: _identity(root) for root in roots}
         self._timer: asyncio.TimerHandle | None = None
         self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
@@ -47,23 +56,27 @@ class MountWatch:
         loop.add_reader(self._epoll.fileno(), self._tell)
 
     def close(self) -> None:
-        """Watch no more."""
+        """Watch no more; a second time does nothing."""
+        if not self.alive:
+            return
+        self.alive = False
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
         os.close(self._table)
 
-    def settled(self, root: str) -> None:
-        """What `root` is now is what is watched."""
-        self._known[root] = _identity(root)
-
     def _tell(self) -> None:
-        self._epoll.poll(0)
-        for root, known in list(self._known.items()):
-            if _identity(root) != known:
-                self._known[root] = _identity(root)
-                self._anew(root)
+        try:
+            self._epoll.poll(0)
+            for root, known in list(self._known.items()):
+                if _identity(root) != known:
+                    self._known[root] = _identity(root)
+                    self._anew(root)
+        except Exception as error:  # noqa: BLE001 (whatever it is, this has seen its last change)
+            self.close()
+            self._failed(error)
+            return
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(QUIET, self._quiet)
@@ -75,13 +88,6 @@ class MountWatch:
 
 def _identity(path: str) -> tuple[int, int, int] | None:
     """What tells one mounted directory from another: device, inode and mount."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-            with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as info:  # noqa: PTH123
-                mount = int(info.read().partition("mnt_id:")[2].split(maxsplit=1)[0])
-            return status.st_dev, status.st_ino, mount
-        finally:
-            os.close(descriptor)
+    with suppress(OSError), rootpath.opened(path) as directory:
+        return *rootpath.identity(directory), mounts.mount_id(directory)
     return None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from handlers.host import Host
+    from handlers.reaper import Reaper
     from watcher.config import Config
     from watcher.leases import LeaseStore
     from watcher.listeners import Listeners
@@ -146,6 +147,11 @@ class Reconciler:
         """Root, id and init of the containers whose end is to be told."""
         members = [(m.root, m.id, m.init) for s in self._store.sandboxes() for m in s.members]
         return members + [(f.root, f.id, f.init) for f in self._failings.living() if f.init]
+
+    @property
+    def reaper(self) -> Reaper:
+        """What deletes links, in a thread that has to live."""
+        return self._host.links.reaper
 
     def has_pin(self, name: str) -> bool:
         """Whether `name` should be there under `netns_dir`."""

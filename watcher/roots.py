@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
+from handlers import rootpath
 from watcher import proc
 from watcher.annotations import valid_id
-from watcher.errors import quoted
+from watcher.errors import quoted, said
 from watcher.files import Unreadable, read_below
 from watcher.model import Container, Process
 from watcher.runc import (
@@ -29,10 +33,15 @@ def ids(root: str) -> list[str]:
         Unreadable: the root is there and cannot be listed.
     """
     try:
-        with os.scandir(root) as entries:
+        with _entries(root) as entries:
             return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return []
+    except rootpath.UntrustedLinkError as error:
+        raise Unreadable(
+            f"root {quoted(root)} is left alone: {said(error)}",
+            "remove that link, or set another path",
+        ) from error
     except OSError as error:
         raise Unreadable(
             f"root {quoted(root)} cannot be listed: {error.strerror}", "make it a directory"
@@ -42,7 +51,7 @@ def ids(root: str) -> list[str]:
 def is_silent(root: str) -> bool:
     """Whether `root` cannot tell of any container: it is empty, missing, or cannot be listed."""
     try:
-        with os.scandir(root) as entries:
+        with _entries(root) as entries:
             return not any(entry.is_dir(follow_symlinks=False) for entry in entries)
     except OSError:
         return True
@@ -50,7 +59,23 @@ def is_silent(root: str) -> bool:
 
 def has(root: str, id_: str) -> bool:
     """Whether `root` has a directory by the name `id_`."""
-    return os.path.isdir(f"{root}/{id_}")  # noqa: PTH112 (hot path)
+    try:
+        with rootpath.opened(root) as directory:
+            return stat.S_ISDIR(os.stat(id_, dir_fd=directory, follow_symlinks=False).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def _entries(root: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """What is in `root`, which is found as :mod:`handlers.rootpath` has it."""
+    with rootpath.opened(root) as directory:
+        listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(listed) as entries:
+            yield entries
+    finally:
+        os.close(listed)
 
 
 def read(root: str, id_: str) -> Container | None:

@@ -1,199 +1,252 @@
-"""Watching the roots with watchdog: which container to look at again, which root is anew."""
+"""Watching the roots: which container to look at again, and which root's path may lead elsewhere.
+
+Watched are the root, each container's directory in it, and each directory on the root's path; what
+is deeper tells nothing of a container.
+"""
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers.api import ObservedWatch
-from watchdog.observers.inotify import InotifyObserver
-
+from handlers import rootpath
 from watcher.directories import make_directory
+from watcher.errors import said
+from watcher.inotify import CREATED, DIRECTORY, ENDED, REMOVED, WRITTEN, Inotify, Watch
 
-_STATE: Final = "/state.json"
-_LOGGER: Final = "watchdog"
-_EVENTS: list[type[FileSystemEvent]] = [
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileDeletedEvent,
-    FileMovedEvent,
-]
-"""runc renames `state.json` into place, and removes it and the directory.
+if TYPE_CHECKING:
+    from watcher.log import Log
 
-It never writes in place, but people and broken disks do: that is a file which was closed.
-"""
+_STATE: Final = "state.json"
 
-REMOVED: Final[list[type[FileSystemEvent]]] = [FileDeletedEvent]
-REPLACED: Final[list[type[FileSystemEvent]]] = [
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileMovedEvent,
-]
-"""What may befall a name in a directory: a file that is moved in from elsewhere was created."""
+type Changed = Callable[[str], object]
 
 
 class RootWatch:
-    """Watches roots, in threads of watchdog's, from `start` to `stop`.
+    """Watches roots and other directories, in the loop's thread, from `start` to `stop`.
 
     Args:
-        paths: the roots. One that is not there is made, empty, as runc would make it.
+        loop: the event loop.
         look: called with a root and a container's id when something of it has changed.
-        anew: called with a root that was removed, and with it everything that was watched in it.
+        anew: called with a root that may be another directory by now.
         overflow: called where the kernel dropped events.
+        failed: called with the error that ended it; it is started anew by :meth:`start`.
+        log: where containers are named that cannot be watched.
     """
 
     def __init__(
         self,
-        paths: Iterable[str],
+        loop: asyncio.AbstractEventLoop,
+        *,
         look: Callable[[str, str], object],
-        anew: Callable[[str], object],
+        anew: Changed,
         overflow: Callable[[], object],
+        failed: Callable[[Exception], object],
+        log: Log,
     ) -> None:
-        self._observer = InotifyObserver()
+        self._loop = loop
+        self._log = log
         self._look = look
         self._anew = anew
-        self._paths = list(paths)
-        self._overflow = _Overflow(overflow)
-        self._watches: dict[str, list[ObservedWatch]] = {}
+        self._overflow = overflow
+        self._failed = failed
+        self._inotify: Inotify | None = None
+        self._roots: dict[str, _Root] = {}
+        self._paths: dict[str, list[Watch]] = {}
+        self._names: dict[str, Watch] = {}
+        self._told = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it watches."""
+        return self._inotify is not None
 
     def start(self) -> None:
-        """Begin to watch.
+        """Begin to watch; nothing is watched yet.
 
         Raises:
-            OSError: a root cannot be made or watched.
+            OSError: the kernel gives no queue of events.
         """
-        logging.getLogger(_LOGGER).addHandler(self._overflow)
-        for path in self._paths:
-            self._schedule(path)
-        self._observer.start()
+        self.stop()
+        self._inotify = Inotify(self._loop, self._lost)
+        self._loop.add_reader(self._inotify.fileno(), self._read)
 
     def stop(self) -> None:
-        """End the threads."""
-        if self._observer.is_alive():
-            self._observer.stop()
-            self._observer.join()
-        logging.getLogger(_LOGGER).removeHandler(self._overflow)
+        """Watch nothing any more."""
+        for root in list(self._roots):
+            self.leave_root(root)
+        if self._inotify is not None:
+            self._loop.remove_reader(self._inotify.fileno())
+            self._inotify.close()
+            self._inotify = None
+        self._paths.clear()
+        self._names.clear()
 
-    def watch_names(
-        self,
-        directory: str,
-        call: Callable[[str], object],
-        events: list[type[FileSystemEvent]] = REMOVED,
-    ) -> None:
-        """Call `call` with each name in `directory` to which one of `events` happens.
+    def watch_root(self, root: str, directory: int) -> None:
+        """Tell of the containers of `root`, whose directory is open; in place of the one before.
+
+        Those that are there already are watched and not told of.
+
+        Raises:
+            OSError: it cannot be watched.
+        """
+        self.leave_root(root)
+        if self._inotify is not None:
+            watched = self._roots[root] = _Root(
+                self._inotify, os.dup(directory), lambda id_: self._look(root, id_),
+                lambda: self._anew(root), lambda id_, error: self._unwatched(root, id_, error),
+            )  # fmt: skip
+            watched.watch()
+
+    def leave_root(self, root: str) -> None:
+        """Tell no more of the containers of `root`."""
+        if watched := self._roots.pop(root, None):
+            watched.close()
+
+    def watch_path(self, root: str) -> None:
+        """Tell when another directory may be at the path `root`, as far as that is there."""
+        before = self._paths.pop(root, [])
+        watches = self._paths[root] = []
+        if self._inotify is None:
+            return
+        with suppress(OSError):
+            steps = rootpath.walk(root)
+            while True:
+                try:
+                    directory, name = next(steps)
+                except StopIteration as end:
+                    os.close(end.value)
+                    break
+                watches.append(self._watch_step(root, directory, name))
+        for watch in before:
+            self._inotify.remove(watch)
+
+    def _watch_step(self, root: str, directory: int, name: str) -> Watch:
+        """Tell when another directory may be `name` in a directory on the path of `root`."""
+
+        def tell(_: int, changed: str) -> None:
+            if changed == name:
+                self._anew(root)
+
+        assert self._inotify is not None
+        path = f"/proc/self/fd/{directory}"
+        return self._inotify.add(path, CREATED | REMOVED, tell, follow=True)
+
+    def watch_names(self, directory: str, call: Changed, mask: int = REMOVED) -> None:
+        """Call `call` with each name in `directory` to which one of `mask` happens.
 
         The directory is made if it is missing; again, after it was removed and made anew.
+
+        Raises:
+            OSError: it cannot be made or watched.
         """
         make_directory(Path(directory), 0o755)
-        for watch in self._watches.pop(directory, []):
-            self._observer.unschedule(watch)
-        self._watches[directory] = [
-            self._observer.schedule(_Names(call), directory, recursive=False, event_filter=events)
-        ]
-
-    def watch_anew(self, path: str) -> None:
-        """Watch `path` again, after it was removed or mounted over; make it if it is not there."""
-        for watch in self._watches.pop(path, []):
-            self._observer.unschedule(watch)
-        self._schedule(path)
-
-    def _schedule(self, path: str) -> None:
-        make_root(path)
-        parent = str(Path(path).parent)
-        self._watches[path] = [
-            self._observer.schedule(
-                _InRoot(path, self._look), path, recursive=True, event_filter=_EVENTS
-            ),
-            self._observer.schedule(
-                _OfRoot(path, self._anew), parent, recursive=False, event_filter=_EVENTS
-            ),
-        ]
-
-
-def _text(path: bytes | str) -> str:
-    return os.fsdecode(path)
-
-
-def make_root(path: str) -> None:
-    """Make the root `path` if it is not there, with runc's own permissions."""
-    if not Path(path).is_dir():
-        Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        Path(path).mkdir(mode=0o711, exist_ok=True)
-
-
-class _InRoot(FileSystemEventHandler):
-    """Tells which container an event in a root is about."""
-
-    def __init__(self, root: str, look: Callable[[str, str], object]) -> None:
-        self._prefix = root.rstrip("/") + "/"
-        self._root = root
-        self._look = look
-
-    def dispatch(self, event: FileSystemEvent) -> None:
-        """Called by watchdog; a move is about where it came from and where it went."""
-        if isinstance(event, FileClosedEvent) and not _text(event.src_path).endswith(_STATE):
+        if self._inotify is None:
             return
-        ids = {self._id(event.src_path), self._id(event.dest_path)}
-        for id_ in ids - {""}:
-            self._look(self._root, id_)
+        if before := self._names.pop(directory, None):
+            self._inotify.remove(before)
+        self._names[directory] = self._inotify.add(
+            directory, mask, lambda _, name: call(name), follow=True
+        )
 
-    def _id(self, path: bytes | str) -> str:
-        text = _text(path)
-        if not text.startswith(self._prefix):
-            return ""
-        return text.removeprefix(self._prefix).partition("/")[0]
+    def _lost(self) -> None:
+        """Directories may have come unseen: watch what is there now."""
+        for watched in self._roots.values():
+            watched.forget()
+            watched.watch()
+        self._overflow()
 
+    def _unwatched(self, root: str, id_: str, error: OSError) -> None:
+        """A container's directory cannot be watched: said once, for the next is no better off."""
+        if not self._told:
+            self._told = True
+            self._log.error(
+                "containers cannot be watched; changes of theirs are seen by the hourly sync alone",
+                root=root, container=id_, error=said(error),
+            )  # fmt: skip
 
-class _Names(FileSystemEventHandler):
-    """Tells to which names in a directory something happened."""
-
-    def __init__(self, call: Callable[[str], object]) -> None:
-        self._call = call
-
-    def dispatch(self, event: FileSystemEvent) -> None:
-        """Called by watchdog; a move is about two names."""
-        for path in (event.src_path, event.dest_path):
-            if path:
-                self._call(_text(path).rpartition("/")[2])
-
-
-class _Overflow(logging.Handler):
-    """Hears watchdog say that the kernel dropped events, which it says in its log alone."""
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        super().__init__(logging.WARNING)
-        self._call = call
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging."""
-        if "overflow" in record.getMessage():
-            self._call()
+    def _read(self) -> None:
+        assert self._inotify is not None
+        try:
+            self._inotify.read()
+        except Exception as error:  # noqa: BLE001 (whatever it is, what is watched is not known now)
+            self.stop()
+            self._failed(error)
 
 
-class _OfRoot(FileSystemEventHandler):
-    """Tells when a root itself was removed, moved or made."""
+class _Root:
+    """One root that is watched, with the directories of its containers."""
 
-    def __init__(self, root: str, anew: Callable[[str], object]) -> None:
-        self._root = root
+    def __init__(
+        self,
+        inotify: Inotify,
+        directory: int,
+        look: Changed,
+        anew: Callable[[], object],
+        unwatched: Callable[[str, OSError], object],
+    ) -> None:
+        self._inotify = inotify
+        self._directory = directory
+        self._path = f"/proc/self/fd/{directory}"
+        self._look = look
         self._anew = anew
+        self._unwatched = unwatched
+        self._watch: Watch | None = None
+        self._entries: dict[str, Watch] = {}
 
-    def dispatch(self, event: FileSystemEvent) -> None:
-        """Called by watchdog."""
-        if self._root in (_text(event.src_path), _text(event.dest_path)):
-            self._anew(self._root)
+    def watch(self) -> None:
+        """Watch the root and the directories that are in it now."""
+        if self._watch is None:
+            self._watch = self._inotify.add(self._path, CREATED | REMOVED, self._tell, follow=True)
+        with suppress(OSError), os.scandir(self._path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    self._watch_entry(entry.name)
+
+    def forget(self) -> None:
+        """Watch the directories in it no more."""
+        for watch in self._entries.values():
+            self._inotify.remove(watch)
+        self._entries.clear()
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self.forget()
+        if self._watch is not None:
+            self._inotify.remove(self._watch)
+        os.close(self._directory)
+
+    def _tell(self, what: int, name: str) -> None:
+        if what & ENDED:
+            self._anew()
+            return
+        if what & REMOVED and (watch := self._entries.pop(name, None)):
+            self._inotify.remove(watch)
+        if what & CREATED and what & DIRECTORY:
+            self._watch_entry(name)
+        if what & DIRECTORY:
+            self._look(name)
+
+    def _watch_entry(self, id_: str) -> None:
+        """Be told of what becomes of a container's state: runc renames it into place."""
+        if id_ in self._entries:
+            return
+
+        def tell(what: int, name: str) -> None:
+            if what & ENDED:
+                self._entries.pop(id_, None)
+            elif name == _STATE:
+                self._look(id_)
+
+        try:
+            watch = self._inotify.add(f"{self._path}/{id_}", CREATED | REMOVED | WRITTEN, tell)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # it has gone, or is another thing
+                self._unwatched(id_, error)
+        else:
+            self._entries[id_] = watch

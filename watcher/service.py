@@ -10,23 +10,28 @@ import asyncio
 import resource
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from handlers import rootmount
 from watcher import systemd
 from watcher.ends import Ends
 from watcher.errors import WatcherError, told
 from watcher.gatekeeper import Gatekeeper
 from watcher.healer import Healer
+from watcher.inotify import CREATED, REMOVED
 from watcher.log import tell_repairs
 from watcher.mountwatch import MountWatch
-from watcher.rootwatch import REPLACED, RootWatch, make_root
+from watcher.rootkeeper import RootKeeper
+from watcher.rootwatch import RootWatch
+from watcher.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from watcher.config import Config
     from watcher.log import Log
-    from watcher.model import Repair
+    from watcher.model import Process, Repair
     from watcher.reconcile import Reconciler
 
 SYNC_EVERY: Final = 3600.0
@@ -46,6 +51,13 @@ somebody waits for it. Whoever wants what is to be taken back is not refused for
 REST_AFTER: Final = 2.0
 """Seconds without anything to do until the lease store is tidied up."""
 
+BEAT: Final = 5.0
+"""Seconds between two looks at whether all parts live, where no manager wants to know."""
+
+EVADED: Final = (
+    "its runc runs in another mount namespace, as in a unit with PrivateTmp=yes, and was not held"
+    " there: the program may have run before it had its network"
+)
 
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds until a thread that computes lets another go on: runc may be waiting for that one."""
@@ -85,18 +97,22 @@ class Service:
         roots = [root.path for root in self._config.roots]
         self._loop = loop
         self._ends = Ends(loop, lambda root, id_: self._look_within(AFTER_END, root, id_))
+        self._parts = Supervisor(loop, self._sync, self._log)
         self._watch = RootWatch(
-            roots,
-            look=lambda root, id_: loop.call_soon_threadsafe(self._changed, root, id_),
-            anew=lambda root: loop.call_soon_threadsafe(self._anew, root),
-            overflow=lambda: loop.call_soon_threadsafe(self._sync),
-        )
+            loop,
+            look=self._changed, anew=self._path_changed, overflow=self._sync,
+            failed=lambda error: self._parts.ended("inotify", error), log=self._log,
+        )  # fmt: skip
         self._mounts: MountWatch | None = None
         self._healer = Healer(loop, self._reconciler, self._sync, self._log)
         self._gate = Gatekeeper(
             self._config.gate, loop, self._reconciler,
-            watch=self._ends.watch, lost=self._sync, log=self._log,
+            watch=self._ends.watch, lost=self._sync,
+            ended=lambda: loop.call_soon(self._parts.check), log=self._log,
         )  # fmt: skip
+        self._roots = RootKeeper(
+            loop, roots, self._watch, self._gate, changed=self._sync, log=self._log
+        )
         try:
             self._start(roots)
             await stop.wait()
@@ -106,34 +122,76 @@ class Service:
             self._stop()
 
     def _start(self, roots: list[str]) -> None:
-        for root in roots:
-            make_root(root)
+        if self._config.gate.mode == "off":
+            for root in roots:  # one that was killed may have held runc there
+                with suppress(OSError):
+                    rootmount.take_back(root)
         self._healer.start(self._config.networks.values())
-        self._gate.start(roots)
-        self._watch.watch_names(
-            self._config.netns_dir,
-            lambda name: self._loop.call_soon_threadsafe(self._healer.pin_gone, name),
-        )
-        self._watch_store()
+        self._gate.start()
         self._watch.start()
-        self._mounts = MountWatch(
-            self._loop, roots, anew=self._anew, changed=self._healer.pins_may_be_gone
-        )
+        self._roots.start()
+        self._watch_directories()
+        self._watch_mounts()
+        self._supervise()
         self._sync_once()
-        self._every(SYNC_EVERY, self._sync)
-        interval = systemd.watchdog_interval()
-        if interval is not None:
-            self._every(interval, lambda: systemd.notify("WATCHDOG=1"))
-        self._log.info("ready", roots=roots, gate=self._gate.open)
+        self._every(SYNC_EVERY, self._hourly)
+        self._every(systemd.watchdog_interval() or BEAT, self._beat)
+        self._log.info("ready", roots=roots, gate=self._gate.open, **self._roots.state())
         systemd.notify("READY=1")
 
     def _stop(self) -> None:
+        self._parts.clear()
         if self._mounts is not None:
             self._mounts.close()
         self._gate.stop()
+        self._roots.close()
         self._watch.stop()
         self._healer.stop()
         self._ends.close()
+
+    def _supervise(self) -> None:
+        """Have seen to it that all live who tell of changes, or do what takes long."""
+        self._parts.add("gate", lambda: self._gate.alive, self._renew_gate)
+        self._parts.add("inotify", lambda: self._watch.alive, self._renew_watch)
+        self._parts.add(
+            "mount table",
+            lambda: self._mounts is not None and self._mounts.alive,
+            self._watch_mounts,
+        )
+        reaper = self._reconciler.reaper
+        self._parts.add("reaper", lambda: reaper.alive, reaper.renew)
+
+    def _beat(self) -> None:
+        """Tell the manager that all is well, if it is."""
+        if self._parts.check():
+            systemd.notify("WATCHDOG=1")
+
+    def _hourly(self) -> None:
+        self._roots.retry()
+        self._sync()
+
+    def _renew_gate(self) -> None:
+        self._gate.stop()
+        self._gate.start()
+        self._roots.hold_again()
+
+    def _renew_watch(self) -> None:
+        self._watch.start()
+        self._roots.watch_again()
+        self._watch_directories()
+
+    def _watch_mounts(self) -> None:
+        if self._mounts is not None:
+            self._mounts.close()
+        self._mounts = MountWatch(
+            self._loop, [root.path for root in self._config.roots],
+            anew=self._path_changed, changed=self._healer.pins_may_be_gone,
+            failed=lambda error: self._parts.ended("mount table", error),
+        )  # fmt: skip
+
+    def _watch_directories(self) -> None:
+        self._watch.watch_names(self._config.netns_dir, self._healer.pin_gone)
+        self._watch_store()
 
     def _changed(self, root: str, id_: str) -> None:
         """Something of a container was changed: it is urgent only if nothing is known of it."""
@@ -153,11 +211,21 @@ class Service:
         self._due.pop((root, id_), None)
         init = self._reconciler.look(root, id_)
         if init is not None:
-            self._ends.watch(root, id_, init)
+            self._watch_end(root, id_, init)
         else:
             self._retry_soon()  # what it had may be what another waits for
         self._plan_retry()
         self._rest_soon()
+
+    def _watch_end(self, root: str, id_: str, init: Process) -> None:
+        """Be told of the end of an init; say so if it is new, and nobody has held its start."""
+        if not self._ends.watches(root, id_) and self._gate.was_evaded(root, id_, init):
+            self._log.warning(
+                "a container started without being held", container=id_, root=root, why=EVADED,
+                remedy="make the root a file system of its own, as deploy/run-runc.mount does;"
+                " see docs/mount-namespaces.md",
+            )  # fmt: skip
+        self._ends.watch(root, id_, init)
 
     def _sync_once(self) -> list[Repair]:
         """Make everything agree, whatever happened; what was different.
@@ -169,7 +237,7 @@ class Service:
         tell_repairs(self._log, repairs)
         self._log.debug("synced", repairs=len(repairs))
         for root, id_, init in self._reconciler.living():
-            self._ends.watch(root, id_, init)
+            self._watch_end(root, id_, init)
         self._plan_retry()
         self._rest_soon()
         return repairs
@@ -186,8 +254,8 @@ class Service:
     def _watch_store(self) -> None:
         self._watch.watch_names(
             self._config.state_dir,
-            lambda _: self._loop.call_soon_threadsafe(self._store_changed),
-            REPLACED,
+            lambda _: self._store_changed(),
+            CREATED | REMOVED,
         )
 
     def _store_changed(self) -> None:
@@ -200,16 +268,9 @@ class Service:
         except OSError as error:
             self._log.error("lease store cannot be watched", reason=told(error))
 
-    def _anew(self, root: str) -> None:
-        """A root was removed, or made: watch what is there now, and see what was missed."""
-        try:
-            self._watch.watch_anew(root)
-            self._gate.mark(root)
-            if self._mounts is not None:
-                self._mounts.settled(root)
-        except (WatcherError, OSError) as error:
-            self._log.error("root cannot be watched", root=root, reason=told(error))
-        self._sync()
+    def _path_changed(self, root: str) -> None:
+        """The path of a root may lead elsewhere by now."""
+        self._roots.told(root)
 
     def _rest_soon(self) -> None:
         """When nothing happened for a while, do what would have been in the way."""

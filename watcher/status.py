@@ -50,7 +50,16 @@ def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
     by_netns = {s.netns: s for s in sandboxes}
     shown = set()
     for root in config.roots:
-        for id_ in roots.ids(root.path):
+        try:
+            ids = roots.ids(root.path)
+        except Unreadable as error:  # what lives goes on, and the other roots are told of
+            for (path, id_), (of, known) in homes.items():
+                if path == root.path:
+                    own = (of.id, of.init) == (id_, known.init)
+                    status = Status.ATTACHED if own else Status.SHARED
+                    yield Entry(path, id_, status, str(error), None, of, known)
+            continue
+        for id_ in ids:
             shown.add((root.path, id_))
             failure = failures.get((root.path, id_))
             try:

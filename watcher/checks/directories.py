@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from handlers import mounts, rootmount
+from handlers import mounts, rootmount, rootpath
 from watcher.checks.finding import Finding, fail, ok, warn
-from watcher.errors import quoted
+from watcher.errors import quoted, said
 
 if TYPE_CHECKING:
     from watcher.config import Config
@@ -71,19 +71,58 @@ def _of_directory(key: str, path: str, *, private: bool) -> Iterator[Finding]:
 
 def _of_root(path: str) -> Finding:
     where = f"root {quoted(path)}"
-    there = _existing(path)
-    if not there.is_dir():
+    steps = rootpath.walk(path)
+    above = -1
+    try:
+        while True:
+            try:
+                directory, _ = next(steps)
+            except StopIteration as end:
+                return _of_opened(where, path, end.value)
+            if above >= 0:
+                os.close(above)
+            above = os.dup(directory)
+    except rootpath.UntrustedLinkError as error:
         return fail(
-            "roots", f"{where}: {there} is not a directory", "remove it, or set another path"
+            "roots",
+            f"{where} is left alone: {said(error)}",
+            "make the directory that holds it root's own, or set the path that it leads to",
         )
-    if str(there) != path:
+    except FileNotFoundError:
+        return _of_missing(where, above)
+    except NotADirectoryError:
+        return fail(
+            "roots", f"{where}: {_existing(path)} is not a directory",
+            "remove it, or set another path",
+        )  # fmt: skip
+    finally:
+        if above >= 0:
+            os.close(above)
+
+
+def _of_opened(where: str, path: str, directory: int) -> Finding:
+    try:
+        if not os.access(f"/proc/self/fd/{directory}", os.R_OK | os.X_OK):
+            return fail("roots", f"{where} cannot be listed", "run as root")
+        if mounts.is_top(directory) and not rootmount.is_ours(path):
+            kind = mounts.mount_at(directory).type
+            return ok("roots", f"{where} is a mount of its own ({kind}), which is used as it is")
+        return ok("roots", f"{where} is there")
+    finally:
+        os.close(directory)
+
+
+def _of_missing(where: str, above: int) -> Finding:
+    """Of a root that is not there: whether it can be made in the directory `above`."""
+    if rootpath.may_make(above):
         return ok("roots", f"{where} is not there yet, and will be made")
-    if not os.access(there, os.R_OK | os.X_OK):
-        return fail("roots", f"{where} cannot be listed", "run as root")
-    if mounts.is_mount_point(path) and not rootmount.is_ours(path):
-        kind = mounts.mount_of(path).type
-        return ok("roots", f"{where} is a mount of its own ({kind}), which is used as it is")
-    return ok("roots", f"{where} is there")
+    owner = os.fstat(above).st_uid
+    return warn(
+        "roots",
+        f"{where} is not there, and is not made in {quoted(rootpath.path_of(above))}, which is"
+        f" user {owner}'s; it is left alone until then",
+        "have its engine make it, or set another path",
+    )
 
 
 def _existing(path: str) -> Path:

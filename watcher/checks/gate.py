@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from handlers import mounts
+from handlers import mounts, rootmount, rootpath
 from watcher.checks.finding import Finding, fail, ok, warn
 from watcher.checks.kernel import gate_error
-from watcher.errors import quoted
+from watcher.errors import WatcherError, quoted, said
 
 if TYPE_CHECKING:
     from watcher.config import Config
@@ -18,6 +18,8 @@ LOST: Final = (
     "a container's first instructions may run before it has its network, and a request that cannot"
     " be met does not stop it from starting"
 )
+
+REMEDY: Final = "see what stands at that path, or set another"
 
 
 def findings(config: Config) -> Iterator[Finding]:
@@ -38,20 +40,32 @@ def findings(config: Config) -> Iterator[Finding]:
             " CONFIG_FANOTIFY_ACCESS_PERMISSIONS",
         )
         return
-    below = [(root.path, point) for root in config.roots if (point := _mounted_below(root.path))]
-    for path, point in below:
-        yield tell(
-            "gate",
-            f"root {quoted(path)} cannot be held, for {quoted(point)} is mounted below it; {LOST}",
-            "unmount that, or choose another root",
-        )
-    if not below:
-        yield ok("gate", "runc can be held until a container has its network")
+    wrong = [tell("gate", f"{why}; {LOST}", remedy) for why, remedy in _unheld(config)]
+    yield from wrong or [ok("gate", "runc can be held until a container has its network")]
+    yield from _held(config)
 
 
-def _mounted_below(path: str) -> str:
-    """A mount point below `path`, where that is not one itself; empty if there is none."""
-    real = os.path.realpath(path)
-    if mounts.is_mount_point(real):
-        return ""
-    return next((m.point for m in mounts.mounts() if m.point.startswith(f"{real}/")), "")
+def _unheld(config: Config) -> Iterator[tuple[str, str]]:
+    """Why a root cannot be held, and what to do about it, for each that cannot."""
+    for root in config.roots:
+        try:
+            with rootpath.opened(root.path) as directory:
+                if not mounts.is_top(directory):
+                    rootmount.refuse(root.path, directory)
+        except FileNotFoundError:
+            continue  # whether it can be made is told with the directories
+        except WatcherError as error:
+            yield error.what, error.remedy
+        except OSError as error:
+            yield f"root {quoted(root.path)} cannot be held: {said(error)}", REMEDY
+
+
+def _held(config: Config) -> Iterator[Finding]:
+    """By what each root is held that can be."""
+    for root in config.roots:
+        with suppress(OSError), rootpath.opened(root.path) as directory:
+            where = f"root {quoted(root.path)} is held"
+            if rootmount.is_whole(directory):
+                yield ok("gate", f"{where} by its file system, in every mount namespace")
+            elif mounts.is_top(directory) or rootpath.path_of(directory) != "/":
+                yield ok("gate", f"{where} by its mount, in this mount namespace alone")

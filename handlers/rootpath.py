@@ -1,0 +1,196 @@
+"""A root's path, resolved as root has laid it: no link is followed that others could have put.
+
+The program opens, mounts and marks what a root's path leads to, and reads containers there. A user
+who owns a part of that path could put a link to `/` in its place, a moment before or a year after.
+So a link is followed only where the directory that holds it belongs to root and nobody else may
+write to it; the sticky bit is no excuse, for in such a directory anybody may make links.
+Directories of others are walked through: what is in them is theirs.
+
+Everything is opened with `O_PATH`: nothing is read, and no fanotify event is made (open(2)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODE: Final = 0o711
+"""As engines make a runtime's root and the directories above it."""
+
+NEVER_BELOW: Final = "/run/user"
+"""Where a session manager makes the directories: one that is made before is in its way."""
+
+_STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LINK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_LINKS: Final = 40
+"""As the kernel's own (path_resolution(7))."""
+
+_OPENAT2: Final = 437
+"""`__NR_openat2`, the same on every architecture; since Linux 5.6."""
+_NO_LINKS: Final = (ctypes.c_uint64 * 3)(_STEP & ~os.O_NOFOLLOW, 0, 0x04)
+"""struct open_how: flags, mode, and RESOLVE_NO_SYMLINKS (openat2(2))."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.argtypes = (
+    ctypes.c_long,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+)
+
+
+class UntrustedLinkError(OSError):
+    """A part of a path is a link that others than root could have put there."""
+
+    def __init__(self, link: str) -> None:
+        super().__init__(errno.ELOOP, "is a link that others than root could have put there", link)
+
+
+def open_directory(path: str, *, make: bool = False) -> int:
+    """A descriptor (`O_PATH`) of the directory that the absolute `path` leads to.
+
+    Args:
+        path: the path.
+        make: whether to make what is missing of it, with :data:`MODE`; never in a directory of
+            another user, nor below :data:`NEVER_BELOW`.
+
+    Raises:
+        UntrustedLinkError: a part of it is a link that is not to be followed.
+        OSError: it is not there, is no directory, or cannot be made.
+    """
+    # All of it in one call, where there is no link at all, as is usual.
+    found = _libc.syscall(_OPENAT2, -1, os.fsencode(path), ctypes.byref(_NO_LINKS), 24)
+    if found >= 0:
+        return int(found)
+    steps = walk(path, make=make)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            descriptor: int = end.value
+            return descriptor
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """As :func:`open_directory`, and closed in the end."""
+    descriptor = open_directory(path)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def walk(path: str, *, make: bool = False) -> Generator[tuple[int, str], None, int]:
+    """Go along `path`: each directory on the way, and the name that is looked for in it next.
+
+    Each descriptor is closed as the next is asked for; the last, the directory itself, is returned.
+
+    Raises:
+        OSError: as :func:`open_directory`.
+    """
+    names = path.split("/")[::-1]
+    links = 0
+    here = os.open("/", _STEP)
+    try:
+        while names:
+            name = names.pop()
+            if name in ("", "."):
+                continue
+            yield here, name
+            there = _step(here, name, make=make)
+            if isinstance(there, str):
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                names += there.split("/")[::-1]
+                if not there.startswith("/"):
+                    continue
+                there = os.open("/", _STEP)
+            os.close(here)
+            here = there
+        found, here = here, -1
+        return found
+    finally:
+        if here >= 0:
+            os.close(here)
+
+
+def real(path: str) -> str:
+    """The path of what the absolute `path` leads to, as far as it is there and may be followed."""
+    names = path.split("/")
+    for length in range(len(names), 1, -1):
+        with suppress(OSError), opened("/".join(names[:length])) as directory:
+            return os.path.join(path_of(directory), *names[length:])  # noqa: PTH118
+    return path
+
+
+def may_make(directory: int) -> bool:
+    """Whether what is missing of a path is made in an open directory: in root's, not in others'."""
+    below = f"{path_of(directory)}/".startswith(f"{NEVER_BELOW}/")
+    return not below and os.fstat(directory).st_uid == 0
+
+
+def path_of(descriptor: int) -> str:
+    """The kernel's own name for an open directory."""
+    return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
+
+
+def identity(descriptor: int) -> tuple[int, int]:
+    """What tells one directory from another, whatever they are called: device and inode."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _step(here: int, name: str, *, make: bool) -> int | str:
+    """The directory `name` in the directory `here`, or what it leads to if it is a link."""
+    try:
+        return os.open(name, _STEP, dir_fd=here)
+    except FileNotFoundError:
+        if not make:
+            raise
+    except NotADirectoryError:
+        target = _target(here, name)
+        if target is None:
+            raise
+        return target
+    below = path_of(here)
+    if not may_make(here):
+        why = "is not there yet, and is for the directory's owner to make"
+        raise FileNotFoundError(errno.ENOENT, why, _joined(below, name))
+    before = os.umask(0)
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(name, MODE, dir_fd=here)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, _joined(below, name)) from error
+    finally:
+        os.umask(before)
+    return _step(here, name, make=False)
+
+
+def _target(here: int, name: str) -> str | None:
+    """What the link `name` in the directory `here` leads to; `None` if it is no link."""
+    link = os.open(name, _LINK, dir_fd=here)
+    try:
+        if not stat.S_ISLNK(os.fstat(link).st_mode):
+            return None
+        holder = os.fstat(here)
+        if holder.st_uid != 0 or holder.st_mode & 0o022:
+            raise UntrustedLinkError(_joined(path_of(here), name))
+        return os.readlink("", dir_fd=link)
+    finally:
+        os.close(link)
+
+
+def _joined(directory: str, name: str) -> str:
+    return f"{directory.rstrip('/')}/{name}"
