@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from watcher.errors import told
 from watcher.model import Member, Repair, Sandbox
 
 
@@ -63,17 +64,37 @@ class Difference:
     Attributes:
         repair: what is told to the user.
         close: puts it right; nothing is left to do where it is right meanwhile.
+        alone: whether it is of one sandbox, so that all else is put right where it cannot be.
     """
 
     repair: Repair
     close: Callable[[], None]
+    alone: bool = False
 
 
 def closed(differences: Iterable[Difference], *, dry_run: bool) -> list[Repair]:
-    """Close each of `differences` as it is found, unless `dry_run`; what they were."""
+    """Close each of `differences` as it is found, unless `dry_run`; what they were.
+
+    What of one sandbox alone cannot be put right is told in its :attr:`Repair.error`, and holds
+    up nobody else.
+
+    Raises:
+        OSError: anything else cannot be put right.
+    """
     repairs: list[Repair] = []
     for difference in differences:
-        if not dry_run:
-            difference.close()
-        repairs.append(difference.repair)
+        repair = difference.repair
+        if not dry_run and not repair.error:
+            try:
+                difference.close()
+            except OSError as error:
+                if not difference.alone:
+                    raise
+                repair = replace(repair, error=told(error))
+        repairs.append(repair)
     return repairs
+
+
+def unknown(repair: Repair, error: OSError) -> Difference:
+    """A difference of which nobody knows whether it is one: there is nothing to close."""
+    return Difference(replace(repair, error=told(error)), lambda: None, alone=True)

@@ -7,12 +7,11 @@ MAC is known, so nobody has to be asked for it.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from ipaddress import ip_interface, ip_network
 from typing import Final
 
-from handlers import policyroute, rtnl, sysctl
+from handlers import policyroute, routes, rtnl, sysctl
 from handlers.netlink import Netlink
 from handlers.nexthop import next_hop
 from watcher.config import Network
@@ -74,15 +73,8 @@ def missing(
             return f"{interface.name} did not have {address}"
     wanted = _connected(interface, network, link.index)
     wanted += _routes(sandbox, interface, networks, link.index)
-    for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
-        of_family = [route for route in wanted if route.version == version]
-        if of_family:
-            there = {
-                (r.to, r.via, r.index) for r in rtnl.read_routes(inside.dump(rtnl.routes(family)))
-            }
-            for route in of_family:
-                if (route.to, route.via, route.index) not in there:
-                    return f"the route to {route.to or 'default'} was missing"
+    for route in routes.missing(inside, wanted):
+        return f"the route to {route.to or 'default'} was missing"
     if len(sandbox.interfaces) > 1 and policyroute.missing(inside, interface, network, link.index):
         return f"a route or rule for what is sent from {interface.name} was missing"
     return ""

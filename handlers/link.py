@@ -8,14 +8,13 @@ nothing of who made it, and a mark inside a sandbox is anybody's.
 from __future__ import annotations
 
 import errno
-import socket
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from handlers import hostend, inner, outer, policyroute, rtnl, surplus
-from handlers.handler import Difference, closed, without
+from handlers.handler import Difference, closed, unknown, without
 from handlers.namespace import Home, NamespaceGone, opened, opened_by
-from handlers.netlink import Netlink, NetlinkError
+from handlers.netlink import MOST, Netlink, NetlinkError
 from handlers.reaper import Reaper
 from handlers.remnant import Remnant, remnants
 from watcher.config import Network
@@ -69,20 +68,8 @@ class LinkHandler:
             self.reaper.reap()
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Delete links of sandboxes that are gone; put right what is missing of the others.
-
-        Where something of a container's own stands in the way, that container is left as it is.
-        """
-        repairs = []
-        for difference in self._differences(sandboxes):
-            repair = difference.repair
-            try:
-                if not dry_run:
-                    difference.close()
-            except LinkTaken as error:
-                repair = replace(repair, what=f"left {repair.sandbox}", why=str(error.strerror))
-            repairs.append(repair)
-        return repairs
+        """Delete links of sandboxes that are gone; put right what is missing of the others."""
+        return closed(self._differences(sandboxes), dry_run=dry_run)
 
     def mend(self, sandbox: Sandbox) -> list[Repair]:
         """Put right what is missing of the links of one `sandbox`; what it was."""
@@ -91,10 +78,7 @@ class LinkHandler:
             for interface in sandbox.interfaces
             if (link := self._find(interface.host_name)) is not None and link.ours
         }
-        try:
-            return closed(self._of_sandbox(sandbox, there, self._routes([sandbox])), dry_run=False)
-        except NamespaceGone:
-            return []  # it ends just now, which is an event of its own
+        return closed(self._of_sandbox(sandbox, there), dry_run=False)
 
     def remnants(self, pid: int, netns: int, *, own: bool) -> list[Remnant]:
         """What the namespace `netns` of process `pid` has of ours (:mod:`handlers.remnant`).
@@ -122,7 +106,7 @@ class LinkHandler:
                 raise
             self._adopt(sandbox, interface, netns)
         with self._home.left_for(netns):
-            inside = Netlink()
+            inside = Netlink(most=MOST)
             inner.set_up(interface, network)
         with inside:
             index = inside.index(interface.name)
@@ -143,7 +127,7 @@ class LinkHandler:
         self.reaper.wait()  # it may be one that is being deleted just now
         link = self._find(interface.host_name)
         with self._home.left_for(netns):
-            inside = Netlink()
+            inside = Netlink(most=MOST)
         with inside:
             index = inside.index(interface.name)
         ends_there = link is not None and self._ends_at(link, netns, index)
@@ -210,53 +194,62 @@ class LinkHandler:
                 ),
                 lambda link=there[name]: self._delete(link),  # type: ignore[misc]
             )
-        routes = self._routes(sandboxes)
         for sandbox in sandboxes:
-            try:
-                yield from self._of_sandbox(sandbox, there, routes)
-            except NamespaceGone:
-                continue  # it ends just now, which is an event of its own
+            yield from self._of_sandbox(sandbox, there)
 
-    def _of_sandbox(
-        self, sandbox: Sandbox, there: Mapping[str, rtnl.Link], routes: Container[rtnl.Route]
-    ) -> Iterator[Difference]:
-        with opened(sandbox) as netns:
-            with self._home.left_for(netns):
-                inside = Netlink()
-            with inside:
-                for interface in sandbox.interfaces:
-                    network = self._networks[interface.network]
-                    link = there.get(interface.host_name)
-                    wrong = outer.wrong(self._netlink, link, interface, network, routes)
-                    index = 0 if link is None else inside.index(interface.name)
-                    if index and link is not None and not self._ends_at(link, netns, index):
-                        wrong, index = f"{interface.name} was not its other end", 0
-                    wrong = wrong or inner.missing(inside, sandbox, interface, self._networks)
-                    if index:
-                        more = surplus.surplus(inside, index, interface, network)
-                        wrong = "; ".join(filter(None, (wrong, surplus.told(interface.name, more))))
-                    if wrong:
-                        yield Difference(
-                            Repair(f"attached {interface.host_name}", sandbox.id, wrong),
-                            self._repairer(sandbox, interface),
-                        )
+    def _of_sandbox(self, sandbox: Sandbox, there: Mapping[str, rtnl.Link]) -> Iterator[Difference]:
+        """What is wrong with the links of one sandbox, or why that cannot be told."""
+        last = sandbox.interfaces[0] if sandbox.interfaces else None
+        try:
+            with opened(sandbox) as netns:
+                with self._home.left_for(netns):
+                    inside = Netlink(most=MOST)
+                with inside:
+                    for interface in sandbox.interfaces:
+                        last = interface
+                        link = there.get(interface.host_name)
+                        wrong = self._wrong(sandbox, interface, link, netns, inside)
+                        if wrong:
+                            repair = _repair(sandbox, interface, wrong)
+                            yield Difference(repair, self._repairer(sandbox, interface), alone=True)
+        except NamespaceGone:
+            return  # it ends just now, which is an event of its own
+        except OSError as error:
+            if last is None:
+                raise
+            yield unknown(_repair(sandbox, last, "it cannot be looked at"), error)
 
-    def _routes(self, sandboxes: Iterable[Sandbox]) -> set[rtnl.Route]:
-        """The host's routes, where any of `sandboxes` is in a routed network."""
-        used = {i.network for sandbox in sandboxes for i in sandbox.interfaces}
-        if not any(self._networks[name].mode == "routed" for name in used):
-            return set()
-        families = (socket.AF_INET, socket.AF_INET6)
-        found = (self._netlink.dump(rtnl.routes(family)) for family in families)
-        return {
-            replace(route, metric=0, source=None)
-            for bodies in found
-            for route in rtnl.read_routes(bodies)
-        }
+    def _wrong(
+        self,
+        sandbox: Sandbox,
+        interface: Interface,
+        link: rtnl.Link | None,
+        netns: int,
+        inside: Netlink,
+    ) -> str:
+        """What is wrong with either end of a pair; empty if nothing is.
+
+        Args:
+            sandbox: it has `interface`.
+            interface: what should be.
+            link: the host end; `None` if it is not there.
+            netns: a descriptor of the namespace.
+            inside: a socket in it.
+        """
+        network = self._networks[interface.network]
+        wrong = outer.wrong(self._netlink, link, interface, network)
+        index = 0 if link is None else inside.index(interface.name)
+        if index and link is not None and not self._ends_at(link, netns, index):
+            wrong, index = f"{interface.name} was not its other end", 0
+        wrong = wrong or inner.missing(inside, sandbox, interface, self._networks)
+        if not index:
+            return wrong
+        more = surplus.surplus(inside, index, interface, network)
+        return "; ".join(filter(None, (wrong, surplus.told(interface.name, more))))
 
     def _repairer(self, sandbox: Sandbox, interface: Interface) -> Callable[[], None]:
         def repair() -> None:
-            with opened(sandbox) as netns:
+            with suppress(NamespaceGone), opened(sandbox) as netns:
                 self._attach(sandbox, interface, netns, mend=True)
 
         return repair
@@ -264,6 +257,11 @@ class LinkHandler:
 
 def _deleted(link: rtnl.Link) -> Repair:
     return Repair(f"deleted veth {link.name}", hostend.sandbox_id(link), "its sandbox is gone")
+
+
+def _repair(sandbox: Sandbox, interface: Interface, why: str) -> Repair:
+    name = interface.host_name
+    return Repair(f"attached {name}", sandbox.id, why, link=name)
 
 
 def _taken_inside(interface: Interface) -> LinkTaken:

@@ -46,6 +46,8 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERRNO: Final = struct.Struct("=i")
 _IFREQ: Final = struct.Struct("=16si20x")
 _IFREQ_DATA: Final = struct.Struct("16sP16x")
+_KIND: Final = struct.Struct("=H")
+_KIND_OFFSET: Final = 4
 _FLAGS_OFFSET: Final = 6
 _SEQUENCE_OFFSET: Final = 8
 RECEIVE: Final = 80 << 10
@@ -53,6 +55,15 @@ RECEIVE: Final = 80 << 10
 
 Those take up to 64 KiB (`rtnl_alt_ifname` in `net/core/rtnetlink.c`); lists come in pieces of 32.
 """
+
+
+MOST: Final = (4096, 4 << 20)
+"""Messages and bytes that are read of one list in a sandbox, whose owner makes it as long as he
+likes: some 20 ms of work."""
+
+
+class TooMuch(OSError):
+    """The kernel lists more than is read."""
 
 
 class NetlinkError(OSError):
@@ -146,9 +157,17 @@ class Netlink:
 
     Answers are read into one buffer. What recv(2) makes anew for each is large and then cut short,
     and leaves glibc's heap in pieces: it grew by 0.5 KiB a container for as long as any came.
+
+    Args:
+        family: the protocol, as in netlink(7).
+        most: how many messages and bytes of one list are read, as :data:`MOST` has it; `None`
+            where the list is the host's own.
     """
 
-    def __init__(self, family: int = socket.NETLINK_ROUTE) -> None:
+    def __init__(
+        self, family: int = socket.NETLINK_ROUTE, *, most: tuple[int, int] | None = None
+    ) -> None:
+        self._most = most
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family
         )
@@ -207,20 +226,35 @@ class Netlink:
 
         Raises:
             NetlinkError: the kernel refused it.
+            TooMuch: there is more than this socket reads; it is of no use any more.
+        """
+        return list(self.listed(request))
+
+    def listed(self, request: bytearray) -> Iterator[memoryview]:
+        """As :meth:`dump`, one after the other, for a list of which little is kept.
+
+        Nothing else may be asked of this socket until the last is read.
         """
         first = self._number([request])
         self._socket.sendall(request)
-        found: list[memoryview] = []
+        count = size = 0
         while True:
             for kind, flags, sequence, _, body in self._receive():
                 if sequence != first:
                     continue
                 if kind == NLMSG_DONE:
-                    return found
+                    return
                 if kind == NLMSG_ERROR:
                     (number,) = _ERRNO.unpack_from(body)
                     raise _error(-number, flags, body, 0)
-                found.append(body)
+                count += 1
+                size += len(body)
+                yield body
+            if self._most is not None and (count > self._most[0] or size > self._most[1]):
+                (listed,) = _KIND.unpack_from(request, _KIND_OFFSET)
+                what = _LISTED.get(listed, "entries")
+                limit = f"{self._most[0]} or {self._most[1] >> 20} MiB"
+                raise TooMuch(errno.E2BIG, f"its namespace has more {what} than are read ({limit})")
 
     def get(self, request: bytearray) -> memoryview | None:
         """The body of the one answer to `request`; `None` if there is no such thing.
@@ -300,6 +334,9 @@ class Netlink:
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         return messages(memoryview(self._buffer[:size]))
 
+
+_LISTED: Final = {18: "links", 22: "addresses", 26: "routes", 34: "rules"}
+"""What a sandbox may have too many of, by the type of the request for it (rtnetlink(7))."""
 
 _ABSENT: Final = (2, 19)
 """ENOENT and ENODEV."""

@@ -9,7 +9,6 @@ link, and its MAC a permanent entry of the neighbour table, which is not counted
 from __future__ import annotations
 
 import errno
-from collections.abc import Container
 from contextlib import suppress
 from ipaddress import ip_network
 from typing import Final
@@ -17,6 +16,7 @@ from typing import Final
 from handlers import rtnl, sysctl
 from handlers.inner import HOST_MAC
 from handlers.netlink import Netlink, NetlinkError
+from handlers.routes import missing
 from watcher.config import Network, gateway
 from watcher.model import Interface
 
@@ -123,7 +123,6 @@ def wrong(
     link: rtnl.Link | None,
     interface: Interface,
     network: Network,
-    there: Container[rtnl.Route],
 ) -> str:
     """What is wrong with the outer end `link`; empty if nothing is.
 
@@ -132,16 +131,14 @@ def wrong(
         link: what the kernel says of it; `None` if it is not there.
         interface: what it should be.
         network: its network.
-        there: the host's routes, without source and metric.
     """
     if link is None:
         return "the link was missing"
     if not link.up:
         return "the link was down"
     if network.mode == "routed":
-        for route in routes(interface, network, link.index):
-            if rtnl.Route(route.to, None, link.index, 0) not in there:
-                return f"the host's route to {route.to} was missing"
+        for route in missing(netlink, routes(interface, network, link.index)):
+            return f"the host's route to {route.to} was missing"
         return ""
     master = netlink.index(network.bridge)
     if link.master != master or not master:

@@ -134,6 +134,7 @@ class PinHandler:
                         "the name did not lead to the sandbox's namespace",
                     ),
                     lambda s=sandbox, names=wrong: self._make_all(names, s),  # type: ignore[misc]
+                    alone=True,
                 )
 
         expected = {name for sandbox in sandboxes for name in sandbox.pins}

@@ -14,9 +14,8 @@ from ipaddress import IPv6Network, ip_address, ip_network
 from typing import Final
 
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from handlers import rtnl
+from handlers import routes, rtnl
 from handlers.netlink import (
     NLM_F_CREATE,
     NLM_F_DUMP,
@@ -41,7 +40,6 @@ _LINK_LOCAL: Final = IPv6Network("fe80::/64")
 _RTM_NEWRULE, _RTM_GETRULE = 32, 34
 _FR_ACT_TO_TBL: Final = 1
 _FRA_SRC, _FRA_TABLE = 2, 15
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _HEADER_SIZE: Final = 12
 """Bytes of `struct rtmsg` and of `struct fib_rule_hdr`."""
 
@@ -62,11 +60,10 @@ def missing(inside: Netlink, interface: Interface, network: Network, index: int)
     requests: list[bytearray] = []
     for address in interface.addresses:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        there = set(_routes(inside, family, table))
+        wanted = _wanted(address, interface, network, index)
         requests += (
             _in_table(rtnl.route(route), table)
-            for route in _wanted(address, interface, network, index)
-            if (route.to, route.via, route.index) not in there
+            for route in routes.missing(inside, wanted, table=table)
         )
         if (address.ip, table) not in _rules(inside, family):
             requests.append(_rule(address.ip, family, table, FIRST_PRIORITY + interface.ordinal))
@@ -120,24 +117,6 @@ def _rules(inside: Netlink, family: int) -> set[tuple[Address, int]]:
         if source is not None and body[2] == len(source) * 8:
             found.add((ip_address(bytes(source)), _number(values.get(_FRA_TABLE))))
     return found
-
-
-def _routes(
-    inside: Netlink, family: int, table: int
-) -> Iterator[tuple[object, Address | None, int]]:
-    """Destination (`None`: default), gateway and interface of the routes in `table`."""
-    message = rtmsg()
-    message["family"] = family
-    message["type"] = rtnl.RTN_UNICAST  # no table: the kernel refuses one that is empty
-    for body in inside.dump(encode(message, rtnl.RTM_GETROUTE, NLM_F_DUMP)):
-        values = dict(attributes(body, _HEADER_SIZE))
-        if _number(values.get(_RTA_TABLE)) == table:
-            to, via = values.get(_RTA_DST), values.get(_RTA_GATEWAY)
-            yield (
-                None if to is None else ip_network((bytes(to), body[1])),
-                None if via is None else ip_address(bytes(via)),
-                _number(values.get(_RTA_OIF)),
-            )
 
 
 def _number(value: memoryview | None) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from handlers import hostend, rtnl
 from handlers.namespace import Home
-from handlers.netlink import Netlink
+from handlers.netlink import MOST, Netlink
 from watcher.config import Network
 from watcher.model import Address
 
@@ -67,7 +67,7 @@ def remnants(
     if not of_each:
         return []
     with home.left_for(descriptor):
-        inside = Netlink()
+        inside = Netlink(most=MOST)
     with inside:
         return [_remnant(inside, sorted(e, key=hostend.ordinal_in)) for e in of_each.values()]
 

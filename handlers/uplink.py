@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
 from handlers import rtnl
-from handlers.netlink import Netlink
+from handlers.netlink import Netlink, NetlinkError
 from watcher.config import Network
 
 DEFAULT_MTU: Final = 1500
@@ -30,11 +30,24 @@ def settled(networks: Mapping[str, Network]) -> dict[str, Network]:
 def uplink_mtu() -> int:
     """The MTU of the interface with the host's default route; `DEFAULT_MTU` where there is none."""
     with Netlink() as netlink:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            routes = rtnl.read_routes(netlink.dump(rtnl.routes(family)))
-            defaults = [route for route in routes if route.to is None and route.index]
-            if defaults:
-                uplink = min(defaults, key=lambda route: route.metric).index
-                links = map(rtnl.read_link, netlink.dump(rtnl.links()))
-                return next((link.mtu for link in links if link.index == uplink), DEFAULT_MTU)
+        for version in (4, 6):
+            index = uplink_index(netlink, version)
+            if index:
+                body = netlink.get(rtnl.link_at(index))
+                return DEFAULT_MTU if body is None else rtnl.read_link(body).mtu
     return DEFAULT_MTU
+
+
+def uplink_index(netlink: Netlink, version: int) -> int:
+    """The index of the interface with the host's default route of IP `version`; 0 for none.
+
+    A router's table is not read for it, unless another route is in front of the default one.
+    """
+    with suppress(NetlinkError):  # there is none, or one that says so
+        body = netlink.get(rtnl.route_out(version))
+        route = None if body is None else rtnl.read_route(body)
+        if route is not None and route.to is None:
+            return route.index
+    found = rtnl.read_routes(b for b in netlink.listed(rtnl.routes(version)) if not b[1])
+    defaults = [route for route in found if route.index]
+    return min(defaults, key=lambda route: route.metric).index if defaults else 0

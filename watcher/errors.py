@@ -42,9 +42,11 @@ def told(error: Exception) -> str:
 
 
 def remedy_for(error: OSError, otherwise: str) -> str:
-    """What to do about `error`: `otherwise`, unless all that is wrong is too many open files."""
+    """What to do about `error`: `otherwise`, unless there is too much of something."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "raise LimitNOFILE of the service, or stop some containers"
+    if error.errno == errno.E2BIG:  # handlers.netlink.TooMuch
+        return "remove some of them, or stop that container"
     return otherwise
 
 

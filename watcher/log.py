@@ -5,14 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger
-
-if TYPE_CHECKING:
-    from watcher.model import Repair
 
 type Log = FilteringBoundLogger
 
@@ -46,12 +42,6 @@ def make_log(level: str, format_: str) -> Log:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         cache_logger_on_first_use=True,
     )
-
-
-def tell_repairs(log: Log, repairs: Iterable[Repair]) -> None:
-    """Log each of `repairs`, which nobody asked for."""
-    for repair in repairs:
-        log.info("repaired", what=repair.what, sandbox=repair.sandbox, why=repair.why)
 
 
 def adopt_others(log: Log) -> None:

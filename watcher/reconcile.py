@@ -14,10 +14,10 @@ from watcher.attachment import Attachment
 from watcher.errors import WatcherError
 from watcher.failings import Failings
 from watcher.files import Unreadable
-from watcher.log import tell_repairs
 from watcher.model import Repair
 from watcher.plan import Ignore
 from watcher.recovery import Recovery
+from watcher.repairs import Repairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,9 @@ class Reconciler:
         listeners: tells which ports processes of the host have.
         lock: the host-wide lock, which no other writer has meanwhile.
         log: where it tells of what it does.
+
+    Attributes:
+        repairs: tells of what was put right.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Reconciler:
         self._store = store
         self._host = host
         self._lock = lock
-        self._log = log
+        self.repairs = Repairs(log)
         self._selective = any(root.attach != "all" for root in config.roots)
         self._failings = Failings(store, log)
         self._attachment = Attachment(config, store, host, listeners, self._failings, log)
@@ -101,12 +104,22 @@ class Reconciler:
     def mend(self, host_name: str) -> list[Repair]:
         """Put right the sandbox whose link has that name on the host, if there is (still) one.
 
+        It is logged what was wrong, and what cannot be put right.
+
         Raises:
             WatcherError, OSError: something is in the way.
         """
         with self._held():
             sandbox = self._store.sandbox_with_link(host_name)
-            return [] if sandbox is None else self._host.links.mend(sandbox)
+            repairs = [] if sandbox is None else self._host.links.mend(sandbox)
+        self.repairs.tell(repairs)
+        if not repairs:
+            self.repairs.settled(host_name, gone=sandbox is None)
+        return repairs
+
+    def links(self) -> list[str]:
+        """The host ends of all links that there should be."""
+        return [i.host_name for sandbox in self._store.sandboxes() for i in sandbox.interfaces]
 
     def sync(self, *, dry_run: bool = False) -> list[Repair]:
         """Make everything agree with the roots, whatever happened meanwhile.
@@ -177,7 +190,7 @@ class Reconciler:
         with self._lock.held():
             if renewed := self._renew():  # nobody may be given what it does not say is another's
                 repairs = self._recovery.run(self._try_appear, dry_run=False)
-                tell_repairs(self._log, renewed + repairs)
+                self.repairs.tell(renewed + repairs)
             yield
 
     def _renew(self) -> list[Repair]:

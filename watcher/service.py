@@ -20,7 +20,6 @@ from watcher.errors import WatcherError, told
 from watcher.gatekeeper import Gatekeeper
 from watcher.healer import Healer
 from watcher.inotify import CREATED, REMOVED
-from watcher.log import tell_repairs
 from watcher.mountwatch import MountWatch
 from watcher.rootkeeper import RootKeeper
 from watcher.rootwatch import RootWatch
@@ -234,7 +233,7 @@ class Service:
             WatcherError, OSError: it could not be done.
         """
         repairs = self._reconciler.sync()
-        tell_repairs(self._log, repairs)
+        self._reconciler.repairs.tell(repairs)
         self._log.debug("synced", repairs=len(repairs))
         for root, id_, init in self._reconciler.living():
             self._watch_end(root, id_, init)

@@ -25,6 +25,8 @@ from handlers.rtnl.numbers import (
     RTA_OIF,
     RTA_PRIORITY,
     RTA_TABLE,
+    RTM_F_FIB_MATCH,
+    RTM_F_LOOKUP_TABLE,
     RTM_GETROUTE,
     RTM_NEWNEIGH,
     RTM_NEWROUTE,
@@ -157,40 +159,91 @@ def _loopback() -> Template:
     )
 
 
-def routes(family: int) -> bytearray:
-    """Ask for the routes of the main table of `family`."""
-    return _routes(family).filled()
+def route_to(wanted: Route) -> bytearray:
+    """Ask which route by its interface the kernel would take to where `wanted` leads.
+
+    The answer is a route as :func:`routes` lists it, found without looking at any other, however
+    many there are. Source: `inet_rtm_getroute` in `net/ipv4/route.c`, `inet6_rtm_getroute` in
+    `net/ipv6/route.c` of the kernel.
+    """
+    to = wanted.to
+    if to is None:
+        asked = _ELSEWHERE[wanted.version]
+    else:  # rarely anybody's own address, which is in another table
+        asked = to[-2].packed if to.num_addresses > 2 else to.network_address.packed
+    values = {"index": template.number(wanted.index), "to": asked}
+    return _route_to(wanted.version, True).filled(**values)
+
+
+def route_out(version: int) -> bytearray:
+    """Ask which route the kernel would take to an address that nobody has: the default route."""
+    return _route_to(version, False).filled(to=_ELSEWHERE[version])
 
 
 @cache
-def _routes(family: int) -> Template:
+def _route_to(version: int, by_index: bool) -> Template:
     message = rtmsg()
-    message["family"] = family
+    message["family"] = family(version)
+    message["dst_len"] = 32 if version == 4 else 128
+    message["flags"] = RTM_F_FIB_MATCH | (RTM_F_LOOKUP_TABLE if version == 4 else 0)
+    to = template.IPV4 if version == 4 else template.IPV6
+    message["attrs"] = [["RTA_DST", to]]
+    marks = {"to": ip_address(to).packed}
+    if by_index:
+        message["attrs"].append(["RTA_OIF", template.NUMBER])
+        marks["index"] = template.number(template.NUMBER)
+    return Template(encode(message, RTM_GETROUTE), **marks)
+
+
+_ELSEWHERE: Final = {
+    4: ip_address("240.0.0.1").packed,
+    6: ip_address("4000::1").packed,
+}
+"""An address of each family that only a default route leads to: nobody has been given it."""
+
+
+def routes(version: int, *, index: int = 0, table: int = RT_TABLE_MAIN) -> bytearray:
+    """Ask for the routes in `table`, if `index` is not 0 those by that interface alone.
+
+    The kernel goes through the whole table all the same, 0.1 µs a route.
+    """
+    values = {"index": template.number(index)} if index else {}
+    return _routes(version, table, bool(index)).filled(**values)
+
+
+@cache
+def _routes(version: int, table: int, by_index: bool) -> Template:
+    message = rtmsg()
+    message["family"] = family(version)
     message["type"] = RTN_UNICAST
-    message["table"] = RT_TABLE_MAIN
-    return Template(encode(message, RTM_GETROUTE, NLM_F_DUMP))
+    message["table"] = table
+    marks = {}
+    if by_index:
+        message["attrs"] = [["RTA_OIF", template.NUMBER]]
+        marks["index"] = template.number(template.NUMBER)
+    return Template(encode(message, RTM_GETROUTE, NLM_F_DUMP), **marks)
 
 
-def read_routes(bodies: Iterable[memoryview]) -> list[Route]:
-    """The unicast routes of the main table in `bodies`, RTM_NEWROUTE messages."""
-    found: list[Route] = []
-    for body in bodies:
-        if body[7] != RTN_UNICAST:
-            continue
-        values = chosen(body, 12, _READ)
-        table = values.get(RTA_TABLE)
-        if table is not None and int.from_bytes(table, "little") != RT_TABLE_MAIN:
-            continue
-        to, via = values.get(RTA_DST), values.get(RTA_GATEWAY)
-        found.append(
-            Route(
-                to=None if to is None else ip_network((bytes(to), body[1])),
-                via=None if via is None else ip_address(bytes(via)),
-                index=int.from_bytes(values.get(RTA_OIF, b""), "little"),
-                metric=int.from_bytes(values.get(RTA_PRIORITY, b""), "little"),
-            )
-        )
-    return found
+def read_routes(bodies: Iterable[memoryview], *, table: int = RT_TABLE_MAIN) -> list[Route]:
+    """The unicast routes of `table` in `bodies`, RTM_NEWROUTE messages."""
+    return [route for body in bodies if (route := read_route(body, table=table)) is not None]
+
+
+def read_route(body: memoryview, *, table: int = RT_TABLE_MAIN) -> Route | None:
+    """The route in `body`, an RTM_NEWROUTE message, if it is a unicast route of `table`."""
+    if body[7] != RTN_UNICAST:
+        return None
+    values = chosen(body, 12, _READ)
+    its = values.get(RTA_TABLE)
+    if (body[4] if its is None else int.from_bytes(its, "little")) != table:
+        return None
+    to, via = values.get(RTA_DST), values.get(RTA_GATEWAY)
+    return Route(
+        to=None if to is None or not body[1] else ip_network((bytes(to), body[1])),
+        via=None if via is None else ip_address(bytes(via)),
+        index=int.from_bytes(values.get(RTA_OIF, b""), "little"),
+        metric=int.from_bytes(values.get(RTA_PRIORITY, b""), "little"),
+    )
 
 
 _READ: Final = frozenset((RTA_TABLE, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY))

@@ -68,8 +68,9 @@ def test_a_link_of_its_own_in_place_of_ours_hurts_nobody_else(host: Host) -> Non
     thief.place.run("ip", "link", "add", "eth0", "group", MARK, "type", "bridge")
     thief.place.run("ip", "address", "add", f"{address}/16", "dev", "eth0")
     web.place.run("ip", "address", "flush", "dev", "eth0")
-    printed = host.watcher("sync").stdout
-    assert "left thief" in printed
-    assert "eth0 that is not ours" in printed
+    done = host.watcher("sync", check=False)
+    assert done.returncode == 1
+    assert "[thief]" in done.stderr
+    assert "eth0 that is not ours" in done.stderr
     assert host.ls()["web"]["address"] == [web.address]
     assert set(host.leases().values()) == {"web", "thief"}

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from handlers import rtnl, sysctl
+from handlers import sysctl
 from handlers.netlink import Netlink
+from handlers.uplink import uplink_index
 from watcher.checks import hostfilters
 from watcher.checks.chains import Packet, fate
 from watcher.checks.finding import Finding, fail, ok, warn
@@ -123,13 +124,9 @@ def _host(subnet: Subnet) -> Address:
 
 def _uplink(version: int) -> str:
     """The interface with the default route; one that no rule names where there is none."""
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
     with Netlink() as netlink:
-        routes = rtnl.read_routes(netlink.dump(rtnl.routes(family)))
-    defaults = [route for route in routes if route.to is None and route.index]
-    if not defaults:
-        return "uplink"
-    return socket.if_indextoname(min(defaults, key=lambda route: route.metric).index)
+        index = uplink_index(netlink, version)
+    return socket.if_indextoname(index) if index else "uplink"
 
 
 def _named(table: Table, chain: Chain) -> str:

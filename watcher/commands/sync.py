@@ -21,9 +21,11 @@ def run(config: Config, options: argparse.Namespace) -> int:
     dry_run = options.dry_run
     with opened(config, log, starting=True, dry_run=dry_run) as (reconciler, store, _):
         repairs = reconciler.sync(dry_run=dry_run)
-        failures = [failure for failure in store.failures() if not failure.refused]
-    for failure in failures:
-        sys.stderr.write(f"watcher: {printable(failure.reason)}\n")
+        failures = [failure.reason for failure in store.failures() if not failure.refused]
+    failures += [f"{r.what} [{r.sandbox}]: {r.why}: {r.error}" for r in repairs if r.error]
+    repairs = [repair for repair in repairs if not repair.error]
+    for reason in failures:
+        sys.stderr.write(f"watcher: {printable(reason)}\n")
     status = 1 if failures else 0
     if options.json:
         print_json([{"what": r.what, "sandbox": r.sandbox, "why": r.why} for r in repairs])
