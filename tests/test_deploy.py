@@ -144,6 +144,16 @@ def test_directory_of_pins_is_as_ip_netns_makes_it(machine: Booted) -> None:
     machine.command("runc", "delete", "--force", "pinned")
 
 
+def test_unit_lets_the_service_have_its_network_namespace_for_itself(machine: Booted) -> None:
+    held = machine.command("sh", "-c", "stat --format='%a %U' /run/watcher-*.lock").stdout
+    assert held == "600 root\n"
+    file = machine.shared / "other.toml"
+    file.write_text('run_dir = "/run/other"\nstate_dir = "/var/lib/other"\n')
+    done = machine.command("watcher", "--config", str(file), "sync", check=False)
+    assert done.returncode == 1
+    assert f"process {machine.main_pid} with run_dir = " in done.stderr
+
+
 def test_unit_lets_a_bundle_of_another_user_be_read(machine: Booted) -> None:
     bundle = machine.bundle("theirs", annotations={"io.watcher.ip": "172.19.3.3"})
     os.chown(bundle / "config.json", 4321, 4321)

@@ -22,25 +22,23 @@ It is taken under the other one, the writers': who has that and is refused this 
 go by it.
 """
 
+_TRIES: Final = 10
+"""How often a directory is made that somebody removes again."""
+
 PATIENCE: Final = 1.0
 """Seconds that a reader waits for a writer, who takes milliseconds for one container."""
 
 
 class Lock:
-    """A lock file below `run_dir`; the kernel lets it go when its holder ends, however it ends."""
+    """A lock file below `run_dir`; the kernel lets it go when its holder ends, however it ends.
+
+    What is locked is the file that has the name now: one that was removed is nobody's lock any
+    more, so whoever gets it opens the name anew.
+    """
 
     def __init__(self, run_dir: str, name: str) -> None:
-        directory = Path(run_dir)
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._descriptor = os.open(
-                directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
-        except OSError as error:
-            raise WatcherError(
-                f"{directory / name} cannot be opened: {error.strerror}",
-                "run as root, and make run_dir a writable directory",
-            ) from error
+        self._path = Path(run_dir, name)
+        self._descriptor = _open(self._path)
 
     def close(self) -> None:
         """Let it go, if it is held, and close the file."""
@@ -56,24 +54,80 @@ class Lock:
     def held(self) -> Iterator[None]:
         """Wait for the lock, and hold it meanwhile."""
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        while not self._has_its_name():
+            self._open_anew()
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
             yield
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
-    def take(self) -> bool:
-        """Take the lock until `close`; whether nobody else has it."""
+    def take(self, note: str = "") -> bool:
+        """Take the lock until `close`, and leave a `note` in it; whether nobody else has it."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            while not self._has_its_name():
+                self._open_anew()
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
+        os.pwrite(self._descriptor, b"%d\n%s" % (os.getpid(), os.fsencode(note)), 0)
         return True
 
     def holder(self) -> str:
         """The pid that the last one to `take` it wrote."""
-        return os.pread(self._descriptor, 32, 0).decode("ascii", "replace").strip()
+        return holder_of(self._descriptor)[0]
+
+    def remove(self) -> None:
+        """Remove the file of a lock that is held; whoever waits for it makes it anew."""
+        self._path.unlink(missing_ok=True)
+
+    def _has_its_name(self) -> bool:
+        """Whether the file that is open is the one that has the name."""
+        try:
+            there = os.lstat(self._path)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(there, os.fstat(self._descriptor))
+
+    def _open_anew(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = _open(self._path)
+
+
+def holder_of(descriptor: int) -> tuple[str, str]:
+    """The pid and the note that the last one to `take` the lock file `descriptor` wrote."""
+    pid, _, note = os.pread(descriptor, 1 << 13, 0).partition(b"\n")
+    return pid.decode("ascii", "replace").strip(), os.fsdecode(note)
+
+
+def _open(path: Path) -> int:
+    """The lock file `path`, made where it is missing.
+
+    Raises:
+        WatcherError: it cannot be opened, or is another user's.
+    """
+    try:
+        descriptor = _made(path)
+    except OSError as error:
+        raise WatcherError(
+            f"{path} cannot be opened: {error.strerror}",
+            f"run as root, and make {path.parent} a writable directory",
+        ) from error
+    if os.fstat(descriptor).st_uid == os.geteuid():
+        return descriptor
+    os.close(descriptor)
+    raise WatcherError(f"{path} belongs to another user", "remove it, and find out whose it is")
+
+
+def _made(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    for _ in range(_TRIES):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # `down` has just removed the directory
+            return os.open(path, flags, 0o600)
+    return os.open(path, flags, 0o600)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from watcher.leases import LeaseStore
 from watcher.lock import WRITERS, Lock, settled
 from watcher.networks import known_networks
+from watcher.serving import refuse_other
 
 if TYPE_CHECKING:
     from handlers.host import Host
@@ -55,13 +56,14 @@ def opened(
         dry_run: to change nothing.
 
     Raises:
-        WatcherError: the lease store or the lock cannot be opened, or the configuration
-            contradicts what is in use.
+        WatcherError: the lease store or the lock cannot be opened, the configuration contradicts
+            what is in use, or a service of another configuration has this host.
     """
     from handlers.host import Host
     from watcher.listeners import Listeners
     from watcher.reconcile import Reconciler
 
+    refuse_other(config.run_dir)
     with (
         Lock(config.run_dir, WRITERS) as lock,
         _opened_under(lock, config, dry_run=dry_run) as store,

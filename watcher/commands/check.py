@@ -15,6 +15,7 @@ from watcher.checks import (
     networks,
     privileges,
     programs,
+    services,
 )
 from watcher.checks.finding import Finding, fail
 from watcher.errors import WatcherError, printable
@@ -43,6 +44,7 @@ def _findings(config: Config) -> Iterator[Finding]:
         ("runc", True, programs.findings),
         ("kernel", able, lambda: kernel.findings(known.values())),
         ("gate", True, lambda: gate.findings(config)),
+        ("service", True, lambda: services.findings(config)),
         ("directories", True, lambda: directories.findings(config)),
         ("leases", True, lambda: leases.findings(config)),
         ("networks", True, lambda: networks.findings(known)),

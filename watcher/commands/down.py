@@ -11,6 +11,7 @@ from watcher.errors import WatcherError, printable
 from watcher.lock import SERVICE, WRITERS, Lock
 from watcher.log import make_log
 from watcher.networks import noted_networks
+from watcher.serving import refuse_other, serve
 from watcher.storefiles import SUFFIXES
 from watcher.wiring import STORE, opened
 
@@ -19,18 +20,26 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """Take back every sandbox's network, the bridges, the tables, and the files.
 
     Raises:
-        WatcherError: a service runs, which would make it all again.
+        WatcherError: a service runs on this host, which would make it all again.
     """
     log = make_log("warning", options.log_format)
+    refuse_other(config.run_dir)
     with Lock(config.run_dir, SERVICE) as service:
         if not service.take():
             raise WatcherError(
                 f"`watcher run` is running, process {service.holder()}",
                 "stop it first, e.g. `systemctl stop watcher`",
             )
-        for line in _remove(config, log):
-            print(printable(line))  # noqa: T201
-    _remove_files(config)
+        with serve(config.run_dir) as host:
+            for line in _remove(config, log):
+                print(printable(line))  # noqa: T201
+            with Lock(config.run_dir, WRITERS) as writers, writers.held():
+                _remove_files(config)
+                # While they are held: whoever waits for one finds that it is no more.
+                for lock in (writers, service, host):
+                    lock.remove()
+    with suppress(OSError):  # somebody else has something in it
+        Path(config.run_dir).rmdir()
     return 0
 
 
@@ -56,8 +65,5 @@ def _remove(config: Config, log: object) -> list[str]:
 def _remove_files(config: Config) -> None:
     for suffix in SUFFIXES:
         Path(config.state_dir, STORE + suffix).unlink(missing_ok=True)
-    for name in (WRITERS, SERVICE):
-        Path(config.run_dir, name).unlink(missing_ok=True)
-    for directory in (config.state_dir, config.run_dir):
-        with suppress(OSError):  # somebody else has something in it
-            Path(directory).rmdir()
+    with suppress(OSError):  # somebody else has something in it
+        Path(config.state_dir).rmdir()

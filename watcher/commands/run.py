@@ -10,6 +10,7 @@ from watcher.errors import WatcherError
 from watcher.lock import SERVICE, WRITERS, Lock
 from watcher.log import adopt_others, make_log
 from watcher.service import Service
+from watcher.serving import refuse_other, serve
 from watcher.wiring import opened
 
 
@@ -21,6 +22,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """
     log = make_log(options.log_level, options.log_format)
     adopt_others(log)
+    refuse_other(config.run_dir)
     with Lock(config.run_dir, SERVICE) as lock:
         with Lock(config.run_dir, WRITERS) as writers, writers.held():
             alone = lock.take()
@@ -29,6 +31,9 @@ def run(config: Config, options: argparse.Namespace) -> int:
                 f"another `watcher run` has this host already, process {lock.holder()}",
                 "stop it first, e.g. `systemctl stop watcher`",
             )
-        with opened(config, log, starting=True) as (reconciler, _, _):
+        with (
+            serve(config.run_dir),
+            opened(config, log, starting=True) as (reconciler, _, _),
+        ):
             asyncio.run(Service(config, reconciler, log).run())
     return 0
