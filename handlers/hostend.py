@@ -49,6 +49,15 @@ def is_host_end(link: rtnl.Link) -> bool:
     return link.ours and HOST_NAME.fullmatch(link.name) is not None
 
 
+def is_of(link: rtnl.Link, id_: str) -> bool:
+    """Whether `link` is a host end of the sandbox `id_`, or one whose making was cut off.
+
+    The pid in the name says less: a sandbox may outlive the process that it was made for, and its
+    number be given to another.
+    """
+    return link.ours and link.alias in ("", alias_of(id_))
+
+
 def host_ends(netlink: Netlink) -> Iterator[rtnl.Link]:
     """Every host end, seen by a socket of the host."""
     return filter(is_host_end, map(rtnl.read_link, netlink.dump(rtnl.links("veth"))))

@@ -58,7 +58,7 @@ class LinkHandler:
             return
         for interface in sandbox.interfaces:
             link = self._find(interface.host_name)
-            if link is not None and link.ours:
+            if link is not None and hostend.is_of(link, sandbox.id):
                 self._cut_off(link)
 
     def reap(self) -> None:
@@ -136,6 +136,12 @@ class LinkHandler:
         if link is not None and link.group != rtnl.DOOMED and not link.ours:
             raise LinkTaken(
                 errno.EEXIST, f"a link {interface.host_name} that is not ours is in the way"
+            )
+        if link is not None and link.ours and not hostend.is_of(link, sandbox.id):
+            raise LinkTaken(
+                errno.EEXIST,
+                f"link {interface.host_name} is that of sandbox {hostend.sandbox_id(link)},"
+                " which has outlived the process of that number; start the container again",
             )
         if link is not None and link.ours and ends_there:
             self._netlink.send(outer.adopted(self._netlink, interface, network, alias=alias))

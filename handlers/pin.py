@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -230,6 +230,19 @@ class PinHandler:
                 raise
         with suppress(FileNotFoundError):
             os.unlink(path)  # noqa: PTH108 (hot path)
+
+    def take_back(self, living: Mapping[str, int]) -> None:
+        """Remove the names of containers that lead to their namespaces, where we have a link.
+
+        For when the lease store does not tell which they are.
+
+        Args:
+            living: ids of containers that live, with the inode numbers of their namespaces.
+        """
+        proofs = _Proofs(self._netlink, self._everybody)
+        for name, netns in living.items():
+            if self._inode(name) == netns and self._ends(name, proofs):
+                self._remove(name)
 
     def unmounted(self) -> Iterator[str | None]:
         """The names on which nothing is mounted, and `None` for each other name, one at a time."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from host import BEYOND, UPLINK, Host, Place
+import sqlite3
+from contextlib import closing
+
+from host import BEYOND, GATEWAY, UPLINK, Host, Place
 from tampering import MARK, forget, index, named_namespace, powerful
 from traffic import Answer
 
@@ -57,6 +60,21 @@ def test_without_its_memory_an_address_is_whose_the_guard_says_it_is(host: Host)
     assert [f"{address}/16" for address in before if before[address] == "thief"] == (
         thief.place.addresses()
     )
+
+
+def test_a_pid_that_comes_again_takes_no_link_from_who_has_outlived_it(host: Host) -> None:
+    """The pid in the name of `old`'s link is by now that of `new`: made so by hand."""
+    old, new = host.attach("old"), host.create("new")
+    host.command("ip", "link", "set", old.veth, "down")
+    host.command("ip", "link", "set", old.veth, "name", new.veth, "up")
+    with closing(sqlite3.connect(host.state_dir / "leases.db")) as store, store:
+        store.execute("UPDATE interface SET host_name = ?", (new.veth,))
+    before = index(host, new.veth)
+    assert "old" in host.fails("new")
+    assert index(host, new.veth) == before
+    assert host.status("old") == "attached"
+    host.here.serve(tcp=(7,))
+    assert old.reach(GATEWAY, 7) is not None
 
 
 def test_a_link_of_its_own_in_place_of_ours_hurts_nobody_else(host: Host) -> None:

@@ -22,6 +22,7 @@ def test_a_second_name_of_a_sandboxs_namespace_stays(kept: Host) -> None:
 @pytest.mark.parametrize("lost", [False, True], ids=["", "store lost"])
 def test_down_leaves_a_second_name(host: Host, *, lost: bool) -> None:
     inode = second_name(host, "debug", host.attach("web"))
+    host.share("sidecar", "web")
     if lost:
         forget(host)
     host.watcher("down")

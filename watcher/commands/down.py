@@ -8,6 +8,7 @@ from pathlib import Path
 
 from watcher.config import Config
 from watcher.errors import WatcherError, printable
+from watcher.living import Living
 from watcher.lock import SERVICE, WRITERS, Lock
 from watcher.log import make_log
 from watcher.networks import noted_networks
@@ -48,6 +49,8 @@ def _remove(config: Config, log: object) -> list[str]:
 
     done: list[str] = []
     with opened(config, log) as (reconciler, store, host):  # type: ignore[arg-type]
+        living = Living.seen(config.roots).containers
+        host.pins.take_back({c.id: c.netns for c in living if c.netns is not None})
         done += [f"detached {sandbox.id}" for sandbox in reconciler.take_all_back()]
         done += [repair.what for repair in host.sync([], dry_run=False)]
         networks = {n.name: n for n in noted_networks(store)} | config.networks
