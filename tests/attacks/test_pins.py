@@ -87,3 +87,18 @@ def test_a_name_that_was_taken_over_is_told_and_stops_nobody_else(host: Host) ->
     host.watcher("sync")
     assert host.pin_inode("web") == theirs.inode
     assert web.veth not in host.veths()
+
+
+def test_without_descriptors_no_pin_is_taken_for_somebody_elses(host: Host) -> None:
+    """The first sync that has enough of them to succeed has done all that is to do."""
+    host.attach("web")
+    forget(host)
+    host.delete("web")
+    for most in range(12, 64):
+        limited = ("prlimit", f"--nofile={most}:{most}", *host.watcher_command("sync"))
+        done = host.command(*limited, check=False, env=host.watcher_env)
+        if done.returncode == 0:
+            break
+        assert "left" not in done.stdout
+    assert done.returncode == 0
+    assert host.pins() == set()
