@@ -27,7 +27,8 @@ class Host:
 
     Attributes:
         networks: each network by its name.
-        bridges, links, firewall, pins, foreign: handlers, for what is more than three verbs.
+        bridges, links, firewall, pins, conntrack, foreign: handlers, for what is more than three
+            verbs.
     """
 
     def __init__(
@@ -44,10 +45,8 @@ class Host:
             home = Home()
             opened.callback(home.close)
             netlink = opened.enter_context(Netlink())
-            conntrack = ConntrackHandler(netlink, networks)
-            opened.callback(conntrack.close)
-            self._conntrack = conntrack
             self.networks = networks
+            self.conntrack = ConntrackHandler(networks)
             self.bridges = BridgeHandler(netlink, networks, Sysctl(notes))
             self.links = LinkHandler(netlink, home, networks)
             opened.callback(self.links.close)
@@ -56,7 +55,8 @@ class Host:
             self.foreign = ForeignFirewallHandler(networks, notes, enabled=integrate)
             # A pin is told by what its namespace has, so sync comes to it before the links.
             self._handlers: tuple[Handler, ...] = (
-                self.pins, self.bridges, self.links, self.firewall, conntrack, self.foreign
+                self.pins, self.bridges, self.links, self.firewall, self.conntrack,
+                self.foreign,
             )  # fmt: skip
             self._opened = opened.pop_all()
 
@@ -85,10 +85,8 @@ class Host:
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Take back what `sandbox` needs no more without `leaving`, last made first."""
-        # Flows end last both ways: before, a client that keeps asking would make them anew.
-        others = [h for h in reversed(self._handlers) if h is not self._conntrack]
         try:
-            for handler in (*others, self._conntrack):
+            for handler in reversed(self._handlers):
                 handler.vanish(sandbox, leaving)
         finally:
             self.links.reap()  # behind all else: whoever unmounts would wait for it in the kernel

@@ -508,6 +508,25 @@ def rows(store: LeaseStore, table: str) -> int:
     return int(count)
 
 
+# Flows of addresses that were given back
+
+
+def test_an_address_is_stale_from_its_release_until_its_flows_have_ended(
+    store: LeaseStore, path: Path
+) -> None:
+    made = store.found(container("web"), [DUAL], Request())
+    addresses = {a.ip for interface in made.interfaces for a in interface.addresses}
+    assert store.stale() == set()
+    store.release(made.key)
+    assert store.stale() == addresses
+    with LeaseStore.open(path) as another:  # that of whoever comes behind a kill
+        again = another.found(container("web", 2), [DUAL], Request())
+        assert {a.ip for interface in again.interfaces for a in interface.addresses} == addresses
+        assert another.stale() == addresses
+        another.forget_stale(addresses)
+    assert store.stale() == set()
+
+
 # Failures
 
 

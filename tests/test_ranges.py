@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from host import BEYOND, BEYOND6, UPLINK, UPLINK6, Host
+from host import BEYOND, BEYOND6, UPLINK, UPLINK6, Host, eventually
 from kernel import nftables_generation
 from traffic import Answer
 
@@ -105,3 +105,29 @@ def test_a_leftover_that_overlaps_does_not_keep_a_range_out(served: Host) -> Non
     long = served.attach("long", ports=LONG)
     long.serve(tcp=(25005,))
     assert served.beyond.reach(UPLINK, 25005) == Answer("long", BEYOND)
+
+
+def test_a_udp_flow_from_before_reaches_the_container_that_publishes_its_port(
+    make_host: HostMaker,
+) -> None:
+    """It led to the host, and is ended behind the gate's answer: nobody is held for it."""
+    host = make_host(DUAL)
+    host.service()
+    clients = [host.beyond.datagrams(address, 40000) for address in (UPLINK, UPLINK6)]
+    for client in clients:
+        assert client.ask(timeout=0.2) is None
+    web = host.attach("web", ports="1024-65535:1024-65535/udp")
+    web.serve(udp=(40000,))
+    for client in clients:
+        answer = eventually(lambda asking=client: asking.ask(timeout=0.3))
+        assert answer.who == "web"
+
+
+def test_a_udp_flow_follows_its_port_to_another_container_of_the_sandbox(served: Host) -> None:
+    web = served.attach("web", ports="9000:80")
+    served.share("side", "web", ports="5353:80/udp")
+    web.serve(udp=(80, 81))
+    client = served.beyond.datagrams(UPLINK, 5353)
+    assert client.ask() == Answer("web", BEYOND)
+    served.delete("side")
+    eventually(lambda: client.ask(timeout=0.3) is None)

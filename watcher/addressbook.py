@@ -153,7 +153,10 @@ class AddressBook:
 
 
 def free_leases(db: sqlite3.Connection, sandbox: int) -> None:
-    """Frees what a sandbox holds and remembers whose it was."""
+    """Frees what a sandbox holds and remembers whose it was, and that flows of it may be left."""
+    db.execute(
+        "INSERT OR IGNORE INTO stale SELECT address FROM address WHERE sandbox = ?", (sandbox,)
+    )
     db.execute("DELETE FROM address WHERE sandbox = ? AND NOT pooled", (sandbox,))
     db.execute(
         "UPDATE address SET sandbox = NULL, ordinal = NULL, freed = 1 + coalesce(("

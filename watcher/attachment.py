@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from handlers.handler import without
 from watcher import proc
 from watcher.annotations import parse_request
-from watcher.errors import InvalidRequest
+from watcher.errors import InvalidRequest, WatcherError
 from watcher.model import Container, Member, Process, Request, Sandbox
 from watcher.plan import Found, Ignore, Join, check_ports, lives, plan
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from handlers.remnant import Remnant
     from watcher.config import Config
     from watcher.failings import Failings
+    from watcher.flows import Flows
     from watcher.leases import LeaseStore
     from watcher.listeners import Listeners
     from watcher.log import Log
@@ -36,6 +37,7 @@ class Attachment:
         store: the lease store.
         host: the handlers.
         listeners: tells which ports processes of the host have.
+        flows: ends what is left of those who had an address before.
         failings: forgets what went wrong before, where it goes well.
         log: where it tells of what it does.
     """
@@ -46,6 +48,7 @@ class Attachment:
         store: LeaseStore,
         host: Host,
         listeners: Listeners,
+        flows: Flows,
         failings: Failings,
         log: Log,
     ) -> None:
@@ -53,6 +56,7 @@ class Attachment:
         self._store = store
         self._host = host
         self._listeners = listeners
+        self._flows = flows
         self._failings = failings
         self._log = log
         self._moved: dict[tuple[str, str], Process] = {}
@@ -229,8 +233,9 @@ class Attachment:
             sandbox = decide()
         arriving = tuple(m for m in sandbox.members if m.is_(container))
         try:
+            self._flows.end_before(sandbox)
             self._host.appear(sandbox, arriving)
-        except OSError:
+        except (WatcherError, OSError):
             self._forget(sandbox, arriving)
             raise
         self._untold.append(("attached", sandbox, arriving))

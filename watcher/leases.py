@@ -7,6 +7,7 @@ None of them, nor a look at one sandbox, takes longer for more sandboxes.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Self
 
 from watcher import failures, members, sandboxrows
@@ -17,7 +18,7 @@ from watcher.failures import Failure
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -205,6 +206,16 @@ class LeaseStore:
         with self._database.writing() as db:
             free_leases(db, key)
             db.execute("DELETE FROM sandbox WHERE key = ?", (key,))
+
+    def stale(self) -> set[Address]:
+        """The addresses that were given back and of which flows may be left in the kernel."""
+        with self._database.reading() as db:
+            return {ip_address(text) for (text,) in db.execute("SELECT address FROM stale")}
+
+    def forget_stale(self, addresses: Iterable[Address]) -> None:
+        """Forgets that flows of `addresses` may be left."""
+        with self._database.writing() as db:
+            db.executemany("DELETE FROM stale WHERE address = ?", ((str(a),) for a in addresses))
 
     def fail(self, failure: Failure) -> None:
         """Keeps a failure in place of the container's last one.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from handlers.host import Host
     from handlers.reaper import Reaper
     from watcher.config import Config
+    from watcher.flows import Flows
     from watcher.leases import LeaseStore
     from watcher.listeners import Listeners
     from watcher.lock import Lock
@@ -41,6 +42,7 @@ class Reconciler:
         store: the lease store.
         host: the handlers.
         listeners: tells which ports processes of the host have.
+        flows: ends the flows of who has gone.
         lock: the host-wide lock, which no other writer has meanwhile.
         log: where it tells of what it does.
 
@@ -54,16 +56,18 @@ class Reconciler:
         store: LeaseStore,
         host: Host,
         listeners: Listeners,
+        flows: Flows,
         lock: Lock,
         log: Log,
     ) -> None:
         self._store = store
         self._host = host
+        self._flows = flows
         self._lock = lock
         self.repairs = Repairs(log)
         self._selective = any(root.attach != "all" for root in config.roots)
         self._failings = Failings(store, log)
-        self._attachment = Attachment(config, store, host, listeners, self._failings, log)
+        self._attachment = Attachment(config, store, host, listeners, flows, self._failings, log)
         self._recovery = Recovery(config, store, host, self._attachment, self._failings)
 
     def look(self, root: str, id_: str) -> Process | None:
@@ -137,8 +141,9 @@ class Reconciler:
                 self.tell()
 
     def tell(self) -> None:
-        """Log what was done since the last time."""
+        """Log what was done since the last time, and have the flows of who has gone ended soon."""
         self._attachment.tell()
+        self._flows.soon()
 
     def take_all_back(self) -> list[Sandbox]:
         """Take every sandbox's network back; which they were.

@@ -135,7 +135,12 @@ _RANGES: Final = (
     "CREATE INDEX claim_ports ON claim (protocol, size, host_port)",
 )
 
-MIGRATIONS: Final = (_FIRST, _RANGES)
+_STALE: Final = (
+    # Addresses that were given back, and of which flows may be left in the kernel.
+    "CREATE TABLE stale (address TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
+)
+
+MIGRATIONS: Final = (_FIRST, _RANGES, _STALE)
 
 VERSION: Final = len(MIGRATIONS)
 """The version of the schema that this program reads and writes."""

@@ -60,6 +60,7 @@ def opened(
             what is in use, or a service of another configuration has this host.
     """
     from handlers.host import Host
+    from watcher.flows import Flows
     from watcher.listeners import Listeners
     from watcher.reconcile import Reconciler
 
@@ -77,5 +78,8 @@ def opened(
         with (
             Host(config.netns_dir, networks, store, store.sandboxes, integrate=integrate) as host,
             closing(Listeners()) as listeners,
+            closing(Flows(store, host.conntrack, log)) as flows,
         ):
-            yield Reconciler(config, store, host, listeners, lock, log), store, host
+            if not dry_run:
+                flows.resume()
+            yield Reconciler(config, store, host, listeners, flows, lock, log), store, host

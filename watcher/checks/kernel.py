@@ -134,7 +134,7 @@ def _links(container: int, opened: ExitStack) -> Iterator[Finding]:
             lambda: BridgeHandler(netlink, known, Sysctl(_Forgetful())).appear(sandbox),
         ),
         ("a veth pair", "veth", lambda: LinkHandler(netlink, home, known).appear(sandbox)),
-        ("connection tracking", "nf_conntrack_netlink", lambda: _end_flows(netlink, sandbox)),
+        ("connection tracking", "nf_conntrack_netlink", lambda: _end_flows(known, sandbox)),
     )
     for what, module, step in steps:
         try:
@@ -173,12 +173,10 @@ def _has(nft: Nft, option: str) -> bool:
     return True
 
 
-def _end_flows(netlink: Netlink, sandbox: Sandbox) -> None:
-    conntrack = ConntrackHandler(netlink, {})
-    try:
-        conntrack.appear(sandbox)
-    finally:
-        conntrack.close()
+def _end_flows(networks: Mapping[str, Network], sandbox: Sandbox) -> None:
+    conntrack = ConntrackHandler(networks)
+    conntrack.appear(sandbox)
+    conntrack.end_due()
 
 
 @contextmanager
