@@ -47,7 +47,7 @@ class FirewallHandler:
         wanted = ruleset.elements(sandbox, self._networks)
         if not wanted:
             return
-        add = "".join(element.text("add") for element in wanted)
+        add = ruleset.commands("add", wanted)
         try:
             self._nft.run(add)
         except NotThere:
@@ -58,15 +58,16 @@ class FirewallHandler:
             # In the way is an element with another value, which a killed predecessor left behind,
             # or a range of the same sandbox that this one goes beyond.
             beside = self._overlapping(wanted)
-            self._nft.run("".join(e.text("destroy") for e in (*wanted, *beside)) + add)
+            self._nft.run(ruleset.commands("destroy", (*wanted, *beside)) + add)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Remove the elements that `sandbox` needs no more, in one transaction."""
         there = ruleset.elements(sandbox, self._networks)
         rest = without(sandbox, leaving)
         wanted = {} if rest is None else ruleset.elements(rest, self._networks)
-        text = "".join(e.text("destroy") for e in there if e not in wanted)
-        text += "".join(e.text("add") for e in wanted if e not in there)  # what a range had joined
+        text = ruleset.commands("destroy", (e for e in there if e not in wanted))
+        # What is smaller now than the range that it was a part of.
+        text += ruleset.commands("add", (e for e in wanted if e not in there))
         if text:
             try:
                 self._nft.run(text)
@@ -115,8 +116,7 @@ class FirewallHandler:
         surplus = sorted(there - wanted.keys())
         if missing or surplus:
             # One transaction: what is replaced goes first, for a map takes one value a key.
-            text = "".join(e.text("destroy") for e in surplus)
-            text += "".join(e.text("add") for e in missing)
+            text = ruleset.commands("destroy", surplus) + ruleset.commands("add", missing)
             todo = iter([lambda: self._nft.run(text)])
             for what, which, why in (
                 ("added", missing, "it was missing"),
@@ -148,7 +148,7 @@ class FirewallHandler:
     def _rebuild(self, wanted: Iterable[Element]) -> None:
         """Both tables and all of `wanted` in one transaction; connections go on meanwhile."""
         text = ruleset.base(self._networks.values())
-        self._nft.run(text + "".join(element.text("add") for element in wanted))
+        self._nft.run(text + ruleset.commands("add", wanted))
         self._notes.note(_NOTE, self._digest([self._nft.listing(*table) for table in TABLES]))
 
     def _noted(self) -> str | None:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address
+from itertools import groupby
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from watcher.config import Network, Subnet
@@ -162,10 +164,24 @@ class Element(NamedTuple):
     value: tuple[str, ...] = ()
 
     def text(self, verb: str) -> str:
-        """The command that does `verb` (`add`, `destroy`) to it."""
+        """What it is in a command that does `verb` (`add`, `destroy`) to it."""
         key = " . ".join(self.key)
-        value = f" : {' . '.join(self.value)}" if self.value and verb == "add" else ""
-        return f"{verb} element {self.family} watcher {self.name} {{ {key}{value} }}\n"
+        return f"{key} : {' . '.join(self.value)}" if self.value and verb == "add" else key
+
+
+def commands(verb: str, elements: Iterable[Element]) -> str:
+    """The commands that do `verb` (`add`, `destroy`) to `elements`.
+
+    Neighbours of one set or map are in one command: for thousands that takes half the time.
+    """
+    return "".join(
+        f"{verb} element {family} watcher {name} {{ {', '.join(e.text(verb) for e in some)} }}\n"
+        for (family, name), some in groupby(elements, key=_SET)
+    )
+
+
+_SET: Final = itemgetter(0, 1)
+"""The family and the name of an element's set or map."""
 
 
 GUARDED: Final = frozenset(("owner4", "owner6", "routed4", "routed6"))
