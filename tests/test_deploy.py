@@ -114,6 +114,11 @@ def test_service_has_the_units_privileges_and_no_more(machine: Booted) -> None:
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
+def test_service_has_a_bound_of_memory(machine: Booted) -> None:
+    shown = machine.command("systemctl", "show", "--property=MemoryMax,MemoryHigh", "watcher")
+    assert sorted(shown.stdout.split()) == ["MemoryHigh=infinity", f"MemoryMax={2 << 30}"]
+
+
 def test_service_is_in_the_mount_namespace_of_the_machine(machine: Booted) -> None:
     namespaces = [
         machine.command("readlink", f"/proc/{pid}/ns/mnt").stdout for pid in (1, machine.main_pid)
