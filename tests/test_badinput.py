@@ -498,13 +498,18 @@ def test_a_lease_store_that_is_corrupt(host: Host) -> None:
     for file in host.state_dir.iterdir():
         file.unlink()
     leases_db(host).write_bytes(b"not a database, by any means " * 1000)
-    refused_in_one_line(host, str(leases_db(host)))
+    done = host.watcher("ls", check=False)
+    assert done.returncode == 1
+    assert "run `watcher sync`" in done.stderr
+    before = host.watcher("sync", "--dry-run").stdout
+    assert leases_db(host).read_bytes().startswith(b"not a database"), "nothing is written"
+    assert "is not a lease store" in before
+    done = host.watcher("sync")
+    aside = host.state_dir / "leases.db.damaged-1"
+    assert str(aside) in done.stdout
+    assert aside.read_bytes().startswith(b"not a database"), "evidence is kept"
     assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
-    assert leases_db(host).read_bytes().startswith(b"not a database"), "evidence is kept"
-    host.watcher("ls", check=False)
-
-    leases_db(host).unlink()
-    host.watcher("sync")
+    assert host.watcher("sync").stdout == "nothing to do\n"
     assert web.address == address
     assert host.status("web") == "attached"
 

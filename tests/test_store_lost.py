@@ -155,18 +155,64 @@ def test_a_sync_in_between_does_no_harm(make_host: HostMaker, accident: str) -> 
     busy.ends()
 
 
-def test_what_is_put_in_its_place_and_is_no_store_is_named_and_kept(busy: Busy) -> None:
-    """Until it is moved away, everybody keeps what he has, and then all is well."""
-    evidence = "this is not a database\n" * 1000
-    (busy.host.base / "new").write_text(evidence)
+EVIDENCE: Final = "this is not a database\n" * 100_000
+
+
+def test_what_is_put_in_its_place_and_is_no_store_is_put_aside_and_kept(busy: Busy) -> None:
+    """The service waits for nobody: each start would fail until somebody comes."""
+    (busy.host.base / "new").write_text(EVIDENCE)
     busy.befalls("mv {base}/new {db}")
-    entry = busy.service.logged("leases.db", level="error")
-    assert "move it away" in entry["reason"]
-    assert busy.says("still") == "still"
-    done = busy.host.watcher("sync", check=False)
-    assert done.returncode == 1
-    busy.befalls("mv {db} {base}/evidence")
+    aside = busy.host.state_dir / "leases.db.damaged-1"
+    busy.service.logged("opened the lease store anew", "is not a lease store", str(aside))
     eventually(busy.is_as_before)
-    assert (busy.host.base / "evidence").read_text() == evidence
+    assert aside.read_text() == EVIDENCE
     assert busy.host.attach("old").address == busy.past
+    assert busy.host.watcher("sync").stdout == "nothing to do\n"
     assert "Traceback" not in busy.service.log_text()
+
+
+OVERWRITTEN: Final = {
+    "all of it": "cat {base}/new >{db}",
+    "its beginning": "dd if={base}/new of={db} conv=notrunc bs=8192 count=1 status=none",
+    "all but its beginning": "dd if={base}/new of={db} conv=notrunc bs=1024 seek=1 status=none",
+    "all of it and its journal": "cat {base}/new >{db}; cat {base}/new >{db}-wal",
+    "it is cut short": "truncate --size=1500 {db}",
+}
+"""Garbage in the file itself, of which nobody is told."""
+
+
+@pytest.mark.parametrize("what", OVERWRITTEN)
+@pytest.mark.parametrize("then", ["a start", "a sync", "a restart", "its removal"])
+def test_garbage_in_the_store_is_told_and_it_is_made_anew(busy: Busy, what: str, then: str) -> None:
+    (busy.host.base / "new").write_text(EVIDENCE)
+    busy.befalls(OVERWRITTEN[what])
+    if then == "a sync":
+        busy.host.watcher("sync")
+    elif then == "a restart":
+        busy.service.kill9()
+        busy.service.start()
+    elif then == "its removal":
+        busy.befalls("rm -f {db}*")
+    busy.host.bundle("new")
+    assert busy.host.launch("run", "new", "--detach").returncode == 0
+    busy.host.attached("new")
+    busy.host.delete("new")
+    eventually(busy.is_as_before)
+    assert busy.host.watcher("sync").stdout == "nothing to do\n"
+    assert "Traceback" not in busy.service.log_text()
+
+
+@pytest.mark.parametrize("version", ["another program's", "a newer version's"])
+def test_what_another_can_read_is_left_as_it_is(host: Host, version: str) -> None:
+    web = host.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    store = host.state_dir / "leases.db"
+    pragma = "application_id = 7" if version == "another program's" else "user_version = 999"
+    with closing(sqlite3.connect(store)) as database:
+        database.execute(f"PRAGMA {pragma}")
+    for command in (("sync",), ("sync", "--dry-run"), ("run",)):
+        assert host.watcher(*command, check=False, timeout=20).returncode == 1
+    assert {file.name for file in host.state_dir.iterdir()} <= {
+        "leases.db", "leases.db-wal", "leases.db-shm"
+    }  # fmt: skip
+    assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)

@@ -6,13 +6,13 @@ import errno
 import os
 import sqlite3
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from urllib.parse import quote
 
-from watcher import schema
+from watcher import failures, schema
 from watcher.errors import WatcherError, quoted
-from watcher.storeerrors import AWAY, BROKEN, tell, translated
-from watcher.storefiles import SUFFIXES, StoreFiles
+from watcher.storeerrors import AWAY, BROKEN, REBUILD, StoreDamaged, tell, translated
+from watcher.storefiles import SUFFIXES, StoreFiles, put_aside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,9 @@ BUSY_TIMEOUT: Final = 2.0
 
 PAGE_SIZE: Final = 1024
 """Bytes of a page of a new file: a commit writes every page that it touches, some sixteen."""
+
+SLACK: Final = 8 << 20
+"""Bytes that a file may have and not need."""
 
 CHECKPOINT: Final = 16384
 """Pages in the journal at which a commit stops to move them into the file itself."""
@@ -35,20 +38,44 @@ class Database:
         db: the connection; statements run by themselves outside of the transactions below.
     """
 
-    __slots__ = ("_files", "_path", "db")
+    __slots__ = ("_damage", "_files", "_news", "_path", "db")
 
     def __init__(self, db: sqlite3.Connection, path: Path, files: StoreFiles | None = None) -> None:
         self.db = db
         self._path = path
         self._files = files
+        self._damage = ""
+        """What SQLite said of the file since it was opened, if that is of no use any more."""
+        self._news = ""
+        """What became of the file that was there before this one."""
+
+    @classmethod
+    def open_anew(cls, path: Path) -> Self:
+        """As :meth:`open`; a file that is no database or damaged is given another name before.
+
+        Another program's database, or that of a newer version, is left as it is. Whoever calls this
+        has the host-wide lock.
+
+        Raises:
+            WatcherError: as :meth:`open`.
+        """
+        try:
+            return cls.open(path)
+        except StoreDamaged as error:
+            with translated(path):
+                aside = put_aside(path)
+            opened = cls.open(path)
+            opened._news = f"{error.what}; it is kept as {aside}"
+            return opened
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """Opens `path` to read and write, making it and bringing it up to date as needed.
 
         Raises:
-            WatcherError: it cannot be opened or written, is damaged, is something else, or is a
-                newer program's.
+            StoreDamaged: it is no database, or a damaged one.
+            WatcherError: it cannot be opened or written, is something else, or is a newer
+                program's.
         """
         with translated(path):
             _make(path)
@@ -64,12 +91,21 @@ class Database:
                 db.execute("PRAGMA synchronous = NORMAL")
                 db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
                 schema.migrate(db)
+                failures.cut(db)
+                _shrink(db)
                 db.execute("PRAGMA foreign_keys = ON")
             except BaseException:
                 db.close()
                 raise
             beside = StoreFiles.of(path).inodes[1:]
             return cls(db, path, StoreFiles(made.paths, (made.inodes[0], *beside)))
+
+    @classmethod
+    def open_empty(cls, path: Path, news: str) -> Self:
+        """An empty one in memory, in place of `path`, of which `news` tells."""
+        database = cls(_empty(), path)
+        database._news = news
+        return database
 
     @classmethod
     def open_copy(cls, path: Path, *, read_only: bool = True) -> Self:
@@ -98,14 +134,15 @@ class Database:
         self.db.close()
 
     def lost(self) -> str:
-        """Which of its files was removed or replaced meanwhile; empty if none was."""
-        return "" if self._files is None else self._files.lost()
+        """Which of its files was removed, replaced or damaged meanwhile; empty if none was."""
+        return self._news or self._damage or ("" if self._files is None else self._files.lost())
 
     def renew(self) -> str:
         """Opens anew, by its name, a database of which :meth:`lost` has something to tell.
 
         What was in it is put into the file that is there now, or was made, unless that has
-        sandboxes of its own. Until there is one that can be opened, it is kept in memory.
+        sandboxes of its own. Until there is one that can be opened, it is kept in memory. A file
+        that is no database, or a damaged one, is given another name before.
 
         Returns:
             What :meth:`lost` told.
@@ -113,14 +150,24 @@ class Database:
         Raises:
             WatcherError: as :meth:`open`.
         """
-        if self._files is None or not (lost := self._files.lost()):
+        if self._news:
+            news, self._news = self._news, ""
+            return news
+        if self._files is None or not (lost := self._damage or self._files.lost()):
             return ""
         with translated(self._path):
             self._files.remove_beside()
         kept = _kept(self.db)
         self.db.close()  # first: connections of one process share their locks, those lost as well
+        replaced = self._files.lost()
         self.db, self._files = kept, self._files.given_up()
-        renewed = self.open(self._path)
+        if self._damage and not replaced:
+            with translated(self._path):
+                lost = f"{lost}; it is kept as {put_aside(self._path)}"
+        self._damage = ""
+        renewed = self.open_anew(self._path)
+        if renewed._news:
+            lost = renewed._news
         try:
             with renewed.writing() as db:
                 if db.execute("SELECT 1 FROM sandbox").fetchone() is None:
@@ -135,9 +182,19 @@ class Database:
     def checkpoint(self) -> None:
         """Moves the journal into the file itself, as far as no reader is in the way.
 
+        Before, it looks whether others can read it as well: what is in this one's memory says
+        nothing of a file that somebody has written to.
+
         Raises:
+            StoreDamaged: it is no database any more; :meth:`renew` makes it anew.
             WatcherError: the file cannot be written.
         """
+        try:
+            with translated(self._path), closing(_connect(self._path, "mode=ro")) as other:
+                schema.version_of(other)
+        except StoreDamaged as damaged:
+            self._damage = damaged.what
+            raise
         with translated(self._path):
             self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
@@ -150,7 +207,7 @@ class Database:
         try:
             row: tuple[Any, ...] | None = self.db.execute(query, values).fetchone()
         except BROKEN as error:
-            tell(self._path, error)
+            self.tell(error)
         return row
 
     def writing(self) -> Transaction:
@@ -158,31 +215,39 @@ class Database:
 
         It raises WatcherError where the file cannot be read or written.
         """
-        return Transaction(self.db, self._path, "BEGIN IMMEDIATE")
+        return Transaction(self, "BEGIN IMMEDIATE")
 
     def reading(self) -> Transaction:
         """A transaction whose reads are all of one moment.
 
         It raises WatcherError where the file cannot be read.
         """
-        return Transaction(self.db, self._path, "BEGIN")
+        return Transaction(self, "BEGIN")
+
+    def tell(self, error: sqlite3.DatabaseError | ValueError) -> NoReturn:
+        """Raises what `error` says of the file; of one that is damaged it is remembered."""
+        try:
+            tell(self._path, error)
+        except StoreDamaged as damaged:
+            self._damage = damaged.what
+            raise
 
 
 class Transaction:
     """A transaction, in a `with`; a class of its own because the hot path has a dozen."""
 
-    __slots__ = ("_begin", "_db", "_path")
+    __slots__ = ("_begin", "_database", "_db")
 
-    def __init__(self, db: sqlite3.Connection, path: Path, begin: str) -> None:
-        self._db = db
-        self._path = path
+    def __init__(self, database: Database, begin: str) -> None:
+        self._database = database
+        self._db = database.db
         self._begin = begin
 
     def __enter__(self) -> sqlite3.Connection:
         try:
             self._db.execute(self._begin)
         except BROKEN as error:
-            tell(self._path, error)
+            self._database.tell(error)
         return self._db
 
     def __exit__(
@@ -192,12 +257,12 @@ class Transaction:
             if error is None:
                 self._db.execute("COMMIT")
         except BROKEN as refused:
-            tell(self._path, refused)
+            self._database.tell(refused)
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
         if isinstance(error, BROKEN):
-            tell(self._path, error)
+            self._database.tell(error)
 
 
 def _make(path: Path) -> None:
@@ -229,9 +294,25 @@ def _kept(db: sqlite3.Connection) -> sqlite3.Connection:
         if copy.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok":
             return copy
     copy.close()
+    return _empty()
+
+
+def _empty() -> sqlite3.Connection:
     empty = sqlite3.connect(":memory:", isolation_level=None)
     schema.migrate(empty)
     return empty
+
+
+def _shrink(db: sqlite3.Connection) -> None:
+    """Gives back what the file does not need any more, if that is most of it and much."""
+    pages, free, size = db.execute(
+        "SELECT page_count, freelist_count, page_size"
+        " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+    ).fetchone()
+    if free * 2 > pages and free * size > SLACK:
+        with suppress(sqlite3.OperationalError):  # somebody else writes, or there is no space
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
 def _put(kept: sqlite3.Connection, db: sqlite3.Connection) -> None:
@@ -269,7 +350,7 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
             "upgrade watcher",
         )
     if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-        raise WatcherError(f"lease store {quoted(path)} is damaged ({quoted(found)})", AWAY)
+        raise StoreDamaged(f"lease store {quoted(path)} is damaged ({quoted(found)})", REBUILD)
 
 
 def _copy(path: Path, copy: sqlite3.Connection) -> None:

@@ -26,6 +26,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def named(id: str) -> str:  # noqa: A002 - the project's word
+    r"""The name of a directory as it is shown and kept: a byte that is no UTF-8 as `\xff`.
+
+    No container of runc's has such a name, so none is mistaken for another.
+    """
+    if id.isascii():
+        return id
+    return "".join(f"\\x{ord(c) & 0xFF:02x}" if "\ud800" <= c <= "\udfff" else c for c in id)
+
+
 def said(error: Exception) -> str:
     """What `error` says, with the file that it is about and without the system's number for it."""
     if not isinstance(error, OSError):

@@ -97,11 +97,11 @@ def _read(descriptor: int, shown: str, limit: int) -> bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Unreadable(f"{quoted(shown)} is not a regular file", "remove it")
+            raise Unreadable(f"{quoted(shown)} is not a regular file", "make it one")
         if status.st_size > limit:
             raise Unreadable(
                 f"{quoted(shown)} has {status.st_size} bytes, more than {limit}",
-                "make it smaller",
+                "give the container fewer or shorter annotations",
             )
         # It may grow while it is read; one byte more than allowed is enough to see that.
         pieces = [os.read(descriptor, status.st_size + 1)]
@@ -117,5 +117,17 @@ def _read(descriptor: int, shown: str, limit: int) -> bytes:
 
 
 def _unreadable(shown: str, error: OSError) -> Unreadable:
+    if error.errno == errno.EPERM and _is_full():
+        # Below a marked mount it is the kernel that refuses: it has no descriptor for the question.
+        error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     what = f"{quoted(shown)} cannot be read: {error.strerror}"
-    return Unreadable(what, remedy_for(error, "remove or repair it"))
+    return Unreadable(what, remedy_for(error, "see who may read it, and what `dmesg` tells of it"))
+
+
+def _is_full() -> bool:
+    """Whether this process has no descriptor left."""
+    try:
+        os.close(os.dup(0))
+    except OSError as error:
+        return error.errno == errno.EMFILE
+    return False

@@ -203,6 +203,9 @@ class Gatekeeper:
         self._watch(hold.root, hold.id, hold.init)
 
     def _refuse(self, hold: Hold, error: Exception, *, denied: bool | None = None) -> None:
+        if proc.start_time(hold.runc_pid) is None or not proc.runs(hold.init):
+            hold.answer(True)  # killed while it waited: there is no start, and nothing to tell
+            return
         if denied is None:
             denied = self._settings.on_invalid == "deny"
         try:

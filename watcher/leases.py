@@ -15,6 +15,7 @@ from watcher.addressbook import free_leases
 from watcher.database import Database
 from watcher.errors import quoted
 from watcher.failures import Failure
+from watcher.storeerrors import StoreDamaged
 
 if TYPE_CHECKING:
     import sqlite3
@@ -54,13 +55,27 @@ class LeaseStore:
         return cls(Database.open_copy(path) if read_only else Database.open(path))
 
     @classmethod
+    def open_anew(cls, path: Path) -> Self:
+        """Opens the store at `path`; one that is no database or damaged is put aside before.
+
+        Whoever calls this has the host-wide lock, and calls :meth:`renew` next, which tells of it.
+
+        Raises:
+            WatcherError: as :meth:`open`, but for the damaged.
+        """
+        return cls(Database.open_anew(path))
+
+    @classmethod
     def open_copy(cls, path: Path) -> Self:
         """Opens a copy, as with `read_only`, which may be written: no file hears of that.
 
         Raises:
-            WatcherError: as :meth:`open`.
+            WatcherError: as :meth:`open_anew`.
         """
-        return cls(Database.open_copy(path, read_only=False))
+        try:
+            return cls(Database.open_copy(path, read_only=False))
+        except StoreDamaged as error:  # it would be put aside
+            return cls(Database.open_empty(path, error.what))
 
     def close(self) -> None:
         """Closes the file; a second time does nothing."""
@@ -229,6 +244,16 @@ class LeaseStore:
         """Forgets a container's failure, if there is one; one of a refused only with `refused`."""
         with self._database.writing() as db:
             failures.forget(db, root, id, refused=refused)
+
+    def failure(self, root: str, id: str) -> Failure | None:  # noqa: A002
+        """A container's failure, if one is kept."""
+        with self._database.reading() as db:
+            return failures.load(db, root, id)
+
+    def has_failures(self) -> bool:
+        """Whether there is a failure of a container that was not refused."""
+        query = "SELECT 1 FROM failure WHERE NOT refused AND id <> '' LIMIT 1"
+        return self._database.peek(query, ()) is not None
 
     def failures(self) -> list[Failure]:
         """Every failure that is kept, the oldest first."""

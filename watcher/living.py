@@ -26,6 +26,8 @@ class Living:
     _by_name: dict[tuple[str, str], Container]
     _pending: frozenset[tuple[str, str]]
     """Entries without a complete state: just made, or held by the gate."""
+    _broken: frozenset[tuple[str, str]]
+    """Entries that could not be read."""
     _unknown: frozenset[str]
     """Roots that are not there, or show nothing: they may have been unmounted."""
 
@@ -54,9 +56,11 @@ class Living:
                     pending.add((root.path, id_))
                 elif container.alive:
                     found[root.path, id_] = container
+        broken = frozenset((root, id_) for root, id_, _ in unreadable)
         return cls(
-            tuple(found.values()), tuple(unreadable), found, frozenset(pending), frozenset(unknown)
-        )
+            tuple(found.values()), tuple(unreadable), found, frozenset(pending), broken,
+            frozenset(unknown),
+        )  # fmt: skip
 
     def has(self, root: str, id_: str, init: Process | None) -> bool:
         """Whether that container lives, or may do so; `init`: its first process, if known."""
@@ -81,6 +85,5 @@ class Living:
         return not (self._may_live(member.root, member.id) and proc.runs(member.init))
 
     def _may_live(self, root: str, id_: str) -> bool:
-        if root in self._unknown or (root, id_) in self._pending:
-            return True
-        return any((r, i) == (root, id_) for r, i, _ in self.unreadable)
+        name = (root, id_)
+        return root in self._unknown or name in self._pending or name in self._broken

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from watcher import proc, roots
 from watcher.annotations import parse_request
 from watcher.attachment import Attachment
-from watcher.errors import WatcherError
+from watcher.errors import WatcherError, named
 from watcher.failings import Failings
 from watcher.files import Unreadable
 from watcher.model import Repair
 from watcher.plan import Ignore
-from watcher.recovery import Recovery
+from watcher.recovery import Recovery, running_member
 from watcher.repairs import Repairs
+from watcher.storeerrors import StoreDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +78,7 @@ class Reconciler:
             Its init if that runs, whose end is to be told by another look. What goes wrong is
             noted as the container's failure and logged; nothing is raised.
         """
+        id_ = named(id_)
         try:
             if self._is_settled(root, id_):
                 return None
@@ -96,6 +98,12 @@ class Reconciler:
             WatcherError, OSError: something is in the way; the host is as it was.
         """
         request = parse_request(container.id, container.labels)
+        try:
+            self._admit(container, request)
+        except StoreDamaged:  # it is opened anew now
+            self._admit(container, request)
+
+    def _admit(self, container: Container, request: Request) -> None:
         if self._is_ignored(container, request):  # for nobody's work does such a one wait
             return
         with self._held():
@@ -136,9 +144,16 @@ class Reconciler:
         """
         with self._lock.held():
             try:
-                return self._renew() + self._recovery.run(self._try_appear, dry_run=dry_run)
+                return self._sync(dry_run=dry_run)
+            except StoreDamaged:
+                if dry_run:
+                    raise
+                return self._sync(dry_run=False)  # it is opened anew now
             finally:
                 self.tell()
+
+    def _sync(self, *, dry_run: bool) -> list[Repair]:
+        return self._renew() + self._recovery.run(self._try_appear, dry_run=dry_run)
 
     def tell(self) -> None:
         """Log what was done since the last time, and have the flows of who has gone ended soon."""
@@ -158,8 +173,20 @@ class Reconciler:
         return sandboxes
 
     def failed(self) -> list[tuple[str, str]]:
-        """Root and id of the containers that failed and live, for another look."""
+        """Root and id of the containers that failed and live, for another look.
+
+        Raises:
+            WatcherError: the lease store cannot be read.
+        """
         return [(failure.root, failure.id) for failure in self._failings.living()]
+
+    def any_failed(self) -> bool:
+        """Whether :meth:`failed` has any.
+
+        Raises:
+            WatcherError: the lease store cannot be read.
+        """
+        return self._failings.any_living()
 
     def living(self) -> list[tuple[str, str, Process]]:
         """Root, id and init of the containers whose end is to be told."""
@@ -173,7 +200,7 @@ class Reconciler:
 
     def has_pin(self, name: str) -> bool:
         """Whether `name` should be there under `netns_dir`."""
-        sandbox = self._store.sandbox_named(name)
+        sandbox = self._store.sandbox_named(named(name))
         return sandbox is not None and name in sandbox.pins
 
     def lacks_pins(self) -> Iterator[bool]:
@@ -207,6 +234,12 @@ class Reconciler:
         try:
             container = roots.read(root, id_)
         except Unreadable as error:
+            member = running_member(self._store, root, id_)
+            if member is not None:  # it needs its files no more
+                self._failings.note_unread(root, id_, error)
+                return member.init
+            if self._store.knows(root, id_):  # its init has ended
+                self._attachment.vanish(root, id_)
             self._failings.note(root, id_, None, error)
             return None
         if container is None and self._may_live(root, id_):
@@ -234,11 +267,9 @@ class Reconciler:
 
         Nothing is known of it, and it has gone, has just been made, or is to be left alone.
         """
-        if self._store.knows(root, id_):
-            return False
-        if any((failure.root, failure.id) == (root, id_) for failure in self._failings.all()):
-            return False
         try:
+            if self._store.knows(root, id_) or self._failings.has(root, id_):
+                return False
             container = roots.read(root, id_)
             if container is None or not container.alive:
                 return container is None
@@ -255,9 +286,7 @@ class Reconciler:
         """
         if not (roots.has(root, id_) or roots.is_silent(root)):
             return False
-        sandbox = self._store.sandbox_of(root, id_)
-        members = () if sandbox is None else sandbox.members
-        return any((m.root, m.id) == (root, id_) and proc.runs(m.init) for m in members)
+        return running_member(self._store, root, id_) is not None
 
     def _is_ignored(self, container: Container, request: Request) -> bool:
         """Whether a container is to be left alone, and the store has nothing of it."""

@@ -18,7 +18,7 @@ from watcher.annotations import parse_request
 from watcher.errors import WatcherError
 from watcher.living import Living
 from watcher.lock import SERVICE, Lock
-from watcher.model import Address, Container, Namespace, Process, Repair, Request, Sandbox
+from watcher.model import Address, Container, Member, Namespace, Process, Repair, Request, Sandbox
 from watcher.plan import Found, Ignore, Join, lives
 
 if TYPE_CHECKING:
@@ -151,7 +151,10 @@ class Recovery:
 
     def _note_unreadable(self, living: Living) -> None:
         for root, id_, error in living.unreadable:
-            self._failings.note(root, id_, None, error)
+            if running_member(self._store, root, id_) is not None:
+                self._failings.note_unread(root, id_, error)
+            else:
+                self._failings.note(root, id_, None, error)
         for failure in self._failings.all():
             if not failure.refused and not living.has(failure.root, failure.id, failure.init):
                 self._failings.forget(failure.root, failure.id, refused=False)
@@ -232,3 +235,12 @@ class Recovery:
         except (WatcherError, OSError):
             return False
         return True
+
+
+def running_member(store: LeaseStore, root: str, id_: str) -> Member | None:
+    """The container `id_` of `root` as the store has it, if it has it and its init runs."""
+    sandbox = store.sandbox_of(root, id_)
+    for member in () if sandbox is None else sandbox.members:
+        if (member.root, member.id) == (root, id_) and proc.runs(member.init):
+            return member
+    return None

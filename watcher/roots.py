@@ -11,7 +11,7 @@ from typing import Final
 from handlers import rootpath
 from watcher import proc
 from watcher.annotations import valid_id
-from watcher.errors import quoted, said
+from watcher.errors import named, quoted, said
 from watcher.files import Unreadable, read_below
 from watcher.model import Container, Process
 from watcher.runc import (
@@ -25,16 +25,22 @@ from watcher.runc import (
 
 STATE: Final = "state.json"
 
+_REMEDY: Final = (
+    "once its container has ended, delete it with `runc delete --force`, or remove that directory"
+)
+
 
 def ids(root: str) -> list[str]:
-    """The names of the directories in `root`, sorted; none if it is not there.
+    """The names of the directories in `root`, as :func:`watcher.errors.named` shows them, sorted.
+
+    None if it is not there.
 
     Raises:
         Unreadable: the root is there and cannot be listed.
     """
     try:
         with _entries(root) as entries:
-            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+            return sorted(named(e.name) for e in entries if e.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return []
     except rootpath.UntrustedLinkError as error:
@@ -58,12 +64,14 @@ def is_silent(root: str) -> bool:
 
 
 def has(root: str, id_: str) -> bool:
-    """Whether `root` has a directory by the name `id_`."""
+    """Whether `root` has a directory that is shown as `id_`."""
     try:
         with rootpath.opened(root) as directory:
-            return stat.S_ISDIR(os.stat(id_, dir_fd=directory, follow_symlinks=False).st_mode)
+            if stat.S_ISDIR(os.stat(id_, dir_fd=directory, follow_symlinks=False).st_mode):
+                return True
     except (OSError, ValueError):
-        return False
+        pass
+    return "\\" in id_ and id_ in ids(root)
 
 
 @contextmanager
@@ -85,6 +93,8 @@ def read(root: str, id_: str) -> Container | None:
         Unreadable: there is something by that name that runc did not make, or that is broken.
     """
     if not valid_id(id_):
+        if not has(root, id_):
+            return None
         raise Unreadable(
             f"container {quoted(id_)} in {quoted(root)}: not an id that runc would take",
             "remove that directory",
@@ -92,7 +102,10 @@ def read(root: str, id_: str) -> Container | None:
     content = read_below(root, id_, STATE)
     if content is None:
         return None
-    state = decode_state(content, f"{root}/{id_}/{STATE}")
+    try:
+        state = decode_state(content, f"{root}/{id_}/{STATE}")
+    except Unreadable as error:
+        raise Unreadable(error.what, _REMEDY) from error
     if state.init_process_pid == 0:
         return None
     init = Process(state.init_process_pid, state.init_process_start)

@@ -23,7 +23,9 @@ from watcher.inotify import CREATED, REMOVED
 from watcher.mountwatch import MountWatch
 from watcher.rootkeeper import RootKeeper
 from watcher.rootwatch import RootWatch
+from watcher.storeerrors import StoreDamaged
 from watcher.supervisor import Supervisor
+from watcher.unhandled import Unhandled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,9 @@ SYNC_EVERY: Final = 3600.0
 
 RETRY_AFTER: Final = (1.0, 60.0)
 """Seconds until a failed container is looked at again: at first, and at the most."""
+
+RETRY_BATCH: Final = 0.005
+"""Seconds that failed containers are looked at in one go."""
 
 SETTLE: Final = 0.1
 """Seconds until an attached container of which something was changed is looked at again: runc
@@ -77,6 +82,7 @@ class Service:
         self._log = log
         self._pause = RETRY_AFTER[0]
         self._retrying: asyncio.TimerHandle | None = None
+        self._to_retry: list[tuple[str, str]] = []
         self._resting: asyncio.TimerHandle | None = None
         self._due: dict[tuple[str, str], asyncio.TimerHandle] = {}
         """The next look at each container that anything happened to."""
@@ -89,6 +95,7 @@ class Service:
         """
         _raise_limits()
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(Unhandled(self._log))
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
@@ -281,13 +288,18 @@ class Service:
         self._resting = None
         try:
             self._reconciler.rest()
+        except StoreDamaged:
+            self._sync()  # which makes it anew, and says so
         except WatcherError as error:
             self._log.error("lease store", reason=told(error))
 
     def _plan_retry(self) -> None:
         """Look again at failed containers, with growing pauses as long as there are any."""
-        if self._retrying is None and self._reconciler.failed():
-            self._retrying = self._loop.call_later(self._pause, self._retry)
+        try:
+            if self._retrying is None and self._reconciler.any_failed():
+                self._retrying = self._loop.call_later(self._pause, self._retry)
+        except WatcherError as error:
+            self._store_fails(error)
 
     def _retry_soon(self) -> None:
         self._pause = RETRY_AFTER[0]
@@ -298,11 +310,36 @@ class Service:
     def _retry(self) -> None:
         self._retrying = None
         self._pause = min(self._pause * 2, RETRY_AFTER[1])
-        for root, id_ in self._reconciler.failed():
+        try:
+            self._to_retry = self._reconciler.failed()
+        except WatcherError as error:
+            self._store_fails(error)
+            return
+        self._retry_some()
+
+    def _retry_some(self) -> None:
+        """Look at a few: whoever comes in between does not have to wait for all of them."""
+        self._retrying = None
+        began = self._loop.time()
+        while self._to_retry and self._loop.time() - began < RETRY_BATCH:
+            root, id_ = self._to_retry.pop()
             init = self._reconciler.look(root, id_)
             if init is not None:
                 self._ends.watch(root, id_, init)
-        self._plan_retry()
+        if self._to_retry:
+            self._retrying = self._loop.call_later(0, self._retry_some)
+        else:
+            self._plan_retry()
+
+    def _store_fails(self, error: WatcherError) -> None:
+        """Say so, and try again in a while."""
+        self._log.error("lease store", reason=told(error))
+        if self._retrying is None:
+            self._retrying = self._loop.call_later(RETRY_AFTER[1], self._sync_again)
+
+    def _sync_again(self) -> None:
+        self._retrying = None
+        self._sync()
 
     def _every(self, seconds: float, call: Callable[[], object]) -> None:
         """Call `call` each `seconds`, from now on."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from watcher import roots
+from watcher import proc, roots
 from watcher.annotations import parse_request
 from watcher.config import Config
 from watcher.errors import InvalidRequest
 from watcher.files import Unreadable
 from watcher.leases import Failure, LeaseStore
-from watcher.model import Container, Member, Sandbox, Status
+from watcher.model import Container, Member, Namespace, Sandbox, Status
 from watcher.plan import Ignore, lives, plan
 
 
@@ -65,7 +65,7 @@ def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
             try:
                 container = roots.read(root.path, id_)
             except Unreadable as error:
-                yield Entry(root.path, id_, Status.FAILED, str(error))
+                yield _unread(root.path, id_, error, *homes.get((root.path, id_), (None, None)))
                 continue
             if container is None:
                 yield Entry(root.path, id_, Status.WAITING)
@@ -78,6 +78,19 @@ def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
     for name, failure in failures.items():
         if failure.refused and name not in shown:
             yield Entry(*name, Status.FAILED, failure.reason)
+
+
+def _unread(
+    root: str, id_: str, error: Unreadable, sandbox: Sandbox | None, member: Member | None
+) -> Entry:
+    """A container whose files tell nothing: one that has its network needs them no more."""
+    if sandbox is None or member is None or not proc.runs(member.init):
+        return Entry(root, id_, Status.FAILED, str(error))
+    own = (sandbox.id, sandbox.init) == (member.id, member.init)
+    status = Status.ATTACHED if own else Status.SHARED
+    namespace = Namespace.OWN if own else Namespace.JOINED
+    container = Container(root, id_, member.init, "", {}, namespace, "", sandbox.netns)
+    return Entry(root, id_, status, "", container, sandbox, member)
 
 
 def _status(

@@ -19,13 +19,16 @@ BROKEN: Final = (sqlite3.DatabaseError, ValueError)
 AWAY: Final = "move it away and run `watcher sync`, which rebuilds it from what runs"
 """What to do about a file that is no lease store of this program's."""
 
+REBUILD: Final = "run `watcher sync`, which puts it aside and rebuilds it from what runs"
+"""What to do about one that is no database, or a damaged one."""
+
 _SPACE: Final = "free some space on its file system and run `watcher sync`"
 _WRITABLE: Final = "make its file system writable, or set `state_dir` to a directory that is"
 _RIGHTS: Final = "run as root, or set `state_dir` to a directory that you may write"
 
 _SQLITE: Final = {
-    sqlite3.SQLITE_CORRUPT: ("is damaged", AWAY),
-    sqlite3.SQLITE_NOTADB: ("is not a lease store", AWAY),
+    sqlite3.SQLITE_CORRUPT: ("is damaged", REBUILD),
+    sqlite3.SQLITE_NOTADB: ("is not a lease store", REBUILD),
     sqlite3.SQLITE_BUSY: (
         "is locked by another process",
         "wait for it to end and try again; `fuser` with the file's name tells which it is",
@@ -49,6 +52,10 @@ _ERRNO: Final = {
 }
 
 
+class StoreDamaged(WatcherError):
+    """The file is no database, or SQLite finds it damaged: it is of no use to anybody."""
+
+
 @contextmanager
 def translated(path: Path) -> Generator[None]:
     """Turns what SQLite and the system say of `path` into a line that says what to do.
@@ -68,7 +75,7 @@ def translated(path: Path) -> Generator[None]:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_ERROR:
             # A header of which it can make nothing.
             what = f"lease store {quoted(path)} is damaged ({shortened(error)})"
-            raise WatcherError(what, AWAY) from error
+            raise StoreDamaged(what, REBUILD) from error
         tell(path, error)
 
 
@@ -78,9 +85,19 @@ def tell(path: Path, error: sqlite3.DatabaseError | ValueError) -> NoReturn:
     Raises:
         WatcherError: it is about the file.
     """
+    if isinstance(error, UnicodeEncodeError):  # nothing of the file's
+        what = f"{quoted(error.object)} is no text, and cannot be in a lease store"
+        raise WatcherError(what, "give it another name") from error
     code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        what, remedy = _SQLITE[code & 0xFF]
+        raise StoreDamaged(
+            f"lease store {quoted(path)} {what} ({shortened(error)})", remedy
+        ) from error
     if code is None and isinstance(error, ValueError | sqlite3.OperationalError):
-        code = sqlite3.SQLITE_CORRUPT  # found by whoever reads it: to SQLite, any bytes are a text
+        # Found by whoever reads it: to SQLite, any bytes are a text. Nothing is put aside for it.
+        what = f"lease store {quoted(path)} is damaged ({shortened(error)})"
+        raise WatcherError(what, AWAY) from error
     if code is None or code & 0xFF not in _SQLITE:
         raise error
     what, remedy = _SQLITE[code & 0xFF]

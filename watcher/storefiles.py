@@ -6,7 +6,9 @@ Who has a file open that has no name any more writes for nobody, and is not told
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
@@ -59,6 +61,23 @@ class StoreFiles:
         for path, inode in zip(self.paths[1:], self.inodes[1:], strict=True):
             if inode is not None and _inode(path) == inode:
                 os.unlink(path)  # noqa: PTH108
+
+
+def put_aside(path: Path) -> str:
+    """Give the files of a database that is of no use another name; which one the first has now.
+
+    Raises:
+        OSError: they cannot be renamed.
+    """
+    taken = {entry.name for entry in path.parent.iterdir()}
+    names = (f"{path.name}.damaged-{number}" for number in count(1))
+    aside = path.with_name(next(name for name in names if name not in taken))
+    path.rename(aside)
+    _, journal, index = SUFFIXES
+    with suppress(FileNotFoundError):  # what is left of it if this is cut off is no part of another
+        path.with_name(path.name + journal).rename(aside.with_name(aside.name + journal))
+    path.with_name(path.name + index).unlink(missing_ok=True)
+    return str(aside)
 
 
 def _inode(path: str) -> tuple[int, int] | None:

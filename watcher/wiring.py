@@ -36,7 +36,9 @@ def open_store(config: Config, *, read_only: bool = False) -> LeaseStore:
 def _opened_under(lock: Lock, config: Config, *, dry_run: bool) -> LeaseStore:
     """The lease store, opened while nobody else makes or renews it; a copy for a dry run."""
     with lock.held():
-        return LeaseStore.open_copy(_path(config)) if dry_run else open_store(config)
+        return (
+            LeaseStore.open_copy(_path(config)) if dry_run else LeaseStore.open_anew(_path(config))
+        )
 
 
 def _path(config: Config) -> Path:
