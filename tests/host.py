@@ -897,6 +897,17 @@ class Service:
         assert self._process is not None
         return _children(self._process.pid)[0]
 
+    @property
+    def inner_pid(self) -> int:
+        """Its pid in the host's process namespace."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("NSpid:")[2].split("\n")[0].split()[-1])
+
+    def times_notified(self, assignment: str) -> int:
+        """How often it has notified its manager of `assignment` by now."""
+        assert self._manager is not None
+        return self._manager.count(assignment)
+
     def signal(self, number: signal.Signals) -> None:
         """Sends it a signal."""
         assert self._process is not None
@@ -1007,6 +1018,11 @@ class _Manager:
             return self._news.wait_for(
                 lambda: self._heard.count(assignment) >= times, timeout=timeout
             )
+
+    def count(self, assignment: str) -> int:
+        """How often it has heard `assignment`."""
+        with self._news:
+            return self._heard.count(assignment)
 
     def close(self) -> None:
         """Hears no more; may be called twice."""

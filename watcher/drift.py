@@ -71,6 +71,10 @@ class Drift:
         host: called with what of the host may have changed: `nftables`, a bridge's name,
             `forwarding`; or `events`, where some were lost.
         lost: called where the word of sandboxes was lost, nobody knows of which.
+        failed: called with the error that ended it.
+
+    Attributes:
+        alive: whether it listens.
     """
 
     def __init__(
@@ -82,7 +86,10 @@ class Drift:
         link: Callable[[str], None],
         host: Callable[[str], None],
         lost: Callable[[], None],
+        failed: Callable[[Exception], object],
     ) -> None:
+        self.alive = True
+        self._failed = failed
         self._loop = loop
         self._bridges = frozenset(bridges)
         self._suspect = link
@@ -116,11 +123,11 @@ class Drift:
             loop.add_reader(heard, self._read, heard)
 
     def close(self) -> None:
-        """Listen no more."""
-        for heard in self._heard:
+        """Listen no more; a second time does nothing."""
+        self.alive, heard_before, self._heard = False, self._heard, {}
+        for heard in heard_before:
             self._loop.remove_reader(heard)
             heard.close()
-        self._heard = {}
 
     def _read(self, heard: socket.socket) -> None:
         take = self._heard[heard]
@@ -130,9 +137,11 @@ class Drift:
                     take(event)
         except BlockingIOError:
             return
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, what else was heard is lost)
+            if not (isinstance(error, OSError) and error.errno == errno.ENOBUFS):
+                self.close()
+                self._failed(error)
+                return
             if heard is self._inside:
                 self._lost()
             else:

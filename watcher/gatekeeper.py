@@ -64,6 +64,7 @@ class Gatekeeper:
         self._log = log
         self._ended = ended
         self._gate: Gate | None = None
+        self._wanted = False
         self._since: dict[str, float] = {}
         """When each root was marked, on CLOCK_BOOTTIME, as the start of a process is told."""
         self._let_in: deque[tuple[str, str, Process]] = deque(maxlen=_REMEMBERED)
@@ -75,8 +76,8 @@ class Gatekeeper:
 
     @property
     def alive(self) -> bool:
-        """Whether it does what it is to do: it asks, or was not opened in the first place."""
-        return self._gate is None or self._gate.alive
+        """Whether it does what it is to do: it asks, or could not be opened in the first place."""
+        return not self._wanted or (self._gate is not None and self._gate.alive)
 
     def start(self) -> None:
         """Open the gate, as far as the configuration and the kernel allow; no root is held yet.
@@ -88,18 +89,29 @@ class Gatekeeper:
             self._warn("the configuration turns it off", 'set mode = "auto" in [gate]')
             return
         try:
-            self._gate = Gate(
-                timeout=self._settings.timeout,
-                on_timeout=self._settings.on_timeout == "allow",
-                decide=self._held,
-                expired=lambda hold: self._hand_over(self._expired, hold),
-                overflow=lambda: self._hand_over(self._lost),
-                failed=lambda error: self._hand_over(self._failed, error),
-            )
+            self.renew()
         except OSError as error:
             if self._settings.mode == "required":
                 raise WatcherError(f"runc cannot be held: {said(error)}", REMEDY) from error
             self._warn(said(error), REMEDY)
+        else:
+            self._wanted = True
+
+    def renew(self) -> None:
+        """Open the gate, in place of one before; no root is held yet.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        self.stop()
+        self._gate = Gate(
+            timeout=self._settings.timeout,
+            on_timeout=self._settings.on_timeout == "allow",
+            decide=self._held,
+            expired=lambda hold: self._hand_over(self._expired, hold),
+            overflow=lambda: self._hand_over(self._lost),
+            failed=lambda error: self._hand_over(self._failed, error),
+        )
 
     def refuse(self, root: str, why: str) -> None:
         """Raise a WatcherError where `root` cannot be held, and that is required."""

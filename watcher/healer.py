@@ -58,6 +58,7 @@ class Healer:
         reconciler: what puts right one sandbox.
         sync: puts right everything; what was different.
         log: where repairs are told.
+        failed: called with the error that ended the listening.
     """
 
     def __init__(
@@ -66,7 +67,10 @@ class Healer:
         reconciler: Reconciler,
         sync: Callable[[], list[Repair]],
         log: Log,
+        *,
+        failed: Callable[[Exception], object],
     ) -> None:
+        self._failed = failed
         self._loop = loop
         self._reconciler = reconciler
         self._sync = sync
@@ -81,14 +85,26 @@ class Healer:
         """Of each thing that was looked at lately: the pause that it has earned by being looked at
         again and again, how long the next one is, and until when it has them."""
 
+    @property
+    def listens(self) -> bool:
+        """Whether it hears of changes."""
+        return self._drift is not None and self._drift.alive
+
     def start(self, networks: Collection[Network]) -> None:
-        """Listen from now on to what becomes of `networks` and their sandboxes."""
+        """Listen from now on to what becomes of `networks` and their sandboxes; or again.
+
+        Raises:
+            OSError: the kernel gives no socket for it.
+        """
+        if self._drift is not None:
+            self._drift.close()
         bridges = {network.bridge for network in networks}
         versions = {subnet.version for network in networks for subnet in network.subnets}
         self._reconciler.repairs.failed = self.suspect
         self._drift = Drift(
             self._loop, bridges, versions,
             link=self.suspect, host=self.suspect, lost=lambda: self.suspect(_SANDBOXES),
+            failed=self._failed,
         )  # fmt: skip
 
     def stop(self) -> None:

@@ -110,7 +110,10 @@ class Service:
             failed=lambda error: self._parts.ended("inotify", error), log=self._log,
         )  # fmt: skip
         self._mounts: MountWatch | None = None
-        self._healer = Healer(loop, self._reconciler, self._sync, self._log)
+        self._healer = Healer(
+            loop, self._reconciler, self._sync, self._log,
+            failed=lambda error: self._parts.ended("drift", error),
+        )  # fmt: skip
         self._gate = Gatekeeper(
             self._config.gate, loop, self._reconciler,
             watch=self._ends.watch, lost=self._sync,
@@ -132,7 +135,7 @@ class Service:
             for root in roots:  # one that was killed may have held runc there
                 with suppress(OSError):
                     rootmount.take_back(root)
-        self._healer.start(self._config.networks.values())
+        self._listen()
         self._gate.start()
         self._watch.start()
         self._roots.start()
@@ -164,6 +167,7 @@ class Service:
             lambda: self._mounts is not None and self._mounts.alive,
             self._watch_mounts,
         )
+        self._parts.add("drift", lambda: self._healer.listens, self._listen)
         reaper = self._reconciler.reaper
         self._parts.add("reaper", lambda: reaper.alive, reaper.renew)
 
@@ -177,14 +181,16 @@ class Service:
         self._sync()
 
     def _renew_gate(self) -> None:
-        self._gate.stop()
-        self._gate.start()
+        self._gate.renew()
         self._roots.hold_again()
 
     def _renew_watch(self) -> None:
         self._watch.start()
         self._roots.watch_again()
         self._watch_directories()
+
+    def _listen(self) -> None:
+        self._healer.start(self._config.networks.values())
 
     def _watch_mounts(self) -> None:
         if self._mounts is not None:

@@ -16,16 +16,17 @@ from watcher.errors import WatcherError, told
 if TYPE_CHECKING:
     from watcher.log import Log
 
-PAUSE: Final = 1.0
-"""Seconds between two starts of the same part: one that ends at once is tried no more often."""
+PAUSES: Final = (1.0, 60.0)
+"""Seconds until the same part is started again: at first, and at the most while it cannot be."""
 
 
 @dataclass(slots=True)
 class _Part:
     lives: Callable[[], bool]
     renew: Callable[[], object]
-    renewed: float = float("-inf")
-    """When it was last started anew, on the loop's clock."""
+    until: float = float("-inf")
+    """When it may be started again, on the loop's clock."""
+    pause: float = PAUSES[0]
 
 
 class Supervisor:
@@ -59,16 +60,18 @@ class Supervisor:
         """The part `name` has ended by `error`: start it anew, unless it was only just now."""
         if name not in self._parts:
             return  # the service is not up yet, or is going down
-        part = self._parts[name]
-        if self._loop.time() - part.renewed < PAUSE:
-            return  # the next check does it
-        part.renewed = self._loop.time()
+        part, now = self._parts[name], self._loop.time()
+        if now < part.until:
+            return  # a later check does it
         reason = told(error) if isinstance(error, (OSError, WatcherError)) else repr(error or "")
         self._log.error("a part has ended, and is started anew", part=name, error=reason)
         try:
             part.renew()
         except (OSError, WatcherError) as again:
             self._log.error("a part cannot be started", part=name, error=told(again))
+            part.until, part.pause = now + part.pause, min(part.pause * 2, PAUSES[1])
+            return
+        part.until, part.pause = now + PAUSES[0], PAUSES[0]
         self._lost()
 
     def check(self) -> bool:

@@ -1,0 +1,158 @@
+"""Threads and readers that end: said, started anew, and what they have missed is made good."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from host import Host, Service, eventually
+
+from watcher.log import make_log
+from watcher.rootwatch import RootWatch
+from watcher.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SEES_ETH0 = ("ip", "-4", "addr", "show", "eth0")
+WOUNDED = Path(__file__).with_name("wounded.py")
+
+
+def wounded(host: Host, thread: str) -> Service:
+    """A service whose thread of that name ends by SIGUSR1."""
+
+    def command(*args: str) -> list[str]:
+        return [sys.executable, str(WOUNDED), "--config", str(host.config), *args]
+
+    script, host.watcher_command = host.watcher_command, command  # type: ignore[method-assign]
+    service = host.service(env={"WATCHDOG_USEC": "400000", "WOUNDED": thread})
+    host.watcher_command = script  # type: ignore[method-assign]
+    return service
+
+
+def test_a_gate_whose_thread_ends_is_opened_again(host: Host) -> None:
+    service = wounded(host, "gate")
+    before = host.attach("before")
+    for number in range(2):
+        service.signal(signal.SIGUSR1)
+        host.run(f"meanwhile{number}")  # nobody is held for it
+        eventually(lambda number=number: ended(service, "gate") == number + 1)
+        done = host.run_to_end(f"after{number}", SEES_ETH0)
+        assert "inet 172.19." in done.stdout
+        host.attached(f"meanwhile{number}")
+    host.attached(before.id)
+    service.notified("WATCHDOG=1")
+
+
+def test_links_are_deleted_though_the_reapers_thread_ends(host: Host) -> None:
+    service = wounded(host, "reaper")
+    for number in range(2):
+        web = host.attach(f"web{number}")
+        service.signal(signal.SIGUSR1)
+        host.delete(web.id)
+        host.gone(web)
+        eventually(lambda number=number: ended(service, "reaper") == number + 1)
+    assert host.watcher("sync").stdout == "nothing to do\n"
+
+
+def ended(service: Service, part: str) -> int:
+    """How often it was said that a part has ended."""
+    return sum(e["event"].startswith("a part has ended") and e["part"] == part
+               for e in service.log())  # fmt: skip
+
+
+def test_the_manager_is_not_told_that_all_is_well_while_a_part_cannot_be_started(
+    host: Host,
+) -> None:
+    service = wounded(host, "gate")
+    service.notified("WATCHDOG=1")
+    pid = service.inner_pid
+    service.signal(signal.SIGUSR1)
+    host.command("prlimit", f"--pid={pid}", "--nofile=4:")
+    host.command("sh", "-c", f": >{host.root}/file")  # what wakes the thread
+
+    def failures() -> int:
+        return sum("cannot be started" in entry["event"] for entry in service.log())
+
+    eventually(lambda: failures() == 1)
+    told = service.times_notified("WATCHDOG=1")
+    eventually(lambda: failures() == 2)  # it was tried again by a beat, and others lay between
+    assert service.times_notified("WATCHDOG=1") == told
+
+    host.command("prlimit", f"--pid={pid}", "--nofile=1024:")
+    service.notified("WATCHDOG=1", told + 1)
+    assert "inet 172.19." in host.run_to_end("web", SEES_ETH0).stdout
+
+
+# --- the mechanism by itself -----------------------------------------------------------------
+
+
+def in_loop(script: Callable[[asyncio.AbstractEventLoop], Any]) -> None:
+    async def run() -> None:
+        await asyncio.wait_for(script(asyncio.get_running_loop()), 20)
+
+    asyncio.run(run())
+
+
+def test_a_watch_that_ends_by_an_error_watches_again(tmp_path: Path) -> None:
+    log = make_log("debug", "json")
+    seen: asyncio.Queue[str] = asyncio.Queue()
+
+    def look(_: str, id_: str) -> None:
+        seen.put_nowait(id_)
+        if id_ == "bad":
+            raise RuntimeError("as asked")
+
+    async def script(loop: asyncio.AbstractEventLoop) -> None:
+        root = os.open(tmp_path, os.O_PATH)
+        parts = Supervisor(loop, lambda: seen.put_nowait("all"), log)
+        watch = RootWatch(
+            loop, look=look, anew=lambda _: None, overflow=lambda: None,
+            failed=lambda error: parts.ended("inotify", error), log=log,
+        )  # fmt: skip
+
+        def start() -> None:
+            watch.start()
+            watch.watch_root("root", root)
+
+        parts.add("inotify", lambda: watch.alive, start)
+        start()
+        for id_ in ("good", "bad", "next"):
+            (tmp_path / id_).mkdir()
+            assert await seen.get() == id_
+            if id_ == "bad":
+                assert await seen.get() == "all"
+        assert parts.check()
+        watch.stop()
+        os.close(root)
+
+    in_loop(script)
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_a_part_that_has_ended_is_told_of_once_and_started(
+    capsys: pytest.CaptureFixture[str], *, able: bool
+) -> None:
+    async def script(loop: asyncio.AbstractEventLoop) -> None:
+        starts: list[bool] = []
+
+        def renew() -> None:
+            starts.append(able)
+            if not able:
+                raise OSError(24, "Too many open files")
+
+        parts = Supervisor(loop, lambda: None, make_log("debug", "json"))
+        parts.add("thread", lambda: starts[-1:] == [True], renew)
+        assert [parts.check() for _ in range(3)] == [able] * 3
+        assert len(starts) == 1
+
+    in_loop(script)
+    said = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    ending = "a part has ended, and is started anew"
+    assert said == ([ending] if able else [ending, "a part cannot be started"])
