@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 
+import pytest
 from host import BEYOND, UPLINK, Host, Service, eventually
 from traffic import Answer
 
@@ -97,6 +98,58 @@ def test_a_second_one_on_the_same_host_is_refused(host: Host) -> None:
     assert first.running
     assert host.status("web") == "attached"
     assert web.veth in host.veths()
+
+
+def mounts_of_root(host: Host) -> int:
+    lines = host.command("cat", "/proc/self/mountinfo").stdout.splitlines()
+    return sum(line.split()[4] == str(host.root) for line in lines)
+
+
+@pytest.mark.parametrize("what", ["run_dir", "service.lock", "lock", "replaced"])
+def test_one_whose_locks_are_removed_makes_them_anew(host: Host, what: str) -> None:
+    service = host.service(env={"WATCHDOG_USEC": "400000"})
+    web = host.attach("web")
+    held = [entry["event"] for entry in service.log()]
+    if what == "run_dir":
+        shutil.rmtree(host.run_dir)
+    elif what == "replaced":
+        host.run_dir.rename(host.base / "away")
+        (host.base / "new").mkdir(mode=0o700)
+        (host.base / "new").rename(host.run_dir)
+    else:
+        (host.run_dir / what).unlink()
+    service.logged("made the locks anew", level="warning")
+    assert {path.name for path in host.run_dir.iterdir()} == {"lock", "service.lock"}
+
+    second = host.watcher("run", check=False, timeout=20)
+    assert second.returncode == 1
+    assert "another `watcher run` has this host already" in second.stderr
+    assert host.watcher("sync").stdout == "nothing to do\n"
+    assert mounts_of_root(host) == 1
+    assert "inet 172.19." in host.run_to_end("next", ("ip", "-4", "addr", "show", "eth0")).stdout
+    host.delete(web.id)
+    host.gone(web)
+    service.notified("WATCHDOG=1", service.times_notified("WATCHDOG=1") + 2)
+    told = [entry["event"] for entry in service.log()][len(held) :]
+    assert told.count("made the locks anew, which were removed") == 1
+    assert not [event for event in told if event in ("repaired", "sync failed")]
+    service.stop()
+
+
+def test_of_two_that_each_have_a_lock_the_first_gives_way(host: Host) -> None:
+    """Where all locks were removed while the first one could not see it."""
+    first = host.service()
+    first.signal(signal.SIGSTOP)
+    shutil.rmtree(host.run_dir)
+    host.command("sh", "-ec", "rm /run/watcher-*.lock")
+    second = host.service()
+    first.signal(signal.SIGCONT)
+    assert first.wait() == 1
+    assert "another `watcher run` has this host by now" in first.log_text()
+    assert "Traceback" not in first.log_text()
+    assert second.running
+    eventually(lambda: mounts_of_root(host) == 1)
+    host.attach("next")
 
 
 def test_two_hosts_each_have_their_own(make_host) -> None:

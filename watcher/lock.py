@@ -54,20 +54,37 @@ class Lock:
     def held(self) -> Iterator[None]:
         """Wait for the lock, and hold it meanwhile."""
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        while not self._has_its_name():
-            self._open_anew()
+        while self.lost():
+            self.renew()
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
             yield
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
+    def lost(self) -> bool:
+        """Whether its file was removed or replaced: whoever opens it now has another lock."""
+        try:
+            there = os.lstat(self._path)
+        except FileNotFoundError:
+            return True
+        return not os.path.samestat(there, os.fstat(self._descriptor))
+
+    def renew(self) -> None:
+        """Open what is there now, and make it if it is not; it is held no more.
+
+        Raises:
+            WatcherError: it cannot be opened.
+        """
+        before, self._descriptor = self._descriptor, _open(self._path)
+        os.close(before)
+
     def take(self, note: str = "") -> bool:
         """Take the lock until `close`, and leave a `note` in it; whether nobody else has it."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            while not self._has_its_name():
-                self._open_anew()
+            while self.lost():
+                self.renew()
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
@@ -82,18 +99,6 @@ class Lock:
     def remove(self) -> None:
         """Remove the file of a lock that is held; whoever waits for it makes it anew."""
         self._path.unlink(missing_ok=True)
-
-    def _has_its_name(self) -> bool:
-        """Whether the file that is open is the one that has the name."""
-        try:
-            there = os.lstat(self._path)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(there, os.fstat(self._descriptor))
-
-    def _open_anew(self) -> None:
-        os.close(self._descriptor)
-        self._descriptor = _open(self._path)
 
 
 def holder_of(descriptor: int) -> tuple[str, str]:

@@ -46,6 +46,7 @@ class Reconciler:
         flows: ends the flows of who has gone.
         lock: the host-wide lock, which no other writer has meanwhile.
         log: where it tells of what it does.
+        serving: whether this process is the host's service.
 
     Attributes:
         repairs: tells of what was put right.
@@ -60,6 +61,8 @@ class Reconciler:
         flows: Flows,
         lock: Lock,
         log: Log,
+        *,
+        serving: bool = False,
     ) -> None:
         self._store = store
         self._host = host
@@ -69,7 +72,9 @@ class Reconciler:
         self._selective = any(root.attach != "all" for root in config.roots)
         self._failings = Failings(store, log)
         self._attachment = Attachment(config, store, host, listeners, flows, self._failings, log)
-        self._recovery = Recovery(config, store, host, self._attachment, self._failings)
+        self._recovery = Recovery(
+            config, store, host, self._attachment, self._failings, serving=serving
+        )
 
     def look(self, root: str, id_: str) -> Process | None:
         """Look at a container again, whatever made one think of it.
@@ -192,6 +197,11 @@ class Reconciler:
         """Root, id and init of the containers whose end is to be told."""
         members = [(m.root, m.id, m.init) for s in self._store.sandboxes() for m in s.members]
         return members + [(f.root, f.id, f.init) for f in self._failings.living() if f.init]
+
+    @property
+    def lock(self) -> Lock:
+        """The host-wide lock."""
+        return self._lock
 
     @property
     def reaper(self) -> Reaper:

@@ -44,6 +44,7 @@ class Recovery:
         host: the handlers.
         attachment: attaches and takes back.
         failings: where the unreadable are noted.
+        serving: whether this process is the host's service, which holds runc in the roots.
     """
 
     def __init__(
@@ -53,7 +54,10 @@ class Recovery:
         host: Host,
         attachment: Attachment,
         failings: Failings,
+        *,
+        serving: bool = False,
     ) -> None:
+        self._serving = serving
         self._config = config
         self._store = store
         self._host = host
@@ -203,6 +207,8 @@ class Recovery:
 
     def _unheld(self, *, dry_run: bool) -> list[Repair]:
         """Take back what a killed service made of the roots for its gate."""
+        if self._serving:
+            return []
         repairs = []
         with Lock(self._config.run_dir, SERVICE) as service:
             if not service.take():  # it runs, and holds runc there

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from watcher.config import Config
+    from watcher.lock import Lock
     from watcher.log import Log
     from watcher.model import Process, Repair
     from watcher.reconcile import Reconciler
@@ -73,17 +74,21 @@ class Service:
     Args:
         config: the configuration.
         reconciler: the one path.
+        lock: what says that this is the host's service, and is held.
         log: where it tells of itself.
     """
 
-    def __init__(self, config: Config, reconciler: Reconciler, log: Log) -> None:
+    def __init__(self, config: Config, reconciler: Reconciler, lock: Lock, log: Log) -> None:
         self._config = config
         self._reconciler = reconciler
+        self._lock = lock
         self._log = log
         self._pause = RETRY_AFTER[0]
         self._retrying: asyncio.TimerHandle | None = None
         self._to_retry: list[tuple[str, str]] = []
         self._resting: asyncio.TimerHandle | None = None
+        self._refused = ""
+        """Why it cannot go on, if it cannot."""
         self._due: dict[tuple[str, str], asyncio.TimerHandle] = {}
         """The next look at each container that anything happened to."""
 
@@ -96,7 +101,7 @@ class Service:
         _raise_limits()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(Unhandled(self._log))
-        stop = asyncio.Event()
+        stop = self._stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGCONT, self._sync)  # who knows how long it was stopped
@@ -127,6 +132,8 @@ class Service:
             await stop.wait()
             self._log.info("stopping")
             systemd.notify("STOPPING=1")
+            if self._refused:
+                raise WatcherError(self._refused, "stop one of the two")
         finally:
             self._stop()
 
@@ -173,6 +180,7 @@ class Service:
 
     def _beat(self) -> None:
         """Tell the manager that all is well, if it is."""
+        self._locks_changed()
         if self._parts.check():
             systemd.notify("WATCHDOG=1")
 
@@ -204,6 +212,7 @@ class Service:
     def _watch_directories(self) -> None:
         self._watch.watch_names(self._config.netns_dir, self._healer.pin_gone)
         self._watch_store()
+        self._watch.watch_names(self._config.run_dir, lambda _: self._locks_changed())
 
     def _changed(self, root: str, id_: str) -> None:
         """Something of a container was changed: it is urgent only if nothing is known of it."""
@@ -262,6 +271,28 @@ class Service:
             self._log.error("sync failed", reason=told(error))
             self._loop.call_later(RETRY_AFTER[1], self._sync)
             return []
+
+    def _locks_changed(self) -> None:
+        """See that the locks are still those that others find; else make them anew."""
+        locks = (self._lock, self._reconciler.lock)
+        if not any(lock.lost() for lock in locks):
+            return
+        try:
+            for lock in locks:
+                lock.renew()
+            self._watch.watch_names(self._config.run_dir, lambda _: self._locks_changed())
+        except (WatcherError, OSError) as error:
+            self._log.error("the locks cannot be made anew", reason=told(error))
+            return
+        if not self._lock.take():
+            holder = self._lock.holder()
+            self._refused = (
+                f"{self._config.run_dir} was removed, and another `watcher run` has this host by"
+                f" now, process {holder}"
+            )
+            self._stopping.set()
+            return
+        self._log.warning("made the locks anew, which were removed", run_dir=self._config.run_dir)
 
     def _watch_store(self) -> None:
         self._watch.watch_names(

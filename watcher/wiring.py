@@ -47,7 +47,12 @@ def _path(config: Config) -> Path:
 
 @contextmanager
 def opened(
-    config: Config, log: Log, *, starting: bool = False, dry_run: bool = False
+    config: Config,
+    log: Log,
+    *,
+    starting: bool = False,
+    serving: bool = False,
+    dry_run: bool = False,
 ) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
     """The one path with all that it needs, open.
 
@@ -55,6 +60,7 @@ def opened(
         config: the configuration.
         log: where it tells of what it does.
         starting: to attach containers from now on.
+        serving: as the host's service, whose the roots' mounts are.
         dry_run: to change nothing.
 
     Raises:
@@ -84,4 +90,7 @@ def opened(
         ):
             if not dry_run:
                 flows.resume()
-            yield Reconciler(config, store, host, listeners, flows, lock, log), store, host
+            reconciler = Reconciler(
+                config, store, host, listeners, flows, lock, log, serving=serving
+            )
+            yield reconciler, store, host

@@ -33,7 +33,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
             )
         with (
             serve(config.run_dir),
-            opened(config, log, starting=True) as (reconciler, _, _),
+            opened(config, log, starting=True, serving=True) as (reconciler, _, _),
         ):
-            asyncio.run(Service(config, reconciler, log).run())
+            asyncio.run(Service(config, reconciler, lock, log).run())
     return 0
