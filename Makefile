@@ -161,6 +161,7 @@ install: packages python ## the program, its systemd unit and /etc/watcher/watch
 	@ln -sfn "$(libdir)/bin/watcher" "$(DESTDIR)$(sbindir)/watcher"
 	@sed "s|^ExecStart=/usr/local/sbin/|ExecStart=$(sbindir)/|" deploy/watcher.service >"$(DESTDIR)$(unitdir)/watcher.service"
 	@chmod 644 "$(DESTDIR)$(unitdir)/watcher.service"
+	@install -m 644 deploy/run-runc.mount "$(DESTDIR)$(unitdir)/run-runc.mount"
 	@install -m 644 deploy/watcher.toml "$(DESTDIR)$(libdir)/watcher.toml"
 	@if [[ ! -e "$(installed_config)" ]]; then \
 	  install -m 644 deploy/watcher.toml "$(installed_config)"; \
@@ -178,11 +179,12 @@ install: packages python ## the program, its systemd unit and /etc/watcher/watch
 uninstall: ## what install made, less a configuration that was edited; `watcher down` comes first
 	@if [[ -z "$(DESTDIR)" && -d /run/systemd/system && -e "$(unitdir)/watcher.service" ]]; then \
 	  systemctl disable --now watcher.service; \
+	  systemctl disable run-runc.mount; \
 	fi
 	@for config in "$(DESTDIR)$(libdir)/watcher.toml" deploy/watcher.toml; do \
 	  if cmp -s "$$config" "$(installed_config)"; then rm -f "$(installed_config)"; fi; \
 	done
-	@rm -f "$(installed_config).new" "$(DESTDIR)$(sbindir)/watcher" "$(DESTDIR)$(unitdir)/watcher.service"
+	@rm -f "$(installed_config).new" "$(DESTDIR)$(sbindir)/watcher" "$(DESTDIR)$(unitdir)"/{watcher.service,run-runc.mount}
 	@rm -rf "$(DESTDIR)$(libdir)"
 	@rmdir --ignore-fail-on-non-empty "$(DESTDIR)$(unitdir)" "$(DESTDIR)$(dir $(unitdir))" 2>/dev/null || true
 	@if [[ -e "$(installed_config)" ]]; then echo "kept $(installed_config), which was edited"; \

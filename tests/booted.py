@@ -30,9 +30,10 @@ class Booted:
 
     Args:
         config: its `/etc/watcher/watcher.toml`.
+        mount: whether `run-runc.mount` is enabled as it boots.
     """
 
-    def __init__(self, config: str = "") -> None:
+    def __init__(self, config: str = "", *, mount: bool = False) -> None:
         self.base = Path(mkdtemp(prefix=f"watcher-test-{os.getpid()}-"))
         self.base.chmod(0o755)
         for name in ("cgroup", "tmpfs", "root", "shared"):
@@ -45,6 +46,7 @@ class Booted:
         self._process = subprocess.Popen(
             ["unshare", *_NAMESPACES, "setpriv", "--pdeathsig", "KILL",
              REPOSITORY / "tests/boot.sh", self.base, self.base.name, REPOSITORY],
+            env={**os.environ, "ENABLED": "run-runc.mount" if mount else ""},
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
         self._first = 0

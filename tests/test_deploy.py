@@ -250,6 +250,91 @@ def test_wrong_configuration_is_not_tried_again() -> None:
         assert "mood" in machine.journal()
 
 
+# --- runc in a mount namespace of its own --------------------------------------------------------
+
+EVADED: Final = "a container started without being held"
+
+
+def in_private_tmp(machine: Booted, name: str, *, detach: bool = False, fails: bool = False) -> str:
+    """`runc run` of a bundle that is there, by a unit with PrivateTmp=yes; what was printed."""
+    unit = f"""
+[Service]
+Type=oneshot
+KillMode=none
+PrivateTmp=yes
+BindPaths={machine.shared}
+ExecStart=/usr/sbin/runc run {"--detach" if detach else ""} --bundle {machine.shared / name} {name}
+"""
+    machine.command("sh", "-c", f"cat >/run/systemd/system/try-{name}.service", stdin=unit)
+    machine.command("systemctl", "daemon-reload")
+    done = machine.command("systemctl", "start", f"try-{name}", check=False)
+    show = ("journalctl", "--no-pager", "--output=cat", f"--unit=try-{name}")
+    printed = machine.command(*show).stdout
+    assert (done.returncode != 0) == fails, printed
+    return printed
+
+
+def source_of_root(machine: Booted) -> str:
+    """What is mounted as the root; a part of it in brackets where it is not the whole."""
+    return machine.command("findmnt", "--noheadings", "--output=SOURCE", "/run/runc").stdout.strip()
+
+
+def test_runc_in_a_unit_with_private_tmp_is_held_where_the_root_is_a_file_system() -> None:
+    with Booted(mount=True) as machine:
+        assert source_of_root(machine) == "tmpfs"
+        assert machine.command("stat", "--format=%a", "/run/runc").stdout == "711\n"
+        machine.command("systemctl", "start", "watcher")
+        assert "file system" in machine.journal()
+        assert "by its file system" in machine.command("watcher", "check").stdout
+
+        machine.bundle("first", ("sh", "-c", "readlink /proc/self/ns/mnt; ip -4 addr show eth0"))
+        for _ in range(5):
+            assert "inet 172.19." in in_private_tmp(machine, "first")
+        machine.bundle("bad", annotations={"io.watcher.netwrok": "x"})
+        in_private_tmp(machine, "bad", fails=True)
+        assert "io.watcher.netwrok" in machine.journal()
+        assert "inet 172.19." in machine.run("here", ("ip", "-4", "addr", "show", "eth0"))
+        machine.command("systemctl", "restart", "watcher")
+        assert "inet 172.19." in in_private_tmp(machine, "first")
+        assert EVADED not in machine.journal()
+        machine.command("systemctl", "stop", "watcher")
+        assert source_of_root(machine) == "tmpfs"
+
+
+def test_a_container_that_was_not_held_is_logged_once_with_the_remedy() -> None:
+    with Booted() as machine:
+        machine.command("systemctl", "start", "watcher")
+        assert "by its mount" in machine.command("watcher", "check").stdout
+        machine.run("old")
+        machine.bundle("unheld")
+        in_private_tmp(machine, "unheld", detach=True)
+        assert eventually(lambda: machine.ls()["unheld"]["status"] == "attached")
+        assert eventually(lambda: machine.journal().count(EVADED) == 1)
+        assert "mount-namespaces.md" in machine.journal()
+        for _ in range(2):  # neither by looking again, nor by a service that was not there then
+            machine.command("systemctl", "restart", "watcher")
+            machine.run(f"next{_}")
+        assert machine.journal().count(EVADED) == 1
+        machine.command("runc", "kill", "unheld", "KILL")
+
+
+def test_the_mount_of_the_root_is_never_made_over_what_is_there() -> None:
+    with Booted() as machine:
+        machine.run("there")
+        machine.command("systemctl", "start", "run-runc.mount")
+        state = machine.command("systemctl", "is-active", "run-runc.mount", check=False).stdout
+        assert state == "inactive\n"
+        assert "there" in machine.command("runc", "list").stdout
+
+
+def test_neither_a_start_nor_a_restart_of_the_service_makes_the_mount() -> None:
+    with Booted() as machine:
+        machine.command("systemctl", "start", "watcher")
+        assert source_of_root(machine) == "tmpfs[/runc]"
+        machine.command("systemctl", "restart", "watcher")
+        assert source_of_root(machine) == "tmpfs[/runc]"
+
+
 # --- the configuration file ----------------------------------------------------------------------
 
 
@@ -318,6 +403,7 @@ def test_what_is_installed_is_found_runs_and_is_uninstalled(
     assert {name for name in files if not name.startswith("/usr/lib/watcher/")} == {
         "/usr/sbin/watcher",
         "/usr/lib/systemd/system/watcher.service",
+        "/usr/lib/systemd/system/run-runc.mount",
         "/etc/watcher/watcher.toml",
     }
     assert installation.at("/usr/sbin/watcher").readlink() == Path("/usr/lib/watcher/bin/watcher")
