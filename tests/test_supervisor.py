@@ -24,6 +24,33 @@ SEES_ETH0 = ("ip", "-4", "addr", "show", "eth0")
 WOUNDED = Path(__file__).with_name("wounded.py")
 
 
+DRIFT = """
+import asyncio, subprocess
+from watcher.drift import Drift
+
+async def main():
+    loop, said = asyncio.get_running_loop(), asyncio.Queue()
+    def suspect(name):
+        said.put_nowait("suspected netns0")
+        if said.qsize() == 1 and not ended:
+            raise RuntimeError("as asked")
+    def failed(error):
+        ended.append(error)
+        said.put_nowait(f"ended {error}")
+    ended = []
+    for _ in range(2):
+        drift = Drift(loop, ["netns0"], [4], suspect, failed)
+        subprocess.run(["ip", "link", "add", "netns0", "up", "type", "bridge"], check=True)
+        subprocess.run(["ip", "link", "delete", "netns0"], check=True)
+        print(await said.get(), flush=True)
+        if len(ended) == 1 and drift.alive is False:
+            print(await said.get(), flush=True)
+    drift.close()
+
+asyncio.run(asyncio.wait_for(main(), 20))
+"""
+
+
 def wounded(host: Host, thread: str) -> Service:
     """A service whose thread of that name ends by SIGUSR1."""
 
@@ -133,6 +160,12 @@ def test_a_watch_that_ends_by_an_error_watches_again(tmp_path: Path) -> None:
         os.close(root)
 
     in_loop(script)
+
+
+def test_drift_that_ends_by_an_error_says_so_and_listens_again(host: Host) -> None:
+    """By the real kernel's word, in a network namespace of its own."""
+    done = host.command(sys.executable, "-c", DRIFT, env=host.watcher_env)
+    assert done.stdout.splitlines() == ["suspected netns0", "ended as asked", "suspected netns0"]
 
 
 @pytest.mark.parametrize("able", [True, False])

@@ -100,13 +100,12 @@ class RootKeeper:
     def hold_again(self) -> None:
         """Have all roots held, after the gate was opened anew."""
         for root, kept in self._kept.items():
-            try:
-                if kept.open is None or kept.open.mount is None:
+            if kept.open is not None and kept.open.mount is not None:
+                with suppress(OSError):
+                    self._gate.mark(kept.open)
                     continue
-                self._gate.mark(kept.open)
-            except OSError:
-                self._let_go(root, kept)
-                self._take(root, kept)
+            self._let_go(root, kept)
+            self._take(root, kept)
 
     def told(self, root: str) -> None:
         """The path of `root` may lead elsewhere: look soon, and not too often."""

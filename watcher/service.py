@@ -194,8 +194,12 @@ class Service:
 
     def _renew_watch(self) -> None:
         self._watch.start()
-        self._roots.watch_again()
-        self._watch_directories()
+        try:
+            self._roots.watch_again()
+            self._watch_directories()
+        except OSError:
+            self._watch.stop()  # half of it is as good as none
+            raise
 
     def _listen(self) -> None:
         self._healer.start(self._config.networks.values())
