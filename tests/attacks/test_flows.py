@@ -9,6 +9,8 @@ import pytest
 import traffic
 from host import BEYOND, UPLINK, UPLINK6, Container, Host, Place, eventually
 
+from watcher.leases import LeaseStore
+
 if TYPE_CHECKING:
     from conftest import HostMaker
 
@@ -145,6 +147,21 @@ def test_a_killed_service_leaves_the_flows_to_the_next(host: Host) -> None:
     sender, address = Sender(host, victim), victim.address
     service.kill9()
     host.delete("victim")
+    host.service()
+    host.gone(victim)
+    attacker = host.attach("attacker", annotations={"io.watcher.ip": address})
+    assert not sender.reaches(attacker)
+
+
+def test_who_is_killed_between_the_release_of_an_address_and_its_pass(host: Host) -> None:
+    service = host.service()
+    victim = host.attach("victim")
+    sender, address = Sender(host, victim), victim.address
+    service.kill9()
+    host.delete("victim")
+    with LeaseStore.open(host.state_dir / "leases.db") as store:  # as far as it had come
+        (sandbox,) = store.sandboxes()
+        store.release(sandbox.key)
     host.service()
     host.gone(victim)
     attacker = host.attach("attacker", annotations={"io.watcher.ip": address})
