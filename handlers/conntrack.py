@@ -4,10 +4,11 @@ A flow outlives both its ends for as long as somebody sends: a machine outside t
 to a sandbox that is gone would reach whoever has its address next, and a UDP client that keeps
 asking would be led past a sandbox that is new.
 
-No flow can be found by an address: the kernel has a hash of whole tuples alone, and its own filter
-takes, by an IPv6 address, the flows of all others (`ctnetlink_filter_match_tuple` in
-`net/netfilter/nf_conntrack_netlink.c`). So one pass over the whole table, some 12 ms where it is
-empty, ends the flows of a whole batch, of every protocol.
+No flow can be found by an address: the kernel has a hash of whole tuples alone. So one pass over
+the whole table, some 12 ms where it is empty, ends the flows of a whole batch, of every protocol.
+For an address that cannot wait for its batch, the kernel sorts out the flows of others, but for
+those of IPv6: by such an address its filter takes all the others (`ctnetlink_filter_match_tuple`
+in `net/netfilter/nf_conntrack_netlink.c`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, ip_address
+from itertools import chain
 from typing import Final
 
 from handlers import rtnl
@@ -41,7 +43,7 @@ NETLINK_NETFILTER: Final = 12
 _CT_GET, _CT_DELETE = (1 << 8) | 1, (1 << 8) | 2
 """NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_* (`include/uapi/linux/netfilter/nfnetlink*.h`)."""
 _CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_ID, _CTA_ZONE, _NESTED = 1, 2, 12, 18, 0x8000
-_CTA_TUPLE_PROTO: Final = 2
+_CTA_TUPLE_IP, _CTA_TUPLE_PROTO, _CTA_IP_V4_SRC, _CTA_FILTER, _BY_SOURCE = 1, 2, 1, 25, 1
 _ENDS: Final = {
     int(socket.AF_INET): struct.Struct("=HH4x4x4s4x4s"),
     int(socket.AF_INET6): struct.Struct("=HH4x4x16s4x16s"),
@@ -144,7 +146,11 @@ class ConntrackHandler:
         with self._lock:  # from now on a pass that is under way leaves them alone
             self._due.addresses -= packed
             self._ending.addresses -= packed
-        self._pass(Batch(packed))
+        requests = [_every_flow(socket.AF_INET6)] if any(a.version == 6 for a in addresses) else []
+        for address in addresses:
+            if address.version == 4:
+                requests += (_flows_with(direction, address) for direction in _LISTED)
+        self._pass(Batch(packed), *requests)
 
     def end_due(self) -> set[Address]:
         """End by one pass all flows that are due; of which addresses that was.
@@ -157,7 +163,7 @@ class ConntrackHandler:
             self._ending = batch
             addresses = {ip_address(packed) for packed in batch.addresses}
         try:
-            self._pass(batch)
+            self._pass(batch, _every_flow())
         except OSError:
             with self._lock:
                 self._due.addresses |= batch.addresses
@@ -182,14 +188,14 @@ class ConntrackHandler:
                 self._due.changes.pop(PortChange(port, targets, not published), None)
                 self._due.changes[PortChange(port, targets, published)] = None
 
-    def _pass(self, batch: Batch) -> None:
-        """Go through the whole table once, and end what `batch` names."""
+    def _pass(self, batch: Batch, *requests: bytearray) -> None:
+        """Go through what the kernel lists for `requests`, and end what `batch` names."""
         if not batch:
             return
         ports = _Ports(batch.changes)
         with Netlink(NETLINK_NETFILTER) as listing, Netlink(NETLINK_NETFILTER) as deleting:
             found: list[tuple[frozenset[bytes], bytearray]] = []
-            for body in listing.listed(_every_flow()):
+            for body in chain.from_iterable(map(listing.listed, requests)):
                 ends = _ends(body)
                 if not batch.addresses.isdisjoint(ends):
                     found.append((frozenset(ends), _deletion(body)))
@@ -275,9 +281,26 @@ def _ends(body: memoryview) -> tuple[bytes, bytes, bytes, bytes]:
     raise OSError(errno.EPROTO, "the kernel lists flows in another order than it did")
 
 
-def _every_flow() -> bytearray:
-    """Ask for all flows of both families."""
-    body = _GENERIC.pack(socket.AF_UNSPEC, 0, 0)
+def _every_flow(family: int = socket.AF_UNSPEC) -> bytearray:
+    """Ask for all flows of a family, or of both."""
+    return _listing(family, b"")
+
+
+def _flows_with(direction: int, source: Address) -> bytearray:
+    """Ask for the flows of IPv4 with that `source`, as first seen or in what is answered.
+
+    Those two are all of an address: what is addressed to it is answered by it.
+    """
+    tuple_ = attribute(_CTA_TUPLE_IP | _NESTED, attribute(_CTA_IP_V4_SRC, source.packed))
+    flags = attribute(direction, struct.pack("=I", _BY_SOURCE))  # numbered as the tuples are
+    return _listing(
+        socket.AF_INET,
+        attribute(direction | _NESTED, tuple_) + attribute(_CTA_FILTER | _NESTED, flags),
+    )
+
+
+def _listing(family: int, content: bytes) -> bytearray:
+    body = _GENERIC.pack(family, 0, 0) + content
     header = _HEADER.pack(_HEADER.size + len(body), _CT_GET, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
     return bytearray(header + body)
 

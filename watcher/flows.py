@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 PAUSE: Final = 0.5
 """Seconds from the end of a pass to the next: what comes meanwhile is gone through together."""
 
+SHARE: Final = 10
+"""How many times the processor time of a pass is waited for at the least: whoever fills the table
+takes no more than a tenth of a processor so."""
+
 AFTER_FAILURE: Final = 60.0
 """Seconds until what has failed is tried again."""
 
@@ -118,7 +122,9 @@ class Flows:
                 self._asked = False
                 if self._closing:
                     return
-            pause = PAUSE if self._end_due() else AFTER_FAILURE
+            begin = time.thread_time()
+            done = self._end_due()
+            pause = max(PAUSE, SHARE * (time.thread_time() - begin)) if done else AFTER_FAILURE
 
     def _end_due(self) -> bool:
         """Make one pass; whether it could be made."""
