@@ -68,9 +68,9 @@ def open_directory(path: str, *, make: bool = False) -> int:
         OSError: it is not there, is no directory, or cannot be made.
     """
     # All of it in one call, where there is no link at all, as is usual.
-    found = _libc.syscall(_OPENAT2, -1, os.fsencode(path), ctypes.byref(_NO_LINKS), 24)
+    found: int = _libc.syscall(_OPENAT2, -1, os.fsencode(path), _NO_LINKS, 24)
     if found >= 0:
-        return int(found)
+        return found
     steps = walk(path, make=make)
     while True:
         try:

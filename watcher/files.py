@@ -31,8 +31,11 @@ def read_below(directory: str, name: str, file: str, *, limit: int = MAX_SIZE) -
         Unreadable: it is a link, not a regular file, too large, or not permitted.
     """
     try:
-        with rootpath.opened(directory) as above:
+        above = rootpath.open_directory(directory)
+        try:
             parent = os.open(name, _DIRECTORY, dir_fd=above)
+        finally:
+            os.close(above)
     except FileNotFoundError:
         return None
     except OSError as error:
