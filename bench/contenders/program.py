@@ -71,7 +71,7 @@ class Program(Contender):
         begin = time.perf_counter()
         self.reconciler.look(setting.ROOT, name_of(number))
         cut_off = time.perf_counter() - begin
-        self.host.links._reaper.wait()
+        self.host.links.reaper.wait()
         return {"all": cut_off, "gone": time.perf_counter() - begin}
 
     def run(self, *words: str) -> float:
