@@ -156,9 +156,10 @@ def _is_ours(directory: int) -> bool:
         if error.errno != errno.ENOENT:
             raise
         return False  # it is mounted no more
-    if mount.propagation:
-        return False
-    covered = next((m for m in mounts.mounts() if m.id == mount.parent), None)
+    others = mounts.mounts()
+    if mount.propagation or any(other.parent == mount.id for other in others):
+        return False  # what is mounted upon it would go with it
+    covered = next((other for other in others if other.id == mount.parent), None)
     return (
         covered is not None
         and covered.point != mount.point  # a second one on top of another is not ours

@@ -133,6 +133,25 @@ def test_a_mount_of_somebody_else_is_used_and_stays(host: Host, how: str) -> Non
     assert mounted(host, host.root) == [str(host.root)]
 
 
+def test_what_is_mounted_upon_it_is_not_taken_with_it(host: Host) -> None:
+    """By its descriptor, which the service has, it could be unmounted from below that."""
+    other = host.base / "other"
+    other.mkdir()
+    (other / "there").touch()
+    code = """
+import subprocess, sys
+from handlers import rootmount
+held = rootmount.hold(sys.argv[1])
+subprocess.run(["mount", "--bind", sys.argv[2], sys.argv[1]], check=True)
+rootmount.release(held)
+"""
+    host.root.mkdir()
+    words = (sys.executable, "-c", code, str(host.root), str(other))
+    host.command(*words, env=host.watcher_env)
+    assert mounted(host, host.root) == [str(host.root)] * 2
+    assert host.command("ls", str(host.root)).stdout == "there\n"
+
+
 def test_what_is_mounted_below_a_root_is_not_hidden(host: Host) -> None:
     (host.root / "below").mkdir(parents=True)
     host.command("mount", "-t", "tmpfs", "tmpfs", str(host.root / "below"))
