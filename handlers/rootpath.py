@@ -78,6 +78,10 @@ def open_directory(path: str, *, make: bool = False) -> int:
         except StopIteration as end:
             descriptor: int = end.value
             return descriptor
+        except OSError as error:
+            if not str(error.filename).startswith("/"):
+                error.filename = path  # of which it names but one part
+            raise
 
 
 @contextmanager

@@ -51,6 +51,31 @@ asyncio.run(asyncio.wait_for(main(), 20))
 """
 
 
+MOUNTS = """
+import asyncio, subprocess, sys
+from watcher.mountwatch import MountWatch
+
+async def main():
+    loop, said, ended = asyncio.get_running_loop(), asyncio.Queue(), []
+    def anew(root):
+        said.put_nowait("anew")
+        if not ended:
+            raise RuntimeError("as asked")
+    def failed(error):
+        ended.append(error)
+        said.put_nowait(f"ended {error}")
+    for verb in (["mount", "-t", "tmpfs", "tmpfs"], ["umount"]):
+        watch = MountWatch(loop, sys.argv[1:], anew=anew, changed=lambda: None, failed=failed)
+        subprocess.run([*verb, sys.argv[1]], check=True)
+        print(await said.get(), flush=True)
+        if not watch.alive:
+            print(await said.get(), flush=True)
+    watch.close()
+
+asyncio.run(asyncio.wait_for(main(), 20))
+"""
+
+
 def wounded(host: Host, thread: str) -> Service:
     """A service whose thread of that name ends by SIGUSR1."""
 
@@ -166,6 +191,15 @@ def test_drift_that_ends_by_an_error_says_so_and_listens_again(host: Host) -> No
     """By the real kernel's word, in a network namespace of its own."""
     done = host.command(sys.executable, "-c", DRIFT, env=host.watcher_env)
     assert done.stdout.splitlines() == ["suspected netns0", "ended as asked", "suspected netns0"]
+
+
+def test_a_watch_of_the_mount_table_that_ends_by_an_error_says_so_and_watches_again(
+    host: Host,
+) -> None:
+    host.root.mkdir()
+    words = (sys.executable, "-c", MOUNTS, str(host.root))
+    done = host.command(*words, env=host.watcher_env)
+    assert done.stdout.splitlines() == ["anew", "ended as asked", "anew"]
 
 
 @pytest.mark.parametrize("able", [True, False])
