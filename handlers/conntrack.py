@@ -96,8 +96,8 @@ class ConntrackHandler:
     """Collects whose flows have to end, and ends them when it is told to.
 
     The verbs of a handler only collect: a pass is too long for anybody to wait for, and one is
-    enough for many. They belong to one thread; :meth:`end` may be called in another at the same
-    time.
+    enough for many. They belong to one thread; :meth:`end_due` may be called in another at the
+    same time.
     """
 
     def __init__(self, networks: Mapping[str, Network]) -> None:
@@ -150,7 +150,11 @@ class ConntrackHandler:
         for address in addresses:
             if address.version == 4:
                 requests += (_flows_with(direction, address) for direction in _LISTED)
-        self._pass(Batch(packed), *requests)
+        try:
+            self._pass(Batch(packed), *requests)
+        except OSError:
+            self.give_back(addresses)
+            raise
 
     def end_due(self) -> set[Address]:
         """End by one pass all flows that are due; of which addresses that was.
@@ -161,7 +165,6 @@ class ConntrackHandler:
         with self._lock:
             batch, self._due = self._due, Batch()
             self._ending = batch
-            addresses = {ip_address(packed) for packed in batch.addresses}
         try:
             self._pass(batch, _every_flow())
         except OSError:
@@ -172,7 +175,7 @@ class ConntrackHandler:
         finally:
             with self._lock:
                 self._ending = Batch()
-        return addresses
+        return {ip_address(packed) for packed in batch.addresses}
 
     def _change(self, sandbox: Sandbox, ports: Iterable[PortMap], *, published: bool) -> None:
         udp = [port for port in ports if port.protocol == "udp"]
@@ -247,13 +250,17 @@ class _Ports:
             return False
         changes = self._by_port.get(int.from_bytes(told[_CTA_PROTO_DST_PORT], "big"), ())
         _, asked, answers, _ = ends
-        for change in changes:
-            to = dict(change.targets).get(_VERSIONS[body[0]])
-            if to is not None and (answers == to) != change.published:
-                address = ip_address(asked)
-                if asked != answers if not change.published else self._takes(change, address):
-                    return True
-        return False
+        version = _VERSIONS[body[0]]
+        return any(self._is_stuck(change, version, asked, answers) for change in changes)
+
+    def _is_stuck(self, change: PortChange, version: int, asked: bytes, answers: bytes) -> bool:
+        """Whether a flow to a changed port leads where that led before."""
+        to = dict(change.targets).get(version)
+        if to is None:
+            return False
+        if change.published:
+            return answers != to and self._takes(change, ip_address(asked))
+        return answers == to and asked != answers
 
     def _takes(self, change: PortChange, address: Address) -> bool:
         """Whether its port map takes what is addressed to `address`."""

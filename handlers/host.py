@@ -85,8 +85,10 @@ class Host:
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Take back what `sandbox` needs no more without `leaving`, last made first."""
+        # Flows are due last both ways: one that ends before is made anew by who keeps sending.
+        others = [h for h in reversed(self._handlers) if h is not self.conntrack]
         try:
-            for handler in reversed(self._handlers):
+            for handler in (*others, self.conntrack):
                 handler.vanish(sandbox, leaving)
         finally:
             self.links.reap()  # behind all else: whoever unmounts would wait for it in the kernel
