@@ -89,14 +89,18 @@ class Flows:
             OSError: the kernel refused.
             WatcherError: the lease store cannot be read or written.
         """
-        self._forget_ended()
         stale = self._store.stale()
         if not stale:
             return
         mine = {a.ip for interface in sandbox.interfaces for a in interface.addresses} & stale
-        if mine:
-            self._conntrack.end_of(mine)
-            self._store.forget_stale(mine)
+        if not mine:
+            return
+        with self._change:
+            left = mine - self._ended
+            self._ended -= mine
+        if left:
+            self._conntrack.end_of(left)
+        self._store.forget_stale(mine)
 
     def _forget_ended(self) -> None:
         """Have the store forget the addresses that were gone through."""
