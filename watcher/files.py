@@ -128,9 +128,13 @@ def _unreadable(shown: str, error: OSError) -> Unreadable:
 
 
 def _is_full() -> bool:
-    """Whether this process has no descriptor left."""
+    """Whether this process has no two descriptors left: one for a file, one for the question."""
+    taken: list[int] = []
     try:
-        os.close(os.dup(0))
+        taken.extend(os.dup(0) for _ in range(2))
     except OSError as error:
         return error.errno == errno.EMFILE
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
     return False
