@@ -5,20 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger
 
+if TYPE_CHECKING:
+    from watcher.backlog import Backlog
+
 type Log = FilteringBoundLogger
 
 
-def make_log(level: str, format_: str) -> Log:
+def make_log(level: str, format_: str, backlog: Backlog | None = None) -> Log:
     """A logger of `level` and above.
 
     Args:
         level: the name of one of logging's, in lower case.
         format_: `console`, `json`, or `auto`: JSON unless stderr is a terminal or the journal.
+        backlog: what writes the lines to stderr; without one, whoever logs waits for that.
     """
     journal = "JOURNAL_STREAM" in os.environ
     console = format_ == "console" or (format_ == "auto" and (sys.stderr.isatty() or journal))
@@ -37,11 +41,18 @@ def make_log(level: str, format_: str) -> Log:
     else:
         processors += [_printable, structlog.processors.JSONRenderer()]
     return structlog.wrap_logger(  # type: ignore[no-any-return]
-        structlog.PrintLogger(sys.stderr),
+        structlog.PrintLogger(sys.stderr) if backlog is None else _Queued(backlog),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         cache_logger_on_first_use=True,
     )
+
+
+class _Queued:
+    """What structlog writes to: each method takes a line."""
+
+    def __init__(self, backlog: Backlog) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = backlog.put
 
 
 def adopt_others(log: Log) -> None:

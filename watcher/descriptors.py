@@ -1,0 +1,70 @@
+"""Threads with a descriptor table of their own, and how another borrows from it.
+
+Sources: unshare(2), close_range(2), pidfd_getfd(2). Linux 6.9 and later give threads a pidfd each
+(`PIDFD_THREAD`, pidfd_open(2)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterable
+
+_STANDARD = 3
+"""So many descriptors every program has."""
+
+_PIDFD_THREAD = os.O_EXCL
+_SYS_PIDFD_GETFD = 438
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_pidfd_getfd = _libc.syscall
+_pidfd_getfd.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_uint)
+_pidfd_getfd.restype = ctypes.c_long
+
+
+def have_own(keep: Iterable[int]) -> None:
+    """Give this thread a table of its own, with `keep` and the standard descriptors in it."""
+    os.unshare(os.CLONE_FILES)
+    low = _STANDARD
+    for high in [*sorted(keep), os.sysconf("SC_OPEN_MAX")]:
+        if low < high:  # of an empty range, Python makes one without an end
+            os.closerange(low, high)
+        low = max(low, high + 1)
+
+
+class Lender:
+    """A thread of this process, by its pidfd."""
+
+    __slots__ = ("_pidfd",)
+
+    def __init__(self, pidfd: int) -> None:
+        self._pidfd = pidfd
+
+    @classmethod
+    def of(cls, thread: threading.Thread) -> Self | None:
+        """The lender that `thread` is; `None` where the kernel is too old."""
+        assert thread.native_id is not None
+        try:
+            return cls(os.pidfd_open(thread.native_id, _PIDFD_THREAD))
+        except OSError:
+            return None
+
+    def borrow(self, descriptor: int) -> int:
+        """A descriptor of this thread for what the other has as `descriptor`; to be closed soon.
+
+        Raises:
+            OSError: it has no such descriptor, or the kernel does not allow it.
+        """
+        borrowed: int = _pidfd_getfd(_SYS_PIDFD_GETFD, self._pidfd, descriptor, 0)
+        if borrowed < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return borrowed
+
+    def close(self) -> None:
+        """Close the pidfd."""
+        os.close(self._pidfd)
