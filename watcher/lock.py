@@ -1,16 +1,27 @@
-"""The host's locks: one writer at a time, one service at a time. Source: flock(2)."""
+"""The host's locks: one writer at a time, one service at a time. Source: flock(2).
+
+Whoever waits for one waits in short steps, so that it can be told who has it, and so that a wait
+has an end. Who that is, the kernel tells (`/proc/locks`): nothing is written where a lock is taken.
+
+A killed process that waits uninterruptibly in the kernel (a frozen disk, a file server that is
+away) keeps its locks for as long. It changes nothing any more, so its lock file is replaced by a
+new one. Whoever gets a lock therefore sees that its file is still the one by that name.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn, Self
 
+from watcher import holders
 from watcher.errors import WatcherError
+from watcher.holders import Holder
 
 WRITERS: Final = "lock"
 """The lock that whoever changes the host or the lease store has meanwhile."""
@@ -18,8 +29,8 @@ WRITERS: Final = "lock"
 SERVICE: Final = "service.lock"
 """The lock that a service has as long as it runs.
 
-It is taken under the other one, the writers': who has that and is refused this one, or is not, may
-go by it.
+Who has the writers' lock may see whether it is free, and go by that: a service that starts makes
+its roots mounts again once it has had the writers' lock.
 """
 
 _TRIES: Final = 10
@@ -28,16 +39,68 @@ _TRIES: Final = 10
 PATIENCE: Final = 1.0
 """Seconds that a reader waits for a writer, who takes milliseconds for one container."""
 
+MOMENT: Final = 1.0
+"""Seconds to wait for the end of another service: one that was killed takes a moment."""
+
+WRITERS_PATIENCE: Final = 60.0
+"""Seconds that a command waits for a writer that works: a start attaches thousands."""
+
+HOPELESS: Final = 2.0
+"""Seconds that a command waits for a writer that is stopped, or was killed and does not end."""
+
+_STEPS: Final = (0.001, 0.05)
+"""Seconds between two tries: at first, and at the most."""
+
+
+class Busy(WatcherError):
+    """Another process has the lock.
+
+    Attributes:
+        holder: who that is; `None` if it has just let it go.
+    """
+
+    def __init__(self, path: Path, holder: Holder | None) -> None:
+        if holder is None:
+            super().__init__(f"{path} is held by many in turn", "try again")
+        else:
+            super().__init__(f"{holder} has {path}", holder.remedy)
+        self.holder = holder
+
 
 class Lock:
     """A lock file below `run_dir`; the kernel lets it go when its holder ends, however it ends.
 
     What is locked is the file that has the name now: one that was removed is nobody's lock any
     more, so whoever gets it opens the name anew.
+
+    Args:
+        run_dir: its directory, which is made if need be.
+        name: its name.
+        patience: seconds that :meth:`held` waits for another process.
+        hopeless: seconds that it waits where that is stopped, or was killed and does not end.
+        told: called once with what there is to tell of a wait that lasts, and of a lock that was
+            taken over from a process that cannot end.
+        rest: how to wait for a moment; what it raises ends the wait.
+
+    Raises:
+        WatcherError: the file cannot be opened.
     """
 
-    def __init__(self, run_dir: str, name: str) -> None:
+    def __init__(
+        self,
+        run_dir: str,
+        name: str,
+        *,
+        patience: float = WRITERS_PATIENCE,
+        hopeless: float = HOPELESS,
+        told: Callable[[str], object] = lambda _: None,
+        rest: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._path = Path(run_dir, name)
+        self._patience = patience
+        self._hopeless = min(hopeless, patience)
+        self._told = told
+        self._rest = rest
         self._descriptor = _open(self._path)
 
     def close(self) -> None:
@@ -52,20 +115,34 @@ class Lock:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Wait for the lock, and hold it meanwhile."""
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        while self.lost():
-            self.renew()
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        """Hold the lock meanwhile.
+
+        Raises:
+            Busy: another process has it, for longer than this one waits.
+        """
+        if not self._seized():
+            self._wait()
         try:
             yield
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
+    def wait_no_longer(self, seconds: float) -> None:
+        """Have :meth:`held` wait for `seconds` from now on, whatever `rest` was."""
+        self._patience = self._hopeless = seconds
+        self._rest = time.sleep
+
+    def free(self) -> bool:
+        """Whether nobody has it now."""
+        if not self._seized():
+            return False
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return True
+
     def lost(self) -> bool:
         """Whether its file was removed or replaced: whoever opens it now has another lock."""
         try:
-            there = os.lstat(self._path)
+            there = os.stat(self._path, follow_symlinks=False)  # noqa: PTH116 (hot path)
         except FileNotFoundError:
             return True
         return not os.path.samestat(there, os.fstat(self._descriptor))
@@ -76,32 +153,96 @@ class Lock:
         Raises:
             WatcherError: it cannot be opened.
         """
-        before, self._descriptor = self._descriptor, _open(self._path)
-        os.close(before)
-
-    def take(self, note: str = "") -> bool:
-        """Take the lock until `close`, and leave a `note` in it; whether nobody else has it."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            while self.lost():
-                self.renew()
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, b"%d\n%s" % (os.getpid(), os.fsencode(note)), 0)
-        return True
-
-    def holder(self) -> str:
-        """The pid that the last one to `take` it wrote."""
-        return holder_of(self._descriptor)[0]
+        self._change_to(_open(self._path))
 
     def remove(self) -> None:
         """Remove the file of a lock that is held; whoever waits for it makes it anew."""
         self._path.unlink(missing_ok=True)
 
+    def take(self, note: str = "") -> bool:
+        """Take the lock until `close`, and leave a `note` in it; whether nobody else has it."""
+        if not self._seized():
+            return False
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, b"%d\n%s" % (os.getpid(), os.fsencode(note)), 0)
+        return True
 
-def holder_of(descriptor: int) -> tuple[str, str]:
+    def wait_and_take(self, note: str = "") -> None:
+        """Take the lock until `close`, as soon as nobody else has it, and leave a `note` in it.
+
+        Raises:
+            Busy: another process has it, for longer than this one waits.
+        """
+        if not self.take(note):
+            self._wait()
+            self.take(note)
+
+    def holder(self) -> Holder | None:
+        """Who has it; `None` if nobody has, or it cannot be known."""
+        return holders.holder_of(self._descriptor)
+
+    def _seized(self) -> bool:
+        """Whether it is had from now on: of the file that is there by its name now."""
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not self.lost():
+                    return False
+            else:
+                if not self.lost():
+                    return True
+            self.renew()
+
+    def _change_to(self, descriptor: int) -> None:
+        before, self._descriptor = self._descriptor, descriptor
+        os.close(before)
+
+    def _wait(self) -> None:
+        """Return with the lock held, or raise Busy."""
+        began = time.monotonic()
+        told = False
+        step, longest = _STEPS
+        while not self._seized():
+            waited = time.monotonic() - began
+            holder = None
+            if waited >= min(self._patience, PATIENCE):
+                holder = self.holder()
+            if holder is not None and holder.cannot_end and self._took_over(holder):
+                self._told(f"{holder}; its lock {self._path} is taken over")
+                return
+            hopeless = holder is not None and (holder.stopped or holder.cannot_end)
+            if waited >= (self._hopeless if hopeless else self._patience):
+                raise Busy(self._path, holder)
+            if holder is not None and not told:
+                told = True
+                self._told(f"waiting: {holder} has {self._path}; {holder.remedy}")
+            self._rest(step)
+            step = min(step * 2, longest)
+
+    def _took_over(self, holder: Holder) -> bool:
+        """Put a new file, which this process has, in place of the one that `holder` keeps."""
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody else does it meanwhile
+            if self._seized():
+                return True
+            if self.holder() != holder:
+                return False
+            beside = self._path.with_suffix(f".{os.getpid()}")
+            beside.unlink(missing_ok=True)
+            mine = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(mine, fcntl.LOCK_EX)
+            beside.rename(self._path)
+            self._change_to(mine)
+            return True
+        except BlockingIOError:  # somebody else does it
+            return False
+        finally:
+            os.close(directory)
+
+
+def written_in(descriptor: int) -> tuple[str, str]:
     """The pid and the note that the last one to `take` the lock file `descriptor` wrote."""
     pid, _, note = os.pread(descriptor, 1 << 13, 0).partition(b"\n")
     return pid.decode("ascii", "replace").strip(), os.fsdecode(note)

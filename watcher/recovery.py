@@ -211,14 +211,14 @@ class Recovery:
             return []
         repairs = []
         with Lock(self._config.run_dir, SERVICE) as service:
-            if not service.take():  # it runs, and holds runc there
+            if not service.free():  # it runs, and holds runc there
                 return []
-            for root in self._config.roots:
-                if rootmount.is_ours(root.path):
-                    what = f"unmounted {root.path}"
-                    repairs.append(Repair(what, "", "the service that held runc there has ended"))
-                    if not dry_run:
-                        rootmount.take_back(root.path)
+        for root in self._config.roots:
+            if rootmount.is_ours(root.path):
+                what = f"unmounted {root.path}"
+                repairs.append(Repair(what, "", "the service that held runc there has ended"))
+                if not dry_run:
+                    rootmount.take_back(root.path)
         return repairs
 
     def _would_attach(self, known: Set[int], container: Container, inside: Inside) -> bool:

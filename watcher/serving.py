@@ -10,18 +10,16 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from watcher import proc
 from watcher.errors import WatcherError, quoted
-from watcher.lock import Lock, holder_of
+from watcher.lock import MOMENT, Busy, Lock, written_in
 
 DIRECTORY: Final = "/run"
-
-_TRIES, _PAUSE = 50, 0.01
-"""How often, and after how many seconds, a lock is tried again that somebody was looking at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,29 +52,38 @@ def serving() -> Serving | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return Serving(*holder_of(descriptor))
+        return Serving(*written_in(descriptor))
     finally:
         os.close(descriptor)
     return None  # whose it was has ended
 
 
-def serve(run_dir: str) -> Lock:
+def serve(
+    run_dir: str,
+    *,
+    told: Callable[[str], object] = lambda _: None,
+    rest: Callable[[float], object] = time.sleep,
+) -> Lock:
     """The lock of whoever serves this network namespace, taken until it is closed.
+
+    Args:
+        run_dir: that of who is to serve.
+        told, rest: as :class:`watcher.lock.Lock` has them.
 
     Raises:
         WatcherError: somebody else has it, or it cannot be made.
     """
     path = _path()
-    lock = Lock(str(path.parent), path.name)
-    other = None
-    for _ in range(_TRIES):
-        if lock.take(os.path.realpath(run_dir)):
-            return lock
-        if other := serving():
-            break
-        time.sleep(_PAUSE)  # somebody was just looking who has it
-    lock.close()
-    raise _refusal(other)
+    lock = Lock(str(path.parent), path.name, patience=MOMENT, told=told, rest=rest)
+    try:
+        lock.wait_and_take(os.path.realpath(run_dir))
+    except Busy as busy:
+        lock.close()
+        raise _refusal(serving()) from busy
+    except BaseException:
+        lock.close()
+        raise
+    return lock
 
 
 def refuse_other(run_dir: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from watcher.errors import printable
 from watcher.leases import LeaseStore
-from watcher.lock import WRITERS, Lock, settled
+from watcher.lock import HOPELESS, WRITERS, WRITERS_PATIENCE, Lock, settled
 from watcher.networks import known_networks
 from watcher.serving import refuse_other
 
@@ -19,6 +23,33 @@ if TYPE_CHECKING:
     from watcher.reconcile import Reconciler
 
 STORE = "leases.db"
+
+
+def _tell_on_stderr(text: str) -> None:
+    sys.stderr.write(f"watcher: {printable(text)}\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How other writers are waited for; see :class:`watcher.lock.Lock`.
+
+    Attributes:
+        seconds: how long.
+        told: given what there is to tell of it.
+        rest: waits for a moment.
+    """
+
+    seconds: float = WRITERS_PATIENCE
+    told: Callable[[str], object] = _tell_on_stderr
+    rest: Callable[[float], object] = time.sleep
+
+    def lock(self, run_dir: str) -> Lock:
+        """The writers' lock, waited for like this."""
+        hopeless = HOPELESS if self.seconds == WRITERS_PATIENCE else self.seconds
+        return Lock(
+            run_dir, WRITERS, patience=self.seconds, hopeless=hopeless,
+            told=self.told, rest=self.rest,
+        )  # fmt: skip
 
 
 def open_store(config: Config, *, read_only: bool = False) -> LeaseStore:
@@ -53,6 +84,7 @@ def opened(
     starting: bool = False,
     serving: bool = False,
     dry_run: bool = False,
+    patience: Patience = Patience(),
 ) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
     """The one path with all that it needs, open.
 
@@ -62,6 +94,7 @@ def opened(
         starting: to attach containers from now on.
         serving: as the host's service, whose the roots' mounts are.
         dry_run: to change nothing.
+        patience: how other writers are waited for.
 
     Raises:
         WatcherError: the lease store or the lock cannot be opened, the configuration contradicts
@@ -74,7 +107,7 @@ def opened(
 
     refuse_other(config.run_dir)
     with (
-        Lock(config.run_dir, WRITERS) as lock,
+        patience.lock(config.run_dir) as lock,
         _opened_under(lock, config, dry_run=dry_run) as store,
     ):
         networks = known_networks(config, store)

@@ -12,6 +12,7 @@ from watcher.checks import (
     gate,
     kernel,
     leases,
+    locks,
     networks,
     privileges,
     programs,
@@ -46,6 +47,7 @@ def _findings(config: Config) -> Iterator[Finding]:
         ("gate", True, lambda: gate.findings(config)),
         ("service", True, lambda: services.findings(config)),
         ("directories", True, lambda: directories.findings(config)),
+        ("locks", True, lambda: locks.findings(config)),
         ("leases", True, lambda: leases.findings(config)),
         ("networks", True, lambda: networks.findings(known)),
         (

@@ -9,7 +9,7 @@ from pathlib import Path
 from watcher.config import Config
 from watcher.errors import WatcherError, printable
 from watcher.living import Living
-from watcher.lock import SERVICE, WRITERS, Lock
+from watcher.lock import MOMENT, SERVICE, WRITERS, Busy, Lock
 from watcher.log import make_log
 from watcher.networks import noted_networks
 from watcher.serving import refuse_other, serve
@@ -25,12 +25,14 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """
     log = make_log("warning", options.log_format)
     refuse_other(config.run_dir)
-    with Lock(config.run_dir, SERVICE) as service:
-        if not service.take():
+    with Lock(config.run_dir, SERVICE, patience=MOMENT) as service:
+        try:
+            service.wait_and_take()
+        except Busy as busy:
             raise WatcherError(
-                f"`watcher run` is running, process {service.holder()}",
+                f"`watcher run` or `watcher down` is running: {busy.holder}",
                 "stop it first, e.g. `systemctl stop watcher`",
-            )
+            ) from busy
         with serve(config.run_dir) as host:
             for line in _remove(config, log):
                 print(printable(line))  # noqa: T201

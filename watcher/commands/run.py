@@ -55,7 +55,7 @@ def _run(config: Config, log: Log) -> None:
             alone = lock.take()
         if not alone:
             raise WatcherError(
-                f"another `watcher run` has this host already, process {lock.holder()}",
+                f"another `watcher run` has this host already: {lock.holder()}",
                 "stop it first, e.g. `systemctl stop watcher`",
             )
         with (
