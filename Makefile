@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 PACKAGES      := runc libnftables1 iproute2 python3-venv ca-certificates
 DEMO_PACKAGES := busybox-static nftables
 DEV_PACKAGES  := $(DEMO_PACKAGES) conntrack ethtool libcap2-bin netcat-openbsd procps systemd util-linux shellcheck \
-  dbus firewalld iptables ufw
+  dbus firewalld iptables ufw e2fsprogs fuse3 python3-fusepy
 
 # Any Python from 3.12 on; Debian's own first, since a virtual environment lives as long as its Python.
 PYTHON ?= $(firstword $(foreach python,/usr/bin/python3 python3.14 python3.13 python3.12 python3,\

@@ -207,6 +207,28 @@ def test_unit_lets_a_whole_life_pass(machine: Booted) -> None:
     assert eventually(nothing_left)
 
 
+DESCRIPTORS: Final = """
+cd /proc/$1/task
+for task in *; do
+    echo "$(readlink $task/fd/* | grep -c fanotify) $(ls $task/fd | wc -l)"
+done
+"""
+"""Of each thread of a process: how many fanotify groups it has, and how many descriptors."""
+
+
+def test_unit_lets_the_gates_thread_have_descriptors_of_its_own(machine: Booted) -> None:
+    """And no filter has what is read at the gate read in a thread aside."""
+    command = ("sh", "-c", DESCRIPTORS, "sh", str(machine.main_pid))
+    before = machine.command(*command).stdout.splitlines()
+    machine.run("held")
+    threads = machine.command(*command).stdout.splitlines()
+    assert len(threads) == len(before)  # none was started to read the bundle
+    groups = [tuple(map(int, thread.split())) for thread in threads]
+    (mine,) = [descriptors for count, descriptors in groups if count]
+    assert mine <= len(("standard",) * 3 + ("group", "to the loop", "from the others"))
+    machine.command("runc", "delete", "--force", "held")
+
+
 def test_service_that_is_killed_is_started_again(machine: Booted) -> None:
     before = machine.main_pid
     machine.command("kill", "-KILL", str(before))

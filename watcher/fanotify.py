@@ -137,13 +137,19 @@ class Listener:
                 events.append(Event(fd, thread))
         return events
 
-    def answer(self, fd: int, *, allow: bool) -> None:
+    def answer(self, fd: int, *, allow: bool, group: int | None = None) -> None:
         """Let the open(2) of the event with descriptor `fd` succeed, or fail with `EPERM`.
 
         `ENOENT` where nobody waits for that: the process was killed. `fd` stays open, and must
         until this has returned: it is by its number that the kernel knows the event.
+
+        Args:
+            fd: the number of the event's descriptor, in the table of the thread that has read it.
+            allow: the answer.
+            group: another descriptor of this group, for a thread that has a table of its own.
         """
-        os.write(self._fd, _RESPONSE.pack(fd, _FAN_ALLOW if allow else _FAN_DENY))
+        target = self._fd if group is None else group
+        os.write(target, _RESPONSE.pack(fd, _FAN_ALLOW if allow else _FAN_DENY))
 
     def close(self) -> None:
         """Allow whatever waits, and end; a second time does nothing."""

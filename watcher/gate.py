@@ -6,8 +6,16 @@ container's init is in its namespaces and waits for it (runc's `libcontainer/con
 holds runc in the open(2) of that file; its answer is the start of the container, or its refusal.
 
 One thread asks the kernel and answers it, and does nothing else, so that nothing else in this
-program can keep runc waiting. It opens no file below a marked mount, writes no log, and takes no
-lock for longer than a system call.
+program can keep runc waiting. It opens no file below a marked mount, and takes no lock for longer
+than a system call.
+
+That thread has a descriptor table of its own, and nobody else has the fanotify group. The group
+ends with its last descriptor, which lets everybody go; but a killed process whose other thread
+waits uninterruptibly (a frozen disk, a file server that is away) keeps its descriptors until that
+wait ends. So marks are set by the gate's thread, at the others' request. An answer cannot wait for
+a thread to wake up: who gives it borrows the descriptor for that moment, where the kernel lets
+threads do so, and asks the gate's thread elsewhere. Threads that may wait for ever have tables of
+their own as well (`descriptors.py`), so that none of them keeps what was borrowed just then.
 """
 
 from __future__ import annotations
@@ -18,18 +26,21 @@ import os
 import select
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from handlers import mounts
-from watcher import proc
+from watcher import descriptors, proc
+from watcher.descriptors import Lender
 from watcher.fanotify import Event, Listener
+from watcher.inbox import Inbox
 from watcher.model import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _SAVE: Final = "state-"
 """How the name of the file begins that runc renames to `state.json`."""
@@ -93,6 +104,8 @@ class Gate:
         expired: given each hold that was answered by its deadline.
         overflow: called where the kernel dropped events: their containers went on, unasked.
         failed: given each unexpected error; see :attr:`alive`.
+        keep: descriptors that the callbacks need; beside the standard ones, the gate's thread
+            has no others of this process.
         unlimited: as in :class:`watcher.fanotify.Listener`.
 
     Raises:
@@ -109,6 +122,7 @@ class Gate:
         expired: Callable[[Hold], None],
         overflow: Callable[[], None],
         failed: Callable[[Exception], None],
+        keep: Iterable[int] = (),
         unlimited: bool = True,
     ) -> None:
         self._timeout = timeout
@@ -121,11 +135,22 @@ class Gate:
         self._host_netns = proc.own_netns()
         self._lock = threading.Lock()
         self._pending: dict[Hold, int] = {}  # with its descriptor; what is due first is first
-        self._listener = Listener(unlimited=unlimited)
-        self._closing = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._requests = Inbox()
+        self._lender: Lender | None = None
+        self._closed = self._ended = False
+        kept = [*keep, self._requests.fileno()]
+        opened: Future[Listener] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(opened, kept, unlimited), name="gate", daemon=True
+        )
         self._thread.start()
+        try:
+            self._listener = opened.result()
+        except BaseException:
+            self._thread.join()
+            self._requests.close()
+            raise
+        self._lender = Lender.of(self._thread)
 
     @property
     def alive(self) -> bool:
@@ -152,7 +177,7 @@ class Gate:
         before = self._roots
         self._roots = (*(other for other in before if other.root != root), marked)
         try:
-            self._listener.mark(marked.directory, filesystem=filesystem)
+            self._have(partial(self._listener.mark, marked.directory, filesystem=filesystem))
         except OSError:
             self._roots = before
             raise
@@ -167,29 +192,61 @@ class Gate:
             return
         self._roots = tuple(other for other in self._roots if other is not marked)
         with suppress(FileNotFoundError):  # the mark ended with its mount
-            self._listener.unmark(marked.directory, filesystem=marked.filesystem)
+            self._have(
+                partial(self._listener.unmark, marked.directory, filesystem=marked.filesystem)
+            )
 
     def close(self) -> None:
         """End the thread and let everybody go who is held; a second time does nothing."""
         if not self._closed:
             self._closed = True
-            os.eventfd_write(self._closing, 1)
+            self._requests.put(lambda: None)
             self._thread.join()
-            os.close(self._closing)
+            self._requests.close()
+            if self._lender is not None:
+                self._lender.close()
 
-    def _run(self) -> None:
+    def _have(self, call: Callable[[], None]) -> None:
+        """Have the gate's thread do something with the group, and raise what that raises."""
+        done: Future[None] = Future()
+
+        def do() -> None:
+            try:
+                call()
+                done.set_result(None)
+            except BaseException as error:  # noqa: BLE001 (it is raised where it was asked for)
+                done.set_exception(error)
+
+        with self._lock:
+            if self._ended:
+                raise OSError(errno.ESHUTDOWN, "the gate has ended")
+            self._requests.put(do)
+        done.result()
+
+    def _run(self, opened: Future[Listener], kept: list[int], unlimited: bool) -> None:
         """Ask and answer until closed; whatever ends this thread, nobody stays held."""
         try:
+            descriptors.have_own(kept)
+            listener = Listener(unlimited=unlimited)
+        except BaseException as error:  # noqa: BLE001 (it is raised where the gate is made)
+            opened.set_exception(error)
+            return
+        opened.set_result(listener)
+        try:
             poll = select.poll()
-            poll.register(self._listener.fileno(), select.POLLIN)
-            poll.register(self._closing, select.POLLIN)
-            while self._closing not in (fd for fd, _ in poll.poll(self._until_due())):
-                self._take_events()
+            poll.register(listener.fileno(), select.POLLIN)
+            poll.register(self._requests.fileno(), select.POLLIN)
+            while not self._closed:
+                ready = {fd for fd, _ in poll.poll(self._until_due())}
+                if self._requests.fileno() in ready:
+                    self._requests.run()
+                if listener.fileno() in ready:
+                    self._take_events(listener)
                 self._answer_due()
         except Exception as error:  # noqa: BLE001 (the thread's end: there is nobody to raise to)
             self._report(error)
         finally:
-            self._end()
+            self._end(listener)
 
     def _until_due(self) -> float | None:
         """Milliseconds until the first deadline, rounded up; `None` where there is none."""
@@ -199,9 +256,9 @@ class Gate:
             return None
         return max(0.0, first.deadline - time.monotonic()) * 1000 + 1
 
-    def _take_events(self) -> None:
+    def _take_events(self, listener: Listener) -> None:
         try:
-            events = self._listener.read()
+            events = listener.read()
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
@@ -218,11 +275,11 @@ class Gate:
         try:
             hold = self._hold_of(event, fd)
         except Exception as error:  # noqa: BLE001 (never hold anybody for an error of ours)
-            self._respond(fd, allow=True)
+            self._respond(fd, True)
             self._report(error)
             return
         if hold is None:
-            self._respond(fd, allow=True)
+            self._respond(fd, True)
             return
         try:
             self._decide(hold)
@@ -232,7 +289,7 @@ class Gate:
 
     def _hold_of(self, event: Event, fd: int) -> Hold | None:
         """The hold that this event is; `None` if it is not a runc saving a live namespace."""
-        directory, _, name = os.readlink(f"/proc/self/fd/{fd}").rpartition("/")  # noqa: PTH115
+        directory, _, name = os.readlink(f"/proc/thread-self/fd/{fd}").rpartition("/")  # noqa: PTH115
         if event.thread == 0 or not name.startswith(_SAVE):
             return None
         id_ = directory.rpartition("/")[2]
@@ -275,10 +332,42 @@ class Gate:
             fd = self._pending.pop(hold, None)
             if fd is None:
                 return False
-            self._respond(fd, allow=allow)
-            return True
+            if threading.current_thread() is self._thread:
+                self._respond(fd, allow)
+                return True
+            if self._lender is not None and self._respond_borrowing(self._lender, fd, allow):
+                return True
+            answered = threading.Lock()
+            answered.acquire()
+            self._requests.put(self._respond_for, fd, allow, answered)
+        # Or the gate's thread gets the interpreter only when this one gives it up.
+        answered.acquire()
+        return True
 
-    def _respond(self, fd: int, *, allow: bool) -> None:
+    def _respond_borrowing(self, lender: Lender, fd: int, allow: bool) -> bool:
+        """Answer the event in this thread; whether it could be."""
+        try:
+            group = lender.borrow(self._listener.fileno())
+        except OSError:
+            self._lender = None  # the kernel, or a filter of system calls, does not allow it
+            return False
+        try:
+            self._listener.answer(fd, allow=allow, group=group)
+        except FileNotFoundError:
+            pass  # it was killed meanwhile
+        finally:
+            os.close(group)
+        self._requests.put(os.close, fd)  # soon: it keeps the mount busy
+        return True
+
+    def _respond_for(self, fd: int, allow: bool, answered: threading.Lock) -> None:
+        try:
+            self._respond(fd, allow)
+        finally:
+            answered.release()
+
+    def _respond(self, fd: int, allow: bool) -> None:
+        """Answer the event with that descriptor. In the gate's thread, which alone has it."""
         try:
             self._listener.answer(fd, allow=allow)
         except FileNotFoundError:
@@ -304,10 +393,22 @@ class Gate:
         with suppress(Exception):
             self._failed(error)
 
-    def _end(self) -> None:
+    def _end(self, listener: Listener) -> None:
         """The kernel allows what waits as the listener closes; its descriptors are void then."""
         with self._lock:
-            self._listener.close()
+            self._ended = True
+            self._finish_requests()
+            listener.close()
             for fd in self._pending.values():
                 os.close(fd)
             self._pending.clear()
+
+    def _finish_requests(self) -> None:
+        """Somebody may wait for each of them."""
+        while True:
+            try:
+                self._requests.run()
+            except BlockingIOError:
+                return  # there is none any more
+            except OSError as error:
+                self._report(error)

@@ -10,16 +10,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from handlers import rootmount
-from watcher import held, proc
+from watcher import filesystems, held, proc
+from watcher.aside import Aside
 from watcher.errors import WatcherError, quoted, said
 from watcher.files import Unreadable
 from watcher.gate import Gate, Hold
-from watcher.model import Process
+from watcher.inbox import Inbox
+from watcher.lock import Busy
 
 if TYPE_CHECKING:
     from handlers.rootmount import OpenRoot
     from watcher import config
     from watcher.log import Log
+    from watcher.model import Container, Process
     from watcher.reconcile import Reconciler
 
 _REMEMBERED: Final = 4096
@@ -35,36 +38,26 @@ REMEDY = 'give the service CAP_SYS_ADMIN, or set mode = "off" in [gate]'
 class Gatekeeper:
     """Holds runc until reconcile has given its container a network.
 
+    It can be started before there is anybody to ask: who is held waits then, for no longer than a
+    hold lasts. All but the end of a hold at its deadline is done in the thread of the event loop.
+
     Args:
         settings: `[gate]`.
-        loop: the event loop in whose thread reconcile is used.
-        reconciler: what is asked.
-        watch: called with root, id and init of a container that is let in.
-        lost: called when a container may have gone by unseen.
-        ended: called when its thread may have ended.
         log: where refusals and late answers are told.
     """
 
-    def __init__(
-        self,
-        settings: config.Gate,
-        loop: asyncio.AbstractEventLoop,
-        reconciler: Reconciler,
-        *,
-        watch: Callable[[str, str, Process], None],
-        lost: Callable[[], object],
-        ended: Callable[[], object],
-        log: Log,
-    ) -> None:
+    def __init__(self, settings: config.Gate, log: Log) -> None:
         self._settings = settings
-        self._loop = loop
-        self._reconciler = reconciler
-        self._watch = watch
-        self._lost = lost
         self._log = log
-        self._ended = ended
         self._gate: Gate | None = None
         self._wanted = False
+        self._slow: set[str] = set()
+        """Roots on file systems that may never answer."""
+        self._inbox = Inbox()
+        self._aside = Aside([self._inbox.fileno()])
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: list[tuple[Hold, Container]] = []
+        """The holds for which another process was in the way."""
         self._since: dict[str, float] = {}
         """When each root was marked, on CLOCK_BOOTTIME, as the start of a process is told."""
         self._let_in: deque[tuple[str, str, Process]] = deque(maxlen=_REMEMBERED)
@@ -103,15 +96,45 @@ class Gatekeeper:
         Raises:
             OSError: the kernel refuses.
         """
-        self.stop()
+        self._stop_asking()
         self._gate = Gate(
+            keep=[self._inbox.fileno()],
             timeout=self._settings.timeout,
             on_timeout=self._settings.on_timeout == "allow",
             decide=self._held,
-            expired=lambda hold: self._hand_over(self._expired, hold),
-            overflow=lambda: self._hand_over(self._lost),
-            failed=lambda error: self._hand_over(self._failed, error),
+            expired=self._expired,
+            overflow=lambda: self._inbox.put(self._overflow),
+            failed=lambda error: self._inbox.put(self._failed, error),
         )
+
+    def serve(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reconciler: Reconciler,
+        *,
+        watch: Callable[[str, str, Process], None],
+        lost: Callable[[], object],
+        ended: Callable[[], object],
+    ) -> None:
+        """Answer holds from now on, those that wait already as well.
+
+        Args:
+            loop: the event loop in whose thread reconcile is used, and this is called.
+            reconciler: what is asked.
+            watch: called with root, id and init of a container that is let in.
+            lost: called when a container may have gone by unseen.
+            ended: called when the gate's thread may have ended.
+        """
+        self._loop, self._reconciler = loop, reconciler
+        self._watch, self._lost, self._ended = watch, lost, ended
+        loop.add_reader(self._inbox.fileno(), self._inbox.run)
+
+    def again(self) -> None:
+        """Answer the holds for which another process was in the way."""
+        waiting, self._waiting = self._waiting, []
+        for hold, container in waiting:
+            if time.monotonic() < hold.deadline:
+                self._admit(hold, container)
 
     def refuse(self, root: str, why: str) -> None:
         """Raise a WatcherError where `root` cannot be held, and that is required."""
@@ -143,6 +166,9 @@ class Gatekeeper:
         """
         assert self._gate is not None
         self._gate.mark(root.path, root.descriptor, filesystem=root.whole)
+        self._slow.discard(root.path)
+        if not filesystems.is_prompt_at(root.descriptor):
+            self._slow.add(root.path)
         self._since[root.path] = time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def let_go(self, root: OpenRoot) -> None:
@@ -173,7 +199,13 @@ class Gatekeeper:
         )
 
     def stop(self) -> None:
-        """Let everybody go; the roots are let go by :meth:`let_go`."""
+        """Let everybody go, and ask nobody any more; the roots are let go by :meth:`let_go`."""
+        self._stop_asking()
+        if self._loop is not None:
+            self._loop.remove_reader(self._inbox.fileno())
+            self._loop = None
+
+    def _stop_asking(self) -> None:
         if self._gate is not None:
             self._gate.close()
             self._gate = None
@@ -181,29 +213,65 @@ class Gatekeeper:
     def _held(self, hold: Hold) -> None:
         """In the gate's thread."""
         self._let_in.append((hold.root, hold.id, hold.init))
-        self._hand_over(self._decide, hold)
-
-    def _hand_over[*A](self, callback: Callable[[*A], object], *args: *A) -> None:
-        """From the gate's thread to the loop's."""
-        self._loop.call_soon_threadsafe(callback, *args)
+        self._inbox.put(self._decide, hold)
 
     def _decide(self, hold: Hold) -> None:
         """Give the held container its network, and let it start; or have runc fail."""
         if time.monotonic() >= hold.deadline and self._settings.on_timeout == "deny":
             return  # it has been answered, and runc gives up
+        if hold.root in self._slow:
+            self._observe_aside(hold)
+            return
         try:
             container = held.observe(hold)
-        except held.AsksNothing as error:
-            self._refuse(hold, error, denied=False)  # `state.json` tells what it is in a moment
-            return
+        except held.MayHang:
+            self._observe_aside(hold)
         except Unreadable as error:
-            self._refuse(hold, error)
+            self._refuse_unread(hold, error)
+        else:
+            self._admit(hold, container)
+
+    def _observe_aside(self, hold: Hold) -> None:
+        """Have another thread see what the container is, however long that takes."""
+
+        def observe() -> None:
+            try:
+                seen: Container | Exception = held.observe(hold, patient=True)
+            except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
+                seen = error
+            self._inbox.put(self._observed, hold, seen)
+
+        if self._aside.run(observe):
             return
+        if hold.answer(self._settings.on_timeout == "allow"):
+            self._log.error(
+                "not held: the file systems of many other bundles do not answer",
+                container=hold.id, root=hold.root, verdict=self._settings.on_timeout,
+                remedy="see to the file systems of the containers that were held too long",
+            )  # fmt: skip
+
+    def _observed(self, hold: Hold, seen: Container | Exception) -> None:
+        if time.monotonic() >= hold.deadline and self._settings.on_timeout == "deny":
+            return
+        if isinstance(seen, Unreadable):
+            self._refuse_unread(hold, seen)
+        elif isinstance(seen, Exception):
+            hold.answer(True)  # nobody waits for a defect of ours
+            raise seen
+        else:
+            self._admit(hold, seen)
+
+    def _admit(self, hold: Hold, container: Container) -> None:
         if not container.alive:
             hold.answer(True)
             return
         try:
             self._reconciler.admit(container)
+        except Busy:  # by `again`, or by the sync that comes with it
+            now = time.monotonic()
+            self._waiting = [one for one in self._waiting if now < one[0].deadline]
+            self._waiting.append((hold, container))
+            return
         except (WatcherError, OSError) as error:
             self._refuse(hold, error)
             return
@@ -213,6 +281,10 @@ class Gatekeeper:
         hold.answer(True)
         self._reconciler.tell()
         self._watch(hold.root, hold.id, hold.init)
+
+    def _refuse_unread(self, hold: Hold, error: Unreadable) -> None:
+        """It cannot be told what the container is; `state.json` tells it in a moment."""
+        self._refuse(hold, error, denied=False if isinstance(error, held.AsksNothing) else None)
 
     def _refuse(self, hold: Hold, error: Exception, *, denied: bool | None = None) -> None:
         if proc.start_time(hold.runc_pid) is None or not proc.runs(hold.init):
@@ -226,11 +298,15 @@ class Gatekeeper:
             hold.answer(not denied)
 
     def _expired(self, hold: Hold) -> None:
+        """In the gate's thread, since nobody else may be able to tell of it."""
         verdict = self._settings.on_timeout
         self._log.error(
             "held too long", container=hold.id, root=hold.root, timeout=self._settings.timeout,
             verdict=verdict, remedy="see what the host was busy with, or raise gate.timeout",
         )  # fmt: skip
+
+    def _overflow(self) -> None:
+        self._lost()
 
     def _failed(self, error: Exception) -> None:
         self._log.error("gate", error=said(error))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from watcher import proc
+from watcher import filesystems, proc
 from watcher.annotations import valid_id
 from watcher.errors import quoted
 from watcher.files import MAX_SIZE, Unreadable, read_below, read_linked
@@ -56,13 +56,22 @@ class AsksNothing(Unreadable):
     """It cannot be told what a container is, but it has no annotation of ours."""
 
 
-def observe(hold: Hold) -> Container:
+class MayHang(Exception):
+    """The bundle is on a file system that may never answer; it is to be read in a thread aside."""
+
+
+def observe(hold: Hold, *, patient: bool = False) -> Container:
     """The container that waits in `hold`; its `netns` is `None` where its init has ended since.
 
     Opens files below the root, so it is not for the gate's thread.
 
+    Args:
+        hold: the hold.
+        patient: whether it may take for ever.
+
     Raises:
         AsksNothing: what runc has read is there no more, and what is there asks for nothing.
+        MayHang: it might take for ever, and may not.
         Unreadable: neither file tells of the container: runc has gone, or one of them is missing,
             too large, not JSON, or not a regular file.
     """
@@ -71,7 +80,9 @@ def observe(hold: Hold) -> Container:
             f"container {quoted(hold.id)} in {quoted(hold.root)}: not an id that runc would take",
             "remove that directory",
         )
-    labels, namespace, joined, user = _from_state(hold) or _from_bundle(hold.runc_pid)
+    labels, namespace, joined, user = _from_state(hold) or _from_bundle(
+        hold.runc_pid, patient=patient
+    )
     return Container(
         root=hold.root,
         id=hold.id,
@@ -96,7 +107,7 @@ def _from_state(hold: Hold) -> _Told | None:
     return labels, *namespace_of(namespaces, NEWNET), has_user_namespace(namespaces, NEWUSER)
 
 
-def _from_bundle(runc_pid: int) -> _Told:
+def _from_bundle(runc_pid: int, *, patient: bool) -> _Told:
     """What the `config.json` tells that runc `runc_pid` was started with."""
     cwd = f"/proc/{runc_pid}/cwd"
     try:
@@ -106,8 +117,10 @@ def _from_bundle(runc_pid: int) -> _Told:
             f"the bundle of runc {runc_pid} cannot be opened: {error.strerror}", "start it again"
         ) from error
     try:
-        bundle = os.readlink(f"/proc/self/fd/{directory}")  # noqa: PTH115
+        bundle = os.readlink(f"/proc/thread-self/fd/{directory}")  # noqa: PTH115
         shown = f"{bundle}/{_CONFIG}"
+        if not patient:
+            _refuse_to_hang(directory)
         content = read_linked(_CONFIG, shown, dir_fd=directory, limit=MAX_BUNDLE)
     finally:
         os.close(directory)
@@ -121,6 +134,19 @@ def _from_bundle(runc_pid: int) -> _Told:
         *namespace_of(spec.namespaces, _NETWORK),
         has_user_namespace(spec.namespaces, _USER),
     )
+
+
+def _refuse_to_hang(directory: int) -> None:
+    """Raise MayHang where `config.json` in `directory` may be on a file system that never answers.
+
+    A link may lead to any.
+    """
+    here = filesystems.look(directory)
+    if here is None or not filesystems.is_prompt(here.mount):
+        raise MayHang
+    there = filesystems.look(directory, _CONFIG)
+    if there is not None and (there.link or there.mount != here.mount):
+        raise MayHang
 
 
 def _decoded(content: bytes, shown: str) -> Spec:

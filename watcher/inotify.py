@@ -7,7 +7,6 @@ faster than they look. Here a watch is of one directory, given by descriptor, an
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import errno
 import os
@@ -60,15 +59,13 @@ class Inotify:
     """One queue of events, read in the loop's thread.
 
     Args:
-        loop: the event loop.
         lost: called where the kernel dropped events.
 
     Raises:
         OSError: the user has as many queues as are allowed (`fs.inotify.max_user_instances`).
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, lost: Callable[[], object]) -> None:
-        self._loop = loop
+    def __init__(self, lost: Callable[[], object]) -> None:
         self._lost = lost
         self._watches: dict[int, list[Watch]] = {}
         self._descriptor: int = inotify_init()

@@ -6,7 +6,7 @@ The gate, an event, the end of an init, a restart, `watcher sync` and self-heali
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from watcher import proc, roots
 from watcher.annotations import parse_request
@@ -14,6 +14,7 @@ from watcher.attachment import Attachment
 from watcher.errors import WatcherError, named
 from watcher.failings import Failings
 from watcher.files import Unreadable
+from watcher.lock import Busy
 from watcher.model import Repair
 from watcher.plan import Ignore
 from watcher.recovery import Recovery, running_member
@@ -21,7 +22,7 @@ from watcher.repairs import Repairs
 from watcher.storeerrors import StoreDamaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from handlers.host import Host
     from handlers.reaper import Reaper
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from watcher.log import Log
     from watcher.model import Container, Process, Request, Sandbox
     from watcher.recovery import Inside
+
+
+SERVED_PATIENCE: Final = 0.05
+"""Seconds that the service's thread waits for another writer: most take milliseconds."""
 
 
 class Reconciler:
@@ -75,6 +80,27 @@ class Reconciler:
         self._recovery = Recovery(
             config, store, host, self._attachment, self._failings, serving=serving
         )
+        self._on_busy: Callable[[], object] | None = None
+        self._busy: Busy | None = None
+
+    def serve(self, on_busy: Callable[[], object]) -> None:
+        """Wait hardly for other writers from now on, since everybody waits for this thread.
+
+        Where one has the lock for longer, `look` and `mend` do nothing, `sync` and `admit` raise
+        Busy, and `on_busy` is called, once; from then on `blocked` is to be asked.
+        """
+        self._on_busy = on_busy
+        self._lock.wait_no_longer(SERVED_PATIENCE)
+
+    def blocked(self) -> Busy | None:
+        """Who has the lock, if anybody; everything is to be looked at when nobody has any more."""
+        self._busy = None
+        try:
+            with self._lock.held():
+                return None
+        except Busy as busy:
+            self._busy = busy
+            return busy
 
     def look(self, root: str, id_: str) -> Process | None:
         """Look at a container again, whatever made one think of it.
@@ -89,6 +115,10 @@ class Reconciler:
                 return None
             with self._held():
                 return self._look(root, id_)
+        except Busy:
+            if self._on_busy is None:
+                raise
+            return None
         except (WatcherError, OSError) as error:
             self._failings.note(root, id_, None, error)
             return None
@@ -100,6 +130,7 @@ class Reconciler:
 
         Raises:
             InvalidRequest: it asks for what cannot be met.
+            Busy: another process has the lock.
             WatcherError, OSError: something is in the way; the host is as it was.
         """
         request = parse_request(container.id, container.labels)
@@ -126,9 +157,14 @@ class Reconciler:
         Raises:
             WatcherError, OSError: something is in the way.
         """
-        with self._held():
-            sandbox = self._store.sandbox_with_link(host_name)
-            repairs = [] if sandbox is None else self._host.links.mend(sandbox)
+        try:
+            with self._held():
+                sandbox = self._store.sandbox_with_link(host_name)
+                repairs = [] if sandbox is None else self._host.links.mend(sandbox)
+        except Busy:
+            if self._on_busy is None:
+                raise
+            return []
         self.repairs.tell(repairs)
         if not repairs:
             self.repairs.settled(host_name, gone=sandbox is None)
@@ -145,9 +181,10 @@ class Reconciler:
             Each difference that was found; with `dry_run` nothing is changed.
 
         Raises:
+            Busy: another process has the lock.
             WatcherError, OSError: something is in the way.
         """
-        with self._lock.held():
+        with self._locked():
             try:
                 return self._sync(dry_run=dry_run)
             except StoreDamaged:
@@ -227,9 +264,23 @@ class Reconciler:
         self._store.checkpoint()
 
     @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the host-wide lock; a service that was refused it asks again by `blocked` alone."""
+        if self._busy is not None:
+            raise self._busy
+        try:
+            with self._lock.held():
+                yield
+        except Busy as busy:
+            if self._on_busy is not None:
+                self._busy = busy
+                self._on_busy()
+            raise
+
+    @contextmanager
     def _held(self) -> Iterator[None]:
         """Hold the host-wide lock, with a lease store that everybody else sees, too."""
-        with self._lock.held():
+        with self._locked():
             if renewed := self._renew():  # nobody may be given what it does not say is another's
                 repairs = self._recovery.run(self._try_appear, dry_run=False)
                 self.repairs.tell(renewed + repairs)

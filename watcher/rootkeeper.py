@@ -41,32 +41,20 @@ class _Kept:
 
 
 class RootKeeper:
-    """Keeps the roots, in the loop's thread.
+    """Keeps the roots, in the thread of the event loop.
+
+    It can hold them before there is a loop: what happens in them is told from :meth:`serve` on.
 
     Args:
-        loop: the event loop.
         roots: their paths.
-        watch: tells what happens in them.
         gate: holds runc in them.
-        changed: called when a root has become another directory, or is there (no more).
         log: where roots are named that are left.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        roots: Iterable[str],
-        watch: RootWatch,
-        gate: Gatekeeper,
-        *,
-        changed: Callable[[], object],
-        log: Log,
-    ) -> None:
-        self._loop = loop
-        self._watch = watch
+    def __init__(self, roots: Iterable[str], gate: Gatekeeper, log: Log) -> None:
         self._gate = gate
-        self._changed = changed
         self._log = log
+        self._watch: RootWatch | None = None
         self._kept = {root: _Kept() for root in roots}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._pauses: dict[str, tuple[float, float]] = {}
@@ -83,6 +71,26 @@ class RootKeeper:
             if why := kept.left or kept.unheld:
                 self._gate.refuse(root, why)
 
+    def serve(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        watch: RootWatch,
+        *,
+        changed: Callable[[], object],
+    ) -> None:
+        """Tell from now on what happens in the roots, and what becomes of them.
+
+        Args:
+            loop: the event loop, in whose thread this is called.
+            watch: tells what happens in them; it watches.
+            changed: called when a root has become another directory, or is there (no more).
+
+        Raises:
+            OSError: one cannot be watched.
+        """
+        self._loop, self._watch, self._changed = loop, watch, changed
+        self.watch_again()
+
     def close(self) -> None:
         """Let all roots go; what they were made for the gate is taken back."""
         for timer in self._timers.values():
@@ -91,7 +99,12 @@ class RootKeeper:
             self._let_go(root, kept)
 
     def watch_again(self) -> None:
-        """Have all roots watched, after that was started anew."""
+        """Have all roots watched, after that was started anew.
+
+        Raises:
+            OSError: one cannot be watched.
+        """
+        assert self._watch is not None
         for root, kept in self._kept.items():
             self._watch.watch_path(root)
             if kept.open is not None:
@@ -145,7 +158,7 @@ class RootKeeper:
         """See what the path of `root` leads to, and keep that; whether it was something else."""
         kept = self._kept[root]
         if kept.open is not None and not kept.unheld and self._leads_to(root, kept.open):
-            self._watch.watch_path(root)  # another part of it may have been changed
+            self._watch_path(root)  # another part of it may have been changed
             return False
         before = kept.open, kept.left, kept.unheld
         self._let_go(root, kept)
@@ -165,16 +178,21 @@ class RootKeeper:
         """Open, hold and watch a root; what cannot be is noted, and logged where it is news."""
         before = kept.left, kept.unheld
         kept.left = kept.unheld = ""
-        self._watch.watch_path(root)
+        self._watch_path(root)
         try:
             self._refuse_twice(root)
             kept.open = self._open(root, kept)
-            self._watch.watch_root(root, kept.open.descriptor)
+            if self._watch is not None:
+                self._watch.watch_root(root, kept.open.descriptor)
         except (OSError, WatcherError) as error:
             kept.left = said(error)
             self._let_go(root, kept)
-        self._watch.watch_path(root)  # it may have been made just now
+        self._watch_path(root)  # it may have been made just now
         self._tell(root, kept, before)
+
+    def _watch_path(self, root: str) -> None:
+        if self._watch is not None:
+            self._watch.watch_path(root)
 
     def _open(self, root: str, kept: _Kept) -> OpenRoot:
         if not self._gate.open:
@@ -195,7 +213,8 @@ class RootKeeper:
                     raise WatcherError(f"it is the same directory as root {quoted(other)}")
 
     def _let_go(self, root: str, kept: _Kept) -> None:
-        self._watch.leave_root(root)
+        if self._watch is not None:
+            self._watch.leave_root(root)
         open_, kept.open = kept.open, None
         if open_ is not None:
             try:

@@ -31,7 +31,6 @@ class RootWatch:
     """Watches roots and other directories, in the loop's thread, from `start` to `stop`.
 
     Args:
-        loop: the event loop.
         look: called with a root and a container's id when something of it has changed.
         anew: called with a root that may be another directory by now.
         overflow: called where the kernel dropped events.
@@ -41,7 +40,6 @@ class RootWatch:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
         *,
         look: Callable[[str, str], object],
         anew: Changed,
@@ -49,7 +47,7 @@ class RootWatch:
         failed: Callable[[Exception], object],
         log: Log,
     ) -> None:
-        self._loop = loop
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._log = log
         self._look = look
         self._anew = anew
@@ -66,21 +64,23 @@ class RootWatch:
         """Whether it watches."""
         return self._inotify is not None
 
-    def start(self) -> None:
-        """Begin to watch; nothing is watched yet.
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to watch in the thread of `loop`, or anew; nothing is watched yet.
 
         Raises:
             OSError: the kernel gives no queue of events.
         """
         self.stop()
-        self._inotify = Inotify(self._loop, self._lost)
-        self._loop.add_reader(self._inotify.fileno(), self._read)
+        self._loop = loop
+        self._inotify = Inotify(self._lost)
+        loop.add_reader(self._inotify.fileno(), self._read)
 
     def stop(self) -> None:
         """Watch nothing any more."""
         for root in list(self._roots):
             self.leave_root(root)
         if self._inotify is not None:
+            assert self._loop is not None
             self._loop.remove_reader(self._inotify.fileno())
             self._inotify.close()
             self._inotify = None

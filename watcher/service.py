@@ -7,8 +7,8 @@ names a container, or asks for a sync; :mod:`watcher.reconcile` does the rest, i
 from __future__ import annotations
 
 import asyncio
+import math
 import resource
-import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -17,11 +17,10 @@ from handlers import rootmount
 from watcher import systemd
 from watcher.ends import Ends
 from watcher.errors import WatcherError, told
-from watcher.gatekeeper import Gatekeeper
 from watcher.healer import Healer
 from watcher.inotify import CREATED, REMOVED
+from watcher.lock import PATIENCE, Busy
 from watcher.mountwatch import MountWatch
-from watcher.rootkeeper import RootKeeper
 from watcher.rootwatch import RootWatch
 from watcher.storeerrors import StoreDamaged
 from watcher.supervisor import Supervisor
@@ -31,10 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from watcher.config import Config
+    from watcher.gatekeeper import Gatekeeper
     from watcher.lock import Lock
     from watcher.log import Log
+    from watcher.mainthread import MainThread
     from watcher.model import Process, Repair
     from watcher.reconcile import Reconciler
+    from watcher.rootkeeper import RootKeeper
 
 SYNC_EVERY: Final = 3600.0
 """Seconds between syncs that nothing asked for: the last net."""
@@ -56,8 +58,8 @@ somebody waits for it. Whoever wants what is to be taken back is not refused for
 REST_AFTER: Final = 2.0
 """Seconds without anything to do until the lease store is tidied up."""
 
-BEAT: Final = 5.0
-"""Seconds between two looks at whether all parts live, where no manager wants to know."""
+ASK_AGAIN: Final = (0.05, 0.2)
+"""Seconds until it is seen again whether another process still has the lock."""
 
 EVADED: Final = (
     "its runc runs in another mount namespace, as in a unit with PrivateTmp=yes, and was not held"
@@ -74,13 +76,25 @@ class Service:
     Args:
         config: the configuration.
         reconciler: the one path.
+        gate: asks already.
+        roots: are held already.
         lock: what says that this is the host's service, and is held.
         log: where it tells of itself.
     """
 
-    def __init__(self, config: Config, reconciler: Reconciler, lock: Lock, log: Log) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reconciler: Reconciler,
+        gate: Gatekeeper,
+        roots: RootKeeper,
+        lock: Lock,
+        log: Log,
+    ) -> None:
         self._config = config
         self._reconciler = reconciler
+        self._gate = gate
+        self._roots = roots
         self._lock = lock
         self._log = log
         self._pause = RETRY_AFTER[0]
@@ -92,25 +106,21 @@ class Service:
         self._due: dict[tuple[str, str], asyncio.TimerHandle] = {}
         """The next look at each container that anything happened to."""
 
-    async def run(self) -> None:
+    async def run(self, main: MainThread) -> None:
         """Start, sync, tell systemd, and go on until told to stop.
 
         Raises:
+            Stopped: it was told to stop already.
             WatcherError: it cannot start.
         """
         _raise_limits()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(Unhandled(self._log))
         stop = self._stopping = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGCONT, self._sync)  # who knows how long it was stopped
-        roots = [root.path for root in self._config.roots]
         self._loop = loop
         self._ends = Ends(loop, lambda root, id_: self._look_within(AFTER_END, root, id_))
         self._parts = Supervisor(loop, self._sync, self._log)
         self._watch = RootWatch(
-            loop,
             look=self._changed, anew=self._path_changed, overflow=self._sync,
             failed=lambda error: self._parts.ended("inotify", error), log=self._log,
         )  # fmt: skip
@@ -119,16 +129,15 @@ class Service:
             loop, self._reconciler, self._sync, self._log,
             failed=lambda error: self._parts.ended("drift", error),
         )  # fmt: skip
-        self._gate = Gatekeeper(
-            self._config.gate, loop, self._reconciler,
-            watch=self._ends.watch, lost=self._sync,
-            ended=lambda: loop.call_soon(self._parts.check), log=self._log,
+        self._gate.serve(
+            loop, self._reconciler, watch=self._ends.watch, lost=self._sync,
+            ended=lambda: loop.call_soon(self._parts.check),
         )  # fmt: skip
-        self._roots = RootKeeper(
-            loop, roots, self._watch, self._gate, changed=self._sync, log=self._log
-        )
         try:
-            self._start(roots)
+            self._start()
+            self._reconciler.serve(self._blocked)
+            # Who knows how long it was stopped.
+            main.attend(loop, stop=stop.set, resume=self._sync, well=self._well)
             await stop.wait()
             self._log.info("stopping")
             systemd.notify("STOPPING=1")
@@ -137,21 +146,22 @@ class Service:
         finally:
             self._stop()
 
-    def _start(self, roots: list[str]) -> None:
+    def _start(self) -> None:
         if self._config.gate.mode == "off":
-            for root in roots:  # one that was killed may have held runc there
+            for root in self._config.roots:  # one that was killed may have held runc there
                 with suppress(OSError):
-                    rootmount.take_back(root)
+                    rootmount.take_back(root.path)
         self._listen()
-        self._gate.start()
-        self._watch.start()
-        self._roots.start()
+        self._watch.start(self._loop)
+        self._roots.serve(self._loop, self._watch, changed=self._sync)
+        # A sync before this one's start may have taken the mounts for a dead one's.
+        self._roots.retry()
         self._watch_directories()
         self._watch_mounts()
         self._supervise()
         self._sync_once()
         self._every(SYNC_EVERY, self._hourly)
-        self._every(systemd.watchdog_interval() or BEAT, self._beat)
+        roots = [root.path for root in self._config.roots]
         self._log.info("ready", roots=roots, gate=self._gate.open, **self._roots.state())
         systemd.notify("READY=1")
 
@@ -178,11 +188,10 @@ class Service:
         reaper = self._reconciler.reaper
         self._parts.add("reaper", lambda: reaper.alive, reaper.renew)
 
-    def _beat(self) -> None:
-        """Tell the manager that all is well, if it is."""
+    def _well(self) -> bool:
+        """Whether the manager may be told that all is well: what has ended is started anew."""
         self._locks_changed()
-        if self._parts.check():
-            systemd.notify("WATCHDOG=1")
+        return self._parts.check()
 
     def _hourly(self) -> None:
         self._roots.retry()
@@ -193,7 +202,7 @@ class Service:
         self._roots.hold_again()
 
     def _renew_watch(self) -> None:
-        self._watch.start()
+        self._watch.start(self._loop)
         try:
             self._roots.watch_again()
             self._watch_directories()
@@ -271,10 +280,35 @@ class Service:
         """As `_sync_once`; what goes wrong is logged, and tried again after a while."""
         try:
             return self._sync_once()
+        except Busy:
+            return []  # it is done when nobody has the lock any more
         except (WatcherError, OSError) as error:
             self._log.error("sync failed", reason=told(error))
             self._loop.call_later(RETRY_AFTER[1], self._sync)
             return []
+
+    def _blocked(self) -> None:
+        """Another process has the lock: go on without, and do everything when it is free."""
+        self._ask_again(self._loop.time() + PATIENCE, ASK_AGAIN[0])
+
+    def _ask_again(self, tell_at: float, pause: float) -> None:
+        self._loop.call_later(pause, self._see_whether_free, tell_at, pause)
+
+    def _see_whether_free(self, tell_at: float, pause: float) -> None:
+        busy = self._reconciler.blocked()
+        if busy is not None:
+            if self._loop.time() >= tell_at:
+                self._log.error(
+                    "another process is in the way of every network", why=busy.what,
+                    remedy=busy.remedy,
+                )  # fmt: skip
+                tell_at = math.inf
+            self._ask_again(tell_at, min(pause * 2, ASK_AGAIN[1]))
+            return
+        if tell_at == math.inf:
+            self._log.warning("nobody is in the way any more")
+        self._gate.again()
+        self._sync()
 
     def _locks_changed(self) -> None:
         """See that the locks are still those that others find; else make them anew."""
@@ -292,7 +326,7 @@ class Service:
             holder = self._lock.holder()
             self._refused = (
                 f"{self._config.run_dir} was removed, and another `watcher run` has this host by"
-                f" now, process {holder}"
+                f" now: {holder}"
             )
             self._stopping.set()
             return

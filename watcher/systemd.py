@@ -9,11 +9,16 @@ import os
 import socket
 
 
-def notify(state: str) -> None:
-    """Send `state`, e.g. `READY=1`, to the manager that started this process, if one did."""
+def notify(state: str, *, wait: bool = True) -> None:
+    """Send `state`, e.g. `READY=1`, to the manager that started this process, if one did.
+
+    Raises:
+        OSError: the manager has gone, or takes no more for now and is not to be waited for.
+    """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+            manager.setblocking(wait)
             manager.connect("\0" + address[1:] if address[0] == "@" else address)
             manager.send(state.encode())
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
+import math
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -11,17 +13,19 @@ from typing import TYPE_CHECKING, Final
 from watcher.backlog import Backlog
 from watcher.config import Config
 from watcher.errors import WatcherError
-from watcher.lock import SERVICE, WRITERS, Lock
+from watcher.gatekeeper import Gatekeeper
+from watcher.lock import MOMENT, SERVICE, Busy, Lock
 from watcher.log import adopt_others, make_log
+from watcher.mainthread import DRAIN, MainThread
+from watcher.rootkeeper import RootKeeper
 from watcher.service import Service
 from watcher.serving import refuse_other, serve
-from watcher.wiring import opened
+from watcher.wiring import Patience, opened
 
 if TYPE_CHECKING:
     from watcher.log import Log
 
-DRAIN: Final = 1.0
-"""Seconds that the end waits until the log is written."""
+_PR_SET_DUMPABLE: Final = 4
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -30,15 +34,25 @@ def run(config: Config, options: argparse.Namespace) -> int:
     Raises:
         WatcherError: another one runs on this host, or it cannot start.
     """
+    _never_dump_core()
     backlog = Backlog(sys.stderr.fileno())
     log = make_log(options.log_level, options.log_format, backlog)
     backlog.tell_dropped(partial(_tell_dropped, log))
     adopt_others(log)
     try:
-        _run(config, log)
+        MainThread(log, backlog).run(partial(_serve, config, log))
     finally:
         backlog.drain(DRAIN)
     return 0
+
+
+def _never_dump_core() -> None:
+    """Have a fatal signal end every thread at once (PR_SET_DUMPABLE, prctl(2)).
+
+    For a core dump, the kernel first waits for all threads (`coredump_wait` in `fs/coredump.c`),
+    one that waits for a file system included; until then the gate holds whoever it holds.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _tell_dropped(log: Log, count: int) -> None:
@@ -48,18 +62,37 @@ def _tell_dropped(log: Log, count: int) -> None:
     )  # fmt: skip
 
 
-def _run(config: Config, log: Log) -> None:
+def _serve(config: Config, log: Log, main: MainThread) -> None:
+    """The service, in its thread. The gate comes first: all else may have to wait for others."""
+
+    def tell(text: str) -> None:
+        log.warning(text)
+
     refuse_other(config.run_dir)
-    with Lock(config.run_dir, SERVICE) as lock:
-        with Lock(config.run_dir, WRITERS) as writers, writers.held():
-            alone = lock.take()
-        if not alone:
+    with Lock(config.run_dir, SERVICE, patience=MOMENT, told=tell, rest=main.rest) as lock:
+        try:
+            lock.wait_and_take()
+        except Busy as busy:
             raise WatcherError(
-                f"another `watcher run` has this host already: {lock.holder()}",
-                "stop it first, e.g. `systemctl stop watcher`",
-            )
-        with (
-            serve(config.run_dir),
-            opened(config, log, starting=True, serving=True) as (reconciler, _, _),
-        ):
-            asyncio.run(Service(config, reconciler, lock, log).run())
+                f"another `watcher run` or `watcher down` has this host already: {busy.holder}",
+                busy.holder.remedy
+                if busy.holder is not None and busy.holder.stopped
+                else "stop it first, e.g. `systemctl stop watcher`",
+            ) from busy
+        with serve(config.run_dir, told=tell, rest=main.rest):
+            _hold_and_serve(config, log, main, lock, Patience(math.inf, told=tell, rest=main.rest))
+
+
+def _hold_and_serve(
+    config: Config, log: Log, main: MainThread, lock: Lock, patience: Patience
+) -> None:
+    gate = Gatekeeper(config.gate, log)
+    roots = RootKeeper((root.path for root in config.roots), gate, log)
+    try:
+        gate.start()
+        roots.start()
+        with opened(config, log, starting=True, serving=True, patience=patience) as opened_:
+            asyncio.run(Service(config, opened_[0], gate, roots, lock, log).run(main))
+    finally:
+        gate.stop()
+        roots.close()

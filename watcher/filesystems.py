@@ -1,0 +1,113 @@
+"""Which file systems answer whatever becomes of other machines and programs.
+
+A file on a FUSE or a network file system is read when its server pleases, or never. What a mount
+is, `statmount(2)` (Linux 6.8) tells without asking the file system itself, as `statfs(2)` does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import struct
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+_PROMPT: Final = frozenset(
+    (
+        0x01021994,  # tmpfs
+        0x858458F6,  # ramfs
+        0xEF53,  # ext2, ext3, ext4
+        0x58465342,  # xfs
+        0x9123683E,  # btrfs
+        0xF2F52010,  # f2fs
+        0x2FC12FC1,  # zfs
+        0xE0F5E1E2,  # erofs
+        0x73717368,  # squashfs
+    )
+)
+"""Of `include/uapi/linux/magic.h`. An overlay is not among them: its layers may be of any kind."""
+
+_SYS_STATMOUNT: Final = 457
+_STATMOUNT_SB_BASIC: Final = 0x1
+_STATX_TYPE: Final = 0x1
+_STATX_MNT_ID_UNIQUE: Final = 0x4000
+_AT_EMPTY_PATH: Final = 0x1000
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
+_AT_STATX_DONT_SYNC: Final = 0x4000
+
+_FLAGS: Final = _AT_EMPTY_PATH | _AT_SYMLINK_NOFOLLOW | _AT_STATX_DONT_SYNC
+_MASK: Final = _STATX_TYPE | _STATX_MNT_ID_UNIQUE
+
+_STATX_SIZE: Final = 256
+_STATX: Final = struct.Struct("=I24xH114xQ")
+"""`stx_mask`, `stx_mode` and `stx_mnt_id` of `struct statx`."""
+
+_MOUNT_SIZE: Final = 512
+_MOUNT_MAGIC: Final = 24
+"""Where `struct statmount` has `sb_magic`."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.statx.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_void_p,
+)
+_libc.syscall.restype = ctypes.c_long
+
+
+class _MountIdRequest(ctypes.Structure):
+    """struct mnt_id_req of `include/uapi/linux/mount.h`."""
+
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("spare", ctypes.c_uint32),
+        ("mnt_id", ctypes.c_uint64),
+        ("param", ctypes.c_uint64),
+    )
+
+
+class Seen(NamedTuple):
+    """What a name leads to: the number of its mount, never used twice, and whether it is a link."""
+
+    mount: int
+    link: bool
+
+
+def look(directory: int, name: str = "") -> Seen | None:
+    """What `name` in the descriptor `directory` is, or that itself.
+
+    No file system is asked beyond the one of `directory`, and that for nothing but its names.
+
+    Returns:
+        `None` where it is not there, or the kernel is too old.
+    """
+    buffer = bytearray(_STATX_SIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    if _libc.statx(directory, os.fsencode(name), _FLAGS, _MASK, address) != 0:
+        return None
+    got, mode, mount = _STATX.unpack_from(buffer)
+    return Seen(mount, stat.S_ISLNK(mode)) if got & _STATX_MNT_ID_UNIQUE else None
+
+
+def is_prompt_at(directory: int) -> bool:
+    """Whether what is read in an open directory is there at once."""
+    seen = look(directory)
+    return seen is not None and is_prompt(seen.mount)
+
+
+@lru_cache(1024)
+def is_prompt(mount: int) -> bool:
+    """Whether what is read on that mount of this mount namespace is there at once.
+
+    False where that is not known.
+    """
+    request = _MountIdRequest(ctypes.sizeof(_MountIdRequest), 0, mount, _STATMOUNT_SB_BASIC)
+    buffer = ctypes.create_string_buffer(_MOUNT_SIZE)
+    number = ctypes.c_long(_SYS_STATMOUNT)
+    size = ctypes.c_size_t(_MOUNT_SIZE)
+    if _libc.syscall(number, ctypes.byref(request), buffer, size, ctypes.c_uint(0)) != 0:
+        return False
+    return ctypes.c_uint64.from_buffer(buffer, _MOUNT_MAGIC).value in _PROMPT
