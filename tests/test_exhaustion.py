@@ -56,7 +56,7 @@ def test_no_descriptors(make_host: HostMaker, descriptors: int) -> None:
     service = host.service()
     published(host)
     limit(service, descriptors)
-    names = [f"c{number}" for number in range(4)]
+    names = [f"c{number}" for number in range(6)]  # each takes one for good
     for name in names:
         host.run(name)
     service.logged("Too many open files", level="error")

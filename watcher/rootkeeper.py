@@ -7,6 +7,7 @@ its path leads elsewhere, what was opened is let go, and what is there now taken
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -171,8 +172,9 @@ class RootKeeper:
                 if rootpath.identity(directory) != open_.identity:
                     return False
                 return open_.mount in (None, mounts.mount_id(directory))
-        except OSError:
-            return False
+        except OSError as error:
+            # Where it cannot be told, as with too many open files, it is what it was.
+            return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
     def _take(self, root: str, kept: _Kept) -> None:
         """Open, hold and watch a root; what cannot be is noted, and logged where it is news."""
@@ -220,7 +222,7 @@ class RootKeeper:
             try:
                 self._gate.let_go(open_)
             except OSError as error:
-                self._log.error("root cannot be unmounted", root=root, error=said(error))
+                self._log.error("root cannot be unmounted", root=root, reason=said(error))
 
     def _tell(self, root: str, kept: _Kept, before: tuple[str, str]) -> None:
         now = kept.left, kept.unheld
@@ -229,11 +231,11 @@ class RootKeeper:
         if kept.left:
             self._log.error(
                 "root is left alone, and none of its containers is seen to", root=root,
-                why=kept.left, remedy="see what stands at that path; `watcher check` tells more",
+                reason=kept.left, remedy="see what stands at that path; `watcher check` tells more",
             )  # fmt: skip
         elif kept.unheld:
             self._log.warning(
-                f"root is not held: {LOST}", root=root, why=kept.unheld,
+                f"root is not held: {LOST}", root=root, reason=kept.unheld,
                 remedy="see what stands at that path; `watcher check` tells more",
             )  # fmt: skip
         else:

@@ -167,7 +167,7 @@ class RootWatch:
             self._told = True
             self._log.error(
                 "containers cannot be watched; changes of theirs are seen by the hourly sync alone",
-                root=root, container=id_, error=said(error),
+                root=root, container=id_, reason=said(error),
             )  # fmt: skip
 
     def _read(self) -> None:

@@ -64,11 +64,11 @@ class Supervisor:
         if now < part.until:
             return  # a later check does it
         reason = told(error) if isinstance(error, (OSError, WatcherError)) else repr(error or "")
-        self._log.error("a part has ended, and is started anew", part=name, error=reason)
+        self._log.error("a part has ended, and is started anew", part=name, reason=reason)
         try:
             part.renew()
         except (OSError, WatcherError) as again:
-            self._log.error("a part cannot be started", part=name, error=told(again))
+            self._log.error("a part cannot be started", part=name, reason=told(again))
             part.until, part.pause = now + part.pause, min(part.pause * 2, PAUSES[1])
             return
         part.until, part.pause = now + PAUSES[0], PAUSES[0]
