@@ -154,6 +154,19 @@ def test_limits_bind_those_who_appear_and_nobody_before(make_host: HostMaker) ->
     assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
 
 
+def test_they_bind_nobody_before_where_the_lease_store_is_lost_either(make_host: HostMaker) -> None:
+    host = make_host()
+    asked = {"io.watcher.ip": "172.19.7.7", "io.watcher.ports": "8080:80"}
+    host.attach("web", annotations=asked).serve(tcp=(80,))
+    stream = host.beyond.stream(UPLINK, 8080)
+    host.configure("limits.host_ports = []\nlimits.fixed = false\n")
+    host.command("sh", "-c", f"rm {host.state_dir}/*")
+    assert host.watcher("sync", "--dry-run").stdout.startswith("attached web")
+    host.watcher("sync")
+    assert host.leases() == {"172.19.7.7": "web"}
+    assert stream.say("still there") == "still there"
+
+
 def test_a_refusal_is_forgotten_with_its_container(make_host: HostMaker) -> None:
     host = limited(make_host, "host_ports = []")
     refused(host, "bad", "ports", ports="8080:80")

@@ -87,7 +87,7 @@ class Attachment:
         if request is None:
             request = parse_request(container.id, container.labels)
         inside = self._inside(container)
-        match self._plan(container, request, inside):
+        match self._plan(container, request, inside, kept=remnant is not None):
             case Ignore():
                 self._failings.forget(container.root, container.id, refused=True)
                 return False
@@ -105,19 +105,21 @@ class Attachment:
                 )
                 return True
 
-    def plan(self, container: Container, request: Request) -> Found | Ignore | Join:
-        """What a live container should get.
+    def plan(
+        self, container: Container, request: Request, *, kept: bool = False
+    ) -> Found | Ignore | Join:
+        """What a live container should get; `kept`: it has its network already.
 
         Raises:
             InvalidRequest: it asks for what cannot be met.
         """
-        return self._plan(container, request, self._inside(container))
+        return self._plan(container, request, self._inside(container), kept=kept)
 
     def _plan(
-        self, container: Container, request: Request, inside: Sandbox | None
+        self, container: Container, request: Request, inside: Sandbox | None, *, kept: bool
     ) -> Found | Ignore | Join:
         shared = None if request.share is None else self._store.sandbox_named(request.share)
-        return plan(container, request, self._config, inside=inside, shared=shared)
+        return plan(container, request, self._config, inside=inside, shared=shared, kept=kept)
 
     def vanish(self, root: str, id_: str) -> None:
         """Take back what a container had, if it had anything.

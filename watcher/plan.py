@@ -50,6 +50,7 @@ def plan(
     *,
     inside: Sandbox | None,
     shared: Sandbox | None,
+    kept: bool = False,
 ) -> Plan:
     """What `container` should get.
 
@@ -62,6 +63,8 @@ def plan(
         config: the configuration.
         inside: the sandbox whose namespace it is in, if any of its containers lives.
         shared: the sandbox that its annotation `share` names.
+        kept: whether it has its network already, though the store does not know it: the limits of
+            its root are for those who appear.
 
     Raises:
         InvalidRequest: it asks for what its namespace or the configuration rules out.
@@ -84,7 +87,8 @@ def plan(
     if root.attach == "annotated" and not request.annotated:
         return Ignore("its root attaches annotated containers alone")
     networks = tuple(_networks(container, request, config))
-    _check_limits(container, request, networks, root.limits)
+    if not kept:
+        _check_limits(container, request, networks, root.limits)
     check_ports(container, request.ports, networks)
     if inside is None and not _is_of_runtime(container):
         return Ignore("its network namespace is not one that its runtime made")

@@ -230,7 +230,7 @@ class Recovery:
         try:
             request = parse_request(container.id, container.labels)
             remnant = self.adopt(container, inside)
-            match self._attachment.plan(container, request):
+            match self._attachment.plan(container, request, kept=remnant is not None):
                 case Ignore():
                     return False
                 case Found(networks) if remnant is not None:
