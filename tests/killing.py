@@ -109,9 +109,11 @@ def instrument(points: Points) -> None:
     points.wrap(handlers.nft.Nft, "run", when=lambda *_: "nft")
     points.wrap(handlers.mounts, "_mount", when=lambda *_: "mount")
     points.wrap(handlers.mounts, "unmount", when=lambda *_, **__: "unmount")
+    points.wrap(handlers.mounts, "unmount_at", when=lambda *_: "unmount")
+    points.wrap(handlers.mounts, "bind_itself", when=lambda *_: "mount")
     points.wrap(handlers.sysctl, "put", when=lambda name, _: f"sysctl {name}")
     points.wrap(watcher.fanotify.Listener, "answer", when=lambda *_, **__: "answer")
-    points.wrap(watcher.fanotify.Listener, "mark", when=lambda *_: "mark")
+    points.wrap(watcher.fanotify.Listener, "mark", when=lambda *_, **__: "mark")
     points.wrap(watcher.systemd, "notify", when=lambda word: f"notify {word}")
     for name in ("mkdir", "rmdir", "unlink", "rename"):
         points.wrap(os, name, when=lambda *_, name=name, **__: name)
