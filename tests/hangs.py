@@ -32,7 +32,7 @@ class HangingBundle:
              str(self.directory), str(config), str(count)],
             stdout=subprocess.PIPE,
         )  # fmt: skip
-        host.on_close(self.answer)
+        host.before_close(self.answer)
         eventually(lambda: host.command("test", "-e", str(self.directory / "config.json")))
 
     def run(self) -> subprocess.Popen[str]:
@@ -75,7 +75,7 @@ class Freezable:
         host.command("mount", "-o", "loop", str(image), str(directory))
         host.on_close(lambda: host.command("umount", "--lazy", str(directory)))
         self._frozen = False
-        host.on_close(self.thaw)
+        host.before_close(self.thaw)
 
     def freeze(self) -> None:
         """Whoever writes there waits from now on, uninterruptibly."""

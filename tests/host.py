@@ -304,6 +304,7 @@ class Host:
         (self.base / "sys").mkdir()
         self.configure(config)
         self._on_close = contextlib.ExitStack()
+        self._before_close = contextlib.ExitStack()
         self._services: list[Service] = []
         self._places: dict[str, Place] = {}
         try:
@@ -339,6 +340,7 @@ class Host:
 
     def close(self) -> None:
         """Ends everything of this host, however it is."""
+        self._before_close.close()
         self._on_close.close()
         _remove_cgroups(self.cgroup)
         shutil.rmtree(self.base)
@@ -346,6 +348,10 @@ class Host:
     def on_close(self, callback: Callable[[], None]) -> None:
         """Has `callback` called before this host ends, the last one first."""
         self._on_close.callback(callback)
+
+    def before_close(self, callback: Callable[[], None]) -> None:
+        """Has `callback` called before all of :meth:`on_close`: else its processes could not end."""
+        self._before_close.callback(callback)
 
     def __enter__(self) -> Self:
         return self
