@@ -80,8 +80,8 @@ def _state(data: bytes, _: Path) -> None:
 
 def _bundle(data: bytes, _: Path) -> None:
     spec = decode_spec(data, "config.json")
-    namespace_of((spec.linux.namespaces if spec.linux else None) or (), "network")
-    parse_request("web", spec.annotations or {})
+    namespace_of(spec.namespaces, "network")
+    parse_request("web", spec.annotations)
 
 
 def _labels(data: bytes, _: Path) -> None:

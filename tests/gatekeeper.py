@@ -162,7 +162,7 @@ def _mark(gate: Gate, root: str) -> None:
 
 def _observed(hold: Hold) -> Json:
     try:
-        return dataclasses.asdict(observe(hold))
+        return dataclasses.asdict(observe(hold, patient=True))
     except WatcherError as error:
         return {"error": str(error)}
 

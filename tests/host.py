@@ -350,7 +350,7 @@ class Host:
         self._on_close.callback(callback)
 
     def before_close(self, callback: Callable[[], None]) -> None:
-        """Has `callback` called before all of :meth:`on_close`: else its processes could not end."""
+        """Has `callback` called before those of :meth:`on_close`: else no process could end."""
         self._before_close.callback(callback)
 
     def __enter__(self) -> Self:

@@ -115,8 +115,13 @@ def test_opens_beyond_the_queue_go_on_and_are_told_of(host: Host, root: Path) ->
 def test_a_gate_without_a_descriptor_left_goes_on(host: Host, root: Path) -> None:
     """The kernel denies the opens that it cannot hand over, and those alone."""
     with Gatekeeper(host, root) as gate:
-        used = [int(path.name) for path in host.seen(Path(f"/proc/{gate.pid}/fd")).iterdir()]
-        host.command("prlimit", f"--pid={gate.pid}", f"--nofile={max(used) + 1}:1024")
+        threads = host.seen(Path(f"/proc/{gate.pid}/task")).iterdir()
+        tables = [
+            {path.name: str(path.readlink()) for path in (t / "fd").iterdir()} for t in threads
+        ]
+        used = next({*map(int, t)} for t in tables if "anon_inode:[fanotify]" in t.values())
+        free = min(set(range(len(used) + 1)) - used)
+        host.command("prlimit", f"--pid={gate.pid}", f"--nofile={free}:1024")
         assert host.command("cat", str(root / "file"), check=False).returncode == 1
         assert "Too many open files" in gate.wait("failed")["error"]
 

@@ -145,6 +145,9 @@ def test_a_killed_service_whose_store_is_frozen_is_taken_over_from(
 
     new = host.service(ready=False)
     assert new.logged(SERVICE, "taken over", level="warning")
+    assert new.logged(
+        f"{host.run_dir / WRITERS} is taken over"
+    )  # for this it waits behind the gate
     host.run("two")
     assert new.logged("held too long", "two", level="error")
     store.thaw()

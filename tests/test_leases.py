@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
@@ -757,7 +757,8 @@ def test_a_file_damaged_while_it_is_open(store: LeaseStore, path: Path) -> None:
     store.close()
     with LeaseStore.open(path) as store:
         overwritten(path)
-        store.checkpoint()
+        with suppress(WatcherError):  # it looks at the file, but not at all of it
+            store.checkpoint()
         store._database.db.execute("PRAGMA shrink_memory")
         with pytest.raises(WatcherError, match="is damaged"):
             store.sandboxes()

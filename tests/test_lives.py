@@ -233,5 +233,6 @@ def test_the_early_state_of_runc_1_3_is_waited_out(
     web = host.attached("web")
     web.serve(tcp=(80,))
     assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
-    if service is not None:
-        assert service.warnings() == []
+    if service is not None:  # the gate of another root would have held it
+        told = [e for e in service.warnings() if "without being held" not in e["event"]]
+        assert told == []

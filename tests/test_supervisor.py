@@ -31,7 +31,7 @@ from watcher.drift import Drift
 async def main():
     loop, said = asyncio.get_running_loop(), asyncio.Queue()
     def suspect(name):
-        said.put_nowait("suspected netns0")
+        said.put_nowait(f"suspected {name}")
         if said.qsize() == 1 and not ended:
             raise RuntimeError("as asked")
     def failed(error):
@@ -39,7 +39,10 @@ async def main():
         said.put_nowait(f"ended {error}")
     ended = []
     for _ in range(2):
-        drift = Drift(loop, ["netns0"], [4], suspect, failed)
+        drift = Drift(
+            loop, ["netns0"], [4],
+            link=suspect, host=suspect, lost=lambda: None, failed=failed,
+        )
         subprocess.run(["ip", "link", "add", "netns0", "up", "type", "bridge"], check=True)
         subprocess.run(["ip", "link", "delete", "netns0"], check=True)
         print(await said.get(), flush=True)
@@ -165,12 +168,12 @@ def test_a_watch_that_ends_by_an_error_watches_again(tmp_path: Path) -> None:
         root = os.open(tmp_path, os.O_PATH)
         parts = Supervisor(loop, lambda: seen.put_nowait("all"), log)
         watch = RootWatch(
-            loop, look=look, anew=lambda _: None, overflow=lambda: None,
+            look=look, anew=lambda _: None, overflow=lambda: None,
             failed=lambda error: parts.ended("inotify", error), log=log,
         )  # fmt: skip
 
         def start() -> None:
-            watch.start()
+            watch.start(loop)
             watch.watch_root("root", root)
 
         parts.add("inotify", lambda: watch.alive, start)

@@ -120,21 +120,5 @@ def _read(descriptor: int, shown: str, limit: int) -> bytes:
 
 
 def _unreadable(shown: str, error: OSError) -> Unreadable:
-    if error.errno == errno.EPERM and _is_full():
-        # Below a marked mount it is the kernel that refuses: it has no descriptor for the question.
-        error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     what = f"{quoted(shown)} cannot be read: {error.strerror}"
     return Unreadable(what, remedy_for(error, "see who may read it, and what `dmesg` tells of it"))
-
-
-def _is_full() -> bool:
-    """Whether this process has no two descriptors left: one for a file, one for the question."""
-    taken: list[int] = []
-    try:
-        taken.extend(os.dup(0) for _ in range(2))
-    except OSError as error:
-        return error.errno == errno.EMFILE
-    finally:
-        for descriptor in taken:
-            os.close(descriptor)
-    return False

@@ -48,6 +48,9 @@ WRITERS_PATIENCE: Final = 60.0
 HOPELESS: Final = 2.0
 """Seconds that a command waits for a writer that is stopped, or was killed and does not end."""
 
+GRACE: Final = 1.0
+"""Seconds to wait longer where nobody is seen to have it: who had it may just have ended."""
+
 _STEPS: Final = (0.001, 0.05)
 """Seconds between two tries: at first, and at the most."""
 
@@ -212,7 +215,8 @@ class Lock:
                 self._told(f"{holder}; its lock {self._path} is taken over")
                 return
             hopeless = holder is not None and (holder.stopped or holder.cannot_end)
-            if waited >= (self._hopeless if hopeless else self._patience):
+            limit = self._hopeless if hopeless else self._patience
+            if waited >= (limit if holder is not None else limit + GRACE):
                 raise Busy(self._path, holder)
             if holder is not None and not told:
                 told = True

@@ -157,6 +157,7 @@ class Service:
         # A sync before this one's start may have taken the mounts for a dead one's.
         self._roots.retry()
         self._watch_directories()
+        self._locks_changed()  # they may have been removed before anybody watched them
         self._watch_mounts()
         self._supervise()
         self._sync_once()

@@ -53,7 +53,8 @@ def test_a_container_lives_as_long_as_any_of_its_threads(kept: Host) -> None:
     eventually(lambda: stat.read_text().rpartition(") ")[2].startswith("Z"))
 
     if kept.served:
-        (kept.root / "web/state.json").touch()
+        with (kept.root / "web/state.json").open("a"):
+            pass
     kept.attach("other")  # whoever wants something asks who is dead
     assert kept.watcher("sync").stdout == "nothing to do\n"
     assert kept.ls()["web"]["status"] == "attached"

@@ -52,8 +52,8 @@ def _unheld(config: Config) -> Iterator[tuple[str, str]]:
             with rootpath.opened(root.path) as directory:
                 if not mounts.is_top(directory):
                     rootmount.refuse(root.path, directory)
-        except FileNotFoundError:
-            continue  # whether it can be made is told with the directories
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # that is told with the directories
         except WatcherError as error:
             yield error.what, error.remedy
         except OSError as error:
