@@ -11,7 +11,6 @@ import ctypes
 import errno
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -114,7 +113,7 @@ def unmount_at(descriptor: int) -> None:
 
     `EINVAL` where it is not the top of a mount, or that is no more in this mount namespace.
     """
-    path = f"/proc/self/fd/{descriptor}"
+    path = f"/proc/thread-self/fd/{descriptor}"
     if _libc.umount2(os.fsencode(path), _MNT_DETACH) != 0:
         raise _error(os.readlink(path))  # noqa: PTH115
 
@@ -149,14 +148,14 @@ def mount_at(descriptor: int) -> Mount:
     number = mount_id(descriptor)
     found = next((mount for mount in mounts() if mount.id == number), None)
     if found is None:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
+        path = os.readlink(f"/proc/thread-self/fd/{descriptor}")  # noqa: PTH115
         raise OSError(errno.ENOENT, "is on no mount of this mount namespace", path)
     return found
 
 
 def mount_id(descriptor: int) -> int:
     """The number of the mount that an open file or directory is on."""
-    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as info:  # noqa: PTH123
+    with open(f"/proc/thread-self/fdinfo/{descriptor}", encoding="ascii") as info:  # noqa: PTH123
         return int(info.read().partition("mnt_id:")[2].split(maxsplit=1)[0])
 
 
@@ -181,20 +180,13 @@ def bind_itself(directory: int) -> int:
     """
     tree = _libc.open_tree(directory, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)
     if tree < 0:
-        raise _error(os.readlink(f"/proc/self/fd/{directory}"))  # noqa: PTH115
+        raise _error(os.readlink(f"/proc/thread-self/fd/{directory}"))  # noqa: PTH115
     both_empty = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
     if _libc.move_mount(tree, b"", directory, b"", both_empty) != 0:
-        error = _error(os.readlink(f"/proc/self/fd/{directory}"))  # noqa: PTH115
+        error = _error(os.readlink(f"/proc/thread-self/fd/{directory}"))  # noqa: PTH115
         os.close(tree)
         raise error
     return int(tree)
-
-
-def is_mount_point(path: str) -> bool:
-    """Whether something is mounted exactly at `path`; false where it is not there."""
-    with suppress(FileNotFoundError):
-        return mount_of(path).point == os.path.realpath(path)
-    return False
 
 
 def _mount(source: str | None, target: str, flags: int) -> None:

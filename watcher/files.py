@@ -88,7 +88,7 @@ def _open_linked(path: str, shown: str, dir_fd: int) -> int:
     try:
         if not stat.S_ISREG(os.fstat(found).st_mode):
             raise Unreadable(f"{quoted(shown)} is not a regular file", "remove it")
-        return os.open(f"/proc/self/fd/{found}", _FILE & ~os.O_NOFOLLOW)
+        return os.open(f"/proc/thread-self/fd/{found}", _FILE & ~os.O_NOFOLLOW)
     except OSError as error:
         raise _unreadable(shown, error) from error
     finally:
