@@ -111,7 +111,8 @@ def test_one_whose_locks_are_removed_makes_them_anew(host: Host, what: str) -> N
     web = host.attach("web")
     held = [entry["event"] for entry in service.log()]
     if what == "run_dir":
-        shutil.rmtree(host.run_dir)
+        host.run_dir.rename(host.base / "away")  # at once: it is made anew meanwhile
+        shutil.rmtree(host.base / "away")
     elif what == "replaced":
         host.run_dir.rename(host.base / "away")
         (host.base / "new").mkdir(mode=0o700)

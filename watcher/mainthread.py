@@ -165,7 +165,9 @@ class MainThread:
         the gate and the log work, and all else goes on when that wait ends.
         """
         if self._loop is not None and not self._asked:
-            self._asked = self._have(self._beat)
+            self._asked = True  # first: the answer may be there before the call returns
+            if not self._have(self._beat):
+                self._asked = False
             return
         if not _waits_in_the_kernel(thread):
             self._waits = 0
