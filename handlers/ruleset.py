@@ -34,20 +34,8 @@ nft_set_pipapo.c`: 14 ms at 500), so short ones, of which there may be many, are
 
 _INET: Final = """
 table inet watcher {{
-    map port4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
-    map port6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
-    map port4_on {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
-    map port6_on {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
-    map range4 {{ type inet_proto . inet_service : ipv4_addr; flags interval; }}
-    map range6 {{ type inet_proto . inet_service : ipv6_addr; flags interval; }}
-    map range4_on {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; }}
-    map range6_on {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr; flags interval; }}
+    {sets}
     set bridges {{ type ifname; {bridges} }}
-    set guests4 {{ type ipv4_addr; }}
-    set guests6 {{ type ipv6_addr; }}
-    set routed {{ type ifname; }}
-    set routed4 {{ type ifname . ipv4_addr; }}
-    set routed6 {{ type ifname . ipv6_addr; }}
 
     chain loopback {{
         comment "packets from the wire to 127.0.0.0/8, whatever route_localnet says"
@@ -56,14 +44,7 @@ table inet watcher {{
         {guard}
     }}
     chain publish {{
-        dnat ip to ip daddr . meta l4proto . th dport map @port4_on
-        dnat ip to meta l4proto . th dport map @port4
-        dnat ip to ip daddr . meta l4proto . th dport map @range4_on
-        dnat ip to meta l4proto . th dport map @range4
-        dnat ip6 to ip6 daddr . meta l4proto . th dport map @port6_on
-        dnat ip6 to meta l4proto . th dport map @port6
-        dnat ip6 to ip6 daddr . meta l4proto . th dport map @range6_on
-        dnat ip6 to meta l4proto . th dport map @range6
+        {publish}
     }}
     chain prerouting {{
         type nat hook prerouting priority dstnat; policy accept;
@@ -100,6 +81,31 @@ table inet watcher {{
     }}
 }}
 """
+
+_PUBLISHED: Final = (
+    "map port{v} {{ type inet_proto . inet_service : ipv{v}_addr . inet_service; }}",
+    (
+        "map port{v}_on {{ type ipv{v}_addr . inet_proto . inet_service"
+        " : ipv{v}_addr . inet_service; }}"
+    ),
+    "map range{v} {{ type inet_proto . inet_service : ipv{v}_addr; flags interval; }}",
+    (
+        "map range{v}_on {{ type ipv{v}_addr . inet_proto . inet_service"
+        " : ipv{v}_addr; flags interval; }}"
+    ),
+)
+"""The maps of published ports, where any network has a subnet of IP version v."""
+
+_LOOKED_UP: Final = (
+    "dnat {ip} to {ip} daddr . meta l4proto . th dport map @port{v}_on",
+    "dnat {ip} to meta l4proto . th dport map @port{v}",
+    "dnat {ip} to {ip} daddr . meta l4proto . th dport map @range{v}_on",
+    "dnat {ip} to meta l4proto . th dport map @range{v}",
+)
+"""The rules that look a port up in them."""
+
+_GUESTS: Final = ("set guests4 { type ipv4_addr; }", "set guests6 { type ipv6_addr; }")
+"""The sets of our own on bridges of somebody else."""
 
 _BRIDGE: Final = """
 table bridge watcher {
@@ -139,6 +145,11 @@ table bridge watcher {
 
 
 _ROUTED: Final = {
+    "sets": (
+        "set routed { type ifname; }",
+        "set routed4 { type ifname . ipv4_addr; }",
+        "set routed6 { type ifname . ipv6_addr; }",
+    ),
     "guard": (
         "iifname @routed meta nfproto ipv4 iifname . ip saddr != @routed4 drop",
         "iifname @routed meta nfproto ipv6 iifname . ip6 saddr != @routed6 drop",
@@ -194,7 +205,9 @@ def base(networks: Iterable[Network]) -> str:
     bridges = ", ".join(f'"{network.bridge}"' for network in known)
     routed = _ROUTED if any(network.mode == "routed" for network in known) else {}
     inet = _INET.format(
-        **{part: "\n        ".join(routed.get(part, ())) for part in _ROUTED},
+        **{part: _lines(routed.get(part, ())) for part in _ROUTED if part != "sets"},
+        sets="\n    ".join((*_sets(known), *routed.get("sets", ()))),
+        publish=_lines(_looked_up(known)),
         bridges=f"elements = {{ {bridges} }}" if bridges else "",
         to_others="\n        ".join(_others(known, "oifname", "daddr")),
         from_others="\n        ".join(_others(known, "iifname", "saddr")),
@@ -204,6 +217,29 @@ def base(networks: Iterable[Network]) -> str:
     )
     anew = "".join(f"table {f} {t}\ndelete table {f} {t}\n" for f, t in TABLES)
     return anew + inet + _BRIDGE
+
+
+def _lines(rules: Iterable[str]) -> str:
+    return "\n        ".join(rules)
+
+
+def _versions(networks: Iterable[Network]) -> list[int]:
+    """The IP versions that any of `networks` has a subnet of."""
+    return sorted({subnet.version for network in networks for subnet in network.subnets})
+
+
+def _sets(networks: list[Network]) -> Iterable[str]:
+    """The sets and maps that these networks need: libnftables lists all at each command."""
+    for version in _versions(networks):
+        yield from (map_.format(v=version) for map_ in _PUBLISHED)
+    if not all(network.managed for network in networks):
+        yield from _GUESTS
+
+
+def _looked_up(networks: list[Network]) -> Iterable[str]:
+    for version in _versions(networks):
+        ip = "ip" if version == 4 else "ip6"
+        yield from (rule.format(v=version, ip=ip) for rule in _LOOKED_UP)
 
 
 def elements(sandbox: Sandbox, networks: Mapping[str, Network]) -> dict[Element, None]:

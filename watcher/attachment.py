@@ -86,7 +86,8 @@ class Attachment:
         container = self._as_known(container)
         if request is None:
             request = parse_request(container.id, container.labels)
-        inside = self._inside(container)
+        known = self._known(container)
+        inside = known if known is not None and lives(known) else None
         match self._plan(container, request, inside, kept=remnant is not None):
             case Ignore():
                 self._failings.forget(container.root, container.id, refused=True)
@@ -96,7 +97,8 @@ class Attachment:
             case Found(networks):
                 if inside is not None:
                     return self._join(container, request, inside)
-                self._take_back_ended(container)
+                if known is not None:  # it has ended, and its number is another namespace's now
+                    self.take_back(known, known.members)
                 if remnant is None:  # else it had its ports before whoever listens there now
                     self._check_listeners(container, request)
                 adopt = {} if remnant is None else remnant.by_network(networks)
@@ -113,7 +115,9 @@ class Attachment:
         Raises:
             InvalidRequest: it asks for what cannot be met.
         """
-        return self._plan(container, request, self._inside(container), kept=kept)
+        known = self._known(container)
+        inside = known if known is not None and lives(known) else None
+        return self._plan(container, request, inside, kept=kept)
 
     def _plan(
         self, container: Container, request: Request, inside: Sandbox | None, *, kept: bool
@@ -190,21 +194,13 @@ class Attachment:
                 root=container.root,
             )
 
-    def _inside(self, container: Container) -> Sandbox | None:
-        """The sandbox that `container` is in, by the number of its namespace.
+    def _known(self, container: Container) -> Sandbox | None:
+        """The sandbox in the store whose namespace has the number of the container's.
 
         The kernel gives a number to another namespace once nobody is left in the first.
         """
         assert container.netns is not None
-        sandbox = self._store.sandbox(container.netns)
-        return sandbox if sandbox is not None and lives(sandbox) else None
-
-    def _take_back_ended(self, container: Container) -> None:
-        """Take back what an ended sandbox had whose namespace had the number of `container`'s."""
-        assert container.netns is not None
-        ended = self._store.sandbox(container.netns)
-        if ended is not None:
-            self.take_back(ended, ended.members)
+        return self._store.sandbox(container.netns)
 
     def _join(self, container: Container, request: Request, sandbox: Sandbox) -> bool:
         """Make a container a member of `sandbox`, or give one that is other port maps."""

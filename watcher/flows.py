@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from watcher.log import Log
     from watcher.model import Address, Sandbox
 
-PAUSE: Final = 0.5
+PAUSE: Final = 0.05
 """Seconds from the end of a pass to the next: what comes meanwhile is gone through together."""
 
 SHARE: Final = 10
@@ -78,9 +78,10 @@ class Flows:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="flows", daemon=True)
             self._thread.start()
-        with self._change:
-            self._asked = True
-            self._change.notify_all()
+        if not self._asked:  # else it comes to it, and need not be woken up
+            with self._change:
+                self._asked = True
+                self._change.notify_all()
 
     def end_before(self, sandbox: Sandbox) -> None:
         """End now what may be left of those who had the addresses of a new `sandbox`.
@@ -89,12 +90,10 @@ class Flows:
             OSError: the kernel refused.
             WatcherError: the lease store cannot be read or written.
         """
-        stale = self._store.stale()
-        if not stale:
+        addresses = [a.ip for interface in sandbox.interfaces for a in interface.addresses]
+        if not self._store.is_stale(addresses):
             return
-        mine = {a.ip for interface in sandbox.interfaces for a in interface.addresses} & stale
-        if not mine:
-            return
+        mine = self._store.stale().intersection(addresses)
         with self._change:
             left = mine - self._ended
             self._ended -= mine

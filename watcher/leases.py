@@ -229,6 +229,13 @@ class LeaseStore:
         with self._database.reading() as db:
             return {ip_address(text) for (text,) in db.execute("SELECT address FROM stale")}
 
+    def is_stale(self, addresses: Sequence[Address]) -> bool:
+        """Whether flows of any of `addresses` may be left; few are asked for."""
+        return any(
+            self._database.peek("SELECT 1 FROM stale WHERE address = ?", (str(address),))
+            for address in addresses
+        )
+
     def forget_stale(self, addresses: Iterable[Address]) -> None:
         """Forgets that flows of `addresses` may be left."""
         with self._database.writing() as db:

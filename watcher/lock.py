@@ -116,19 +116,21 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock meanwhile.
+    def held(self) -> Held:
+        """Hold the lock meanwhile, in a `with`.
 
-        Raises:
-            Busy: another process has it, for longer than this one waits.
+        It raises Busy where another process has the lock, for longer than this one waits.
         """
+        return Held(self)
+
+    def acquire(self) -> None:
+        """Take the lock until `release`; see :meth:`held`."""
         if not self._seized():
             self._wait()
-        try:
-            yield
-        finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def release(self) -> None:
+        """Let the lock go."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def wait_no_longer(self, seconds: float) -> None:
         """Have :meth:`held` wait for `seconds` from now on, whatever `rest` was."""
@@ -244,6 +246,21 @@ class Lock:
             return False
         finally:
             os.close(directory)
+
+
+class Held:
+    """A lock while it is held; a class because the hot path has it twice a container."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def written_in(descriptor: int) -> tuple[str, str]:

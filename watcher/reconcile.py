@@ -345,9 +345,7 @@ class Reconciler:
         The gate has let it in a moment ago, and it has no complete state yet; or the root shows
         nothing at all: something else may be mounted there for a while.
         """
-        if not (roots.has(root, id_) or roots.is_silent(root)):
-            return False
-        return running_member(self._store, root, id_) is not None
+        return roots.may_have(root, id_) and running_member(self._store, root, id_) is not None
 
     def _is_ignored(self, container: Container, request: Request) -> bool:
         """Whether a container is to be left alone, and the store has nothing of it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from handlers import rootpath
@@ -54,11 +54,23 @@ def ids(root: str) -> list[str]:
         ) from error
 
 
-def is_silent(root: str) -> bool:
-    """Whether `root` cannot tell of any container: it is empty, missing, or cannot be listed."""
+_LINKS: Final = 2
+"""The links to a directory that has no directory in it (inode(7))."""
+
+
+def may_have(root: str, id_: str) -> bool:
+    """Whether `root` has a directory by the name `id_`, or tells of no container at all.
+
+    It is empty, missing, or cannot be listed: something else may be mounted there for a while.
+    """
     try:
-        with _entries(root) as entries:
-            return not any(entry.is_dir(follow_symlinks=False) for entry in entries)
+        with rootpath.opened(root) as directory:
+            with suppress(FileNotFoundError):
+                return stat.S_ISDIR(os.stat(id_, dir_fd=directory, follow_symlinks=False).st_mode)
+            if os.fstat(directory).st_nlink > _LINKS:  # as most file systems count them
+                return False
+            with _listed(directory) as entries:
+                return not any(entry.is_dir(follow_symlinks=False) for entry in entries)
     except OSError:
         return True
 
@@ -66,24 +78,26 @@ def is_silent(root: str) -> bool:
 def has(root: str, id_: str) -> bool:
     """Whether `root` has a directory that is shown as `id_`."""
     try:
-        with rootpath.opened(root) as directory:
-            if stat.S_ISDIR(os.stat(id_, dir_fd=directory, follow_symlinks=False).st_mode):
-                return True
-    except (OSError, ValueError):
-        pass
-    return "\\" in id_ and id_ in ids(root)
+        return id_ in ids(root)
+    except Unreadable:
+        return False
 
 
 @contextmanager
 def _entries(root: str) -> Iterator[Iterator[os.DirEntry[str]]]:
     """What is in `root`, which is found as :mod:`handlers.rootpath` has it."""
-    with rootpath.opened(root) as directory:
-        listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    with rootpath.opened(root) as directory, _listed(directory) as entries:
+        yield entries
+
+
+@contextmanager
+def _listed(directory: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
     try:
-        with os.scandir(listed) as entries:
+        with os.scandir(descriptor) as entries:
             yield entries
     finally:
-        os.close(listed)
+        os.close(descriptor)
 
 
 def read(root: str, id_: str) -> Container | None:
