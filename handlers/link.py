@@ -186,20 +186,11 @@ class LinkHandler:
         there = {link.name: link for link in links if hostend.is_host_end(link)}
         for link in links:
             if link.group == rtnl.DOOMED:  # somebody was killed before it was deleted
-                yield Difference(
-                    Repair(
-                        f"deleted veth {link.name}", hostend.sandbox_id(link), "its sandbox is gone"
-                    ),
-                    lambda link=link: self._delete(link),  # type: ignore[misc]
-                )
+                yield Difference(_deleted(link), lambda link=link: self._delete(link))  # type: ignore[misc]
         needed = {i.host_name for sandbox in sandboxes for i in sandbox.interfaces}
         for name in sorted(there.keys() - needed):
-            yield Difference(
-                Repair(
-                    f"deleted veth {name}", hostend.sandbox_id(there[name]), "its sandbox is gone"
-                ),
-                lambda link=there[name]: self._delete(link),  # type: ignore[misc]
-            )
+            link = there[name]
+            yield Difference(_deleted(link), lambda link=link: self._delete(link))  # type: ignore[misc]
         for sandbox in sandboxes:
             yield from self._of_sandbox(sandbox, there)
 
