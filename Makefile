@@ -17,7 +17,7 @@ PYTHON ?= $(firstword $(foreach python,/usr/bin/python3 python3.14 python3.13 py
   $(if $(shell $(python) -c 'import sys; print(sys.version_info >= (3, 12) or "")' 2>/dev/null),$(python))))
 
 VENV        := .venv
-TEST_FLAGS  ?= -n 4
+TEST_FLAGS  ?= -n 4 --dist worksteal
 LOCKED      := --require-hashes --only-binary :all:
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -29,8 +29,9 @@ KILLING: Final = Path(__file__).with_name("killing.py")
 READY: Final = "after notify READY=1"
 KILLED: Final = -signal.SIGKILL
 EIGHT: Final = tuple(f"c{number}" for number in range(8))
-STEP: Final = int(os.environ.get("WATCHER_KILL_STEP", "5"))
-"""Of eight at once, every so-manieth point; `make soak` takes all. Each has some of its own."""
+STEP: Final = int(os.environ.get("WATCHER_KILL_STEP", "7"))
+"""Of eight at once, every so-manieth point; of what has most, every second. `make soak` takes all.
+Each operation has some of its own."""
 
 EIGHT_RUNCS: Final = 5 if STEP > 1 else 1
 """Eight runcs take a second: so many times fewer points."""
@@ -304,7 +305,7 @@ def test_down(host: Host) -> None:
         assert killer.run("down") == 0
         assert not (found := difference(scene.picture(), fresh)), found
 
-    every_point(down, check)
+    every_point(down, check, step=min(STEP, 2))
 
 
 def test_starting_the_service(host: Host) -> None:
@@ -331,7 +332,7 @@ def test_starting_the_service(host: Host) -> None:
         scene.check(whole, reachable=False)
         assert host.beyond.reach(UPLINK, 8001) == Answer("new", BEYOND)
 
-    every_point(start, check)
+    every_point(start, check, step=min(STEP, 2))
 
 
 def test_stopping_the_service(host: Host) -> None:

@@ -306,4 +306,4 @@ class StoreAndModel(RuleBasedStateMachine):
 
 
 TestStoreAndModel = StoreAndModel.TestCase
-TestStoreAndModel.settings = settings(max_examples=60, stateful_step_count=40)
+TestStoreAndModel.settings = settings(max_examples=40, stateful_step_count=40)

@@ -424,7 +424,7 @@ def test_the_host_is_that_of_the_containers_that_live(rootfs: Path) -> None:
     run_state_machine_as_test(
         OnThisMachine,
         settings=settings(
-            max_examples=EXAMPLES or 6,
+            max_examples=EXAMPLES or 4,
             stateful_step_count=STEPS,
             derandomize=not EXAMPLES,
             database=None,
