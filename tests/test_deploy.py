@@ -269,7 +269,7 @@ def test_wrong_configuration_is_not_tried_again() -> None:
         assert machine.command("systemctl", "start", "watcher", check=False).returncode == 1
         assert machine.show("ActiveState") == "failed"
         assert (machine.show("ExecMainStatus"), machine.show("NRestarts")) == ("2", "0")
-        assert "mood" in machine.journal()
+        assert eventually(lambda: "mood" in machine.journal())
 
 
 # --- runc in a mount namespace of its own --------------------------------------------------------
@@ -306,7 +306,7 @@ def test_runc_in_a_unit_with_private_tmp_is_held_where_the_root_is_a_file_system
         assert source_of_root(machine) == "tmpfs"
         assert machine.command("stat", "--format=%a", "/run/runc").stdout == "711\n"
         machine.command("systemctl", "start", "watcher")
-        assert "file system" in machine.journal()
+        assert eventually(lambda: "file system" in machine.journal())
         assert "by its file system" in machine.command("watcher", "check").stdout
 
         machine.bundle("first", ("sh", "-c", "readlink /proc/self/ns/mnt; ip -4 addr show eth0"))
@@ -314,7 +314,7 @@ def test_runc_in_a_unit_with_private_tmp_is_held_where_the_root_is_a_file_system
             assert "inet 172.19." in in_private_tmp(machine, "first")
         machine.bundle("bad", annotations={"io.watcher.netwrok": "x"})
         in_private_tmp(machine, "bad", fails=True)
-        assert "io.watcher.netwrok" in machine.journal()
+        assert eventually(lambda: "io.watcher.netwrok" in machine.journal())
         assert "inet 172.19." in machine.run("here", ("ip", "-4", "addr", "show", "eth0"))
         machine.command("systemctl", "restart", "watcher")
         assert "inet 172.19." in in_private_tmp(machine, "first")
