@@ -136,6 +136,11 @@ class ConntrackHandler:
         """Whether there is anything to end."""
         return bool(self._due)
 
+    @property
+    def urgent(self) -> bool:
+        """Whether UDP ports are among it, whose clients go on asking somebody else until then."""
+        return bool(self._due.changes)
+
     def end_of(self, addresses: Collection[Address]) -> None:
         """End the flows of `addresses` now; they are about to be somebody's.
 
