@@ -145,8 +145,12 @@ def test_whatever_is_removed_comes_back_and_the_log_names_it(healed: Healed, kin
         before = len(healed.repairs())
         healed.host.command("sh", "-c", healed.filled(damage.command))
         eventually(lambda: healed.whole(but="filter"), what=f"the repair of {name}")
-        told = [json.dumps(entry) for entry in healed.repairs()[before:]]
-        assert any(all(word in line for word in words) for line in told), (name, words, told)
+
+        def told(words: list[str] = words, before: int = before) -> bool:
+            lines = [json.dumps(entry) for entry in healed.repairs()[before:]]
+            return any(all(word in line for word in words) for line in lines)
+
+        eventually(told, what=f"a line with {words} about {name}")
     assert healed.service.warnings() == []
     assert healed.host.watcher("sync").stdout == "nothing to do\n"
 
@@ -154,6 +158,8 @@ def test_whatever_is_removed_comes_back_and_the_log_names_it(healed: Healed, kin
 def test_a_repair_is_told_once(healed: Healed) -> None:
     healed.host.command("ip", "link", "delete", healed.web.veth)
     eventually(healed.whole)
+    healed.service.logged("repaired", healed.web.veth)
+    healed.service.stop()
     told = [entry["what"] for entry in healed.repairs() if healed.web.veth in entry["what"]]
     assert len(told) == 1
 
