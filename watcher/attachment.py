@@ -87,7 +87,7 @@ class Attachment:
         if request is None:
             request = parse_request(container.id, container.labels)
         known = self._known(container)
-        inside = known if known is not None and lives(known) else None
+        inside = _living(known)
         match self._plan(container, request, inside, kept=remnant is not None):
             case Ignore():
                 self._failings.forget(container.root, container.id, refused=True)
@@ -115,9 +115,7 @@ class Attachment:
         Raises:
             InvalidRequest: it asks for what cannot be met.
         """
-        known = self._known(container)
-        inside = known if known is not None and lives(known) else None
-        return self._plan(container, request, inside, kept=kept)
+        return self._plan(container, request, _living(self._known(container)), kept=kept)
 
     def _plan(
         self, container: Container, request: Request, inside: Sandbox | None, *, kept: bool
@@ -281,3 +279,8 @@ def _meets(sandbox: Sandbox, request: Request) -> bool:
         and has.issuperset(request.addresses)
         and request.mac in (None, sandbox.interfaces[0].mac if sandbox.interfaces else None)
     )
+
+
+def _living(sandbox: Sandbox | None) -> Sandbox | None:
+    """`sandbox`, if there is one and any of its containers lives."""
+    return sandbox if sandbox is not None and lives(sandbox) else None

@@ -96,10 +96,9 @@ class Flows:
             OSError: the kernel refused.
             WatcherError: the lease store cannot be read or written.
         """
-        addresses = [a.ip for interface in sandbox.interfaces for a in interface.addresses]
-        if not self._store.is_stale(addresses):
+        mine = self._store.stale_of(a.ip for i in sandbox.interfaces for a in i.addresses)
+        if not mine:
             return
-        mine = self._store.stale().intersection(addresses)
         with self._change:
             left = mine - self._ended
             self._ended -= mine

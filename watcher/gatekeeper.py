@@ -217,8 +217,8 @@ class Gatekeeper:
 
     def _decide(self, hold: Hold) -> None:
         """Give the held container its network, and let it start; or have runc fail."""
-        if time.monotonic() >= hold.deadline and self._settings.on_timeout == "deny":
-            return  # it has been answered, and runc gives up
+        if self._gives_up(hold):
+            return
         if hold.root in self._slow:
             self._observe_aside(hold)
             return
@@ -230,6 +230,10 @@ class Gatekeeper:
             self._refuse_unread(hold, error)
         else:
             self._admit(hold, container)
+
+    def _gives_up(self, hold: Hold) -> bool:
+        """Whether its runc does: the hold has been answered at its deadline, by a denial."""
+        return time.monotonic() >= hold.deadline and self._settings.on_timeout == "deny"
 
     def _observe_aside(self, hold: Hold) -> None:
         """Have another thread see what the container is, however long that takes."""
@@ -251,7 +255,7 @@ class Gatekeeper:
             )  # fmt: skip
 
     def _observed(self, hold: Hold, seen: Container | Exception) -> None:
-        if time.monotonic() >= hold.deadline and self._settings.on_timeout == "deny":
+        if self._gives_up(hold):
             return
         if isinstance(seen, Unreadable):
             self._refuse_unread(hold, seen)

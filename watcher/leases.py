@@ -224,17 +224,13 @@ class LeaseStore:
 
     def stale(self) -> set[Address]:
         """The addresses that were given back and of which flows may be left in the kernel."""
-        if self._database.peek("SELECT 1 FROM stale LIMIT 1", ()) is None:  # mostly
-            return set()
         with self._database.reading() as db:
             return {ip_address(text) for (text,) in db.execute("SELECT address FROM stale")}
 
-    def is_stale(self, addresses: Sequence[Address]) -> bool:
-        """Whether flows of any of `addresses` may be left; few are asked for."""
-        return any(
-            self._database.peek("SELECT 1 FROM stale WHERE address = ?", (str(address),))
-            for address in addresses
-        )
+    def stale_of(self, addresses: Iterable[Address]) -> set[Address]:
+        """Those of `addresses` that are stale; few are asked for."""
+        query = "SELECT 1 FROM stale WHERE address = ?"
+        return {a for a in addresses if self._database.peek(query, (str(a),)) is not None}
 
     def forget_stale(self, addresses: Iterable[Address]) -> None:
         """Forgets that flows of `addresses` may be left."""

@@ -141,7 +141,7 @@ class Lock:
         """Whether nobody has it now."""
         if not self._seized():
             return False
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self.release()
         return True
 
     def lost(self) -> bool:

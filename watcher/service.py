@@ -226,7 +226,7 @@ class Service:
     def _watch_directories(self) -> None:
         self._watch.watch_names(self._config.netns_dir, self._healer.pin_gone)
         self._watch_store()
-        self._watch.watch_names(self._config.run_dir, lambda _: self._locks_changed())
+        self._watch_locks()
 
     def _changed(self, root: str, id_: str) -> None:
         """Something of a container was changed: it is urgent only if nothing is known of it."""
@@ -311,6 +311,9 @@ class Service:
         self._gate.again()
         self._sync()
 
+    def _watch_locks(self) -> None:
+        self._watch.watch_names(self._config.run_dir, lambda _: self._locks_changed())
+
     def _locks_changed(self) -> None:
         """See that the locks are still those that others find; else make them anew."""
         locks = (self._lock, self._reconciler.lock)
@@ -319,7 +322,7 @@ class Service:
         try:
             for lock in locks:
                 lock.renew()
-            self._watch.watch_names(self._config.run_dir, lambda _: self._locks_changed())
+            self._watch_locks()
         except (WatcherError, OSError) as error:
             self._log.error("the locks cannot be made anew", reason=told(error))
             return
