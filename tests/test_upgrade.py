@@ -276,6 +276,7 @@ def test_a_running_host_is_taken_over(make_host: HostMaker, release: Path, end: 
     service = host.service()
     crowd = Crowd.on(host)
     now = taken_over(host, crowd, service, end, REPOSITORY)
+    now.logged("ready")  # behind all that was told of the start
     repaired = [entry["what"] for entry in now.log() if entry["event"] == "repaired"]
     assert repaired == REPAIRED.get(release.stem, [])
     lives_on(host, crowd)
