@@ -915,11 +915,14 @@ class Service:
         return self._manager.count(assignment)
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends it a signal."""
+        """Sends it a signal; with SIGSTOP, waits until all of its threads have stopped."""
         assert self._process is not None
         os.kill(self.pid, number)
+        # `nsenter` stops with what it has started, and has to go on with it.
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
         if number == signal.SIGCONT:
-            os.kill(self._process.pid, number)  # `nsenter` stops with what it has started
+            os.kill(self._process.pid, number)
 
     def wait(self, timeout: float = PATIENCE) -> int:
         """Waits for its end and returns its exit status."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import pytest
 from conftest import HostMaker
-from host import BEYOND, UPLINK, Container, Host, Service, eventually
+from host import BEYOND, UPLINK, Container, Host, eventually
 from pictures import difference, take
 from traffic import Answer
 
@@ -201,24 +201,13 @@ def test_one_who_keeps_undoing_it_is_not_fought_but_named(healed: Healed) -> Non
     eventually(healed.whole, 60)
 
 
-def stopped(service: Service) -> None:
-    """The service is stopped, as by a suspended machine or a debugger."""
-    service.signal(signal.SIGSTOP)
-
-    def stands() -> bool:
-        with open(f"/proc/{service.pid}/stat") as stat:  # noqa: PTH123
-            return stat.read().rpartition(") ")[2][0] == "T"
-
-    eventually(stands)
-
-
 def test_what_happened_while_it_was_stopped_is_put_right_as_it_goes_on(
     make_host: HostMaker,
 ) -> None:
     host = make_host('[gate]\nmode = "off"\n')
     healed = Healed(host)
     gone = host.attach("gone")
-    stopped(healed.service)
+    healed.service.signal(signal.SIGSTOP)
     host.delete("gone")
     host.run("new", ports="8081:80").serve(tcp=(80,))
     host.command(
@@ -236,7 +225,7 @@ def test_an_overflow_of_the_roots_events_loses_no_container(make_host: HostMaker
     host = make_host('[gate]\nmode = "off"\n')
     service = host.service()
     old = host.attach("old")
-    stopped(service)
+    service.signal(signal.SIGSTOP)
     queue = int(host.command("cat", "/proc/sys/fs/inotify/max_queued_events").stdout)
     host.command(sys.executable, "-c", FLOOD, str(host.root / "x"), str(queue))
     host.run("new", ports="8081:80").serve(tcp=(80,))
@@ -249,7 +238,7 @@ def test_an_overflow_of_the_roots_events_loses_no_container(make_host: HostMaker
 
 def test_lost_word_of_the_kernel_is_made_good(healed: Healed) -> None:
     """More changes of links than a socket's buffer holds, and then the one that matters."""
-    stopped(healed.service)
+    healed.service.signal(signal.SIGSTOP)
     flood = "link set mine0 alias {}\n"
     healed.host.command("ip", "link", "add", "mine0", "type", "bridge")
     healed.host.command(

@@ -138,6 +138,7 @@ class Service:
             self._reconciler.serve(self._blocked)
             # Who knows how long it was stopped.
             main.attend(loop, stop=stop.set, resume=self._sync, well=self._well)
+            self._tell_ready()  # last: who is told may say at once that it is to stop
             await stop.wait()
             self._log.info("stopping")
             systemd.notify("STOPPING=1")
@@ -162,6 +163,8 @@ class Service:
         self._supervise()
         self._sync_once()
         self._every(SYNC_EVERY, self._hourly)
+
+    def _tell_ready(self) -> None:
         roots = [root.path for root in self._config.roots]
         self._log.info("ready", roots=roots, gate=self._gate.open, **self._roots.state())
         systemd.notify("READY=1")
