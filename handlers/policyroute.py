@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from ipaddress import IPv6Network, ip_address, ip_network
 from typing import Final
 
-from pyroute2.netlink.rtnl.fibmsg import fibmsg
-
 from handlers import routes, rtnl
 from handlers.netlink import (
     NLM_F_CREATE,
@@ -26,6 +24,7 @@ from handlers.netlink import (
 )
 from handlers.nexthop import next_hop
 from handlers.rtnl import Route
+from handlers.rtnl.messages import fibmsg
 from watcher.config import Network
 from watcher.model import Address, AddressWithPrefix, Interface
 

@@ -7,12 +7,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.ndmsg import ndmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from handlers import rtnl
+from handlers.rtnl.messages import ifaddrmsg, ifinfmsg, ndmsg, rtmsg
 from handlers.template import NAME, NUMBER, Template
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,14}", fullmatch=True)

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from functools import cache
 from ipaddress import ip_address, ip_interface
 
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-
 from handlers import template
 from handlers.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
+from handlers.rtnl.messages import ifaddrmsg
 from handlers.rtnl.numbers import (
     IFA_ADDRESS,
     IFA_F_NODAD,

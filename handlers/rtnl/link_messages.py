@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
 from handlers import template
 from handlers.netlink import (
     IFF_UP,
@@ -25,6 +23,7 @@ from handlers.netlink import (
     chosen,
     encode,
 )
+from handlers.rtnl.messages import ifinfmsg
 from handlers.rtnl.numbers import (
     ADDR_GEN_MODE_NONE,
     DOOMED,

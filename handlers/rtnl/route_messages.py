@@ -9,11 +9,9 @@ from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from pyroute2.netlink.rtnl.ndmsg import ndmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from handlers import template
 from handlers.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
+from handlers.rtnl.messages import ndmsg, rtmsg
 from handlers.rtnl.numbers import (
     NUD_PERMANENT,
     RT_SCOPE_LINK,

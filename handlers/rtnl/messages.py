@@ -1,0 +1,20 @@
+"""pyroute2's classes for rtnetlink's messages, without all else that pyroute2 can do.
+
+The `__init__` of pyroute2 imports all its families of netlink and its database of interfaces:
+more than a third of the time in which a service starts. So the package is put there without
+running that, and the modules below import what they need.
+"""
+
+import sys
+from importlib.util import find_spec, module_from_spec
+
+if "pyroute2" not in sys.modules and (_spec := find_spec("pyroute2")) is not None:
+    sys.modules["pyroute2"] = module_from_spec(_spec)
+
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+__all__ = ["fibmsg", "ifaddrmsg", "ifinfmsg", "ndmsg", "rtmsg"]
