@@ -2,5 +2,5 @@
 
 A handler has three verbs, the project's own words: `appear(sandbox)`, `vanish(sandbox)` and
 `sync(sandboxes)`. Each is idempotent. None decides anything: what should be is told to them by
-:mod:`watcher.reconcile`.
+:mod:`watcher.reconcile.reconciler`.
 """

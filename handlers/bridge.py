@@ -11,14 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from handlers import rtnl, sysctl
 from handlers.handler import Difference, closed
-from handlers.netlink import Netlink
-from handlers.outer import mtu_of
-from handlers.sysctl import Sysctl
-from watcher.allocate import mac_of
-from watcher.config import Network, gateway
-from watcher.model import AddressWithPrefix, Member, Repair, Sandbox
+from handlers.kernel import rtnl, sysctl
+from handlers.kernel.netlink import Netlink
+from handlers.link.host_end import mtu_of
+from handlers.settings import Sysctl
+from watcher.model.address import AddressWithPrefix
+from watcher.model.naming import mac_of
+from watcher.model.network import Network, gateways
+from watcher.model.repair import Repair
+from watcher.model.sandbox import Member, Sandbox
 
 NET_ADDR_SET: Final = "3"
 """In `/sys/class/net/<name>/addr_assign_type`: somebody set the MAC, so it stays."""
@@ -201,20 +203,6 @@ class BridgeHandler:
     def _make(self, network: Network) -> None:
         mac = mac_of(gateways(network)[0].ip)
         self._netlink.send([rtnl.bridge(network.bridge, mac=mac, mtu=mtu_of(network))])
-
-
-def gateways(network: Network) -> list[AddressWithPrefix]:
-    """The addresses of the bridge of `network`, one a subnet.
-
-    That of a routed network has no ports, and its addresses no subnet: all it does is to have them.
-    """
-    from ipaddress import ip_interface
-
-    routed = network.mode == "routed"
-    return [
-        ip_interface((gateway(s), s.max_prefixlen if routed else s.prefixlen))
-        for s in network.subnets
-    ]
 
 
 def _accept_ra_names() -> list[str]:

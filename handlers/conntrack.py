@@ -24,9 +24,10 @@ from ipaddress import IPv4Network, ip_address
 from itertools import chain
 from typing import Final
 
-from handlers import rtnl
-from handlers.handler import without
-from handlers.netlink import (
+from handlers.firewall.ruleset import target
+from handlers.kernel import rtnl
+from handlers.kernel.netlink import (
+    NETLINK_NETFILTER,
     NLM_F_DUMP,
     NLM_F_REQUEST,
     Netlink,
@@ -35,11 +36,12 @@ from handlers.netlink import (
     attributes,
     chosen,
 )
-from handlers.ruleset import target
-from watcher.config import Network
-from watcher.model import Address, Member, PortMap, Repair, Sandbox
+from watcher.model.address import Address
+from watcher.model.network import Network
+from watcher.model.repair import Repair
+from watcher.model.request import PortMap
+from watcher.model.sandbox import Member, Sandbox, without
 
-NETLINK_NETFILTER: Final = 12
 _CT_GET, _CT_DELETE = (1 << 8) | 1, (1 << 8) | 2
 """NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_* (`include/uapi/linux/netfilter/nfnetlink*.h`)."""
 _CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_ID, _CTA_ZONE, _NESTED = 1, 2, 12, 18, 0x8000

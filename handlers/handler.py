@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from watcher.errors import told
-from watcher.model import Member, Repair, Sandbox
+from watcher.model.errors import told
+from watcher.model.repair import Repair
+from watcher.model.sandbox import Member, Sandbox
 
 
 class Handler(Protocol):
@@ -45,16 +46,6 @@ class Notes(Protocol):
 
     def erase(self, name: str) -> None:
         """Forget what was noted under `name`."""
-
-
-def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
-    """What is left of `sandbox` when `leaving` have gone; `None` if that was everybody."""
-    members = tuple(member for member in sandbox.members if member not in leaving)
-    if not members:
-        return None
-    gone = {member.id for member in leaving} - {member.id for member in members} - {sandbox.id}
-    pins = tuple(name for name in sandbox.pins if name not in gone)
-    return replace(sandbox, members=members, pins=pins)
 
 
 @dataclass(frozen=True, slots=True)

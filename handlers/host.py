@@ -1,4 +1,7 @@
-"""Everything that acts on the host, in its order: what one needs comes before it."""
+"""Everything that acts on the host, in its order: what one needs comes before it.
+
+This is what :mod:`watcher` sees of the handlers, beside the kernel bindings.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Self
 
+from handlers import root_mounts
 from handlers.bridge import BridgeHandler
 from handlers.conntrack import ConntrackHandler
-from handlers.firewall import FirewallHandler
-from handlers.foreign import ForeignFirewallHandler
+from handlers.firewall.foreign import ForeignFirewallHandler
+from handlers.firewall.handler import FirewallHandler
 from handlers.handler import Handler, Notes
-from handlers.link import LinkHandler
-from handlers.namespace import Home
-from handlers.netlink import Netlink
-from handlers.nft import Nft
+from handlers.kernel.namespace import Home
+from handlers.kernel.netlink import Netlink
+from handlers.kernel.nft import Nft
+from handlers.kernel.uplink import settled
+from handlers.link.handler import LinkHandler
+from handlers.link.reaper import Reaper
 from handlers.pin import PinHandler
-from handlers.sysctl import Sysctl
-from handlers.uplink import settled
-from watcher.config import Network
-from watcher.model import Member, Repair, Sandbox
+from handlers.root_mounts import OpenRoot
+from handlers.settings import Sysctl
+from watcher.model.network import Network
+from watcher.model.repair import Repair
+from watcher.model.sandbox import Member, Sandbox
+
+__all__ = ["ConntrackHandler", "Host", "OpenRoot", "Reaper", "root_mounts"]
 
 
 class Host:

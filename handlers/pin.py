@@ -4,8 +4,8 @@ A name is an empty file on which the namespace is bind-mounted, so that runc can
 path and `ip netns exec` can enter it. Source: ip-netns(8), and `ip/ipnetns.c` of iproute2.
 
 A name is ours where the lease store says that it leads to that namespace, or else the host end of a
-pair that this program made for a container of that name (:mod:`handlers.hostend`); a file without a
-namespace, where it has the mode that only we give one. Any other is somebody else's.
+pair that this program made for a container of that name (:mod:`handlers.link.ours`); a file without
+a namespace, where it has the mode that only we give one. Any other is somebody else's.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from handlers import hostend, mounts, rtnl
-from handlers.handler import Difference, Notes, closed, without
-from handlers.namespace import opened
-from handlers.netlink import Netlink
-from watcher.directories import make_directory
-from watcher.model import Member, Repair, Sandbox
+from handlers.handler import Difference, Notes, closed
+from handlers.kernel import mounts, rtnl
+from handlers.kernel.directories import make_directory
+from handlers.kernel.namespace import opened
+from handlers.kernel.netlink import Netlink
+from handlers.link import ours
+from watcher.model.alias import alias_of
+from watcher.model.repair import Repair
+from watcher.model.sandbox import Member, Sandbox, without
 
 _NOTE: Final = "netns_dir mount"
 """Under this name is noted that the directory was made a mount by us, as `ip netns` does."""
@@ -58,7 +61,7 @@ class _Proofs:
     def linked(self) -> dict[int, list[rtnl.Link]]:
         """The host ends by the host's number for the namespace that they lead to."""
         found: dict[int, list[rtnl.Link]] = {}
-        for end in hostend.host_ends(self._netlink):
+        for end in ours.host_ends(self._netlink):
             found.setdefault(end.peer_netns, []).append(end)
         return found
 
@@ -149,7 +152,7 @@ class PinHandler:
             elif ends := [e for e in self._ends(name, proofs) if e.name not in living]:
                 # Those ends go now: it is told this once.
                 yield Difference(
-                    Repair(f"left {path}", hostend.sandbox_id(ends[0]), _UNPROVEN), lambda: None
+                    Repair(f"left {path}", ours.sandbox_id(ends[0]), _UNPROVEN), lambda: None
                 )
 
     def _names(self) -> set[str]:
@@ -177,7 +180,7 @@ class PinHandler:
         """
         if (name, self._inode(name)) in proofs.remembered:
             return True
-        alias = hostend.alias_of(name)
+        alias = alias_of(name)
         return any(end.alias == alias for end in self._ends(name, proofs))
 
     def _ends(self, name: str, proofs: _Proofs) -> list[rtnl.Link]:
@@ -194,7 +197,7 @@ class PinHandler:
                 raise
             return []
         try:
-            number = hostend.number_of(self._netlink, descriptor)
+            number = ours.number_of(self._netlink, descriptor)
         finally:
             os.close(descriptor)
         return proofs.linked.get(number, []) if number >= 0 else []

@@ -19,13 +19,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from watcher import configfile
-from watcher.annotations import KEYS, PREFIX, parse_request
-from watcher.config import Network
-from watcher.errors import WatcherError
-from watcher.leases import Failure, LeaseStore
-from watcher.model import Container, Namespace, PortMap, Process, Request
-from watcher.runc import NEWNET, decode_spec, decode_state, labels_of, namespace_of
+from watcher.config import load
+from watcher.containers.annotations import KEYS, PREFIX, parse_request
+from watcher.containers.runc import NEWNET, decode_spec, decode_state, labels_of, namespace_of
+from watcher.model.container import Container, Namespace, Process
+from watcher.model.errors import WatcherError
+from watcher.model.network import Network
+from watcher.model.request import PortMap, Request
+from watcher.store.leases import Failure, LeaseStore
 
 type Target = Callable[[bytes, Path], object]
 
@@ -99,7 +100,7 @@ def _annotations(data: bytes, _: Path) -> None:
 def _configuration(data: bytes, directory: Path) -> None:
     file = directory / "watcher.toml"
     file.write_bytes(data)
-    configfile.load(file)
+    load.load(file)
 
 
 def _database(data: bytes, directory: Path) -> None:

@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any, Self
 
-from handlers import rootmount, rootpath
-from watcher import roots
-from watcher.errors import WatcherError
-from watcher.gate import Gate, Hold
-from watcher.held import observe
+from handlers import root_mounts
+from handlers.kernel import rootpath
+from watcher.containers import roots
+from watcher.gate.hold import Gate, Hold
+from watcher.gate.observe import observe
+from watcher.model.errors import WatcherError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +158,7 @@ def _say(event: str, **fields: object) -> None:
 def _mark(gate: Gate, root: str) -> None:
     """Marks a root; its directory stays open until the program ends."""
     directory = rootpath.open_directory(root)
-    gate.mark(root, directory, filesystem=rootmount.is_whole(directory))
+    gate.mark(root, directory, filesystem=root_mounts.is_whole(directory))
 
 
 def _observed(hold: Hold) -> Json:
@@ -170,7 +171,7 @@ def _observed(hold: Hold) -> Json:
 def _obey(gate: Gate, holds: dict[str, Hold], word: str, argument: str) -> object:
     """Does one command and returns its result.
 
-    `allow ID`, `deny ID`, `observe ID` of a hold; `read ROOT ID` as :func:`watcher.roots.read`;
+    `allow ID`, `deny ID`, `observe ID` of a hold; `read ROOT ID` as `roots.read`;
     `mark ROOT`, `unmark ROOT`; `alive`; `close`.
     """
     match word:

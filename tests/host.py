@@ -34,7 +34,7 @@ from typing import IO, Any, Final, Literal, Self
 import bundles
 import traffic
 
-from watcher.lock import WRITERS
+from watcher.locks.lock import WRITERS
 
 type Json = dict[str, Any]
 type Done = subprocess.CompletedProcess[str]

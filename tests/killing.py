@@ -33,15 +33,15 @@ import kernel
 
 import handlers
 import handlers.host
-import handlers.mounts
-import handlers.netlink
-import handlers.nft
-import handlers.rootmount
-import handlers.sysctl
+import handlers.kernel.fanotify
+import handlers.kernel.mounts
+import handlers.kernel.netlink
+import handlers.kernel.nft
+import handlers.kernel.sysctl
+import handlers.root_mounts
 import watcher
 import watcher.cli
-import watcher.fanotify
-import watcher.systemd
+import watcher.service.systemd
 
 COMMIT: Final = "COMMIT"
 BEGIN: Final = "BEGIN IMMEDIATE"
@@ -105,16 +105,16 @@ class Points:
 
 def instrument(points: Points) -> None:
     """Puts points around every write of the program."""
-    points.wrap(handlers.netlink.Netlink, "send", when=lambda *_: "netlink")
-    points.wrap(handlers.nft.Nft, "run", when=lambda *_: "nft")
-    points.wrap(handlers.mounts, "_mount", when=lambda *_: "mount")
-    points.wrap(handlers.mounts, "unmount", when=lambda *_, **__: "unmount")
-    points.wrap(handlers.mounts, "unmount_at", when=lambda *_: "unmount")
-    points.wrap(handlers.mounts, "bind_itself", when=lambda *_: "mount")
-    points.wrap(handlers.sysctl, "put", when=lambda name, _: f"sysctl {name}")
-    points.wrap(watcher.fanotify.Listener, "answer", when=lambda *_, **__: "answer")
-    points.wrap(watcher.fanotify.Listener, "mark", when=lambda *_, **__: "mark")
-    points.wrap(watcher.systemd, "notify", when=lambda word: f"notify {word}")
+    points.wrap(handlers.kernel.netlink.Netlink, "send", when=lambda *_: "netlink")
+    points.wrap(handlers.kernel.nft.Nft, "run", when=lambda *_: "nft")
+    points.wrap(handlers.kernel.mounts, "_mount", when=lambda *_: "mount")
+    points.wrap(handlers.kernel.mounts, "unmount", when=lambda *_, **__: "unmount")
+    points.wrap(handlers.kernel.mounts, "unmount_at", when=lambda *_: "unmount")
+    points.wrap(handlers.kernel.mounts, "bind_itself", when=lambda *_: "mount")
+    points.wrap(handlers.kernel.sysctl, "put", when=lambda name, _: f"sysctl {name}")
+    points.wrap(handlers.kernel.fanotify.Listener, "answer", when=lambda *_, **__: "answer")
+    points.wrap(handlers.kernel.fanotify.Listener, "mark", when=lambda *_, **__: "mark")
+    points.wrap(watcher.service.systemd, "notify", when=lambda word: f"notify {word}")
     for name in ("mkdir", "rmdir", "unlink", "rename"):
         points.wrap(os, name, when=lambda *_, name=name, **__: name)
     points.wrap(
@@ -170,11 +170,11 @@ def raze(made: dict[str, Any]) -> None:
     """
     with Path("/proc/self/ns/net").open("rb") as netns:
         kernel.delete_group(netns.fileno(), made["group"])
-    handlers.nft.Nft().run("destroy table inet watcher; destroy table bridge watcher")
+    handlers.kernel.nft.Nft().run("destroy table inet watcher; destroy table bridge watcher")
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for point in reversed(points):
         if point.startswith(made["pins"]):
-            handlers.mounts.unmount(point, lazy=True)
+            handlers.kernel.mounts.unmount(point, lazy=True)
     for directory in (made["pins"], *made["directories"]):
         shutil.rmtree(directory, ignore_errors=True)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("0")

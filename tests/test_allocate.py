@@ -9,21 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.allocate import (
-    FIRST,
-    POOL,
-    choose,
-    hashed_mac,
-    in_pool,
-    interface_names,
-    mac_of,
-    place_fixed,
-    pool_end,
-    refusal,
-)
-from watcher.config import Network, Subnet, gateway
-from watcher.errors import InvalidRequest
-from watcher.model import Address, Container, Namespace, Process
+from watcher.model.address import Address, Subnet
+from watcher.model.container import Container, Namespace, Process
+from watcher.model.errors import InvalidRequest
+from watcher.model.naming import hashed_mac, interface_names, mac_of
+from watcher.model.network import Network, gateway
+from watcher.store.ipam import FIRST, POOL, choose, in_pool, place_fixed, pool_end, refusal
 
 V4 = IPv4Network("172.19.0.0/16")
 V6 = IPv6Network("fd00::/64")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.annotations import KEYS, PREFIX, parse_request, valid_id
-from watcher.errors import InvalidRequest
-from watcher.model import PortMap, Request
+from watcher.containers.annotations import KEYS, PREFIX, parse_request, valid_id
+from watcher.model.errors import InvalidRequest
+from watcher.model.request import PortMap, Request
 
 
 def request(**annotations):

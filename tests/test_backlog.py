@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from watcher.backlog import Backlog
+from watcher.log.backlog import Backlog
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from host import BEYOND, GATEWAY, UPLINK, Host, eventually
 from traffic import Answer
 
-from watcher.leases import LeaseStore
+from watcher.store.leases import LeaseStore
 
 # --- ls and inspect --------------------------------------------------------------------------
 

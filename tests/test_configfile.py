@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher import configfile, ula
-from watcher.config import Config, Firewall, Gate, Limits, Network, Root, Route
-from watcher.configfile import load
-from watcher.errors import UsageError
-from watcher.tomllines import find_line
+from watcher.config import load as configfile
+from watcher.config import ula
+from watcher.config.lines import find_line
+from watcher.config.load import load
+from watcher.config.settings import Config, Firewall, Gate, Limits, Root
+from watcher.model.errors import UsageError
+from watcher.model.network import Network, Route
 
 LAB = '[network.lab]\nbridge = "lab0"\nsubnets = ["10.9.0.0/24"]\n'
 

@@ -19,8 +19,9 @@ from booted import Booted
 from host import REPOSITORY, eventually
 from msgspec.structs import fields
 
-from watcher import configfile
-from watcher.config import Config, Firewall, Gate, Limits, Network, Root
+from watcher.config import load
+from watcher.config.settings import Config, Firewall, Gate, Limits, Root
+from watcher.model.network import Network
 
 UNIT: Final = REPOSITORY / "deploy/watcher.service"
 CONFIG: Final = REPOSITORY / "deploy/watcher.toml"
@@ -70,7 +71,7 @@ def test_unit_passes_systemd_analyze_verify(tmp_path: Path) -> None:
     program = tmp_path / "watcher"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit = tmp_path / "watcher.service"
+    unit = tmp_path / "watcher.service.loop"
     text = UNIT.read_text()
     assert "ExecStart=/usr/local/sbin/watcher run\n" in text
     unit.write_text(text.replace("/usr/local/sbin/watcher", str(program)))
@@ -367,7 +368,7 @@ def test_neither_a_start_nor_a_restart_of_the_service_makes_the_mount() -> None:
 
 
 def test_configuration_file_has_the_defaults() -> None:
-    assert configfile.load(CONFIG) == Config()
+    assert load.load(CONFIG) == Config()
 
 
 def test_what_the_configuration_file_has_as_comments_are_the_defaults(tmp_path: Path) -> None:
@@ -377,7 +378,7 @@ def test_what_the_configuration_file_has_as_comments_are_the_defaults(tmp_path: 
     structs = (Root, Limits, Gate, Network, Firewall)
     directories, names = 3, 1
     assert keys == directories + sum(len(fields(struct)) for struct in structs) - names
-    assert configfile.load(spoken_out) == Config()
+    assert load.load(spoken_out) == Config()
 
 
 # --- make install --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from watcher.errors import WatcherError, said, told
+from watcher.model.errors import WatcherError, said, told
 
 
 def test_the_system_is_told_by_its_words_and_the_file() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hangs import Freezable, HangingBundle
 from host import PATIENCE, Host, end, eventually
 
-from watcher.lock import SERVICE, WRITERS
+from watcher.locks.lock import SERVICE, WRITERS
 
 FIRST = ["grep", "-q", "eth0", "/proc/net/dev"]
 """Succeeds if it has its network at its first instruction."""

@@ -27,8 +27,8 @@ TOGGLES: Final = {
 FLOOD: Final = """
 import socket, struct, sys
 sys.path.insert(0, sys.argv[1])
-from handlers import rtnl
-from handlers.netlink import Netlink
+from handlers.kernel import rtnl
+from handlers.kernel.netlink import Netlink
 from ipaddress import ip_interface
 with Netlink() as netlink:
     index = netlink.index("lo")

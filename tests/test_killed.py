@@ -23,7 +23,7 @@ from host import BEYOND, UPLINK, Host, eventually
 from pictures import Picture, difference, mountinfo, take
 from traffic import Answer
 
-from handlers.rtnl import OURS
+from handlers.kernel.rtnl import OURS
 
 KILLING: Final = Path(__file__).with_name("killing.py")
 READY: Final = "after notify READY=1"

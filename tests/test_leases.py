@@ -17,12 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from watcher import schema
-from watcher.config import Network
-from watcher.errors import InvalidRequest, WatcherError
-from watcher.leases import Failure, LeaseStore
-from watcher.model import Address, Container, Namespace, PortMap, Process, Request, Sandbox
-from watcher.ports import parse_ports
+from watcher.containers.ports import parse_ports
+from watcher.model.address import Address
+from watcher.model.container import Container, Namespace, Process
+from watcher.model.errors import InvalidRequest, WatcherError
+from watcher.model.network import Network
+from watcher.model.request import PortMap, Request
+from watcher.model.sandbox import Sandbox
+from watcher.store import schema
+from watcher.store.leases import Failure, LeaseStore
 
 DEFAULT = Network()
 DUAL = Network(
@@ -687,7 +690,7 @@ def test_two_programs_make_the_file_at_once(path: Path) -> None:
     script = """
         import sys
         from pathlib import Path
-        from watcher.leases import LeaseStore
+        from watcher.store.leases import LeaseStore
         sys.stdin.readline()
         LeaseStore.open(Path(sys.argv[1])).close()
     """
@@ -817,10 +820,11 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system:
 SETUP = """
     import sys, subprocess
     from pathlib import Path
-    from watcher.config import Network
-    from watcher.errors import WatcherError
-    from watcher.leases import LeaseStore
-    from watcher.model import Container, Namespace, Process, Request
+    from watcher.model.network import Network
+    from watcher.model.errors import WatcherError
+    from watcher.store.leases import LeaseStore
+    from watcher.model.container import Container, Namespace, Process
+    from watcher.model.request import Request
     def container(n):
         return Container("/r", f"c{n}", Process(n, n), "", {}, Namespace.OWN, "", n)
     state = Path(sys.argv[1])
@@ -918,8 +922,8 @@ def test_a_user_who_may_not(path: Path) -> None:
     script = """
         import os, sys
         from pathlib import Path
-        from watcher.errors import WatcherError
-        from watcher.leases import LeaseStore
+        from watcher.model.errors import WatcherError
+        from watcher.store.leases import LeaseStore
         os.setgroups([]), os.setgid(65534), os.setuid(65534)
         for read_only in (False, True):
             try:
@@ -940,9 +944,10 @@ KILLED = """
     import os, signal, sys
     from ipaddress import IPv4Network
     from pathlib import Path
-    from watcher.config import Network
-    from watcher.leases import LeaseStore
-    from watcher.model import Container, Namespace, PortMap, Process, Request
+    from watcher.model.network import Network
+    from watcher.store.leases import LeaseStore
+    from watcher.model.container import Container, Namespace, Process
+    from watcher.model.request import PortMap, Request
     path, verb, left = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     def container(name, n):
         return Container("/run/runc", name, Process(n, n), "", {}, Namespace.OWN, "", n)
@@ -986,8 +991,9 @@ def test_reading_what_a_killed_program_left(path: Path) -> None:
     script = """
         import os, signal, sys
         from pathlib import Path
-        from watcher.leases import LeaseStore
-        from watcher.model import Container, Namespace, Process, Request
+        from watcher.store.leases import LeaseStore
+        from watcher.model.container import Container, Namespace, Process
+        from watcher.model.request import Request
         store = LeaseStore.open(Path(sys.argv[1]))
         made = Container("/r", "web", Process(1, 1), "", {}, Namespace.OWN, "", 1)
         store.found(made, [], Request())
@@ -1002,7 +1008,7 @@ def test_reading_what_a_killed_program_left(path: Path) -> None:
 def test_nothing_is_imported_that_takes_long() -> None:
     script = """
         import sys
-        import watcher.leases
+        import watcher.store.leases
         slow = {"pyroute2", "structlog", "watchdog", "nftables", "asyncio", "hashlib", "logging"}
         assert not slow & set(sys.modules), slow & set(sys.modules)
     """

@@ -14,11 +14,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from watcher.config import Network, Subnet
-from watcher.errors import InvalidRequest, WatcherError
-from watcher.leases import LeaseStore
-from watcher.model import Address, Container, Namespace, PortMap, Process, Request, Sandbox
-from watcher.ports import merged
+from watcher.containers.ports import merged
+from watcher.model.address import Address, Subnet
+from watcher.model.container import Container, Namespace, Process
+from watcher.model.errors import InvalidRequest, WatcherError
+from watcher.model.network import Network
+from watcher.model.request import PortMap, Request
+from watcher.model.sandbox import Sandbox
+from watcher.store.leases import LeaseStore
 
 NETWORKS = (
     Network(name="four", subnets=(IPv4Network("10.0.0.0/29"),)),

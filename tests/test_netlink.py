@@ -10,8 +10,8 @@ import pytest
 from host import eventually
 from traffic import entered
 
-from handlers import rtnl
-from handlers.netlink import Netlink, NetlinkError
+from handlers.kernel import rtnl
+from handlers.kernel.netlink import Netlink, NetlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.model import PortMap
-from watcher.ports import MAX_MAPS, PROTOCOLS, PortError, format_ports, merged, parse_ports
+from watcher.containers.ports import (
+    MAX_MAPS,
+    PROTOCOLS,
+    PortError,
+    format_ports,
+    merged,
+    parse_ports,
+)
+from watcher.model.request import PortMap
 
 
 def port_map(protocol, host_ip, host_port, port, length=1):

@@ -13,12 +13,13 @@ from host import GATE_OFF, Host
 
 _CALL = """
 import dataclasses, json, sys
-from handlers import mounts, rootmount
-from watcher.errors import WatcherError
+from handlers import root_mounts
+from handlers.kernel import mounts
+from watcher.model.errors import WatcherError
 function, path = sys.argv[1:]
 try:
     result = eval(function)(path)
-    if function == "rootmount.hold":
+    if function == "root_mounts.hold":
         result = result.made
 except (OSError, WatcherError) as error:
     result = str(error)
@@ -27,17 +28,17 @@ print(json.dumps(dataclasses.asdict(result) if function == "mounts.mount_of" els
 
 
 def call(host: Host, function: str, path: Path) -> Any:
-    """What `function` of `handlers.rootmount` or `handlers.mounts` does on a host."""
+    """What `function` of `handlers.roots` or `handlers.kernel.mounts` does on a host."""
     output = host.command(sys.executable, "-c", _CALL, function, str(path), env=host.watcher_env)
     return json.loads(output.stdout)
 
 
 def hold(host: Host, path: Path) -> Any:
-    return call(host, "rootmount.hold", path)
+    return call(host, "root_mounts.hold", path)
 
 
 def take_back(host: Host, path: Path) -> Any:
-    return call(host, "rootmount.take_back", path)
+    return call(host, "root_mounts.take_back", path)
 
 
 def mounted(host: Host, path: Path) -> list[str]:
@@ -65,7 +66,7 @@ def test_a_root_becomes_a_private_mount_of_itself(host: Host) -> None:
 def test_a_root_that_is_not_there_is_made_as_engines_make_it_whatever_the_umask(host: Host) -> None:
     ours = host.base / "new" / "ours"
     code = f"import os; os.umask(0o077); {_CALL}"
-    words = (sys.executable, "-c", code, "rootmount.hold", str(ours))
+    words = (sys.executable, "-c", code, "root_mounts.hold", str(ours))
     assert host.command(*words, env=host.watcher_env).stdout == "true\n"
     assert [stat.S_IMODE(path.stat().st_mode) for path in (ours.parent, ours)] == [0o711, 0o711]
 
@@ -140,10 +141,10 @@ def test_what_is_mounted_upon_it_is_not_taken_with_it(host: Host) -> None:
     (other / "there").touch()
     code = """
 import subprocess, sys
-from handlers import rootmount
-held = rootmount.hold(sys.argv[1])
+from handlers import root_mounts
+held = root_mounts.hold(sys.argv[1])
 subprocess.run(["mount", "--bind", sys.argv[2], sys.argv[1]], check=True)
-rootmount.release(held)
+root_mounts.release(held)
 """
     host.root.mkdir()
     words = (sys.executable, "-c", code, str(host.root), str(other))

@@ -8,9 +8,10 @@ import pytest
 from host import Host, Place
 from traffic import entered
 
-from handlers import routes, rtnl
-from handlers.netlink import Netlink, NetlinkError, TooMuch
-from handlers.uplink import uplink_index
+from handlers.kernel import rtnl
+from handlers.kernel.netlink import Netlink, NetlinkError, TooMuch
+from handlers.kernel.uplink import uplink_index
+from handlers.link import routes
 
 SETUP = """
 link set lo up

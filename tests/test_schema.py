@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from host import REPOSITORY
 
-from watcher import schema
+from watcher.store import schema
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +109,7 @@ def test_an_error_on_the_way_leaves_the_old_version_whole(path: Path, version: i
 KILLED: Final = textwrap.dedent(
     """
     import json, os, signal, sqlite3, sys
-    from watcher import schema
+    from watcher.store import schema
     path, migrations, left = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
     db = sqlite3.connect(path, isolation_level=None)
     def count(statement):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from host import Host, Service, eventually
 
-from watcher.log import make_log
-from watcher.rootwatch import RootWatch
-from watcher.supervisor import Supervisor
+from watcher.events.roots import RootWatch
+from watcher.log.logger import make_log
+from watcher.service.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ WOUNDED = Path(__file__).with_name("wounded.py")
 
 DRIFT = """
 import asyncio, subprocess
-from watcher.drift import Drift
+from watcher.events.drift import Drift
 
 async def main():
     loop, said = asyncio.get_running_loop(), asyncio.Queue()
@@ -56,7 +56,7 @@ asyncio.run(asyncio.wait_for(main(), 20))
 
 MOUNTS = """
 import asyncio, subprocess, sys
-from watcher.mountwatch import MountWatch
+from watcher.events.mounts import MountWatch
 
 async def main():
     loop, said, ended = asyncio.get_running_loop(), asyncio.Queue(), []

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from handlers import rtnl
-from handlers.rtnl.messages import ifaddrmsg, ifinfmsg, ndmsg, rtmsg
-from handlers.template import NAME, NUMBER, Template
+from handlers.kernel import rtnl
+from handlers.kernel.rtnl.messages import ifaddrmsg, ifinfmsg, ndmsg, rtmsg
+from handlers.kernel.template import NAME, NUMBER, Template
 
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,14}", fullmatch=True)
 NUMBERS = st.integers(0, 2**31 - 1)

@@ -33,7 +33,7 @@ from host import (
 )
 from traffic import Answer
 
-from watcher import schema
+from watcher.store import schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,10 @@ TOLD: Final = """
     import json, sys
     from dataclasses import asdict
     from pathlib import Path
-    from watcher.leases import LeaseStore
+    try:
+        from watcher.leases import LeaseStore  # where 0.1.0 has it
+    except ImportError:
+        from watcher.store.leases import LeaseStore
     with LeaseStore.open(Path(sys.argv[1]), read_only=sys.argv[2] == "read-only") as store:
         told = {
             "sandboxes": [asdict(sandbox) for sandbox in store.sandboxes()],
@@ -80,7 +83,13 @@ TOLD: Final = """
         }
     print(json.dumps(told, default=str))
 """
-SCHEMA: Final = "from watcher import schema; print(schema.VERSION)"
+SCHEMA: Final = """
+    try:
+        from watcher import schema  # where 0.1.0 has it
+    except ImportError:
+        from watcher.store import schema
+    print(schema.VERSION)
+"""
 
 
 def python(program: Path, script: str, *arguments: object) -> Any:

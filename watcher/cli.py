@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from watcher import __version__
-from watcher.errors import WatcherError, told
+from watcher.model.errors import WatcherError, told
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "console", "json")
@@ -40,9 +40,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from watcher import configfile
+    from watcher.config import load
 
-    config = configfile.load(options.config)
+    config = load.load(options.config)
     command = import_module(f"watcher.commands.{options.command}")
     status: int = command.run(config, options)
     sys.stdout.flush()

@@ -8,11 +8,10 @@ from typing import Final, Literal
 from bench.contenders.contender import FIRST_PORT, Contender, Times, address_of, mac_of, name_of
 from bench.contenders.process import output
 from bench.native import Lines
-from handlers import rtnl
-from handlers.bridge import gateways
-from handlers.netlink import Netlink
-from handlers.ruleset import base as ruleset
-from watcher.config import Network
+from handlers.firewall.ruleset import base as ruleset
+from handlers.kernel import rtnl
+from handlers.kernel.netlink import Netlink
+from watcher.model.network import Network, gateways
 
 _ATTACH: Final = ("all", "pin", "link", "inside", "nft")
 _DETACH: Final = ("all", "nft", "link", "pin", "dellink")

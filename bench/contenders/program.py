@@ -10,8 +10,10 @@ from pathlib import Path
 from bench.contenders import setting
 from bench.contenders.commands import Commands
 from bench.contenders.contender import Contender, Times, name_of
-from watcher import configfile, roots, wiring
-from watcher.log import make_log
+from watcher.config import load
+from watcher.containers import roots
+from watcher.log.logger import make_log
+from watcher.service import assemble
 
 
 class Program(Contender):
@@ -30,7 +32,7 @@ class Program(Contender):
         self._opened.callback(super().close)
         self._opened.callback(self.commands.close)
         self.reconciler, self.store, self.host = self._opened.enter_context(
-            wiring.opened(configfile.load(config), make_log("info", "json"))
+            assemble.opened(load.load(config), make_log("info", "json"))
         )
         sys.stderr.flush()
 

@@ -15,8 +15,10 @@ from bench.contenders import cni, netavark, setting
 from bench.contenders.contender import FIRST_PORT, Contender, name_of
 from bench.contenders.process import output
 from bench.native import Lines
-from watcher import configfile, roots, wiring
-from watcher.log import make_log
+from watcher.config import load
+from watcher.containers import roots
+from watcher.log.logger import make_log
+from watcher.service import assemble
 
 _INNER: Final = 80
 _HOST: Final = "192.0.2.2"
@@ -81,8 +83,8 @@ class OfWatcher(Published):
     def publish(self, before: range, behind: range) -> None:
         """By its own parts in this process."""
         Path(setting.ROOT).mkdir(mode=0o700)
-        config = configfile.load(setting.write_config(self.directory))
-        with wiring.opened(config, make_log("error", "json")) as (reconciler, _, _):
+        config = load.load(setting.write_config(self.directory))
+        with assemble.opened(config, make_log("error", "json")) as (reconciler, _, _):
             for number, asked in (
                 (_BEFORE, _same(before)),
                 (_SERVER, f"{FIRST_PORT}:{_INNER}"),

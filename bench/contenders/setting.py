@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.contenders.contender import FIRST_PORT, name_of
-from watcher import proc
+from watcher.containers import proc
 
 ROOT: Final = "/run/runc"
 

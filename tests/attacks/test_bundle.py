@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from test_gate import is_held
 from traffic import Answer
 
-from watcher.files import MAX_SIZE, Unreadable
-from watcher.runc import StateNamespace, decode_spec, decode_state
+from watcher.containers.files import MAX_SIZE, Unreadable
+from watcher.containers.runc import StateNamespace, decode_spec, decode_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

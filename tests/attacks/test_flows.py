@@ -9,7 +9,7 @@ import pytest
 import traffic
 from host import BEYOND, UPLINK, UPLINK6, Container, Host, Place, eventually
 
-from watcher.leases import LeaseStore
+from watcher.store.leases import LeaseStore
 
 if TYPE_CHECKING:
     from conftest import HostMaker

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MALLORY = 4321
 OPENED = """
 import sys
-from handlers import rootpath
+from handlers.kernel import rootpath
 try:
     print(rootpath.path_of(rootpath.open_directory(sys.argv[1])))
 except OSError as error:

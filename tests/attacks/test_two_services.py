@@ -10,7 +10,7 @@ import pytest
 from host import Host, Service, eventually
 from tampering import NOTHING
 
-from watcher.lock import SERVICE, WRITERS
+from watcher.locks.lock import SERVICE, WRITERS
 
 CHANGING: Final = (
     ("run",),

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from handlers import mounts, rootmount, rootpath
+from handlers import root_mounts
+from handlers.kernel import mounts, rootpath
 from watcher.checks.finding import Finding, fail, ok, warn
-from watcher.errors import quoted, said
+from watcher.model.errors import quoted, said
 
 if TYPE_CHECKING:
-    from watcher.config import Config
+    from watcher.config.settings import Config
 
 _REMOTE: Final = frozenset(
     ("9p", "afs", "ceph", "cifs", "coda", "glusterfs", "lustre", "nfs", "nfs4", "smb3")
@@ -104,7 +105,7 @@ def _of_opened(where: str, path: str, directory: int) -> Finding:
     try:
         if not os.access(f"/proc/self/fd/{directory}", os.R_OK | os.X_OK):
             return fail("roots", f"{where} cannot be listed", "run as root")
-        if mounts.is_top(directory) and not rootmount.is_ours(path):
+        if mounts.is_top(directory) and not root_mounts.is_ours(path):
             kind = mounts.mount_at(directory).type
             return ok("roots", f"{where} is a mount of its own ({kind}), which is used as it is")
         return ok("roots", f"{where} is there")

@@ -11,18 +11,18 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from handlers import sysctl
-from handlers.netlink import Netlink
-from handlers.uplink import uplink_index
-from watcher.checks import hostfilters
-from watcher.checks.chains import Packet, fate
+from handlers.kernel import sysctl
+from handlers.kernel.netlink import Netlink
+from handlers.kernel.uplink import uplink_index
+from watcher.checks.filters import host
+from watcher.checks.filters.chains import Packet, fate
 from watcher.checks.finding import Finding, fail, ok, warn
-from watcher.config import gateway
+from watcher.model.network import gateway
 
 if TYPE_CHECKING:
-    from watcher.checks.chains import Chain, Hook, Table
-    from watcher.config import Network, Subnet
-    from watcher.model import Address
+    from watcher.checks.filters.chains import Chain, Hook, Table
+    from watcher.model.address import Address, Subnet
+    from watcher.model.network import Network
 
 _FAR: Final = {4: ip_address("198.51.100.1"), 6: ip_address("2001:db8::1")}
 """An address of no network of anybody's (RFC 5737, RFC 3849)."""
@@ -45,7 +45,7 @@ def findings(networks: Iterable[Network], *, integrate: bool) -> Iterator[Findin
     """
     found: list[Finding] = []
     uplinks = {version: _uplink(version) for version in (4, 6)}
-    tables = hostfilters.tables()
+    tables = host.tables()
     for network in networks:
         for table in tables:
             found += _forwarded(table, network, uplinks, integrate=integrate)
@@ -56,7 +56,7 @@ def findings(networks: Iterable[Network], *, integrate: bool) -> Iterator[Findin
             f"the table {table} of {command} cannot be read here",
             f"see whether `{command} -t {table} -S FORWARD` drops what containers send",
         )
-        for command, table in hostfilters.unreadable()
+        for command, table in host.unreadable()
     ]
     yield from found or [ok("firewalls", "no other firewall drops what containers send or get")]
 

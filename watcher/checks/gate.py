@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from handlers import mounts, rootmount, rootpath
+from handlers import root_mounts
+from handlers.kernel import mounts, rootpath
 from watcher.checks.finding import Finding, fail, ok, warn
 from watcher.checks.kernel import gate_error
-from watcher.errors import WatcherError, quoted, said
+from watcher.model.errors import WatcherError, quoted, said
 
 if TYPE_CHECKING:
-    from watcher.config import Config
+    from watcher.config.settings import Config
 
 LOST: Final = (
     "a container's first instructions may run before it has its network, and a request that cannot"
@@ -51,7 +52,7 @@ def _unheld(config: Config) -> Iterator[tuple[str, str]]:
         try:
             with rootpath.opened(root.path) as directory:
                 if not mounts.is_top(directory):
-                    rootmount.refuse(root.path, directory)
+                    root_mounts.refuse(root.path, directory)
         except (FileNotFoundError, NotADirectoryError):
             continue  # that is told with the directories
         except WatcherError as error:
@@ -65,7 +66,7 @@ def _held(config: Config) -> Iterator[Finding]:
     for root in config.roots:
         with suppress(OSError), rootpath.opened(root.path) as directory:
             where = f"root {quoted(root.path)} is held"
-            if rootmount.is_whole(directory):
+            if root_mounts.is_whole(directory):
                 yield ok("gate", f"{where} by its file system, in every mount namespace")
             elif mounts.is_top(directory) or rootpath.path_of(directory) != "/":
                 yield ok("gate", f"{where} by its mount, in this mount namespace alone")

@@ -14,23 +14,26 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from handlers import ruleset, sysctl
 from handlers.bridge import BridgeHandler
 from handlers.conntrack import ConntrackHandler
-from handlers.link import LinkHandler
-from handlers.namespace import Home
-from handlers.netlink import Netlink
-from handlers.nft import Nft, NftError
-from handlers.sysctl import Sysctl
-from watcher.allocate import mac_of
+from handlers.firewall import ruleset
+from handlers.kernel import sysctl
+from handlers.kernel.fanotify import Listener
+from handlers.kernel.namespace import Home
+from handlers.kernel.netlink import Netlink
+from handlers.kernel.nft import Nft, NftError
+from handlers.link.handler import LinkHandler
+from handlers.settings import Sysctl
 from watcher.checks.finding import Finding, fail, ok
-from watcher.config import Network
-from watcher.errors import WatcherError
-from watcher.fanotify import Listener
-from watcher.model import Interface, Member, PortMap, Process, Sandbox
+from watcher.model.container import Process
+from watcher.model.errors import WatcherError
+from watcher.model.naming import mac_of
+from watcher.model.network import Network
+from watcher.model.request import PortMap
+from watcher.model.sandbox import Interface, Member, Sandbox
 
 if TYPE_CHECKING:
-    from watcher.model import AddressWithPrefix
+    from watcher.model.address import AddressWithPrefix
 
 _FEATURES: Final = {
     "CONFIG_NFT_NAT": ("inet", "type nat hook postrouting priority srcnat"),

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from watcher import schema
 from watcher.checks.finding import Finding, fail, ok
-from watcher.errors import WatcherError
-from watcher.leases import LeaseStore
-from watcher.networks import known_networks
-from watcher.wiring import STORE
+from watcher.model.errors import WatcherError
+from watcher.store import schema
+from watcher.store.files import STORE
+from watcher.store.leases import LeaseStore
+from watcher.store.networks import known_networks
 
 if TYPE_CHECKING:
-    from watcher.config import Config, Network
+    from watcher.config.settings import Config
+    from watcher.model.network import Network
 
 
 class _Unchanged(LeaseStore):

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from watcher.checks.finding import Finding, fail, ok, warn
-from watcher.holders import Holder, holder_of
-from watcher.lock import PATIENCE, SERVICE, WRITERS
+from watcher.locks.holders import Holder, holder_of
+from watcher.locks.lock import PATIENCE, SERVICE, WRITERS
 
 if TYPE_CHECKING:
-    from watcher.config import Config
+    from watcher.config.settings import Config
 
 _STEP: Final = 0.02
 """Seconds between two looks at a lock that somebody has."""

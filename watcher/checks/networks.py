@@ -1,77 +1,23 @@
-"""Networks that this host cannot have: their subnets, their bridges, IPv6.
-
-:func:`refuse_impossible` is also made when the service or a sync starts. It costs a dump of the
-host's routes, one of its addresses, and a look at each bridge.
-"""
+"""Networks that this host cannot have, and bridges that are full or missing."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from handlers import rtnl, sysctl
-from handlers.bridge import gateways
-from handlers.hostend import HOST_NAME
-from handlers.netlink import Netlink, attributes
+from handlers.kernel import rtnl
+from handlers.kernel.netlink import Netlink
 from watcher.checks.finding import Finding, fail, ok, warn
-from watcher.errors import UsageError
+from watcher.reconcile.conflicts import problems
 
 if TYPE_CHECKING:
-    from watcher.config import Network, Subnet
-    from watcher.model import AddressWithPrefix
+    from watcher.model.network import Network
 
 MAX_PORTS: Final = 1023
 """Ports that the kernel gives a bridge (`BR_MAX_PORTS` in `net/bridge/br_private.h`, less one)."""
 
 MANY_PORTS: Final = 900
 """Ports at which it is time to think of another network."""
-
-_DEFAULT_PREFIX: Final = 1
-"""A route to half of all addresses is a default route in two pieces, as VPNs make it."""
-
-_RTMSG_SIZE: Final = 12
-_RTA_DST: Final = 1
-"""`include/uapi/linux/rtnetlink.h`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a network cannot be on this host.
-
-    Attributes:
-        what, remedy: as in :class:`watcher.errors.WatcherError`.
-        in_operation: whether its bridge has its gateway's address already, so that sandboxes of it
-            may be working all the same.
-    """
-
-    what: str
-    remedy: str
-    in_operation: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """Addresses that the host has a use for, by the interface `index`."""
-
-    subnet: Subnet
-    index: int
-    what: str
-
-
-def refuse_impossible(networks: Mapping[str, Network]) -> None:
-    """Refuse to start with a network that this host cannot have.
-
-    A network in operation is let pass where nothing but its subnet is in the way, so that a route
-    that somebody adds does not keep a restarted service from the sandboxes that it has.
-
-    Raises:
-        UsageError: the first such network.
-    """
-    for problem in problems(networks.values()):
-        if not problem.in_operation:
-            raise UsageError(problem.what, problem.remedy)
 
 
 def findings(networks: Mapping[str, Network]) -> Iterator[Finding]:
@@ -85,66 +31,6 @@ def findings(networks: Mapping[str, Network]) -> Iterator[Finding]:
     if not wrong:
         shown = ", ".join(f"{n.name} ({_subnets(n)} on {n.bridge})" for n in networks.values())
         yield ok("networks", f"nothing is in the way of {shown}")
-
-
-def problems(networks: Iterable[Network]) -> Iterator[Problem]:
-    """Everything that makes one of `networks` impossible on this host."""
-    networks = list(networks)
-    with Netlink() as netlink:
-        taken = _taken(netlink, [subnet for network in networks for subnet in network.subnets])
-        for network in networks:
-            body = netlink.get(rtnl.link(network.bridge))
-            bridge = None if body is None else rtnl.read_link(body)
-            if bridge is not None and bridge.kind != "bridge":
-                yield Problem(
-                    f"network.{network.name}.bridge = {network.bridge}: an interface of that name"
-                    f" is there and is no bridge but {_kind(bridge)}",
-                    "name another bridge, or remove that interface",
-                    in_operation=False,
-                )
-                continue
-            if network.subnet_of(6) is not None:
-                yield from _without_ipv6(network, there=bridge is not None)
-            index = 0 if bridge is None else bridge.index
-            yield from _overlapping(network, index, taken, netlink)
-
-
-def _overlapping(
-    network: Network, index: int, taken: list[_Taken], netlink: Netlink
-) -> Iterator[Problem]:
-    """Whether the host has a use for the addresses of `network`, other than by its own bridge."""
-    for subnet in network.subnets:
-        for use in taken:
-            if use.index != index and _overlap(use.subnet, subnet):
-                device = _name(use.index)
-                if network.mode == "routed" and HOST_NAME.fullmatch(device):
-                    continue  # a sandbox of its own
-                yield Problem(
-                    f"network.{network.name}.subnets = {subnet}: overlaps the host's own"
-                    f" {use.what}{f' dev {device}' if device else ''}",
-                    "give the network another subnet, or remove that from the host",
-                    in_operation=index > 0 and _carries(network, index, netlink),
-                )
-                break  # one is enough to see why
-
-
-def _without_ipv6(network: Network, *, there: bool) -> Iterator[Problem]:
-    subnet = network.subnet_of(6)
-    name = f"ipv6/conf/{network.bridge if there else 'default'}/disable_ipv6"
-    disabled = sysctl.get(name)
-    if disabled is None:
-        yield Problem(
-            f"network.{network.name}.subnets = {subnet}: IPv6 is turned off in the kernel",
-            "boot without ipv6.disable=1, or remove the IPv6 subnet",
-            in_operation=False,
-        )
-    elif disabled == "1":
-        dotted = f"net.{name.replace('/', '.')}"
-        yield Problem(
-            f"network.{network.name}.subnets = {subnet}: IPv6 is turned off by {dotted} = 1",
-            f"run `sysctl -w {dotted}=0`, or remove the IPv6 subnet",
-            in_operation=False,
-        )
 
 
 def _of_bridge(network: Network, links: list[rtnl.Link]) -> Iterator[Finding]:
@@ -167,72 +53,6 @@ def _of_bridge(network: Network, links: list[rtnl.Link]) -> Iterator[Finding]:
             f" {MAX_PORTS}",
             f'set mode = "routed" in [network.{network.name}], or use another network',
         )
-
-
-def _taken(netlink: Netlink, subnets: list[Subnet]) -> list[_Taken]:
-    """Where the host's routes and its addresses overlap `subnets`; default routes are left out."""
-    found: list[_Taken] = []
-    for version in (4, 6):  # a router has a million, of which next to none is kept
-        near = [body for body in netlink.listed(rtnl.routes(version)) if _is_near(body, subnets)]
-        for route in rtnl.read_routes(near):
-            if route.to is not None and route.to.prefixlen > _DEFAULT_PREFIX:
-                via = "" if route.via is None else f" via {route.via}"
-                found.append(_Taken(route.to, route.index, f"route {route.to}{via}"))
-    for body in netlink.dump(rtnl.addresses(0)):
-        index = int.from_bytes(body[4:8], "little")  # ifa_index of struct ifaddrmsg
-        found += [
-            _Taken(_alone(address), index, f"address {address}")
-            for address in rtnl.read_addresses([body])
-        ]
-    return found
-
-
-def _is_near(body: memoryview, subnets: list[Subnet]) -> bool:
-    """Whether the route in `body` overlaps one of `subnets`: a host may have thousands of routes.
-
-    `body` begins with a `struct rtmsg`, whose second byte is the length of the prefix.
-    """
-    for kind, value in attributes(body, _RTMSG_SIZE):
-        if kind == _RTA_DST:
-            address, bits, length = int.from_bytes(value), len(value) * 8, body[1]
-            for subnet in subnets:
-                shift = bits - min(length, subnet.prefixlen)
-                same_family = subnet.max_prefixlen == bits
-                if same_family and address >> shift == int(subnet.network_address) >> shift:
-                    return True
-            return False
-    return False
-
-
-def _alone(address: AddressWithPrefix) -> Subnet:
-    from ipaddress import ip_network
-
-    return ip_network(address.ip)
-
-
-def _overlap(one: Subnet, other: Subnet) -> bool:
-    if one.version != other.version:
-        return False
-    shorter = min(one.prefixlen, other.prefixlen)
-    shift = one.max_prefixlen - shorter
-    return int(one.network_address) >> shift == int(other.network_address) >> shift
-
-
-def _carries(network: Network, index: int, netlink: Netlink) -> bool:
-    there = rtnl.read_addresses(netlink.dump(rtnl.addresses(index)))
-    return all(address in there for address in gateways(network))
-
-
-def _name(index: int) -> str:
-    """The name of the interface `index`; empty for a route by several, or none any more."""
-    try:
-        return socket.if_indextoname(index) if index else ""
-    except OSError:
-        return ""
-
-
-def _kind(link: rtnl.Link) -> str:
-    return f"of kind {link.kind}" if link.kind else "a device of the hardware"
 
 
 def _subnets(network: Network) -> str:

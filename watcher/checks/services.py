@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from watcher.checks.finding import Finding, fail
-from watcher.errors import quoted
-from watcher.serving import serving
+from watcher.locks.serving import serving
+from watcher.model.errors import quoted
 
 if TYPE_CHECKING:
-    from watcher.config import Config
+    from watcher.config.settings import Config
 
 
 def findings(config: Config) -> Iterator[Finding]:

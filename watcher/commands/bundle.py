@@ -9,11 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from watcher.config import Config
-from watcher.errors import WatcherError, quoted
-from watcher.files import Unreadable, read_regular
-from watcher.runc import PREFIX
-from watcher.wiring import open_store
+from watcher.config.settings import Config
+from watcher.containers.files import Unreadable, read_regular
+from watcher.containers.runc import PREFIX
+from watcher.model.errors import WatcherError, quoted
+from watcher.service.assemble import open_store
 
 
 def run(config: Config, options: argparse.Namespace) -> int:

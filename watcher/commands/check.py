@@ -19,11 +19,11 @@ from watcher.checks import (
     services,
 )
 from watcher.checks.finding import Finding, fail
-from watcher.errors import WatcherError, printable
-from watcher.output import print_json
+from watcher.commands.output import print_json
+from watcher.model.errors import WatcherError, printable
 
 if TYPE_CHECKING:
-    from watcher.config import Config
+    from watcher.config.settings import Config
 
 
 def run(config: Config, options: argparse.Namespace) -> int:

@@ -6,15 +6,15 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
-from watcher.config import Config
-from watcher.errors import WatcherError, printable
-from watcher.living import Living
-from watcher.lock import MOMENT, SERVICE, WRITERS, Busy, Lock
-from watcher.log import make_log
-from watcher.networks import noted_networks
-from watcher.serving import refuse_other, serve
-from watcher.storefiles import SUFFIXES
-from watcher.wiring import STORE, opened
+from watcher.config.settings import Config
+from watcher.containers.snapshot import Living
+from watcher.locks.lock import MOMENT, SERVICE, WRITERS, Busy, Lock
+from watcher.locks.serving import refuse_other, serve
+from watcher.log.logger import make_log
+from watcher.model.errors import WatcherError, printable
+from watcher.service.assemble import opened
+from watcher.store.files import STORE, SUFFIXES
+from watcher.store.networks import noted_networks
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -47,7 +47,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 
 def _remove(config: Config, log: object) -> list[str]:
-    from handlers import rootmount
+    from handlers.host import root_mounts
 
     done: list[str] = []
     with opened(config, log) as (reconciler, store, host):  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ def _remove(config: Config, log: object) -> list[str]:
         done += [f"removed table {name}" for name in host.firewall.remove()]
         done += [f"unmounted {config.netns_dir}"] if host.pins.remove() else []
     for root in config.roots:
-        if rootmount.take_back(root.path):
+        if root_mounts.take_back(root.path):
             done.append(f"unmounted {root.path}")
     return done
 

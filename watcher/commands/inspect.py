@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 from watcher.commands.ls import as_json
-from watcher.config import Config
-from watcher.errors import WatcherError, quoted
-from watcher.output import print_json
-from watcher.status import Entry, entries
-from watcher.wiring import open_store
+from watcher.commands.output import print_json
+from watcher.commands.status import Entry, entries
+from watcher.config.settings import Config
+from watcher.model.errors import WatcherError, quoted
+from watcher.service.assemble import open_store
 
 
 def run(config: Config, options: argparse.Namespace) -> int:

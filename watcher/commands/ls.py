@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from watcher.config import Config
-from watcher.output import print_json, print_table
-from watcher.ports import format_ports
-from watcher.status import Entry, entries
-from watcher.wiring import open_store
+from watcher.commands.output import print_json, print_table
+from watcher.commands.status import Entry, entries
+from watcher.config.settings import Config
+from watcher.containers.ports import format_ports
+from watcher.service.assemble import open_store
 
 HEADER = ("ID", "PID", "STATUS", "NETWORK", "ADDRESS", "PORTS", "VETH")
 

@@ -6,11 +6,12 @@ import argparse
 import socket
 from typing import Any
 
-from watcher.config import Config, Network, gateway
-from watcher.errors import WatcherError, quoted
-from watcher.networks import erase_network, noted_networks
-from watcher.output import print_json, print_table
-from watcher.wiring import open_store, opened
+from watcher.commands.output import print_json, print_table
+from watcher.config.settings import Config
+from watcher.model.errors import WatcherError, quoted
+from watcher.model.network import Network, gateway
+from watcher.service.assemble import open_store, opened
+from watcher.store.networks import erase_network, noted_networks
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -61,7 +62,7 @@ def _rows(config: Config) -> list[dict[str, Any]]:
 
 
 def _remove(config: Config, options: argparse.Namespace) -> int:
-    from watcher.log import make_log
+    from watcher.log.logger import make_log
 
     with opened(config, make_log("warning", options.log_format)) as (_, store, host):
         noted = {network.name: network for network in noted_networks(store)}

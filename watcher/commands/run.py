@@ -10,20 +10,20 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from watcher.backlog import Backlog
-from watcher.config import Config
-from watcher.errors import WatcherError
-from watcher.gatekeeper import Gatekeeper
-from watcher.lock import MOMENT, SERVICE, Busy, Lock
-from watcher.log import adopt_others, make_log
-from watcher.mainthread import DRAIN, MainThread
-from watcher.rootkeeper import RootKeeper
-from watcher.service import Service
-from watcher.serving import refuse_other, serve
-from watcher.wiring import Patience, opened
+from watcher.config.settings import Config
+from watcher.gate.gatekeeper import Gatekeeper
+from watcher.gate.rootkeeper import RootKeeper
+from watcher.locks.lock import MOMENT, SERVICE, Busy, Lock
+from watcher.locks.serving import refuse_other, serve
+from watcher.log.backlog import Backlog
+from watcher.log.logger import adopt_others, make_log
+from watcher.model.errors import WatcherError
+from watcher.service.assemble import Patience, opened
+from watcher.service.loop import Service
+from watcher.service.mainthread import DRAIN, MainThread
 
 if TYPE_CHECKING:
-    from watcher.log import Log
+    from watcher.log.logger import Log
 
 _PR_SET_DUMPABLE: Final = 4
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from watcher.config import Config
-from watcher.errors import printable
-from watcher.log import make_log
-from watcher.output import print_json
-from watcher.wiring import opened
+from watcher.commands.output import print_json
+from watcher.config.settings import Config
+from watcher.log.logger import make_log
+from watcher.model.errors import printable
+from watcher.service.assemble import opened
 
 
 def run(config: Config, options: argparse.Namespace) -> int:

@@ -1,0 +1,1 @@
+"""The rules of this program, and room for them among those of others."""

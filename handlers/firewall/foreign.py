@@ -1,0 +1,154 @@
+"""Other firewalls of the host, where `[firewall] integrate = true`: let our bridges' traffic pass.
+
+Each is told in the way that it wants it, once for each bridge. What was told is noted, so that
+`watcher down` takes back that and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from handlers.firewall.docker import DockerUser
+from handlers.firewall.firewalld import Firewalld
+from handlers.handler import Difference, Notes, closed
+from watcher.model.network import Network
+from watcher.model.repair import Repair
+from watcher.model.sandbox import Member, Sandbox
+
+_NOTE: Final = "foreign firewalls"
+"""Under this name is noted which firewall was told of which bridges."""
+
+
+class ForeignFirewall(Protocol):
+    """A firewall that is not ours. Failures are OSError."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages and notes."""
+
+    def runs(self) -> bool:
+        """Whether it is at work on this host."""
+
+    def lacks(self, bridge: str) -> bool:
+        """Whether it has still to be told of `bridge`."""
+
+    def admit(self, bridge: str) -> None:
+        """Tell it to let pass what comes from or goes to `bridge`."""
+
+    def dismiss(self, bridge: str) -> None:
+        """Undo `admit`, also where it is not at work; no error if that was undone already."""
+
+
+class ForeignFirewallHandler:
+    """Owns what was told to other firewalls of the managed networks' bridges.
+
+    Args:
+        networks: each network by its name.
+        notes: where it notes what it told to whom.
+        enabled: whether it may tell anything; else it only takes back.
+    """
+
+    def __init__(self, networks: Mapping[str, Network], notes: Notes, *, enabled: bool) -> None:
+        self._networks = networks
+        self._notes = notes
+        self._enabled = enabled
+        self._firewalls: tuple[ForeignFirewall, ...] = (
+            DockerUser("iptables"),
+            DockerUser("ip6tables"),
+            Firewalld(),
+        )
+        self._admitted: set[str] = set()
+        """The bridges of which all were told by this process, or found to know."""
+
+    def appear(self, sandbox: Sandbox) -> None:
+        """Tell of the bridges of `sandbox` that were not told of yet.
+
+        The first sandbox of a bridge pays for it with some processes, none after it.
+
+        Raises:
+            OSError: one of the firewalls refused.
+        """
+        if not self._enabled:
+            return
+        for bridge in self._bridges([sandbox]):
+            if bridge not in self._admitted:
+                closed(self._missing([bridge]), dry_run=False)
+                self._admitted.add(bridge)
+
+    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
+        """Nothing: it stays as long as the bridge."""
+
+    def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
+        """Tell again what was forgotten, and take back what is of no bridge of ours any more."""
+        repairs = closed(self._surplus(), dry_run=dry_run)
+        if self._enabled:
+            bridges = self._bridges(sandboxes)
+            repairs += closed(self._missing(bridges), dry_run=dry_run)
+            if not dry_run:
+                self._admitted.update(bridges)
+        return repairs
+
+    def remove(self) -> list[str]:
+        """Take back all that was told; what that was, a line each."""
+        self._admitted.clear()
+        told = self._told()
+        for firewall in self._firewalls:
+            for bridge in told.get(firewall.name, []):
+                self._dismiss(firewall, bridge)
+        return [f"removed {bridge} from {name}" for name, all_ in told.items() for bridge in all_]
+
+    def _bridges(self, sandboxes: Iterable[Sandbox]) -> list[str]:
+        """The bridges that `sandboxes` use and this program manages, sorted."""
+        used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}
+        networks = [self._networks[name] for name in used]
+        return sorted(network.bridge for network in networks if network.managed)
+
+    def _missing(self, bridges: Sequence[str]) -> Iterator[Difference]:
+        if not bridges:
+            return
+        for firewall in self._firewalls:
+            if not firewall.runs():
+                continue
+            for bridge in bridges:
+                if firewall.lacks(bridge):
+                    yield Difference(
+                        Repair(f"added {bridge} to {firewall.name}", "", "it drops the traffic"),
+                        lambda f=firewall, b=bridge: self._admit(f, b),  # type: ignore[misc]
+                    )
+
+    def _surplus(self) -> Iterator[Difference]:
+        ours = {network.bridge for network in self._networks.values() if network.managed}
+        why = "it is no bridge of ours any more" if self._enabled else "integrate = false"
+        for firewall in self._firewalls:
+            for bridge in self._told().get(firewall.name, []):
+                if not self._enabled or bridge not in ours:
+                    yield Difference(
+                        Repair(f"removed {bridge} from {firewall.name}", "", why),
+                        lambda f=firewall, b=bridge: self._dismiss(f, b),  # type: ignore[misc]
+                    )
+
+    def _admit(self, firewall: ForeignFirewall, bridge: str) -> None:
+        """First the note, then the deed: what is cut off in between is taken back all the same."""
+        told = self._told()
+        told[firewall.name] = sorted({*told.get(firewall.name, []), bridge})
+        self._note(told)
+        firewall.admit(bridge)
+
+    def _dismiss(self, firewall: ForeignFirewall, bridge: str) -> None:
+        firewall.dismiss(bridge)
+        told = self._told()
+        told[firewall.name] = [other for other in told.get(firewall.name, []) if other != bridge]
+        self._note({name: bridges for name, bridges in told.items() if bridges})
+
+    def _told(self) -> dict[str, list[str]]:
+        text = self._notes.noted(_NOTE)
+        return {} if text is None else msgspec.json.decode(text, type=dict[str, list[str]])
+
+    def _note(self, told: dict[str, list[str]]) -> None:
+        if told:
+            self._notes.note(_NOTE, msgspec.json.encode(told).decode())
+        else:
+            self._notes.erase(_NOTE)

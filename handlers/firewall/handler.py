@@ -1,0 +1,206 @@
+"""The firewall: this program's nftables tables, as they should be for all sandboxes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any, Final
+
+import msgspec
+
+from handlers.firewall import ruleset
+from handlers.firewall.ruleset import TABLES, Element
+from handlers.handler import Difference, Notes, closed
+from handlers.kernel.nft import Nft, NftError, NotThere
+from watcher.model.address import Address
+from watcher.model.network import Network
+from watcher.model.repair import Repair
+from watcher.model.sandbox import Member, Sandbox, without
+
+_NOTE: Final = "ruleset"
+"""Under this name is noted what nftables lists of the tables when they are whole."""
+
+
+class FirewallHandler:
+    """Owns the tables named `watcher`: port maps, masquerade, the forward policy and the guard.
+
+    Args:
+        nft: nftables.
+        networks: the networks by name.
+        notes: where it notes what the tables are like when they are whole.
+        everybody: tells all sandboxes, where the tables have to be made anew.
+    """
+
+    def __init__(
+        self,
+        nft: Nft,
+        networks: Mapping[str, Network],
+        notes: Notes,
+        everybody: Callable[[], Iterable[Sandbox]],
+    ) -> None:
+        self._nft = nft
+        self._everybody = everybody
+        self._networks = networks
+        self._notes = notes
+
+    def appear(self, sandbox: Sandbox) -> None:
+        """Add the elements of `sandbox`, in one transaction; make tables that are missing."""
+        wanted = ruleset.elements(sandbox, self._networks)
+        if not wanted:
+            return
+        add = ruleset.commands("add", wanted)
+        try:
+            self._nft.run(add)
+        except NotThere:
+            for other in self._everybody():
+                wanted |= ruleset.elements(other, self._networks)
+            self._rebuild(wanted)
+        except NftError:
+            # In the way is an element with another value, which a killed predecessor left behind,
+            # or a range of the same sandbox that this one goes beyond.
+            beside = self._overlapping(wanted)
+            self._nft.run(ruleset.commands("destroy", (*wanted, *beside)) + add)
+
+    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
+        """Remove the elements that `sandbox` needs no more, in one transaction."""
+        there = ruleset.elements(sandbox, self._networks)
+        rest = without(sandbox, leaving)
+        wanted = {} if rest is None else ruleset.elements(rest, self._networks)
+        text = ruleset.commands("destroy", (e for e in there if e not in wanted))
+        # What is smaller now than the range that it was a part of.
+        text += ruleset.commands("add", (e for e in wanted if e not in there))
+        if text:
+            try:
+                self._nft.run(text)
+            except NotThere:  # the table is gone, and they with it
+                return
+
+    def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
+        """Make the tables hold the rules and exactly the elements of `sandboxes`."""
+        return closed(self._differences(sandboxes), dry_run=dry_run)
+
+    def remove(self) -> list[str]:
+        """Delete the tables; the names of those that were there."""
+        there = [t for t in TABLES if self._nft.listing(*t) is not None]
+        if there:
+            self._nft.run("".join(f"destroy table {f} {t}\n" for f, t in there))
+        self._notes.erase(_NOTE)
+        return [f"{family} {table}" for family, table in there]
+
+    def guarded(self) -> dict[str, tuple[Address, ...]]:
+        """The addresses that the guard holds each host end to; without one where there is none."""
+        found: dict[str, list[Address]] = {}
+        for element in _elements(self._nft.listing(*table) for table in TABLES):
+            if element.name in ruleset.GUARDED:
+                address = ip_address(element.key[-1])
+                if not address.is_link_local:
+                    found.setdefault(element.key[0].strip('"'), []).append(address)
+        return {name: tuple(addresses) for name, addresses in found.items()}
+
+    def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
+        wanted: dict[Element, str] = {}
+        for sandbox in sandboxes:
+            wanted |= dict.fromkeys(ruleset.elements(sandbox, self._networks), sandbox.id)
+        listings = [self._nft.listing(*table) for table in TABLES]
+        if not wanted and not any(listings):
+            return
+        if any(listing is None for listing in listings) or self._digest(listings) != self._noted():
+            yield Difference(
+                Repair(
+                    "made the nftables tables", "", "rules were missing or not as they should be"
+                ),
+                lambda: self._rebuild(wanted),
+            )
+            return
+        there = set(_elements(listings))
+        missing = [element for element in wanted if element not in there]
+        surplus = sorted(there - wanted.keys())
+        if missing or surplus:
+            # One transaction: what is replaced goes first, for a map takes one value a key.
+            text = ruleset.commands("destroy", surplus) + ruleset.commands("add", missing)
+            todo = iter([lambda: self._nft.run(text)])
+            for what, which, why in (
+                ("added", missing, "it was missing"),
+                ("removed", surplus, "no sandbox has it"),
+            ):
+                for element in which:
+                    yield Difference(
+                        Repair(
+                            f"{what} {element.name} {' '.join(element.key)}",
+                            wanted.get(element, ""),
+                            why,
+                        ),
+                        next(todo, _nothing),
+                    )
+
+    def _overlapping(self, wanted: Iterable[Element]) -> list[Element]:
+        """The ranges that are there and, by overlapping one of those `wanted`, in its way."""
+        ranges = [element for element in wanted if element.name in ruleset.RANGES]
+        if not ranges:
+            return []
+        there = _elements([self._nft.listing("inet", "watcher")])
+        return [
+            element
+            for element in there
+            if element.name in ruleset.RANGES
+            and any(ruleset.overlapping(element, other) for other in ranges)
+        ]
+
+    def _rebuild(self, wanted: Iterable[Element]) -> None:
+        """Both tables and all of `wanted` in one transaction; connections go on meanwhile."""
+        text = ruleset.base(self._networks.values())
+        self._nft.run(text + ruleset.commands("add", wanted))
+        self._notes.note(_NOTE, self._digest([self._nft.listing(*table) for table in TABLES]))
+
+    def _noted(self) -> str | None:
+        return self._notes.noted(_NOTE)
+
+    def _digest(self, listings: Iterable[list[dict[str, Any]] | None]) -> str:
+        """What is listed of the rules, and what they were made of, as a few characters."""
+        whole = [_rules(listing or []) for listing in listings]
+        made_of = ruleset.base(self._networks.values())
+        return hashlib.sha256(msgspec.json.encode([whole, made_of])).hexdigest()
+
+
+def _nothing() -> None:
+    """The transaction of the first difference did it all."""
+
+
+def _rules(listing: list[dict[str, Any]]) -> list[Any]:
+    """`listing` without what changes of itself: handles, and the elements of sandboxes."""
+    found = []
+    for object_ in listing:
+        for kind, value in object_.items():
+            if kind == "metainfo":
+                continue
+            dropped = {"handle"} if value.get("name") == "bridges" else {"handle", "elem"}
+            found.append([kind, {k: v for k, v in value.items() if k not in dropped}])
+    return found
+
+
+def _elements(listings: Iterable[list[dict[str, Any]] | None]) -> Iterator[Element]:
+    for listing in listings:
+        for object_ in listing or []:
+            for kind, value in object_.items():
+                if kind in ("set", "map") and value["name"] != "bridges":
+                    for entry in value.get("elem", []):
+                        key, found = entry if kind == "map" else (entry, None)
+                        yield Element(
+                            value["family"],
+                            value["name"],
+                            _parts(key, value["type"]),
+                            () if found is None else _parts(found, ()),
+                        )
+
+
+def _parts(expression: Any, types: Any) -> tuple[str, ...]:
+    parts = expression["concat"] if isinstance(expression, dict) else [expression]
+    kinds = types if isinstance(types, list) else [types]
+    text = tuple(map(_part, parts))
+    return (f'"{text[0]}"', *text[1:]) if kinds[0] == "ifname" else text
+
+
+def _part(part: Any) -> str:
+    """A part of a key or a value as nft(8) writes it; a range is an object in its JSON."""
+    return f"{part['range'][0]}-{part['range'][1]}" if isinstance(part, dict) else str(part)

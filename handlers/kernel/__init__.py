@@ -1,0 +1,1 @@
+"""Bindings of the kernel. They decide nothing and know no sandbox."""

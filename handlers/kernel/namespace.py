@@ -1,0 +1,79 @@
+"""A sandbox's network namespace, opened for certain and entered for a moment."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from watcher.model.sandbox import Sandbox
+
+
+class NamespaceGone(OSError):
+    """The last process in the namespace has ended."""
+
+
+@contextmanager
+def opened(sandbox: Sandbox) -> Iterator[int]:
+    """A descriptor of the namespace of `sandbox`, found by any of the processes in it.
+
+    The inode number is compared, since a pid is reused; the descriptor keeps the namespace.
+
+    Raises:
+        NamespaceGone: none of them runs any more.
+    """
+    with opened_by((member.init.pid for member in sandbox.members), sandbox.netns) as descriptor:
+        yield descriptor
+
+
+@contextmanager
+def opened_by(pids: Iterable[int], netns: int) -> Iterator[int]:
+    """A descriptor of the namespace with inode number `netns`, by one of the processes `pids`.
+
+    Raises:
+        NamespaceGone: none of them is in it any more.
+    """
+    for path in (path for pid in pids for path in namespace_files(pid)):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        try:
+            if os.fstat(descriptor).st_ino == netns:
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+    raise NamespaceGone(errno.ESRCH, f"no process is in the namespace net:[{netns}] any more")
+
+
+def namespace_files(pid: int) -> Iterator[str]:
+    """The files of the network namespaces of process `pid`: of its first thread, then of each.
+
+    The first thread may have ended (pthread_exit(3)), and each may be in another one (setns(2)).
+    """
+    yield f"/proc/{pid}/ns/net"
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in sorted(os.listdir(f"/proc/{pid}/task"), key=int):  # noqa: PTH208 (hot path)
+            yield f"/proc/{pid}/task/{task}/ns/net"
+
+
+class Home:
+    """The host's network namespace: where this thread was at first, and where it returns to."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self._descriptor)
+
+    @contextmanager
+    def left_for(self, descriptor: int) -> Iterator[None]:
+        """Be in the namespace of `descriptor` for a moment (setns(2)); this thread alone is."""
+        os.setns(descriptor, os.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            os.setns(self._descriptor, os.CLONE_NEWNET)

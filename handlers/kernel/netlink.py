@@ -1,0 +1,354 @@
+"""A netlink socket that sends many requests at once and reads what the kernel says of each.
+
+Messages are encoded by pyroute2; its sockets are not used, since a request a step through an event
+loop costs three times what the kernel does. Sources: netlink(7), rtnetlink(7), netdevice(7) and
+`Documentation/userspace-api/netlink/intro.rst` of the kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+from array import array
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Self
+
+SIOCGIFINDEX: Final = 0x8933
+SIOCGIFFLAGS: Final = 0x8913
+SIOCETHTOOL: Final = 0x8946
+ETHTOOL_GLINK: Final = 10
+IFF_UP: Final = 1
+
+NETLINK_CAP_ACK: Final = 10
+NETLINK_EXT_ACK: Final = 11
+NETLINK_GET_STRICT_CHK: Final = 12
+SOL_NETLINK: Final = 270
+
+NLM_F_REQUEST: Final = 0x1
+NLM_F_ACK: Final = 0x4
+NLM_F_REPLACE: Final = 0x100
+NLM_F_EXCL: Final = 0x200
+NLM_F_CREATE: Final = 0x400
+NLM_F_DUMP: Final = 0x300
+
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+NLMSGERR_ATTR_MSG: Final = 1
+NLM_F_ACK_TLVS: Final = 0x200
+
+_HEADER: Final = struct.Struct("=IHHII")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_ERRNO: Final = struct.Struct("=i")
+_IFREQ: Final = struct.Struct("=16si20x")
+_IFREQ_DATA: Final = struct.Struct("16sP16x")
+_KIND: Final = struct.Struct("=H")
+_KIND_OFFSET: Final = 4
+_FLAGS_OFFSET: Final = 6
+_SEQUENCE_OFFSET: Final = 8
+RECEIVE: Final = 80 << 10
+"""Bytes of a buffer for what the kernel says: all of a link with as many names as it may have.
+
+Those take up to 64 KiB (`rtnl_alt_ifname` in `net/core/rtnetlink.c`); lists come in pieces of 32.
+"""
+
+NETLINK_NETFILTER: Final = 12
+
+
+MOST: Final = (4096, 4 << 20)
+"""Messages and bytes that are read of one list in a sandbox, whose owner makes it as long as he
+likes: some 20 ms of work."""
+
+
+class TooMuch(OSError):
+    """The kernel lists more than is read."""
+
+
+class NetlinkError(OSError):
+    """The kernel refused a request.
+
+    Attributes:
+        index: which one of the requests sent together, from 0.
+    """
+
+    def __init__(self, number: int, text: str, index: int) -> None:
+        super().__init__(number, text)
+        self.index = index
+
+
+def encode(message: Any, kind: int, flags: int = 0) -> bytearray:
+    """The bytes of a pyroute2 `message` of netlink type `kind`.
+
+    Its sequence number, and whether the kernel acknowledges it, are open until it is sent.
+    """
+    message["header"]["type"] = kind
+    message["header"]["flags"] = flags | NLM_F_REQUEST
+    message.encode()
+    data: bytearray = message.data
+    return data
+
+
+def messages(data: memoryview) -> Iterator[tuple[int, int, int, int, memoryview]]:
+    """Type, flags, sequence number, port and body of each message of `data` (netlink(7))."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, sequence, port = _HEADER.unpack_from(data, offset)
+        yield kind, flags, sequence, port, data[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
+def attributes(data: memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
+    """Type and payload of each attribute of `data` from `offset` on (netlink(7), `nlattr`)."""
+    end = len(data)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            return
+        yield kind & 0x3FFF, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def chosen(data: memoryview, offset: int, kinds: Collection[int]) -> dict[int, memoryview]:
+    """The payloads of those attributes of `data` from `offset` on that are of `kinds`.
+
+    A link has some fifty attributes, and few of them matter.
+    """
+    found = {}
+    end = len(data)
+    unpack = _ATTRIBUTE.unpack_from
+    while offset + 4 <= end:
+        length, kind = unpack(data, offset)
+        if length < 4:
+            break
+        if kind & 0x3FFF in kinds:
+            found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
+def attribute(kind: int, value: bytes | memoryview) -> bytes:
+    """An attribute as it stands in a message."""
+    return _ATTRIBUTE.pack(4 + len(value), kind) + bytes(value) + bytes(-len(value) % 4)
+
+
+def own_ports(protocol: int) -> frozenset[int]:
+    """The ports of this process's netlink sockets of `protocol`, in the namespace of this thread.
+
+    The kernel gives a socket its port as it is first used. Source: `net/netlink/af_netlink.c`,
+    `netlink_native_seq_show`.
+    """
+    own = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            own.add(str(entry.readlink()))
+    with Path("/proc/thread-self/net/netlink").open() as table:
+        rows = [line.split() for line in table][1:]
+    return frozenset(
+        int(row[2]) for row in rows if int(row[1]) == protocol and f"socket:[{row[9]}]" in own
+    )
+
+
+class Netlink:
+    """A netlink socket in the network namespace in which the thread was when it was made.
+
+    It belongs to the thread that uses it. It is blocking: the kernel answers within the `sendmsg`.
+
+    Answers are read into one buffer. What recv(2) makes anew for each is large and then cut short,
+    and leaves glibc's heap in pieces: it grew by 0.5 KiB a container for as long as any came.
+
+    Args:
+        family: the protocol, as in netlink(7).
+        most: how many messages and bytes of one list are read, as :data:`MOST` has it; `None`
+            where the list is the host's own.
+    """
+
+    def __init__(
+        self, family: int = socket.NETLINK_ROUTE, *, most: tuple[int, int] | None = None
+    ) -> None:
+        self._most = most
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family
+        )
+        self._sequence = 0
+        self._buffer = bytearray(RECEIVE)
+        try:
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
+            self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+            self._socket.bind((0, 0))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def close(self) -> None:
+        """Close the socket; what it made stays."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, requests: Sequence[bytearray]) -> None:
+        """Send all `requests` in one go and wait until the kernel has carried out the last.
+
+        The kernel carries out each, even behind one that it refused. It answers in their order, and
+        tells of a refusal unasked; so it is asked for a word on the last alone.
+
+        Raises:
+            NetlinkError: the first refusal.
+        """
+        if not requests:
+            return
+        first = self._number(requests)
+        for request in requests:
+            request[_FLAGS_OFFSET] &= ~NLM_F_ACK
+        requests[-1][_FLAGS_OFFSET] |= NLM_F_ACK
+        self._socket.sendall(b"".join(requests))
+        refused: tuple[int, int, memoryview, int] | None = None
+        index = -1
+        while index < len(requests) - 1:
+            for kind, flags, sequence, _, body in self._receive():
+                if kind != NLMSG_ERROR or sequence < first:
+                    continue
+                index = sequence - first
+                (number,) = _ERRNO.unpack_from(body)
+                if number and refused is None:
+                    refused = -number, flags, body, index
+        if refused is not None:
+            raise _error(*refused)
+
+    def dump(self, request: bytearray) -> list[memoryview]:
+        """What the kernel lists for a dump `request`: the body of each message.
+
+        Raises:
+            NetlinkError: the kernel refused it.
+            TooMuch: there is more than this socket reads; it is of no use any more.
+        """
+        return list(self.listed(request))
+
+    def listed(self, request: bytearray) -> Iterator[memoryview]:
+        """As :meth:`dump`, one after the other, for a list of which little is kept.
+
+        Nothing else may be asked of this socket until the last is read.
+        """
+        first = self._number([request])
+        self._socket.sendall(request)
+        count = size = 0
+        while True:
+            for kind, flags, sequence, _, body in self._receive():
+                if sequence != first:
+                    continue
+                if kind == NLMSG_DONE:
+                    return
+                if kind == NLMSG_ERROR:
+                    (number,) = _ERRNO.unpack_from(body)
+                    raise _error(-number, flags, body, 0)
+                count += 1
+                size += len(body)
+                yield body
+            if self._most is not None and (count > self._most[0] or size > self._most[1]):
+                (listed,) = _KIND.unpack_from(request, _KIND_OFFSET)
+                what = _LISTED.get(listed, "entries")
+                limit = f"{self._most[0]} or {self._most[1] >> 20} MiB"
+                raise TooMuch(errno.E2BIG, f"its namespace has more {what} than are read ({limit})")
+
+    def get(self, request: bytearray) -> memoryview | None:
+        """The body of the one answer to `request`; `None` if there is no such thing.
+
+        Raises:
+            NetlinkError: the kernel refused it.
+        """
+        first = self._number([request])
+        self._socket.sendall(request)
+        while True:
+            for kind, flags, sequence, _, body in self._receive():
+                if sequence != first:
+                    continue
+                if kind != NLMSG_ERROR:
+                    return body
+                (number,) = _ERRNO.unpack_from(body)
+                if -number in _ABSENT:
+                    return None
+                raise _error(-number, flags, body, 0)
+
+    def index(self, name: str) -> int:
+        """The index of the interface `name`; 0 if there is none.
+
+        It takes no descriptor, and so is right where there are no more (if_nametoindex(3) is not).
+
+        Raises:
+            OSError: it cannot be told.
+        """
+        try:
+            return self._asked(SIOCGIFINDEX, name)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return 0
+
+    def is_up(self, name: str) -> bool:
+        """Whether the interface `name` is set up.
+
+        Raises:
+            OSError: it cannot be told; there is no such interface.
+        """
+        return bool(self._asked(SIOCGIFFLAGS, name) & IFF_UP)
+
+    def see_carrier(self, name: str) -> None:
+        """Have the kernel see at once whether the interface `name`, if it is there, has a carrier.
+
+        It would come round to it by itself, and the interface drops what is sent until then.
+        Source: `ethtool_op_get_link` in `net/ethtool/ioctl.c`.
+
+        Raises:
+            OSError: it cannot be asked.
+        """
+        value = array("I", (ETHTOOL_GLINK, 0))
+        address, _ = value.buffer_info()
+        try:
+            fcntl.ioctl(self._socket, SIOCETHTOOL, _IFREQ_DATA.pack(os.fsencode(name), address))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+    def _asked(self, request: int, name: str) -> int:
+        """The number that an ioctl(2) of netdevice(7) tells of an interface."""
+        answer = fcntl.ioctl(self._socket, request, _IFREQ.pack(os.fsencode(name), 0))
+        value: int = _IFREQ.unpack(answer)[1]
+        return value
+
+    def _number(self, requests: Sequence[bytearray]) -> int:
+        first = self._sequence + 1
+        for request in requests:
+            self._sequence += 1
+            struct.pack_into("=I", request, _SEQUENCE_OFFSET, self._sequence)
+        return first
+
+    def _receive(self) -> Iterator[tuple[int, int, int, int, memoryview]]:
+        size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
+        if size > RECEIVE:
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+        return messages(memoryview(self._buffer[:size]))
+
+
+_LISTED: Final = {18: "links", 22: "addresses", 26: "routes", 34: "rules"}
+"""What a sandbox may have too many of, by the type of the request for it (rtnetlink(7))."""
+
+_ABSENT: Final = (2, 19)
+"""ENOENT and ENODEV."""
+
+
+def _error(number: int, flags: int, body: memoryview, index: int) -> NetlinkError:
+    text = os.strerror(number)
+    if flags & NLM_F_ACK_TLVS:
+        # With NETLINK_CAP_ACK the request's header alone stands between the number and these.
+        for kind, value in attributes(body, 4 + _HEADER.size):
+            if kind == NLMSGERR_ATTR_MSG:
+                text = f"{text} ({bytes(value).rstrip(bytes(1)).decode(errors='replace')})"
+    return NetlinkError(number, text, index)

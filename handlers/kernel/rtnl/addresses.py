@@ -1,0 +1,83 @@
+"""Requests about addresses, and what the kernel says of them. Source: rtnetlink(7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from ipaddress import ip_address, ip_interface
+
+from handlers.kernel import template
+from handlers.kernel.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
+from handlers.kernel.rtnl.messages import ifaddrmsg
+from handlers.kernel.rtnl.numbers import (
+    IFA_ADDRESS,
+    IFA_F_NODAD,
+    IFA_LOCAL,
+    RTM_DELADDR,
+    RTM_GETADDR,
+    RTM_NEWADDR,
+    family,
+)
+from handlers.kernel.template import Template
+from watcher.model.address import AddressWithPrefix
+
+
+def address(index: int, value: AddressWithPrefix) -> bytearray:
+    """Give the interface `index` an address, usable at once; nothing happens if it has it."""
+    network = value.network
+    packed = {"index": template.number(index), "ip": value.ip.packed}
+    if value.version == 4:
+        packed["broadcast"] = network.broadcast_address.packed
+    return _address(value.version, network.prefixlen).filled(**packed)
+
+
+@cache
+def _address(version: int, prefix: int) -> Template:
+    message = ifaddrmsg()
+    message["family"] = family(version)
+    message["prefixlen"] = prefix
+    message["index"] = template.NUMBER
+    ip = template.IPV4 if version == 4 else template.IPV6
+    message["attrs"] = [["IFA_LOCAL", ip], ["IFA_ADDRESS", ip]]
+    marks = {"index": template.number(template.NUMBER), "ip": ip_address(ip).packed}
+    if version == 4:
+        message["attrs"].append(["IFA_BROADCAST", template.OTHER_IPV4])
+        marks["broadcast"] = ip_address(template.OTHER_IPV4).packed
+    else:
+        message["flags"] = IFA_F_NODAD
+        message["attrs"].append(["IFA_FLAGS", IFA_F_NODAD])
+    return Template(encode(message, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE), **marks)
+
+
+def no_address(index: int, value: AddressWithPrefix) -> bytearray:
+    """Take an address off the interface `index`, with whatever prefix length `value` has."""
+    message = ifaddrmsg()
+    message["family"] = family(value.version)
+    message["prefixlen"] = value.network.prefixlen
+    message["index"] = index
+    message["attrs"] = [["IFA_LOCAL", str(value.ip)]]
+    return encode(message, RTM_DELADDR)
+
+
+def addresses(index: int) -> bytearray:
+    """Ask for the addresses of both families of the interface `index`; 0 is all interfaces."""
+    return _addresses().filled(index=template.number(index))
+
+
+@cache
+def _addresses() -> Template:
+    message = ifaddrmsg()
+    message["index"] = template.NUMBER
+    index = template.number(template.NUMBER)
+    return Template(encode(message, RTM_GETADDR, NLM_F_DUMP), index=index)
+
+
+def read_addresses(bodies: Iterable[memoryview]) -> list[AddressWithPrefix]:
+    """The addresses in `bodies`, RTM_NEWADDR messages."""
+    found: list[AddressWithPrefix] = []
+    for body in bodies:
+        values = chosen(body, 8, (IFA_LOCAL, IFA_ADDRESS))
+        packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
+        if packed is not None:
+            found.append(ip_interface((bytes(packed), body[1])))
+    return found

@@ -1,0 +1,376 @@
+"""Requests about links, and what the kernel says of one.
+
+Sources: rtnetlink(7), `include/uapi/linux/if_link.h`, `net/core/rtnetlink.c` and
+`drivers/net/veth.c` of the kernel.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from handlers.kernel import template
+from handlers.kernel.netlink import (
+    IFF_UP,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLM_F_REQUEST,
+    attribute,
+    attributes,
+    chosen,
+    encode,
+)
+from handlers.kernel.rtnl.messages import ifinfmsg
+from handlers.kernel.rtnl.numbers import (
+    ADDR_GEN_MODE_NONE,
+    DOOMED,
+    IFI_SIZE,
+    IFLA_ADDRESS,
+    IFLA_BR_MULTI_BOOLOPT,
+    IFLA_GROUP,
+    IFLA_IFALIAS,
+    IFLA_IFNAME,
+    IFLA_INFO_DATA,
+    IFLA_INFO_KIND,
+    IFLA_LINK,
+    IFLA_LINK_NETNSID,
+    IFLA_LINKINFO,
+    IFLA_MASTER,
+    IFLA_MTU,
+    NO_LL_LEARN,
+    NOTHING,
+    OURS,
+    RTEXT_FILTER_SKIP_STATS,
+    RTM_DELLINK,
+    RTM_GETLINK,
+    RTM_NEWLINK,
+)
+from handlers.kernel.template import Template
+from watcher.model.alias import MAX_ALIAS
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the kernel says of an interface.
+
+    `master`, `group` and `peer`, the index of a veth pair's other end, are 0 where it has none.
+    `peer_netns` is the number of the namespace that the other end is in
+    (:func:`handlers.kernel.rtnl.read_netns`), and -1 where it is in the link's own.
+    """
+
+    index: int
+    name: str
+    kind: str
+    up: bool
+    master: int
+    group: int
+    mtu: int
+    mac: str
+    alias: str
+    peer: int
+    peer_netns: int
+
+    @property
+    def ours(self) -> bool:
+        """Whether this program made it."""
+        return self.group == OURS
+
+
+def veth(
+    host_name: str, name: str, netns: int, *, master: int, host_mac: str, mac: str, mtu: int
+) -> bytearray:
+    """A veth pair: `host_name` here, `name` with the MAC `mac` in the namespace `netns`.
+
+    Its outer end is on the bridge `master`; 0 is none. Without a `host_mac` its MAC is random. Both
+    ends have one queue; by default they have one a processor, each with files in sysfs to be made,
+    and they make no use of it without XDP or GRO (`veth_xmit`): it has no lock to contend for.
+    """
+    values = {
+        "host_name": host_name.encode(),
+        "name": name.encode(),
+        "netns": template.number(netns),
+        "master": template.number(master),
+        "mac": template.mac(mac),
+    }
+    if host_mac:
+        values["host_mac"] = template.mac(host_mac)
+    return _veth(mtu, bool(host_mac)).filled(**values)
+
+
+@cache
+def _veth(mtu: int, host_mac: bool) -> Template:
+    common = [
+        ["IFLA_MTU", mtu],
+        ["IFLA_GROUP", OURS],
+        ["IFLA_NUM_TX_QUEUES", 1],
+        ["IFLA_NUM_RX_QUEUES", 1],
+    ]
+    peer = ifinfmsg()
+    peer["attrs"] = [
+        ["IFLA_IFNAME", template.OTHER_NAME],
+        ["IFLA_NET_NS_FD", template.OTHER_NUMBER],
+        ["IFLA_ADDRESS", template.MAC],
+        *common,
+    ]
+    pair = ifinfmsg()
+    pair["attrs"] = [
+        ["IFLA_IFNAME", template.NAME],
+        ["IFLA_MASTER", template.NUMBER],
+        *common,
+        _linkinfo("veth", {"attrs": [["VETH_INFO_PEER", {"attrs": peer["attrs"]}]]}),
+    ]
+    marks = {
+        "host_name": template.NAME.encode(),
+        "name": template.OTHER_NAME.encode(),
+        "netns": template.number(template.OTHER_NUMBER),
+        "master": template.number(template.NUMBER),
+        "mac": template.mac(template.MAC),
+    }
+    if host_mac:
+        pair["attrs"].append(["IFLA_ADDRESS", template.OTHER_MAC])
+        marks["host_mac"] = template.mac(template.OTHER_MAC)
+    return Template(encode(pair, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL), **marks)
+
+
+def bridge(name: str, *, mac: str, mtu: int) -> bytearray:
+    """A bridge `name` that keeps its MAC whatever is attached to it.
+
+    It does not snoop on multicast: each port that comes up would make the kernel walk all others
+    (`br_multicast_enable_port` in `net/bridge/br_multicast.c`), which at a thousand ports takes as
+    long as all the rest of an attach. Without a querier on the link it floods either way.
+    """
+    message = ifinfmsg()
+    message["flags"] = message["change"] = IFF_UP
+    message["attrs"] = [
+        ["IFLA_IFNAME", name],
+        ["IFLA_ADDRESS", mac],
+        ["IFLA_MTU", mtu],
+        ["IFLA_GROUP", OURS],
+        _linkinfo("bridge", {"attrs": [["IFLA_BR_MCAST_SNOOPING", 0]]}),
+    ]
+    return encode(message, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
+
+
+def learn_no_link_local(index: int) -> bytearray:
+    """Have the bridge `index` learn no MAC from frames to 01:80:c2:00:00:0x.
+
+    Some of them are learned from behind the back of every filter, and none is forwarded. The option
+    is none that pyroute2 knows.
+    """
+    data = attribute(IFLA_BR_MULTI_BOOLOPT, struct.pack("=II", NO_LL_LEARN, NO_LL_LEARN))
+    info = attribute(IFLA_INFO_KIND, b"bridge\0") + attribute(IFLA_INFO_DATA, data)
+    message = struct.pack("=BBHiII", 0, 0, 0, index, 0, 0) + attribute(IFLA_LINKINFO, info)
+    header = struct.pack("=IHHII", 16 + len(message), RTM_NEWLINK, NLM_F_REQUEST, 0, 0)
+    return bytearray(header + message)
+
+
+def learns_link_local(body: memoryview) -> bool:
+    """Whether the bridge in `body`, an RTM_NEWLINK message, lacks :func:`learn_no_link_local`."""
+    info = dict(attributes(body, IFI_SIZE)).get(IFLA_LINKINFO, NOTHING)
+    data = dict(attributes(info, 0)).get(IFLA_INFO_DATA, NOTHING)
+    options = dict(attributes(data, 0)).get(IFLA_BR_MULTI_BOOLOPT, NOTHING)
+    return not int.from_bytes(options[:4], "little") & NO_LL_LEARN
+
+
+def quiet(name: str, *, alias: str = "", up: bool = False) -> bytearray:
+    """Let `name` make itself no IPv6 address; with `alias`, describe it so; with `up`, set it up.
+
+    Where it speaks IPv6 it must not be set up before: the kernel makes the address as the interface
+    comes up, before it reads this.
+    """
+    text = alias.encode()[:MAX_ALIAS]
+    values = {"name": name.encode()} | ({"alias": text} if text else {})
+    return _quiet(_alias_size(text), up).filled(**values)
+
+
+@cache
+def _quiet(alias_size: int, up: bool) -> Template:
+    message = ifinfmsg()
+    if up:
+        message["flags"] = message["change"] = IFF_UP
+    message["attrs"] = [["IFLA_IFNAME", template.NAME], _no_link_local()]
+    marks = {"name": template.NAME.encode()}
+    if alias_size:
+        alias = "\x03" * alias_size
+        message["attrs"].append(["IFLA_IFALIAS", alias])
+        marks["alias"] = alias.encode()
+    return Template(encode(message, RTM_NEWLINK), **marks)
+
+
+def _alias_size(text: bytes) -> int:
+    """The size of the field for an alias: few sizes, so that few templates are kept."""
+    return min(-(-len(text) // 32) * 32, MAX_ALIAS)
+
+
+def port(name: str, *, isolated: bool, alias: str) -> bytearray:
+    """Settings of the bridge port `name`, which is up with them.
+
+    It makes itself no IPv6 address: what arrives there belongs to the bridge. Frames may leave by
+    it that came in by it: with br_netfilter, which others may load, what a sandbox sends to itself
+    by a published port is bridged, not routed. Where it is `isolated` it exchanges frames with
+    ports alone that are not.
+    """
+    text = alias.encode()[:MAX_ALIAS]
+    return _port(isolated, _alias_size(text)).filled(name=name.encode(), alias=text)
+
+
+@cache
+def _port(isolated: bool, alias_size: int) -> Template:
+    message = ifinfmsg()
+    message["flags"] = message["change"] = IFF_UP
+    data = [["IFLA_BRPORT_MODE", 1], ["IFLA_BRPORT_ISOLATED", int(isolated)]]
+    slave = [["IFLA_INFO_SLAVE_KIND", "bridge"], ["IFLA_INFO_SLAVE_DATA", {"attrs": data}]]
+    alias = "\x03" * alias_size
+    message["attrs"] = [
+        ["IFLA_IFNAME", template.NAME],
+        ["IFLA_IFALIAS", alias],
+        ["IFLA_LINKINFO", {"attrs": slave}],
+        _no_link_local(),
+    ]
+    return Template(encode(message, RTM_NEWLINK), name=template.NAME.encode(), alias=alias.encode())
+
+
+def up(name: str) -> bytearray:
+    """Set the interface `name` up."""
+    return _up().filled(name=name.encode())
+
+
+@cache
+def _up() -> Template:
+    message = ifinfmsg()
+    message["flags"] = message["change"] = IFF_UP
+    message["attrs"] = [["IFLA_IFNAME", template.NAME]]
+    return Template(encode(message, RTM_NEWLINK), name=template.NAME.encode())
+
+
+def enslaved(name: str, master: int) -> bytearray:
+    """Make the interface `name` a port of the bridge `master`; 0 takes it off its bridge."""
+    message = ifinfmsg()
+    message["attrs"] = [["IFLA_IFNAME", name], ["IFLA_MASTER", master]]
+    return encode(message, RTM_NEWLINK)
+
+
+def changed(index: int, attributes_: list[list[Any]]) -> bytearray:
+    """Change `attributes_`, in pyroute2's form, of the interface `index`."""
+    message = ifinfmsg()
+    message["index"] = index
+    message["attrs"] = attributes_
+    return encode(message, RTM_NEWLINK)
+
+
+def gone(index: int) -> bytearray:
+    """Delete the interface `index`; of a veth pair both ends go."""
+    message = ifinfmsg()
+    message["index"] = index
+    return encode(message, RTM_DELLINK)
+
+
+def doomed(index: int) -> bytearray:
+    """Cut the bridge port `index` off, and mark it as one that is about to be deleted."""
+    return _doomed().filled(index=template.number(index))
+
+
+@cache
+def _doomed() -> Template:
+    message = ifinfmsg()
+    message["index"] = template.NUMBER
+    message["flags"], message["change"] = 0, IFF_UP
+    message["attrs"] = [["IFLA_MASTER", 0], ["IFLA_GROUP", DOOMED]]
+    return Template(encode(message, RTM_NEWLINK), index=template.number(template.NUMBER))
+
+
+def group_gone(group: int) -> bytearray:
+    """Delete all interfaces of a `group`, at once."""
+    return _group_gone().filled(group=template.number(group))
+
+
+@cache
+def _group_gone() -> Template:
+    message = ifinfmsg()
+    message["attrs"] = [["IFLA_GROUP", template.NUMBER]]
+    group = template.number(template.NUMBER)
+    return Template(encode(message, RTM_DELLINK), group=group)
+
+
+def link(name: str) -> bytearray:
+    """Ask for the interface `name`; :func:`read_link` reads the answer."""
+    return _link().filled(name=name.encode())
+
+
+@cache
+def _link() -> Template:
+    message = ifinfmsg()
+    message["attrs"] = [["IFLA_IFNAME", template.NAME], ["IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS]]
+    return Template(encode(message, RTM_GETLINK, 0), name=template.NAME.encode())
+
+
+def link_at(index: int) -> bytearray:
+    """Ask for the interface `index`."""
+    message = ifinfmsg()
+    message["index"] = index
+    message["attrs"] = [["IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS]]
+    return encode(message, RTM_GETLINK, 0)
+
+
+def links(kind: str = "") -> bytearray:
+    """Ask for all interfaces, or all of one `kind`."""
+    return _links(kind).filled()
+
+
+@cache
+def _links(kind: str) -> Template:
+    message = ifinfmsg()
+    message["attrs"] = [["IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS]]
+    if kind:
+        message["attrs"].append(_linkinfo(kind, None))
+    return Template(encode(message, RTM_GETLINK, NLM_F_DUMP))
+
+
+def read_link(body: memoryview) -> Link:
+    """The interface in `body`, an RTM_NEWLINK message behind its header."""
+    index = int.from_bytes(body[4:8], "little", signed=True)
+    flags = int.from_bytes(body[8:12], "little")
+    values = chosen(body, IFI_SIZE, _READ)
+    info = chosen(values.get(IFLA_LINKINFO, _NOTHING), 0, (IFLA_INFO_KIND,))
+    return Link(
+        index,
+        name=_text(values.get(IFLA_IFNAME, _NOTHING)),
+        kind=_text(info.get(IFLA_INFO_KIND, _NOTHING)),
+        up=bool(flags & IFF_UP),
+        master=int.from_bytes(values.get(IFLA_MASTER, _NOTHING), "little"),
+        group=int.from_bytes(values.get(IFLA_GROUP, _NOTHING), "little"),
+        mtu=int.from_bytes(values.get(IFLA_MTU, _NOTHING), "little"),
+        mac=values.get(IFLA_ADDRESS, _NOTHING).hex(":"),
+        alias=_text(values.get(IFLA_IFALIAS, _NOTHING)),
+        peer=int.from_bytes(values.get(IFLA_LINK, _NOTHING), "little"),
+        peer_netns=int.from_bytes(values.get(IFLA_LINK_NETNSID, _NOWHERE), "little", signed=True),
+    )
+
+
+_READ: Final = frozenset(
+    (
+        IFLA_IFNAME, IFLA_MASTER, IFLA_LINK, IFLA_MTU, IFLA_GROUP, IFLA_ADDRESS, IFLA_IFALIAS,
+        IFLA_LINKINFO, IFLA_LINK_NETNSID,
+    )
+)  # fmt: skip
+_NOTHING: Final = memoryview(b"")
+_NOWHERE: Final = memoryview(b"\xff\xff\xff\xff")
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value).rstrip(b"\0").decode(errors="replace")
+
+
+def _no_link_local() -> list[Any]:
+    mode = ["IFLA_INET6_ADDR_GEN_MODE", ADDR_GEN_MODE_NONE]
+    return ["IFLA_AF_SPEC", {"attrs": [["AF_INET6", {"attrs": [mode]}]]}]
+
+
+def _linkinfo(kind: str, data: dict[str, Any] | None) -> list[Any]:
+    attrs: list[Any] = [["IFLA_INFO_KIND", kind]]
+    if data is not None:
+        attrs.append(["IFLA_INFO_DATA", data])
+    return ["IFLA_LINKINFO", {"attrs": attrs}]

@@ -1,0 +1,32 @@
+"""Asking which number a network namespace has in this one. Source: `net/core/net_namespace.c`.
+
+The kernel numbers the namespaces that a namespace has to do with, as a link's other end. The
+numbers of the host are the kernel's word: nothing inside a sandbox can change them.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from handlers.kernel.netlink import NLM_F_REQUEST, attribute, chosen
+from handlers.kernel.rtnl.numbers import NETNSA_FD, NETNSA_NSID, RTM_GETNSID
+
+_GENERIC: Final = 4
+"""Bytes of a `struct rtgenmsg`, padded."""
+
+
+def netns(descriptor: int) -> bytearray:
+    """Ask for the number of the namespace that `descriptor` is of.
+
+    The kernel answers EINVAL where it is of something else.
+    """
+    body = bytes(_GENERIC) + attribute(NETNSA_FD, struct.pack("=I", descriptor))
+    header = struct.pack("=IHHII", 16 + len(body), RTM_GETNSID, NLM_F_REQUEST, 0, 0)
+    return bytearray(header + body)
+
+
+def read_netns(body: memoryview) -> int:
+    """The number in `body`, the answer to :func:`netns`; -1 if the namespace has none here."""
+    value = chosen(body, _GENERIC, (NETNSA_NSID,)).get(NETNSA_NSID)
+    return -1 if value is None else int.from_bytes(value, "little", signed=True)

@@ -1,0 +1,48 @@
+"""The numbers of rtnetlink that this program uses, and two of its own.
+
+Sources: `include/uapi/linux/rtnetlink.h`, `if_link.h`, `if_addr.h`, `neighbour.h` and
+`net_namespace.h` of the kernel.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+OURS: Final = 0x77617463
+"""Interface group ("watc") of every link that this program makes: how it knows its own."""
+
+DOOMED: Final = 0x776E6463
+"""Interface group of the links that are cut off and about to be deleted."""
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_GETNSID: Final = 90
+
+
+RTM_NEWNEIGH: Final = 28
+NUD_PERMANENT: Final = 0x80
+IFA_F_NODAD: Final = 0x02
+ADDR_GEN_MODE_NONE: Final = 1
+RTPROT_KERNEL, RTPROT_STATIC = 2, 4
+RTN_UNICAST, RTN_LOCAL = 1, 2
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
+RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
+RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x1000, 0x2000
+RTEXT_FILTER_SKIP_STATS: Final = 8
+
+IFI_SIZE: Final = 16
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_INFO_KIND = 18, 20, 27, 1
+IFLA_INFO_DATA, IFLA_BR_MULTI_BOOLOPT, NO_LL_LEARN = 2, 46, 1
+IFLA_LINK_NETNSID: Final = 37
+NETNSA_NSID, NETNSA_FD = 1, 3
+NOTHING: Final = memoryview(b"")
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
+
+
+def family(version: int) -> int:
+    """The address family of IP `version`."""
+    return socket.AF_INET if version == 4 else socket.AF_INET6

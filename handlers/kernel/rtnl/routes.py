@@ -1,0 +1,253 @@
+"""Requests about routes and neighbours, and what the kernel says. Source: rtnetlink(7)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final
+
+from handlers.kernel import template
+from handlers.kernel.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
+from handlers.kernel.rtnl.messages import ndmsg, rtmsg
+from handlers.kernel.rtnl.numbers import (
+    NUD_PERMANENT,
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    RT_TABLE_LOCAL,
+    RT_TABLE_MAIN,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_OIF,
+    RTA_PRIORITY,
+    RTA_TABLE,
+    RTM_F_FIB_MATCH,
+    RTM_F_LOOKUP_TABLE,
+    RTM_GETROUTE,
+    RTM_NEWNEIGH,
+    RTM_NEWROUTE,
+    RTN_LOCAL,
+    RTN_UNICAST,
+    RTPROT_KERNEL,
+    RTPROT_STATIC,
+    family,
+)
+from handlers.kernel.template import Template
+from watcher.model.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A unicast route of the main table.
+
+    `to` is `None` for a default route, `via` where the destination is on the link, `index` that of
+    the interface, and a `metric` of 0 and no `source` address the kernel's own choice.
+    """
+
+    to: IPv4Network | IPv6Network | None
+    via: Address | None
+    index: int
+    metric: int
+    source: Address | None = None
+
+    @property
+    def version(self) -> int:
+        """The IP version that it is for."""
+        known = self.via if self.to is None else self.to
+        assert known is not None, "a route has a destination or a gateway"
+        return known.version
+
+
+def route(wanted: Route) -> bytearray:
+    """Add a route; nothing happens if it is there."""
+    values = {"index": template.number(wanted.index)}
+    if wanted.via is not None:
+        values["via"] = wanted.via.packed
+    if wanted.to is not None:
+        values["to"] = wanted.to.network_address.packed
+    if wanted.source is not None:
+        values["source"] = wanted.source.packed
+    if wanted.metric:
+        values["metric"] = template.number(wanted.metric)
+    prefix = None if wanted.to is None else wanted.to.prefixlen
+    shape = (wanted.version, prefix, wanted.via is not None, wanted.source is not None)
+    return _route(*shape, wanted.metric > 0).filled(**values)
+
+
+@cache
+def _route(version: int, prefix: int | None, gateway: bool, source: bool, metric: bool) -> Template:
+    message = rtmsg()
+    message["family"] = family(version)
+    message["table"], message["type"] = RT_TABLE_MAIN, RTN_UNICAST
+    message["proto"], message["scope"] = RTPROT_STATIC, RT_SCOPE_UNIVERSE
+    message["attrs"] = [["RTA_OIF", template.NUMBER]]
+    marks = {"index": template.number(template.NUMBER)}
+    if gateway:
+        via = template.IPV4 if version == 4 else template.IPV6
+        message["attrs"].append(["RTA_GATEWAY", via])
+        marks["via"] = ip_address(via).packed
+    else:  # as the kernel makes it for an address
+        message["proto"] = RTPROT_KERNEL
+        message["scope"] = RT_SCOPE_LINK if version == 4 else RT_SCOPE_UNIVERSE
+    if prefix is not None:
+        to = template.OTHER_IPV4 if version == 4 else template.OTHER_IPV6
+        message["dst_len"] = prefix
+        message["attrs"].append(["RTA_DST", to])
+        marks["to"] = ip_address(to).packed
+    if source:
+        own = template.THIRD_IPV4 if version == 4 else template.THIRD_IPV6
+        message["attrs"].append(["RTA_PREFSRC", own])
+        marks["source"] = ip_address(own).packed
+    if metric:
+        message["attrs"].append(["RTA_PRIORITY", template.OTHER_NUMBER])
+        marks["metric"] = template.number(template.OTHER_NUMBER)
+    return Template(encode(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE), **marks)
+
+
+def neighbour(index: int, address_: Address, mac: str) -> bytearray:
+    """Let the MAC of a neighbour on the interface `index` be known for good, without asking."""
+    values = {"index": template.number(index), "ip": address_.packed, "mac": template.mac(mac)}
+    return _neighbour(address_.version).filled(**values)
+
+
+@cache
+def _neighbour(version: int) -> Template:
+    message = ndmsg()
+    ip = template.IPV4 if version == 4 else template.IPV6
+    message["family"], message["ifindex"] = family(version), template.NUMBER
+    message["state"] = NUD_PERMANENT
+    message["attrs"] = [["NDA_DST", ip], ["NDA_LLADDR", template.MAC]]
+    return Template(
+        encode(message, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE),
+        index=template.number(template.NUMBER),
+        ip=ip_address(ip).packed,
+        mac=template.mac(template.MAC),
+    )
+
+
+def loopback(index: int) -> bytearray:
+    """Take what comes in by the interface `index` for `::1`; nothing happens if it is so.
+
+    The kernel looks for `::1` among the addresses of that interface alone, and drops what comes
+    from the wire for it: what passes is an answer of which the destination was translated back.
+    """
+    # A metric that none else has: behind that of `lo`, and ahead of all before it, since the kernel
+    # goes through those that a new one is behind (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`).
+    metric = template.number((1 << 31) - index)
+    return _loopback().filled(index=template.number(index), metric=metric)
+
+
+@cache
+def _loopback() -> Template:
+    message = rtmsg()
+    message["family"], message["dst_len"] = socket.AF_INET6, 128
+    message["table"], message["type"] = RT_TABLE_LOCAL, RTN_LOCAL
+    message["proto"], message["scope"] = RTPROT_STATIC, RT_SCOPE_UNIVERSE
+    message["attrs"] = [
+        ["RTA_DST", "::1"],
+        ["RTA_OIF", template.NUMBER],
+        ["RTA_PRIORITY", template.OTHER_NUMBER],
+    ]
+    return Template(
+        encode(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE),
+        index=template.number(template.NUMBER),
+        metric=template.number(template.OTHER_NUMBER),
+    )
+
+
+def route_to(wanted: Route) -> bytearray:
+    """Ask which route by its interface the kernel would take to where `wanted` leads.
+
+    The answer is a route as :func:`routes` lists it, found without looking at any other, however
+    many there are. Source: `inet_rtm_getroute` in `net/ipv4/route.c`, `inet6_rtm_getroute` in
+    `net/ipv6/route.c` of the kernel.
+    """
+    to = wanted.to
+    if to is None:
+        asked = _ELSEWHERE[wanted.version]
+    else:  # rarely anybody's own address, which is in another table
+        asked = to[-2].packed if to.num_addresses > 2 else to.network_address.packed
+    values = {"index": template.number(wanted.index), "to": asked}
+    return _route_to(wanted.version, True).filled(**values)
+
+
+def route_out(version: int) -> bytearray:
+    """Ask which route the kernel would take to an address that nobody has: the default route."""
+    return _route_to(version, False).filled(to=_ELSEWHERE[version])
+
+
+@cache
+def _route_to(version: int, by_index: bool) -> Template:
+    message = rtmsg()
+    message["family"] = family(version)
+    message["dst_len"] = 32 if version == 4 else 128
+    message["flags"] = RTM_F_FIB_MATCH | (RTM_F_LOOKUP_TABLE if version == 4 else 0)
+    to = template.IPV4 if version == 4 else template.IPV6
+    message["attrs"] = [["RTA_DST", to]]
+    marks = {"to": ip_address(to).packed}
+    if by_index:
+        message["attrs"].append(["RTA_OIF", template.NUMBER])
+        marks["index"] = template.number(template.NUMBER)
+    return Template(encode(message, RTM_GETROUTE), **marks)
+
+
+_ELSEWHERE: Final = {
+    4: ip_address("240.0.0.1").packed,
+    6: ip_address("4000::1").packed,
+}
+"""An address of each family that only a default route leads to: nobody has been given it."""
+
+
+def routes(version: int, *, index: int = 0, table: int = RT_TABLE_MAIN) -> bytearray:
+    """Ask for the routes in `table`, if `index` is not 0 those by that interface alone.
+
+    The kernel goes through the whole table all the same, 0.1 µs a route.
+    """
+    values = {"index": template.number(index)} if index else {}
+    return _routes(version, table, bool(index)).filled(**values)
+
+
+@cache
+def _routes(version: int, table: int, by_index: bool) -> Template:
+    message = rtmsg()
+    message["family"] = family(version)
+    message["type"] = RTN_UNICAST
+    message["table"] = table
+    marks = {}
+    if by_index:
+        message["attrs"] = [["RTA_OIF", template.NUMBER]]
+        marks["index"] = template.number(template.NUMBER)
+    return Template(encode(message, RTM_GETROUTE, NLM_F_DUMP), **marks)
+
+
+def read_routes(bodies: Iterable[memoryview], *, table: int = RT_TABLE_MAIN) -> list[Route]:
+    """The unicast routes of `table` in `bodies`, RTM_NEWROUTE messages."""
+    return [route for body in bodies if (route := read_route(body, table=table)) is not None]
+
+
+def read_route(body: memoryview, *, table: int = RT_TABLE_MAIN) -> Route | None:
+    """The route in `body`, an RTM_NEWROUTE message, if it is a unicast route of `table`."""
+    if body[7] != RTN_UNICAST:
+        return None
+    values = chosen(body, 12, _READ)
+    its = values.get(RTA_TABLE)
+    if (body[4] if its is None else int.from_bytes(its, "little")) != table:
+        return None
+    to, via = values.get(RTA_DST), values.get(RTA_GATEWAY)
+    return Route(
+        to=None if to is None or not body[1] else ip_network((bytes(to), body[1])),
+        via=None if via is None else ip_address(bytes(via)),
+        index=int.from_bytes(values.get(RTA_OIF, b""), "little"),
+        metric=int.from_bytes(values.get(RTA_PRIORITY, b""), "little"),
+    )
+
+
+_READ: Final = frozenset((RTA_TABLE, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY))
+
+
+def read_route_index(body: memoryview) -> int:
+    """The interface of the route in `body`, an RTM_NEWROUTE or RTM_DELROUTE message; or 0."""
+    oif = chosen(body, 12, (RTA_OIF,)).get(RTA_OIF, b"")
+    return int.from_bytes(oif, "little")

@@ -1,0 +1,273 @@
+"""Links: a sandbox's veth pairs, their addresses and routes.
+
+What is made here is told by its host end alone (:mod:`handlers.link.ours`): that has our interface
+group (`rtnl.OURS`), which the kernel sets as it makes the pair. A name alone says nothing of who
+made it, and a mark inside a sandbox is anybody's.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from handlers.handler import Difference, closed, unknown
+from handlers.kernel import rtnl
+from handlers.kernel.namespace import Home, NamespaceGone, opened, opened_by
+from handlers.kernel.netlink import MOST, Netlink, NetlinkError
+from handlers.link import host_end, ours, policy_routes, sandbox_end, surplus
+from handlers.link.orphans import orphans
+from handlers.link.reaper import Reaper
+from watcher.model.alias import alias_of
+from watcher.model.network import Network
+from watcher.model.orphan import Orphan
+from watcher.model.repair import Repair
+from watcher.model.sandbox import Interface, Member, Sandbox, without
+
+
+class LinkTaken(OSError):
+    """An interface that is not ours has the name that is needed."""
+
+
+class LinkHandler:
+    """Owns the links named `netnsv*` that carry our mark, and their other ends."""
+
+    def __init__(self, netlink: Netlink, home: Home, networks: Mapping[str, Network]) -> None:
+        self._netlink = netlink
+        self._home = home
+        self._networks = networks
+        self.reaper = Reaper()
+        self._to_reap = False
+
+    def close(self) -> None:
+        """Wait until what vanished is gone."""
+        self.reaper.close()
+
+    def appear(self, sandbox: Sandbox) -> None:
+        """Make the veth pairs, addresses and routes of `sandbox`.
+
+        Raises:
+            LinkTaken: one of the names is somebody else's.
+            NamespaceGone: it has ended meanwhile.
+        """
+        if not sandbox.interfaces:
+            return
+        with opened(sandbox) as netns:
+            for interface in sandbox.interfaces:
+                self._attach(sandbox, interface, netns)
+
+    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
+        """Cut off the veth pairs of `sandbox` when nobody is left in it, for :meth:`reap`."""
+        if without(sandbox, leaving) is not None:
+            return
+        for interface in sandbox.interfaces:
+            link = self._find(interface.host_name)
+            if link is not None and ours.is_of(link, sandbox.id):
+                self._cut_off(link)
+
+    def reap(self) -> None:
+        """Have the links deleted that were cut off, if any, while the work goes on."""
+        if self._to_reap:
+            self._to_reap = False
+            self.reaper.reap()
+
+    def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
+        """Delete links of sandboxes that are gone; put right what is missing of the others."""
+        return closed(self._differences(sandboxes), dry_run=dry_run)
+
+    def mend(self, sandbox: Sandbox) -> list[Repair]:
+        """Put right what is missing of the links of one `sandbox`; what it was."""
+        there = {
+            link.name: link
+            for interface in sandbox.interfaces
+            if (link := self._find(interface.host_name)) is not None and link.ours
+        }
+        return closed(self._of_sandbox(sandbox, there), dry_run=False)
+
+    def orphans(self, pid: int, netns: int, *, own: bool) -> list[Orphan]:
+        """What the namespace `netns` of process `pid` has of ours (:mod:`handlers.link.orphans`).
+
+        Args:
+            pid: a process in it.
+            netns: its inode number.
+            own: only what was made for that very process.
+
+        Raises:
+            NamespaceGone: it has ended meanwhile.
+        """
+        names = [f"netnsv{n}-{pid}" for n in range(len(self._networks))] if own else None
+        with opened_by((pid,), netns) as descriptor:
+            return orphans(self._netlink, self._home, descriptor, names)
+
+    def _attach(
+        self, sandbox: Sandbox, interface: Interface, netns: int, *, mend: bool = False
+    ) -> None:
+        network = self._networks[interface.network]
+        try:
+            host_end.make(self._netlink, interface, network, netns, alias=alias_of(sandbox.id))
+        except NetlinkError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            self._adopt(sandbox, interface, netns)
+        with self._home.left_for(netns):
+            inside = Netlink(most=MOST)
+            sandbox_end.set_up(interface, network)
+        with inside:
+            index = inside.index(interface.name)
+            if mend:  # first: with an address go those that the kernel has made second to it
+                self._clear(inside, index, interface, network)
+            inside.send(sandbox_end.requests(sandbox, interface, self._networks, index, mend=mend))
+            if len(sandbox.interfaces) > 1:
+                inside.send(policy_routes.missing(inside, interface, network, index))
+        # The host end was up before there was a carrier; and the bridge, if that is its only port.
+        self._netlink.see_carrier(interface.host_name)
+        if network.mode == "bridge":
+            self._netlink.see_carrier(network.bridge)
+
+    def _adopt(self, sandbox: Sandbox, interface: Interface, netns: int) -> None:
+        """Put right a pair that is there already, or make it anew if it is another's old one."""
+        network = self._networks[interface.network]
+        alias = alias_of(sandbox.id)
+        self.reaper.wait()  # it may be one that is being deleted just now
+        link = self._find(interface.host_name)
+        with self._home.left_for(netns):
+            inside = Netlink(most=MOST)
+        with inside:
+            index = inside.index(interface.name)
+        ends_there = link is not None and self._ends_at(link, netns, index)
+        if index and not ends_there:
+            raise _taken_inside(interface)
+        if link is not None and link.group != rtnl.DOOMED and not link.ours:
+            raise LinkTaken(
+                errno.EEXIST, f"a link {interface.host_name} that is not ours is in the way"
+            )
+        if link is not None and link.ours and not ours.is_of(link, sandbox.id):
+            raise LinkTaken(
+                errno.EEXIST,
+                f"link {interface.host_name} is that of sandbox {ours.sandbox_id(link)},"
+                " which has outlived the process of that number; start the container again",
+            )
+        if link is not None and link.ours and ends_there:
+            self._netlink.send(host_end.adopted(self._netlink, interface, network, alias=alias))
+            return
+        if link is not None:
+            self._delete(link)
+            self.reaper.wait()
+        host_end.make(self._netlink, interface, network, netns, alias=alias)
+
+    def _clear(self, inside: Netlink, index: int, interface: Interface, network: Network) -> None:
+        """Take off `interface` the addresses that it has no lease for."""
+        for address in surplus.surplus(inside, index, interface, network):
+            try:
+                inside.send([rtnl.no_address(index, address)])
+            except NetlinkError as error:
+                if error.errno != errno.EADDRNOTAVAIL:  # else it went with another, or just now
+                    raise
+
+    def _ends_at(self, link: rtnl.Link, netns: int, index: int) -> bool:
+        """Whether `link` leads to the interface `index` of the namespace of descriptor `netns`."""
+        return ours.leads_to(link, ours.number_of(self._netlink, netns), index)
+
+    def _find(self, name: str) -> rtnl.Link | None:
+        return ours.find(self._netlink, name)
+
+    def _delete(self, link: rtnl.Link) -> None:
+        """Cut `link` off at once, and have it deleted soon."""
+        self._cut_off(link)
+        self.reap()
+
+    def _cut_off(self, link: rtnl.Link) -> None:
+        self._to_reap = True
+        try:
+            self._netlink.send([rtnl.doomed(link.index)])
+        except NetlinkError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+    def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
+        self.reaper.wait()
+        links = list(map(rtnl.read_link, self._netlink.dump(rtnl.links("veth"))))
+        there = {link.name: link for link in links if ours.is_host_end(link)}
+        for link in links:
+            if link.group == rtnl.DOOMED:  # somebody was killed before it was deleted
+                yield Difference(_deleted(link), lambda link=link: self._delete(link))  # type: ignore[misc]
+        needed = {i.host_name for sandbox in sandboxes for i in sandbox.interfaces}
+        for name in sorted(there.keys() - needed):
+            link = there[name]
+            yield Difference(_deleted(link), lambda link=link: self._delete(link))  # type: ignore[misc]
+        for sandbox in sandboxes:
+            yield from self._of_sandbox(sandbox, there)
+
+    def _of_sandbox(self, sandbox: Sandbox, there: Mapping[str, rtnl.Link]) -> Iterator[Difference]:
+        """What is wrong with the links of one sandbox, or why that cannot be told."""
+        last = sandbox.interfaces[0] if sandbox.interfaces else None
+        try:
+            with opened(sandbox) as netns:
+                with self._home.left_for(netns):
+                    inside = Netlink(most=MOST)
+                with inside:
+                    for interface in sandbox.interfaces:
+                        last = interface
+                        link = there.get(interface.host_name)
+                        wrong = self._wrong(sandbox, interface, link, netns, inside)
+                        if wrong:
+                            repair = _repair(sandbox, interface, wrong)
+                            yield Difference(repair, self._repairer(sandbox, interface), alone=True)
+        except NamespaceGone:
+            return  # it ends just now, which is an event of its own
+        except OSError as error:
+            if last is None:
+                raise
+            yield unknown(_repair(sandbox, last, "it cannot be looked at"), error)
+
+    def _wrong(
+        self,
+        sandbox: Sandbox,
+        interface: Interface,
+        link: rtnl.Link | None,
+        netns: int,
+        inside: Netlink,
+    ) -> str:
+        """What is wrong with either end of a pair; empty if nothing is.
+
+        Args:
+            sandbox: it has `interface`.
+            interface: what should be.
+            link: the host end; `None` if it is not there.
+            netns: a descriptor of the namespace.
+            inside: a socket in it.
+        """
+        network = self._networks[interface.network]
+        wrong = host_end.wrong(self._netlink, link, interface, network)
+        index = 0 if link is None else inside.index(interface.name)
+        if index and link is not None and not self._ends_at(link, netns, index):
+            wrong, index = f"{interface.name} was not its other end", 0
+        wrong = wrong or sandbox_end.missing(inside, sandbox, interface, self._networks)
+        if not index:
+            return wrong
+        more = surplus.surplus(inside, index, interface, network)
+        return "; ".join(filter(None, (wrong, surplus.told(interface.name, more))))
+
+    def _repairer(self, sandbox: Sandbox, interface: Interface) -> Callable[[], None]:
+        def repair() -> None:
+            with suppress(NamespaceGone), opened(sandbox) as netns:
+                self._attach(sandbox, interface, netns, mend=True)
+
+        return repair
+
+
+def _deleted(link: rtnl.Link) -> Repair:
+    return Repair(f"deleted veth {link.name}", ours.sandbox_id(link), "its sandbox is gone")
+
+
+def _repair(sandbox: Sandbox, interface: Interface, why: str) -> Repair:
+    name = interface.host_name
+    return Repair(f"attached {name}", sandbox.id, why, link=name)
+
+
+def _taken_inside(interface: Interface) -> LinkTaken:
+    return LinkTaken(
+        errno.EEXIST,
+        f"the container has an interface {interface.name} that is not ours already;"
+        " remove the hook that makes it, or set io.watcher.network = none",
+    )

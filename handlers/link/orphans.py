@@ -1,0 +1,53 @@
+"""What a namespace has of a sandbox that the lease store does not know (any more).
+
+It is told by the host ends that lead there, and not by anything inside (:mod:`handlers.link.ours`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from handlers.kernel import rtnl
+from handlers.kernel.namespace import Home
+from handlers.kernel.netlink import MOST, Netlink
+from handlers.link import ours
+from watcher.model.alias import ALIAS
+from watcher.model.orphan import Orphan
+
+
+def orphans(
+    netlink: Netlink, home: Home, descriptor: int, names: Iterable[str] | None
+) -> list[Orphan]:
+    """What the namespace of `descriptor` has: of one sandbox, unless a link was moved there.
+
+    Args:
+        netlink: a socket of the host.
+        home: the host's namespace.
+        descriptor: leads to the namespace.
+        names: of the host ends that may be meant, which are asked for one by one; `None`: any.
+    """
+    number = ours.number_of(netlink, descriptor)
+    if number < 0:
+        return []
+    links = ours.host_ends(netlink) if names is None else ours.named(netlink, names)
+    of_each: dict[tuple[int, str], list[rtnl.Link]] = {}
+    for link in links:
+        if link.peer_netns == number and link.alias.startswith(ALIAS):
+            of_each.setdefault((ours.pid_in(link), link.alias), []).append(link)
+    if not of_each:
+        return []
+    with home.left_for(descriptor):
+        inside = Netlink(most=MOST)
+    with inside:
+        return [_orphan(inside, sorted(e, key=ours.ordinal_in)) for e in of_each.values()]
+
+
+def _orphan(inside: Netlink, ends: Sequence[rtnl.Link]) -> Orphan:
+    """What the namespace of `inside` has of the sandbox whose host ends are `ends`."""
+    addresses = (rtnl.read_addresses(inside.dump(rtnl.addresses(end.peer))) for end in ends)
+    return Orphan(
+        ours.sandbox_id(ends[0]),
+        ours.pid_in(ends[0]),
+        tuple(end.name for end in ends),
+        tuple(tuple(a.ip for a in of_one) for of_one in addresses),
+    )

@@ -1,0 +1,124 @@
+"""Policy routes: an answer leaves a sandbox by the interface that the request came in by.
+
+The main table alone would send it by the way to the client: from an address of one network by the
+interface of another, where the guard drops it. So where a sandbox has several interfaces, what it
+sends from the address of one is looked up in that one's own table first. Sources: ip-rule(8),
+`net/core/fib_rules.c` of the kernel.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from ipaddress import IPv6Network, ip_address, ip_network
+from typing import Final
+
+from handlers.kernel import rtnl
+from handlers.kernel.netlink import (
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    Netlink,
+    attributes,
+    encode,
+)
+from handlers.kernel.rtnl import Route
+from handlers.kernel.rtnl.messages import fibmsg
+from handlers.link import routes
+from handlers.link.next_hop import next_hop
+from watcher.model.address import Address, AddressWithPrefix
+from watcher.model.network import Network
+from watcher.model.sandbox import Interface
+
+FIRST_TABLE: Final = 100
+"""The routing table of `eth0` inside a sandbox; that of the second interface is the next."""
+
+FIRST_PRIORITY: Final = 32000
+"""Of the rules of `eth0`: ahead of the main table, behind what a sandbox puts there by number."""
+
+_LINK_LOCAL: Final = IPv6Network("fe80::/64")
+
+_RTM_NEWRULE, _RTM_GETRULE = 32, 34
+_FR_ACT_TO_TBL: Final = 1
+_FRA_SRC, _FRA_TABLE = 2, 15
+_HEADER_SIZE: Final = 12
+"""Bytes of `struct rtmsg` and of `struct fib_rule_hdr`."""
+
+_TABLE_OFFSET: Final = 16 + 4
+"""Of the table's number in a request about a route."""
+
+
+def missing(inside: Netlink, interface: Interface, network: Network, index: int) -> list[bytearray]:
+    """The requests for the routes and rules that `interface` should have and does not.
+
+    Args:
+        inside: a socket in the sandbox's namespace.
+        interface: one of several of a sandbox.
+        network: its network.
+        index: its index in that namespace.
+    """
+    table = FIRST_TABLE + interface.ordinal
+    requests: list[bytearray] = []
+    for address in interface.addresses:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        wanted = _wanted(address, interface, network, index)
+        requests += (
+            _in_table(rtnl.route(route), table)
+            for route in routes.missing(inside, wanted, table=table)
+        )
+        if (address.ip, table) not in _rules(inside, family):
+            requests.append(_rule(address.ip, family, table, FIRST_PRIORITY + interface.ordinal))
+    return requests
+
+
+def _wanted(
+    address: AddressWithPrefix, interface: Interface, network: Network, index: int
+) -> Iterator[Route]:
+    """The routes for what is sent from `address`."""
+    default = next_hop(network, address.version, interface.ordinal)
+    if network.mode == "bridge":
+        yield Route(address.network, None, index, 0)
+    elif default is not None and default.version == 4:
+        yield Route(ip_network(default), None, index, 0)
+    if address.version == 6:
+        yield Route(_LINK_LOCAL, None, index, 0)
+    for route in network.routes:
+        if route.to.version == address.version and route.via != address.ip:
+            if route.to.prefixlen:
+                yield Route(route.to, route.via, index, 0)
+            else:
+                default = route.via
+    if default is not None:
+        yield Route(None, default, index, 0)
+
+
+def _in_table(request: bytearray, table: int) -> bytearray:
+    request[_TABLE_OFFSET] = table
+    return request
+
+
+def _rule(source: Address, family: int, table: int, priority: int) -> bytearray:
+    message = fibmsg()
+    message["family"] = family
+    message["src_len"] = source.max_prefixlen
+    message["table"] = table
+    message["action"] = _FR_ACT_TO_TBL
+    message["attrs"] = [["FRA_SRC", str(source)], ["FRA_PRIORITY", priority]]
+    return encode(message, _RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL)
+
+
+def _rules(inside: Netlink, family: int) -> set[tuple[Address, int]]:
+    """Source and table of the rules for what is sent from one address."""
+    message = fibmsg()
+    message["family"] = family
+    found = set()
+    for body in inside.dump(encode(message, _RTM_GETRULE, NLM_F_DUMP)):
+        values = dict(attributes(body, _HEADER_SIZE))
+        source = values.get(_FRA_SRC)
+        if source is not None and body[2] == len(source) * 8:
+            found.add((ip_address(bytes(source)), _number(values.get(_FRA_TABLE))))
+    return found
+
+
+def _number(value: memoryview | None) -> int:
+    return 0 if value is None else int.from_bytes(value, "little")

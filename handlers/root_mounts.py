@@ -1,0 +1,174 @@
+"""Roots as mounts: the gate marks a root's own mount, so a root must be one.
+
+A root is bind-mounted on itself and made private: the same directory under the same name, and
+nothing that uses it can tell. The kernel is the memory: a mount is ours where it shows, privately,
+the very directory that it covers. A root that is a mount point for reasons of its own, a tmpfs or a
+bind mount of another directory, is used as it is and never taken back.
+
+All is done by descriptors: where a path leads may change at any moment
+(:mod:`handlers.kernel.rootpath`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from handlers.kernel import mounts, rootpath
+from watcher.model.errors import WatcherError, quoted
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRoot:
+    """A root that is open, whatever its path leads to meanwhile; to be closed by :func:`release`.
+
+    Attributes:
+        path: its path, as it was given.
+        descriptor: its directory (`O_PATH`), on its own mount where it has one.
+        identity: device and inode of that.
+        mount: the number of its mount, where that is the root's own; else `None`.
+        whole: whether that shows a whole file system, which is mounted nowhere else.
+        made: whether it was mounted just now, by us.
+    """
+
+    path: str
+    descriptor: int
+    identity: tuple[int, int]
+    mount: int | None = None
+    whole: bool = False
+    made: bool = False
+
+
+def take(path: str) -> OpenRoot:
+    """Open the root `path`, and make it if it is not there; it becomes no mount.
+
+    Raises:
+        OSError: it cannot be made or opened, or its path has a link that is not to be followed.
+    """
+    descriptor = rootpath.open_directory(path, make=True)
+    return OpenRoot(path, descriptor, rootpath.identity(descriptor))
+
+
+def hold(path: str) -> OpenRoot:
+    """Open the root `path`, and make it a mount point, and first of all a directory, if it is not.
+
+    Raises:
+        WatcherError: something is mounted below it, which a mount of ours would hide, or it is `/`.
+        OSError: as :func:`take`, or the kernel refuses the mount.
+    """
+    directory = rootpath.open_directory(path, make=True)
+    try:
+        if mounts.is_top(directory):
+            mount = mounts.mount_at(directory)
+            found = OpenRoot(
+                path, directory, rootpath.identity(directory), mount.id, _is_whole(mount)
+            )
+            directory = -1
+            return found
+        refuse(path, directory)
+        own = mounts.bind_itself(directory)
+        try:
+            mounts.make_private(f"/proc/self/fd/{own}")
+        except OSError:
+            mounts.unmount_at(own)
+            os.close(own)
+            raise
+        return OpenRoot(path, own, rootpath.identity(own), mounts.mount_id(own), made=True)
+    finally:
+        if directory >= 0:
+            os.close(directory)
+
+
+def refuse(path: str, directory: int) -> None:
+    """Raise a WatcherError where the open `directory` of the root `path` cannot be a mount."""
+    real = rootpath.path_of(directory)
+    if real == "/":
+        raise WatcherError(
+            f"root {quoted(path)} is the host's whole file system", "set another path"
+        )
+    below = next((m.point for m in mounts.mounts() if m.point.startswith(f"{real}/")), None)
+    if below is not None:
+        raise WatcherError(
+            f"root {quoted(path)} cannot be held, for {quoted(below)} is mounted below it",
+            "unmount that, or choose another root",
+        )
+
+
+def release(root: OpenRoot) -> None:
+    """Close `root`, and take back what :func:`hold` made of it, by whichever process.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    try:
+        if root.mount is not None and _is_ours(root.descriptor):
+            mounts.unmount_at(root.descriptor)
+    finally:
+        os.close(root.descriptor)
+
+
+def take_back(path: str) -> bool:
+    """Undo :func:`hold`: the directory stays, and who has files open below it keeps them.
+
+    Returns:
+        Whether a mount of ours was there, and is no more.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    with suppress(OSError), rootpath.opened(path) as directory:
+        if _is_ours(directory):
+            mounts.unmount_at(directory)
+            return True
+    return False
+
+
+def is_ours(path: str) -> bool:
+    """Whether the topmost mount at `path` is one that :func:`hold` made, by whichever process."""
+    with suppress(OSError), rootpath.opened(path) as directory:
+        return _is_ours(directory)
+    return False
+
+
+def is_whole(directory: int) -> bool:
+    """Whether an open directory is the top of a file system of its own: a mark on that is its own.
+
+    Such a mark holds in every mount namespace (fanotify_mark(2), FAN_MARK_FILESYSTEM).
+    """
+    return mounts.is_top(directory) and _is_whole(mounts.mount_at(directory))
+
+
+def _is_whole(mount: mounts.Mount) -> bool:
+    """Whether `mount` shows the very top of its file system, and no other mount shows that here."""
+    return mount.root == "/" and all(
+        other.device != mount.device or other.id == mount.id for other in mounts.mounts()
+    )
+
+
+def _is_ours(directory: int) -> bool:
+    if not mounts.is_top(directory):
+        return False
+    try:
+        mount = mounts.mount_at(directory)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False  # it is mounted no more
+    others = mounts.mounts()
+    if mount.propagation or any(other.parent == mount.id for other in others):
+        return False  # what is mounted upon it would go with it
+    covered = next((other for other in others if other.id == mount.parent), None)
+    return (
+        covered is not None
+        and covered.point != mount.point  # a second one on top of another is not ours
+        and covered.device == mount.device
+        and _shown_at(covered, mount.point) == mount.root
+    )
+
+
+def _shown_at(mount: mounts.Mount, path: str) -> str:
+    """The path inside its filesystem of what `mount` shows at `path`, which is below its point."""
+    return str(Path(mount.root) / Path(path).relative_to(mount.point))

@@ -1,0 +1,102 @@
+"""Imports go down the floors of the house only, and `handlers` knows nothing of what decides."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+REPOSITORY: Final = Path(__file__).parent.parent
+
+FLOORS: Final = (
+    "watcher.model",
+    "handlers.kernel",
+    "handlers.handler",
+    "handlers.settings",
+    "handlers.firewall",
+    "handlers.link",
+    "handlers.root_mounts",
+    "handlers.pin",
+    "handlers.bridge",
+    "handlers.conntrack",
+    "handlers.host",
+    "watcher.log",
+    "watcher.config",
+    "watcher.containers",
+    "watcher.locks",
+    "watcher.store",
+    "watcher.events",
+    "watcher.reconcile",
+    "watcher.gate",
+    "watcher.service",
+    "watcher.checks",
+    "watcher.commands",
+    "watcher.cli",
+    "watcher.__main__",
+)
+"""Each may import what stands before it. A room is one floor; docs/architecture.md draws them."""
+
+FACES: Final = {
+    "handlers": ("watcher.model",),
+    "watcher": ("handlers.host", "handlers.kernel"),
+    "watcher.checks": ("handlers",),
+}
+"""What each package sees of the other; the checks try real handlers."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the program."""
+    found = {}
+    for top in ("watcher", "handlers"):
+        for path in sorted((REPOSITORY / top).rglob("*.py")):
+            parts = path.relative_to(REPOSITORY).with_suffix("").parts
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+MODULES: Final = modules()
+
+
+def imports(name: str) -> Iterator[str]:
+    """What the module `name` imports of the program, wherever in it."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names if a.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
+
+
+def is_in(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+def floor(name: str) -> int:
+    """How high the module `name` is; those that are in no room, as `watcher` itself, are lowest."""
+    return max((i for i, room in enumerate(FLOORS) if is_in(name, room)), default=-1)
+
+
+def test_imports_go_down_only() -> None:
+    up = [(name, o) for name in MODULES for o in imports(name) if floor(o) > floor(name)]
+    assert not up, "\n".join(f"{name} imports {other}, which is above it" for name, other in up)
+
+
+def test_the_packages_see_only_each_others_faces() -> None:
+    hidden = [
+        (name, other) for name in MODULES for other in imports(name) if is_hidden(name, other)
+    ]
+    assert not hidden, "\n".join(f"{name} imports {other}" for name, other in hidden)
+
+
+def is_hidden(name: str, other: str) -> bool:
+    """Whether `name` and `other` are in different packages, and `other` is no face of its own."""
+    if name.partition(".")[0] == other.partition(".")[0]:
+        return False
+    faces = next(faces for room, faces in reversed(FACES.items()) if is_in(name, room))
+    return not any(is_in(other, face) for face in faces)
+
+
+def test_every_module_has_a_floor() -> None:
+    assert {name for name in MODULES if floor(name) < 0} == {"watcher", "handlers"}

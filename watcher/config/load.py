@@ -1,0 +1,147 @@
+"""Reads the configuration file, and says of an error which line, which key and what is accepted.
+
+Without a file the defaults need no more than this; what reads one is imported when there is one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from watcher.config.settings import Config
+from watcher.model.errors import MAX_VALUE, UsageError, printable, quoted, shortened
+
+if TYPE_CHECKING:
+    from watcher.config.rules import ConfigKeyError, KeyPath
+
+DEFAULT_PATH: Final = Path("/etc/watcher/watcher.toml")
+"""The file that is read where none is named, if it is there."""
+
+MAX_SIZE: Final = 1024 * 1024
+"""Bytes of a configuration file."""
+
+_MAX_COST: Final = 32_000_000
+"""Steps of tomllib in dotted keys, which take the square of their parts: about three seconds."""
+
+
+def load(path: Path | None) -> Config:
+    """Read the configuration from `path`.
+
+    Args:
+        path: a TOML file; `None` is `DEFAULT_PATH`, or the defaults where that does not exist.
+
+    Raises:
+        UsageError: the file cannot be read, is no TOML, has an unknown key or a bad value.
+    """
+    if path is None:
+        if not os.path.lexists(DEFAULT_PATH):
+            return Config()
+        path = DEFAULT_PATH
+    name = printable(str(path)[:4096])
+    text = _read(path, name)
+    if _cost(text) > _MAX_COST:
+        raise _too_deep(name)
+
+    import tomllib
+
+    from watcher.config.keys import build
+    from watcher.config.rules import ConfigKeyError
+
+    try:
+        document = tomllib.loads(text)
+    except ValueError as error:  # TOMLDecodeError, or an integer of too many digits
+        raise _syntax_error(name, text, str(error)) from None
+    except RecursionError:
+        raise _too_deep(name) from None
+    try:
+        return build(document)
+    except ConfigKeyError as error:
+        raise _key_error(name, text, document, error) from None
+
+
+def _read(path: Path, name: str) -> str:
+    """Return the text of the regular file `path`, called `name` in errors."""
+    try:
+        with open(path, "rb", opener=_open) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError(f"{name}: not a regular file", "name a TOML file")
+            data = file.read(MAX_SIZE + 1)
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else "not a path"
+        raise UsageError(
+            f"{name}: cannot read the configuration: {what}", "name a TOML file that can be read"
+        ) from None
+    if len(data) > MAX_SIZE:
+        raise UsageError(f"{name}: more than {MAX_SIZE} bytes", "name a smaller TOML file")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{name}:{line}: not UTF-8", "write the file in UTF-8") from None
+
+
+def _open(path: str, flags: int) -> int:
+    """Open without waiting: a FIFO would wait for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def _cost(text: str) -> int:
+    """Estimate from above what the dotted keys of `text` cost to parse."""
+    cost = header = 0
+    for line in text.split("\n"):
+        dots = line.count(".")
+        if line.lstrip().startswith("["):
+            header = dots
+        cost += (dots + 1) * (dots + header)
+    return cost
+
+
+def _too_deep(name: str) -> UsageError:
+    return UsageError(f"{name}: nested too deeply", "write tables within tables as in the manual")
+
+
+def _syntax_error(name: str, text: str, message: str) -> UsageError:
+    """Put the place that ends tomllib's `message`, `… (at line 3, column 5)`, in front."""
+    reason, _, place = message.rpartition(" (at ")
+    line = place.removeprefix("line ").partition(",")[0]
+    if place == "end of document)":
+        line = str(text.rstrip("\n").count("\n") + 1)
+    where, reason = (f"{name}:{line}", reason) if line.isdigit() else (name, message)
+    return UsageError(f"{where}: not TOML: {shortened(reason)}", "correct the line")
+
+
+def _key_error(name: str, text: str, document: dict[str, Any], error: ConfigKeyError) -> UsageError:
+    from watcher.config.lines import find_line, follow
+
+    line = find_line(text, error.path)
+    where = name if line is None else f"{name}:{line}"
+    found, value = follow(document, error.path)
+    shown = _shown(value) if found else ""
+    key = _dotted(error.path) + (f" = {shown}" if shown else "")
+    return UsageError(f"{where}: {key}: {error.reason}", error.remedy)
+
+
+def _dotted(path: KeyPath) -> str:
+    """Write `path` as a table's header would; the line tells which element of a list is meant."""
+    return ".".join(
+        part if part.replace("_", "").replace("-", "").isalnum() and len(part) < MAX_VALUE
+        else quoted(part)
+        for part in path
+        if isinstance(part, str)
+    )  # fmt: skip
+
+
+def _shown(value: object) -> str:
+    """Write `value` like TOML and not too long; nothing for a table."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and value.bit_length() > MAX_VALUE:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, list):
+        items = ["…" if isinstance(item, list | dict) else _shown(item) for item in value[:4]]
+        return f"[{', '.join(items + ['…'] * (len(value) > 4))}]"
+    if isinstance(value, dict):
+        return ""
+    return quoted(value) if isinstance(value, str) else str(value)

@@ -1,0 +1,1 @@
+"""What the runtime, `/proc` and a container's annotations tell."""

@@ -1,0 +1,264 @@
+"""Port maps as the annotation `io.watcher.ports` writes them, read and written.
+
+Two notations are read: the project's own, `127.0.0.1:8080-8089:80-89/tcp` with commas between, and
+the JSON list of port mappings that CNI's portmap plugin takes. Only the first is written.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast, get_args
+
+import msgspec
+
+from watcher.model.address import Address
+from watcher.model.errors import quoted, shortened
+from watcher.model.request import PortMap, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MAX_LENGTH: Final = 64 * 1024
+"""Characters of a value."""
+
+MAX_MAPS: Final = 65536
+"""Port maps of a value, ranges expanded."""
+
+PROTOCOLS: Final[tuple[str, ...]] = get_args(Protocol.__value__)
+"""The protocols that can be forwarded."""
+
+_EXAMPLE: Final = 'write HOST:CONTAINER, such as "8080:80" or "127.0.0.1:5353:53/udp"'
+_PORT_REMEDY: Final = "write a port from 1 to 65535"
+_JSON_REMEDY: Final = (
+    'write a list such as [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]'
+)
+
+
+class PortError(ValueError):
+    """A value that is no list of port maps.
+
+    Args:
+        reason: what is wrong, on one line.
+        remedy: what to do about it, as an imperative.
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+class _Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """An element of `runtimeConfig.portMappings` (CNI conventions, "port mappings")."""
+
+    host_port: int
+    container_port: int
+    protocol: str = "tcp"
+    host_ip: str = msgspec.field(default="", name="hostIP")
+
+
+class _Entry(NamedTuple):
+    """An entry as it stands, and what it asks for."""
+
+    text: str
+    map: PortMap
+
+
+def parse_ports(value: str) -> tuple[PortMap, ...]:
+    """Read the value of `io.watcher.ports`.
+
+    Returns:
+        Its port maps in the order in which they stand there, :func:`merged`. No two of them want
+        the same traffic.
+
+    Raises:
+        PortError: a syntax error, a port out of range, ports named twice, or more than
+            `MAX_LENGTH` characters or `MAX_MAPS` port maps.
+    """
+    if len(value) > MAX_LENGTH:
+        raise PortError(
+            f"{len(value)} characters, more than {MAX_LENGTH}", "write ranges, or fewer ports"
+        )
+    text = value.strip()
+    if not text:
+        raise PortError("it is empty", 'write it like "8080:80", or remove the annotation')
+    entries: list[_Entry] = []
+    total = 0
+    for entry in _json_entries(text) if _is_json(text) else map(_text_entry, text.split(",")):
+        entries.append(entry)
+        total += entry.map.length
+        if total > MAX_MAPS:
+            raise PortError(f"more than {MAX_MAPS} port maps", "publish fewer ports")
+    if len(entries) > 1:
+        _refuse_overlaps(entries)
+    return merged(entry.map for entry in entries)
+
+
+def merged(ports: Iterable[PortMap]) -> tuple[PortMap, ...]:
+    """`ports` in their order, those that go on where the one before them ends joined to it."""
+    found: list[PortMap] = []
+    for port in ports:
+        if found and _follows(port, found[-1]):
+            found[-1] = replace(found[-1], length=found[-1].length + port.length)
+        else:
+            found.append(port)
+    return tuple(found)
+
+
+def format_ports(ports: Iterable[PortMap]) -> str:
+    """`ports` in the notation of `io.watcher.ports`, sorted, with consecutive ports as ranges.
+
+    What it writes, `parse_ports` reads: the same port maps, sorted by protocol, address and port.
+    """
+    return ",".join(map(str, merged(sorted(set(ports), key=_order))))
+
+
+def _order(port: PortMap) -> tuple[str, int, int, int, int]:
+    ip = port.host_ip
+    version, number = (0, 0) if ip is None else (ip.version, int(ip))
+    return port.protocol, version, number, port.host_port, port.port
+
+
+def _follows(port: PortMap, last: PortMap) -> bool:
+    return (
+        port.host_port == last.host_port + last.length
+        and port.port == last.port + last.length
+        and port.protocol == last.protocol
+        and port.host_ip == last.host_ip
+    )
+
+
+def _is_json(text: str) -> bool:
+    """Whether `text` is a JSON list of objects; an IPv6 address begins with a bracket as well."""
+    return text[0] == "[" and text[1:].lstrip()[:1] in ("{", "]")
+
+
+def _json_entries(text: str) -> Iterator[_Entry]:
+    try:
+        mappings = msgspec.json.decode(text, type=list[_Mapping])
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise PortError(f"not CNI port mappings: {shortened(error)}", _JSON_REMEDY) from None
+    for number, mapping in enumerate(mappings):
+        where = f"mapping {number}"
+        for key, port in ("hostPort", mapping.host_port), ("containerPort", mapping.container_port):
+            if not 1 <= port <= 65535:
+                raise PortError(f"{where}: {key} {port} is no port", _PORT_REMEDY)
+        ip = _host_ip(mapping.host_ip, where) if mapping.host_ip else None
+        kind = _protocol(mapping.protocol, where)
+        yield _Entry(where, PortMap(kind, ip, mapping.host_port, mapping.container_port))
+
+
+def _text_entry(text: str) -> _Entry:
+    entry = text.strip()
+    where = quoted(entry)
+    if not entry:
+        raise PortError("an empty entry", "remove the comma too many")
+    ends, slash, protocol = entry.partition("/")
+    rest, colon, container = ends.rpartition(":")
+    if not colon:
+        raise PortError(f"{where}: no host port", _EXAMPLE)
+    host, colon, ports = rest.rpartition(":")
+    host_ip = _host_ip(_unbracketed(host, where), where) if colon else None
+    first, last = _range(ports, where)
+    port, end = _range(container, where)
+    if last - first != end - port:
+        raise PortError(
+            f"{where}: {last - first + 1} host ports onto {end - port + 1}",
+            "write ranges of the same length",
+        )
+    kind = _protocol(protocol, where) if slash else "tcp"
+    return _Entry(where, PortMap(kind, host_ip, first, port, last - first + 1))
+
+
+def _unbracketed(host: str, where: str) -> str:
+    if host.startswith("[") and host.endswith("]"):
+        inner = host[1:-1]
+        if ":" in inner:
+            return inner
+    elif ":" not in host:
+        return host
+    raise PortError(
+        f"{where}: {quoted(host)} is no host address",
+        'write an IPv6 address in brackets, such as "[::1]:8080:80"',
+    )
+
+
+def _host_ip(text: str, where: str) -> Address:
+    try:
+        ip: Address = IPv6Address(text) if ":" in text else IPv4Address(text)
+    except AddressValueError:
+        raise PortError(f"{where}: {quoted(text)} is no host address", _EXAMPLE) from None
+    if isinstance(ip, IPv6Address) and ip.scope_id is not None:
+        raise PortError(f"{where}: a host address with a zone", "write it without %ZONE")
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        raise PortError(f"{where}: an IPv4-mapped address", f"write {ip.ipv4_mapped} instead")
+    if ip.is_multicast or ip == IPv4Address(0xFFFFFFFF):
+        raise PortError(f"{where}: {ip} is no address of a host", "write an address of this host")
+    return ip
+
+
+def _range(text: str, where: str) -> tuple[int, int]:
+    low, dash, high = text.partition("-")
+    first = _port(low, where)
+    last = _port(high, where) if dash else first
+    if last < first:
+        raise PortError(f"{where}: range {text} descends", f"write {last}-{first}")
+    return first, last
+
+
+def _port(text: str, where: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
+    if not 1 <= number <= 65535:
+        raise PortError(f"{where}: {quoted(text)} is no port", _PORT_REMEDY)
+    return number
+
+
+def _protocol(text: str, where: str) -> Protocol:
+    name = text.lower()
+    if name not in PROTOCOLS:
+        raise PortError(
+            f"{where}: unknown protocol {quoted(text)}", f"write one of {', '.join(PROTOCOLS)}"
+        )
+    return cast("Protocol", name)
+
+
+type _Claim = tuple[Literal[0, 4, 6], int | None]
+"""IP version and address: `(0, None)` is any address, `(4, None)` any of IPv4."""
+
+
+def _claim(host_ip: Address | None) -> _Claim:
+    if host_ip is None:
+        return 0, None
+    return host_ip.version, None if host_ip.is_unspecified else int(host_ip)
+
+
+def _refuse_overlaps(entries: Iterable[_Entry]) -> None:
+    """Raise PortError where two of `entries` want the same traffic, be it by a wildcard address.
+
+    A set of ports is a number with a bit for each, so that an entry costs the same whatever its
+    length and however many came before it.
+    """
+    taken: defaultdict[tuple[Protocol, _Claim], int] = defaultdict(int)
+    of_version: defaultdict[tuple[Protocol, int], int] = defaultdict(int)
+    for text, port in entries:
+        claim, protocol = _claim(port.host_ip), port.protocol
+        version, number = claim
+        asked = ((1 << port.length) - 1) << port.host_port
+        same = taken[protocol, claim]
+        if version == 0:
+            others = of_version[protocol, 4] | of_version[protocol, 6]
+        elif number is None:
+            others = of_version[protocol, version]
+        else:
+            others = taken[protocol, (version, None)]
+        if clash := asked & (same | others | taken[protocol, (0, None)]):
+            lowest = clash & -clash
+            how = "repeated" if same & lowest else "repeated by a wildcard address"
+            raise PortError(
+                f"{text}: host port {lowest.bit_length() - 1}/{protocol} is {how}",
+                "publish each host port once",
+            )
+        taken[protocol, claim] = same | asked
+        of_version[protocol, version] |= asked

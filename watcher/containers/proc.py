@@ -1,0 +1,134 @@
+"""What `/proc` tells of a process: whether it runs, since when, and in which namespaces.
+
+Source: proc(5), pid_namespaces(7), ioctl_nsfs(2), and `fs/nsfs.c` for the inode numbers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from typing import Final
+
+from handlers.kernel.namespace import namespace_files
+from watcher.model.container import Process
+
+_STATE = 0
+_THREADS = 17
+_START_TIME = 19
+"""Indices behind the command's name in `/proc/<pid>/stat`: fields 3, 20 and 22."""
+
+NS_GET_USERNS: Final = 0xB701
+NS_GET_PARENT: Final = 0xB702
+"""`include/uapi/linux/nsfs.h`."""
+
+
+def start_time(pid: int) -> int | None:
+    """When process `pid` was started, in clock ticks since boot; `None` if it has ended.
+
+    A zombie has ended, unless only its first thread has, and others go on (pthread_exit(3)).
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123 (hot path)
+            text = stat.read(1024)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command's name is in parentheses and may hold parentheses and spaces itself.
+    fields = text[text.rindex(b")") + 2 :].split()
+    ended = fields[_STATE] in (b"Z", b"X") and int(fields[_THREADS]) <= 1
+    return None if ended else int(fields[_START_TIME])
+
+
+def runs(process: Process) -> bool:
+    """Whether `process` itself, and not another with its pid, still runs."""
+    return start_time(process.pid) == process.start
+
+
+def netns_of(pid: int) -> int | None:
+    """The inode number of the network namespace of process `pid`; `None` if it has ended.
+
+    Where its first thread has ended, it is that of the first that goes on.
+    """
+    for path in namespace_files(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            return os.stat(path).st_ino  # noqa: PTH116 (hot path)
+    return None
+
+
+@cache
+def own_netns() -> int:
+    """The inode number of this process's network namespace: the host's."""
+    return os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116
+
+
+@cache
+def own_userns() -> int:
+    """The inode number of this process's user namespace: the host's."""
+    return os.stat("/proc/self/ns/user").st_ino  # noqa: PTH116
+
+
+def is_of_runtime(pid: int, netns: int, *, user_namespace: bool) -> bool:
+    """Whether the runtime may have made the network namespace `netns` that process `pid` is in.
+
+    One that a process without capabilities made for itself belongs to a user namespace that it made
+    as well. One that a runtime made belongs to the host's, or where it was told to make a user
+    namespace first (`user_namespace`), to a direct child of that.
+    """
+    for path in namespace_files(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if os.fstat(descriptor).st_ino == netns:
+                    return _is_near(descriptor, user_namespace=user_namespace)
+            finally:
+                os.close(descriptor)
+    return False
+
+
+def _is_near(descriptor: int, *, user_namespace: bool) -> bool:
+    try:
+        owner = fcntl.ioctl(descriptor, NS_GET_USERNS)
+    except PermissionError:  # it is outside of this process's own
+        return False
+    try:
+        if os.fstat(owner).st_ino == own_userns():
+            return True
+        return user_namespace and _parent(owner) == own_userns()
+    finally:
+        os.close(owner)
+
+
+def _parent(userns: int) -> int | None:
+    """The inode number of the parent of the user namespace with that descriptor."""
+    try:
+        descriptor = fcntl.ioctl(userns, NS_GET_PARENT)
+    except PermissionError:
+        return None
+    try:
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
+
+
+def children(pid: int) -> Iterator[int]:
+    """The processes whose parent is process `pid`, by any of its threads; none if it has ended."""
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (hot path)
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    for task in tasks:
+        try:
+            descriptor = os.open(f"/proc/{pid}/task/{task}/children", os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread may end meanwhile
+        try:
+            text = b""
+            while more := os.read(descriptor, 1 << 16):
+                text += more
+        except ProcessLookupError:
+            continue
+        finally:
+            os.close(descriptor)
+        yield from map(int, text.split())

@@ -1,0 +1,139 @@
+"""The roots: which containers there are, as runc's files and `/proc` tell of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from handlers.kernel import rootpath
+from watcher.containers import proc
+from watcher.containers.annotations import valid_id
+from watcher.containers.files import Unreadable, read_below
+from watcher.containers.runc import (
+    NEWNET,
+    NEWUSER,
+    decode_state,
+    has_user_namespace,
+    labels_of,
+    namespace_of,
+)
+from watcher.model.container import Container, Process
+from watcher.model.errors import named, quoted, said
+
+STATE: Final = "state.json"
+
+_REMEDY: Final = (
+    "once its container has ended, delete it with `runc delete --force`, or remove that directory"
+)
+
+
+def ids(root: str) -> list[str]:
+    """The names of the directories in `root`, as :func:`errors.named` shows them, sorted.
+
+    None if it is not there.
+
+    Raises:
+        Unreadable: the root is there and cannot be listed.
+    """
+    try:
+        with _entries(root) as entries:
+            return sorted(named(e.name) for e in entries if e.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+    except rootpath.UntrustedLinkError as error:
+        raise Unreadable(
+            f"root {quoted(root)} is left alone: {said(error)}",
+            "remove that link, or set another path",
+        ) from error
+    except OSError as error:
+        raise Unreadable(
+            f"root {quoted(root)} cannot be listed: {error.strerror}", "make it a directory"
+        ) from error
+
+
+_LINKS: Final = 2
+"""The links to a directory that has no directory in it (inode(7))."""
+
+
+def may_have(root: str, id_: str) -> bool:
+    """Whether `root` has a directory by the name `id_`, or tells of no container at all.
+
+    It is empty, missing, or cannot be listed: something else may be mounted there for a while.
+    """
+    try:
+        with rootpath.opened(root) as directory:
+            with suppress(FileNotFoundError):
+                return stat.S_ISDIR(os.stat(id_, dir_fd=directory, follow_symlinks=False).st_mode)
+            if os.fstat(directory).st_nlink > _LINKS:  # as most file systems count them
+                return False
+            with _listed(directory) as entries:
+                return not any(entry.is_dir(follow_symlinks=False) for entry in entries)
+    except OSError:
+        return True
+
+
+def has(root: str, id_: str) -> bool:
+    """Whether `root` has a directory that is shown as `id_`."""
+    try:
+        return id_ in ids(root)
+    except Unreadable:
+        return False
+
+
+@contextmanager
+def _entries(root: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """What is in `root`, which is found as :mod:`handlers.kernel.rootpath` has it."""
+    with rootpath.opened(root) as directory, _listed(directory) as entries:
+        yield entries
+
+
+@contextmanager
+def _listed(directory: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(descriptor) as entries:
+            yield entries
+    finally:
+        os.close(descriptor)
+
+
+def read(root: str, id_: str) -> Container | None:
+    """The container `id_` of `root`; `None` if it is not there, or not complete yet.
+
+    Raises:
+        Unreadable: there is something by that name that runc did not make, or that is broken.
+    """
+    if not valid_id(id_):
+        if not has(root, id_):
+            return None
+        raise Unreadable(
+            f"container {quoted(id_)} in {quoted(root)}: not an id that runc would take",
+            "remove that directory",
+        )
+    content = read_below(root, id_, STATE)
+    if content is None:
+        return None
+    try:
+        state = decode_state(content, f"{root}/{id_}/{STATE}")
+    except Unreadable as error:
+        raise Unreadable(error.what, _REMEDY) from error
+    if state.init_process_pid == 0:
+        return None
+    init = Process(state.init_process_pid, state.init_process_start)
+    labels = labels_of(state.config.labels or ())
+    namespaces = state.config.namespaces or ()
+    namespace, joined = namespace_of(namespaces, NEWNET)
+    return Container(
+        root=root,
+        id=id_,
+        init=init,
+        bundle=labels.get("bundle", ""),
+        labels=labels,
+        namespace=namespace,
+        joined=joined,
+        netns=proc.netns_of(init.pid) if proc.runs(init) else None,
+        user_namespace=has_user_namespace(namespaces, NEWUSER),
+    )

@@ -1,0 +1,90 @@
+"""What lives: all containers of all roots, seen at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from watcher.config.settings import Root
+from watcher.containers import proc, roots
+from watcher.containers.files import Unreadable
+from watcher.model.container import Container, Process
+from watcher.model.sandbox import Member, Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Living:
+    """The roots at one moment.
+
+    Attributes:
+        containers: those whose init runs.
+        unreadable: root, id and error of each entry that could not be read; the id is empty where
+            it is the root itself.
+    """
+
+    containers: tuple[Container, ...]
+    unreadable: tuple[tuple[str, str, Unreadable], ...]
+    _by_name: dict[tuple[str, str], Container]
+    _pending: frozenset[tuple[str, str]]
+    """Entries without a complete state: just made, or held by the gate."""
+    _broken: frozenset[tuple[str, str]]
+    """Entries that could not be read."""
+    _unknown: frozenset[str]
+    """Roots that are not there, or show nothing: they may have been unmounted."""
+
+    @classmethod
+    def seen(cls, watched: Iterable[Root]) -> Living:
+        """Read all of the `watched` roots."""
+        found: dict[tuple[str, str], Container] = {}
+        unreadable: list[tuple[str, str, Unreadable]] = []
+        pending: set[tuple[str, str]] = set()
+        unknown: set[str] = set()
+        for root in watched:
+            try:
+                ids = roots.ids(root.path)
+            except Unreadable as error:
+                unreadable.append((root.path, "", error))
+                ids = []
+            if not ids:
+                unknown.add(root.path)
+            for id_ in ids:
+                try:
+                    container = roots.read(root.path, id_)
+                except Unreadable as error:
+                    unreadable.append((root.path, id_, error))
+                    continue
+                if container is None:
+                    pending.add((root.path, id_))
+                elif container.alive:
+                    found[root.path, id_] = container
+        broken = frozenset((root, id_) for root, id_, _ in unreadable)
+        return cls(
+            tuple(found.values()), tuple(unreadable), found, frozenset(pending), broken,
+            frozenset(unknown),
+        )  # fmt: skip
+
+    def has(self, root: str, id_: str, init: Process | None) -> bool:
+        """Whether that container lives, or may do so; `init`: its first process, if known."""
+        if (root, id_) in self._by_name:
+            return True
+        if root in self._unknown:
+            return init is not None and proc.runs(init)
+        return self._may_live(root, id_)
+
+    def gone(self, sandbox: Sandbox) -> tuple[Member, ...]:
+        """The members of `sandbox` that live no more.
+
+        Where a root cannot tell, its containers live as long as their inits: nothing that works is
+        interrupted because a directory is not there for a while.
+        """
+        return tuple(member for member in sandbox.members if self._is_gone(member))
+
+    def _is_gone(self, member: Member) -> bool:
+        container = self._by_name.get((member.root, member.id))
+        if container is not None:
+            return container.init != member.init
+        return not (self._may_live(member.root, member.id) and proc.runs(member.init))
+
+    def _may_live(self, root: str, id_: str) -> bool:
+        name = (root, id_)
+        return root in self._unknown or name in self._pending or name in self._broken

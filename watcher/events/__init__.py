@@ -1,0 +1,1 @@
+"""What makes one look again: at a container, a root, the host."""

@@ -1,0 +1,320 @@
+"""Drift: the kernel's own word that somebody changes what this program made.
+
+One socket hears of the host's own links, addresses and routes, one of those in every sandbox, one
+of the host's settings, one of nftables. What is heard is only a hint, and never more than a sync is
+made of it. What this program itself does is heard as well and told apart: a link that the lease
+store does not know (any more) is nobody's business, and nftables tells by which socket a change was
+made.
+
+What sandboxes have to say has a socket and a buffer of its own, of which little is read at a time:
+a container that has the kernel say more than is read makes nobody deaf for the host's own word. The
+kernel itself leaves out what cannot matter, such as what was added.
+
+For each message in a namespace that the host is to hear, the kernel goes through the numbers of all
+namespaces (`peernet2id` in `net/core/net_namespace.c`), so it is asked for no more of them than can
+tell anything.
+
+Sources: rtnetlink(7), netlink(7) (NETLINK_LISTEN_ALL_NSID), `include/uapi/linux/netconf.h`,
+`include/uapi/linux/netfilter/nf_tables.h`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+from array import array
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from typing import Final
+
+from handlers.kernel import rtnl
+from handlers.kernel.netlink import (
+    NETLINK_NETFILTER,
+    RECEIVE,
+    SOL_NETLINK,
+    attributes,
+    messages,
+    own_ports,
+)
+from handlers.kernel.rtnl.numbers import RTPROT_KERNEL, RTPROT_STATIC
+from watcher.model.naming import HOST_NAME
+
+_NETLINK_LISTEN_ALL_NSID: Final = 8
+_NETLINK_ADD_MEMBERSHIP: Final = 1
+_LINKS: Final = 1
+"""RTNLGRP_LINK"""
+_ADDRESSES_AND_ROUTES: Final = {4: (5, 7), 6: (9, 11)}
+"""RTNLGRP_IPV4_IFADDR and _IPV4_ROUTE, _IPV6_IFADDR and _IPV6_ROUTE."""
+_SETTINGS: Final = (24, 25)
+"""RTNLGRP_IPV4_NETCONF and _IPV6_NETCONF."""
+_NFNLGRP_NFTABLES: Final = 7
+_NFT: Final = 10 << 8
+_NFT_NEWGEN: Final = _NFT | 15
+_RTM_NEWNETCONF: Final = 80
+_NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _IFINDEX_ALL = 1, 2, -1
+_IFLA_LINK_NETNSID: Final = 37
+_RECEIVE_BUFFER: Final = 8 << 20
+"""Bytes that the kernel keeps of what one socket has not read yet."""
+_AT_ONCE: Final = 256
+"""Messages that are read in one go, some 2 ms; whoever waits for the loop comes in between."""
+_BREATH: Final = 0.005
+"""Seconds until the next go, where one was not enough."""
+
+type Event = tuple[int, int, int | None, memoryview]
+"""Type, port of the socket that caused it, namespace id (`None`: the host's), and body."""
+
+
+class Drift:
+    """Listens, and asks for a sync when something that should be there was changed by others.
+
+    Args:
+        loop: the event loop in whose thread it listens.
+        bridges: the names of the bridges that should be there while they are used.
+        versions: the IP versions that sandboxes have.
+        link: called with the host name of a link that may have changed.
+        host: called with what of the host may have changed: `nftables`, a bridge's name,
+            `forwarding`; or `events`, where some were lost.
+        lost: called where the word of sandboxes was lost, nobody knows of which.
+        failed: called with the error that ended it.
+
+    Attributes:
+        alive: whether it listens.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        bridges: Collection[str],
+        versions: Collection[int],
+        *,
+        link: Callable[[str], None],
+        host: Callable[[str], None],
+        lost: Callable[[], None],
+        failed: Callable[[Exception], object],
+    ) -> None:
+        self.alive = True
+        self._failed = failed
+        self._loop = loop
+        self._bridges = frozenset(bridges)
+        self._suspect = link
+        self._suspect_host = host
+        self._lost = lost
+        self._names: dict[int, str] = {}
+        """The host end of the pair whose other end is in the namespace of that id."""
+        self._up: set[str | int] = set()
+        """Host ends, and namespaces of other ends, that were up: not up is wrong from then on."""
+        self._indices: dict[int, str] = {}
+        """The names of host ends and bridges by their indices."""
+        self._touched = False
+        self._own: frozenset[int] = frozenset()
+        """The ports of this process's netfilter sockets, libnftables' own among them."""
+        self._buffer = bytearray(RECEIVE)
+        groups = [_LINKS, *(g for version in versions for g in _ADDRESSES_AND_ROUTES[version])]
+        own = _listen(socket.NETLINK_ROUTE, groups, _WANTED)
+        inside = _listen(socket.NETLINK_ROUTE, groups, _WANTED)
+        inside.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
+        settings = _listen(socket.NETLINK_ROUTE, _SETTINGS)
+        netfilter = _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
+        own.send(_numbered(rtnl.links()))  # the answer comes as if all were made just now
+        self._heard: dict[socket.socket, Callable[[Event], None]] = {
+            own: self._of_host,
+            inside: self._of_sandbox,
+            settings: self._of_setting,
+            netfilter: self._of_nftables,
+        }
+        self._inside = inside
+        for heard in self._heard:
+            loop.add_reader(heard, self._read, heard)
+
+    def close(self) -> None:
+        """Listen no more; a second time does nothing."""
+        self.alive, heard_before, self._heard = False, self._heard, {}
+        for heard in heard_before:
+            self._loop.remove_reader(heard)
+            heard.close()
+
+    def _read(self, heard: socket.socket) -> None:
+        take = self._heard[heard]
+        try:
+            for _ in range(_AT_ONCE):
+                for event in self._received(heard):
+                    take(event)
+        except BlockingIOError:
+            return
+        except Exception as error:  # noqa: BLE001 (whatever it is, what else was heard is lost)
+            if not (isinstance(error, OSError) and error.errno == errno.ENOBUFS):
+                self.close()
+                self._failed(error)
+                return
+            if heard is self._inside:
+                self._lost()
+            else:
+                self._suspect_host("events")
+        self._loop.remove_reader(heard)
+        self._loop.call_later(_BREATH, self._read_on, heard)
+
+    def _read_on(self, heard: socket.socket) -> None:
+        if heard in self._heard:
+            self._loop.add_reader(heard, self._read, heard)
+
+    def _received(self, heard: socket.socket) -> Iterator[Event]:
+        """What stands in the next of what was heard: mostly one message."""
+        size, ancillary, _, _ = heard.recvmsg_into((self._buffer,), 64)
+        namespace = None
+        for level, kind, value in ancillary:
+            if (level, kind) == (SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID):
+                namespace = int.from_bytes(value[:4], "little", signed=True)
+        for kind, _, _, port, body in messages(memoryview(self._buffer[:size])):
+            yield kind, port, namespace, body
+
+    def _of_host(self, event: Event) -> None:
+        kind, _, _, body = event
+        if kind in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
+            self._of_link(kind, body)
+        elif kind == rtnl.RTM_DELADDR:
+            name = self._indices.get(int.from_bytes(body[4:8], "little"), "")
+            if name in self._bridges:
+                self._suspect_host(name)
+        elif kind == rtnl.RTM_DELROUTE:
+            name = self._indices.get(rtnl.read_route_index(body), "")
+            if HOST_NAME.fullmatch(name):
+                self._suspect(name)
+
+    def _of_sandbox(self, event: Event) -> None:
+        kind, _, namespace, body = event
+        if namespace is None:  # the host's, which it hears as well
+            return
+        if kind in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
+            link = rtnl.read_link(body)
+            wrong = kind == rtnl.RTM_DELLINK or not link.up
+            if not (self._fell(namespace, wrong) if link.ours else wrong and link.name == "lo"):
+                return
+        name = self._names.get(namespace)
+        if name is not None:
+            self._suspect(name)
+
+    def _of_setting(self, event: Event) -> None:
+        kind, _, _, body = event
+        if kind == _RTM_NEWNETCONF and _stops_forwarding(body):
+            self._suspect_host("forwarding")
+
+    def _of_link(self, kind: int, body: memoryview) -> None:
+        link = rtnl.read_link(body)
+        wrong = kind == rtnl.RTM_DELLINK or not link.up
+        if HOST_NAME.fullmatch(link.name):
+            for type_, value in attributes(body, 16):
+                if type_ == _IFLA_LINK_NETNSID:
+                    self._names[int.from_bytes(value, "little")] = link.name
+                    self._fell(int.from_bytes(value, "little"), wrong)
+            if self._fell(link.name, wrong or not link.master):
+                self._suspect(link.name)
+        elif link.name not in self._bridges:
+            return
+        elif wrong:
+            self._suspect_host(link.name)
+        if kind == rtnl.RTM_DELLINK:
+            self._indices.pop(link.index, None)
+        else:
+            self._indices[link.index] = link.name
+
+    def _fell(self, which: str | int, wrong: bool) -> bool:
+        """Whether a link that was up is so no more; one that is being made was not."""
+        if not wrong:
+            self._up.add(which)
+        elif which in self._up:
+            self._up.discard(which)
+            return True
+        return False
+
+    def _of_nftables(self, event: Event) -> None:
+        """What a transaction changed comes first, and then one event that it is done."""
+        kind, port, _, body = event
+        if kind == _NFT_NEWGEN:
+            if self._touched and not self._is_own(port):
+                self._suspect_host("nftables")
+            self._touched = False
+        elif not self._touched and port not in self._own:
+            self._touched = _table(body) == b"watcher"
+
+    def _is_own(self, port: int) -> bool:
+        """Whether a netfilter socket of this process has that port; libnftables opens it anew."""
+        if port not in self._own:
+            with suppress(OSError):  # no descriptor left: rather look once too often
+                self._own = own_ports(NETLINK_NETFILTER)
+        return port in self._own
+
+
+def _listen(protocol: int, groups: Collection[int], wanted: bytes = b"") -> socket.socket:
+    heard = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
+    )
+    heard.setsockopt(socket.SOL_SOCKET, 33, _RECEIVE_BUFFER)  # SO_RCVBUFFORCE
+    if wanted:
+        program = array("B", wanted)
+        address, size = program.buffer_info()
+        heard.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", size // 8, address)
+        )
+    heard.bind((0, 0))
+    for group in groups:
+        heard.setsockopt(SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+    return heard
+
+
+def _filter() -> bytes:
+    """A program that has the kernel keep what tells of links, and of what of ours was removed.
+
+    In classic BPF (`Documentation/networking/filter.rst`): it loads numbers as the network has
+    them, and a message has them as the machine does.
+    """
+    load_type, load_protocol, equal, end = (0x28, 4), (0x30, 16 + 5), 0x15, 0x06
+
+    def type_(number: int) -> int:
+        return int.from_bytes(struct.pack("=H", number), "big")
+
+    kept, dropped = 8, 9
+    steps = (
+        (*load_type, 0, 0),
+        (equal, type_(rtnl.RTM_NEWLINK), kept, 2),
+        (equal, type_(rtnl.RTM_DELLINK), kept, 3),
+        (equal, type_(rtnl.RTM_DELADDR), kept, 4),
+        (equal, type_(rtnl.RTM_DELROUTE), 5, dropped),
+        (*load_protocol, 0, 0),  # rtm_protocol, behind the header
+        (equal, RTPROT_KERNEL, kept, 7),
+        (equal, RTPROT_STATIC, kept, dropped),
+        (end, 0xFFFFFFFF, 0, 0),
+        (end, 0, 0, 0),
+    )
+    return b"".join(
+        struct.pack(
+            "=HBBI", code, *((to - at - 1 for to in (yes, no)) if code == equal else (0, 0)), k
+        )
+        for at, (code, k, yes, no) in enumerate(steps)
+    )
+
+
+_SO_ATTACH_FILTER: Final = 26
+_WANTED: Final = _filter()
+
+
+def _numbered(request: bytearray) -> bytearray:
+    struct.pack_into("=I", request, 8, 1)
+    return request
+
+
+def _stops_forwarding(body: memoryview) -> bool:
+    values = dict(attributes(body, 4))
+    index, forwarding = values.get(_NETCONFA_IFINDEX), values.get(_NETCONFA_FORWARDING)
+    if index is None or forwarding is None:
+        return False
+    return int.from_bytes(index, "little", signed=True) == _IFINDEX_ALL and not any(forwarding)
+
+
+def _table(body: memoryview) -> bytes:
+    """The table that an nftables message is about: its first attribute behind `nfgenmsg`."""
+    for kind, value in attributes(body, 4):
+        if kind == 1:
+            return bytes(value).rstrip(b"\0")
+    return b""

@@ -1,0 +1,93 @@
+"""Watching the mount table: a mount makes no event in the directory that it hides or uncovers.
+
+The kernel tells of any change of this mount namespace's table by an exceptional condition on
+`/proc/self/mountinfo` (proc_pid_mountinfo(5)). The file can always be read as well, so it is asked
+for that condition alone, by an epoll of its own (epoll(7)).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+from handlers.kernel import mounts, rootpath
+
+QUIET: Final = 1.0
+"""Seconds without another change until the pins are looked at: our own make changes, too."""
+
+
+class MountWatch:
+    """Tells which root became another directory, and when pins may have been unmounted.
+
+    Attributes:
+        alive: whether it still watches.
+
+    Args:
+        loop: the event loop in whose thread it watches.
+        roots: the paths of the roots.
+        anew: called with a root whose path leads to another directory than before.
+        changed: called when the table was changed, and then not for a while.
+        failed: called with the error that ended it.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        roots: Iterable[str],
+        *,
+        anew: Callable[[str], object],
+        changed: Callable[[], object],
+        failed: Callable[[Exception], object],
+    ) -> None:
+        self._loop = loop
+        self._anew = anew
+        self._changed = changed
+        self._failed = failed
+        self.alive = True
+        self._known = {root: _identity(root) for root in roots}
+        self._timer: asyncio.TimerHandle | None = None
+        self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._epoll = select.epoll()
+        self._epoll.register(self._table, select.EPOLLPRI)
+        loop.add_reader(self._epoll.fileno(), self._tell)
+
+    def close(self) -> None:
+        """Watch no more; a second time does nothing."""
+        if not self.alive:
+            return
+        self.alive = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        os.close(self._table)
+
+    def _tell(self) -> None:
+        try:
+            self._epoll.poll(0)
+            for root, known in list(self._known.items()):
+                if _identity(root) != known:
+                    self._known[root] = _identity(root)
+                    self._anew(root)
+        except Exception as error:  # noqa: BLE001 (whatever it is, this has seen its last change)
+            self.close()
+            self._failed(error)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(QUIET, self._quiet)
+
+    def _quiet(self) -> None:
+        self._timer = None
+        self._changed()
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    """What tells one mounted directory from another: device, inode and mount."""
+    with suppress(OSError), rootpath.opened(path) as directory:
+        return *rootpath.identity(directory), mounts.mount_id(directory)
+    return None

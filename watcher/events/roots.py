@@ -1,0 +1,252 @@
+"""Watching the roots: which container to look at again, and which root's path may lead elsewhere.
+
+Watched are the root, each container's directory in it, and each directory on the root's path; what
+is deeper tells nothing of a container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from handlers.kernel import rootpath
+from handlers.kernel.directories import make_directory
+from watcher.events.inotify import CREATED, DIRECTORY, ENDED, REMOVED, WRITTEN, Inotify, Watch
+from watcher.model.errors import said
+
+if TYPE_CHECKING:
+    from watcher.log.logger import Log
+
+_STATE: Final = "state.json"
+
+type Changed = Callable[[str], object]
+
+
+class RootWatch:
+    """Watches roots and other directories, in the loop's thread, from `start` to `stop`.
+
+    Args:
+        look: called with a root and a container's id when something of it has changed.
+        anew: called with a root that may be another directory by now.
+        overflow: called where the kernel dropped events.
+        failed: called with the error that ended it; it is started anew by :meth:`start`.
+        log: where containers are named that cannot be watched.
+    """
+
+    def __init__(
+        self,
+        *,
+        look: Callable[[str, str], object],
+        anew: Changed,
+        overflow: Callable[[], object],
+        failed: Callable[[Exception], object],
+        log: Log,
+    ) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._log = log
+        self._look = look
+        self._anew = anew
+        self._overflow = overflow
+        self._failed = failed
+        self._inotify: Inotify | None = None
+        self._roots: dict[str, _Root] = {}
+        self._paths: dict[str, list[Watch]] = {}
+        self._names: dict[str, Watch] = {}
+        self._told = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it watches."""
+        return self._inotify is not None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to watch in the thread of `loop`, or anew; nothing is watched yet.
+
+        Raises:
+            OSError: the kernel gives no queue of events.
+        """
+        self.stop()
+        self._loop = loop
+        self._inotify = Inotify(self._lost)
+        loop.add_reader(self._inotify.fileno(), self._read)
+
+    def stop(self) -> None:
+        """Watch nothing any more."""
+        for root in list(self._roots):
+            self.leave_root(root)
+        if self._inotify is not None:
+            assert self._loop is not None
+            self._loop.remove_reader(self._inotify.fileno())
+            self._inotify.close()
+            self._inotify = None
+        self._paths.clear()
+        self._names.clear()
+
+    def watch_root(self, root: str, directory: int) -> None:
+        """Tell of the containers of `root`, whose directory is open; in place of the one before.
+
+        Those that are there already are watched and not told of.
+
+        Raises:
+            OSError: it cannot be watched.
+        """
+        self.leave_root(root)
+        if self._inotify is not None:
+            watched = self._roots[root] = _Root(
+                self._inotify, os.dup(directory), lambda id_: self._look(root, id_),
+                lambda: self._anew(root), lambda id_, error: self._unwatched(root, id_, error),
+            )  # fmt: skip
+            watched.watch()
+
+    def leave_root(self, root: str) -> None:
+        """Tell no more of the containers of `root`."""
+        if watched := self._roots.pop(root, None):
+            watched.close()
+
+    def watch_path(self, root: str) -> None:
+        """Tell when another directory may be at the path `root`, as far as that is there."""
+        before = self._paths.pop(root, [])
+        watches = self._paths[root] = []
+        if self._inotify is None:
+            return
+        with suppress(OSError):
+            steps = rootpath.walk(root)
+            while True:
+                try:
+                    directory, name = next(steps)
+                except StopIteration as end:
+                    os.close(end.value)
+                    break
+                watches.append(self._watch_step(root, directory, name))
+        for watch in before:
+            self._inotify.remove(watch)
+
+    def _watch_step(self, root: str, directory: int, name: str) -> Watch:
+        """Tell when another directory may be `name` in a directory on the path of `root`."""
+
+        def tell(_: int, changed: str) -> None:
+            if changed == name:
+                self._anew(root)
+
+        assert self._inotify is not None
+        path = f"/proc/self/fd/{directory}"
+        return self._inotify.add(path, CREATED | REMOVED, tell, follow=True)
+
+    def watch_names(self, directory: str, call: Changed, mask: int = REMOVED) -> None:
+        """Call `call` with each name in `directory` to which one of `mask` happens.
+
+        The directory is made if it is missing; again, after it was removed and made anew.
+
+        Raises:
+            OSError: it cannot be made or watched.
+        """
+        make_directory(Path(directory), 0o755)
+        if self._inotify is None:
+            return
+        if before := self._names.pop(directory, None):
+            self._inotify.remove(before)
+        self._names[directory] = self._inotify.add(
+            directory, mask, lambda _, name: call(name), follow=True
+        )
+
+    def _lost(self) -> None:
+        """Directories may have come unseen: watch what is there now."""
+        for watched in self._roots.values():
+            watched.forget()
+            watched.watch()
+        self._overflow()
+
+    def _unwatched(self, root: str, id_: str, error: OSError) -> None:
+        """A container's directory cannot be watched: said once, for the next is no better off."""
+        if not self._told:
+            self._told = True
+            self._log.error(
+                "containers cannot be watched; changes of theirs are seen by the hourly sync alone",
+                root=root, container=id_, reason=said(error),
+            )  # fmt: skip
+
+    def _read(self) -> None:
+        assert self._inotify is not None
+        try:
+            self._inotify.read()
+        except Exception as error:  # noqa: BLE001 (whatever it is, what is watched is not known now)
+            self.stop()
+            self._failed(error)
+
+
+class _Root:
+    """One root that is watched, with the directories of its containers."""
+
+    def __init__(
+        self,
+        inotify: Inotify,
+        directory: int,
+        look: Changed,
+        anew: Callable[[], object],
+        unwatched: Callable[[str, OSError], object],
+    ) -> None:
+        self._inotify = inotify
+        self._directory = directory
+        self._path = f"/proc/self/fd/{directory}"
+        self._look = look
+        self._anew = anew
+        self._unwatched = unwatched
+        self._watch: Watch | None = None
+        self._entries: dict[str, Watch] = {}
+
+    def watch(self) -> None:
+        """Watch the root and the directories that are in it now."""
+        if self._watch is None:
+            self._watch = self._inotify.add(self._path, CREATED | REMOVED, self._tell, follow=True)
+        with suppress(OSError), os.scandir(self._path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    self._watch_entry(entry.name)
+
+    def forget(self) -> None:
+        """Watch the directories in it no more."""
+        for watch in self._entries.values():
+            self._inotify.remove(watch)
+        self._entries.clear()
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self.forget()
+        if self._watch is not None:
+            self._inotify.remove(self._watch)
+        os.close(self._directory)
+
+    def _tell(self, what: int, name: str) -> None:
+        if what & ENDED:
+            self._anew()
+            return
+        if what & REMOVED and (watch := self._entries.pop(name, None)):
+            self._inotify.remove(watch)
+        if what & CREATED and what & DIRECTORY:
+            self._watch_entry(name)
+        if what & DIRECTORY:
+            self._look(name)
+
+    def _watch_entry(self, id_: str) -> None:
+        """Be told of what becomes of a container's state: runc renames it into place."""
+        if id_ in self._entries:
+            return
+
+        def tell(what: int, name: str) -> None:
+            if what & ENDED:
+                self._entries.pop(id_, None)
+            elif name == _STATE:
+                self._look(id_)
+
+        try:
+            watch = self._inotify.add(f"{self._path}/{id_}", CREATED | REMOVED | WRITTEN, tell)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # it has gone, or is another thing
+                self._unwatched(id_, error)
+        else:
+            self._entries[id_] = watch

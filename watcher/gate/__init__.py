@@ -1,0 +1,1 @@
+"""The gate: the runtime is held until a container has its network."""

@@ -1,0 +1,324 @@
+"""The gate as the service uses it: opened if it may be, its questions answered by reconcile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from handlers.host import root_mounts
+from watcher.containers import proc
+from watcher.containers.files import Unreadable
+from watcher.gate import filesystems, observe
+from watcher.gate.aside import Aside
+from watcher.gate.hold import Gate, Hold
+from watcher.gate.inbox import Inbox
+from watcher.locks.lock import Busy
+from watcher.model.errors import WatcherError, quoted, said
+
+if TYPE_CHECKING:
+    from handlers.host import OpenRoot
+    from watcher.config import settings
+    from watcher.log.logger import Log
+    from watcher.model.container import Container, Process
+    from watcher.reconcile.reconciler import Reconciler
+
+_REMEMBERED: Final = 4096
+"""Containers that were held lately: each is asked for as it is seen first, a moment later."""
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_STARTING: Final = 0.1
+"""Seconds by which an init has to be younger than the mark: its start is told in clock ticks."""
+
+REMEDY = 'give the service CAP_SYS_ADMIN, or set mode = "off" in [gate]'
+
+
+class Gatekeeper:
+    """Holds runc until reconcile has given its container a network.
+
+    It can be started before there is anybody to ask: who is held waits then, for no longer than a
+    hold lasts. All but the end of a hold at its deadline is done in the thread of the event loop.
+
+    Args:
+        settings: `[gate]`.
+        log: where refusals and late answers are told.
+    """
+
+    def __init__(self, settings: settings.Gate, log: Log) -> None:
+        self._settings = settings
+        self._log = log
+        self._gate: Gate | None = None
+        self._wanted = False
+        self._slow: set[str] = set()
+        """Roots on file systems that may never answer."""
+        self._inbox = Inbox()
+        self._aside = Aside([self._inbox.fileno()])
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: list[tuple[Hold, Container]] = []
+        """The holds for which another process was in the way."""
+        self._since: dict[str, float] = {}
+        """When each root was marked, on CLOCK_BOOTTIME, as the start of a process is told."""
+        self._let_in: deque[tuple[str, str, Process]] = deque(maxlen=_REMEMBERED)
+
+    @property
+    def open(self) -> bool:
+        """Whether runc is held."""
+        return self._gate is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it does what it is to do: it asks, or could not be opened in the first place."""
+        return not self._wanted or (self._gate is not None and self._gate.alive)
+
+    def start(self) -> None:
+        """Open the gate, as far as the configuration and the kernel allow; no root is held yet.
+
+        Raises:
+            WatcherError: it is required and cannot be.
+        """
+        if self._settings.mode == "off":
+            self._warn("the configuration turns it off", 'set mode = "auto" in [gate]')
+            return
+        try:
+            self.renew()
+        except OSError as error:
+            if self._settings.mode == "required":
+                raise WatcherError(f"runc cannot be held: {said(error)}", REMEDY) from error
+            self._warn(said(error), REMEDY)
+        else:
+            self._wanted = True
+
+    def renew(self) -> None:
+        """Open the gate, in place of one before; no root is held yet.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        self._stop_asking()
+        self._gate = Gate(
+            keep=[self._inbox.fileno()],
+            timeout=self._settings.timeout,
+            on_timeout=self._settings.on_timeout == "allow",
+            decide=self._held,
+            expired=self._expired,
+            overflow=lambda: self._inbox.put(self._overflow),
+            failed=lambda error: self._inbox.put(self._failed, error),
+        )
+
+    def serve(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reconciler: Reconciler,
+        *,
+        watch: Callable[[str, str, Process], None],
+        lost: Callable[[], object],
+        ended: Callable[[], object],
+    ) -> None:
+        """Answer holds from now on, those that wait already as well.
+
+        Args:
+            loop: the event loop in whose thread reconcile is used, and this is called.
+            reconciler: what is asked.
+            watch: called with root, id and init of a container that is let in.
+            lost: called when a container may have gone by unseen.
+            ended: called when the gate's thread may have ended.
+        """
+        self._loop, self._reconciler = loop, reconciler
+        self._watch, self._lost, self._ended = watch, lost, ended
+        loop.add_reader(self._inbox.fileno(), self._inbox.run)
+
+    def again(self) -> None:
+        """Answer the holds for which another process was in the way."""
+        waiting, self._waiting = self._waiting, []
+        for hold, container in waiting:
+            if time.monotonic() < hold.deadline:
+                self._admit(hold, container)
+
+    def refuse(self, root: str, why: str) -> None:
+        """Raise a WatcherError where `root` cannot be held, and that is required."""
+        if self._settings.mode == "required":
+            raise WatcherError(
+                f"runc cannot be held in root {quoted(root)}: {why}",
+                'see what stands at that path, or set mode = "auto" in [gate]',
+            )
+
+    def hold(self, root: str) -> OpenRoot:
+        """Open `root`, and hold its runcs from now on; the gate is open.
+
+        Raises:
+            WatcherError, OSError: it cannot be a mount of its own, or cannot be marked.
+        """
+        held = root_mounts.hold(root)
+        try:
+            self.mark(held)
+        except OSError:
+            root_mounts.release(held)
+            raise
+        return held
+
+    def mark(self, root: OpenRoot) -> None:
+        """Hold the runcs of a root that is a mount of its own; the gate is open.
+
+        Raises:
+            OSError: it cannot be marked.
+        """
+        assert self._gate is not None
+        self._gate.mark(root.path, root.descriptor, filesystem=root.whole)
+        self._slow.discard(root.path)
+        if not filesystems.is_prompt_at(root.descriptor):
+            self._slow.add(root.path)
+        self._since[root.path] = time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def let_go(self, root: OpenRoot) -> None:
+        """Undo :meth:`hold`, and take back what the root was made.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        self._since.pop(root.path, None)
+        try:
+            if self._gate is not None:
+                self._gate.unmark(root.path)
+        finally:
+            root_mounts.release(root)
+
+    def was_evaded(self, root: str, id_: str, init: Process) -> bool:
+        """Whether a container that is there was never held, though its root was by then.
+
+        Told by when its init was started: what is older than the mark may have come by another
+        service, or by none.
+        """
+        since = self._since.get(root)
+        if since is None or (root, id_, init) in self._let_in:
+            return False
+        return init.start > (since + _STARTING) * _TICKS and proc.netns_of(init.pid) not in (
+            None,
+            proc.own_netns(),
+        )
+
+    def stop(self) -> None:
+        """Let everybody go, and ask nobody any more; the roots are let go by :meth:`let_go`."""
+        self._stop_asking()
+        if self._loop is not None:
+            self._loop.remove_reader(self._inbox.fileno())
+            self._loop = None
+
+    def _stop_asking(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
+            self._gate = None
+
+    def _held(self, hold: Hold) -> None:
+        """In the gate's thread."""
+        self._let_in.append((hold.root, hold.id, hold.init))
+        self._inbox.put(self._decide, hold)
+
+    def _decide(self, hold: Hold) -> None:
+        """Give the held container its network, and let it start; or have runc fail."""
+        if self._gives_up(hold):
+            return
+        if hold.root in self._slow:
+            self._observe_aside(hold)
+            return
+        try:
+            container = observe.observe(hold)
+        except observe.MayHang:
+            self._observe_aside(hold)
+        except Unreadable as error:
+            self._refuse_unread(hold, error)
+        else:
+            self._admit(hold, container)
+
+    def _gives_up(self, hold: Hold) -> bool:
+        """Whether its runc does: the hold has been answered at its deadline, by a denial."""
+        return time.monotonic() >= hold.deadline and self._settings.on_timeout == "deny"
+
+    def _observe_aside(self, hold: Hold) -> None:
+        """Have another thread see what the container is, however long that takes."""
+
+        def read() -> None:
+            try:
+                seen: Container | Exception = observe.observe(hold, patient=True)
+            except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
+                seen = error
+            self._inbox.put(self._observed, hold, seen)
+
+        if self._aside.run(read):
+            return
+        if hold.answer(self._settings.on_timeout == "allow"):
+            self._log.error(
+                "not held: the file systems of many other bundles do not answer",
+                container=hold.id, root=hold.root, verdict=self._settings.on_timeout,
+                remedy="see to the file systems of the containers that were held too long",
+            )  # fmt: skip
+
+    def _observed(self, hold: Hold, seen: Container | Exception) -> None:
+        if self._gives_up(hold):
+            return
+        if isinstance(seen, Unreadable):
+            self._refuse_unread(hold, seen)
+        elif isinstance(seen, Exception):
+            hold.answer(True)  # nobody waits for a defect of ours
+            raise seen
+        else:
+            self._admit(hold, seen)
+
+    def _admit(self, hold: Hold, container: Container) -> None:
+        if not container.alive:
+            hold.answer(True)
+            return
+        try:
+            self._reconciler.admit(container)
+        except Busy:  # by `again`, or by the sync that comes with it
+            now = time.monotonic()
+            self._waiting = [one for one in self._waiting if now < one[0].deadline]
+            self._waiting.append((hold, container))
+            return
+        except (WatcherError, OSError) as error:
+            self._refuse(hold, error)
+            return
+        except BaseException:
+            hold.answer(True)  # nobody waits for a defect of ours
+            raise
+        hold.answer(True)
+        self._reconciler.tell()
+        self._watch(hold.root, hold.id, hold.init)
+
+    def _refuse_unread(self, hold: Hold, error: Unreadable) -> None:
+        """It cannot be told what the container is; `state.json` tells it in a moment."""
+        self._refuse(hold, error, denied=False if isinstance(error, observe.AsksNothing) else None)
+
+    def _refuse(self, hold: Hold, error: Exception, *, denied: bool | None = None) -> None:
+        if proc.start_time(hold.runc_pid) is None or not proc.runs(hold.init):
+            hold.answer(True)  # killed while it waited: there is no start, and nothing to tell
+            return
+        if denied is None:
+            denied = self._settings.on_invalid == "deny"
+        try:
+            self._reconciler.refuse(hold.root, hold.id, hold.init, error, denied=denied)
+        finally:
+            hold.answer(not denied)
+
+    def _expired(self, hold: Hold) -> None:
+        """In the gate's thread, since nobody else may be able to tell of it."""
+        verdict = self._settings.on_timeout
+        self._log.error(
+            "held too long", container=hold.id, root=hold.root, timeout=self._settings.timeout,
+            verdict=verdict, remedy="see what the host was busy with, or raise gate.timeout",
+        )  # fmt: skip
+
+    def _overflow(self) -> None:
+        self._lost()
+
+    def _failed(self, error: Exception) -> None:
+        self._log.error("gate", error=said(error))
+        self._ended()
+
+    def _warn(self, why: str, remedy: str) -> None:
+        self._log.warning(
+            "no gate: a container's first instructions may run before it has its network",
+            why=why, remedy=remedy,
+        )  # fmt: skip

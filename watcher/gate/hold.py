@@ -1,0 +1,414 @@
+"""The gate: holds runc at its save of `state.json` until the container's network is ready.
+
+runc saves a container's state as `<root>/<id>/state-<random>`, renamed to `state.json`, while the
+container's init is in its namespaces and waits for it (runc's `libcontainer/container_linux.go`,
+`saveState`). A mark on the root's own mount, or on its file system where nothing else is on that,
+holds runc in the open(2) of that file; its answer is the start of the container, or its refusal.
+
+One thread asks the kernel and answers it, and does nothing else, so that nothing else in this
+program can keep runc waiting. It opens no file below a marked mount, and takes no lock for longer
+than a system call.
+
+That thread has a descriptor table of its own, and nobody else has the fanotify group. The group
+ends with its last descriptor, which lets everybody go; but a killed process whose other thread
+waits uninterruptibly (a frozen disk, a file server that is away) keeps its descriptors until that
+wait ends. So marks are set by the gate's thread, at the others' request. An answer cannot wait for
+a thread to wake up: who gives it borrows the descriptor for that moment, where the kernel lets
+threads do so, and asks the gate's thread elsewhere. Threads that may wait for ever have tables of
+their own as well (`descriptors.py`), so that none of them keeps what was borrowed just then.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import select
+import threading
+import time
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from handlers.kernel import descriptors, mounts
+from handlers.kernel.descriptors import Lender
+from handlers.kernel.fanotify import Event, Listener
+from watcher.containers import proc
+from watcher.gate.inbox import Inbox
+from watcher.model.container import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_SAVE: Final = "state-"
+"""How the name of the file begins that runc renames to `state.json`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hold:
+    """A runc that waits, with a container whose first instruction is yet to come.
+
+    Attributes:
+        root: the container's root, as it was given to :meth:`Gate.mark`.
+        id: the container's name in it.
+        runc_pid: the thread of runc that waits. What `/proc/<runc_pid>` tells is right for it, not
+            always for runc's first thread: runc 1.2 and later have a thread in the container's
+            mount namespace (`process_linux.go`, `goCreateMountSources`), and it may be that one.
+        init: the container's first process, already in its network namespace.
+        deadline: when the gate answers by itself, on the clock of `time.monotonic`.
+        respond: what :meth:`answer` calls, with the hold itself.
+    """
+
+    root: str
+    id: str
+    runc_pid: int
+    init: Process
+    deadline: float
+    respond: Callable[[Hold, bool], bool] = field(repr=False)
+
+    def answer(self, allow: bool) -> bool:
+        """Let the container start, or make runc fail and remove it. From any thread.
+
+        Returns:
+            Whether this was the answer: false where there was one before, by the deadline, by the
+            end of the gate, or by an earlier call.
+        """
+        return self.respond(self, allow)
+
+
+@dataclass(frozen=True, slots=True)
+class _Marked:
+    """A marked root: what it is called, a path to its open directory, and how it is marked."""
+
+    root: str
+    directory: str
+    filesystem: bool
+
+
+class Gate:
+    """Asks about every save of runc below its marked roots, from its construction to :meth:`close`.
+
+    The four callbacks run in the gate's thread and must only hand over, as with
+    `loop.call_soon_threadsafe`: everybody who is held waits for them. A hold with which `decide`
+    raises is allowed at once.
+
+    Every hold takes a descriptor, and so does every open while it is looked at: the kernel denies
+    those for which none is left (`RLIMIT_NOFILE`).
+
+    Args:
+        timeout: seconds until a hold is answered with `on_timeout` by itself.
+        on_timeout: whether that lets the container start.
+        decide: given each hold; whoever takes it calls :meth:`Hold.answer`.
+        expired: given each hold that was answered by its deadline.
+        overflow: called where the kernel dropped events: their containers went on, unasked.
+        failed: given each unexpected error; see :attr:`alive`.
+        keep: descriptors that the callbacks need; beside the standard ones, the gate's thread
+            has no others of this process.
+        unlimited: as in :class:`handlers.kernel.fanotify.Listener`.
+
+    Raises:
+        OSError: the kernel does not let this process have a gate, as in
+            :class:`handlers.kernel.fanotify.Listener`.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        on_timeout: bool,
+        decide: Callable[[Hold], None],
+        expired: Callable[[Hold], None],
+        overflow: Callable[[], None],
+        failed: Callable[[Exception], None],
+        keep: Iterable[int] = (),
+        unlimited: bool = True,
+    ) -> None:
+        self._timeout = timeout
+        self._on_timeout = on_timeout
+        self._decide = decide
+        self._expired = expired
+        self._overflow = overflow
+        self._failed = failed
+        self._roots: tuple[_Marked, ...] = ()  # replaced, never changed
+        self._host_netns = proc.own_netns()
+        self._lock = threading.Lock()
+        self._pending: dict[Hold, int] = {}  # with its descriptor; what is due first is first
+        self._requests = Inbox()
+        self._lender: Lender | None = None
+        self._closed = self._ended = False
+        kept = [*keep, self._requests.fileno()]
+        opened: Future[Listener] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(opened, kept, unlimited), name="gate", daemon=True
+        )
+        self._thread.start()
+        try:
+            self._listener = opened.result()
+        except BaseException:
+            self._thread.join()
+            self._requests.close()
+            raise
+        self._lender = Lender.of(self._thread)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still asks: it ends by :meth:`close`, and by an error in asking itself."""
+        return self._thread.is_alive()
+
+    def mark(self, root: str, directory: int, *, filesystem: bool = False) -> None:
+        """Hold the runcs of `root` from now on; again after it was made or mounted again.
+
+        Args:
+            root: what the root is called.
+            directory: it, open in this process's first thread as long as it is marked.
+            filesystem: whether it is the top of a file system of its own: then runc is held in
+                whichever mount namespace it runs.
+
+        Raises:
+            OSError: `directory` is not the top of a mount: a mark would ask about every open of
+                what else is on that.
+        """
+        if not mounts.is_top(directory):
+            raise OSError(errno.EINVAL, "is not a mount point", root)
+        # By this name each thread finds the first thread's, also one with descriptors of its own.
+        marked = _Marked(root, f"/proc/self/fd/{directory}", filesystem)
+        before = self._roots
+        self._roots = (*(other for other in before if other.root != root), marked)
+        try:
+            self._have(partial(self._listener.mark, marked.directory, filesystem=filesystem))
+        except OSError:
+            self._roots = before
+            raise
+
+    def unmark(self, root: str) -> None:
+        """Hold no more runcs of `root`; those that are held stay so. Undoes :meth:`mark`.
+
+        Its directory is still open.
+        """
+        marked = next((marked for marked in self._roots if marked.root == root), None)
+        if marked is None:
+            return
+        self._roots = tuple(other for other in self._roots if other is not marked)
+        with suppress(FileNotFoundError):  # the mark ended with its mount
+            self._have(
+                partial(self._listener.unmark, marked.directory, filesystem=marked.filesystem)
+            )
+
+    def close(self) -> None:
+        """End the thread and let everybody go who is held; a second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._requests.put(lambda: None)
+            self._thread.join()
+            self._requests.close()
+            if self._lender is not None:
+                self._lender.close()
+
+    def _have(self, call: Callable[[], None]) -> None:
+        """Have the gate's thread do something with the group, and raise what that raises."""
+        done: Future[None] = Future()
+
+        def do() -> None:
+            try:
+                call()
+                done.set_result(None)
+            except BaseException as error:  # noqa: BLE001 (it is raised where it was asked for)
+                done.set_exception(error)
+
+        with self._lock:
+            if self._ended:
+                raise OSError(errno.ESHUTDOWN, "the gate has ended")
+            self._requests.put(do)
+        done.result()
+
+    def _run(self, opened: Future[Listener], kept: list[int], unlimited: bool) -> None:
+        """Ask and answer until closed; whatever ends this thread, nobody stays held."""
+        try:
+            descriptors.have_own(kept)
+            listener = Listener(unlimited=unlimited)
+        except BaseException as error:  # noqa: BLE001 (it is raised where the gate is made)
+            opened.set_exception(error)
+            return
+        opened.set_result(listener)
+        try:
+            poll = select.poll()
+            poll.register(listener.fileno(), select.POLLIN)
+            poll.register(self._requests.fileno(), select.POLLIN)
+            while not self._closed:
+                ready = {fd for fd, _ in poll.poll(self._until_due())}
+                if self._requests.fileno() in ready:
+                    self._requests.run()
+                if listener.fileno() in ready:
+                    self._take_events(listener)
+                self._answer_due()
+        except Exception as error:  # noqa: BLE001 (the thread's end: there is nobody to raise to)
+            self._report(error)
+        finally:
+            self._end(listener)
+
+    def _until_due(self) -> float | None:
+        """Milliseconds until the first deadline, rounded up; `None` where there is none."""
+        with self._lock:
+            first = next(iter(self._pending), None)
+        if first is None:
+            return None
+        return max(0.0, first.deadline - time.monotonic()) * 1000 + 1
+
+    def _take_events(self, listener: Listener) -> None:
+        try:
+            events = listener.read()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._report(error)  # the kernel has denied that one
+            return
+        for event in events:
+            if event.fd is None:
+                self._guarded(self._overflow)
+            else:
+                self._take(event, event.fd)
+
+    def _take(self, event: Event, fd: int) -> None:
+        """Answer the event at once, or make it a hold and hand that over."""
+        try:
+            hold = self._hold_of(event, fd)
+        except Exception as error:  # noqa: BLE001 (never hold anybody for an error of ours)
+            self._respond(fd, True)
+            self._report(error)
+            return
+        if hold is None:
+            self._respond(fd, True)
+            return
+        try:
+            self._decide(hold)
+        except Exception as error:  # noqa: BLE001
+            hold.answer(True)
+            self._report(error)
+
+    def _hold_of(self, event: Event, fd: int) -> Hold | None:
+        """The hold that this event is; `None` if it is not a runc saving a live namespace."""
+        directory, _, name = os.readlink(f"/proc/thread-self/fd/{fd}").rpartition("/")  # noqa: PTH115
+        if event.thread == 0 or not name.startswith(_SAVE):
+            return None
+        id_ = directory.rpartition("/")[2]
+        root = self._root_of(fd, id_, name)
+        if root is None:
+            return None
+        init = self._init_of(event.thread)
+        if init is None:
+            return None
+        deadline = time.monotonic() + self._timeout
+        hold = Hold(root, id_, event.thread, init, deadline, self._answer)
+        with self._lock:
+            self._pending[hold] = fd
+        return hold
+
+    def _root_of(self, fd: int, id_: str, name: str) -> str | None:
+        """The root that has the open file as `<root>/<id_>/<name>`; by what path is all the same.
+
+        Another mount namespace may have another path for it, and a directory may have been moved.
+        """
+        file = os.fstat(fd)
+        for marked in self._roots:
+            with suppress(OSError):
+                there = os.stat(f"{marked.directory}/{id_}/{name}", follow_symlinks=False)  # noqa: PTH116
+                if os.path.samestat(file, there):
+                    return marked.root
+        return None
+
+    def _init_of(self, runc: int) -> Process | None:
+        """The child of `runc` that is in a network namespace of its own, not in the host's."""
+        for child in proc.children(runc):
+            if proc.netns_of(child) not in (None, self._host_netns):
+                start = proc.start_time(child)
+                if start is not None:
+                    return Process(child, start)
+        return None
+
+    def _answer(self, hold: Hold, allow: bool) -> bool:
+        with self._lock:
+            fd = self._pending.pop(hold, None)
+            if fd is None:
+                return False
+            if threading.current_thread() is self._thread:
+                self._respond(fd, allow)
+                return True
+            if self._lender is not None and self._respond_borrowing(self._lender, fd, allow):
+                return True
+            answered = threading.Lock()
+            answered.acquire()
+            self._requests.put(self._respond_for, fd, allow, answered)
+        # Or the gate's thread gets the interpreter only when this one gives it up.
+        answered.acquire()
+        return True
+
+    def _respond_borrowing(self, lender: Lender, fd: int, allow: bool) -> bool:
+        """Answer the event in this thread; whether it could be."""
+        try:
+            group = lender.borrow(self._listener.fileno())
+        except OSError:
+            self._lender = None  # the kernel, or a filter of system calls, does not allow it
+            return False
+        try:
+            self._listener.answer(fd, allow=allow, group=group)
+        except FileNotFoundError:
+            pass  # it was killed meanwhile
+        finally:
+            os.close(group)
+        self._requests.put(os.close, fd)  # soon: it keeps the mount busy
+        return True
+
+    def _respond_for(self, fd: int, allow: bool, answered: threading.Lock) -> None:
+        try:
+            self._respond(fd, allow)
+        finally:
+            answered.release()
+
+    def _respond(self, fd: int, allow: bool) -> None:
+        """Answer the event with that descriptor. In the gate's thread, which alone has it."""
+        try:
+            self._listener.answer(fd, allow=allow)
+        except FileNotFoundError:
+            pass  # it was killed meanwhile
+        finally:
+            os.close(fd)
+
+    def _answer_due(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            due = list(itertools.takewhile(lambda hold: hold.deadline <= now, self._pending))
+        for hold in due:
+            if hold.answer(self._on_timeout):
+                self._guarded(partial(self._expired, hold))
+
+    def _guarded(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001
+            self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        with suppress(Exception):
+            self._failed(error)
+
+    def _end(self, listener: Listener) -> None:
+        """The kernel allows what waits as the listener closes; its descriptors are void then."""
+        with self._lock:
+            self._ended = True
+            self._finish_requests()
+            listener.close()
+            for fd in self._pending.values():
+                os.close(fd)
+            self._pending.clear()
+
+    def _finish_requests(self) -> None:
+        """Somebody may wait for each of them."""
+        while True:
+            try:
+                self._requests.run()
+            except BlockingIOError:
+                return  # there is none any more
+            except OSError as error:
+                self._report(error)

@@ -1,0 +1,1 @@
+"""Who may write, and which process serves the host."""

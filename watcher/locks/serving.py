@@ -1,0 +1,115 @@
+"""Which service a network namespace has: one, wherever its `run_dir` is.
+
+Its lock has a fixed path, named by the inode number of the namespace, in a directory in which root
+alone can make a file. (An abstract socket's name would be anybody's who is first.) The lock in
+`run_dir` keeps apart those who are configured alike; this one tells of those who are not.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from watcher.containers import proc
+from watcher.locks.lock import MOMENT, Busy, Lock, written_in
+from watcher.model.errors import WatcherError, quoted
+
+DIRECTORY: Final = "/run"
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Who serves this network namespace.
+
+    Attributes:
+        pid: the pid of that process, as it sees itself.
+        run_dir: its `run_dir`, without links in it.
+    """
+
+    pid: str
+    run_dir: str
+
+    def is_by(self, run_dir: str) -> bool:
+        """Whether it is the one whose `run_dir` that is."""
+        return self.run_dir == os.path.realpath(run_dir)
+
+
+def serving() -> Serving | None:
+    """Who serves this network namespace; `None` if nobody does.
+
+    Raises:
+        OSError: it cannot be told.
+    """
+    try:
+        descriptor = os.open(_path(), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Serving(*written_in(descriptor))
+    finally:
+        os.close(descriptor)
+    return None  # whose it was has ended
+
+
+def serve(
+    run_dir: str,
+    *,
+    told: Callable[[str], object] = lambda _: None,
+    rest: Callable[[float], object] = time.sleep,
+) -> Lock:
+    """The lock of whoever serves this network namespace, taken until it is closed.
+
+    Args:
+        run_dir: that of who is to serve.
+        told, rest: as :class:`watcher.locks.lock.Lock` has them.
+
+    Raises:
+        WatcherError: somebody else has it, or it cannot be made.
+    """
+    path = _path()
+    lock = Lock(str(path.parent), path.name, patience=MOMENT, told=told, rest=rest)
+    try:
+        lock.wait_and_take(os.path.realpath(run_dir))
+    except Busy as busy:
+        lock.close()
+        raise _refusal(serving()) from busy
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def refuse_other(run_dir: str) -> None:
+    """Refuse to change a host that a service with another `run_dir` serves.
+
+    Raises:
+        WatcherError: there is such a service, or it cannot be told.
+    """
+    try:
+        other = serving()
+    except OSError as error:
+        raise WatcherError(
+            f"{_path()} cannot be opened: {error.strerror}", "run as root"
+        ) from error
+    if other is not None and not other.is_by(run_dir):
+        raise _refusal(other)
+
+
+def _refusal(other: Serving | None) -> WatcherError:
+    who = "another one" if other is None else f"process {other.pid} with run_dir = "
+    where = "" if other is None else quoted(other.run_dir)
+    return WatcherError(
+        f"a watcher serves this network namespace already: {who}{where}",
+        "stop it first, or use its configuration (`watcher --config FILE`)",
+    )
+
+
+def _path() -> Path:
+    return Path(DIRECTORY, f"watcher-{proc.own_netns()}.lock")

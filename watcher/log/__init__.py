@@ -1,0 +1,1 @@
+"""The log, which nothing waits for."""

@@ -1,0 +1,79 @@
+"""Structured logging to stderr: for people on a terminal or in the journal, or as JSON lines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger
+
+if TYPE_CHECKING:
+    from watcher.log.backlog import Backlog
+
+type Log = FilteringBoundLogger
+
+
+def make_log(level: str, format_: str, backlog: Backlog | None = None) -> Log:
+    """A logger of `level` and above.
+
+    Args:
+        level: the name of one of logging's, in lower case.
+        format_: `console`, `json`, or `auto`: JSON unless stderr is a terminal or the journal.
+        backlog: what writes the lines to stderr; without one, whoever logs waits for that.
+    """
+    journal = "JOURNAL_STREAM" in os.environ
+    console = format_ == "console" or (format_ == "auto" and (sys.stderr.isatty() or journal))
+    processors: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+    ]
+    if not (console and journal):  # the journal has the time itself
+        processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+    if console:
+        processors.append(
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), pad_event_to=0, pad_level=False
+            )
+        )
+    else:
+        processors += [_printable, structlog.processors.JSONRenderer()]
+    return structlog.wrap_logger(  # type: ignore[no-any-return]
+        structlog.PrintLogger(sys.stderr) if backlog is None else _Queued(backlog),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        cache_logger_on_first_use=True,
+    )
+
+
+class _Queued:
+    """What structlog writes to: each method takes a line."""
+
+    def __init__(self, backlog: Backlog) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = backlog.put
+
+
+def adopt_others(log: Log) -> None:
+    """Let what libraries log or warn of come by `log` as well."""
+    logging.captureWarnings(True)
+    logging.getLogger().addHandler(_Others(log))
+
+
+class _Others(logging.Handler):
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
+        self._log.debug("library", name=record.name, text=record.getMessage()[:500])
+
+
+def _printable(_: object, __: str, event: EventDict) -> EventDict:
+    """Replace what UTF-8 has no code for: ids and values are anybody's bytes."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return event

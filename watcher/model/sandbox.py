@@ -1,0 +1,98 @@
+"""A sandbox: one network namespace, its interfaces, and the containers in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from watcher.model.address import AddressWithPrefix
+from watcher.model.container import Container, Process
+from watcher.model.request import PortMap
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One veth pair of a sandbox with its leases.
+
+    Attributes:
+        ordinal: 0 for `eth0`, 1 for the second network's, …
+        network: the network's name.
+        name: its name inside, `eth0`.
+        host_name: the host end, `netnsv0-<init pid>`.
+        mac: the MAC inside, lower case with colons.
+        addresses: the leases, each with its subnet's prefix length; at the most one of a family.
+    """
+
+    ordinal: int
+    network: str
+    name: str
+    host_name: str
+    mac: str
+    addresses: tuple[AddressWithPrefix, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A container of a sandbox.
+
+    Attributes:
+        root, id: where it is, as in :class:`Container`.
+        init: its first process.
+        ports: the port maps that it asked for.
+    """
+
+    root: str
+    id: str
+    init: Process
+    ports: tuple[PortMap, ...] = ()
+
+    def is_(self, container: Container) -> bool:
+        """Whether this is `container`, and not one of that name before or after it."""
+        return (self.id, self.root, self.init) == (container.id, container.root, container.init)
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """One network namespace and the containers in it: what gets a network.
+
+    Attributes:
+        key: the lease store's number for it, never used twice.
+        id: the id of the container that it was made for.
+        init: that container's first process; its pid is in the names of the host's links.
+        netns: inode number of the namespace on nsfs.
+        interfaces: its links, `eth0` first.
+        members: the containers in it that live; the first may have gone.
+        pins: the names under `netns_dir` that lead to it: its own id, unless a newer sandbox has
+            taken that, and the id of each member.
+    """
+
+    key: int
+    id: str
+    init: Process
+    netns: int
+    interfaces: tuple[Interface, ...]
+    members: tuple[Member, ...]
+    pins: tuple[str, ...]
+
+    @property
+    def ports(self) -> tuple[PortMap, ...]:
+        """The port maps of all its containers."""
+        return tuple(port for member in self.members for port in member.ports)
+
+    def is_of(self, container: Container) -> bool:
+        """Whether it was made for `container`."""
+        return (self.id, self.init) == (container.id, container.init)
+
+    def member(self, container: Container) -> Member | None:
+        """The member that is `container`, and not one of that name before it."""
+        return next((member for member in self.members if member.is_(container)), None)
+
+
+def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
+    """What is left of `sandbox` when `leaving` have gone; `None` if that was everybody."""
+    members = tuple(member for member in sandbox.members if member not in leaving)
+    if not members:
+        return None
+    gone = {member.id for member in leaving} - {member.id for member in members} - {sandbox.id}
+    pins = tuple(name for name in sandbox.pins if name not in gone)
+    return replace(sandbox, members=members, pins=pins)

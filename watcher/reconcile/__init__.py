@@ -1,0 +1,1 @@
+"""What should be, and getting there."""

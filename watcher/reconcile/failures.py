@@ -1,0 +1,123 @@
+"""What went wrong with which container: told once in the log, and kept for `ls` and a retry."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from watcher.model.errors import InvalidRequest, WatcherError, named, quoted, told
+from watcher.store.failures import MAX_REASON, MAX_VALUE, Failure
+
+if TYPE_CHECKING:
+    from watcher.log.logger import Log
+    from watcher.model.container import Process
+    from watcher.store.leases import LeaseStore
+
+
+class Failings:
+    """The failures of containers.
+
+    Args:
+        store: where they are kept; while it cannot be written, they are kept here.
+        log: where each is told, once. It is told there first: the store may be what went wrong.
+    """
+
+    def __init__(self, store: LeaseStore, log: Log) -> None:
+        self._store = store
+        self._log = log
+        self._unsaved: dict[tuple[str, str], Failure] = {}
+        self._unread: dict[tuple[str, str], str] = {}
+        """What was told of the files of those who need them no more."""
+
+    def note(
+        self, root: str, id_: str, init: Process | None, error: Exception, *, refused: bool = False
+    ) -> None:
+        """Log and keep why a container has no network; `refused`: its start was denied."""
+        id_ = named(id_)
+        reason = _reason(id_, error)
+        was = self._kept(root, id_)
+        if was is not None and (was.init, was.reason) == (init, reason) and not refused:
+            return  # told already; it is tried again and again
+        self._log.error("refused" if refused else "failed", container=id_, root=root, reason=reason)
+        key, value = (error.key, error.value) if isinstance(error, InvalidRequest) else ("", "")
+        failure = Failure(root, id_, init, key, value[:MAX_VALUE], reason, refused, time.time())
+        try:
+            self._store.fail(failure)
+            self._unsaved.pop((root, id_), None)
+        except WatcherError:
+            self._unsaved[root, id_] = failure
+
+    def note_unread(self, root: str, id_: str, error: Exception) -> None:
+        """Log that what a container's files say is unknown, though it has its network.
+
+        Raises:
+            WatcherError: the store cannot be written.
+        """
+        if self.has(root, id_):
+            self.forget(root, id_, refused=False)
+        reason = _reason(id_, error)
+        if self._unread.get((root, id_)) != reason:
+            self._unread[root, id_] = reason
+            self._log.warning(
+                "keeps its network, though its files cannot be read",
+                container=id_, root=root, reason=reason,
+            )  # fmt: skip
+
+    def forget(self, root: str, id_: str, *, refused: bool) -> None:
+        """Forget what went wrong with a container; what was `refused`, only if that is true.
+
+        Raises:
+            WatcherError: the store cannot be written.
+        """
+        self._unsaved.pop((root, id_), None)
+        self._unread.pop((root, id_), None)
+        self._store.forget_failure(root, id_, refused=refused)
+
+    def has(self, root: str, id_: str) -> bool:
+        """Whether a failure of that container is kept.
+
+        Raises:
+            WatcherError: the store cannot be read.
+        """
+        return (root, id_) in self._unsaved or self._store.failure(root, id_) is not None
+
+    def all(self) -> list[Failure]:
+        """Every failure that is kept.
+
+        Raises:
+            WatcherError: the store cannot be read.
+        """
+        return [*self._store.failures(), *self._unsaved.values()]
+
+    def living(self) -> list[Failure]:
+        """The failures of containers that may live, and may be looked at again.
+
+        Raises:
+            WatcherError: the store cannot be read.
+        """
+        return [failure for failure in self.all() if failure.id and not failure.refused]
+
+    def any_living(self) -> bool:
+        """Whether there are any such.
+
+        Raises:
+            WatcherError: the store cannot be read.
+        """
+        if any(failure.id and not failure.refused for failure in self._unsaved.values()):
+            return True
+        return self._store.has_failures()
+
+    def _kept(self, root: str, id_: str) -> Failure | None:
+        unsaved = self._unsaved.get((root, id_))
+        if unsaved is not None:
+            return unsaved
+        try:
+            return self._store.failure(root, id_)
+        except WatcherError:
+            return None
+
+
+def _reason(id_: str, error: Exception) -> str:
+    if isinstance(error, WatcherError):
+        return str(error)[:MAX_REASON]
+    return f"container {quoted(id_)}: {told(error)}"[:MAX_REASON]

@@ -1,0 +1,234 @@
+"""What a container should get: nothing, a sandbox of its own, or a place in another's.
+
+Pure: the container, its request and the configuration in, a plan or an invalid request out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from watcher.config.settings import Config, Limits, Root
+from watcher.containers import proc
+from watcher.model.container import Container, Namespace
+from watcher.model.errors import InvalidRequest
+from watcher.model.network import Network
+from watcher.model.request import PortMap, Request
+from watcher.model.sandbox import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Leave it alone."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Make a sandbox for it with an interface in each of `networks`."""
+
+    networks: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """It is in `sandbox` already: count it in."""
+
+    sandbox: Sandbox
+
+
+_WILDCARDS: Final = frozenset((IPv4Address("0.0.0.0"), IPv6Address("::")))  # noqa: S104
+"""What a port map without a host address asks for."""
+
+type Plan = Ignore | Found | Join
+
+
+def plan(
+    container: Container,
+    request: Request,
+    config: Config,
+    *,
+    inside: Sandbox | None,
+    shared: Sandbox | None,
+    kept: bool = False,
+) -> Plan:
+    """What `container` should get.
+
+    Whose namespace it is in is told by the kernel. What its configuration says of that counts only
+    where the kernel says nothing: whoever writes a bundle may have it read in more than one way.
+
+    Args:
+        container: a live one.
+        request: what its annotations ask for.
+        config: the configuration.
+        inside: the sandbox whose namespace it is in, if any of its containers lives.
+        shared: the sandbox that its annotation `share` names.
+        kept: whether it has its network already, though the store does not know it: the limits of
+            its root are for those who appear.
+
+    Raises:
+        InvalidRequest: it asks for what its namespace or the configuration rules out.
+    """
+    root = root_of(config, container)
+    founded = inside is not None and inside.is_of(container)
+    if request.share is not None:
+        _check_share(container, request.share, None if founded else inside, shared)
+    if container.netns == proc.own_netns():
+        return Ignore("it is in the host's network namespace")
+    if inside is not None and not founded:
+        _check_join(container, request, inside, root)
+        return Join(inside)
+    if container.namespace is Namespace.HOST:
+        return Ignore("it is in the network namespace that its runtime was started in")
+    if container.namespace is Namespace.JOINED:
+        return Ignore(f"its namespace {container.joined} is none of ours")
+    if request.networks == ():
+        return Ignore("io.watcher.network = none")
+    if root.attach == "annotated" and not request.annotated:
+        return Ignore("its root attaches annotated containers alone")
+    networks = tuple(_networks(container, request, config))
+    if not kept:
+        _check_limits(container, request, networks, root.limits)
+    check_ports(container, request.ports, networks)
+    if inside is None and not _is_of_runtime(container):
+        return Ignore("its network namespace is not one that its runtime made")
+    return Found(networks)
+
+
+def _is_of_runtime(container: Container) -> bool:
+    assert container.netns is not None
+    return proc.is_of_runtime(
+        container.init.pid, container.netns, user_namespace=container.user_namespace
+    )
+
+
+def lives(sandbox: Sandbox) -> bool:
+    """Whether the init of any container of `sandbox` runs, so that its namespace is the same."""
+    return any(proc.runs(member.init) for member in sandbox.members)
+
+
+def root_of(config: Config, container: Container) -> Root:
+    """The configured root that `container` is in."""
+    return next(root for root in config.roots if root.path == container.root)
+
+
+def check_ports(
+    container: Container, ports: Iterable[PortMap], networks: Iterable[Network]
+) -> None:
+    """Raise InvalidRequest for a port map that none of `networks` can carry."""
+    published = [network for network in networks if not network.internal]
+    versions = {subnet.version for network in published for subnet in network.subnets}
+    for port in ports:
+        if not published:
+            raise InvalidRequest(
+                container.id, "io.watcher.ports", port, "its network is internal",
+                "publish nothing, or name a network that is not internal",
+            )  # fmt: skip
+        if port.host_ip is not None and port.host_ip.version not in versions:
+            family = f"IPv{port.host_ip.version}"
+            raise InvalidRequest(
+                container.id, "io.watcher.ports", port, f"its networks have no {family} subnet",
+                f"publish it on another address, or give the network an {family} subnet",
+            )  # fmt: skip
+
+
+def _networks(container: Container, request: Request, config: Config) -> Iterable[Network]:
+    for name in ("default",) if request.networks is None else request.networks:
+        network = config.networks.get(name)
+        if network is None:
+            known = ", ".join(sorted(config.networks))
+            raise InvalidRequest(
+                container.id, "io.watcher.network", name, "there is no such network",
+                f"name one of {known}, or add [network.{name}] to the configuration",
+            )  # fmt: skip
+        yield network
+
+
+def _check_share(
+    container: Container, share: str, inside: Sandbox | None, shared: Sandbox | None
+) -> None:
+    def invalid(reason: str, remedy: str) -> InvalidRequest:
+        return InvalidRequest(container.id, "io.watcher.share", share, reason, remedy)
+
+    bundle = container.bundle or "DIR"
+    mend = f"run `watcher bundle {bundle} --share {share}` and start it again"
+    if shared is None:
+        raise invalid("there is no such container with a sandbox", "start that one first")
+    if inside is not None and inside.key == shared.key:
+        return
+    if container.namespace is Namespace.HOST:
+        raise invalid("its config.json gives it the host's network namespace", mend)
+    if container.namespace is Namespace.OWN:
+        raise invalid("its config.json gives it a network namespace of its own", mend)
+    raise invalid(f"its namespace {container.joined} is not that of {share}", mend)
+
+
+def _check_join(container: Container, request: Request, inside: Sandbox, root: Root) -> None:
+    if request.networks:
+        raise InvalidRequest(
+            container.id, "io.watcher.network", ",".join(request.networks),
+            f"it is in the sandbox of {inside.id}, which has its networks",
+            "remove the annotation, or give it a network namespace of its own",
+        )  # fmt: skip
+    for key, value in (("ip", request.addresses), ("mac", request.mac)):
+        if value:
+            raise InvalidRequest(
+                container.id, f"io.watcher.{key}",
+                ",".join(map(str, value)) if isinstance(value, tuple) else value,
+                f"it is in the sandbox of {inside.id}, which has its addresses",
+                "remove the annotation, or give it a network namespace of its own",
+            )  # fmt: skip
+    share = root.limits.share
+    foreign = all(member.root != container.root for member in inside.members)
+    if share == "none" or (share == "root" and foreign):
+        raise InvalidRequest(
+            container.id, "io.watcher.share", inside.id,
+            f"root {container.root} may not join that sandbox", f"it has limits.share = {share}",
+        )  # fmt: skip
+    _check_ports_allowed(container, request, root.limits)
+
+
+def _check_limits(
+    container: Container, request: Request, networks: Iterable[Network], limits: Limits
+) -> None:
+    where = f"the limits of root {container.root} do not allow it"
+    for network in networks:
+        if limits.networks and network.name not in limits.networks:
+            raise InvalidRequest(
+                container.id, "io.watcher.network", network.name, where,
+                f"name one of {', '.join(limits.networks)}",
+            )  # fmt: skip
+    if not limits.fixed and (request.addresses or request.mac):
+        key = "io.watcher.ip" if request.addresses else "io.watcher.mac"
+        value = ",".join(map(str, request.addresses)) or request.mac
+        raise InvalidRequest(container.id, key, value, where, "remove the annotation")
+    _check_ports_allowed(container, request, limits)
+
+
+def _check_ports_allowed(container: Container, request: Request, limits: Limits) -> None:
+    def refuse(port: PortMap, allowed: str) -> InvalidRequest:
+        return InvalidRequest(
+            container.id, "io.watcher.ports", port,
+            f"the limits of root {container.root} do not allow it", f"use {allowed}",
+        )  # fmt: skip
+
+    for port in request.ports:
+        if (outside := _first_outside(port, limits)) is not None:
+            ranges = ", ".join(f"{low}-{high}" for low, high in limits.host_ports)
+            raise refuse(port.at(outside), f"a host port of {ranges or 'none'}")
+        asked = {port.host_ip} if port.host_ip is not None else _WILDCARDS
+        if limits.host_addresses and not asked <= set(limits.host_addresses):
+            addresses = ", ".join(map(str, limits.host_addresses))
+            raise refuse(port, f"a host address of {addresses}")
+
+
+def _first_outside(port: PortMap, limits: Limits) -> int | None:
+    """The first host port of `port` that is in none of the ranges of `limits`."""
+    at = port.host_port
+    for low, high in sorted(limits.host_ports):
+        if low <= at <= high:
+            at = high + 1
+    return at if at <= port.last else None

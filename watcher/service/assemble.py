@@ -1,0 +1,128 @@
+"""The parts introduced to each other, for the commands that change something."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from watcher.locks.lock import HOPELESS, WRITERS, WRITERS_PATIENCE, Lock, settled
+from watcher.locks.serving import refuse_other
+from watcher.model.errors import printable
+from watcher.store.files import STORE
+from watcher.store.leases import LeaseStore
+from watcher.store.networks import known_networks
+
+if TYPE_CHECKING:
+    from handlers.host import Host
+    from watcher.config.settings import Config
+    from watcher.log.logger import Log
+    from watcher.reconcile.reconciler import Reconciler
+
+
+def _tell_on_stderr(text: str) -> None:
+    sys.stderr.write(f"watcher: {printable(text)}\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How other writers are waited for; see :class:`watcher.locks.lock.Lock`.
+
+    Attributes:
+        seconds: how long.
+        told: given what there is to tell of it.
+        rest: waits for a moment.
+    """
+
+    seconds: float = WRITERS_PATIENCE
+    told: Callable[[str], object] = _tell_on_stderr
+    rest: Callable[[float], object] = time.sleep
+
+    def lock(self, run_dir: str) -> Lock:
+        """The writers' lock, waited for like this."""
+        hopeless = HOPELESS if self.seconds == WRITERS_PATIENCE else self.seconds
+        return Lock(
+            run_dir, WRITERS, patience=self.seconds, hopeless=hopeless,
+            told=self.told, rest=self.rest,
+        )  # fmt: skip
+
+
+def open_store(config: Config, *, read_only: bool = False) -> LeaseStore:
+    """The lease store of `config`; what is there with `read_only` is no half-made change.
+
+    Raises:
+        WatcherError: it cannot be opened.
+    """
+    if not read_only:
+        return LeaseStore.open(_path(config))
+    with settled(config.run_dir):
+        return LeaseStore.open(_path(config), read_only=True)
+
+
+def _opened_under(lock: Lock, config: Config, *, dry_run: bool) -> LeaseStore:
+    """The lease store, opened while nobody else makes or renews it; a copy for a dry run."""
+    with lock.held():
+        return (
+            LeaseStore.open_copy(_path(config)) if dry_run else LeaseStore.open_anew(_path(config))
+        )
+
+
+def _path(config: Config) -> Path:
+    return Path(config.state_dir, STORE)
+
+
+@contextmanager
+def opened(
+    config: Config,
+    log: Log,
+    *,
+    starting: bool = False,
+    serving: bool = False,
+    dry_run: bool = False,
+    patience: Patience = Patience(),
+) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
+    """The one path with all that it needs, open.
+
+    Args:
+        config: the configuration.
+        log: where it tells of what it does.
+        starting: to attach containers from now on.
+        serving: as the host's service, whose the roots' mounts are.
+        dry_run: to change nothing.
+        patience: how other writers are waited for.
+
+    Raises:
+        WatcherError: the lease store or the lock cannot be opened, the configuration contradicts
+            what is in use, or a service of another configuration has this host.
+    """
+    from handlers.host import Host
+    from handlers.kernel.sockdiag import Listeners
+    from watcher.reconcile.flows import Flows
+    from watcher.reconcile.reconciler import Reconciler
+
+    refuse_other(config.run_dir)
+    with (
+        patience.lock(config.run_dir) as lock,
+        _opened_under(lock, config, dry_run=dry_run) as store,
+    ):
+        networks = known_networks(config, store)
+        if starting:
+            from watcher.reconcile.conflicts import refuse_impossible
+
+            refuse_impossible(networks)
+        integrate = config.firewall.integrate
+        with (
+            Host(config.netns_dir, networks, store, store.sandboxes, integrate=integrate) as host,
+            closing(Listeners()) as listeners,
+            closing(Flows(store, host.conntrack, log)) as flows,
+        ):
+            if not dry_run:
+                flows.resume()
+            reconciler = Reconciler(
+                config, store, host, listeners, flows, lock, log, serving=serving
+            )
+            yield reconciler, store, host

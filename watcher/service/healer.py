@@ -1,0 +1,218 @@
+"""Self-healing: what drift suspects is looked at, and put right if need be.
+
+One who keeps undoing it is not fought: the pauses between looks grow, up to a minute, and the log
+says so. A pause belongs to what was looked at, a link or one thing of the host: whoever has one
+thing looked at again and again delays the repair of no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from watcher.events.drift import Drift
+from watcher.model.errors import WatcherError, told
+from watcher.model.naming import HOST_NAME
+from watcher.model.repair import Repair
+
+if TYPE_CHECKING:
+    from watcher.log.logger import Log
+    from watcher.model.network import Network
+    from watcher.reconcile.reconciler import Reconciler
+
+PAUSES: Final = (0.05, 60.0)
+"""Seconds from a suspicion to the look that it causes: at first, and at the most."""
+
+VAIN: Final = 5.0
+"""As the latter, where nothing was found."""
+
+SWEPT: Final = 0.5
+"""As the latter, where the word of sandboxes is lost and all of them are looked at."""
+
+_SHARE: Final = 10
+"""After sandboxes were looked at, a pause is at least so many times as long as that took."""
+
+_BATCH: Final = 0.005
+"""Seconds that sandboxes are looked at in one go."""
+
+_PINS_AT_ONCE: Final = 100
+"""Pins that are looked at in one go."""
+
+_QUIET: Final = 10
+"""After so many pauses without a suspicion, the next one is as quick as the first."""
+
+_SOON: Final = 0.5
+"""Seconds that the look at a link waits for a look at the host, and is then made by itself."""
+
+_SANDBOXES: Final = "all sandboxes"
+_PINS: Final = "all pins"
+
+
+class Healer:
+    """Collects suspicions for a moment, and has reconcile look at what they name.
+
+    Args:
+        loop: the event loop in whose thread reconcile is used.
+        reconciler: what puts right one sandbox.
+        sync: puts right everything; what was different.
+        log: where repairs are told.
+        failed: called with the error that ended the listening.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reconciler: Reconciler,
+        sync: Callable[[], list[Repair]],
+        log: Log,
+        *,
+        failed: Callable[[Exception], object],
+    ) -> None:
+        self._failed = failed
+        self._loop = loop
+        self._reconciler = reconciler
+        self._sync = sync
+        self._log = log
+        self._drift: Drift | None = None
+        self._pins: Iterator[bool] = iter(())
+        self._swept: list[str] = []
+        """The links that are still to be looked at, since word of some was lost."""
+        self._sweep_cost = 0.0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._pauses: dict[str, tuple[float, float, float]] = {}
+        """Of each thing that was looked at lately: the pause that it has earned by being looked at
+        again and again, how long the next one is, and until when it has them."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether it hears of changes."""
+        return self._drift is not None and self._drift.alive
+
+    def start(self, networks: Collection[Network]) -> None:
+        """Listen from now on to what becomes of `networks` and their sandboxes; or again.
+
+        Raises:
+            OSError: the kernel gives no socket for it.
+        """
+        if self._drift is not None:
+            self._drift.close()
+        bridges = {network.bridge for network in networks}
+        versions = {subnet.version for network in networks for subnet in network.subnets}
+        self._reconciler.repairs.failed = self.suspect
+        self._drift = Drift(
+            self._loop, bridges, versions,
+            link=self.suspect, host=self.suspect, lost=lambda: self.suspect(_SANDBOXES),
+            failed=self._failed,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """Listen no more."""
+        if self._drift is not None:
+            self._drift.close()
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def suspect(self, what: str) -> None:
+        """Look soon at `what`: the host end of a link, or something of the host, and so at all."""
+        if what not in self._timers:
+            _, pause, until = self._pauses.get(what, (0.0, PAUSES[0], 0.0))
+            if until <= self._loop.time():
+                pause = PAUSES[0]
+            self._timers[what] = self._loop.call_later(pause, self._look, what)
+
+    def pin_gone(self, name: str) -> None:
+        """A name was removed from `netns_dir`: see whether it should be there."""
+        if self._reconciler.has_pin(name):
+            self.suspect(_PINS)
+
+    def pins_may_be_gone(self) -> None:
+        """The mount table was changed: see whether a pin was unmounted."""
+        self._pins = self._reconciler.lacks_pins()
+        self._look_at_pins()
+
+    def _look_at_pins(self) -> None:
+        """Look at some: whoever comes in between does not have to wait for all of them."""
+        some = list(islice(self._pins, _PINS_AT_ONCE))
+        if any(some):
+            self.suspect(_PINS)
+        elif some:
+            self._loop.call_soon(self._look_at_pins)
+
+    def _look(self, what: str) -> None:
+        del self._timers[what]
+        if what == _SANDBOXES:
+            self._begin_sweep()
+            return
+        if HOST_NAME.fullmatch(what):
+            if self._host_is_due():  # first what links need: a bridge that is missing, say
+                self.suspect(what)
+                return
+            began = self._loop.time()
+            repairs = self._mend(what)
+            least = _SHARE * (self._loop.time() - began)
+        else:
+            # It finds what is of links as well, which is no reason to wait for the host's own.
+            repairs, least = [r for r in self._sync() if not r.link], 0.0
+        found = {f"{r.what}: {r.why}" for r in repairs}
+        self._count(what, found, PAUSES[1] if found else VAIN, least)
+
+    def _host_is_due(self) -> bool:
+        """Whether something of the host is looked at in a moment."""
+        soon = self._loop.time() + _SOON
+        return any(
+            timer.when() < soon
+            for what, timer in self._timers.items()
+            if what != _SANDBOXES and not HOST_NAME.fullmatch(what)
+        )
+
+    def _mend(self, link: str) -> list[Repair]:
+        try:
+            return self._reconciler.mend(link)
+        except (WatcherError, OSError) as error:
+            failed = Repair(f"attached {link}", "", "", link=link, error=told(error))
+            self._reconciler.repairs.tell([failed])
+            return [failed]
+
+    def _begin_sweep(self) -> None:
+        """Look at all sandboxes, a few at a time."""
+        if not self._swept:
+            try:
+                self._swept = self._reconciler.links()
+            except WatcherError as error:
+                self._log.error("cannot be put right", reason=told(error))
+                return
+        self._sweep_cost = 0.0
+        self._sweep()
+
+    def _sweep(self) -> None:
+        began = now = self._loop.time()
+        while self._swept and now - began < _BATCH:
+            self._mend(self._swept.pop())
+            now = self._loop.time()
+        self._sweep_cost += now - began
+        if self._swept:
+            self._loop.call_soon(self._sweep)
+        else:
+            self._count(_SANDBOXES, (), SWEPT, _SHARE * self._sweep_cost)
+
+    def _count(self, what: str, found: Collection[str], most: float, least: float) -> None:
+        """Wait longer before the next look at `what` if the last was only a moment ago."""
+        now = self._loop.time()
+        if len(self._pauses) > _MANY:
+            self._pauses = {key: entry for key, entry in self._pauses.items() if entry[2] > now}
+        before, _, until = self._pauses.get(what, (0.0, 0.0, now))
+        earned = min(before * 2, most) if until > now else PAUSES[0]
+        pause = min(max(earned, least), PAUSES[1])
+        self._pauses[what] = (earned, pause, now + _QUIET * pause)
+        if earned >= 1:
+            for thing in sorted(found):
+                self._log.warning(
+                    "something keeps undoing this", what=thing, pause=pause,
+                    remedy="find out what, e.g. with `nft monitor` and `ip monitor`",
+                )  # fmt: skip
+
+
+_MANY: Final = 1000
+"""So many pauses may be kept that have passed."""

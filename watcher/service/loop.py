@@ -1,0 +1,442 @@
+"""The service: what tells that something may have changed, and the loop that looks again.
+
+Everything that may tell (the roots, runc's open at the gate, the end of an init, the clock) only
+names a container, or asks for a sync; :mod:`watcher.reconcile.reconciler` does the rest, in this
+one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import resource
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from handlers.host import root_mounts
+from watcher.events.exits import Ends
+from watcher.events.inotify import CREATED, REMOVED
+from watcher.events.mounts import MountWatch
+from watcher.events.roots import RootWatch
+from watcher.locks.lock import PATIENCE, Busy
+from watcher.model.errors import WatcherError, told
+from watcher.service import systemd
+from watcher.service.healer import Healer
+from watcher.service.supervisor import Supervisor
+from watcher.service.unhandled import Unhandled
+from watcher.store.errors import StoreDamaged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watcher.config.settings import Config
+    from watcher.gate.gatekeeper import Gatekeeper
+    from watcher.gate.rootkeeper import RootKeeper
+    from watcher.locks.lock import Lock
+    from watcher.log.logger import Log
+    from watcher.model.container import Process
+    from watcher.model.repair import Repair
+    from watcher.reconcile.reconciler import Reconciler
+    from watcher.service.mainthread import MainThread
+
+SYNC_EVERY: Final = 3600.0
+"""Seconds between syncs that nothing asked for: the last net."""
+
+RETRY_AFTER: Final = (1.0, 60.0)
+"""Seconds until a failed container is looked at again: at first, and at the most."""
+
+RETRY_BATCH: Final = 0.005
+"""Seconds that failed containers are looked at in one go."""
+
+SETTLE: Final = 0.1
+"""Seconds until an attached container of which something was changed is looked at again: runc
+changes many things at once, and needs the processor itself just then."""
+
+AFTER_END: Final = 0.02
+"""Seconds from the end of an init to taking back its network: runc clears up just then, and
+somebody waits for it. Whoever wants what is to be taken back is not refused for it."""
+
+REST_AFTER: Final = 2.0
+"""Seconds without anything to do until the lease store is tidied up."""
+
+ASK_AGAIN: Final = (0.05, 0.2)
+"""Seconds until it is seen again whether another process still has the lock."""
+
+EVADED: Final = (
+    "its runc runs in another mount namespace, as in a unit with PrivateTmp=yes, and was not held"
+    " there: the program may have run before it had its network"
+)
+
+SWITCH_INTERVAL: Final = 0.0005
+"""Seconds until a thread that computes lets another go on: runc may be waiting for that one."""
+
+
+class Service:
+    """Runs until SIGTERM or SIGINT; every attached container works on after it.
+
+    Args:
+        config: the configuration.
+        reconciler: the one path.
+        gate: asks already.
+        roots: are held already.
+        lock: what says that this is the host's service, and is held.
+        log: where it tells of itself.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        reconciler: Reconciler,
+        gate: Gatekeeper,
+        roots: RootKeeper,
+        lock: Lock,
+        log: Log,
+    ) -> None:
+        self._config = config
+        self._reconciler = reconciler
+        self._gate = gate
+        self._roots = roots
+        self._lock = lock
+        self._log = log
+        self._pause = RETRY_AFTER[0]
+        self._retrying: asyncio.TimerHandle | None = None
+        self._to_retry: list[tuple[str, str]] = []
+        self._resting: asyncio.TimerHandle | None = None
+        self._refused = ""
+        """Why it cannot go on, if it cannot."""
+        self._due: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        """The next look at each container that anything happened to."""
+
+    async def run(self, main: MainThread) -> None:
+        """Start, sync, tell systemd, and go on until told to stop.
+
+        Raises:
+            Stopped: it was told to stop already.
+            WatcherError: it cannot start.
+        """
+        _raise_limits()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(Unhandled(self._log))
+        stop = self._stopping = asyncio.Event()
+        self._loop = loop
+        self._ends = Ends(loop, lambda root, id_: self._look_within(AFTER_END, root, id_))
+        self._parts = Supervisor(loop, self._sync, self._log)
+        self._watch = RootWatch(
+            look=self._changed, anew=self._path_changed, overflow=self._sync,
+            failed=lambda error: self._parts.ended("inotify", error), log=self._log,
+        )  # fmt: skip
+        self._mounts: MountWatch | None = None
+        self._healer = Healer(
+            loop, self._reconciler, self._sync, self._log,
+            failed=lambda error: self._parts.ended("drift", error),
+        )  # fmt: skip
+        self._gate.serve(
+            loop, self._reconciler, watch=self._ends.watch, lost=self._sync,
+            ended=lambda: loop.call_soon(self._parts.check),
+        )  # fmt: skip
+        try:
+            self._start()
+            self._reconciler.serve(self._blocked)
+            # Who knows how long it was stopped.
+            main.attend(loop, stop=stop.set, resume=self._sync, well=self._well)
+            self._tell_ready()  # last: who is told may say at once that it is to stop
+            await stop.wait()
+            self._log.info("stopping")
+            systemd.notify("STOPPING=1")
+            if self._refused:
+                raise WatcherError(self._refused, "stop one of the two")
+        finally:
+            self._stop()
+
+    def _start(self) -> None:
+        if self._config.gate.mode == "off":
+            for root in self._config.roots:  # one that was killed may have held runc there
+                with suppress(OSError):
+                    root_mounts.take_back(root.path)
+        self._listen()
+        self._watch.start(self._loop)
+        self._roots.serve(self._loop, self._watch, changed=self._sync)
+        # A sync before this one's start may have taken the mounts for a dead one's.
+        self._roots.retry()
+        self._watch_directories()
+        self._locks_changed()  # they may have been removed before anybody watched them
+        self._watch_mounts()
+        self._supervise()
+        self._sync_once()
+        self._every(SYNC_EVERY, self._hourly)
+
+    def _tell_ready(self) -> None:
+        roots = [root.path for root in self._config.roots]
+        self._log.info("ready", roots=roots, gate=self._gate.open, **self._roots.state())
+        systemd.notify("READY=1")
+
+    def _stop(self) -> None:
+        self._parts.clear()
+        if self._mounts is not None:
+            self._mounts.close()
+        self._gate.stop()
+        self._roots.close()
+        self._watch.stop()
+        self._healer.stop()
+        self._ends.close()
+
+    def _supervise(self) -> None:
+        """Have seen to it that all live who tell of changes, or do what takes long."""
+        self._parts.add("gate", lambda: self._gate.alive, self._renew_gate)
+        self._parts.add("inotify", lambda: self._watch.alive, self._renew_watch)
+        self._parts.add(
+            "mount table",
+            lambda: self._mounts is not None and self._mounts.alive,
+            self._watch_mounts,
+        )
+        self._parts.add("drift", lambda: self._healer.listens, self._listen)
+        reaper = self._reconciler.reaper
+        self._parts.add("reaper", lambda: reaper.alive, reaper.renew)
+
+    def _well(self) -> bool:
+        """Whether the manager may be told that all is well: what has ended is started anew."""
+        self._locks_changed()
+        return self._parts.check()
+
+    def _hourly(self) -> None:
+        self._roots.retry()
+        self._sync()
+
+    def _renew_gate(self) -> None:
+        self._gate.renew()
+        self._roots.hold_again()
+
+    def _renew_watch(self) -> None:
+        self._watch.start(self._loop)
+        try:
+            self._roots.watch_again()
+            self._watch_directories()
+        except OSError:
+            self._watch.stop()  # half of it is as good as none
+            raise
+
+    def _listen(self) -> None:
+        self._healer.start(self._config.networks.values())
+
+    def _watch_mounts(self) -> None:
+        if self._mounts is not None:
+            self._mounts.close()
+        self._mounts = MountWatch(
+            self._loop, [root.path for root in self._config.roots],
+            anew=self._path_changed, changed=self._healer.pins_may_be_gone,
+            failed=lambda error: self._parts.ended("mount table", error),
+        )  # fmt: skip
+
+    def _watch_directories(self) -> None:
+        self._watch.watch_names(self._config.netns_dir, self._healer.pin_gone)
+        self._watch_store()
+        self._watch_locks()
+
+    def _changed(self, root: str, id_: str) -> None:
+        """Something of a container was changed: it is urgent only if nothing is known of it."""
+        known = self._ends.watches(root, id_) or (root, id_) in self._due
+        self._look_within(SETTLE if known else 0.0, root, id_)
+
+    def _look_within(self, seconds: float, root: str, id_: str) -> None:
+        """Look at a container once, in `seconds`, or sooner if a look is due before."""
+        key, when = (root, id_), self._loop.time() + seconds
+        if due := self._due.get(key):
+            if due.when() <= when:
+                return
+            due.cancel()
+        self._due[key] = self._loop.call_at(when, self._look, root, id_)
+
+    def _look(self, root: str, id_: str) -> None:
+        self._due.pop((root, id_), None)
+        init = self._reconciler.look(root, id_)
+        if init is not None:
+            self._watch_end(root, id_, init)
+        else:
+            self._retry_soon()  # what it had may be what another waits for
+        self._plan_retry()
+        self._rest_soon()
+
+    def _watch_end(self, root: str, id_: str, init: Process) -> None:
+        """Be told of the end of an init; say so if it is new, and nobody has held its start."""
+        if not self._ends.watches(root, id_) and self._gate.was_evaded(root, id_, init):
+            self._log.warning(
+                "a container started without being held", container=id_, root=root, why=EVADED,
+                remedy="make the root a file system of its own, as deploy/run-runc.mount does;"
+                " see docs/mount-namespaces.md",
+            )  # fmt: skip
+        self._ends.watch(root, id_, init)
+
+    def _sync_once(self) -> list[Repair]:
+        """Make everything agree, whatever happened; what was different.
+
+        Raises:
+            WatcherError, OSError: it could not be done.
+        """
+        repairs = self._reconciler.sync()
+        self._reconciler.repairs.tell(repairs)
+        self._log.debug("synced", repairs=len(repairs))
+        for root, id_, init in self._reconciler.living():
+            self._watch_end(root, id_, init)
+        self._plan_retry()
+        self._rest_soon()
+        return repairs
+
+    def _sync(self) -> list[Repair]:
+        """As `_sync_once`; what goes wrong is logged, and tried again after a while."""
+        try:
+            return self._sync_once()
+        except Busy:
+            return []  # it is done when nobody has the lock any more
+        except (WatcherError, OSError) as error:
+            self._log.error("sync failed", reason=told(error))
+            self._loop.call_later(RETRY_AFTER[1], self._sync)
+            return []
+
+    def _blocked(self) -> None:
+        """Another process has the lock: go on without, and do everything when it is free."""
+        self._ask_again(self._loop.time() + PATIENCE, ASK_AGAIN[0])
+
+    def _ask_again(self, tell_at: float, pause: float) -> None:
+        self._loop.call_later(pause, self._see_whether_free, tell_at, pause)
+
+    def _see_whether_free(self, tell_at: float, pause: float) -> None:
+        busy = self._reconciler.blocked()
+        if busy is not None:
+            if self._loop.time() >= tell_at:
+                self._log.error(
+                    "another process is in the way of every network", why=busy.what,
+                    remedy=busy.remedy,
+                )  # fmt: skip
+                tell_at = math.inf
+            self._ask_again(tell_at, min(pause * 2, ASK_AGAIN[1]))
+            return
+        if tell_at == math.inf:
+            self._log.warning("nobody is in the way any more")
+        self._gate.again()
+        self._sync()
+
+    def _watch_locks(self) -> None:
+        self._watch.watch_names(self._config.run_dir, lambda _: self._locks_changed())
+
+    def _locks_changed(self) -> None:
+        """See that the locks are still those that others find; else make them anew."""
+        locks = (self._lock, self._reconciler.lock)
+        if not any(lock.lost() for lock in locks):
+            return
+        try:
+            for lock in locks:
+                lock.renew()
+            self._watch_locks()
+        except (WatcherError, OSError) as error:
+            self._log.error("the locks cannot be made anew", reason=told(error))
+            return
+        if not self._lock.take():
+            holder = self._lock.holder()
+            self._refused = (
+                f"{self._config.run_dir} was removed, and another `watcher run` has this host by"
+                f" now: {holder}"
+            )
+            self._stopping.set()
+            return
+        self._log.warning("made the locks anew, which were removed", run_dir=self._config.run_dir)
+
+    def _watch_store(self) -> None:
+        self._watch.watch_names(
+            self._config.state_dir,
+            lambda _: self._store_changed(),
+            CREATED | REMOVED,
+        )
+
+    def _store_changed(self) -> None:
+        """Something happened to a file in its directory: see that the store is still that one."""
+        if self._reconciler.has_store():
+            return
+        self._sync()
+        try:
+            self._watch_store()  # the directory may be another one as well
+        except OSError as error:
+            self._log.error("lease store cannot be watched", reason=told(error))
+
+    def _path_changed(self, root: str) -> None:
+        """The path of a root may lead elsewhere by now."""
+        self._roots.told(root)
+
+    def _rest_soon(self) -> None:
+        """When nothing happened for a while, do what would have been in the way."""
+        if self._resting is not None:
+            self._resting.cancel()
+        self._resting = self._loop.call_later(REST_AFTER, self._rest)
+
+    def _rest(self) -> None:
+        self._resting = None
+        try:
+            self._reconciler.rest()
+        except StoreDamaged:
+            self._sync()  # which makes it anew, and says so
+        except WatcherError as error:
+            self._log.error("lease store", reason=told(error))
+
+    def _plan_retry(self) -> None:
+        """Look again at failed containers, with growing pauses as long as there are any."""
+        try:
+            if self._retrying is None and self._reconciler.any_failed():
+                self._retrying = self._loop.call_later(self._pause, self._retry)
+        except WatcherError as error:
+            self._store_fails(error)
+
+    def _retry_soon(self) -> None:
+        self._pause = RETRY_AFTER[0]
+        if self._retrying is not None:
+            self._retrying.cancel()
+            self._retrying = None
+
+    def _retry(self) -> None:
+        self._retrying = None
+        self._pause = min(self._pause * 2, RETRY_AFTER[1])
+        try:
+            self._to_retry = self._reconciler.failed()
+        except WatcherError as error:
+            self._store_fails(error)
+            return
+        self._retry_some()
+
+    def _retry_some(self) -> None:
+        """Look at a few: whoever comes in between does not have to wait for all of them."""
+        self._retrying = None
+        began = self._loop.time()
+        while self._to_retry and self._loop.time() - began < RETRY_BATCH:
+            root, id_ = self._to_retry.pop()
+            init = self._reconciler.look(root, id_)
+            if init is not None:
+                self._ends.watch(root, id_, init)
+        if self._to_retry:
+            self._retrying = self._loop.call_later(0, self._retry_some)
+        else:
+            self._plan_retry()
+
+    def _store_fails(self, error: WatcherError) -> None:
+        """Say so, and try again in a while."""
+        self._log.error("lease store", reason=told(error))
+        if self._retrying is None:
+            self._retrying = self._loop.call_later(RETRY_AFTER[1], self._sync_again)
+
+    def _sync_again(self) -> None:
+        self._retrying = None
+        self._sync()
+
+    def _every(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call `call` each `seconds`, from now on."""
+
+        def again() -> None:
+            self._loop.call_later(seconds, again)
+            call()
+
+        self._loop.call_later(seconds, again)
+
+
+def _raise_limits() -> None:
+    """As many descriptors as are allowed: each container takes one, and each runc that is held."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    sys.setswitchinterval(SWITCH_INTERVAL)

@@ -1,0 +1,215 @@
+"""The main thread of the service: signals and systemd's watchdog, whatever the others wait for.
+
+The service itself runs in a thread beside it. That one may wait in the kernel for as long as a file
+system pleases; this one waits for nothing but news. What is asked of the service (an end, a sync)
+is done by its event loop, and the main thread sees that it is done in time.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from watcher.service import systemd
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from watcher.log.backlog import Backlog
+    from watcher.log.logger import Log
+
+GRACE: Final = 5.0
+"""Seconds from SIGTERM until a service that does not end by itself is ended."""
+
+DRAIN: Final = 1.0
+"""Seconds that the end waits until the log is written."""
+
+BEAT: Final = 5.0
+"""Seconds between two looks at the service, where nobody else says how often."""
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCONT)
+
+
+class Stopped(Exception):
+    """The service was told to stop while it waited for something."""
+
+
+class MainThread:
+    """Runs a service in a thread, until SIGTERM or SIGINT.
+
+    Args:
+        log: where it is told what the service waits for.
+        backlog: that log's lines.
+    """
+
+    def __init__(self, log: Log, backlog: Backlog) -> None:
+        self._log = log
+        self._backlog = backlog
+        # A signal's handler may interrupt whatever takes from it: only this queue bears that.
+        self._news: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._ended = False
+        self._error: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: Callable[[], object]
+        self._resume: Callable[[], object]
+        self._well: Callable[[], bool]
+        self._asked = False
+        self._waits = 0  # looks in a row at which it waited in the kernel
+
+    def run(self, serve: Callable[[MainThread], None]) -> None:
+        """Run `serve` in a thread, and raise what it raises. In the main thread.
+
+        It is given this, for `rest` and `attend`.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._news.put(self._told_to_stop))
+        signal.signal(signal.SIGCONT, lambda *_: self._news.put(self._resumed))
+        # Threads have their maker's mask: only the main thread is to be interrupted.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        thread = threading.Thread(target=self._serve, args=(serve,), name="service", daemon=True)
+        thread.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        self._watch(thread)
+        if self._error is not None:
+            raise self._error
+
+    def rest(self, seconds: float) -> None:
+        """Wait for a moment, in the service's thread.
+
+        Raises:
+            Stopped: it is to stop.
+        """
+        if self._stopping.wait(seconds):
+            raise Stopped
+
+    def attend(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        stop: Callable[[], object],
+        resume: Callable[[], object],
+        well: Callable[[], bool],
+    ) -> None:
+        """Have `loop` call `stop` when the service is to stop, `resume` when it was stopped.
+
+        And `well` again and again, which says whether the manager may be told that all is well.
+
+        Called in the service's thread; from now on it is looked after whether the loop goes on.
+
+        Raises:
+            Stopped: it is to stop already.
+        """
+        self._stop, self._resume, self._well, self._loop = stop, resume, well, loop
+        self.rest(0)
+
+    def _serve(self, serve: Callable[[MainThread], None]) -> None:
+        try:
+            serve(self)
+        except Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 (it is raised in the main thread)
+            self._error = error
+        self._news.put(self._has_ended)
+
+    def _watch(self, thread: threading.Thread) -> None:
+        interval = systemd.watchdog_interval() or BEAT
+        due = time.monotonic() + interval
+        end: float | None = None
+        while not self._ended:
+            now = time.monotonic()
+            if end is None and self._stopping.is_set():
+                end = now + GRACE
+            if end is not None and now >= end:
+                self._give_up()
+            if now >= due:
+                due = now + interval
+                self._look(thread)
+            try:
+                self._news.get(timeout=max(0.0, min(due, end or due) - now))()
+            except queue.Empty:
+                continue
+        thread.join()
+
+    def _told_to_stop(self) -> None:
+        self._stopping.set()
+        self._have(lambda: self._stop())  # noqa: PLW0108 (it may not be there yet)
+
+    def _resumed(self) -> None:
+        self._have(lambda: self._resume())  # noqa: PLW0108
+
+    def _has_ended(self) -> None:
+        self._ended = True
+
+    def _have(self, call: Callable[[], object]) -> bool:
+        """Have the service's loop call something; whether there is one."""
+        if self._loop is None:
+            return False
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:  # it is closed
+            return False
+        return True
+
+    def _look(self, thread: threading.Thread) -> None:
+        """See whether the service goes on, and have it tell systemd; or tell what it waits for.
+
+        A process that waits uninterruptibly cannot be ended, so it is no use to let systemd try:
+        the gate and the log work, and all else goes on when that wait ends.
+        """
+        if self._loop is not None and not self._asked:
+            self._asked = True  # first: the answer may be there before the call returns
+            if not self._have(self._beat):
+                self._asked = False
+            return
+        if not _waits_in_the_kernel(thread):
+            self._waits = 0
+            return
+        self._waits += 1
+        _feed()
+        if self._waits == (1 if self._asked else 2):
+            self._log.error(
+                "the service waits for a file system that does not answer; until it does, no"
+                " container gets a network",
+                remedy="see whether one is frozen or its server away, that of state_dir first",
+            )
+
+    def _beat(self) -> None:
+        """In the service's loop, which is alive then."""
+        self._asked = False
+        if self._waits:
+            self._waits = 0
+            self._log.warning("the service goes on, the file system answers again")
+        if self._well():
+            _feed()
+
+    def _give_up(self) -> None:
+        """End a service that does not, whatever it waits for; the kernel lets go who is held."""
+        self._log.error(
+            "the service does not stop, and is ended", after=GRACE,
+            remedy="see what the host was busy with; nothing is lost, the next start repairs",
+        )  # fmt: skip
+        self._backlog.drain(DRAIN)
+        os._exit(1)
+
+
+def _waits_in_the_kernel(thread: threading.Thread) -> bool:
+    """Whether `thread` waits where no signal can end it: state D of proc_pid_stat(5)."""
+    try:
+        stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return False
+    return stat.rpartition(b")")[2].split()[0] == b"D"
+
+
+def _feed() -> None:
+    """Tell systemd's watchdog; one that cannot be told will notice."""
+    with suppress(OSError):
+        systemd.notify("WATCHDOG=1", wait=False)

@@ -1,0 +1,1 @@
+"""The lease store: sandboxes, their addresses and ports, and failures, in SQLite."""

@@ -1,0 +1,167 @@
+"""The lease store's rows of addresses: who holds them, who had them, how far a pool has gone."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface
+from typing import TYPE_CHECKING
+
+from watcher.store.ipam import FIRST, in_pool, refusal
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+    from watcher.model.address import Address, AddressWithPrefix, Subnet
+
+
+class AddressBook:
+    """One network's addresses of one family, as `root` and `id`'s container sees them.
+
+    It is an :class:`allocate.Book`, over rows that the caller's transaction holds still.
+
+    Attributes:
+        cursor: as in :class:`allocate.Book`; kept by :meth:`lease`.
+    """
+
+    __slots__ = ("_db", "_family", "_id", "_kept", "_network", "_root", "_subnet", "cursor")
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        network: str,
+        subnet: Subnet,
+        root: str,
+        id: str,  # noqa: A002
+    ) -> None:
+        self._db = db
+        self._network = network
+        self._subnet = subnet
+        self._family = subnet.version
+        self._root = root
+        self._id = id
+        row = db.execute(
+            "SELECT subnet, cursor FROM pool WHERE network = ? AND family = ?",
+            (network, self._family),
+        ).fetchone()
+        self._kept: int | None = None
+        if row is not None and row[0] == str(subnet):
+            self._kept = row[1]
+        elif row is not None:
+            self._move()
+        self.cursor = FIRST if self._kept is None else self._kept
+
+    def known(self, address: Address) -> bool:
+        """Whether `address` is held or remembered."""
+        found = self._db.execute(
+            "SELECT 1 FROM address WHERE network = ? AND address = ?",
+            (self._network, str(address)),
+        )
+        return found.fetchone() is not None
+
+    def free(self, address: Address) -> bool:
+        """Whether no sandbox holds `address`."""
+        return self.holder(address) is None
+
+    def holder(self, address: Address) -> str | None:
+        """The id of the sandbox that holds `address`."""
+        row = self._db.execute(
+            "SELECT sandbox.id FROM address JOIN sandbox ON sandbox.key = address.sandbox"
+            " WHERE network = ? AND address = ?",
+            (self._network, str(address)),
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def had(self) -> Iterator[Address]:
+        """The free addresses that the container is remembered to have had, the last first."""
+        rows = self._db.execute(
+            "SELECT address FROM address WHERE id = ? AND root = ? AND network = ? AND family = ?"
+            " AND freed IS NOT NULL ORDER BY freed DESC",
+            (self._id, self._root, self._network, self._family),
+        )
+        return (ip_address(text) for (text,) in rows)
+
+    def freed(self) -> Iterator[Address]:
+        """The free, remembered addresses, the one freed longest ago first."""
+        rows = self._db.execute(
+            "SELECT address FROM address WHERE network = ? AND family = ? AND freed IS NOT NULL"
+            " ORDER BY freed",
+            (self._network, self._family),
+        )
+        return (ip_address(text) for (text,) in rows)
+
+    def in_use(self) -> int:
+        """How many addresses of the subnet sandboxes hold; it reads them all."""
+        rows = self._db.execute(
+            "SELECT address FROM address WHERE network = ? AND family = ? AND sandbox IS NOT NULL",
+            (self._network, self._family),
+        )
+        return sum(refusal(self._subnet, ip_address(text)) is None for (text,) in rows)
+
+    def lease(self, address: Address, sandbox: int, ordinal: int) -> AddressWithPrefix:
+        """Gives a free `address` to an interface, and keeps the cursor."""
+        self._db.execute(
+            "INSERT INTO address"
+            " (network, address, family, prefix, root, id, pooled, sandbox, ordinal, freed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
+            " ON CONFLICT (network, address) DO UPDATE SET"
+            "  prefix = excluded.prefix, root = excluded.root, id = excluded.id,"
+            "  pooled = excluded.pooled, sandbox = excluded.sandbox, ordinal = excluded.ordinal,"
+            "  freed = NULL",
+            (
+                self._network,
+                str(address),
+                self._family,
+                self._subnet.prefixlen,
+                self._root,
+                self._id,
+                in_pool(self._subnet, address),
+                sandbox,
+                ordinal,
+            ),
+        )
+        if self.cursor != self._kept:
+            self._db.execute(
+                "INSERT INTO pool (network, family, subnet, cursor) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (network, family) DO UPDATE"
+                " SET subnet = excluded.subnet, cursor = excluded.cursor",
+                (self._network, self._family, str(self._subnet), self.cursor),
+            )
+            self._kept = self.cursor
+        return ip_interface((address, self._subnet.prefixlen))
+
+    def _move(self) -> None:
+        """Settles what the network's last subnet left behind; the configuration has changed.
+
+        Leases outside of the new one stand until their sandbox ends and are forgotten then.
+        """
+        rows = self._db.execute(
+            "SELECT address, freed IS NULL FROM address WHERE network = ? AND family = ?",
+            (self._network, self._family),
+        ).fetchall()
+        for text, held in rows:
+            pooled = in_pool(self._subnet, ip_address(text))
+            if held:
+                self._db.execute(
+                    "UPDATE address SET pooled = ? WHERE network = ? AND address = ?",
+                    (pooled, self._network, text),
+                )
+            elif not pooled:
+                self._db.execute(
+                    "DELETE FROM address WHERE network = ? AND address = ?", (self._network, text)
+                )
+
+
+def free_leases(db: sqlite3.Connection, sandbox: int) -> None:
+    """Frees what a sandbox holds and remembers whose it was, and that flows of it may be left."""
+    db.execute(
+        "INSERT OR IGNORE INTO stale SELECT address FROM address WHERE sandbox = ?", (sandbox,)
+    )
+    db.execute("DELETE FROM address WHERE sandbox = ? AND NOT pooled", (sandbox,))
+    db.execute(
+        "UPDATE address SET sandbox = NULL, ordinal = NULL, freed = 1 + coalesce(("
+        "  SELECT other.freed FROM address AS other"
+        "  WHERE other.network = address.network AND other.family = address.family"
+        "  AND other.freed IS NOT NULL ORDER BY other.freed DESC LIMIT 1"
+        " ), 0) WHERE sandbox = ?",
+        (sandbox,),
+    )

@@ -1,0 +1,112 @@
+"""What became of containers without a network, and the store's rows of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from watcher.model.container import Process
+
+if TYPE_CHECKING:
+    import sqlite3
+
+MAX_VALUE: Final = 256
+"""Characters that are kept of an annotation's value, which is anybody's."""
+
+MAX_REASON: Final = 4096
+"""Characters that are kept of a reason; it shows less of any value, but may have several."""
+
+MAX_REFUSED: Final = 100
+"""How many failures of refused containers are kept: nothing vanishes that would end them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a container has no network.
+
+    Attributes:
+        root, id: where it is, or was, as in :class:`watcher.model.container.Container`.
+        init: its first process; `None` if it is not known.
+        key: the annotation that is at fault; empty if none is.
+        value: that annotation's value, of which :data:`MAX_VALUE` characters are kept.
+        reason: the whole one-line message.
+        refused: whether its start was denied, so that it never ran.
+        at: when, in seconds since the epoch.
+    """
+
+    root: str
+    id: str
+    init: Process | None
+    key: str
+    value: str
+    reason: str
+    refused: bool
+    at: float
+
+
+def keep(db: sqlite3.Connection, failure: Failure) -> None:
+    """Keeps a failure in place of the container's last; of the refused ones the newest 100 stay."""
+    init = failure.init
+    db.execute(
+        "INSERT OR REPLACE INTO failure (root, id, pid, start, key, value, reason, refused, at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            failure.root,
+            failure.id,
+            None if init is None else init.pid,
+            None if init is None else init.start,
+            failure.key,
+            _storable(failure.value, MAX_VALUE),
+            _storable(failure.reason, MAX_REASON),
+            failure.refused,
+            failure.at,
+        ),
+    )
+    db.execute(
+        "DELETE FROM failure WHERE refused AND number <= (SELECT number FROM failure"
+        " WHERE refused ORDER BY number DESC LIMIT 1 OFFSET ?)",
+        (MAX_REFUSED,),
+    )
+
+
+def cut(db: sqlite3.Connection) -> None:
+    """Cuts what an earlier version has kept whole; it may have been hundreds of megabytes."""
+    for column, most in (("value", MAX_VALUE), ("reason", MAX_REASON)):
+        long = f"FROM failure WHERE length({column}) > {most}"
+        if db.execute(f"SELECT 1 {long} LIMIT 1").fetchone():
+            db.execute(
+                f"UPDATE failure SET {column} = substr({column}, 1, {most})"  # noqa: S608
+                f" WHERE length({column}) > {most}"
+            )
+
+
+def forget(db: sqlite3.Connection, root: str, name: str, *, refused: bool) -> None:
+    """Drops a container's failure, if there is one; a refused one only with `refused`."""
+    db.execute(
+        "DELETE FROM failure WHERE id = ? AND root = ? AND refused <= ?", (name, root, refused)
+    )
+
+
+def load(db: sqlite3.Connection, root: str, name: str) -> Failure | None:
+    """A container's failure, if one is kept."""
+    row = db.execute(f"{_SELECT} WHERE id = ? AND root = ?", (name, root)).fetchone()
+    return None if row is None else _failure(row)
+
+
+def load_all(db: sqlite3.Connection) -> list[Failure]:
+    """Every failure that is kept, the oldest first."""
+    return [_failure(row) for row in db.execute(f"{_SELECT} ORDER BY number")]
+
+
+_SELECT: Final = "SELECT root, id, pid, start, key, value, reason, refused, at FROM failure"
+
+
+def _failure(row: tuple[Any, ...]) -> Failure:
+    root, name, pid, start, key, value, reason, refused, at = row
+    init = None if pid is None else Process(pid, start)
+    return Failure(root, name, init, key, value, reason, bool(refused), at)
+
+
+def _storable(text: str, most: int) -> str:
+    """The beginning of a `text` from a foreign file as UTF-8 can hold it."""
+    return text[:most].encode(errors="backslashreplace").decode()

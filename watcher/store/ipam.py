@@ -1,0 +1,141 @@
+"""Which address a sandbox gets, and which MAC: the choice alone, without where it is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from watcher.model.errors import InvalidRequest
+from watcher.model.network import gateway
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from watcher.model.address import Address, Subnet
+    from watcher.model.container import Container
+    from watcher.model.network import Network
+
+IP_KEY: Final = "io.watcher.ip"
+
+FIRST: Final = 2
+"""Offset in a subnet of the first address that a sandbox may have; the gateway is before it."""
+
+POOL: Final = 1 << 16
+"""How many addresses of a subnet are handed out by themselves, from the first on: all of an IPv4
+/16, and 64 times what one bridge has ports for. Those after it are given when asked for by name.
+It bounds the store's memory of freed addresses, which in an IPv6 /64 would grow for ever."""
+
+
+class Book(Protocol):
+    """What is known of one network's addresses of one family, for one container that asks.
+
+    Attributes:
+        cursor: offset in the subnet; every address of the pool before it is in the book.
+    """
+
+    cursor: int
+
+    def known(self, address: Address) -> bool:
+        """Whether `address` is held or remembered."""
+
+    def free(self, address: Address) -> bool:
+        """Whether no sandbox holds `address`."""
+
+    def had(self) -> Iterable[Address]:
+        """The free addresses that the container is remembered to have had, the last first."""
+
+    def freed(self) -> Iterable[Address]:
+        """The free, remembered addresses, the one freed longest ago first."""
+
+
+def choose(book: Book, subnet: Subnet, adopt: Iterable[Address] = ()) -> Address | None:
+    """The address of `subnet` that a container gets, or `None` if there is none left.
+
+    In this order: one of `adopt`, which it has already; the one that it had last; one that nobody
+    has had; the one that was freed longest ago. `book.cursor` is moved past what is known.
+    """
+    for address in adopt:
+        if refusal(subnet, address) is None and book.free(address):
+            return address
+    for address in book.had():
+        if in_pool(subnet, address):
+            return address
+    for offset in range(book.cursor, pool_end(subnet)):
+        book.cursor = offset + 1
+        address = subnet.network_address + offset
+        if not book.known(address):
+            return address
+    return next((address for address in book.freed() if in_pool(subnet, address)), None)
+
+
+def pool_end(subnet: Subnet) -> int:
+    """The offset in `subnet` after the last address that is handed out by itself."""
+    reserved = 1 if subnet.version == 4 else 0  # the broadcast address
+    return max(FIRST, min(subnet.num_addresses - reserved, FIRST + POOL))
+
+
+def in_pool(subnet: Subnet, address: Address) -> bool:
+    """Whether `address` is one that is handed out by itself in `subnet`."""
+    if address.version != subnet.version:
+        return False
+    return FIRST <= int(address) - int(subnet.network_address) < pool_end(subnet)
+
+
+def refusal(subnet: Subnet, address: Address) -> str | None:
+    """Why no sandbox may have `address` in `subnet`, as the end of a sentence; `None` if it may."""
+    if address not in subnet:
+        return f"is not in {subnet}"
+    if address == subnet.network_address:
+        kind = "network" if subnet.version == 4 else "subnet-router anycast"
+        return f"is the {kind} address of {subnet}"
+    if address == gateway(subnet):
+        return f"is the gateway of {subnet}"
+    if subnet.version == 4 and address == subnet.broadcast_address:
+        return f"is the broadcast address of {subnet}"
+    return None
+
+
+def place_fixed(
+    container: Container, networks: Sequence[Network], addresses: Sequence[Address]
+) -> Mapping[tuple[int, int], Address]:
+    """The interface of each fixed address: the first network that contains it.
+
+    Returns:
+        The address of each (ordinal, IP version) for which there is a fixed one.
+
+    Raises:
+        InvalidRequest: an address is in none of the networks, is none that a sandbox may have, or
+            is the second of its family on one interface.
+    """
+    value = container.labels.get(IP_KEY, ",".join(map(str, addresses)))
+    placed: dict[tuple[int, int], Address] = {}
+    for address in addresses:
+        found = next(
+            (
+                (ordinal, subnet)
+                for ordinal, network in enumerate(networks)
+                for subnet in network.subnets
+                if address in subnet
+            ),
+            None,
+        )
+        if found is None:
+            subnets = ", ".join(str(s) for network in networks for s in network.subnets)
+            names = ", ".join(network.name for network in networks)
+            reason = f"{address} is in no subnet of its networks ({names or 'none'})"
+            remedy = f"ask for an address of {subnets}" if subnets else "leave it out"
+            raise InvalidRequest(container.id, IP_KEY, value, reason, remedy)
+        ordinal, subnet = found
+        if (why := refusal(subnet, address)) is not None:
+            raise InvalidRequest(
+                container.id,
+                IP_KEY,
+                value,
+                f"{address} {why}",
+                f"ask for another address of {subnet}",
+            )
+        if (other := placed.setdefault((ordinal, address.version), address)) != address:
+            reason = f"{other} and {address} would be on one interface"
+            raise InvalidRequest(
+                container.id, IP_KEY, value, reason, "ask for one address of a family"
+            )
+    return placed

@@ -1,0 +1,218 @@
+"""How containers come into sandboxes and leave them, as rows of the lease store.
+
+Each function here is a part of its caller's transaction.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from watcher.containers.ports import merged
+from watcher.model.container import Process
+from watcher.model.errors import InvalidRequest, WatcherError, quoted
+from watcher.model.naming import hashed_mac, interface_names, mac_of
+from watcher.model.sandbox import Interface, Member, Sandbox
+from watcher.store import port_claims
+from watcher.store.addresses import AddressBook
+from watcher.store.ipam import IP_KEY, choose, place_fixed
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from watcher.model.address import Address
+    from watcher.model.container import Container
+    from watcher.model.network import Network
+    from watcher.model.request import PortMap, Request
+
+MAC_KEY: Final = "io.watcher.mac"
+NETWORK_KEY: Final = "io.watcher.network"
+PORTS_KEY: Final = "io.watcher.ports"
+
+
+def found(
+    db: sqlite3.Connection,
+    container: Container,
+    networks: Sequence[Network],
+    request: Request,
+    adopt: Mapping[str, Sequence[Address]],
+) -> Sandbox:
+    """Makes a sandbox as :meth:`watcher.store.leases.LeaseStore.found` has it."""
+    assert container.netns is not None
+    fixed = place_fixed(container, networks, request.addresses)
+    drop(db, container.root, container.id)
+    key = db.execute(
+        "INSERT INTO sandbox (root, id, pid, start, netns) VALUES (?, ?, ?, ?, ?)",
+        (container.root, container.id, *_process(container), container.netns),
+    ).lastrowid
+    assert key is not None
+    interfaces = []
+    for ordinal, (network, name) in enumerate(
+        zip(networks, interface_names(networks), strict=True)
+    ):
+        leases = {
+            version: _choose(db, container, network, fixed.get((ordinal, version)), version, adopt)
+            for version in (4, 6)
+            if network.subnet_of(version) is not None
+        }
+        addresses = [address for _, address in leases.values()]
+        host_name = f"netnsv{ordinal}-{container.init.pid}"
+        mac = request.mac if ordinal == 0 else None
+        mac = _insert_interface(
+            db, container, (key, ordinal, network.name, name, host_name), mac, addresses
+        )
+        with_prefix = tuple(book.lease(address, key, ordinal) for book, address in leases.values())
+        interfaces.append(Interface(ordinal, network.name, name, host_name, mac, with_prefix))
+    ports = merged(request.ports)
+    _insert_member(db, container, key, ports)
+    member = Member(container.root, container.id, container.init, ports)
+    # Its pin leads to it: it is the newest that was made for one of that id.
+    return Sandbox(
+        key,
+        container.id,
+        container.init,
+        container.netns,
+        tuple(interfaces),
+        (member,),
+        (container.id,),
+    )
+
+
+def join(db: sqlite3.Connection, container: Container, key: int, ports: Sequence[PortMap]) -> None:
+    """Makes a container a member, as :meth:`watcher.store.leases.LeaseStore.join` has it."""
+    if db.execute("SELECT 1 FROM sandbox WHERE key = ?", (key,)).fetchone() is None:
+        what = f"container {quoted(container.id)} cannot join sandbox {key}: it has been released"
+        raise WatcherError(what, "run `watcher sync`")
+    row = db.execute(
+        "SELECT number, sandbox, pid, start FROM member WHERE id = ? AND root = ?",
+        (container.id, container.root),
+    ).fetchone()
+    if row is None or row[1] != key:
+        drop(db, container.root, container.id)
+        _insert_member(db, container, key, merged(ports))
+        return
+    number, ports = row[0], merged(ports)
+    if Process(*row[2:]) != container.init:
+        db.execute(
+            "UPDATE member SET pid = ?, start = ? WHERE number = ?", (*_process(container), number)
+        )
+    if port_claims.of_member(db, number) != ports:
+        db.execute("DELETE FROM claim WHERE member = ?", (number,))
+        _claim(db, container, key, number, ports)
+
+
+def drop(db: sqlite3.Connection, root: str, name: str) -> None:
+    """Takes a container out of the sandbox that it is in, with its port maps."""
+    db.execute("DELETE FROM member WHERE id = ? AND root = ?", (name, root))
+
+
+def _process(container: Container) -> tuple[int, int]:
+    return container.init.pid, container.init.start
+
+
+def _choose(
+    db: sqlite3.Connection,
+    container: Container,
+    network: Network,
+    fixed: Address | None,
+    version: int,
+    adopt: Mapping[str, Sequence[Address]],
+) -> tuple[AddressBook, Address]:
+    """The address that a container gets of a network's subnet, and the book to lease it in."""
+    subnet = network.subnet_of(version)
+    assert subnet is not None
+    book = AddressBook(db, network.name, subnet, container.root, container.id)
+    if fixed is not None:
+        if (holder := book.holder(fixed)) is None:
+            return book, fixed
+        raise InvalidRequest(
+            container.id,
+            IP_KEY,
+            container.labels.get(IP_KEY, fixed),
+            f"{fixed} is held by sandbox {quoted(holder)}",
+            f"ask for another address of {subnet}, or stop that one",
+        )
+    address = choose(book, subnet, adopt.get(network.name, ()))
+    if address is not None:
+        return book, address
+    raise InvalidRequest(
+        container.id,
+        NETWORK_KEY,
+        network.name,
+        f"no free address in {subnet} ({book.in_use()} in use)",
+        "stop a container of that network, or give it a larger subnet in the configuration",
+    )
+
+
+def _insert_interface(
+    db: sqlite3.Connection,
+    container: Container,
+    row: tuple[int, int, str, str, str],
+    mac: str | None,
+    addresses: Sequence[Address],
+) -> str:
+    """Writes an interface of which all but the MAC stands in `row`; the MAC that it has got."""
+    _, _, network, _, host_name = row
+    for candidate in _derived_macs(host_name, addresses) if mac is None else (mac,):
+        done = db.execute(
+            "INSERT INTO interface (sandbox, ordinal, network, name, host_name, mac)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, mac) DO NOTHING",
+            (*row, candidate),
+        )
+        if done.rowcount:
+            return candidate
+    (holder,) = db.execute(
+        "SELECT id FROM sandbox JOIN interface ON sandbox = key WHERE network = ? AND mac = ?",
+        (network, mac),
+    ).fetchone()
+    raise InvalidRequest(
+        container.id,
+        MAC_KEY,
+        container.labels.get(MAC_KEY, mac),
+        f"{mac} is in use in network {network} by sandbox {quoted(holder)}",
+        "ask for another MAC, or leave it out",
+    )
+
+
+def _derived_macs(host_name: str, addresses: Sequence[Address]) -> Iterator[str]:
+    """MACs that follow from the first address: each is tried where the last is taken."""
+    if addresses:
+        return (mac_of(addresses[0], attempt) for attempt in count())
+    return (hashed_mac(host_name.encode(), attempt) for attempt in count())
+
+
+def _insert_member(
+    db: sqlite3.Connection, container: Container, key: int, ports: Sequence[PortMap]
+) -> None:
+    number = db.execute(
+        "INSERT INTO member (root, id, pid, start, sandbox) VALUES (?, ?, ?, ?, ?)",
+        (container.root, container.id, *_process(container), key),
+    ).lastrowid
+    assert number is not None
+    _claim(db, container, key, number, ports)
+
+
+def _claim(
+    db: sqlite3.Connection,
+    container: Container,
+    key: int,
+    number: int,
+    ports: Sequence[PortMap],
+) -> None:
+    """Gives a member that has none its port maps, if nothing is in their way."""
+    if not ports:
+        return
+    port_claims.write(db, number, ports)
+    clash = port_claims.first_clash(db, number, key)
+    if clash is None:
+        return
+    holder = "this sandbox" if clash.sandbox == key else f"sandbox {quoted(clash.holder)}"
+    raise InvalidRequest(
+        container.id,
+        PORTS_KEY,
+        container.labels.get(PORTS_KEY, clash.mine),
+        f"{clash.mine} cannot be beside {clash.theirs} of {holder}",
+        "publish another port of the host"
+        + ("" if clash.sandbox == key else f", or stop {quoted(clash.holder)}"),
+    )

@@ -1,0 +1,78 @@
+"""The networks that there are: the configured ones, and those that live sandboxes still use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from watcher.model.errors import UsageError
+from watcher.model.network import Network, Route
+
+if TYPE_CHECKING:
+    from watcher.config.settings import Config
+    from watcher.store.leases import LeaseStore
+
+_NOTE: Final = "network "
+"""Begins the name of the note that holds a network's settings, as they are in use."""
+
+
+def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
+    """The configured networks and those in use, by name; what is in use is noted in `store`.
+
+    Raises:
+        UsageError: a network in use was changed in what its sandboxes have already.
+    """
+    known = dict(config.networks)
+    for name, ids in store.users().items():
+        before = noted_network(store, name)
+        if before is None:
+            continue
+        now = known.setdefault(name, before)
+        for key in ("bridge", "subnets"):
+            if getattr(before, key) != getattr(now, key):
+                raise UsageError(
+                    f"network.{name}.{key} was changed from {_shown(getattr(before, key))} while"
+                    f" {len(ids)} sandboxes use it, e.g. {ids[0]}",
+                    "change it back, or stop them first",
+                )
+    for name, network in known.items():
+        if noted_network(store, name) != network:
+            note_network(store, network)
+    return known
+
+
+def noted_network(store: LeaseStore, name: str) -> Network | None:
+    """The settings of the network `name` as they were last used."""
+    text = store.noted(_NOTE + name)
+    if text is None:
+        return None
+    values: dict[str, Any] = msgspec.json.decode(text)
+    values["subnets"] = tuple(map(ip_network, values["subnets"]))
+    values["reach"] = tuple(values["reach"])
+    values["routes"] = tuple(
+        Route(ip_network(route["to"]), ip_address(route["via"])) for route in values["routes"]
+    )
+    return Network(**{key: values[key] for key in Network.__struct_fields__ if key in values})
+
+
+def note_network(store: LeaseStore, network: Network) -> None:
+    """Note the settings of `network`, so that it is known after it has left the configuration."""
+    store.note(_NOTE + network.name, msgspec.json.encode(network, enc_hook=str).decode())
+
+
+def noted_networks(store: LeaseStore) -> list[Network]:
+    """All networks that were ever used and not removed."""
+    names = [n.removeprefix(_NOTE) for n in store.notes() if n.startswith(_NOTE)]
+    return [network for name in names if (network := noted_network(store, name)) is not None]
+
+
+def erase_network(store: LeaseStore, name: str) -> None:
+    """Forget the settings of the network `name`."""
+    store.erase(_NOTE + name)
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,130 @@
+"""Which port maps cannot stand beside each other, and the store's rows of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+from watcher.containers.ports import merged
+from watcher.model.request import PortMap
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from watcher.model.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Two port maps, of one port each, that cannot both be.
+
+    Attributes:
+        mine: the first port of what was asked for that cannot be.
+        theirs: the one in its way.
+        sandbox: the number of the sandbox that has `theirs`.
+        holder: that sandbox's id.
+    """
+
+    mine: PortMap
+    theirs: PortMap
+    sandbox: int
+    holder: str
+
+
+def overlap(one: Address | None, other: Address | None) -> bool:
+    """Whether a packet can be for both of two host addresses, as :class:`PortMap` has them."""
+    if one is None or other is None:
+        return True
+    if one.version != other.version:
+        return False
+    return one == other or one.is_unspecified or other.is_unspecified
+
+
+def clashes(mine: PortMap, theirs: PortMap, *, same_sandbox: bool) -> bool:
+    """Whether two port maps cannot both be.
+
+    They cannot where one packet would match both, unless it goes to the same port of the same
+    sandbox either way.
+    """
+    if mine.protocol != theirs.protocol:
+        return False
+    if mine.host_port > theirs.last or theirs.host_port > mine.last:
+        return False
+    if same_sandbox and mine.port - mine.host_port == theirs.port - theirs.host_port:
+        return False
+    return overlap(mine.host_ip, theirs.host_ip)
+
+
+def to_port_map(protocol: str, host_ip: str, host_port: int, port: int, length: int) -> PortMap:
+    """The port map of a row of `claim`."""
+    return PortMap(protocol, ip_address(host_ip) if host_ip else None, host_port, port, length)  # type: ignore[arg-type]
+
+
+def of_member(db: sqlite3.Connection, member: int) -> tuple[PortMap, ...]:
+    """The port maps of a member, in the order in which it asked for them."""
+    rows = db.execute(
+        "SELECT protocol, host_ip, host_port, port, length FROM claim WHERE member = ?"
+        " ORDER BY position",
+        (member,),
+    )
+    return merged(to_port_map(*row) for row in rows)
+
+
+def write(db: sqlite3.Connection, member: int, ports: Sequence[PortMap]) -> None:
+    """Makes `ports` those of a member that has none, whatever they clash with."""
+    db.executemany(
+        "INSERT INTO claim"
+        " (member, position, protocol, host_ip, host_port, port, length, size)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (
+                member,
+                n,
+                p.protocol,
+                "" if p.host_ip is None else str(p.host_ip),
+                p.host_port,
+                p.port,
+                p.length,
+                _size(p.length),
+            )
+            for n, p in enumerate(ports)
+        ),
+    )
+
+
+def _size(length: int) -> int:
+    """The smallest power of 16 that is not less than `length`."""
+    return 1 << ((length - 1).bit_length() + 3) // 4 * 4
+
+
+_OVERLAPS: Final = (
+    "SELECT mine.protocol, mine.host_ip, mine.host_port, mine.port, mine.length,"
+    " theirs.protocol, theirs.host_ip, theirs.host_port, theirs.port, theirs.length,"
+    " holder.key, holder.id"
+    " FROM claim AS mine CROSS JOIN (VALUES (1), (16), (256), (4096), (65536)) AS sizes"
+    " CROSS JOIN claim AS theirs"
+    "  ON theirs.protocol = mine.protocol AND theirs.size = sizes.column1"
+    "  AND theirs.host_port > mine.host_port - sizes.column1"
+    "  AND theirs.host_port < mine.host_port + mine.length"
+    "  AND theirs.host_port + theirs.length > mine.host_port"
+    "  AND (theirs.member <> mine.member OR theirs.position < mine.position)"
+    " JOIN member ON member.number = theirs.member"
+    " JOIN sandbox AS holder ON holder.key = member.sandbox"
+    " WHERE mine.member = ? ORDER BY mine.position, max(mine.host_port, theirs.host_port)"
+)
+"""What overlaps ports from A to B, and is of a `size`, begins at A - `size` + 1 or later."""
+
+
+def first_clash(db: sqlite3.Connection, member: int, sandbox: int) -> Clash | None:
+    """The first of a member's ports that cannot stand, with what is in its way.
+
+    One query for any number of them; each costs a look into an index for every size of range.
+    """
+    for *row, key, holder in db.execute(_OVERLAPS, (member,)):
+        mine, theirs = to_port_map(*row[:5]), to_port_map(*row[5:])
+        if clashes(mine, theirs, same_sandbox=key == sandbox):
+            first = max(mine.host_port, theirs.host_port)
+            return Clash(mine.at(first), theirs.at(first), key, holder)
+    return None

@@ -1,0 +1,133 @@
+"""Sandboxes read from the lease store's rows: one, or all of them in as few queries."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from ipaddress import ip_interface
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from watcher.containers.ports import merged
+from watcher.model.container import Process
+from watcher.model.sandbox import Interface, Member, Sandbox
+from watcher.store.port_claims import to_port_map
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+_SANDBOX: Final = "SELECT key, id, pid, start, netns FROM sandbox "
+_INTERFACE: Final = (
+    "SELECT interface.sandbox, interface.ordinal, interface.network, name, host_name, mac,"
+    " address, prefix FROM interface LEFT JOIN address"
+    " ON address.sandbox = interface.sandbox AND address.ordinal = interface.ordinal "
+)
+_INTERFACE_ORDER: Final = " ORDER BY interface.sandbox, interface.ordinal, address.family"
+_MEMBER: Final = (
+    "SELECT sandbox, number, root, id, pid, start, protocol, host_ip, host_port, port, length"
+    " FROM member LEFT JOIN claim ON claim.member = member.number "
+)
+_MEMBER_ORDER: Final = " ORDER BY sandbox, number, position"
+
+_ONE_SANDBOX: Final = _SANDBOX + "WHERE key = ?"
+_ONE_INTERFACE: Final = _INTERFACE + "WHERE interface.sandbox = ?" + _INTERFACE_ORDER
+_ONE_MEMBER: Final = _MEMBER + "WHERE sandbox = ?" + _MEMBER_ORDER
+_ALL_SANDBOX: Final = _SANDBOX + "ORDER BY key"
+_ALL_INTERFACE: Final = _INTERFACE + _INTERFACE_ORDER
+_ALL_MEMBER: Final = _MEMBER + _MEMBER_ORDER
+
+
+def load(db: sqlite3.Connection, key: int) -> Sandbox | None:
+    """The sandbox of that number."""
+    row = db.execute(_ONE_SANDBOX, (key,)).fetchone()
+    if row is None:
+        return None
+    interfaces = _interfaces(db.execute(_ONE_INTERFACE, (key,)))
+    members = _members(db.execute(_ONE_MEMBER, (key,)))
+    names = dict.fromkeys([row[1], *(member.id for member in members)])
+    pins = tuple(name for name in names if key_named(db, name) == key)
+    return _sandbox(row, interfaces, members, pins)
+
+
+def load_all(db: sqlite3.Connection) -> list[Sandbox]:
+    """Every sandbox, the oldest first."""
+    rows = db.execute(_ALL_SANDBOX).fetchall()
+    interfaces = {
+        key: _interfaces(group)
+        for key, group in groupby(db.execute(_ALL_INTERFACE), key=itemgetter(0))
+    }
+    members = {
+        key: _members(group) for key, group in groupby(db.execute(_ALL_MEMBER), key=itemgetter(0))
+    }
+    owner = {row[1]: row[0] for row in rows}
+    owner.update((member.id, row[0]) for row in rows for member in members.get(row[0], ()))
+    pins = defaultdict(list)
+    for row in rows:
+        key = row[0]
+        for name in dict.fromkeys([row[1], *(member.id for member in members.get(key, ()))]):
+            if owner[name] == key:
+                pins[key].append(name)
+    return [
+        _sandbox(row, interfaces.get(row[0], ()), members.get(row[0], ()), tuple(pins[row[0]]))
+        for row in rows
+    ]
+
+
+def key_named(db: sqlite3.Connection, name: str) -> int | None:
+    """The number of the sandbox that a container's id leads to, whatever its root.
+
+    The newest that has a container of that id; else the newest that was made for one. So a name
+    leads to one sandbox at the most.
+    """
+    row = db.execute(
+        "SELECT coalesce("
+        " (SELECT sandbox FROM member WHERE id = ?1 ORDER BY sandbox DESC LIMIT 1),"
+        " (SELECT key FROM sandbox WHERE id = ?1 ORDER BY key DESC LIMIT 1))",
+        (name,),
+    ).fetchone()
+    key: int | None = row[0]
+    return key
+
+
+def _sandbox(
+    row: tuple[Any, ...],
+    interfaces: tuple[Interface, ...],
+    members: tuple[Member, ...],
+    pins: tuple[str, ...],
+) -> Sandbox:
+    key, name, pid, start, netns = row
+    return Sandbox(key, name, Process(pid, start), netns, interfaces, members, pins)
+
+
+def _interfaces(rows: Iterable[tuple[Any, ...]]) -> tuple[Interface, ...]:
+    """The interfaces of one sandbox, from rows that are in order: one an address."""
+    return tuple(
+        Interface(
+            ordinal,
+            network,
+            name,
+            host_name,
+            mac,
+            tuple(ip_interface(f"{row[6]}/{row[7]}") for row in group if row[6] is not None),
+        )
+        for (ordinal, network, name, host_name, mac), group in groupby(
+            rows, key=itemgetter(1, 2, 3, 4, 5)
+        )
+    )
+
+
+def _members(rows: Iterable[tuple[Any, ...]]) -> tuple[Member, ...]:
+    """The members of one sandbox, from rows that are in order: one a port map.
+
+    A program before version 0.2 has written one for each port.
+    """
+    return tuple(
+        Member(
+            root,
+            name,
+            Process(pid, start),
+            merged(to_port_map(*row[6:]) for row in group if row[6] is not None),
+        )
+        for (_, root, name, pid, start), group in groupby(rows, key=itemgetter(1, 2, 3, 4, 5))
+    )
