@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import itertools
 import json
 import os
@@ -33,6 +34,7 @@ from typing import IO, Any, Final, Literal, Self
 
 import bundles
 import traffic
+from warm import Warm
 
 from watcher.locks.lock import WRITERS
 
@@ -85,6 +87,12 @@ exec env --ignore-signal=CHLD cat
 # A first process that ignores the end of its children has the kernel reap them, as init would.
 
 _numbers = itertools.count(1)
+
+
+@functools.cache
+def warm() -> Warm:
+    """What starts the commands of this process's hosts; it ends with this process."""
+    return Warm()
 
 
 def eventually[T](condition: Callable[[], T], timeout: float = PATIENCE, *, what: str = "") -> T:
@@ -667,10 +675,24 @@ END
         return {"PYTHONPATH": str(self.program)}
 
     def watcher(self, *args: str, check: bool = True, timeout: float = 60) -> Done:
-        """Runs `watcher` to its end."""
-        return self.command(
-            *self.watcher_command(*args), check=check, env=self.watcher_env, timeout=timeout
-        )
+        """Runs `watcher` to its end, warm if it is that of this tree (:mod:`warm`).
+
+        Raises:
+            AssertionError: as :meth:`command`.
+        """
+        if self.program != REPOSITORY:
+            return self.command(
+                *self.watcher_command(*args), check=check, env=self.watcher_env, timeout=timeout
+            )
+        argv = ["--config", str(self.config), *args]
+        status, stdout, stderr = warm().run(
+            argv, first=self._first, netns=self.here.file, directory=self.seen(self.base),
+            timeout=timeout,
+        )  # fmt: skip
+        said = f"{stdout}{stderr}"
+        assert status is not None, f"watcher {' '.join(args)} is not done after {timeout} s: {said}"
+        assert not check or status == 0, f"watcher {' '.join(args)} exits {status}: {said}"
+        return subprocess.CompletedProcess(argv, status, stdout, stderr)
 
     def ls(self) -> dict[str, Json]:
         """The rows of `watcher ls --json` by container id."""
