@@ -56,7 +56,7 @@ lint: packages-dev $(VENV)/setup-dev ## what CI holds the code to: ruff, mypy, s
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	shellcheck .ci/run deploy/demo tests/boot.sh
+	shellcheck .ci/run deploy/demo tests/support/boot.sh
 
 .PHONY: lock
 lock: packages python ## lock the newest versions of every dependency
@@ -228,11 +228,11 @@ FUZZ ?= 1000000
 
 .PHONY: soak
 soak: packages-dev $(VENV)/setup-dev ## SOAK containers come and go, WIDE at once; every failure point; random histories
-	@PYTHONPATH=tests $(VENV)/bin/python tests/soak.py $(SOAK)
+	@PYTHONPATH=tests/support $(VENV)/bin/python tests/soak.py $(SOAK)
 	@WATCHER_KILL_STEP=1 WATCHER_MODEL_EXAMPLES=$(or $(MODEL),$(shell echo $$(($(SOAK) / 50 + 1)))) \
 	  WATCHER_WIDE=$(WIDE) \
-	  $(VENV)/bin/pytest $(TEST_FLAGS) --timeout=0 tests/test_killed.py tests/test_model.py tests/test_wide.py
+	  $(VENV)/bin/pytest $(TEST_FLAGS) --timeout=0 tests/recovery/test_killed.py tests/recovery/test_model.py tests/networks/test_wide.py
 
 .PHONY: fuzz
-fuzz: $(VENV)/setup-dev ## FUZZ inputs of any bytes; what is found stays in tests/corpus
-	@$(VENV)/bin/python tests/fuzz.py $(FUZZ)
+fuzz: $(VENV)/setup-dev ## FUZZ inputs of any bytes; what is found stays in tests/fuzz/corpus
+	@$(VENV)/bin/python tests/fuzz/fuzz.py $(FUZZ)

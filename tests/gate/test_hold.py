@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 type Verb = Literal["run", "create"]
 
-PLAYED_RUNC = Path(__file__).with_name("played_runc.py")
+PLAYED_RUNC = Path(__file__).parent.parent / "support/played_runc.py"
 HAS_ITS_LINK = ("ip", "link", "show", "made-while-held")
 
 

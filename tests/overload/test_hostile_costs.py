@@ -66,7 +66,7 @@ def looping(container: Container, command: str) -> Iterator[None]:
 @contextmanager
 def flooding(container: Container) -> Iterator[None]:
     """A container has the kernel say more than anybody reads."""
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parent.parent.parent)
     process = container.host.popen(
         [sys.executable, "-c", FLOOD, root], netns=container.place, stdout=subprocess.PIPE
     )

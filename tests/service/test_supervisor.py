@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SEES_ETH0 = ("ip", "-4", "addr", "show", "eth0")
-WOUNDED = Path(__file__).with_name("wounded.py")
+WOUNDED = Path(__file__).parent.parent / "support/wounded.py"
 
 
 DRIFT = """

@@ -1,9 +1,9 @@
 """Everything that others write, as any bytes: no traceback, no hang, no unbounded memory.
 
-`python tests/fuzz.py 1000000` (`make fuzz`) makes so many inputs out of those in tests/corpus, by
-changing, cutting and joining them, and gives each to what reads such a thing. Whatever may be told
-to a user is a WatcherError; all else is a defect, and its input is kept in tests/corpus, where
-tests/test_fuzz.py tries it ever after.
+`python tests/fuzz/fuzz.py 1000000` (`make fuzz`) makes so many inputs out of those in the corpus
+beside it, by changing, cutting and joining them, and gives each to what reads such a thing. What
+may be told to a user is a WatcherError; all else is a defect, and its input is kept in the corpus,
+where test_fuzz.py tries it ever after.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`kill -9` at every failure point of every operation: `watcher sync` makes the host right again.
 
-tests/killing.py has the points; a :class:`Killer` plays one operation again and again on one host,
-kills it at the first point, the second, and so on, and compares what `watcher sync` then makes of
-the host with what it is where nothing was killed.
+tests/support/killing.py has the points; a :class:`Killer` plays one operation again and again on
+one host, kills it at the first point, the second, and so on, and compares what `watcher sync` then
+makes of the host with what it is where nothing was killed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from traffic import Answer
 
 from handlers.kernel.rtnl import OURS
 
-KILLING: Final = Path(__file__).with_name("killing.py")
+KILLING: Final = Path(__file__).parent.parent / "support/killing.py"
 READY: Final = "after notify READY=1"
 KILLED: Final = -signal.SIGKILL
 EIGHT: Final = tuple(f"c{number}" for number in range(8))
@@ -43,7 +43,7 @@ PORTS: Final = {
 
 
 class Killer:
-    """Runs `watcher` on a host by tests/killing.py, one at a time."""
+    """Runs `watcher` on a host by tests/support/killing.py, one at a time."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -74,10 +74,10 @@ class Killer:
         self._process.stdin.flush()
 
     def _hear(self) -> None:
-        """Waits for what the next lines of tests/killing.py say."""
+        """Waits for what the next lines of tests/support/killing.py say."""
         assert self._process.stdout is not None
         data = os.read(self._process.stdout.fileno(), 1 << 16).decode()
-        assert data, f"tests/killing.py has ended:\n{self.log()}"
+        assert data, f"tests/support/killing.py has ended:\n{self.log()}"
         *lines, self._rest = (self._rest + data).split("\n")
         for line in lines:
             word, _, rest = line.partition(" ")

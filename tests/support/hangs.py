@@ -28,7 +28,7 @@ class HangingBundle:
         self.directory.mkdir()
         config = host.bundle(name, args) / "config.json"
         self._process = host.popen(
-            ["/usr/bin/python3", str(REPOSITORY / "tests/hanging_fs.py"),
+            ["/usr/bin/python3", str(REPOSITORY / "tests/support/hanging_fs.py"),
              str(self.directory), str(config), str(count)],
             stdout=subprocess.PIPE,
         )  # fmt: skip

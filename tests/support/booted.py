@@ -45,7 +45,7 @@ class Booted:
         self._log = (self.base / "systemd.log").open("w+")
         self._process = subprocess.Popen(
             ["unshare", *_NAMESPACES, "setpriv", "--pdeathsig", "KILL",
-             REPOSITORY / "tests/boot.sh", self.base, self.base.name, REPOSITORY],
+             REPOSITORY / "tests/support/boot.sh", self.base, self.base.name, REPOSITORY],
             env={**os.environ, "ENABLED": "run-runc.mount" if mount else ""},
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip

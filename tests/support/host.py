@@ -41,7 +41,7 @@ from watcher.locks.lock import WRITERS
 type Json = dict[str, Any]
 type Done = subprocess.CompletedProcess[str]
 
-REPOSITORY: Final = Path(__file__).resolve().parent.parent
+REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 CGROUPS: Final = Path("/sys/fs/cgroup")
 GATE_OFF: Final = '[gate]\nmode = "off"\n'
 """So that a request that cannot be met is seen as `failed`, and not refused by the gate."""
