@@ -228,7 +228,7 @@ FUZZ ?= 1000000
 
 .PHONY: soak
 soak: packages-dev $(VENV)/setup-dev ## SOAK containers come and go, WIDE at once; every failure point; random histories
-	@PYTHONPATH=tests/support $(VENV)/bin/python tests/soak.py $(SOAK)
+	@$(VENV)/bin/python -m tests.soak $(SOAK)
 	@WATCHER_KILL_STEP=1 WATCHER_MODEL_EXAMPLES=$(or $(MODEL),$(shell echo $$(($(SOAK) / 50 + 1)))) \
 	  WATCHER_WIDE=$(WIDE) \
 	  $(VENV)/bin/pytest $(TEST_FLAGS) --timeout=0 tests/recovery/test_killed.py tests/recovery/test_model.py tests/networks/test_wide.py

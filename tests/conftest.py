@@ -4,69 +4,32 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
-import bundles
 import pytest
-from host import CGROUPS, Host, eventually
 from hypothesis import HealthCheck, settings
+
+from tests.support import bundles
+from tests.support.host import Host, HostMaker
+from tests.support.remains import remains
+from tests.support.waiting import eventually
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 _hosts = pytest.StashKey[list[Host]]()
 
-type HostMaker = Callable[..., Host]
-
-
-def _of_this_machine() -> list[str]:
-    """What hosts of this process could have left on the machine."""
-    mine = f"watcher-test-{os.getpid()}-"
-    links = [path.name for path in Path("/sys/class/net").iterdir()]
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    processes = [
-        (path.parent.name, path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        for path in _command_lines()
-    ]
-    ruleset = subprocess.run(
-        ["nft", "list", "tables"], capture_output=True, text=True, check=True
-    ).stdout
-    return [
-        *(f"link {name}" for name in links if name == "netns0" or name.startswith("netnsv")),
-        *(f"mount {line}" for line in mounts if mine in line),
-        *(f"process {pid} {line}" for pid, line in processes if mine in line),
-        *(f"nftables {line}" for line in ruleset.splitlines() if line.endswith(" watcher")),
-        *(f"cgroup {path}" for path in (*CGROUPS.glob(f"{mine}*"), *CGROUPS.glob(f"*/{mine}*"))),
-        *(f"directory {path}" for path in Path("/tmp").glob(f"{mine}*")),
-        *(
-            f"{path}"
-            for directory in ("/run/runc", "/run/netns", "/run/watcher", "/var/lib/watcher")
-            for path in (Path(directory), *Path(directory).glob("*"))
-            if path.exists()
-        ),
-    ]
-
-
-def _command_lines() -> Iterator[Path]:
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            path.read_bytes()
-        except OSError:
-            continue
-        yield path
-
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_machine() -> Iterator[None]:
     """Fails if the tests of this process have left anything on the machine."""
-    before = set(_of_this_machine())
+    before = set(remains())
     yield
 
     def nothing_left() -> bool:
-        left = set(_of_this_machine()) - before
+        left = set(remains()) - before
         assert not left, left
         return True
 
@@ -84,7 +47,7 @@ def rootfs() -> Iterator[Path]:
 
 @pytest.fixture
 def make_host(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[HostMaker]:
-    """Makes hosts, with more TOML for `watcher.toml` if any; see :class:`host.Host`."""
+    """Makes hosts, with more TOML for `watcher.toml` if any; see :class:`Host`."""
     hosts: list[Host] = []
     request.node.stash[_hosts] = hosts
 

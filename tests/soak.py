@@ -1,6 +1,6 @@
 """Ten thousand containers come and go, and then everything is as it was.
 
-`python tests/soak.py 10000` (`make soak`), on a throwaway host with a real runc. In the first half
+`python -m tests.soak 10000` (`make soak`), on a throwaway host with a real runc. In the first half
 the service is killed and stopped again and again; in the second one it runs through, and what it
 uses is measured: descriptors, threads and memory have to be flat. At the end of each half links,
 elements, pins and leases have to be what they were before.
@@ -16,9 +16,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Final
 
-import bundles
-from host import Host, Service, eventually
-from pictures import Picture, difference, take
+from tests.support import bundles
+from tests.support.host import Host, Service
+from tests.support.pictures import Picture, difference, take
+from tests.support.waiting import eventually
 
 AT_ONCE: Final = 10
 RESTARTS: Final = 20

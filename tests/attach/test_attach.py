@@ -9,8 +9,10 @@ from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import pytest
-from host import BEYOND, GATEWAY, SUBNET, UPLINK, Host, eventually
-from traffic import Answer
+
+from tests.support.host import BEYOND, GATEWAY, SUBNET, UPLINK, Host
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -285,7 +287,7 @@ def test_an_internal_network_has_no_way_out(make_host: Callable[..., Host]) -> N
         host.run(name)
     host.settle()
     web, client = host.container("web"), host.container("client")
-    eventually(lambda: client.row()["status"] == "attached")
+    eventually(lambda: host.ls()["client"]["status"] == "attached")
     web.serve(tcp=(80,))
 
     assert client.reach(web.address, 80) == Answer("web", client.address)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from host import Host, eventually
+
+from tests.support.host import Host
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from host import BEYOND, GATEWAY, SUBNET, UPLINK, Host, eventually
-from traffic import Answer
+
+from tests.support.host import BEYOND, GATEWAY, SUBNET, UPLINK, Host
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from host import BEYOND, LATENCY_FREE_NO, UPLINK, Host, eventually
-from traffic import Answer
+from tests.support.host import BEYOND, UPLINK, Host
+from tests.support.traffic import Answer
+from tests.support.waiting import LATENCY_FREE_NO, eventually
 
 
 def test_a_sidecar_shows_the_same_network(kept: Host) -> None:
@@ -126,7 +127,7 @@ def test_a_third_container_joins_after_the_first_has_gone(kept: Host) -> None:
     kept.settle()
     eventually(lambda: "second" not in kept.ls())
     assert third.address == address
-    assert third.row()["status"] in ("attached", "shared")
+    assert kept.ls()["third"]["status"] in ("attached", "shared")
     kept.delete("third")
     kept.empty()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from host import BEYOND, UPLINK, Container, Host, eventually
-from traffic import Answer
+from tests.support.host import BEYOND, UPLINK, Container, Host
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 
 def published(host: Host, name: str = "web") -> Container:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from conftest import HostMaker
-from host import BEYOND, UPLINK, Host, eventually
-from tampering import NOTHING, powerful
-from traffic import Answer
+from tests.support.host import BEYOND, UPLINK, Host, HostMaker
+from tests.support.tampering import NOTHING, powerful
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 DUAL: Final = '[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
 

@@ -13,19 +13,20 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from host import BEYOND, GATEWAY, UPLINK, Host, Service, eventually
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_gate import is_held
-from traffic import Answer
 
+from tests.support.held import is_held
+from tests.support.host import BEYOND, GATEWAY, UPLINK, Host, Service
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 from watcher.containers.files import MAX_SIZE, Unreadable
 from watcher.containers.runc import StateNamespace, decode_spec, decode_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 FIRST: Final = ("sh", "-c", f"ip -4 addr show eth0 && ping -c1 -W1 {GATEWAY}")
 LONG_S: Final = "\u017f"
@@ -107,7 +108,7 @@ def victim(host: Host) -> Callable[[], bool]:
     """A container that serves; whether it still does, and its row is as it was."""
     web = host.attach("web", ports="8080:80")
     web.serve(tcp=(80,))
-    row = web.row()
+    row = host.ls()["web"]
 
     def is_well() -> bool:
         assert host.ls()["web"] == row

@@ -6,13 +6,14 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 import pytest
-import traffic
-from host import BEYOND, UPLINK, UPLINK6, Container, Host, Place, eventually
 
+from tests.support import traffic
+from tests.support.host import BEYOND, UPLINK, UPLINK6, Container, Host, Place
+from tests.support.waiting import eventually
 from watcher.store.leases import LeaseStore
 
 if TYPE_CHECKING:
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 PORT: Final = 7777
 """The victim's port, and that of whoever comes after it."""

@@ -6,11 +6,12 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-import traffic
-from host import GATE_OFF, Host
+
+from tests.support import traffic
+from tests.support.host import GATE_OFF, Host
 
 if TYPE_CHECKING:
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 DUAL = '[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
 STREAM, DATAGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM

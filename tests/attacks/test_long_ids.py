@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from host import Host
-from tampering import NOTHING, forget
+from tests.support.host import Host
+from tests.support.tampering import NOTHING, forget
 
 LONG: Final = tuple(
     letter * size for letter, size in zip("abcdef", (216, 217, 246, 247, 254, 255), strict=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from host import BEYOND, GATEWAY, UPLINK, Host, Place
-from tampering import MARK, forget, index, named_namespace, powerful
-from traffic import Answer
+from tests.support.host import BEYOND, GATEWAY, UPLINK, Host, Place
+from tests.support.tampering import MARK, forget, index, named_namespace, powerful
+from tests.support.traffic import Answer
 
 
 def pretend(place: Place, number: int, name: str = "eth0") -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bundles import FOREVER
-from host import BEYOND, GATE_OFF, UPLINK, Container, Host, eventually
-from traffic import Answer
+from tests.support.bundles import FOREVER
+from tests.support.host import BEYOND, GATE_OFF, UPLINK, Container, Host
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from bundles import Spec
-    from conftest import HostMaker
+    from tests.support.bundles import Spec
+    from tests.support.host import HostMaker
 
 MOVED: Final = ("busybox", "unshare", "-U", "-r", "-n", *FOREVER)
 """A program that makes itself a user and a network namespace, and then sleeps."""
@@ -43,7 +44,7 @@ def test_the_network_does_not_follow_init(host: Host) -> None:
     web = host.create("web", MOVED, ports="8080:80", edit=as_nobody)
     web.serve(tcp=(80,))
     before = web.place.inode
-    row = web.row()
+    row = host.ls()["web"]
     host.start("web")
     eventually(lambda: netns_of_init(web) != before)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from conftest import HostMaker
-from host import GATE_OFF, Host
-from tampering import MARK, NOTHING, forget, named_namespace, powerful, second_name
+
+from tests.support.host import GATE_OFF, Host, HostMaker
+from tests.support.tampering import MARK, NOTHING, forget, named_namespace, powerful, second_name
 
 
 def test_a_second_name_of_a_sandboxs_namespace_stays(kept: Host) -> None:

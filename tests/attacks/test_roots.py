@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from host import Host, Service, eventually
+
+from tests.support.host import Host, Service
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

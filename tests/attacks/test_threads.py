@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from host import BEYOND, UPLINK, Host, eventually
-from traffic import Answer
+from tests.support.host import BEYOND, UPLINK, Host
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from bundles import Spec
+    from tests.support.bundles import Spec
 
 FIRST_THREAD_ENDS: Final = """
 import ctypes, socket, threading

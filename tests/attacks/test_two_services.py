@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from host import Host, Service, eventually
-from tampering import NOTHING
 
+from tests.support.host import Host, Service
+from tests.support.tampering import NOTHING
+from tests.support.waiting import eventually
 from watcher.locks.lock import SERVICE, WRITERS
 
 CHANGING: Final = (

@@ -8,10 +8,11 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from host import Host
+
+from tests.support.host import Host
 
 if TYPE_CHECKING:
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 type Finding = dict[str, Any]
 

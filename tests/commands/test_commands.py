@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from host import BEYOND, GATEWAY, UPLINK, Host, eventually
-from traffic import Answer
 
+from tests.support.host import BEYOND, GATEWAY, UPLINK, Host
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 from watcher.store.leases import LeaseStore
 
 # --- ls and inspect --------------------------------------------------------------------------

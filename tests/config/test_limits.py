@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from host import BEYOND, GATE_OFF, UPLINK, Host, toml
-from traffic import Answer
+
+from tests.support.host import BEYOND, GATE_OFF, UPLINK, Host, toml
+from tests.support.traffic import Answer
 
 if TYPE_CHECKING:
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 FRONT = '[network.front]\nbridge = "front0"\nsubnets = ["172.21.0.0/24"]\n'
 MAC = "02:42:ac:13:07:32"
@@ -75,8 +76,8 @@ def test_networks(make_host: HostMaker) -> None:
     refused(host, "by-default", "network", '"default"', "name one of front")
     both = {"io.watcher.network": "front,default"}
     refused(host, "both", "network", '"default"', annotations=both)
-    web = host.attach("web", annotations={"io.watcher.network": "front"})
-    assert web.row()["network"] == ["front"]
+    host.attach("web", annotations={"io.watcher.network": "front"})
+    assert host.ls()["web"]["network"] == ["front"]
 
 
 @pytest.mark.parametrize(("key", "value"), [("ip", "172.19.0.50"), ("mac", MAC)])

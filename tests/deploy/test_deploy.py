@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from booted import Booted
-from host import REPOSITORY, eventually
 from msgspec.structs import fields
 
+from tests.support.booted import Booted
+from tests.support.paths import REPOSITORY
+from tests.support.waiting import eventually
 from watcher.config import load
 from watcher.config.settings import Config, Firewall, Gate, Limits, Root
 from watcher.model.network import Network

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from host import REPOSITORY
 
+from tests.support.paths import REPOSITORY
 from watcher import __version__
 
 SOURCES: Final = ("Makefile", "pyproject.toml", "CHANGELOG.md", "watcher", "handlers")

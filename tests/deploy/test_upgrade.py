@@ -19,28 +19,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from host import (
-    BEYOND,
-    GATEWAY,
-    REPOSITORY,
-    UPLINK,
-    UPLINK6,
-    Container,
-    Host,
-    Json,
-    Service,
-    eventually,
-)
-from traffic import Answer
 
+from tests.support.host import BEYOND, GATEWAY, UPLINK, UPLINK6, Container, Host, Json, Service
+from tests.support.paths import REPOSITORY
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 from watcher.store import schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import HostMaker
-    from traffic import Stream
+    from tests.support.host import HostMaker
+    from tests.support.traffic import Stream
 
 RELEASES: Final = sorted((REPOSITORY / "tests/releases").glob("*.zip"))
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import packets
 import pytest
-from host import BEYOND, BEYOND6, GATEWAY, LATENCY_FREE_NO, SUBNET, UPLINK, UPLINK6, Container, Host
-from packets import BROADCAST, IPV4, IPV6, Wire, ether
-from traffic import Answer
+
+from tests.support import packets
+from tests.support.host import BEYOND, BEYOND6, GATEWAY, SUBNET, UPLINK, UPLINK6, Container, Host
+from tests.support.packets import BROADCAST, IPV4, IPV6, Wire, ether
+from tests.support.traffic import Answer
+from tests.support.waiting import LATENCY_FREE_NO
 
 if TYPE_CHECKING:
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 SUBNET6 = "fd00:19::/64"
 DUAL = f'[network.default]\nsubnets = ["{SUBNET}", "{SUBNET6}"]\n'

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from host import BEYOND, GATEWAY, LATENCY_FREE_NO, UPLINK, Container, Host, end, eventually
+
+from tests.support.host import BEYOND, GATEWAY, UPLINK, Container, Host
+from tests.support.processes import end
+from tests.support.waiting import LATENCY_FREE_NO, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 INTEGRATE = "[firewall]\nintegrate = true\n"
 LEGACY = "iptables-legacy table filter"

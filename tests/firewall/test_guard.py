@@ -9,14 +9,14 @@ import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-import packets
-import traffic
-from host import BEYOND, BEYOND6, GATEWAY, LATENCY_FREE_NO, UPLINK, Container, Host, eventually
-from packets import ARP, BROADCAST, IPV4, IPV6, Wire, arp, ether
-from traffic import Answer
+from tests.support import packets, traffic
+from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, Container, Host
+from tests.support.packets import ARP, BROADCAST, IPV4, IPV6, Wire, arp, ether
+from tests.support.traffic import Answer
+from tests.support.waiting import LATENCY_FREE_NO, eventually
 
 if TYPE_CHECKING:
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 DUAL = '[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
 GATEWAY6 = "fd00:19::1"

@@ -7,8 +7,9 @@ from contextlib import closing, suppress
 from itertools import product
 from pathlib import Path
 
-import fuzz
 import pytest
+
+from tests.fuzz import fuzz
 
 KEPT = [
     (file.parent.name, file.name)

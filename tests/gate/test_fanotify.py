@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from gatekeeper import Gatekeeper
-from host import PATIENCE, Host, eventually
-from test_hold import own_mount, runc
+
+from tests.support.gatekeeper import Gatekeeper
+from tests.support.held import own_mount, runc
+from tests.support.host import Host
+from tests.support.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

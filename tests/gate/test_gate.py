@@ -10,23 +10,18 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from host import BEYOND, GATEWAY, UPLINK, Host, Service, end, eventually
-from traffic import Answer
+
+from tests.support.held import is_held
+from tests.support.host import BEYOND, GATEWAY, UPLINK, Host, Service
+from tests.support.processes import end
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST = ("sh", "-c", f"ip -4 addr show eth0 && ping -c1 -W1 {GATEWAY}")
 """A program whose first instruction needs its network."""
-
-
-def is_held(host: Host, name: str) -> bool:
-    """Whether runc waits in the open of its last save of `state.json`."""
-    directory = host.root / name
-    if not directory.is_dir():
-        return False
-    names = {path.name for path in directory.iterdir()}
-    return "exec.fifo" in names and any(name.startswith("state-") for name in names)
 
 
 def mounts_of_root(host: Host) -> int:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import pytest
-from gatekeeper import Gatekeeper
-from host import PATIENCE, Host, eventually
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from subprocess import Popen
+from tests.support.gatekeeper import Gatekeeper
+from tests.support.held import Verb, own_mount, runc
+from tests.support.host import Host
+from tests.support.paths import REPOSITORY
+from tests.support.waiting import PATIENCE, eventually
 
-type Verb = Literal["run", "create"]
-
-PLAYED_RUNC = Path(__file__).parent.parent / "support/played_runc.py"
+PLAYED_RUNC = REPOSITORY / "tests/support/played_runc.py"
 HAS_ITS_LINK = ("ip", "link", "show", "made-while-held")
 
 
@@ -28,30 +24,6 @@ HAS_ITS_LINK = ("ip", "link", "show", "made-while-held")
 def root(host: Host) -> Path:
     """The root of `host`, a mount of its own."""
     return own_mount(host, host.root)
-
-
-def own_mount(host: Host, path: Path) -> Path:
-    path.mkdir(mode=0o700, exist_ok=True)
-    host.command("mount", "--bind", str(path), str(path))
-    return path
-
-
-@contextmanager
-def runc(
-    host: Host, verb: Verb, name: str, *options: str, env: dict[str, str] | None = None
-) -> Iterator[Popen[str]]:
-    """`runc run` or `runc create` of a bundle that is there, under way."""
-    bundle = host.bundles / name
-    words = ["runc", "--root", str(host.root), verb, *options, name]
-    with (bundle / "output").open("w") as out, (bundle / "errors").open("w") as err:
-        process = host.popen(words, directory=bundle, env=env, stdout=out, stderr=err)
-        with process:
-            try:
-                yield process
-            except BaseException:  # it may be held: nobody should wait for it
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                raise
 
 
 def entries(root: Path) -> list[str]:

@@ -6,12 +6,14 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from host import GATE_OFF, Host, eventually
+
+from tests.support.host import GATE_OFF, Host
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 SEES_ETH0 = ("ip", "-4", "addr", "show", "eth0")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host import GATE_OFF, Host
+
+from tests.support.host import GATE_OFF, Host
 
 _CALL = """
 import dataclasses, json, sys

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from host import BEYOND, BEYOND6, UPLINK, UPLINK6, Host
-from traffic import Answer
+from tests.support.host import BEYOND, BEYOND6, UPLINK, UPLINK6, Host
+from tests.support.traffic import Answer
 
 
 def test_a_host_has_its_own_links_mounts_and_processes(make_host) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-REPOSITORY: Final = Path(__file__).parent.parent.parent
+from tests.support.paths import REPOSITORY
 
 FLOORS: Final = (
     "watcher.model",

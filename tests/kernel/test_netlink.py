@@ -7,16 +7,16 @@ import weakref
 from typing import TYPE_CHECKING
 
 import pytest
-from host import eventually
-from traffic import entered
 
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink, NetlinkError
+from tests.support.traffic import entered
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from host import Host, Place
+    from tests.support.host import Host, Place
 
 LONGEST_NAME = 127
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 import pytest
-from host import Host, Place
-from traffic import entered
 
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink, NetlinkError, TooMuch
 from handlers.kernel.uplink import uplink_index
 from handlers.link import routes
+from tests.support.host import Host, Place
+from tests.support.traffic import entered
 
 SETUP = """
 link set lo up

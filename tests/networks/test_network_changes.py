@@ -6,12 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from host import BEYOND, GATE_OFF, GATEWAY, UPLINK, Host
-from traffic import Answer
+
+from tests.support.host import BEYOND, GATE_OFF, GATEWAY, UPLINK, Host
+from tests.support.traffic import Answer
 
 if TYPE_CHECKING:
-    from bundles import Spec
-    from conftest import HostMaker
+    from tests.support.bundles import Spec
+    from tests.support.host import HostMaker
 
 DUAL = '[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
 BACK = '[network.back]\nbridge = "back0"\nsubnets = ["172.22.0.0/24"]\n'

@@ -6,25 +6,26 @@ import json
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
-import packets
 import pytest
-from host import (
+
+from tests.support import packets
+from tests.support.host import (
     BEYOND,
     BEYOND6,
     GATE_OFF,
     GATEWAY,
-    LATENCY_FREE_NO,
     SUBNET,
     UPLINK,
     UPLINK6,
     Container,
     Host,
 )
-from packets import BROADCAST, IPV4, IPV6, Wire, ether
-from traffic import Answer
+from tests.support.packets import BROADCAST, IPV4, IPV6, Wire, ether
+from tests.support.traffic import Answer
+from tests.support.waiting import LATENCY_FREE_NO
 
 if TYPE_CHECKING:
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 SUBNET6 = "fd00:19::/64"
 GATEWAY6 = "fd00:19::1"

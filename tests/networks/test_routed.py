@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from host import BEYOND, UPLINK, Host, eventually
-from traffic import Answer
+
+from tests.support.host import BEYOND, UPLINK, Host
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 BACK = {"io.watcher.network": "back"}
 

@@ -6,9 +6,10 @@ import os
 from typing import Final
 
 import pytest
-from host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Host
-from traffic import Answer
-from wide import SERVED, Servers, Sleepers
+
+from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Host
+from tests.support.traffic import Answer
+from tests.support.wide import SERVED, Servers, Sleepers
 
 SIZE: Final = int(os.environ.get("WATCHER_WIDE", "1500"))
 """More than a bridge takes; `make soak` has 5,000."""

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from conftest import HostMaker
-from host import BEYOND, GATE_OFF, UPLINK, Container, Host, Service, eventually
-from traffic import Answer
+
+from tests.support.host import BEYOND, GATE_OFF, UPLINK, Container, Host, HostMaker, Service
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 PORTS_OF_A_BRIDGE: Final = 1023
 """`BR_MAX_PORTS` less one (`net/bridge/br_private.h`)."""

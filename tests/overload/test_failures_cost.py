@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from conftest import HostMaker
-from host import BEYOND, GATE_OFF, UPLINK, Host, end, eventually
-from traffic import Answer
+
+from tests.support.host import BEYOND, GATE_OFF, UPLINK, Host, HostMaker
+from tests.support.processes import end
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 MANY: Final = 1500
 HUGE: Final = 7 << 20

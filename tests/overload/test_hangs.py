@@ -10,9 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hangs import Freezable, HangingBundle
-from host import PATIENCE, Host, end, eventually
 
+from tests.support.hangs import Freezable, HangingBundle
+from tests.support.host import Host
+from tests.support.processes import end
+from tests.support.waiting import PATIENCE, eventually
 from watcher.locks.lock import SERVICE, WRITERS
 
 FIRST = ["grep", "-q", "eth0", "/proc/net/dev"]

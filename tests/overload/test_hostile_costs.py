@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from conftest import HostMaker
-from host import BEYOND, PATIENCE, UPLINK, Container, Host, Service, end, eventually
-from traffic import Answer
+
+from tests.support.host import BEYOND, UPLINK, Container, Host, HostMaker, Service
+from tests.support.paths import REPOSITORY
+from tests.support.processes import end
+from tests.support.traffic import Answer
+from tests.support.waiting import PATIENCE, eventually
 
 TOGGLES: Final = {
     "an address of its own": "ip addr add 10.9.9.9/32 dev eth0; ip addr del 10.9.9.9/32 dev eth0",
@@ -66,7 +69,7 @@ def looping(container: Container, command: str) -> Iterator[None]:
 @contextmanager
 def flooding(container: Container) -> Iterator[None]:
     """A container has the kernel say more than anybody reads."""
-    root = str(Path(__file__).parent.parent.parent)
+    root = str(REPOSITORY)
     process = container.host.popen(
         [sys.executable, "-c", FLOOD, root], netns=container.place, stdout=subprocess.PIPE
     )

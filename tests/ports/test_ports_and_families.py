@@ -7,24 +7,16 @@ import struct
 import threading
 from typing import TYPE_CHECKING, Any
 
-import packets
 import pytest
-from host import (
-    BEYOND,
-    BEYOND6,
-    LATENCY_FREE_NO,
-    UPLINK,
-    UPLINK6,
-    Container,
-    Host,
-    Place,
-    eventually,
-)
-from packets import IPV4, IPV6, Wire, ether
-from traffic import Answer
+
+from tests.support import packets
+from tests.support.host import BEYOND, BEYOND6, UPLINK, UPLINK6, Container, Host, Place
+from tests.support.packets import IPV4, IPV6, Wire, ether
+from tests.support.traffic import Answer
+from tests.support.waiting import LATENCY_FREE_NO, eventually
 
 if TYPE_CHECKING:
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 DUAL = '[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
 OTHER, OTHER6 = "192.0.2.3", "2001:db8::3"

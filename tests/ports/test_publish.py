@@ -6,9 +6,11 @@ import json
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Container, Host, eventually
-from kernel import nftables_generation
-from traffic import Answer
+
+from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Container, Host
+from tests.support.kernel import nftables_generation
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

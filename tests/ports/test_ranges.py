@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from host import BEYOND, BEYOND6, UPLINK, UPLINK6, Host, eventually
-from kernel import nftables_generation
-from traffic import Answer
+
+from tests.support.host import BEYOND, BEYOND6, UPLINK, UPLINK6, Host
+from tests.support.kernel import nftables_generation
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from conftest import HostMaker
+    from tests.support.host import HostMaker
 
 DUAL = '[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
 LONG = "20000-29999:20000-29999"

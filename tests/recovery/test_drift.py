@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from host import BEYOND, UPLINK, Host, eventually
-from traffic import Answer
+from tests.support.host import BEYOND, UPLINK, Host
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 
 def test_damage_by_others_is_mended_without_being_asked(host: Host) -> None:

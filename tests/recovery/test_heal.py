@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from conftest import HostMaker
-from host import BEYOND, UPLINK, Container, Host, eventually
-from pictures import difference, take
-from traffic import Answer
+
+from tests.support.host import BEYOND, UPLINK, Container, Host, HostMaker
+from tests.support.pictures import difference, take
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 RELOAD: Final = """
 flush ruleset

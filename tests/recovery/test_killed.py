@@ -19,13 +19,15 @@ from typing import Final
 from zlib import crc32
 
 import pytest
-from host import BEYOND, UPLINK, Host, eventually
-from pictures import Picture, difference, mountinfo, take
-from traffic import Answer
 
 from handlers.kernel.rtnl import OURS
+from tests.support.host import BEYOND, UPLINK, Host
+from tests.support.paths import REPOSITORY
+from tests.support.pictures import Picture, difference, mountinfo, take
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
-KILLING: Final = Path(__file__).parent.parent / "support/killing.py"
+KILLING: Final = REPOSITORY / "tests/support/killing.py"
 READY: Final = "after notify READY=1"
 KILLED: Final = -signal.SIGKILL
 EIGHT: Final = tuple(f"c{number}" for number in range(8))

@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import kernel
 import pytest
-from host import BEYOND, UPLINK, Container, Host, Service, eventually
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
-from traffic import Answer, entered
+
+from tests.support import kernel
+from tests.support.host import BEYOND, UPLINK, Container, Host, Service
+from tests.support.traffic import Answer, entered
+from tests.support.waiting import eventually
 
 EXAMPLES: Final = int(os.environ.get("WATCHER_MODEL_EXAMPLES", "0"))
 """0 is CI's few, always the same ones; `make soak` has many, and others each time."""

@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from conftest import HostMaker
-from host import BEYOND, GATE_OFF, UPLINK, Container, Host, eventually
-from traffic import Answer
+from tests.support.host import BEYOND, GATE_OFF, UPLINK, Container, Host, HostMaker
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 NEIGHBOURS: Final = """
 link add netnsv0-99999 type veth peer name netnsv1-99999

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from conftest import HostMaker
-from host import BEYOND, GATE_OFF, UPLINK, Host, Service, eventually
-from traffic import Answer
+
+from tests.support.host import BEYOND, GATE_OFF, UPLINK, Host, HostMaker, Service
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 ACCIDENTS: Final = {
     "all of it is removed": "rm -f {db}*",

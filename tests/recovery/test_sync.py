@@ -6,8 +6,10 @@ import json
 import threading
 
 import pytest
-from host import BEYOND, UPLINK, Container, Host, eventually
-from traffic import Answer
+
+from tests.support.host import BEYOND, UPLINK, Container, Host
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 NOTHING = "nothing to do\n"
 

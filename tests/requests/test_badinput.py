@@ -9,8 +9,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from host import BEYOND, GATE_OFF, GATEWAY, UPLINK, Host, Service, eventually
-from traffic import Answer
+
+from tests.support.host import BEYOND, GATE_OFF, GATEWAY, UPLINK, Host, Service
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

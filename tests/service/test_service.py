@@ -6,8 +6,10 @@ import shutil
 import signal
 
 import pytest
-from host import BEYOND, UPLINK, Host, Service, eventually
-from traffic import Answer
+
+from tests.support.host import BEYOND, UPLINK, Host, Service
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 
 
 def test_containers_that_are_there_already_are_attached_before_it_is_ready(host: Host) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from host import Host, Service, eventually
 
+from tests.support.host import Host, Service
+from tests.support.paths import REPOSITORY
+from tests.support.waiting import eventually
 from watcher.events.roots import RootWatch
 from watcher.log.logger import make_log
 from watcher.service.supervisor import Supervisor
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SEES_ETH0 = ("ip", "-4", "addr", "show", "eth0")
-WOUNDED = Path(__file__).parent.parent / "support/wounded.py"
+WOUNDED = REPOSITORY / "tests/support/wounded.py"
 
 
 DRIFT = """

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import REPOSITORY
 from watcher.containers.ports import parse_ports
 from watcher.model.address import Address
 from watcher.model.container import Container, Namespace, Process
@@ -807,7 +808,7 @@ def test_a_store_that_is_a_directory(path: Path) -> None:
 def python(script: str, *arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*prefix, sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        cwd=Path(__file__).parent.parent.parent,
+        cwd=REPOSITORY,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -12,8 +12,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from host import REPOSITORY
 
+from tests.support.paths import REPOSITORY
 from watcher.store import schema
 
 if TYPE_CHECKING:

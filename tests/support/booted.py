@@ -18,8 +18,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Final, Self
 
-import bundles
-from host import REPOSITORY, eventually
+from tests.support import bundles
+from tests.support.paths import REPOSITORY
+from tests.support.waiting import eventually
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NAMESPACES: Final = ("--mount", "--net", "--ipc", "--uts")

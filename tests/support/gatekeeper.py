@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from host import Host
+    from tests.support.host import Host
 
 type Json = dict[str, Any]
 

@@ -6,10 +6,12 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from host import REPOSITORY, end, eventually
+from tests.support.paths import REPOSITORY
+from tests.support.processes import end
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from host import Host
+    from tests.support.host import Host
 
 
 class HangingBundle:

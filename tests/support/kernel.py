@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Final
 
-from traffic import entered
+from tests.support.traffic import entered
 
 _HEADER: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")

@@ -29,8 +29,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import kernel
-
 import handlers
 import handlers.host
 import handlers.kernel.fanotify
@@ -42,6 +40,7 @@ import handlers.root_mounts
 import watcher
 import watcher.cli
 import watcher.service.systemd
+from tests.support import kernel
 
 COMMIT: Final = "COMMIT"
 BEGIN: Final = "BEGIN IMMEDIATE"

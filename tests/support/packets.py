@@ -16,12 +16,12 @@ import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-import traffic
+from tests.support import traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from host import Host, Place
+    from tests.support.host import Host, Place
 
 ALL: Final = 3
 """ETH_P_ALL: every protocol, as bind(2) of a packet socket wants it."""

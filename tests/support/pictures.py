@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-import kernel
-from host import Container, Host
 from nftables import Nftables
-from traffic import entered
+
+from tests.support import kernel
+from tests.support.host import Container, Host
+from tests.support.traffic import entered
 
 type Picture = dict[str, list[str]]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import bundles
-from host import Container, Host, Place
+from tests.support import bundles
+from tests.support.host import Container, Host, Place
 
 MARK: Final = "2002875491"
 """The interface group of what the watcher makes; anybody can read it off a link."""
@@ -31,7 +31,7 @@ def named_namespace(host: Host, name: str) -> Place:
     """An administrator's `ip netns add`."""
     path = host.netns_dir / name
     host.command("sh", "-ec", f"mkdir -p {path.parent}; touch {path}; unshare --net={path} true")
-    return host._add_place(name, host.seen(path))
+    return host.add_place(name, host.seen(path))
 
 
 def forget(host: Host) -> None:

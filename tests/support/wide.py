@@ -19,8 +19,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Self
 
-import traffic
-from host import Host, Place
+from tests.support import traffic
+from tests.support.host import Host, Place
 
 SERVED: Final = 80
 """The port that each sandbox listens on and publishes."""

@@ -7,6 +7,7 @@ The service, and what is installed, are started cold.
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import json
@@ -20,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-REPOSITORY: Final = Path(__file__).parent.parent
+from tests.support.paths import REPOSITORY
 
 _MAX_REQUEST: Final = 1 << 16
 
@@ -86,6 +87,12 @@ class Warm:
         finally:
             os.close(out)
             os.close(err)
+
+
+@functools.cache
+def warm() -> Warm:
+    """What starts the commands of this process's hosts; it ends with this process."""
+    return Warm()
 
 
 def _read(descriptor: int) -> str:

@@ -1,0 +1,1 @@
+"""What an attacker would do: each is done, and comes to nothing."""

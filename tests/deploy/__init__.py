@@ -1,0 +1,1 @@
+"""What an administrator installs, upgrades and runs under systemd, and what a release is."""

@@ -1,0 +1,1 @@
+"""The firewall, the guard, and the firewalls of others."""

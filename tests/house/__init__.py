@@ -1,0 +1,1 @@
+"""The program's own structure, and the host that all tests take for granted."""

@@ -1,0 +1,1 @@
+"""What is said to the kernel over netlink, and what it says."""

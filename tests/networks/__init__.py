@@ -1,0 +1,1 @@
+"""Networks as they are configured: bridged and routed, of both families, one and very many."""

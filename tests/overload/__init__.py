@@ -1,0 +1,1 @@
+"""What runs out, hangs or costs too much concerns whoever caused it, and nobody else."""

@@ -1,0 +1,1 @@
+"""What containers ask for by annotations, and what cannot be asked for."""

@@ -1,0 +1,1 @@
+"""The service itself: its start and end, its threads and its log."""

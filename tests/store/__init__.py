@@ -1,0 +1,1 @@
+"""The lease store, its schema, and the choice of addresses."""
