@@ -72,7 +72,7 @@ def test_unit_passes_systemd_analyze_verify(tmp_path: Path) -> None:
     program = tmp_path / "watcher"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit = tmp_path / "watcher.service.loop"
+    unit = tmp_path / "watcher.service"
     text = UNIT.read_text()
     assert "ExecStart=/usr/local/sbin/watcher run\n" in text
     unit.write_text(text.replace("/usr/local/sbin/watcher", str(program)))
