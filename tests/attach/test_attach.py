@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.host import BEYOND, GATEWAY, SUBNET, UPLINK, Host
+from tests.support.host import BEYOND, GATEWAY, SUBNET, UPLINK, Host, Json
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def bridge_of(host: Host, name: str = "netns0") -> dict:
+def bridge_of(host: Host, name: str = "netns0") -> Json:
     link = host.here.link(name)
     assert link is not None, f"no {name} among {host.here.links()}"
     assert link["linkinfo"]["info_kind"] == "bridge"

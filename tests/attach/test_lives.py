@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.host import BEYOND, GATEWAY, SUBNET, UPLINK, Host
+from tests.support.host import BEYOND, GATEWAY, SUBNET, UPLINK, Host, Json
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -219,7 +219,7 @@ def test_the_early_state_of_runc_1_3_is_waited_out(
     host.launch("create", "web", root=elsewhere)
     final = json.loads((elsewhere / "web/state.json").read_text())
 
-    def save(state: dict) -> None:
+    def save(state: Json) -> None:
         temporary = host.root / "web/state-1234567"
         temporary.write_text(json.dumps(state))
         temporary.rename(host.root / "web/state.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -127,12 +128,17 @@ def test_down_and_a_start_at_once(host: Host) -> None:
         down.start()
         service.start(ready=False)
         down.join()
-        eventually(lambda s=service: not s.running or '"ready"' in s.log_text())
+        eventually(partial(is_ready_or_ended, service))
         if service.running:
             second = host.watcher("run", check=False, timeout=20)
             assert "already" in second.stderr
             service.stop()
         assert "Traceback" not in service.log_text()
+
+
+def is_ready_or_ended(service: Service) -> bool:
+    """Whether a service has come to one of the two."""
+    return not service.running or '"ready"' in service.log_text()
 
 
 def has_opened(service: Service, path: Path) -> bool:

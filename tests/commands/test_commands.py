@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.host import BEYOND, GATEWAY, UPLINK, Host
+from tests.support.host import BEYOND, GATEWAY, UPLINK, Host, HostMaker
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 from watcher.store.leases import LeaseStore
@@ -109,7 +109,7 @@ def test_inspect_of_an_unknown_container_says_so(kept: Host) -> None:
 TWO = '[network.back]\nbridge = "back0"\nsubnets = ["172.20.0.0/24"]\n'
 
 
-def test_network_ls_shows_the_configured_networks(make_host) -> None:
+def test_network_ls_shows_the_configured_networks(make_host: HostMaker) -> None:
     host = make_host(TWO)
     host.attach("web")
     table = host.watcher("network", "ls").stdout

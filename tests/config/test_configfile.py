@@ -1,6 +1,9 @@
 """The configuration file: what may stand in it, and how an error names line, key and remedy."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -87,12 +90,16 @@ integrate = true
 """
 
 
+type Reader = Callable[[str], Config]
+type Refuser = Callable[[str], str]
+
+
 @pytest.fixture
-def read(tmp_path):
+def read(tmp_path: Path) -> Reader:
     """Reads a configuration of this text."""
     path = tmp_path / "watcher.toml"
 
-    def read(text):
+    def read(text: str) -> Config:
         path.write_text(text)
         return load(path)
 
@@ -100,10 +107,10 @@ def read(tmp_path):
 
 
 @pytest.fixture
-def refusal(read, tmp_path):
+def refusal(read: Reader, tmp_path: Path) -> Refuser:
     """The error of a configuration of this text, without the directory of the file."""
 
-    def refusal(text):
+    def refusal(text: str) -> str:
         with pytest.raises(UsageError) as error:
             read(text)
         assert str(error.value).isprintable()
@@ -112,18 +119,22 @@ def refusal(read, tmp_path):
     return refusal
 
 
-def test_no_file_and_an_empty_file_and_the_manual_say_the_same(read, monkeypatch, tmp_path):
+def test_no_file_and_an_empty_file_and_the_manual_say_the_same(
+    read: Reader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(configfile, "DEFAULT_PATH", tmp_path / "absent.toml")
     assert load(None) == read("") == read(DEFAULTS) == Config()
 
 
-def test_the_usual_file_is_read_where_it_exists(read, monkeypatch, tmp_path):
+def test_the_usual_file_is_read_where_it_exists(
+    read: Reader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     read('[gate]\nmode = "off"')
     monkeypatch.setattr(configfile, "DEFAULT_PATH", tmp_path / "watcher.toml")
     assert load(None).gate.mode == "off"
 
 
-def test_everything_that_can_be_said(read):
+def test_everything_that_can_be_said(read: Reader) -> None:
     assert read(EVERYTHING) == Config(
         state_dir="/state",
         run_dir="/state/run",
@@ -167,26 +178,26 @@ def test_everything_that_can_be_said(read):
     )
 
 
-def test_an_error_names_line_key_value_and_what_is_accepted(refusal):
+def test_an_error_names_line_key_value_and_what_is_accepted(refusal: Refuser) -> None:
     assert refusal('\n[gate]\nmode = "of"') == (
         'watcher.toml:3: gate.mode = "of": not one of "auto", "off", "required"; write "off"'
     )
 
 
-def test_an_unknown_key_names_the_known_ones_and_the_nearest(refusal):
+def test_an_unknown_key_names_the_known_ones_and_the_nearest(refusal: Refuser) -> None:
     assert refusal('[gate]\n# for long\ntimout = 5\nmode = "off"') == (
         "watcher.toml:3: gate.timout = 5: unknown key, not one of mode, timeout, on_timeout,"
         " on_invalid; write timeout"
     )
 
 
-def test_the_line_is_that_of_the_right_element_of_a_list(refusal):
+def test_the_line_is_that_of_the_right_element_of_a_list(refusal: Refuser) -> None:
     text = '[[root]]\npath = "/a"\n[root.limits]\nfixed = true\n[[root]]\npath = "/b"\n'
     assert refusal(text + "[root.limits]\nfixed = 1").startswith("watcher.toml:8: ")
     assert refusal(text + "[[root]]\n\npath = 'c'").startswith("watcher.toml:9: ")
 
 
-def test_the_line_is_that_on_which_a_value_begins(refusal):
+def test_the_line_is_that_on_which_a_value_begins(refusal: Refuser) -> None:
     text = '[network.lab]\nbridge = "lab0"\nsubnets = [\n  "10.9.0.0/24",\n  "10.9.0.1",\n]\n'
     assert refusal(text).startswith('watcher.toml:3: network.lab.subnets = "10.9.0.1": ')
 
@@ -205,7 +216,7 @@ def test_the_line_is_that_on_which_a_value_begins(refusal):
         ("[a]\nb = 1", ("a", "c"), None),
     ],
 )
-def test_finds_the_line_of_a_key(text, path, line):
+def test_finds_the_line_of_a_key(text: str, path: tuple[str | int, ...], line: int | None) -> None:
     assert find_line(text, path) == line
 
 
@@ -240,7 +251,7 @@ def test_finds_the_line_of_a_key(text, path, line):
         ("[nets]", "nets: unknown key"),
     ],
 )
-def test_a_bad_value_is_refused(refusal, text, error):
+def test_a_bad_value_is_refused(refusal: Refuser, text: str, error: str) -> None:
     assert error in refusal(text)
 
 
@@ -287,38 +298,38 @@ def test_a_bad_value_is_refused(refusal, text, error):
         ("name = 'other'", "unknown key"),
     ],
 )
-def test_a_bad_network_is_refused(refusal, lines, error):
+def test_a_bad_network_is_refused(refusal: Refuser, lines: str, error: str) -> None:
     found = refusal(f"[network.default]\n{lines}")
     assert found.startswith("watcher.toml:2: network.default.")
     assert error in found
 
 
 @pytest.mark.parametrize("name", ["none", "a b", "-a", "é", "", "a" * 33, "a\\n"])
-def test_a_network_has_a_plain_name(refusal, name):
+def test_a_network_has_a_plain_name(refusal: Refuser, name: str) -> None:
     assert "not a network's name" in refusal(f'[network."{name}"]')
 
 
-def test_a_network_of_ones_own_needs_a_bridge_and_subnets(refusal):
+def test_a_network_of_ones_own_needs_a_bridge_and_subnets(refusal: Refuser) -> None:
     assert refusal("[network.lab]") == (
         "watcher.toml:1: network.lab: has no bridge; write bridge = … below"
     )
     assert "has no subnets" in refusal('[network.lab]\nbridge = "lab0"')
 
 
-def test_networks_have_bridges_of_their_own(refusal):
+def test_networks_have_bridges_of_their_own(refusal: Refuser) -> None:
     text = LAB.replace("lab0", "netns0")
     assert refusal(text).startswith(
         'watcher.toml:2: network.lab.bridge = "netns0": is the bridge of network default as well'
     )
 
 
-def test_subnets_of_networks_do_not_overlap(refusal, read):
+def test_subnets_of_networks_do_not_overlap(refusal: Refuser, read: Reader) -> None:
     other = LAB.replace("lab", "two").replace("/24", "/16")
     assert 'network.two.subnets = "10.9.0.0/16": overlaps 10.9.0.0/24' in refusal(LAB + other)
     assert read(LAB + other.replace("10.9", "10.8"))
 
 
-def test_an_overlap_with_the_default_says_that_it_is_one(refusal, read):
+def test_an_overlap_with_the_default_says_that_it_is_one(refusal: Refuser, read: Reader) -> None:
     text = LAB.replace("10.9.0.0", "172.19.5.0")
     assert refusal(text) == (
         'watcher.toml:3: network.lab.subnets = "172.19.5.0/24": overlaps 172.19.0.0/16, the subnet'
@@ -328,7 +339,9 @@ def test_an_overlap_with_the_default_says_that_it_is_one(refusal, read):
     assert read(text + '[network.default]\nsubnets = ["10.0.0.0/24"]')
 
 
-def test_ula_is_a_subnet_that_stays(read, monkeypatch, tmp_path):
+def test_ula_is_a_subnet_that_stays(
+    read: Reader, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     text = LAB.replace('"]', '", "ula"]')
     monkeypatch.setattr(ula, "MACHINE_ID", tmp_path / "machine-id")
     ula.MACHINE_ID.write_text("0123456789abcdef0123456789abcdef\n")
@@ -339,22 +352,23 @@ def test_ula_is_a_subnet_that_stays(read, monkeypatch, tmp_path):
     ula.MACHINE_ID.unlink()  # then it is the host's name that counts
     by_name = read(text).networks["lab"].subnets[1]
     assert by_name != subnet
+    assert isinstance(by_name, IPv6Network)
     assert by_name.subnet_of(IPv6Network("fd00::/8"))
 
 
-def test_a_file_that_is_named_has_to_be_there(tmp_path):
+def test_a_file_that_is_named_has_to_be_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         load(tmp_path / "absent.toml")
 
 
-def test_a_dangling_link_is_not_no_file(monkeypatch, tmp_path):
+def test_a_dangling_link_is_not_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "watcher.toml").symlink_to("absent.toml")
     monkeypatch.setattr(configfile, "DEFAULT_PATH", tmp_path / "watcher.toml")
     with pytest.raises(UsageError, match="No such file"):
         load(None)
 
 
-def test_what_is_no_file_is_refused_at_once(tmp_path):
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Is a directory"):
         load(tmp_path)
     os.mkfifo(tmp_path / "fifo")
@@ -381,7 +395,9 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
         (b"a = " + b"[" * 90 + b"]" * 90, "a = […]: unknown key"),
     ],
 )
-def test_what_is_no_configuration_is_refused_in_a_line(tmp_path, data, error):
+def test_what_is_no_configuration_is_refused_in_a_line(
+    tmp_path: Path, data: bytes, error: str
+) -> None:
     path = tmp_path / "watcher.toml"
     path.write_bytes(data)
     with pytest.raises(UsageError) as caught:
@@ -391,7 +407,7 @@ def test_what_is_no_configuration_is_refused_in_a_line(tmp_path, data, error):
     assert error in str(caught.value)
 
 
-def outcome(path):
+def outcome(path: Path) -> Config | UsageError:
     """What the file `path` is read as: a configuration, or the error."""
     try:
         return load(path)
@@ -419,7 +435,9 @@ LINES = TABLES | st.builds("{} = {}".format, KEYS, VALUES)
     | st.text(max_size=100).map(str.encode)
     | st.lists(LINES, max_size=8).map(lambda lines: "\n".join(lines).encode())
 )
-def test_any_file_is_a_configuration_or_an_error_of_one_line(tmp_path_factory, data):
+def test_any_file_is_a_configuration_or_an_error_of_one_line(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_bytes(data)
     found = outcome(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,7 +21,7 @@ def limited(make_host: HostMaker, limits: str, more: str = "") -> Host:
     return make_host(f"[root.limits]\n{limits}\n{GATE_OFF}{more}")
 
 
-def refused(host: Host, name: str, key: str, *words: str, **bundle: object) -> None:
+def refused(host: Host, name: str, key: str, *words: str, **bundle: Any) -> None:
     """A container that asks for what is not allowed has no network, and it is said why."""
     host.run(name, **bundle)
     reason = host.fails(name)

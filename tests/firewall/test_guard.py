@@ -5,8 +5,10 @@ The frames are crafted ones, sent from inside with all privileges over that name
 
 from __future__ import annotations
 
+import operator
 import socket
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.support import packets, traffic
@@ -57,7 +59,9 @@ def forged(me: Identity, web: Identity, gateway: Identity) -> dict[str, bytes]:
     def for_all(kind: int, payload: bytes, source: str, vlan: int) -> bytes:
         return ether(source or me.mac, BROADCAST, kind, payload, vlan=vlan)
 
-    def arps(name: str, operation: int, mac: str, ip: str, *, source: str = "", vlan: int = -1):
+    def arps(
+        name: str, operation: int, mac: str, ip: str, *, source: str = "", vlan: int = -1
+    ) -> None:
         payload = arp(operation, mac, ip, web.ip4) + f"{name}.".encode()
         frames[name] = for_all(ARP, payload, source, vlan)
 
@@ -66,7 +70,9 @@ def forged(me: Identity, web: Identity, gateway: Identity) -> dict[str, bytes]:
         packet = packets.udp(sender, web.ip4 if four else web.ip6, 9, f"{name}.".encode())
         frames[name] = for_all(IPV4 if four else IPV6, packet, source, vlan)
 
-    def icmp(name: str, sender: str, body: bytes, *, vlan: int = -1, extended: bool = False):
+    def icmp(
+        name: str, sender: str, body: bytes, *, vlan: int = -1, extended: bool = False
+    ) -> None:
         body += packets.said(f"{name}.")
         packet = packets.icmp6(sender, packets.ALL_NODES, body, extended=extended)
         frames[name] = for_all(IPV6, packet, "", vlan)
@@ -292,4 +298,4 @@ def test_an_address_may_be_probed_for_and_announced(host: Host) -> None:
     for sender in ("0.0.0.0", web.address):
         question = ether(mac, BROADCAST, ARP, arp(1, mac, sender, web.address))
         wire.send(question)
-        listener.until(lambda frame, sent=question: frame == sent)
+        listener.until(partial(operator.eq, question))

@@ -20,8 +20,15 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from watcher.config import load
-from watcher.containers.annotations import KEYS, PREFIX, parse_request
-from watcher.containers.runc import NEWNET, decode_spec, decode_state, labels_of, namespace_of
+from watcher.containers.annotations import KEYS, parse_request
+from watcher.containers.runc import (
+    NEWNET,
+    PREFIX,
+    decode_spec,
+    decode_state,
+    labels_of,
+    namespace_of,
+)
 from watcher.model.container import Container, Namespace, Process
 from watcher.model.errors import WatcherError
 from watcher.model.network import Network

@@ -7,12 +7,15 @@ import os
 import shutil
 import signal
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.held import is_held
-from tests.support.host import BEYOND, GATEWAY, UPLINK, Host, Service
+from tests.support.bundles import Spec
+from tests.support.held import Verb, is_held
+from tests.support.host import BEYOND, GATEWAY, UPLINK, Host, HostMaker, Service
 from tests.support.processes import end
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
@@ -30,6 +33,11 @@ def mounts_of_root(host: Host) -> int:
     return sum(line.split()[4] == str(host.root) for line in lines)
 
 
+def has_answer(host: Host, name: str) -> bool:
+    """Whether a container of :data:`FIRST` has been answered."""
+    return "1 packets received" in host.output(name)
+
+
 def gated(make_host: Callable[..., Host], more: str = "") -> tuple[Host, Service]:
     """A host with a service that has the gate."""
     host = make_host(f'[gate]\nmode = "required"\n{more}')
@@ -39,7 +47,7 @@ def gated(make_host: Callable[..., Host], more: str = "") -> tuple[Host, Service
 # --- order -----------------------------------------------------------------------------------
 
 
-def test_the_first_instruction_of_every_container_sees_its_network(make_host) -> None:
+def test_the_first_instruction_of_every_container_sees_its_network(make_host: HostMaker) -> None:
     host, service = gated(make_host)
     host.bundle("web", FIRST)
     for _ in range(50):
@@ -48,7 +56,7 @@ def test_the_first_instruction_of_every_container_sees_its_network(make_host) ->
     assert service.warnings() == []
 
 
-def test_so_do_those_of_64_at_once(make_host) -> None:
+def test_so_do_those_of_64_at_once(make_host: HostMaker) -> None:
     host, service = gated(make_host)
     names = [f"c{number}" for number in range(64)]
     for name in names:
@@ -61,7 +69,7 @@ def test_so_do_those_of_64_at_once(make_host) -> None:
     assert service.warnings() == []
 
 
-def test_the_network_is_there_when_runc_create_returns(make_host) -> None:
+def test_the_network_is_there_when_runc_create_returns(make_host: HostMaker) -> None:
     host, _ = gated(make_host)
     for number in range(10):
         web = host.create(f"c{number}", FIRST)
@@ -69,10 +77,10 @@ def test_the_network_is_there_when_runc_create_returns(make_host) -> None:
         assert f"c{number}" in host.pins()
         host.start(web.id)
     for number in range(10):
-        eventually(lambda number=number: "1 packets received" in host.output(f"c{number}"))
+        eventually(partial(has_answer, host, f"c{number}"))
 
 
-def test_a_connection_out_at_once_is_answered(make_host) -> None:
+def test_a_connection_out_at_once_is_answered(make_host: HostMaker) -> None:
     host, _ = gated(make_host)
     host.beyond.serve(tcp=(80,))
     for number in range(10):
@@ -80,7 +88,7 @@ def test_a_connection_out_at_once_is_answered(make_host) -> None:
         assert done.stdout == f"beyond {UPLINK}\n"
 
 
-def test_a_published_port_is_there_as_soon_as_anybody_listens(make_host) -> None:
+def test_a_published_port_is_there_as_soon_as_anybody_listens(make_host: HostMaker) -> None:
     host, _ = gated(make_host)
     for number in range(10):
         web = host.create(f"c{number}", ports=f"{8000 + number}:80")
@@ -88,14 +96,14 @@ def test_a_published_port_is_there_as_soon_as_anybody_listens(make_host) -> None
         assert host.beyond.reach(UPLINK, 8000 + number) == Answer(web.id, BEYOND)
 
 
-def test_a_sidecar_is_in_order_as_well(make_host) -> None:
+def test_a_sidecar_is_in_order_as_well(make_host: HostMaker) -> None:
     host, _ = gated(make_host)
     host.run("web")
     done = host.run_to_end("sidecar", FIRST, netns_path=host.netns_dir / "web")
     assert "1 packets received" in done.stdout
 
 
-def test_the_event_that_follows_finds_nothing_to_do(make_host) -> None:
+def test_the_event_that_follows_finds_nothing_to_do(make_host: HostMaker) -> None:
     host, service = gated(make_host)
     host.attach("web")
     assert host.watcher("sync").stdout == "nothing to do\n"
@@ -106,7 +114,7 @@ def test_the_event_that_follows_finds_nothing_to_do(make_host) -> None:
 # --- marking ---------------------------------------------------------------------------------
 
 
-def test_the_root_is_marked_before_anything_can_be_made_in_it(make_host) -> None:
+def test_the_root_is_marked_before_anything_can_be_made_in_it(make_host: HostMaker) -> None:
     host, service = gated(make_host)
     assert mounts_of_root(host) == 1
     service.stop()
@@ -115,7 +123,7 @@ def test_the_root_is_marked_before_anything_can_be_made_in_it(make_host) -> None
     assert mounts_of_root(host) == 1
 
 
-def test_the_mount_is_found_again_after_a_kill_and_never_stacked(make_host) -> None:
+def test_the_mount_is_found_again_after_a_kill_and_never_stacked(make_host: HostMaker) -> None:
     host, service = gated(make_host)
     for _ in range(3):
         service.kill9()
@@ -126,7 +134,7 @@ def test_the_mount_is_found_again_after_a_kill_and_never_stacked(make_host) -> N
     assert mounts_of_root(host) == 0
 
 
-def test_down_takes_the_mount_of_a_killed_service_back(make_host) -> None:
+def test_down_takes_the_mount_of_a_killed_service_back(make_host: HostMaker) -> None:
     host, service = gated(make_host)
     service.kill9()
     host.watcher("down")
@@ -134,7 +142,7 @@ def test_down_takes_the_mount_of_a_killed_service_back(make_host) -> None:
 
 
 @pytest.mark.parametrize("accident", ["unmounted", "removed in another mount namespace"])
-def test_a_root_that_is_made_again_is_marked_again(make_host, accident: str) -> None:
+def test_a_root_that_is_made_again_is_marked_again(make_host: HostMaker, accident: str) -> None:
     """Where it is mounted, nobody can remove it; and it is mounted again as it is unmounted."""
     host, _ = gated(make_host)
     assert host.run_to_end("web", FIRST).returncode == 0
@@ -149,7 +157,7 @@ def test_a_root_that_is_made_again_is_marked_again(make_host, accident: str) -> 
 
 # --- refusal ---------------------------------------------------------------------------------
 
-REFUSED = {
+REFUSED: dict[str, dict[str, Any]] = {
     "a taken port": {"ports": "8080:80"},
     "a wrong annotation": {"annotations": {"io.watcher.netwrok": "default"}},
     "a taken address": {"annotations": {"io.watcher.ip": "172.19.0.50"}},
@@ -159,7 +167,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("verb", ["run", "create"])
 @pytest.mark.parametrize("request_", REFUSED)
-def test_a_request_that_cannot_be_met_refuses_the_start(make_host, verb, request_: str) -> None:
+def test_a_request_that_cannot_be_met_refuses_the_start(
+    make_host: HostMaker, verb: Verb, request_: str
+) -> None:
     host, service = gated(make_host)
     first = host.run("first", ports="8080:80", annotations={"io.watcher.ip": "172.19.0.50"})
     before = host.leftovers()
@@ -178,7 +188,7 @@ def test_a_request_that_cannot_be_met_refuses_the_start(make_host, verb, request
     assert "io.watcher." in host.inspect("bad")["reason"]
 
 
-def test_no_free_address_refuses_the_start(make_host) -> None:
+def test_no_free_address_refuses_the_start(make_host: HostMaker) -> None:
     host, service = gated(make_host, '[network.default]\nsubnets = ["172.19.0.0/30"]\n')
     host.run("first")
     assert host.run_to_end("bad", FIRST, check=False).returncode != 0
@@ -188,7 +198,7 @@ def test_no_free_address_refuses_the_start(make_host) -> None:
     assert "1 packets received" in host.run_to_end("bad", FIRST).stdout
 
 
-def test_a_refusal_is_forgotten_when_the_container_starts_after_all(make_host) -> None:
+def test_a_refusal_is_forgotten_when_the_container_starts_after_all(make_host: HostMaker) -> None:
     host, _ = gated(make_host)
     host.run("first", ports="8080:80")
     host.bundle("web", ports="8080:80")
@@ -200,7 +210,9 @@ def test_a_refusal_is_forgotten_when_the_container_starts_after_all(make_host) -
     assert not host.inspect("web")["reason"]
 
 
-def test_a_request_that_cannot_be_met_starts_without_network_where_that_is_asked(make_host) -> None:
+def test_a_request_that_cannot_be_met_starts_without_network_where_that_is_asked(
+    make_host: HostMaker,
+) -> None:
     host, _ = gated(make_host, 'on_invalid = "allow"\n')
     web = host.run("web", ports="0:80")
     assert "0:80" in host.fails("web")
@@ -211,7 +223,7 @@ def test_a_request_that_cannot_be_met_starts_without_network_where_that_is_asked
 
 
 @pytest.mark.parametrize("verdict", ["allow", "deny"])
-def test_a_container_is_let_go_after_the_timeout(make_host, verdict: str) -> None:
+def test_a_container_is_let_go_after_the_timeout(make_host: HostMaker, verdict: str) -> None:
     host, service = gated(make_host, f'timeout = 0.3\non_timeout = "{verdict}"\n')
     host.bundle("web")
     with host.unwritable():  # it ends although nothing could be done for it
@@ -225,7 +237,7 @@ def test_a_container_is_let_go_after_the_timeout(make_host, verdict: str) -> Non
         host.empty()
 
 
-def test_a_killed_watcher_holds_nobody_up(make_host) -> None:
+def test_a_killed_watcher_holds_nobody_up(make_host: HostMaker) -> None:
     host, service = gated(make_host, "timeout = 60.0\n")
     host.bundle("web", ports="8080:80")
     with host.unwritable():
@@ -239,7 +251,7 @@ def test_a_killed_watcher_holds_nobody_up(make_host) -> None:
     assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
 
 
-def test_a_stopped_watcher_holds_until_it_goes_on(make_host) -> None:
+def test_a_stopped_watcher_holds_until_it_goes_on(make_host: HostMaker) -> None:
     host, service = gated(make_host)
     host.bundle("web", FIRST)
     service.signal(signal.SIGSTOP)
@@ -249,7 +261,7 @@ def test_a_stopped_watcher_holds_until_it_goes_on(make_host) -> None:
     assert "1 packets received" in host.launched(process, "web").stdout
 
 
-def test_a_clean_stop_lets_a_held_container_go(make_host) -> None:
+def test_a_clean_stop_lets_a_held_container_go(make_host: HostMaker) -> None:
     host, service = gated(make_host, "timeout = 60.0\n")
     host.bundle("web")
     with host.unwritable():
@@ -262,10 +274,10 @@ def test_a_clean_stop_lets_a_held_container_go(make_host) -> None:
     host.attached("web")
 
 
-def test_what_the_dead_had_is_in_nobodys_way(make_host) -> None:
+def test_what_the_dead_had_is_in_nobodys_way(make_host: HostMaker) -> None:
     """A service that is busy may come to a start before it comes to an end that was before it."""
     host, _ = gated(make_host, "timeout = 60.0\n")
-    wishes = {"ports": "8080:80", "annotations": {"io.watcher.ip": "172.19.0.9"}}
+    wishes: dict[str, Any] = {"ports": "8080:80", "annotations": {"io.watcher.ip": "172.19.0.9"}}
     host.attach("web0", **wishes)
     for number in range(5):
         before, after, busy = f"web{number}", f"web{number + 1}", f"busy{number}"
@@ -273,17 +285,17 @@ def test_what_the_dead_had_is_in_nobodys_way(make_host) -> None:
         host.bundle(after, **wishes)
         with host.unwritable():
             processes = {busy: host.launching("run", busy, "--detach")}
-            eventually(lambda busy=busy: is_held(host, busy))
+            eventually(partial(is_held, host, busy))
             host.delete(before)
             processes[after] = host.launching("run", after, "--detach")
-            eventually(lambda after=after: is_held(host, after))
+            eventually(partial(is_held, host, after))
         for name, process in processes.items():
             host.launched(process, name)
         host.attached(after).serve(tcp=(80,))
         assert host.beyond.reach(UPLINK, 8080) == Answer(after, BEYOND)
 
 
-def test_other_openers_are_never_held(make_host) -> None:
+def test_other_openers_are_never_held(make_host: HostMaker) -> None:
     host, _ = gated(make_host, "timeout = 60.0\n")
     host.run("there")
     host.bundle("web")
@@ -302,14 +314,14 @@ def test_other_openers_are_never_held(make_host) -> None:
     host.attached("web")
 
 
-def test_ignored_containers_are_never_held(make_host) -> None:
+def test_ignored_containers_are_never_held(make_host: HostMaker) -> None:
     host, _ = gated(make_host, "timeout = 60.0\n")
     with host.unwritable():
         host.run("host", netns_path="host")
         host.run("none", annotations={"io.watcher.network": "none"})
 
 
-def test_a_runc_that_dies_while_it_is_held(make_host) -> None:
+def test_a_runc_that_dies_while_it_is_held(make_host: HostMaker) -> None:
     host, service = gated(make_host, "timeout = 60.0\n")
     host.bundle("web")
     with host.unwritable():
@@ -323,7 +335,7 @@ def test_a_runc_that_dies_while_it_is_held(make_host) -> None:
     assert "Traceback" not in service.log_text()
 
 
-def test_a_hundred_at_once_are_held_and_let_go(make_host) -> None:
+def test_a_hundred_at_once_are_held_and_let_go(make_host: HostMaker) -> None:
     host, _ = gated(make_host, "timeout = 60.0\n")
     names = [f"c{number}" for number in range(100)]
     for name in names:
@@ -397,7 +409,7 @@ def play_runc(host: Host, name: str, *, early: bool, labels: tuple[str, ...] = (
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["two saves", "one save"])
-def test_both_protocols_of_runc(make_host, early: bool) -> None:
+def test_both_protocols_of_runc(make_host: HostMaker, early: bool) -> None:
     host, service = gated(make_host)
     host.bundle("web", ports="8080:80")
     routes = play_runc(host, "web", early=early, labels=("io.watcher.ports=8080:80",))
@@ -407,7 +419,7 @@ def test_both_protocols_of_runc(make_host, early: bool) -> None:
     assert service.warnings() == []
 
 
-def test_labels_that_differ_from_what_the_gate_read_are_reconciled(make_host) -> None:
+def test_labels_that_differ_from_what_the_gate_read_are_reconciled(make_host: HostMaker) -> None:
     host, service = gated(make_host)
     host.bundle("web", ports="8080:80")
     play_runc(host, "web", early=False, labels=("io.watcher.ports=9090:80",))
@@ -418,11 +430,16 @@ def test_labels_that_differ_from_what_the_gate_read_are_reconciled(make_host) ->
     service.logged("web", level="warning")
 
 
-BAD_CONFIGS: dict[str, Callable] = {
+def a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+BAD_CONFIGS: dict[str, Callable[[Path], object]] = {
     "missing": lambda path: path.unlink(),
     "not JSON": lambda path: path.write_text("{"),
     "huge": lambda path: path.write_text(path.read_text() + " " * 64_000_000),
-    "a FIFO": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a FIFO": a_fifo,
     "a link out of the bundle": lambda path: (
         path.rename(path.parent.parent / "other.json")
         .parent.joinpath("web/config.json")
@@ -433,7 +450,9 @@ BAD_CONFIGS: dict[str, Callable] = {
 
 
 @pytest.mark.parametrize("kind", BAD_CONFIGS)
-def test_a_config_json_that_cannot_be_read_does_not_hold_runc(make_host, kind: str) -> None:
+def test_a_config_json_that_cannot_be_read_does_not_hold_runc(
+    make_host: HostMaker, kind: str
+) -> None:
     host, service = gated(make_host, "timeout = 30.0\n")
     bundle = host.bundle("web")
     BAD_CONFIGS[kind](bundle / "config.json")
@@ -451,7 +470,9 @@ def test_a_config_json_that_cannot_be_read_does_not_hold_runc(make_host, kind: s
 # --- without fanotify ------------------------------------------------------------------------
 
 
-def test_without_the_gate_nothing_is_mounted_and_everything_else_works(make_host) -> None:
+def test_without_the_gate_nothing_is_mounted_and_everything_else_works(
+    make_host: HostMaker,
+) -> None:
     host = make_host('[gate]\nmode = "off"\n')
     host.service()
     assert mounts_of_root(host) == 0
@@ -460,7 +481,7 @@ def test_without_the_gate_nothing_is_mounted_and_everything_else_works(make_host
     assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
 
 
-def test_required_without_the_capability_refuses_to_start(make_host) -> None:
+def test_required_without_the_capability_refuses_to_start(make_host: HostMaker) -> None:
     host = make_host('[gate]\nmode = "required"\n')
     done = host.command(
         *("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"),
@@ -475,7 +496,7 @@ def test_required_without_the_capability_refuses_to_start(make_host) -> None:
     assert mounts_of_root(host) == 0
 
 
-def test_check_tells_whether_there_can_be_a_gate(make_host) -> None:
+def test_check_tells_whether_there_can_be_a_gate(make_host: HostMaker) -> None:
     host = make_host()
     assert "gate" in host.watcher("check").stdout.lower()
     done = host.command(
@@ -487,7 +508,7 @@ def test_check_tells_whether_there_can_be_a_gate(make_host) -> None:
     assert "sys_admin" in (done.stdout + done.stderr).lower()
 
 
-def test_which_hooks_see_the_network(make_host) -> None:
+def test_which_hooks_see_the_network(make_host: HostMaker) -> None:
     """The promise is about the program's first instruction; some hooks run before the gate."""
     host, _ = gated(make_host)
     told = host.base / "told"
@@ -501,7 +522,7 @@ def test_which_hooks_see_the_network(make_host) -> None:
         "poststart": (inside, told),
     }
 
-    def with_hooks(spec) -> None:
+    def with_hooks(spec: Spec) -> None:
         told_too = {"destination": "/var", "type": "bind", "source": str(told), "options": ["bind"]}
         spec["mounts"].append(told_too)
         spec["hooks"] = {

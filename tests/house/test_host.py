@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.host import BEYOND, BEYOND6, UPLINK, UPLINK6, Host
+from tests.support.host import BEYOND, BEYOND6, UPLINK, UPLINK6, Host, HostMaker
 from tests.support.traffic import Answer
 
 
-def test_a_host_has_its_own_links_mounts_and_processes(make_host) -> None:
+def test_a_host_has_its_own_links_mounts_and_processes(make_host: HostMaker) -> None:
     one, other = make_host(), make_host()
     one.command("ip", "link", "add", "mine", "type", "bridge")
     one.command("mount", "-t", "tmpfs", "tmpfs", str(one.base / "sys"))

@@ -16,7 +16,8 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.host import Host, Place
+    from tests.support.host import Host
+from tests.support.host import Host, Place
 
 LONGEST_NAME = 127
 

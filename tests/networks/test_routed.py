@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any, Literal
 
 import pytest
 
-from tests.support.host import BEYOND, UPLINK, Host
+from tests.support.host import BEYOND, UPLINK, Host, HostMaker, Json
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -34,13 +35,14 @@ subnets = ["172.21.0.0/16"]
 
 
 @pytest.fixture
-def routed(make_host) -> Host:
+def routed(make_host: HostMaker) -> Host:
     return make_host(ROUTED)
 
 
-def routes(host: Host, place: str = "") -> list[dict[str, object]]:
+def routes(host: Host, place: str = "") -> list[Json]:
     command = ["ip", "-json", "route"] if not place else ["ip", "-json", "-n", place, "route"]
-    return json.loads(host.command(*command).stdout)
+    found: list[Json] = json.loads(host.command(*command).stdout)
+    return found
 
 
 def test_a_sandbox_has_a_host_route_and_no_bridge(routed: Host) -> None:
@@ -64,10 +66,13 @@ def test_it_reaches_its_gateway_a_neighbour_and_the_world_at_once(routed: Host) 
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-def test_a_published_port_is_reached_from_everywhere(routed: Host, protocol: str) -> None:
+def test_a_published_port_is_reached_from_everywhere(
+    routed: Host, protocol: Literal["tcp", "udp"]
+) -> None:
     web = routed.attach("web", ports=f"8080:80/{protocol}")
     other = routed.attach("other")
-    web.serve(**{protocol: (80,)})
+    served: dict[str, Any] = {protocol: (80,)}
+    web.serve(**served)
     for client, address in (
         (routed.beyond, UPLINK), (routed.here, UPLINK), (routed.here, "127.0.0.1"),
         (routed.here, "172.19.0.1"), (other, UPLINK), (web, UPLINK), (routed.here, "::1"),
@@ -77,7 +82,7 @@ def test_a_published_port_is_reached_from_everywhere(routed: Host, protocol: str
         assert answer.who == "web"
 
 
-def test_networks_are_kept_apart_unless_one_may_reach_another(make_host) -> None:
+def test_networks_are_kept_apart_unless_one_may_reach_another(make_host: HostMaker) -> None:
     host = make_host(TWO.format(back='reach = ["default", "bridged"]'))
     web = host.attach("web")
     back = host.attach("back", annotations=BACK)
@@ -90,7 +95,7 @@ def test_networks_are_kept_apart_unless_one_may_reach_another(make_host) -> None
         assert client.reach(server.address, 80) is None
 
 
-def test_an_internal_one_has_no_way_out(make_host) -> None:
+def test_an_internal_one_has_no_way_out(make_host: HostMaker) -> None:
     host = make_host(TWO.format(back="internal = true"))
     inside, also = host.run("in", annotations=BACK), host.run("also", annotations=BACK)
     web = host.attach("web")
@@ -102,7 +107,7 @@ def test_an_internal_one_has_no_way_out(make_host) -> None:
     assert inside.reach(BEYOND, 81) is None
 
 
-def test_isolated_ones_cannot_reach_each_other(make_host) -> None:
+def test_isolated_ones_cannot_reach_each_other(make_host: HostMaker) -> None:
     host = make_host(TWO.format(back="isolate = true"))
     one, two = host.attach("one", annotations=BACK), host.attach("two", annotations=BACK)
     two.serve(tcp=(80,))
@@ -151,7 +156,7 @@ def test_two_share_a_sandbox(routed: Host) -> None:
         "nsenter --net=/proc/{pid}/ns/net ip addr flush dev eth0",
     ],
 )
-def test_damage_is_repaired(make_host, damage: str) -> None:
+def test_damage_is_repaired(make_host: HostMaker, damage: str) -> None:
     host = make_host(ROUTED)
     service = host.service()
     web = host.attach("web", ports="8080:80")

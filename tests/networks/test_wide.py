@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Host
+from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Host, HostMaker
 from tests.support.traffic import Answer
 from tests.support.wide import SERVED, Servers, Sleepers
 
@@ -32,7 +32,9 @@ def sync(host: Host) -> str:
     ['mode = "routed"', 'mode = "bridge"', 'subnets = ["172.19.0.0/16", "fd00:19::/64"]'],
     ids=["routed", "bridge", "bridge of both families"],
 )
-def test_a_link_has_no_route_of_a_list_that_all_would_share(make_host, network: str) -> None:
+def test_a_link_has_no_route_of_a_list_that_all_would_share(
+    make_host: HostMaker, network: str
+) -> None:
     host = make_host(f"[network.default]\n{network}\n")
     web = host.attach("web")
     multicast = host.ip("-6", "route", "show", "table", "local", "type", "multicast")
@@ -41,7 +43,7 @@ def test_a_link_has_no_route_of_a_list_that_all_would_share(make_host, network: 
     assert web.veth not in devices
 
 
-def test_each_of_very_many_reaches_everybody_and_is_reached(make_host) -> None:
+def test_each_of_very_many_reaches_everybody_and_is_reached(make_host: HostMaker) -> None:
     host = make_host(ROUTED)
     sleepers = Sleepers(host, SIZE)
     sync(host)

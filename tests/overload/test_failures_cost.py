@@ -7,6 +7,7 @@ import os
 import resource
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -92,8 +93,8 @@ def test_who_is_killed_while_it_is_held_has_not_failed(make_host: HostMaker) -> 
     with host.unwritable():
         for name in names:
             process = host.launching("run", name, "--detach")
-            eventually(lambda name=name: (host.root / name / "exec.fifo").exists())
-            eventually(lambda name=name: is_held(host, name))
+            eventually((host.root / name / "exec.fifo").exists)
+            eventually(partial(is_held, host, name))
             end(process)
     host.attach("last")
     assert {row for row in host.ls() if host.ls()[row]["status"] == "failed"} == set()

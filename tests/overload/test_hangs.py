@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hangs import Freezable, HangingBundle
-from tests.support.host import Host
+from tests.support.host import Host, HostMaker
 from tests.support.processes import end
 from tests.support.waiting import PATIENCE, eventually
 from watcher.locks.lock import SERVICE, WRITERS
@@ -21,7 +21,7 @@ FIRST = ["grep", "-q", "eth0", "/proc/net/dev"]
 """Succeeds if it has its network at its first instruction."""
 
 
-def gated(make_host, gate: str = "timeout = 1.0\n") -> Host:
+def gated(make_host: HostMaker, gate: str = "timeout = 1.0\n") -> Host:
     host: Host = make_host(f'[gate]\nmode = "required"\n{gate}')
     return host
 
@@ -34,7 +34,7 @@ def nobody_is_held(host: Host) -> None:
 # --- a bundle that does not answer ---------------------------------------------------------------
 
 
-def test_a_bundle_that_does_not_answer_holds_up_nobody_else(make_host) -> None:
+def test_a_bundle_that_does_not_answer_holds_up_nobody_else(make_host: HostMaker) -> None:
     host = gated(make_host)
     service = host.service()
     bundle = HangingBundle(host, "stuck", ["true"])
@@ -51,7 +51,7 @@ def test_a_bundle_that_does_not_answer_holds_up_nobody_else(make_host) -> None:
     assert service.wait() == 0
 
 
-def test_more_bundles_hang_than_are_waited_for(make_host) -> None:
+def test_more_bundles_hang_than_are_waited_for(make_host: HostMaker) -> None:
     host = gated(make_host, "timeout = 2.0\n")
     service = host.service()
     bundles = [HangingBundle(host, f"stuck{number}", ["true"]) for number in range(17)]
@@ -74,14 +74,14 @@ def test_more_bundles_hang_than_are_waited_for(make_host) -> None:
     service.stop()
 
 
-def test_a_bundle_that_answers_after_all_gets_its_network(make_host) -> None:
+def test_a_bundle_that_answers_after_all_gets_its_network(make_host: HostMaker) -> None:
     """On a file system that could hang, read in a thread aside."""
     host = gated(make_host, "timeout = 60.0\n")
     host.service()
     assert HangingBundle(host, "web", FIRST, count=2).run().wait(PATIENCE) == 0
 
 
-def test_a_killed_service_that_cannot_end_holds_nobody(make_host) -> None:
+def test_a_killed_service_that_cannot_end_holds_nobody(make_host: HostMaker) -> None:
     host = gated(make_host)
     service = host.service()
     bundle = HangingBundle(host, "stuck", ["true"])
@@ -99,7 +99,7 @@ def test_a_killed_service_that_cannot_end_holds_nobody(make_host) -> None:
 # --- a frozen store ------------------------------------------------------------------------------
 
 
-def test_a_frozen_store_ends_each_hold_and_heals(make_host) -> None:
+def test_a_frozen_store_ends_each_hold_and_heals(make_host: HostMaker) -> None:
     host = gated(make_host)
     store = Freezable(host, host.state_dir)
     service = host.service(env={"WATCHDOG_USEC": "400000"})
@@ -117,7 +117,7 @@ def test_a_frozen_store_ends_each_hold_and_heals(make_host) -> None:
     service.stop()
 
 
-def test_sigterm_ends_a_service_whose_store_is_frozen(make_host) -> None:
+def test_sigterm_ends_a_service_whose_store_is_frozen(make_host: HostMaker) -> None:
     host = gated(make_host)
     store = Freezable(host, host.state_dir)
     service = host.service()
@@ -135,7 +135,7 @@ def test_sigterm_ends_a_service_whose_store_is_frozen(make_host) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 def test_a_killed_service_whose_store_is_frozen_is_taken_over_from(
-    make_host, number: signal.Signals
+    make_host: HostMaker, number: signal.Signals
 ) -> None:
     host = gated(make_host)
     store = Freezable(host, host.state_dir)
@@ -210,7 +210,7 @@ def _child(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
-def test_a_stopped_sync_ends_each_hold_and_is_named(make_host) -> None:
+def test_a_stopped_sync_ends_each_hold_and_is_named(make_host: HostMaker) -> None:
     host = gated(make_host)
     service = host.service()
     sync = Stopped(host, "sync")
@@ -228,7 +228,7 @@ def test_a_stopped_sync_ends_each_hold_and_is_named(make_host) -> None:
     service.stop()
 
 
-def test_sigterm_ends_a_service_while_a_sync_is_stopped(make_host) -> None:
+def test_sigterm_ends_a_service_while_a_sync_is_stopped(make_host: HostMaker) -> None:
     host = gated(make_host)
     service = host.service()
     sync = Stopped(host, "sync")
@@ -238,7 +238,9 @@ def test_sigterm_ends_a_service_while_a_sync_is_stopped(make_host) -> None:
 
 
 @pytest.mark.parametrize("command", [("sync",), ("network", "rm", "default")])
-def test_a_service_that_starts_while_a_writer_is_stopped_holds_runc(make_host, command) -> None:
+def test_a_service_that_starts_while_a_writer_is_stopped_holds_runc(
+    make_host: HostMaker, command: tuple[str, ...]
+) -> None:
     host = gated(make_host)
     host.watcher("sync")
     writer = Stopped(host, *command)
@@ -253,7 +255,7 @@ def test_a_service_that_starts_while_a_writer_is_stopped_holds_runc(make_host, c
     service.stop()
 
 
-def test_a_service_told_to_stop_while_it_waits_does(make_host) -> None:
+def test_a_service_told_to_stop_while_it_waits_does(make_host: HostMaker) -> None:
     host = gated(make_host)
     host.watcher("sync")
     writer = Stopped(host, "sync")
@@ -264,7 +266,9 @@ def test_a_service_told_to_stop_while_it_waits_does(make_host) -> None:
 
 
 @pytest.mark.parametrize("command", [("sync",), ("network", "rm", "default"), ("down",)])
-def test_a_command_that_waits_for_a_stopped_one_says_so(host: Host, command) -> None:
+def test_a_command_that_waits_for_a_stopped_one_says_so(
+    host: Host, command: tuple[str, ...]
+) -> None:
     host.watcher("sync")
     writer = Stopped(host, "sync")
     done = host.watcher(*command, check=False)
@@ -289,7 +293,7 @@ def test_a_stopped_down_keeps_a_service_from_starting_and_is_named(host: Host) -
 # --- a log that nobody reads ---------------------------------------------------------------------
 
 
-def test_a_log_that_nobody_reads_holds_up_nobody(make_host) -> None:
+def test_a_log_that_nobody_reads_holds_up_nobody(make_host: HostMaker) -> None:
     host = gated(make_host)
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)

@@ -1,7 +1,11 @@
 """`io.watcher.ports`: what may be written there, and what `watcher ls` shows of it."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,10 +19,12 @@ from watcher.containers.ports import (
     merged,
     parse_ports,
 )
-from watcher.model.request import PortMap
+from watcher.model.request import PortMap, Protocol
 
 
-def port_map(protocol, host_ip, host_port, port, length=1):
+def port_map(
+    protocol: Protocol, host_ip: str | None, host_port: int, port: int, length: int = 1
+) -> PortMap:
     return PortMap(protocol, ip_address(host_ip) if host_ip else None, host_port, port, length)
 
 
@@ -41,11 +47,11 @@ def port_map(protocol, host_ip, host_port, port, length=1):
         ("[]", []),
     ],
 )
-def test_reads_the_notation_of_the_manual(value, expected):
+def test_reads_the_notation_of_the_manual(value: str, expected: list[tuple[Any, ...]]) -> None:
     assert parse_ports(value) == tuple(port_map(*item) for item in expected)
 
 
-def test_reads_the_port_mappings_of_cni():
+def test_reads_the_port_mappings_of_cni() -> None:
     mappings = [
         {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
         {"hostPort": 5353, "containerPort": 53, "protocol": "UDP", "hostIP": "127.0.0.1"},
@@ -91,14 +97,14 @@ def test_reads_the_port_mappings_of_cni():
         ('[{"hostPort": 80', "not CNI port mappings"),
     ],
 )
-def test_names_what_is_wrong(value, reason):
+def test_names_what_is_wrong(value: str, reason: str) -> None:
     with pytest.raises(PortError) as error:
         parse_ports(value)
     assert reason in error.value.reason
     assert error.value.remedy
 
 
-def test_an_unknown_protocol_suggests_the_known_ones():
+def test_an_unknown_protocol_suggests_the_known_ones() -> None:
     with pytest.raises(PortError) as error:
         parse_ports("80:80/upd")
     assert error.value.remedy == "write one of tcp, udp, sctp"
@@ -119,7 +125,7 @@ def test_an_unknown_protocol_suggests_the_known_ones():
         "80:80,[::]:80:80",
     ],
 )
-def test_no_two_may_want_the_same_traffic(value):
+def test_no_two_may_want_the_same_traffic(value: str) -> None:
     with pytest.raises(PortError, match="repeated"):
         parse_ports(value)
 
@@ -134,11 +140,11 @@ def test_no_two_may_want_the_same_traffic(value):
         "0.0.0.0:80:80,[::1]:80:80",
     ],
 )
-def test_different_traffic_may_have_one_port(value):
+def test_different_traffic_may_have_one_port(value: str) -> None:
     assert len(parse_ports(value)) == 2
 
 
-def test_a_value_is_bounded():
+def test_a_value_is_bounded() -> None:
     with pytest.raises(PortError, match="characters"):
         parse_ports("80:80," * 20_000)
     with pytest.raises(PortError, match=f"more than {MAX_MAPS} port maps"):
@@ -147,7 +153,7 @@ def test_a_value_is_bounded():
     assert sum(port.length for port in widest) == MAX_MAPS
 
 
-def test_consecutive_ports_are_shown_as_a_range():
+def test_consecutive_ports_are_shown_as_a_range() -> None:
     ports = parse_ports("81:81,80:80,82:90,[::1]:83:83,53:53/udp,54:54/udp,127.0.0.1:54:55")
     assert format_ports(ports) == (
         "80-81:80-81/tcp,82:90/tcp,127.0.0.1:54:55/tcp,[::1]:83:83/tcp,53-54:53-54/udp"
@@ -167,7 +173,7 @@ RANGES = st.builds(
 ).filter(lambda port: port.port + port.length <= 65536)
 
 
-def outcome(text):
+def outcome(text: str) -> tuple[PortMap, ...] | PortError:
     """What `text` is read as: port maps, or the error."""
     try:
         return parse_ports(text)
@@ -175,7 +181,7 @@ def outcome(text):
         return error
 
 
-def in_order(ports):
+def in_order(ports: Iterable[PortMap]) -> list[PortMap]:
     """By protocol, address (any, IPv4, IPv6) and port."""
     return sorted(
         ports,
@@ -189,8 +195,8 @@ def in_order(ports):
 
 
 @given(st.lists(PORT_MAPS, min_size=1, max_size=30))
-def test_what_is_written_is_read_again(candidates):
-    ports = set()
+def test_what_is_written_is_read_again(candidates: list[PortMap]) -> None:
+    ports: set[PortMap] = set()
     for port in candidates:
         if isinstance(outcome(",".join(map(str, [*ports, port]))), tuple):
             ports.add(port)
@@ -199,7 +205,7 @@ def test_what_is_written_is_read_again(candidates):
     assert {one for port in read for one in port.singles()} == ports
 
 
-def wants_the_same(one, other):
+def wants_the_same(one: PortMap, other: PortMap) -> bool:
     """Whether a packet that one port map is for is also one for another."""
     if one.protocol != other.protocol or one.host_port != other.host_port:
         return False
@@ -212,8 +218,9 @@ def wants_the_same(one, other):
 
 
 @given(st.lists(RANGES, min_size=1, max_size=5))
-def test_ranges_are_refused_where_one_of_their_ports_is_repeated(ranges):
-    before, first = [], None
+def test_ranges_are_refused_where_one_of_their_ports_is_repeated(ranges: list[PortMap]) -> None:
+    before: list[PortMap] = []
+    first: PortMap | None = None
     for entry in ranges:
         singles = list(entry.singles())
         taken = [one for one in singles if any(wants_the_same(one, b) for b in before)]
@@ -223,13 +230,14 @@ def test_ranges_are_refused_where_one_of_their_ports_is_repeated(ranges):
         before += singles
     found = outcome(",".join(map(str, ranges)))
     if first is None:
+        assert isinstance(found, tuple)
         assert [one for port in found for one in port.singles()] == before
     else:
         assert f"host port {first.host_port}/{first.protocol} is repeated" in str(found)
 
 
 @given(st.text(st.characters(), max_size=200) | st.text("0123456789-:,/[]{}%. tcpud", max_size=60))
-def test_any_text_is_port_maps_or_an_error_of_one_line(text):
+def test_any_text_is_port_maps_or_an_error_of_one_line(text: str) -> None:
     found = outcome(text)
     if isinstance(found, PortError):
         assert str(found).isprintable()

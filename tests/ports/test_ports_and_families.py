@@ -159,7 +159,8 @@ def test_a_port_of_one_address_leaves_the_others_to_the_host(
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_a_range_of_either_protocol_and_both_families(dual: Host, protocol: str) -> None:
     web = dual.attach("web", ports=f"9000-9010:7000-7010/{protocol}")
-    web.serve(**{protocol: (7000, 7010)})
+    ends: dict[str, Any] = {protocol: (7000, 7010)}
+    web.serve(**ends)
     for port in (9000, 9010):
         assert reached(dual.beyond, port, UPLINK, UPLINK6, protocol=protocol) == {UPLINK, UPLINK6}
     for port in (8999, 9011):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -34,6 +35,7 @@ def test_a_long_range_is_reached_by_both_families(
         assert host.beyond.reach(UPLINK6, port, protocol) == Answer("web", BEYOND6)
     for port in (30000, 30999):
         answer = host.here.reach("127.0.0.1", port, protocol)
+        assert answer is not None
         assert answer is not None
         assert answer.who == "web"
         assert host.beyond.reach(UPLINK, port, protocol, timeout=0.3) is None
@@ -121,7 +123,8 @@ def test_a_udp_flow_from_before_reaches_the_container_that_publishes_its_port(
     web = host.attach("web", ports="1024-65535:1024-65535/udp")
     web.serve(udp=(40000,))
     for client in clients:
-        answer = eventually(lambda asking=client: asking.ask(timeout=0.3))
+        answer = eventually(partial(client.ask, timeout=0.3))
+        assert answer is not None
         assert answer.who == "web"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.host import BEYOND, GATE_OFF, UPLINK, Container, Host, HostMaker
+from tests.support.tampering import index
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -119,11 +120,11 @@ def test_without_its_memory_it_takes_nothing_of_others_for_its_own(host: Host) -
 def test_a_link_of_others_by_the_very_name_is_reported_and_left_alone(host: Host) -> None:
     web = host.run("web")
     host.command("ip", "link", "add", web.veth, "type", "bridge")
-    index = host.here.link(web.veth)["ifindex"]
+    theirs = index(host, web.veth)
     reason = host.fails("web")
     assert web.veth in reason
     host.watcher("sync", check=False)
-    assert host.here.link(web.veth)["ifindex"] == index
+    assert index(host, web.veth) == theirs
     host.command("ip", "link", "delete", web.veth)
     host.watcher("sync")
     assert host.status("web") == "attached"
@@ -144,13 +145,13 @@ def test_a_pin_of_others_by_the_very_name_is_reported_and_left_alone(host: Host)
 
 def test_a_bridge_of_others_is_used_and_not_removed(host: Host) -> None:
     host.command("ip", "link", "add", "netns0", "type", "bridge")
-    index = host.here.link("netns0")["ifindex"]
+    theirs = index(host, "netns0")
     web = host.run("web", ports="8080:80")
     web.serve(tcp=(80,))
     host.watcher("sync")
     assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
     host.watcher("down")
-    assert host.here.link("netns0")["ifindex"] == index
+    assert index(host, "netns0") == theirs
 
 
 def test_forwarding_that_was_on_before_stays_on(host: Host) -> None:

@@ -1,5 +1,7 @@
 """The annotations `io.watcher.…` of a container: what they ask for, and what cannot be asked."""
 
+from __future__ import annotations
+
 import dataclasses
 from ipaddress import ip_address
 
@@ -7,16 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.containers.annotations import KEYS, PREFIX, parse_request, valid_id
+from watcher.containers.annotations import KEYS, parse_request, valid_id
+from watcher.containers.runc import PREFIX
 from watcher.model.errors import InvalidRequest
 from watcher.model.request import PortMap, Request
 
 
-def request(**annotations):
+def request(**annotations: str) -> Request:
     return parse_request("web", {PREFIX + key: value for key, value in annotations.items()})
 
 
-def refusal(**annotations):
+def refusal(**annotations: str) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as error:
         request(**annotations)
     assert str(error.value).isprintable()
@@ -24,11 +27,11 @@ def refusal(**annotations):
     return error.value
 
 
-def test_without_annotations_a_container_asks_for_nothing():
+def test_without_annotations_a_container_asks_for_nothing() -> None:
     assert parse_request("web", {"bundle": "/bundle", "io.watch": "x"}) == Request()
 
 
-def test_each_annotation_has_its_place_in_the_request():
+def test_each_annotation_has_its_place_in_the_request() -> None:
     assert request(
         ports="8080:80",
         network="front, back",
@@ -47,7 +50,7 @@ def test_each_annotation_has_its_place_in_the_request():
     assert request(network="none") == Request(networks=(), annotated=True)
 
 
-def test_an_unknown_annotation_suggests_the_nearest():
+def test_an_unknown_annotation_suggests_the_nearest() -> None:
     error = refusal(port="8080:80")
     assert error.key == "io.watcher.port"
     assert str(error) == (
@@ -56,7 +59,7 @@ def test_an_unknown_annotation_suggests_the_nearest():
     assert refusal(quux="").remedy.startswith("write one of io.watcher.ports, ")
 
 
-def test_an_error_names_container_annotation_value_and_reason():
+def test_an_error_names_container_annotation_value_and_reason() -> None:
     error = refusal(ports="80:80/icmp")
     assert (error.container, error.key, error.value) == ("web", "io.watcher.ports", "80:80/icmp")
     assert error.reason == '"80:80/icmp": unknown protocol "icmp"'
@@ -77,7 +80,7 @@ def test_an_error_names_container_annotation_value_and_reason():
         ("n," * 5000, "10000 characters"),
     ],
 )
-def test_networks_are_different_names_or_none(value, reason):
+def test_networks_are_different_names_or_none(value: str, reason: str) -> None:
     assert reason in refusal(network=value).reason
 
 
@@ -96,7 +99,7 @@ def test_networks_are_different_names_or_none(value, reason):
         ("ff02::1", "a multicast address"),
     ],
 )
-def test_fixed_addresses_are_one_of_each_family(value, reason):
+def test_fixed_addresses_are_one_of_each_family(value: str, reason: str) -> None:
     assert reason in refusal(ip=value).reason
 
 
@@ -112,25 +115,25 @@ def test_fixed_addresses_are_one_of_each_family(value, reason):
         ("00:00:00:00:00:00", "zero"),
     ],
 )
-def test_a_fixed_mac_is_that_of_one_interface(value, reason):
+def test_a_fixed_mac_is_that_of_one_interface(value: str, reason: str) -> None:
     assert reason in refusal(mac=value).reason
 
 
-def test_a_multicast_mac_is_mended():
+def test_a_multicast_mac_is_mended() -> None:
     assert '"02:42:ac:13:00:32"' in refusal(mac="03:42:AC:13:00:32").remedy
 
 
 @pytest.mark.parametrize("value", ["", ".", "..", "a/b", "a b", "db\n", "dé", "a" * 256])
-def test_only_a_container_id_can_be_shared(value):
+def test_only_a_container_id_can_be_shared(value: str) -> None:
     assert refusal(share=value).reason == "not a container id"
 
 
-def test_a_container_cannot_share_with_itself():
+def test_a_container_cannot_share_with_itself() -> None:
     assert refusal(share="web").reason == "the container itself"
 
 
 @pytest.mark.parametrize("key", ["network", "ip", "mac"])
-def test_a_shared_sandbox_has_its_network_already(key):
+def test_a_shared_sandbox_has_its_network_already(key: str) -> None:
     values = {"network": "front", "ip": "172.19.0.50", "mac": "02:42:ac:13:00:32"}
     error = refusal(share="db", **{key: values[key]})
     assert error.key == PREFIX + key
@@ -138,7 +141,7 @@ def test_a_shared_sandbox_has_its_network_already(key):
 
 
 @pytest.mark.parametrize("key", ["ports", "ip", "mac"])
-def test_no_network_means_none_of_its_properties(key):
+def test_no_network_means_none_of_its_properties(key: str) -> None:
     values = {"ports": "80:80", "ip": "172.19.0.50", "mac": "02:42:ac:13:00:32"}
     error = refusal(network="none", **{key: values[key]})
     assert error.key == PREFIX + key
@@ -146,12 +149,12 @@ def test_no_network_means_none_of_its_properties(key):
 
 
 @pytest.mark.parametrize("id", ["web", "a", "A-1_b.c+d", "...", "a" * 255])
-def test_ids_that_runc_takes(id):  # noqa: A002
+def test_ids_that_runc_takes(id: str) -> None:  # noqa: A002
     assert valid_id(id)
 
 
 @pytest.mark.parametrize("id", ["", ".", "..", "a/b", "a\0", "a\n", "é", "\udcff", "a" * 256])
-def test_ids_that_runc_refuses_or_that_cannot_name_a_pin(id):  # noqa: A002
+def test_ids_that_runc_refuses_or_that_cannot_name_a_pin(id: str) -> None:  # noqa: A002
     assert not valid_id(id)
 
 
@@ -162,7 +165,7 @@ ANYTHING = st.one_of(
 )
 
 
-def outcome(container, labels):
+def outcome(container: str, labels: dict[str, str]) -> Request | InvalidRequest:
     """What `labels` are read as: a request, or the error."""
     try:
         return parse_request(container, labels)
@@ -171,7 +174,9 @@ def outcome(container, labels):
 
 
 @given(st.dictionaries(st.sampled_from(KEYS) | ANYTHING, ANYTHING, max_size=3), ANYTHING)
-def test_any_annotations_are_a_request_or_an_error_of_one_line(annotations, container):
+def test_any_annotations_are_a_request_or_an_error_of_one_line(
+    annotations: dict[str, str], container: str
+) -> None:
     found = outcome(container, {PREFIX + key: value for key, value in annotations.items()})
     if isinstance(found, InvalidRequest):
         assert str(found).isprintable()
@@ -185,12 +190,12 @@ def test_any_annotations_are_a_request_or_an_error_of_one_line(annotations, cont
 
 @pytest.mark.parametrize("key", [*KEYS, "x" * 1_000_000, "\0\n"])
 @pytest.mark.parametrize("filler", ["a", ",", ":", "\0", "\n", "[{", "9", "\udcff", "1:1,"])
-def test_megabytes_are_refused_in_a_line(key, filler):
+def test_megabytes_are_refused_in_a_line(key: str, filler: str) -> None:
     error = refusal(**{key: filler * 1_000_000})
     assert len(str(error)) < 2000
 
 
-def test_requests_can_be_compared_and_kept():
+def test_requests_can_be_compared_and_kept() -> None:
     one = request(ports="80:80")
     assert dataclasses.replace(one, ports=()) == Request(annotated=True)
     assert len({one, request(ports="80:80/tcp")}) == 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.host import BEYOND, GATE_OFF, GATEWAY, UPLINK, Host, Service
+from tests.support.host import BEYOND, GATE_OFF, GATEWAY, UPLINK, Host, Json, Service
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -35,7 +35,7 @@ def goes_on(host: Host, name: str = "good") -> None:
     assert host.beyond.reach(UPLINK, 7777) == Answer(name, BEYOND)
 
 
-def told_once(service: Service, name: str, *words: str) -> dict:
+def told_once(service: Service, name: str, *words: str) -> Json:
     """The one entry of the log about a container, with all of `words`."""
     service.logged(name, *words)
     entries = [entry for entry in service.warnings() if f'"{name}"' in json.dumps(entry)]
@@ -378,7 +378,8 @@ def test_port_maps_that_overlap(host: Host, first: str, second: str) -> None:
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_a_port_that_a_process_of_the_host_listens_on(kept: Host, protocol: str) -> None:
-    server = kept.here.serve(**{protocol: (8080,)})
+    taken: dict[str, Any] = {protocol: (8080,)}
+    server = kept.here.serve(**taken)
     kept.run("web", ports=f"8080:80/{protocol}").serve(tcp=(80,), udp=(80,))
     reason = kept.fails("web")
     for word in ("8080", "io.watcher.ports"):

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.support.host import BEYOND, UPLINK, Host, Service
+from tests.support.host import BEYOND, UPLINK, Host, HostMaker, Service
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -155,7 +155,7 @@ def test_of_two_that_each_have_a_lock_the_first_gives_way(host: Host) -> None:
     host.attach("next")
 
 
-def test_two_hosts_each_have_their_own(make_host) -> None:
+def test_two_hosts_each_have_their_own(make_host: HostMaker) -> None:
     for host in (make_host(), make_host()):
         host.service()
         host.attach("web", ports="8080:80").serve(tcp=(80,))
@@ -169,7 +169,7 @@ def test_a_root_that_is_missing_at_the_start_may_appear_later(host: Host) -> Non
     assert service.running
 
 
-def test_a_root_deep_in_directories_that_are_missing_may_appear_later(make_host) -> None:
+def test_a_root_deep_in_directories_that_are_missing_may_appear_later(make_host: HostMaker) -> None:
     host = make_host()
     root = host.base / "a/b/c/runc"
     host.config.write_text(host.config.read_text().replace(str(host.root), str(root)))
@@ -192,7 +192,7 @@ def test_a_root_that_is_removed_and_made_again_is_watched_again(host: Host) -> N
     assert service.running
 
 
-def test_several_roots_are_watched(make_host) -> None:
+def test_several_roots_are_watched(make_host: HostMaker) -> None:
     host = make_host()
     other = host.base / "podman"
     host.config.write_text(host.config.read_text() + f'\n[[root]]\npath = "{other}"\n')

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def test_a_gate_whose_thread_ends_is_opened_again(host: Host) -> None:
     for number in range(2):
         service.signal(signal.SIGUSR1)
         host.run(f"meanwhile{number}")  # nobody is held for it
-        eventually(lambda number=number: ended(service, "gate") == number + 1)
+        eventually(partial(has_ended, service, "gate", number + 1))
         done = host.run_to_end(f"after{number}", SEES_ETH0)
         assert "inet 172.19." in done.stdout
         host.attached(f"meanwhile{number}")
@@ -114,7 +115,7 @@ def test_links_are_deleted_though_the_reapers_thread_ends(host: Host) -> None:
         service.signal(signal.SIGUSR1)
         host.delete(web.id)
         host.gone(web)
-        eventually(lambda number=number: ended(service, "reaper") == number + 1)
+        eventually(partial(has_ended, service, "reaper", number + 1))
     assert host.watcher("sync").stdout == "nothing to do\n"
 
 
@@ -122,6 +123,11 @@ def ended(service: Service, part: str) -> int:
     """How often it was said that a part has ended."""
     return sum(e["event"].startswith("a part has ended") and e["part"] == part
                for e in service.log())  # fmt: skip
+
+
+def has_ended(service: Service, part: str, times: int) -> bool:
+    """Whether it was said so many times that a part has ended."""
+    return ended(service, part) == times
 
 
 def test_the_manager_is_not_told_that_all_is_well_while_a_part_cannot_be_started(

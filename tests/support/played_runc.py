@@ -62,7 +62,7 @@ def play(root: Path, id_: str, bundle: Path) -> int:
     os.write(go, b"x")
     os.read(done, 1)
     start = int(Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2].split()[19])
-    failed = []
+    failed: list[bool] = []
 
     def save_late() -> None:
         """In a thread of its own, for the first one leaves the bundle as runc's mount thread."""
