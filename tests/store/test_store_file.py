@@ -1,0 +1,125 @@
+"""The file of the lease store: who may read it, and what reading, writing and importing cost."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.support.leases import DEFAULT, ROOT, container, content, python
+from watcher.model.errors import WatcherError
+from watcher.model.request import Request
+from watcher.store.leases import LeaseStore
+
+
+def test_the_file_is_for_its_owner_alone(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with LeaseStore.open(path) as store:
+            store.found(container("web"), [DEFAULT], Request())
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+            modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+            assert modes == {0o600}
+    finally:
+        os.umask(before)
+
+
+def test_the_narrowest_umask_does_no_harm(path: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        with LeaseStore.open(path):
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_odd_names_of_directories(tmp_path: Path) -> None:
+    path = tmp_path / "a?b#c%20 d" / "leases.db"
+    with LeaseStore.open(path) as store:
+        made = store.found(container("web"), [DEFAULT], Request())
+    assert path.exists()
+    assert content(path) == [made]
+
+
+def test_reading_before_the_first_run_makes_nothing(path: Path) -> None:
+    with LeaseStore.open(path, read_only=True) as store:
+        assert store.sandboxes() == []
+        assert store.failures() == []
+    assert not path.parent.exists()
+
+
+def test_reading_an_empty_file(path: Path) -> None:
+    path.parent.mkdir()
+    path.touch()
+    assert content(path) == []
+
+
+def test_reading_makes_no_file(path: Path) -> None:
+    with LeaseStore.open(path) as store:
+        made = store.found(container("web"), [DEFAULT], Request())
+    assert content(path) == [made]
+    assert [file.name for file in path.parent.iterdir()] == ["leases.db"]
+
+
+def test_reading_while_another_writes(store: LeaseStore, path: Path) -> None:
+    made = store.found(container("web"), [DEFAULT], Request())
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("DELETE FROM member")
+    assert content(path) == [made]
+    writer.execute("ROLLBACK")
+    writer.close()
+
+
+def test_a_reader_cannot_write(store: LeaseStore, path: Path) -> None:
+    store.found(container("web"), [DEFAULT], Request())
+    with LeaseStore.open(path, read_only=True) as copy, pytest.raises(WatcherError):
+        copy.leave(ROOT, "web")
+
+
+def test_a_checkpoint_empties_the_journal_into_the_file(store: LeaseStore, path: Path) -> None:
+    before = path.stat().st_size
+    store.found(container("web"), [DEFAULT], Request())
+    store.checkpoint()
+    assert path.stat().st_size > before
+
+
+def test_closing_twice(path: Path) -> None:
+    store = LeaseStore.open(path)
+    store.close()
+    store.close()
+
+
+def test_two_programs_make_the_file_at_once(path: Path) -> None:
+    script = """
+        import sys
+        from pathlib import Path
+        from watcher.store.leases import LeaseStore
+        sys.stdin.readline()
+        LeaseStore.open(Path(sys.argv[1])).close()
+    """
+    children = [python(script, path) for _ in range(8)]
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    for child in children:
+        _, errors = child.communicate()
+        assert (child.returncode, errors) == (0, "")
+    assert content(path) == []
+
+
+def test_nothing_is_imported_that_takes_long() -> None:
+    script = """
+        import sys
+        import watcher.store.leases
+        slow = {"pyroute2", "structlog", "watchdog", "nftables", "asyncio", "hashlib", "logging"}
+        assert not slow & set(sys.modules), slow & set(sys.modules)
+    """
+    child = python(script)
+    _, errors = child.communicate()
+    assert (child.returncode, errors) == (0, "")
