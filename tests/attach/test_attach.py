@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.host import BEYOND, GATEWAY, SUBNET, UPLINK, Host, Json
+from tests.support.host import BEYOND, GATEWAY, SUBNET, UPLINK, Host, HostMaker, Json
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 
 def bridge_of(host: Host, name: str = "netns0") -> Json:
@@ -43,7 +43,7 @@ def test_the_bridge_is_made_when_the_first_container_needs_it(kept: Host) -> Non
     assert kept.here.addresses("netns0") == [f"{GATEWAY}/16"]
 
 
-def test_the_bridge_has_a_fixed_mac(make_host: Callable[..., Host]) -> None:
+def test_the_bridge_has_a_fixed_mac(make_host: HostMaker) -> None:
     macs = set()
     for _ in range(2):
         host = make_host()
@@ -140,7 +140,7 @@ def test_the_loopback_of_a_container_is_up(kept: Host) -> None:
 
 
 def test_mtu_and_the_interfaces_name_come_from_the_configuration(
-    make_host: Callable[..., Host],
+    make_host: HostMaker,
 ) -> None:
     host = make_host('[network.default]\nmtu = 1400\ninterface = "net0"\nbridge = "lan0"\n')
     web = host.attach("web")
@@ -200,7 +200,7 @@ def test_an_old_address_that_was_given_away_is_not_given_twice(kept: Host) -> No
     assert kept.attach("web").address != old
 
 
-def test_a_freed_address_is_the_last_to_be_handed_out_again(make_host: Callable[..., Host]) -> None:
+def test_a_freed_address_is_the_last_to_be_handed_out_again(make_host: HostMaker) -> None:
     host = make_host('[network.default]\nsubnets = ["172.19.0.0/29"]\n')
     containers = [host.run(f"c{number}") for number in range(3)]
     host.settle()
@@ -233,7 +233,7 @@ def test_a_mac_is_derived_from_the_address(host: Host) -> None:
     assert (again.place.link("eth0") or {})["address"] == mac
 
 
-def test_a_container_may_be_in_several_networks(make_host: Callable[..., Host]) -> None:
+def test_a_container_may_be_in_several_networks(make_host: HostMaker) -> None:
     host = make_host('[network.back]\nbridge = "back0"\nsubnets = ["172.20.0.0/24"]\n')
     host.service()
     web = host.attach("web", annotations={"io.watcher.network": "default,back"})
@@ -270,7 +270,7 @@ def test_containers_see_each_other_without_masquerade(kept: Host) -> None:
 
 
 def test_without_masquerade_the_machine_beyond_sees_the_container(
-    make_host: Callable[..., Host],
+    make_host: HostMaker,
 ) -> None:
     host = make_host("[network.default]\nmasquerade = false\n")
     host.beyond.run("ip", "route", "add", SUBNET, "via", UPLINK)
@@ -279,7 +279,7 @@ def test_without_masquerade_the_machine_beyond_sees_the_container(
     assert web.reach(BEYOND, 80) == Answer("beyond", web.address)
 
 
-def test_an_internal_network_has_no_way_out(make_host: Callable[..., Host]) -> None:
+def test_an_internal_network_has_no_way_out(make_host: HostMaker) -> None:
     host = make_host("[network.default]\ninternal = true\n")
     host.beyond.run("ip", "route", "add", SUBNET, "via", UPLINK)
     host.beyond.serve(tcp=(80,))
@@ -296,7 +296,7 @@ def test_an_internal_network_has_no_way_out(make_host: Callable[..., Host]) -> N
     assert host.beyond.reach(web.address, 80, timeout=0.4) is None
 
 
-def test_isolated_containers_do_not_reach_each_other(make_host: Callable[..., Host]) -> None:
+def test_isolated_containers_do_not_reach_each_other(make_host: HostMaker) -> None:
     host = make_host("[network.default]\nisolate = true\n")
     host.beyond.serve(tcp=(80,))
     web, client = host.attach("web"), host.attach("client")

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.host import Host
+from tests.support.host import Host, HostMaker
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -92,7 +91,7 @@ def test_a_sidecar_of_one_that_is_left_alone(kept: Host) -> None:
 
 @pytest.mark.parametrize("mode", ["service", "sync"])
 def test_only_annotated_containers_are_attached_where_the_root_says_so(
-    make_host: Callable[..., Host], mode: str
+    make_host: HostMaker, mode: str
 ) -> None:
     host = make_host('attach = "annotated"\n')
     if mode == "service":

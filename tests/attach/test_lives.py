@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.host import BEYOND, GATEWAY, SUBNET, UPLINK, Host, Json
+from tests.support.host import BEYOND, GATEWAY, SUBNET, UPLINK, Host, HostMaker, Json
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 from ipaddress import ip_address, ip_network
 
 WAIT_AND_PING = f"until ip route | grep -q default; do sleep 0.01; done; ping -c1 -W2 {GATEWAY}"
 
 
 @pytest.fixture(params=["auto", "off"])
-def served(request: pytest.FixtureRequest, make_host: Callable[..., Host]) -> Host:
+def served(request: pytest.FixtureRequest, make_host: HostMaker) -> Host:
     """A host with `watcher run`, with the gate where the kernel has it, and without."""
     host = make_host(f'[gate]\nmode = "{request.param}"\n')
     host.service()
@@ -208,9 +208,7 @@ def test_16_started_in_parallel_without_a_service(host: Host) -> None:
 
 
 @pytest.mark.parametrize("mode", ["service", "sync"])
-def test_the_early_state_of_runc_1_3_is_waited_out(
-    make_host: Callable[..., Host], mode: str
-) -> None:
+def test_the_early_state_of_runc_1_3_is_waited_out(make_host: HostMaker, mode: str) -> None:
     """What runc 1.3 does in the root, played with a container that another root has."""
     host = make_host()
     service = host.service() if mode == "service" else None

@@ -97,6 +97,7 @@ def test_unit_is_rated_ok_by_systemd_analyze_security() -> None:
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Booted]:
+    """A booted machine on which the service runs; all tests of this file share it."""
     with Booted('[gate]\nmode = "required"\n') as booted:
         booted.command("systemctl", "start", "watcher")
         yield booted

@@ -38,7 +38,7 @@ def has_answer(host: Host, name: str) -> bool:
     return "1 packets received" in host.output(name)
 
 
-def gated(make_host: Callable[..., Host], more: str = "") -> tuple[Host, Service]:
+def gated(make_host: HostMaker, more: str = "") -> tuple[Host, Service]:
     """A host with a service that has the gate."""
     host = make_host(f'[gate]\nmode = "required"\n{more}')
     return host, host.service()

@@ -36,6 +36,7 @@ subnets = ["172.21.0.0/16"]
 
 @pytest.fixture
 def routed(make_host: HostMaker) -> Host:
+    """A host whose network is routed; nothing of the watcher runs on it."""
     return make_host(ROUTED)
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Container, Host
+from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Container, Host, HostMaker
 from tests.support.kernel import nftables_generation
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 DUAL = '[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
 PROTOCOLS: tuple[Literal["tcp", "udp"], ...] = ("tcp", "udp")
@@ -76,7 +76,7 @@ def test_nc_localhost_reaches_a_program_in_a_container(served: Host) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_dual_stack_container_is_reached_by_ipv6_as_well(
-    make_host: Callable[..., Host], protocol: Literal["tcp", "udp"]
+    make_host: HostMaker, protocol: Literal["tcp", "udp"]
 ) -> None:
     host = make_host(DUAL)
     web = publish(host, "web", f"8080:80/{protocol}")
@@ -94,7 +94,7 @@ def test_a_dual_stack_container_is_reached_by_ipv6_as_well(
     assert reached["another machine"] == Answer("web", BEYOND6)
 
 
-def test_a_dual_stack_container_reaches_beyond_by_ipv6(make_host: Callable[..., Host]) -> None:
+def test_a_dual_stack_container_reaches_beyond_by_ipv6(make_host: HostMaker) -> None:
     host = make_host(DUAL)
     host.beyond.serve(tcp=(80,))
     web = host.attach("web")

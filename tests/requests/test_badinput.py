@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.host import BEYOND, GATE_OFF, GATEWAY, UPLINK, Host, Json, Service
+from tests.support.host import BEYOND, GATE_OFF, GATEWAY, UPLINK, Host, HostMaker, Json, Service
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def host(make_host: Callable[..., Host]) -> Host:
+def host(make_host: HostMaker) -> Host:
     """A host without the gate, where a request that cannot be met is seen as `failed`."""
     return make_host(GATE_OFF)
 
@@ -416,7 +416,7 @@ def test_an_address_that_is_taken(kept: Host) -> None:
 
 
 @pytest.mark.parametrize("mode", ["service", "sync"])
-def test_no_free_address(make_host: Callable[..., Host], mode: str) -> None:
+def test_no_free_address(make_host: HostMaker, mode: str) -> None:
     host = make_host(GATE_OFF + '[network.default]\nsubnets = ["172.19.0.0/30"]\n')
     if mode == "service":
         host.service()

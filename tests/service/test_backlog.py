@@ -12,6 +12,7 @@ from watcher.log.backlog import Backlog
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
+    """The two ends of a pipe; the test closes the one that is written to."""
     reader, writer = os.pipe()
     yield reader, writer
     os.close(reader)

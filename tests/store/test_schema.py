@@ -64,6 +64,7 @@ def made(path: Path, version: int) -> list[str]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
+    """Where a store's file may be made, in a directory that is there."""
     return tmp_path / "leases.db"
 
 
