@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """What `watcher ls` shows of a container (CONTRACT.md, "Command line")."""
+    """A container's status, as `watcher ls` shows it (docs/reference.md)."""
 
     ATTACHED = "attached"
     SHARED = "shared"
