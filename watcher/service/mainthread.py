@@ -86,7 +86,7 @@ class MainThread:
         """Wait for a moment, in the service's thread.
 
         Raises:
-                    Stopped: the service has to stop.
+            Stopped: the service has to stop.
         """
         if self._stopping.wait(seconds):
             raise Stopped
