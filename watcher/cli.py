@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _json(commands.add_parser("ls", help="a table of containers"))
     inspect = commands.add_parser("inspect", help="everything known of one container, as JSON")
     inspect.add_argument("id", metavar="ID")
-    _json(commands.add_parser("check", help="is this host able to do it, and what is in the way"))
+    _json(commands.add_parser("check", help="whether this host can run it, and what to change"))
     network = commands.add_parser("network", help="the networks")
     actions = network.add_subparsers(dest="action", required=True, metavar="ACTION")
     _json(actions.add_parser("ls", help="the configured and existing networks"))

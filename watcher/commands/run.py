@@ -57,8 +57,8 @@ def _never_dump_core() -> None:
 
 def _tell_dropped(log: Log, count: int) -> None:
     log.warning(
-        "nobody read the log, so that lines of it were dropped", count=count,
-        remedy="see to what reads the standard error of the service, e.g. the journal",
+        "log lines were dropped, because nothing read them", count=count,
+        remedy="check what reads the standard error of the service, e.g. the journal",
     )  # fmt: skip
 
 

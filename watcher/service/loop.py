@@ -304,14 +304,14 @@ class Service:
         if busy is not None:
             if self._loop.time() >= tell_at:
                 self._log.error(
-                    "another process is in the way of every network", why=busy.what,
+                    "another process has the lock, and no network can change", why=busy.what,
                     remedy=busy.remedy,
                 )  # fmt: skip
                 tell_at = math.inf
             self._ask_again(tell_at, min(pause * 2, ASK_AGAIN[1]))
             return
         if tell_at == math.inf:
-            self._log.warning("nobody is in the way any more")
+            self._log.warning("the lock is free again")
         self._gate.again()
         self._sync()
 

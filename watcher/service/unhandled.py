@@ -43,4 +43,4 @@ class Unhandled:
             return
         if len(self._told) < _MOST:
             self._told.add(cause)
-        self._log.error("something failed that nobody expected", reason=reason, where=where)
+        self._log.error("unexpected error", reason=reason, where=where)
