@@ -1,4 +1,4 @@
-"""bench: what this program costs, beside the kernel's own price and beside its peers.
+"""bench: measures what this program costs, compared with the kernel alone and with its peers.
 
 `python -m bench` measures, prints tables, and writes `bench/results/*.json`, `docs/performance.md`
 and its pictures. Nothing here is part of the program.

@@ -1,4 +1,4 @@
-"""The bars: what each figure has to be, and whether it is."""
+"""The bars: the limit of each figure, and whether the figure keeps it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bench.tables import Table
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One of them.
+    """One limit.
 
     Attributes:
-        figure: what is measured.
-        bar: what it has to be, in words.
-        found: what it is, in words.
-        reached: whether that is enough.
+        figure: the name of the figure.
+        bar: the limit, in words.
+        found: the result, in words.
+        reached: whether the result keeps the limit.
     """
 
     figure: str
@@ -26,6 +26,6 @@ class Bar:
 
 
 def table(bars: Iterable[Bar]) -> Table:
-    """All of them, row by row."""
+    """A table of all bars."""
     rows = tuple((b.figure, b.bar, b.found, "yes" if b.reached else "no") for b in bars)
     return Table("The bars", ("figure", "bar", "found", "reached"), rows)

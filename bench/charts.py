@@ -1,4 +1,4 @@
-"""Line charts as SVG: few colours, that are legible on white and on black."""
+"""Line charts as SVG, in a few colours that are legible on white and on black."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _WIDTH, _HEIGHT = 640, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 130, 44, 46
 _COLOURS: Final = ("#2f81f7", "#e3873b", "#2da160", "#a371f7", "#d1477a")
 _INK: Final = "#7d8590"
-"""Halfway between white and black, for all that is not a line."""
+"""Halfway between white and black, for everything but the lines."""
 
 _NEAR: Final = 14.0
-"""Pixels that the names of two lines are apart at least."""
+"""The least distance between the names of two lines, in pixels."""
 
 _OPENING: Final = (
     f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
@@ -30,11 +30,11 @@ class Chart:
     """A chart with logarithmic axes.
 
     Attributes:
-        name: of its file.
-        title: a line above it.
-        across: what is from left to right.
+        name: the name of its file.
+        title: the line above it.
+        across: the label of the horizontal axis.
         lines: points by the name of the line.
-        unit: of what goes up: `s` (which is shown as it suits), or another.
+        unit: the unit of the vertical axis; `s` is scaled as needed.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Chart:
     unit: str
 
     def svg(self) -> str:
-        """The file's content."""
+        """The content of the SVG file."""
         points = [point for line in self.lines.values() for point in line]
         across = _Axis([x for x, _ in points], _LEFT, _WIDTH - _RIGHT, whole=False)
         up = _Axis([y for _, y in points], _HEIGHT - _BOTTOM, _TOP, whole=True)

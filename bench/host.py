@@ -1,7 +1,7 @@
 """Throwaway hosts: a process in network, mount and process namespaces of its own.
 
-Each contender has one, so none pays for another's rules; what they do is measured in turn. A host
-ends with the process that asked for it, and with it all that was made there.
+Each contender has a host of its own, so that none pays for another's rules. They are measured in
+turns. A host and everything on it ends with the process that made it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ ip link set lo up
 shift
 "$@"
 """
-# The shell stays: as the first process of the namespace it reaps whom nobody else does.
+# The shell stays: as the first process of the namespace it reaps orphans.
 
 
 class Host:
-    """A throwaway host with a contender on it, which is called from here.
+    """A throwaway host with a contender, whose methods this process calls.
 
     Args:
         kind: the contender, a key of :data:`bench.worker.CONTENDERS`.
         base: a directory of this run; the host has a directory of its own in it.
-        options: what the contender's class takes besides.
+        options: further arguments of the contender's class.
     """
 
     def __init__(self, kind: str, base: Path, **options: Any) -> None:
@@ -60,13 +60,13 @@ class Host:
         self._read()
 
     def call(self, verb: str, *args: Any) -> Any:
-        """What the contender's method `verb` returns for `args`."""
+        """Call the contender's method `verb` with `args`, and return its result."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([verb, *args]) + "\n")
         return self._read()
 
     def close(self) -> None:
-        """End the host and all that runs on it."""
+        """End the host and everything that runs on it."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -94,5 +94,5 @@ class Host:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, but with compiled modules kept: an installed program has them."""
+    """This process's environment, but compiled modules are kept, as for an installed program."""
     return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}

@@ -1,4 +1,4 @@
-"""On what it was measured: the machine, and the versions of everything that took part."""
+"""Describes the machine, and the versions of everything that takes part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PACKAGES: Final = ("runc", "netavark", "containernetworking-plugins", "nftables
 
 
 def describe() -> dict[str, str]:
-    """The machine, by what is said of it; in the order in which it is shown."""
+    """The properties of the machine, in the order in which they are shown."""
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     return {
         "processor": f"{_model()}, {os.cpu_count()} cores",
@@ -32,7 +32,7 @@ def _model() -> str:
 
 
 def _version(package: str) -> str:
-    """The version of a package of Debian's."""
+    """The version of a Debian package."""
     done = subprocess.run(
         ["dpkg-query", "--show", "--showformat=${Version}", package],
         capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""The small C programs of the benchmark, compiled where they are used."""
+"""The small C programs of the benchmark, compiled on the machine that uses them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def compile_all(into: Path) -> None:
 
 
 class Lines:
-    """A program that answers each line with a line.
+    """A program that answers each input line with an output line.
 
     Args:
         argv: the program and its arguments.
@@ -35,11 +35,11 @@ class Lines:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The id of its process."""
         return self._process.pid
 
     def read(self) -> str:
-        """The next line that it says."""
+        """Read its next line."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline().strip()
         if not line:
@@ -47,7 +47,7 @@ class Lines:
         return line
 
     def ask(self, *words: str) -> str:
-        """Its answer to the line of `words`."""
+        """Send the line of `words`, and return the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(" ".join(words) + "\n")
         return self.read()
@@ -69,13 +69,13 @@ class Lines:
 
 
 class Sleepers(Lines):
-    """Processes that sleep, each in a network namespace of its own; they end with this."""
+    """Sleeping processes, each in a network namespace of its own; they end with this program."""
 
     def __init__(self, programs: Path) -> None:
         super().__init__(str(programs / "sleepers"))
 
     def new(self) -> int:
-        """The pid of one more."""
+        """Start one more, and return its pid."""
         return int(self.ask("new"))
 
     def end(self, pid: int) -> None:

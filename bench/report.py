@@ -1,4 +1,4 @@
-"""The document and the pictures, made of the results alone."""
+"""Makes the page and the pictures from the results."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ BEGIN: Final = "<!-- Between here and the end mark everything is written by `mak
 END: Final = "<!-- The end mark. -->"
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs/performance.md"
-"""The page; what is outside of its marks is written by hand."""
+"""The page; the text outside of its marks is written by hand."""
 
 
 def reached(results: dict[str, Result]) -> list[Bar]:
-    """All bars of those suites that there are results of."""
+    """All bars of the suites that have results."""
     return [bar for name, of in results.items() for bar in suite(name).bars(of["figures"])]
 
 
 def write(directory: Path, results: dict[str, Result]) -> None:
-    """Write the pictures, and the page with its marked part anew, into `directory`."""
+    """Write the pictures, and the page with a new marked part, into `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -47,7 +47,7 @@ def _measured(results: dict[str, Result]) -> str:
 
 
 def _machines(results: dict[str, Result]) -> str:
-    """On what it was measured: once where it was the same for all."""
+    """The machines of the results, each once."""
     lines = ["## The machine\n"]
     seen: list[dict[str, str]] = []
     for of in results.values():

@@ -1,4 +1,4 @@
-"""Results: a JSON file a suite, with the machine that it was measured on."""
+"""Results: one JSON file per suite, with a description of the machine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def write(directory: Path, name: str, machine: dict[str, str], figures: Figures)
 
 
 def read(directory: Path) -> dict[str, Result]:
-    """The results that there are, by the suite's name, in the suites' order."""
+    """The present results by suite, in the order of the suites."""
     files = {name: directory / f"{name}.json" for name in NAMES}
     return {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
 
 
 def _rounded(value: Any) -> Any:
-    """`value` with seven digits of each number that is not whole."""
+    """`value` with each fraction rounded to seven digits."""
     if isinstance(value, dict):
         return {key: _rounded(inner) for key, inner in value.items()}
     if isinstance(value, list):

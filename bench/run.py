@@ -17,12 +17,12 @@ _REPOSITORY: Final = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    """Measure what was asked for, and write it down."""
+    """Run the requested suites, and write the results."""
     options = _options()
     if os.geteuid() and not options.report:
         sys.stderr.write("bench: this makes network namespaces; run it as root\n")
         return 1
-    # A quick run is to see that it works: its figures are none to be kept.
+    # A quick run only shows that everything works; its figures are not kept.
     scratch = _REPOSITORY / "build/bench"
     kept = scratch if options.quick else _REPOSITORY / "bench/results"
     docs = scratch if options.quick else _REPOSITORY / "docs"

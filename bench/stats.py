@@ -1,4 +1,4 @@
-"""What many measurements come to: median, percentiles, ratios."""
+"""Summaries of measurements: median, percentiles, ratios."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypedDict
 
 
 class Summary(TypedDict):
-    """Of `count` values: the percentiles by nearest rank, and the least and the most."""
+    """The percentiles of `count` values by nearest rank, and the minimum and maximum."""
 
     count: int
     median: float
@@ -36,13 +36,13 @@ def _rank(ordered: list[float], percent: int) -> float:
 
 
 class Samples:
-    """Measurements by name, as they come."""
+    """Measurements, collected by name."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = {}
 
     def add(self, name: str, value: float) -> None:
-        """One more of `name`."""
+        """Add a measurement of `name`."""
         self._values.setdefault(name, []).append(value)
 
     def values(self, name: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Tables, for the terminal and for Markdown, and how figures are written in them."""
+"""Tables for the terminal and for Markdown, and the format of figures in them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Table:
     """A table; the first column is text, the others are figures.
 
     Attributes:
-        title: a line above it.
+        title: the line above it.
         header: the columns' names.
         rows: the cells.
         note: a sentence below it, or nothing.
@@ -23,14 +23,14 @@ class Table:
     note: str = ""
 
     def text(self) -> str:
-        """For a terminal."""
+        """The table as text for a terminal."""
         widths = [max(map(len, column)) for column in zip(self.header, *self.rows, strict=True)]
         lines = [_line(row, widths) for row in (self.header, *self.rows)]
         lines.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join([self.title, "", *lines, *([self.note] if self.note else [])]) + "\n"
 
     def markdown(self) -> str:
-        """For a document."""
+        """The table as Markdown."""
         rule = ("---", *("---:" for _ in self.header[1:]))
         lines = [f"| {' | '.join(row)} |" for row in (self.header, rule, *self.rows)]
         lines = [f"**{self.title}**", "", *lines]
@@ -38,7 +38,7 @@ class Table:
 
 
 def seconds(value: float) -> str:
-    """A time, in the unit that suits it, with three digits."""
+    """Format a time with three digits and a suitable unit."""
     for unit, factor in (("s", 1.0), ("ms", 1e3)):
         if value * factor >= 1:
             return f"{_three(value * factor)} {unit}"

@@ -1,4 +1,4 @@
-"""Taking turns: A B A B …, so that whatever else the machine does is everybody's burden."""
+"""Taking turns, A B A B …, so that other load on the machine affects all contenders alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.host import Host
 
 @contextmanager
 def hosts(base: Path, kinds: Mapping[str, tuple[str, dict[str, Any]]]) -> Iterator[dict[str, Host]]:
-    """A host by each name of `kinds`, with a contender of that kind and those options."""
+    """A host for each name of `kinds`, with a contender of that kind and its options."""
     with ExitStack() as stack:
         yield {
             name: stack.enter_context(Host(kind, base, **options))
@@ -22,10 +22,9 @@ def hosts(base: Path, kinds: Mapping[str, tuple[str, dict[str, Any]]]) -> Iterat
 
 
 def turns[T](contenders: Mapping[str, T], rounds: int) -> Iterator[tuple[int, str, T]]:
-    """Round, name and contender, everybody once a round, in another order each time.
+    """Round, name and contender: each contender once per round, in another order each time.
 
-    Who comes behind another has what the kernel still disposes of for that one: so that has to be
-    now this one, now that one.
+    The kernel still cleans up after the contender before. A changing order spreads that cost.
     """
     names = list(contenders)
     order = Random(0)  # the same for every run

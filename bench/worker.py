@@ -1,4 +1,4 @@
-"""What runs on a throwaway host: one contender, told by lines of JSON what to do."""
+"""The process on a throwaway host: it runs one contender, by lines of JSON."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CONTENDERS: Final = {
     "ports-netavark": "bench.contenders.published:OfNetavark",
     "ports-cni": "bench.contenders.published:OfCni",
 }
-"""Where the class of each contender is."""
+"""The module and the class of each contender."""
 
 
 def main(kind: str, base: str, directory: str, options: str) -> None:
     """Serve calls until the pipe ends."""
-    # What a contender prints goes to the log; the answers keep the pipe for themselves.
+    # A contender's output goes to the log; only answers use the pipe.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     module, _, name = CONTENDERS[kind].partition(":")

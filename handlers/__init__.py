@@ -1,6 +1,5 @@
-"""handlers: each owns one kind of thing on the host and is the only code that touches it.
+"""handlers: each handler owns one kind of thing on the host, and no other code touches it.
 
-A handler has three verbs, the project's own words: `appear(sandbox)`, `vanish(sandbox)` and
-`sync(sandboxes)`. Each is idempotent. None decides anything: what should be is told to them by
-:mod:`watcher.reconcile.reconciler`.
+A handler has three verbs: `appear(sandbox)`, `vanish(sandbox)` and `sync(sandboxes)`. Each verb is
+idempotent. A handler decides nothing: :mod:`watcher.reconcile` decides what should be there.
 """

@@ -3,9 +3,9 @@
 A name is an empty file on which the namespace is bind-mounted, so that runc can join it by that
 path and `ip netns exec` can enter it. Source: ip-netns(8), and `ip/ipnetns.c` of iproute2.
 
-A name is ours where the lease store says that it leads to that namespace, or else the host end of a
-pair that this program made for a container of that name (:mod:`handlers.link.ours`); a file without
-a namespace, where it has the mode that only we give one. Any other is somebody else's.
+A name is ours if the lease store says that it leads to that namespace, or if a host end that this
+program made for a container of that name leads there (:mod:`handlers.link.ours`). A file without a
+namespace is ours if it has the mode that only we use. Every other name belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox, without
 
 _NOTE: Final = "netns_dir mount"
-"""Under this name is noted that the directory was made a mount by us, as `ip netns` does."""
+"""The note that this program made the directory a mount, as `ip netns` does."""
 
 _MODE: Final = 0o1400
 """Of the files below our pins: the sticky bit, which means nothing on a file, tells them from all
@@ -38,11 +38,11 @@ others. A file has it from the moment that it is there: one whose pin was cut of
 """
 
 _NO_NAMESPACE: Final = frozenset((errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV))
-"""What open(2) says of a name that is gone, a link, or a socket or device with nobody behind it."""
+"""Errors of open(2) for a missing name, a link, or a socket or device without a driver or peer."""
 
 
 class _Proofs:
-    """What proves whose names are ours, each looked up once and only where it is asked for."""
+    """The proofs that a name is ours, each looked up once and only if it is needed."""
 
     def __init__(self, netlink: Netlink, everybody: Callable[[], Iterable[Sandbox]]) -> None:
         self._netlink = netlink
@@ -50,7 +50,7 @@ class _Proofs:
 
     @cached_property
     def remembered(self) -> frozenset[tuple[str, int | None]]:
-        """The names of the lease store's sandboxes, with the namespaces that they may lead to."""
+        """The names of the lease store's sandboxes, each with the namespace that it may lead to."""
         return frozenset(
             (name, sandbox.netns)
             for sandbox in self._everybody()
@@ -59,7 +59,7 @@ class _Proofs:
 
     @cached_property
     def linked(self) -> dict[int, list[rtnl.Link]]:
-        """The host ends by the host's number for the namespace that they lead to."""
+        """The host ends, by the host's number for the namespace that each leads to."""
         found: dict[int, list[rtnl.Link]] = {}
         for end in ours.host_ends(self._netlink):
             found.setdefault(end.peer_netns, []).append(end)
@@ -103,7 +103,7 @@ class PinHandler:
                 self._make(name, sandbox)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Remove the names of those `leaving`, but for one that leads elsewhere by now."""
+        """Remove the names of the members `leaving`, except one that leads elsewhere by now."""
         rest = without(sandbox, leaving)
         for name in sandbox.pins:
             if rest is not None and name in rest.pins:
@@ -113,9 +113,9 @@ class PinHandler:
                 self._remove(name)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Make the missing names, and remove those that lead to a sandbox that is no more.
+        """Make missing names, and remove names that lead to a sandbox that has gone.
 
-        A missing name that is somebody else's is left, and told.
+        If somebody else uses a missing name, it stays, and the repair has an error.
         """
         return closed(self._differences(sandboxes), dry_run=dry_run)
 
@@ -162,14 +162,14 @@ class PinHandler:
             return set()
 
     def _inode(self, name: str) -> int | None:
-        """The inode number that `name` leads to; `None` if it is not there."""
+        """The inode number that `name` leads to; `None` if it is missing."""
         try:
             return os.lstat(f"{self._directory}/{name}").st_ino
         except FileNotFoundError:
             return None
 
     def _may_make(self, name: str, proofs: _Proofs) -> bool:
-        """Whether `name` is free, or there is nothing by it but what is ours."""
+        """Whether `name` is free, or only ours."""
         return self._inode(name) is None or self._is_unused(name) or self._is_ours(name, proofs)
 
     def _is_ours(self, name: str, proofs: _Proofs) -> bool:
@@ -203,7 +203,7 @@ class PinHandler:
         return proofs.linked.get(number, []) if number >= 0 else []
 
     def _is_unused(self, name: str) -> bool:
-        """Whether `name` is a file of ours on which nothing is mounted, as one that was cut off."""
+        """Whether `name` is a file of ours without a mount, left by an interruption."""
         try:
             status = os.lstat(f"{self._directory}/{name}")
         except FileNotFoundError:
@@ -235,12 +235,12 @@ class PinHandler:
             os.unlink(path)  # noqa: PTH108 (hot path)
 
     def take_back(self, living: Mapping[str, int]) -> None:
-        """Remove the names of containers that lead to their namespaces, where we have a link.
+        """Remove the names of live containers into whose namespaces a link of ours leads.
 
-        For when the lease store does not tell which they are.
+        It is needed when the lease store does not have them.
 
         Args:
-            living: ids of containers that live, with the inode numbers of their namespaces.
+            living: ids of live containers, with the inode numbers of their namespaces.
         """
         proofs = _Proofs(self._netlink, self._everybody)
         for name, netns in living.items():
@@ -248,7 +248,7 @@ class PinHandler:
                 self._remove(name)
 
     def unmounted(self) -> Iterator[str | None]:
-        """The names on which nothing is mounted, and `None` for each other name, one at a time."""
+        """One at a time: each name without a mount, and `None` for each other name."""
         for name in self._names():
             yield name if self._is_unused(name) else None
 

@@ -1,11 +1,11 @@
-"""Roots as mounts: the gate marks a root's own mount, so a root must be one.
+"""Makes each root a mount of its own, because the gate marks a mount.
 
-A root is bind-mounted on itself and made private: the same directory under the same name, and
-nothing that uses it can tell. The kernel is the memory: a mount is ours where it shows, privately,
-the very directory that it covers. A root that is a mount point for reasons of its own, a tmpfs or a
-bind mount of another directory, is used as it is and never taken back.
+A root is bind-mounted on itself and made private. It is still the same directory under the same
+name, and its users do not notice. Nothing is stored: a mount is ours if it is private and shows the
+directory that it covers. A root that is a mount point already, a tmpfs or a bind mount of another
+directory, is used as it is and never unmounted.
 
-All is done by descriptors: where a path leads may change at any moment
+Everything works by descriptor, because a path may lead elsewhere at any moment
 (:mod:`handlers.kernel.rootpath`).
 """
 
@@ -23,15 +23,15 @@ from watcher.model.errors import WatcherError, quoted
 
 @dataclass(frozen=True, slots=True)
 class OpenRoot:
-    """A root that is open, whatever its path leads to meanwhile; to be closed by :func:`release`.
+    """An open root, wherever its path leads by now; :func:`release` closes it.
 
     Attributes:
-        path: its path, as it was given.
-        descriptor: its directory (`O_PATH`), on its own mount where it has one.
-        identity: device and inode of that.
-        mount: the number of its mount, where that is the root's own; else `None`.
-        whole: whether that shows a whole file system, which is mounted nowhere else.
-        made: whether it was mounted just now, by us.
+        path: its configured path.
+        descriptor: its directory (`O_PATH`), on its own mount if it has one.
+        identity: device and inode of the directory.
+        mount: the number of its mount if it is the root's own; else `None`.
+        whole: whether that mount shows a whole file system, which is mounted nowhere else.
+        made: whether this program mounted it just now.
     """
 
     path: str
@@ -43,20 +43,20 @@ class OpenRoot:
 
 
 def take(path: str) -> OpenRoot:
-    """Open the root `path`, and make it if it is not there; it becomes no mount.
+    """Open the root `path`, and make it if it is missing; it does not become a mount.
 
     Raises:
-        OSError: it cannot be made or opened, or its path has a link that is not to be followed.
+        OSError: it cannot be made or opened, or its path has a link that must not be followed.
     """
     descriptor = rootpath.open_directory(path, make=True)
     return OpenRoot(path, descriptor, rootpath.identity(descriptor))
 
 
 def hold(path: str) -> OpenRoot:
-    """Open the root `path`, and make it a mount point, and first of all a directory, if it is not.
+    """Open the root `path`, and make it a directory and a mount point if it is none.
 
     Raises:
-        WatcherError: something is mounted below it, which a mount of ours would hide, or it is `/`.
+        WatcherError: it is `/`, or a mount below it would be hidden.
         OSError: as :func:`take`, or the kernel refuses the mount.
     """
     directory = rootpath.open_directory(path, make=True)
@@ -83,7 +83,7 @@ def hold(path: str) -> OpenRoot:
 
 
 def refuse(path: str, directory: int) -> None:
-    """Raise a WatcherError where the open `directory` of the root `path` cannot be a mount."""
+    """Raise WatcherError if the open `directory` of the root `path` cannot be a mount."""
     real = rootpath.path_of(directory)
     if real == "/":
         raise WatcherError(
@@ -98,7 +98,7 @@ def refuse(path: str, directory: int) -> None:
 
 
 def release(root: OpenRoot) -> None:
-    """Close `root`, and take back what :func:`hold` made of it, by whichever process.
+    """Close `root`, and undo :func:`hold`, whichever process called that.
 
     Raises:
         OSError: the kernel refuses.
@@ -111,10 +111,10 @@ def release(root: OpenRoot) -> None:
 
 
 def take_back(path: str) -> bool:
-    """Undo :func:`hold`: the directory stays, and who has files open below it keeps them.
+    """Undo :func:`hold`; the directory stays, and so do open files below it.
 
     Returns:
-        Whether a mount of ours was there, and is no more.
+        Whether a mount of ours was removed.
 
     Raises:
         OSError: the kernel refuses.
@@ -134,15 +134,16 @@ def is_ours(path: str) -> bool:
 
 
 def is_whole(directory: int) -> bool:
-    """Whether an open directory is the top of a file system of its own: a mark on that is its own.
+    """Whether an open directory is the top of a file system of its own.
 
-    Such a mark holds in every mount namespace (fanotify_mark(2), FAN_MARK_FILESYSTEM).
+    A mark on that file system holds in every mount namespace (fanotify_mark(2),
+    FAN_MARK_FILESYSTEM).
     """
     return mounts.is_top(directory) and _is_whole(mounts.mount_at(directory))
 
 
 def _is_whole(mount: mounts.Mount) -> bool:
-    """Whether `mount` shows the very top of its file system, and no other mount shows that here."""
+    """Whether `mount` shows the top of its file system, and no other mount here shows that."""
     return mount.root == "/" and all(
         other.device != mount.device or other.id == mount.id for other in mounts.mounts()
     )
@@ -156,10 +157,10 @@ def _is_ours(directory: int) -> bool:
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
-        return False  # it is mounted no more
+        return False  # it is not mounted any more
     others = mounts.mounts()
     if mount.propagation or any(other.parent == mount.id for other in others):
-        return False  # what is mounted upon it would go with it
+        return False  # a mount on top of it would be removed too
     covered = next((other for other in others if other.id == mount.parent), None)
     return (
         covered is not None
@@ -170,5 +171,5 @@ def _is_ours(directory: int) -> bool:
 
 
 def _shown_at(mount: mounts.Mount, path: str) -> str:
-    """The path inside its filesystem of what `mount` shows at `path`, which is below its point."""
+    """The path inside its filesystem that `mount` shows at `path`, a path below its mount point."""
     return str(Path(mount.root) / Path(path).relative_to(mount.point))

@@ -1,4 +1,4 @@
-"""Kernel settings that are changed where needed, and given back."""
+"""Changes kernel settings if necessary, and restores them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _PREFIX: Final = "sysctl "
 
 
 class Sysctl:
-    """Settings of the host as a whole: what they were is noted, and `give_back` restores it."""
+    """Settings of the host; the old values are noted, and `give_back` restores them."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
 
     def set(self, name: str, value: str) -> None:
-        """Set `name` to `value` and note what it was, once."""
+        """Set `name` to `value`, and note the old value the first time."""
         before = sysctl.get(name)
         if before is None or before == value:
             return
@@ -26,13 +26,13 @@ class Sysctl:
         sysctl.put(name, value)
 
     def keep(self, name: str) -> None:
-        """Note what `name` is, once: it changes along with another that is about to be set."""
+        """Note the value of `name` once, because it will change together with another setting."""
         value = sysctl.get(name)
         if value is not None and self._notes.noted(_PREFIX + name) is None:
             self._notes.note(_PREFIX + name, value)
 
     def give_back(self, names: list[str]) -> list[str]:
-        """Restore those of `names` that `set` changed; the names that were restored."""
+        """Restore those of `names` that `set` changed; returns their names."""
         restored = []
         for name in names:
             before = self._notes.noted(_PREFIX + name)

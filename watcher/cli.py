@@ -1,4 +1,4 @@
-"""The command line: what was typed becomes a command, and an error one line and an exit status."""
+"""The command line: runs the command, and turns an error into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FORMATS = ("auto", "console", "json")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error."""
+    """Prints a usage error in one line, like every other error."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command in `arguments`, by default those of the process, and exit."""
+    """Run the command in `arguments` (by default the process's own) and exit."""
     options = _parser().parse_args(arguments)
     try:
         sys.exit(_run(options))
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _fail(error.exit_status, str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # who read our output has gone
+    except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _json(commands.add_parser("ls", help="a table of containers"))
     inspect = commands.add_parser("inspect", help="everything known of one container, as JSON")
     inspect.add_argument("id", metavar="ID")
-    _json(commands.add_parser("check", help="is this host able to do it, and what is in the way"))
+    _json(commands.add_parser("check", help="whether this host can run it, and what to change"))
     network = commands.add_parser("network", help="the networks")
     actions = network.add_subparsers(dest="action", required=True, metavar="ACTION")
     _json(actions.add_parser("ls", help="the configured and existing networks"))

@@ -1,1 +1,1 @@
-"""Those who give a sandbox its network: this program, the floor, and the peers."""
+"""The contenders, which give a sandbox its network: this program, the floor, and the peers."""

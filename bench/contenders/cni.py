@@ -1,4 +1,4 @@
-"""CNI's bridge + host-local + portmap, driven as libcni drives them: a process a plugin."""
+"""CNI's bridge + host-local + portmap, driven as libcni drives them: one process per plugin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.contenders.contender import FIRST_PORT, Contender, Times, name_of
 from bench.contenders.process import output
 
 PLUGINS: Final = os.environ.get("CNI_PATH", "/usr/lib/cni")
-"""Where Debian's package `containernetworking-plugins` has them."""
+"""The directory of Debian's package `containernetworking-plugins`."""
 
 type Json = dict[str, Any]
 
@@ -73,7 +73,7 @@ def portmap(ports: Sequence[int], inner: int = 80) -> Json:
 
 
 def request(plugin: Json) -> Json:
-    """What a plugin is given on its standard input, but for the result of the one before it."""
+    """The standard input of a plugin, without the result of the plugin before it."""
     return {"cniVersion": "1.0.0", "name": "bench", **plugin}
 
 

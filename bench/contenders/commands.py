@@ -1,4 +1,4 @@
-"""This program as its user starts it: command lines, and the service."""
+"""This program as a user starts it: command lines, and the service."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final
 
 _REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 _PATIENCE: Final = 120.0
-"""Seconds within which the service is ready."""
+"""Seconds within which the service has to be ready."""
 
 
 class Commands:
@@ -36,7 +36,7 @@ class Commands:
             self.stop()
 
     def run(self, *words: str) -> float:
-        """Seconds of a command line from its start to its end."""
+        """Run a command line, and return its seconds."""
         return _seconds(*self._words, *words)
 
     def interpreter(self) -> float:
@@ -44,7 +44,7 @@ class Commands:
         return _seconds(sys.executable, "-c", "pass")
 
     def start(self) -> float:
-        """Start the service; seconds until it says that it is ready."""
+        """Start the service, and return the seconds until it is ready."""
         path = "\0bench-" + str(self._directory)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(path)

@@ -15,13 +15,13 @@ from bench.contenders.process import output
 from bench.contenders.traces import wait_until_gone
 
 _HAD_NETWORK, _HAD_NONE = 0, 7
-"""How the containers' program ends (`bench/first.c`)."""
+"""The exit statuses of the containers' program (`bench/first.c`)."""
 
 type Run = subprocess.Popen[bytes]
 
 
 class Containers(Contender):
-    """Containers with a network namespace of their own, and nobody to put anything into it."""
+    """Containers with an empty network namespace of their own."""
 
     def __init__(self, base: Path, directory: Path) -> None:
         super().__init__(base, directory)
@@ -64,16 +64,16 @@ class Containers(Contender):
         (bundle / "config.json").write_text(json.dumps(self._spec | more))
 
     def bundle_of(self, number: int) -> Path:
-        """Where it is."""
+        """The directory of the bundle of container `number`."""
         return self.directory / f"bundle-{number}"
 
     def more(self, number: int) -> dict[str, Any]:
-        """What `config.json` has besides."""
+        """Further keys of `config.json`."""
         del number
         return {}
 
     def clean_up(self, numbers: list[int]) -> None:
-        """See that nothing is left of containers that have ended; not measured."""
+        """Remove what is left of ended containers; not measured."""
         del numbers
 
     def _begin(self, number: int) -> Run:
@@ -113,6 +113,6 @@ class Watched(Containers):
         return {"annotations": setting.annotations_of(number)}
 
     def clean_up(self, numbers: list[int]) -> None:
-        """Wait until the service has taken all back."""
+        """Wait until the service has removed the networks."""
         del numbers
         wait_until_gone()

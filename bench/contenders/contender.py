@@ -1,4 +1,4 @@
-"""What is asked of everybody: a namespace to begin with, attach and detach, timed by themselves."""
+"""The interface of a contender: a namespace to begin with, and timed attach and detach."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from bench.native import Sleepers
 
 type Times = dict[str, float]
-"""Seconds by the name of a step; `all` is the whole."""
+"""Seconds by the name of a step; `all` is the total."""
 
 FIRST_PORT = 20_000
 """Sandbox number `n` publishes its port 80 as this and `n`."""
 
 
 class Contender:
-    """The part that all contenders share: sandboxes by number, each a sleeping process.
+    """The common part of all contenders: sandboxes by number, each a sleeping process.
 
     Args:
         base: the directory of this run, with the compiled programs in it.
@@ -29,11 +29,11 @@ class Contender:
         self.pids: dict[int, int] = {}
 
     def close(self) -> None:
-        """End what was started."""
+        """End everything that was started."""
         self._sleepers.close()
 
     def prepare(self, number: int) -> None:
-        """Make the namespace number `number`, which has nothing yet."""
+        """Make the empty namespace number `number`."""
         self.pids[number] = self._sleepers.new()
 
     def discard(self, number: int) -> None:
@@ -41,11 +41,11 @@ class Contender:
         self._sleepers.end(self.pids.pop(number))
 
     def attach(self, number: int) -> Times:
-        """Give it its network and publish its port."""
+        """Give namespace `number` its network, and publish its port."""
         raise NotImplementedError
 
     def detach(self, number: int) -> Times:
-        """Take that back."""
+        """Undo :meth:`attach`."""
         raise NotImplementedError
 
 
@@ -55,7 +55,7 @@ def name_of(number: int) -> str:
 
 
 def address_of(number: int) -> str:
-    """An address for sandbox `number` of 172.19.0.0/16, for those who have to be told one."""
+    """An address for sandbox `number` of 172.19.0.0/16, for contenders that need one."""
     return str(IPv4Address("172.19.0.2") + number)
 
 

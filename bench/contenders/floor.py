@@ -19,7 +19,7 @@ _NANO: Final = 1e-9
 
 
 class Floor(Contender):
-    """Bridge and rules are made beforehand, as they are for the program's second sandbox.
+    """Bridge and rules exist beforehand, as for the program's second sandbox.
 
     Args:
         mode: of the network: `bridge` or `routed`.

@@ -1,4 +1,4 @@
-"""This program's service, and runc's save played: how long the gate keeps runc waiting."""
+"""This program's service and an imitation of runc's save: how long the gate holds runc."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Gate(Contender):
         self._filled = 0
 
     def fill(self, count: int) -> None:
-        """The sandboxes 0 to `count`, with their network, and the service anew."""
+        """Make the sandboxes 0 to `count` with their network, and restart the service."""
         self._commands.stop()
         for number in range(count):
             setting.add_to_root(number, self._sleepers.new(), setting.annotations_of(number))
@@ -46,7 +46,7 @@ class Gate(Contender):
         super().close()
 
     def prepare(self, number: int) -> None:
-        """A bundle, for the gate reads what the container asks for there."""
+        """Write a bundle, because the gate reads the container's request there."""
         bundle = self.directory / f"bundle-{number}"
         bundle.mkdir(exist_ok=True)
         spec = {
@@ -58,7 +58,7 @@ class Gate(Contender):
     def attach(self, number: int) -> Times:
         """From the save to the gate's answer.
 
-        The namespace is kept, as those of all contenders are.
+        The namespace is kept, as for all contenders.
         """
         bundle = self.directory / f"bundle-{number}"
         saver = Lines(str(self.programs / "saver"), setting.ROOT, str(bundle), name_of(number))

@@ -1,8 +1,8 @@
-"""Real containers with a prestart hook that calls one of the peers, as small as it can be.
+"""Real containers with a minimal prestart hook that calls one of the peers.
 
-The hook is a shell script without a process of its own but the peer's. What it made is taken back
-after the container has ended, when nothing is measured: by then its namespace is gone, so the peer
-is given one that stands in for it.
+The hook is a shell script that starts no process but the peer's. The peer cleans up after the
+container has ended, which is not measured. By then the container's namespace is gone, so the peer
+gets another namespace in its place.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ exec {netavark.PROGRAM} --config "$CONFIG" setup "$netns" <"$BUNDLE/request.json
 
 
 class _Hooked(Containers):
-    """The part that both share.
+    """The common part of both.
 
     Args:
         script: the hook.
@@ -59,7 +59,7 @@ class _Hooked(Containers):
         return {"hooks": {"prestart": [{"path": str(self._hook), "env": env}]}}
 
     def stand_in(self, number: int, address: str) -> str:
-        """A namespace with an `eth0` of that `address`, for a peer to take back."""
+        """A namespace with an `eth0` of that `address`, for a peer to clean up."""
         self.prepare(number)
         netns = f"/proc/{self.pids[number]}/ns/net"
         for words in ("link add eth0 type veth peer name other", f"addr add {address} dev eth0"):

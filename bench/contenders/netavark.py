@@ -1,4 +1,4 @@
-"""netavark with its nftables driver, driven as podman drives it: a process a setup or teardown."""
+"""netavark with its nftables driver, as podman drives it: one process per setup or teardown."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bench.contenders.contender import FIRST_PORT, Contender, Times, address_of,
 from bench.contenders.process import output
 
 PROGRAM: Final = "/usr/lib/podman/netavark"
-"""Where Debian's package `netavark` has it."""
+"""The path in Debian's package `netavark`."""
 
 CONFIG: Final = Path("/run/netavark")
-"""Where it keeps what it remembers, on each throwaway host."""
+"""Its state directory on each throwaway host."""
 
 _NETWORK: Final = {
     "name": "bench",
@@ -55,13 +55,13 @@ class Netavark(Contender):
 
 
 def call(verb: str, netns: str, asked: str) -> None:
-    """`netavark setup` or `teardown` of what is `asked`."""
+    """Run `netavark setup` or `teardown` with the request `asked`."""
     environment = {**os.environ, "NETAVARK_FW": "nftables"}
     output(PROGRAM, "--config", str(CONFIG), verb, netns, stdin=asked, env=environment)
 
 
 def address(number: int) -> str:
-    """The address that sandbox `number` gets: podman's IPAM says which, so nobody asks here."""
+    """The address of sandbox `number`, which podman's IPAM would choose."""
     return address_of(number)
 
 

@@ -1,4 +1,4 @@
-"""Processes that are run to their end."""
+"""Runs processes to their end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 def output(*argv: str, stdin: str = "", env: Mapping[str, str] | None = None) -> str:
-    """What a command prints.
+    """Run a command, and return its output.
 
     Raises:
         RuntimeError: it failed.

@@ -17,7 +17,7 @@ from watcher.service import assemble
 
 
 class Program(Contender):
-    """Reconcile over a lease store and a host, and runc's `state.json` as runc writes it.
+    """Reconcile with a lease store and a host, and a `state.json` as runc writes it.
 
     Args:
         mode: of its network: `bridge` or `routed`.
@@ -41,7 +41,7 @@ class Program(Contender):
         self._opened.close()
 
     def prepare(self, number: int) -> None:
-        """A namespace and a container in the root that is in it."""
+        """Make a namespace, and a container of it in the root."""
         super().prepare(number)
         setting.add_to_root(number, self.pids[number], setting.annotations_of(number))
 
@@ -56,7 +56,7 @@ class Program(Contender):
         self.run("sync")
 
     def attach(self, number: int) -> Times:
-        """What reconcile does when the gate asks it."""
+        """The work of reconcile for the gate."""
         container = roots.read(setting.ROOT, name_of(number))
         assert container is not None
         begin = time.perf_counter()
@@ -64,10 +64,10 @@ class Program(Contender):
         return {"all": time.perf_counter() - begin}
 
     def detach(self, number: int) -> Times:
-        """What reconcile does when the container has gone from its root.
+        """The work of reconcile when the container has gone from its root.
 
-        Until nothing can reach the sandbox and its port and lease are free (`all`), and until the
-        thread that deletes links has deleted its own (`gone`).
+        It is timed until nothing can reach the sandbox and its port and lease are free (`all`),
+        and until the reaper has deleted the link (`gone`).
         """
         setting.remove_from_root(number)
         begin = time.perf_counter()

@@ -27,7 +27,7 @@ _SERVER, _BEFORE, _BEHIND, _CLIENT = range(4)
 
 
 class Published(Contender):
-    """The part that is the same whoever publishes.
+    """The common part of all contenders that publish ports.
 
     Args:
         ports: how many are published; the one that is used was published amidst the others.

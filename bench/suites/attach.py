@@ -12,16 +12,16 @@ from bench.turns import hosts, turns
 TITLE = "Attach and detach"
 
 ABOUT = """\
-One sandbox with one published port, attached and detached again, beside one that stays. The floor
-is a C program (`bench/floor.c`) that sends the same netlink messages, nftables commands and mounts
-as this program and does nothing else. This program is timed twice: in its reconcile, and as runc
-sees it, from its save of `state.json` until the gate answers. netavark and CNI are timed from the
-start of the first process to the end of the last, as podman and containerd start them.
+One sandbox with one published port is attached and detached again, while another one stays. The
+floor is a C program (`bench/floor.c`) that sends the same netlink messages, nftables commands and
+mounts as this program and does nothing else. This program is timed twice: inside its own process,
+and from the moment that runc saves `state.json` until the gate answers. netavark and CNI are timed
+from the start of the first process to the end of the last, as podman and containerd start them.
 
-The kernel takes some twenty milliseconds to delete a link, nearly all of it waiting. This program
-cuts the link off first, and has a thread delete it; so there are two figures for detach: until
-nothing reaches the sandbox any more and its port and lease are free, and until the link is gone.
-The peers wait for the kernel in between; for them both are the same."""
+The kernel needs some twenty milliseconds to delete a link, and waits for nearly all of that time.
+This program first cuts the link off, and a thread deletes it later. So detach has two figures:
+until nothing reaches the sandbox any more and its port and lease are free, and until the link is
+gone. The peers wait for the kernel, so both figures are the same for them."""
 
 _NAMES = {
     "floor": "floor",

@@ -12,9 +12,9 @@ from bench.turns import hosts, turns
 TITLE = "Bursts"
 
 ABOUT = """\
-So many `runc run` begun at once, until all of them have ended; with no network at all, and with
-this program, its gate and a published port each. Each container tells whether its network was there
-before its first instruction."""
+Many `runc run` are started at once, and the time is taken until all of them have ended: with no
+network at all, and with this program, its gate and a published port each. Each container reports
+whether its network was there before its first instruction."""
 
 _KINDS = ("runc", "runc-watcher")
 

@@ -12,12 +12,12 @@ from bench.turns import hosts, turns
 TITLE = "Connections through published ports"
 
 ABOUT = """\
-A client beyond the host's uplink makes TCP connections, one behind the other, through one of so
-many published ports: half of the others were published before it, half behind it. Latency is from
-`connect` to the end of the connection by the server. This program and netavark published all of the
-ports themselves. CNI's portmap would take hours for most of these numbers, since it starts a
-process a rule and each reads all rules; so it published the one that is used, and the rules of the
-others are copies of those that it wrote, loaded by `iptables-restore`."""
+A client beyond the host's uplink makes TCP connections, one after the other, through one of many
+published ports. Half of the other ports were published before that one, and half after it. Latency
+is from `connect` until the server has ended the connection. This program and netavark published
+all ports themselves. CNI's portmap would need hours for most of these numbers, because it starts a
+process per rule and each process reads all rules. So it published only the port that is used, and
+`iptables-restore` loaded copies of its rules for the others."""
 
 _NAMES = {"watcher": "watcher", "netavark": "netavark", "cni": "CNI portmap"}
 _KEYS = ("rate", "median", "p99")

@@ -13,9 +13,9 @@ from bench.tables import Table, mebibytes, seconds, whole
 TITLE = "Idle"
 
 ABOUT = """\
-The service with so many sandboxes, left alone: what it uses of the processor, how often any of its
-threads wakes up (a voluntary context switch is the end of one), and what it holds of memory. It
-runs as from a terminal, so there is no watchdog of systemd to be answered."""
+The service has many sandboxes and nothing to do. The figures are the processor time that it uses,
+how often its threads wake up (a wake-up ends in a voluntary context switch), and its memory. It
+runs as from a terminal, so it does not have to answer systemd's watchdog."""
 
 _SETTLES = 60.0
 """Seconds after which it has done what it does when nothing happens for a while, and the kernel has

@@ -12,11 +12,11 @@ from bench.turns import hosts, turns
 TITLE = "`runc run` of `true`"
 
 ABOUT = """\
-The whole of `runc run`, from its start to its end, of a static program that does nothing but ask
-the kernel for a way out (`bench/first.c`), and so tells whether its network was there first. The
-hooks are shell scripts that start no process but the peer's. What watcher takes back after the
-container's end and what the hooks' peers have to take back is done before the next one starts, and
-not measured."""
+The time of a whole `runc run`, from its start to its end. The container's program is static and
+only asks the kernel for a route out (`bench/first.c`), so it reports whether its network was there
+first. The hooks are shell scripts that start no process but the peer's. What watcher and the
+hooks' peers clean up after a container's end is done before the next container starts, and is not
+measured."""
 
 _NAMES = {
     "runc": "no network at all",

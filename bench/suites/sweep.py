@@ -15,18 +15,18 @@ from bench.turns import hosts, turns
 TITLE = "Sweep over sandboxes"
 
 ABOUT = """\
-The same with so many sandboxes there already, each with a published port. They are sleeping
-processes in network namespaces of their own, with a `state.json` as runc writes it, and not runc's
-containers: five thousand of those are more than this is about. All are in one network. A bridge
-takes 1,023 ports, so a network of more than that is a `routed` one, where each sandbox is a host
-route: the bar of 5,000 is decided there, and a bridge with up to 1,000 is shown besides. Attach and
-detach are those of one more sandbox, modes and sizes taking turns; the floor beside them shows what
-of it is the kernel's, which goes through all ports of a bridge for each that comes or goes. From
-runc's save to the gate's answer there is a service besides, which listens in every namespace: the
-kernel goes through the numbers of all of them for each message that it so hears. That slows down
-whatever runs beside it, so this alone is measured by itself, a size after the other.
-Commands are those of the routed network, timed from the start of their process to its end; the
-interpreter's own start and end is given beside them."""
+The same measurements with many sandboxes on the host, each with a published port. These sandboxes
+are sleeping processes in network namespaces of their own, with a `state.json` as runc writes it.
+They are not containers of runc, because five thousand of those are beyond the scope of this. All
+are in one network. A bridge takes 1,023 ports, so a larger network is a `routed` one, where each
+sandbox is a host route. The bar of 5,000 applies to that; a bridge with up to 1,000 is shown as
+well. Attach and detach are those of one more sandbox; modes and sizes take turns. The floor beside
+them shows the kernel's part: it goes through all ports of a bridge for each port that comes or
+goes. The time from runc's save to the gate's answer needs a running service, which listens in
+every namespace. The kernel goes through the numbers of all namespaces for each message to such a
+listener. That slows down everything that runs beside it, so this figure is measured alone, one
+size after the other. Commands are those of the routed network, timed from the start of their
+process to its end; the time of the bare interpreter is given beside them."""
 
 _VERBS = ("attach", "detach")
 _UNMEASURED = 5

@@ -1,1 +1,1 @@
-"""The rules of this program, and room for them among those of others."""
+"""The firewall: this program's rules, and how other firewalls let our traffic pass."""

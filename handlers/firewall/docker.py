@@ -1,7 +1,7 @@
-"""Docker's firewall: its FORWARD chain has the policy `drop`, and DOCKER-USER for others' rules.
+"""Docker's firewall: its FORWARD chain has the policy `drop`, and DOCKER-USER is for other rules.
 
-Rules are made by the command of iptables, as Docker makes its own, in whichever of its two ways it
-is set to. Source: "Packet filtering and firewalls" in Docker's manual; iptables(8).
+The iptables command makes the rules, as it makes Docker's own, with the backend that is configured.
+Source: "Packet filtering and firewalls" in Docker's manual; iptables(8).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import subprocess
 from typing import Final
 
 CHAIN: Final = "DOCKER-USER"
-"""Docker calls it before its own rules, and leaves it as it is."""
+"""Docker jumps to it before its own rules, and does not change it."""
 
 _MARK: Final = ("-m", "comment", "--comment", "watcher")
-"""How rules of this program are told from those of others."""
+"""The comment that marks this program's rules."""
 
 _WAIT: Final = "2"
 """Seconds to wait for the lock of iptables."""
@@ -27,9 +27,9 @@ class IptablesRefused(OSError):
 
 
 class DockerUser:
-    """Rules in DOCKER-USER of one family that accept all that comes from or goes to a bridge.
+    """Rules in DOCKER-USER of one family that accept all packets from or to a bridge.
 
-    They stand behind the rules of others, which so still decide, and in front of the `RETURN` that
+    They come after the rules of others, which therefore decide first, and before the `RETURN` that
     some versions of Docker put at the end.
 
     Args:
@@ -41,7 +41,7 @@ class DockerUser:
         self.name = f"{CHAIN} of {command}"
 
     def runs(self) -> bool:
-        """Whether the chain is there."""
+        """Whether the chain exists."""
         return self._call("-S", CHAIN) is not None
 
     def lacks(self, bridge: str) -> bool:
@@ -63,7 +63,7 @@ class DockerUser:
             self._run(*place, *rule)
 
     def dismiss(self, bridge: str) -> None:
-        """Remove the rules for `bridge`, as often as they are there."""
+        """Remove all rules for `bridge`, repeated ones too."""
         for rule in _rules(bridge):
             while self._call("-D", CHAIN, *rule) is not None:
                 pass
@@ -75,7 +75,7 @@ class DockerUser:
             )
 
     def _call(self, *words: str) -> str | None:
-        """What the command prints; `None` if it fails, or is not installed."""
+        """The output of the command; `None` if it fails or is not installed."""
         try:
             done = subprocess.run(
                 [self._command, "-w", _WAIT, *words],

@@ -1,7 +1,7 @@
 """firewalld: bridges in the zone `trusted`, by D-Bus.
 
-jeepney speaks D-Bus, because it is pure Python without dependencies and blocks where it is told to,
-as a handler does. It is imported when there is a bus to ask. Sources: firewalld.dbus(5),
+jeepney speaks D-Bus, because it is pure Python without dependencies and has a blocking interface.
+It is imported only if there is a bus. Sources: firewalld.dbus(5),
 firewalld.zones(5), and the specification of D-Bus.
 """
 
@@ -25,33 +25,33 @@ _NAME: Final = "org.fedoraproject.FirewallD1"
 _PATH: Final = "/org/fedoraproject/FirewallD1"
 _SOCKET: Final = "/run/dbus/system_bus_socket"
 _PATIENCE: Final = 3.0
-"""Seconds to wait for an answer: more than a change of a zone takes by far."""
+"""Seconds to wait for an answer, far more than a change of a zone takes."""
 
 
 class FirewalldRefused(OSError):
-    """firewalld did not do what it was asked, or did not answer."""
+    """firewalld refused a request, or did not answer."""
 
 
 class Firewalld:
-    """Bridges in the zone `trusted`, now and after firewalld starts anew.
+    """Bridges in the zone `trusted`, now and after firewalld's next start.
 
-    A bridge that somebody has put into another zone stays there.
+    A bridge that an administrator has put into another zone stays there.
     """
 
     name = "firewalld"
 
     def runs(self) -> bool:
-        """Whether firewalld is on the system bus; it is not started by being asked."""
+        """Whether firewalld is on the system bus; the question does not start it."""
         if "DBUS_SYSTEM_BUS_ADDRESS" not in os.environ and not Path(_SOCKET).exists():
             return False
         try:
             with _Bus.opened() as bus:
                 return bus.has(_NAME)
-        except OSError:  # there is a socket, and nobody behind it
+        except OSError:  # the socket exists, but no process listens on it
             return False
 
     def lacks(self, bridge: str) -> bool:
-        """Whether `bridge` is in no zone now, or would be in none after the next start.
+        """Whether `bridge` is in no zone now, or would be in none after firewalld's next start.
 
         Raises:
             FirewalldRefused: it does not answer.
@@ -60,10 +60,10 @@ class Firewalld:
             return any(bus.lacking(bridge))
 
     def admit(self, bridge: str) -> None:
-        """Put `bridge` into the zone where it is in none.
+        """Put `bridge` into the zone if it is in none.
 
         Raises:
-            FirewalldRefused: it does not do that.
+            FirewalldRefused: it refuses.
         """
         with _Bus.opened() as bus:
             now, later = bus.lacking(bridge)
@@ -73,10 +73,10 @@ class Firewalld:
                 bus.call(_PATH, "zone", "addInterface", "ss", ZONE, bridge)
 
     def dismiss(self, bridge: str) -> None:
-        """Take `bridge` out of the zone, if it is there; also where firewalld does not run.
+        """Take `bridge` out of the zone if it is there, even if firewalld does not run.
 
         Raises:
-            FirewalldRefused: it does not do that.
+            FirewalldRefused: it refuses.
         """
         if not self.runs():
             _dismiss_offline(bridge)
@@ -89,7 +89,7 @@ class Firewalld:
 
 
 class _Bus:
-    """A connection to the system bus, and what is asked of firewalld there."""
+    """A connection to the system bus, with the requests to firewalld."""
 
     def __init__(self, connection: DBusConnection) -> None:
         self._connection = connection
@@ -109,7 +109,7 @@ class _Bus:
             connection.close()
 
     def has(self, name: str) -> bool:
-        """Whether somebody on the bus has `name`."""
+        """Whether a process on the bus owns `name`."""
         from jeepney import DBusAddress
 
         bus = "org.freedesktop.DBus"
@@ -117,11 +117,11 @@ class _Bus:
         return bool(self._ask(address, "NameHasOwner", "s", name))
 
     def zone_now(self, bridge: str) -> str:
-        """The zone that `bridge` was put into; empty if into none."""
+        """The present zone of `bridge`; empty if it has none."""
         return str(self.call(_PATH, "zone", "getZoneOfInterface", "s", bridge))
 
     def zone_later(self, bridge: str) -> str:
-        """The same of the permanent configuration."""
+        """Its zone in the permanent configuration."""
         return str(self.call(f"{_PATH}/config", "config", "getZoneOfInterface", "s", bridge))
 
     def lacking(self, bridge: str) -> tuple[bool, bool]:
@@ -135,7 +135,7 @@ class _Bus:
         return str(self.call(f"{_PATH}/config", "config", "getZoneByName", "s", ZONE))
 
     def call(self, path: str, interface: str, method: str, signature: str, *words: str) -> object:
-        """What firewalld answers.
+        """Call a method, and return firewalld's answer.
 
         Raises:
             FirewalldRefused: it answers with an error, or not at all.
@@ -165,9 +165,9 @@ class _Bus:
 
 
 def _dismiss_offline(bridge: str) -> None:
-    """Take `bridge` out of the permanent configuration, where that is there."""
+    """Take `bridge` out of the files of the permanent configuration, if it is in one."""
     words = ["firewall-offline-cmd", f"--zone={ZONE}", f"--remove-interface={bridge}"]
     try:
         subprocess.run(words, capture_output=True, check=False)
-    except FileNotFoundError:  # firewalld was removed, and its zones with it
+    except FileNotFoundError:  # firewalld and its zones were removed
         return

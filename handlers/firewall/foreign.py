@@ -1,7 +1,7 @@
-"""Other firewalls of the host, where `[firewall] integrate = true`: let our bridges' traffic pass.
+"""Other firewalls of the host, which let our bridges' traffic pass if `firewall.integrate` is set.
 
-Each is told in the way that it wants it, once for each bridge. What was told is noted, so that
-`watcher down` takes back that and nothing else.
+Each gets its own kind of rule, once per bridge. Each addition is noted, so that `watcher down`
+removes that and nothing else.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox
 
 _NOTE: Final = "foreign firewalls"
-"""Under this name is noted which firewall was told of which bridges."""
+"""The note of the bridges that each firewall admits."""
 
 
 class ForeignFirewall(Protocol):
-    """A firewall that is not ours. Failures are OSError."""
+    """Another program's firewall. Failures are OSError."""
 
     @property
     def name(self) -> str:
-        """What it is called in messages and notes."""
+        """Its name in messages and notes."""
 
     def runs(self) -> bool:
-        """Whether it is at work on this host."""
+        """Whether it runs on this host."""
 
     def lacks(self, bridge: str) -> bool:
-        """Whether it has still to be told of `bridge`."""
+        """Whether it does not admit `bridge` yet."""
 
     def admit(self, bridge: str) -> None:
-        """Tell it to let pass what comes from or goes to `bridge`."""
+        """Make it accept packets from and to `bridge`."""
 
     def dismiss(self, bridge: str) -> None:
-        """Undo `admit`, also where it is not at work; no error if that was undone already."""
+        """Undo `admit`, even if it does not run; no error if that was undone already."""
 
 
 class ForeignFirewallHandler:
@@ -131,7 +131,7 @@ class ForeignFirewallHandler:
                     )
 
     def _admit(self, firewall: ForeignFirewall, bridge: str) -> None:
-        """First the note, then the deed: what is cut off in between is taken back all the same."""
+        """Write the note first, so that an interrupted addition is removed as well."""
         told = self._told()
         told[firewall.name] = sorted({*told.get(firewall.name, []), bridge})
         self._note(told)

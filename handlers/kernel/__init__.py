@@ -1,1 +1,1 @@
-"""Bindings of the kernel. They decide nothing and know no sandbox."""
+"""Bindings of kernel interfaces. They decide nothing and know no sandbox."""

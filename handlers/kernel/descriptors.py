@@ -1,4 +1,4 @@
-"""Threads with a descriptor table of their own, and how another borrows from it.
+"""Threads with a descriptor table of their own, and borrowing a descriptor from such a thread.
 
 Sources: unshare(2), close_range(2), pidfd_getfd(2). Linux 6.9 and later give threads a pidfd each
 (`PIDFD_THREAD`, pidfd_open(2)).
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _STANDARD = 3
-"""So many descriptors every program has."""
+"""The number of standard descriptors."""
 
 _PIDFD_THREAD = os.O_EXCL
 _SYS_PIDFD_GETFD = 438
@@ -31,7 +31,7 @@ def have_own(keep: Iterable[int]) -> None:
     os.unshare(os.CLONE_FILES)
     low = _STANDARD
     for high in [*sorted(keep), os.sysconf("SC_OPEN_MAX")]:
-        if low < high:  # of an empty range, Python makes one without an end
+        if low < high:  # Python turns an empty range into an endless one
             os.closerange(low, high)
         low = max(low, high + 1)
 
@@ -46,7 +46,7 @@ class Lender:
 
     @classmethod
     def of(cls, thread: threading.Thread) -> Self | None:
-        """The lender that `thread` is; `None` where the kernel is too old."""
+        """A lender for `thread`; `None` if the kernel is too old."""
         assert thread.native_id is not None
         try:
             return cls(os.pidfd_open(thread.native_id, _PIDFD_THREAD))
@@ -54,10 +54,10 @@ class Lender:
             return None
 
     def borrow(self, descriptor: int) -> int:
-        """A descriptor of this thread for what the other has as `descriptor`; to be closed soon.
+        """A copy, in this thread, of the other thread's `descriptor`; the caller closes it soon.
 
         Raises:
-            OSError: it has no such descriptor, or the kernel does not allow it.
+            OSError: there is no such descriptor, or the kernel does not allow it.
         """
         borrowed: int = _pidfd_getfd(_SYS_PIDFD_GETFD, self._pidfd, descriptor, 0)
         if borrowed < 0:

@@ -1,4 +1,4 @@
-"""Making a directory with the mode that it should have, whatever the process's umask."""
+"""Makes a directory with a given mode, whatever the process's umask."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def make_directory(path: Path, mode: int) -> None:
-    """Make the directory `path` with `mode`, and with 0755 what is missing above it.
+    """Make the directory `path` with `mode`, and missing directories above it with 0755.
 
-    What is there already keeps its mode: somebody may have chosen it.
+    An existing directory keeps its mode, because an administrator may have chosen it.
 
     Raises:
         OSError: it cannot be made.
@@ -18,6 +18,6 @@ def make_directory(path: Path, mode: int) -> None:
         return
     if not path.parent.is_dir():
         make_directory(path.parent, 0o755)
-    with suppress(FileExistsError):  # somebody else was quicker
+    with suppress(FileExistsError):  # another process was quicker
         path.mkdir(mode)
-        path.chmod(mode)  # mkdir(2) takes away what the umask says
+        path.chmod(mode)  # mkdir(2) applies the umask

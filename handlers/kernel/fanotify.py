@@ -1,8 +1,8 @@
 """fanotify(7): permission events of a whole mount, or of a whole file system.
 
-A binding of our own, because the one that is published for Python forks a process of its own and
-hands its events on, where the gate wants one system call between an event and its answer. Failures
-are `OSError` with the kernel's `errno`. Constants and structures: `include/uapi/linux/fanotify.h`;
+This is a binding of our own, because the published one for Python forks a process that passes the
+events on, and the gate needs one system call between an event and its answer. Failures are
+`OSError` with the kernel's `errno`. Constants and structures: `include/uapi/linux/fanotify.h`;
 behaviour: fanotify_init(2), fanotify_mark(2), fanotify(7).
 """
 
@@ -39,7 +39,7 @@ _RESPONSE: Final = struct.Struct("=iI")
 """struct fanotify_response: fd, response."""
 
 _EVENTS_A_READ: Final = 64
-"""Events taken by one read(2): each of them takes a descriptor."""
+"""The most events of one read(2), since each takes a descriptor."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fanotify_init.argtypes = (ctypes.c_uint, ctypes.c_uint)
@@ -54,12 +54,12 @@ _libc.fanotify_mark.argtypes = (
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Somebody's open(2), which waits for the answer, or the news that the queue ran over.
+    """An open(2) that waits for its answer, or an overflow of the queue.
 
     Attributes:
         fd: a descriptor of the file, to be answered and then closed; `None` for an overflow.
-        thread: the thread that opens it, in this process's pid namespace; 0 if it is not in that.
-            `/proc/<thread>` is there as for a process, and tells of that very thread.
+        thread: the thread that opens it, in this process's pid namespace; 0 if it is outside of
+            that. `/proc/<thread>` exists as for a process, and describes that thread.
     """
 
     fd: int | None
@@ -67,14 +67,14 @@ class Event:
 
 
 class Listener:
-    """A fanotify group that is asked about each open(2) of a regular file below its marks.
+    """A fanotify group, which the kernel asks about each open(2) of a regular file below its marks.
 
-    When it is closed, by :meth:`close` or by the end of the process, the kernel allows whatever
-    still waits. It never blocks: wait for :meth:`fileno` to become readable.
+    When it is closed, by :meth:`close` or by the end of the process, the kernel allows all opens
+    that wait. Reading never blocks: wait for :meth:`fileno` to become readable.
 
     Args:
-        unlimited: whether the queue of events has no end; else it has that of the sysctl
-            `fs.fanotify.max_queued_events`, and opens beyond it are allowed unasked.
+        unlimited: whether the queue of events is unlimited; else the sysctl
+            `fs.fanotify.max_queued_events` limits it, and further opens are allowed unasked.
 
     Raises:
         OSError: `EPERM` without `CAP_SYS_ADMIN` in the initial user namespace, `ENOSYS` or
@@ -100,23 +100,22 @@ class Listener:
         return self._fd
 
     def mark(self, path: str, *, filesystem: bool = False) -> None:
-        """Be asked about the opens below the whole mount that directory `path` is on.
+        """Mark the whole mount of the directory `path`, to be asked about opens below it.
 
-        With `filesystem`, about those in its whole file system, by whichever mount and in whichever
-        mount namespace. Marking what is marked already changes nothing. The mark ends with the
-        mount, or the file system.
+        With `filesystem`, mark its whole file system, in all mounts and mount namespaces. Marking
+        it twice changes nothing. The mark ends with the mount or the file system.
         """
         self._mark(_FAN_MARK_ADD | _FAN_MARK_ONLYDIR, path, filesystem=filesystem)
 
     def unmark(self, path: str, *, filesystem: bool = False) -> None:
-        """Undo :meth:`mark`; `ENOENT` where the mount of `path` has no mark."""
+        """Undo :meth:`mark`; `ENOENT` if the mount of `path` has no mark."""
         self._mark(_FAN_MARK_REMOVE, path, filesystem=filesystem)
 
     def read(self) -> list[Event]:
-        """The events that wait now, oldest first; a bounded number, so there may be more.
+        """The waiting events, oldest first; at most a fixed number, so more may be left.
 
         Raises:
-            OSError: `EMFILE` where this process has no descriptor left for an event's file: the
+            OSError: `EMFILE` if this process has no descriptor left for an event's file; the
                 kernel has denied that open.
             RuntimeError: the kernel speaks another version of the structure.
         """
@@ -140,8 +139,8 @@ class Listener:
     def answer(self, fd: int, *, allow: bool, group: int | None = None) -> None:
         """Let the open(2) of the event with descriptor `fd` succeed, or fail with `EPERM`.
 
-        `ENOENT` where nobody waits for that: the process was killed. `fd` stays open, and must
-        until this has returned: it is by its number that the kernel knows the event.
+        `ENOENT` if the opening process was killed. `fd` must stay open until this has returned,
+        because its number identifies the event.
 
         Args:
             fd: the number of the event's descriptor, in the table of the thread that has read it.
@@ -152,7 +151,7 @@ class Listener:
         os.write(target, _RESPONSE.pack(fd, _FAN_ALLOW if allow else _FAN_DENY))
 
     def close(self) -> None:
-        """Allow whatever waits, and end; a second time does nothing."""
+        """Allow all opens that wait, and end; a second call does nothing."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -1,8 +1,8 @@
-"""Mounts: bind, propagation, unmount, and what is mounted where.
+"""Mounts: bind, propagation, unmount, and the mount table.
 
-A thin binding to mount(2) and umount2(2), because neither Python nor a dependency of the project
-has one and the hot path starts no `mount`. Failures are `OSError` with the kernel's `errno` and the
-mount point. What is mounted is read from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+It is a thin binding of mount(2) and umount2(2), because neither Python nor a dependency has one,
+and the hot path starts no `mount`. Failures are `OSError` with the kernel's `errno` and the mount
+point. What is mounted is read from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Mount:
     """One line of `/proc/self/mountinfo`.
 
     Attributes:
-        id: the mount's number; unique among the mounts that are there now.
-        parent: the number of the mount that it is mounted on.
+        id: the mount's number; unique among present mounts.
+        parent: the number of the mount below it.
         device: `major:minor` of its filesystem.
-        root: the path inside that filesystem which it shows: `/` for a whole filesystem, the
+        root: the path inside that filesystem that it shows: `/` for a whole filesystem, the
             directory for a bind mount, `net:[4026532201]` for a network namespace.
         point: where it is mounted, as seen from this process's root.
         propagation: its optional fields, e.g. `("shared:12",)`; empty for a private mount.
@@ -78,8 +78,8 @@ def bind(source: str, target: str, *, recursive: bool = False) -> None:
     With `recursive`, as `mount --rbind`: that as well.
 
     `source` may be a namespace file (`/proc/<pid>/ns/net`) or a descriptor (`/proc/self/fd/<n>`).
-    `target` exists and is a directory exactly where `source` is one. Mounting twice stacks two
-    mounts: look with :func:`mount_of` first.
+    `target` must exist, and be a directory if and only if `source` is one. Mounting twice stacks
+    two mounts: check with :func:`mount_of` first.
     """
     _mount(source, target, _MS_BIND | (_MS_REC if recursive else 0))
 
@@ -92,7 +92,7 @@ def make_private(target: str) -> None:
 def make_shared(target: str) -> None:
     """Let mounts below the mount point `target` spread to the namespaces copied from this one.
 
-    `EINVAL` where `target` is not a mount point.
+    `EINVAL` if `target` is not a mount point.
     """
     _mount(None, target, _MS_SHARED)
 
@@ -100,8 +100,8 @@ def make_shared(target: str) -> None:
 def unmount(target: str, *, lazy: bool = False) -> None:
     """Unmount the topmost mount at `target`, which is not followed if it is a link.
 
-    `EINVAL` where nothing is mounted there, `EBUSY` where it is in use. With `lazy` it is detached
-    at once and ends when its last user does.
+    `EINVAL` if nothing is mounted there, `EBUSY` if it is in use. With `lazy` it is detached at
+    once, and ends with its last user.
     """
     flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
     if _libc.umount2(os.fsencode(target), flags) != 0:
@@ -109,9 +109,10 @@ def unmount(target: str, *, lazy: bool = False) -> None:
 
 
 def unmount_at(descriptor: int) -> None:
-    """Detach the mount of which an open directory is the top; whoever uses it keeps it.
+    """Detach the mount whose top is an open directory; present users keep it.
 
-    `EINVAL` where it is not the top of a mount, or that is no more in this mount namespace.
+    `EINVAL` if the directory is not the top of a mount, or the mount is not in this mount
+    namespace.
     """
     path = f"/proc/thread-self/fd/{descriptor}"
     if _libc.umount2(os.fsencode(path), _MNT_DETACH) != 0:
@@ -124,13 +125,13 @@ def mounts() -> list[Mount]:
 
 
 def mount_of(path: str) -> Mount:
-    """The mount that `path` is on; `path` is a mount point where `.point` is its real path.
+    """The mount of `path`; `path` is a mount point if `.point` is its real path.
 
-    Asks the kernel by a descriptor, so it is right also where mounts are stacked or hidden. The
+    It asks the kernel by a descriptor, so it is right even if mounts are stacked or hidden. The
     descriptor is `O_PATH`: nothing is opened, and no fanotify event is made.
 
     Raises:
-        FileNotFoundError: `path` is not there.
+        FileNotFoundError: `path` is missing.
     """
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
@@ -140,7 +141,7 @@ def mount_of(path: str) -> Mount:
 
 
 def mount_at(descriptor: int) -> Mount:
-    """The mount that an open file or directory is on, as :func:`mount_of` has it.
+    """The mount of an open file or directory, like :func:`mount_of`.
 
     Raises:
         FileNotFoundError: it was detached, or is outside of this process's root.
@@ -154,16 +155,16 @@ def mount_at(descriptor: int) -> Mount:
 
 
 def mount_id(descriptor: int) -> int:
-    """The number of the mount that an open file or directory is on."""
+    """The number of the mount of an open file or directory."""
     with open(f"/proc/thread-self/fdinfo/{descriptor}", encoding="ascii") as info:  # noqa: PTH123
         return int(info.read().partition("mnt_id:")[2].split(maxsplit=1)[0])
 
 
 def is_top(descriptor: int) -> bool:
-    """Whether an open directory is the one that its mount shows at its mount point.
+    """Whether an open directory is the top of its mount.
 
-    Told by what is above it, not by any path: that is on another mount there (path_resolution(7)).
-    For the directory `/` of this process it is not told, and false.
+    The test is whether its parent is on another mount (path_resolution(7)); no path is looked up.
+    False for the directory `/` of this process.
     """
     above = os.open("..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
     try:
@@ -175,7 +176,7 @@ def is_top(descriptor: int) -> bool:
 def bind_itself(directory: int) -> int:
     """Bind-mount an open directory on itself; a descriptor (`O_PATH`) of it on the new mount.
 
-    No path is looked up, so whoever moves or replaces directories meanwhile changes nothing.
+    No path is looked up, so a directory that is moved or replaced meanwhile does not matter.
     Source: open_tree(2), move_mount(2), since Linux 5.2.
     """
     tree = _libc.open_tree(directory, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)

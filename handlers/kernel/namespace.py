@@ -1,4 +1,4 @@
-"""A sandbox's network namespace, opened for certain and entered for a moment."""
+"""Opens a sandbox's network namespace reliably, and enters it for a moment."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class NamespaceGone(OSError):
 
 @contextmanager
 def opened(sandbox: Sandbox) -> Iterator[int]:
-    """A descriptor of the namespace of `sandbox`, found by any of the processes in it.
+    """A descriptor of the namespace of `sandbox`, by any process in it.
 
-    The inode number is compared, since a pid is reused; the descriptor keeps the namespace.
+    The inode number is compared, since pids are reused. The descriptor keeps the namespace.
 
     Raises:
-        NamespaceGone: none of them runs any more.
+        NamespaceGone: all of these processes have ended.
     """
     with opened_by((member.init.pid for member in sandbox.members), sandbox.netns) as descriptor:
         yield descriptor
@@ -32,7 +32,7 @@ def opened_by(pids: Iterable[int], netns: int) -> Iterator[int]:
     """A descriptor of the namespace with inode number `netns`, by one of the processes `pids`.
 
     Raises:
-        NamespaceGone: none of them is in it any more.
+        NamespaceGone: none of them is in it.
     """
     for path in (path for pid in pids for path in namespace_files(pid)):
         try:
@@ -60,18 +60,18 @@ def namespace_files(pid: int) -> Iterator[str]:
 
 
 class Home:
-    """The host's network namespace: where this thread was at first, and where it returns to."""
+    """The host's network namespace, in which this thread starts and to which it returns."""
 
     def __init__(self) -> None:
         self._descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         os.close(self._descriptor)
 
     @contextmanager
     def left_for(self, descriptor: int) -> Iterator[None]:
-        """Be in the namespace of `descriptor` for a moment (setns(2)); this thread alone is."""
+        """Enter the namespace of `descriptor` for a moment (setns(2)), with this thread only."""
         os.setns(descriptor, os.CLONE_NEWNET)
         try:
             yield

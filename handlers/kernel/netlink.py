@@ -1,8 +1,8 @@
-"""A netlink socket that sends many requests at once and reads what the kernel says of each.
+"""A netlink socket that sends many requests at once and reads the kernel's answer to each.
 
-Messages are encoded by pyroute2; its sockets are not used, since a request a step through an event
-loop costs three times what the kernel does. Sources: netlink(7), rtnetlink(7), netdevice(7) and
-`Documentation/userspace-api/netlink/intro.rst` of the kernel.
+pyroute2 encodes the messages. Its sockets are not used, because one request at a time through an
+event loop costs three times as much as the kernel's work. Sources: netlink(7), rtnetlink(7),
+netdevice(7) and `Documentation/userspace-api/netlink/intro.rst` of the kernel.
 """
 
 from __future__ import annotations
@@ -51,28 +51,29 @@ _KIND_OFFSET: Final = 4
 _FLAGS_OFFSET: Final = 6
 _SEQUENCE_OFFSET: Final = 8
 RECEIVE: Final = 80 << 10
-"""Bytes of a buffer for what the kernel says: all of a link with as many names as it may have.
+"""Bytes of the buffer for answers: enough for a link with as many names as it may have.
 
-Those take up to 64 KiB (`rtnl_alt_ifname` in `net/core/rtnetlink.c`); lists come in pieces of 32.
+The names take up to 64 KiB (`rtnl_alt_ifname` in `net/core/rtnetlink.c`); lists come in pieces of
+32 KiB.
 """
 
 NETLINK_NETFILTER: Final = 12
 
 
 MOST: Final = (4096, 4 << 20)
-"""Messages and bytes that are read of one list in a sandbox, whose owner makes it as long as he
-likes: some 20 ms of work."""
+"""The most messages and bytes to read of one list in a sandbox, whose owner can make it as long as
+they like: some 20 ms of work."""
 
 
 class TooMuch(OSError):
-    """The kernel lists more than is read."""
+    """The kernel's list is longer than this program reads."""
 
 
 class NetlinkError(OSError):
     """The kernel refused a request.
 
     Attributes:
-        index: which one of the requests sent together, from 0.
+        index: the index of the refused request among those sent together.
     """
 
     def __init__(self, number: int, text: str, index: int) -> None:
@@ -138,7 +139,7 @@ def attribute(kind: int, value: bytes | memoryview) -> bytes:
 def own_ports(protocol: int) -> frozenset[int]:
     """The ports of this process's netlink sockets of `protocol`, in the namespace of this thread.
 
-    The kernel gives a socket its port as it is first used. Source: `net/netlink/af_netlink.c`,
+    The kernel gives a socket its port at its first use. Source: `net/netlink/af_netlink.c`,
     `netlink_native_seq_show`.
     """
     own = set()
@@ -153,17 +154,17 @@ def own_ports(protocol: int) -> frozenset[int]:
 
 
 class Netlink:
-    """A netlink socket in the network namespace in which the thread was when it was made.
+    """A netlink socket in the network namespace of the thread that makes it.
 
     It belongs to the thread that uses it. It is blocking: the kernel answers within the `sendmsg`.
 
-    Answers are read into one buffer. What recv(2) makes anew for each is large and then cut short,
-    and leaves glibc's heap in pieces: it grew by 0.5 KiB a container for as long as any came.
+    Answers are read into one buffer. A new buffer per recv(2) would be large and then shrunk, which
+    fragments glibc's heap: it grew by 0.5 KiB per container.
 
     Args:
         family: the protocol, as in netlink(7).
-        most: how many messages and bytes of one list are read, as :data:`MOST` has it; `None`
-            where the list is the host's own.
+        most: the most messages and bytes to read of one list, like :data:`MOST`; `None` for the
+            host's own lists.
     """
 
     def __init__(
@@ -185,7 +186,7 @@ class Netlink:
             raise
 
     def close(self) -> None:
-        """Close the socket; what it made stays."""
+        """Close the socket."""
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -195,10 +196,10 @@ class Netlink:
         self.close()
 
     def send(self, requests: Sequence[bytearray]) -> None:
-        """Send all `requests` in one go and wait until the kernel has carried out the last.
+        """Send all `requests` at once and wait until the kernel has carried out the last.
 
-        The kernel carries out each, even behind one that it refused. It answers in their order, and
-        tells of a refusal unasked; so it is asked for a word on the last alone.
+        The kernel carries out every request, also after one that it refused. It answers in order
+        and reports refusals unasked, so only the last request asks for an acknowledgement.
 
         Raises:
             NetlinkError: the first refusal.
@@ -224,18 +225,18 @@ class Netlink:
             raise _error(*refused)
 
     def dump(self, request: bytearray) -> list[memoryview]:
-        """What the kernel lists for a dump `request`: the body of each message.
+        """The kernel's list for a dump `request`: the body of each message.
 
         Raises:
             NetlinkError: the kernel refused it.
-            TooMuch: there is more than this socket reads; it is of no use any more.
+            TooMuch: the list is longer than this socket reads; the socket cannot be used any more.
         """
         return list(self.listed(request))
 
     def listed(self, request: bytearray) -> Iterator[memoryview]:
-        """As :meth:`dump`, one after the other, for a list of which little is kept.
+        """Like :meth:`dump`, one body after the other, for a list of which little is kept.
 
-        Nothing else may be asked of this socket until the last is read.
+        The socket must not be used for anything else until the last is read.
         """
         first = self._number([request])
         self._socket.sendall(request)
@@ -280,10 +281,10 @@ class Netlink:
     def index(self, name: str) -> int:
         """The index of the interface `name`; 0 if there is none.
 
-        It takes no descriptor, and so is right where there are no more (if_nametoindex(3) is not).
+        It needs no descriptor, so it works when none is left (if_nametoindex(3) does not).
 
         Raises:
-            OSError: it cannot be told.
+            OSError: the kernel does not answer.
         """
         try:
             return self._asked(SIOCGIFINDEX, name)
@@ -296,18 +297,18 @@ class Netlink:
         """Whether the interface `name` is set up.
 
         Raises:
-            OSError: it cannot be told; there is no such interface.
+            OSError: there is no such interface, or the kernel does not answer.
         """
         return bool(self._asked(SIOCGIFFLAGS, name) & IFF_UP)
 
     def see_carrier(self, name: str) -> None:
-        """Have the kernel see at once whether the interface `name`, if it is there, has a carrier.
+        """Make the kernel check at once whether the interface `name`, if it exists, has a carrier.
 
-        It would come round to it by itself, and the interface drops what is sent until then.
+        The kernel would check a little later, and the interface drops packets until then.
         Source: `ethtool_op_get_link` in `net/ethtool/ioctl.c`.
 
         Raises:
-            OSError: it cannot be asked.
+            OSError: the kernel refuses.
         """
         value = array("I", (ETHTOOL_GLINK, 0))
         address, _ = value.buffer_info()
@@ -318,7 +319,7 @@ class Netlink:
                 raise
 
     def _asked(self, request: int, name: str) -> int:
-        """The number that an ioctl(2) of netdevice(7) tells of an interface."""
+        """The number that an ioctl(2) of netdevice(7) gives for an interface."""
         answer = fcntl.ioctl(self._socket, request, _IFREQ.pack(os.fsencode(name), 0))
         value: int = _IFREQ.unpack(answer)[1]
         return value
@@ -338,7 +339,7 @@ class Netlink:
 
 
 _LISTED: Final = {18: "links", 22: "addresses", 26: "routes", 34: "rules"}
-"""What a sandbox may have too many of, by the type of the request for it (rtnetlink(7))."""
+"""Names, for errors, of the things in a list, by the request's type (rtnetlink(7))."""
 
 _ABSENT: Final = (2, 19)
 """ENOENT and ENODEV."""

@@ -1,4 +1,4 @@
-"""nftables by its own library: commands in, one transaction each, listings out.
+"""nftables by its own library: commands, each list as one transaction, and listings.
 
 Source: libnftables(3), libnftables-json(5).
 """
@@ -16,7 +16,7 @@ class NftError(OSError):
 
 
 class NotThere(NftError):
-    """The table, or a chain, set, map or element of it, is not there."""
+    """The table, or a chain, set, map or element of it, is missing."""
 
 
 class Nft:

@@ -1,10 +1,10 @@
-"""A root's path, resolved as root has laid it: no link is followed that others could have put.
+"""Resolves a root's path without following a link that another user than root may have made.
 
-The program opens, mounts and marks what a root's path leads to, and reads containers there. A user
-who owns a part of that path could put a link to `/` in its place, a moment before or a year after.
-So a link is followed only where the directory that holds it belongs to root and nobody else may
-write to it; the sticky bit is no excuse, for in such a directory anybody may make links.
-Directories of others are walked through: what is in them is theirs.
+The program opens, mounts and marks the directory at a root's path, and reads containers there. A
+user who owns a part of that path could replace it by a link to `/` at any time. So a link is
+followed only if its directory belongs to root and no other user may write to it. The sticky bit
+makes no difference, because any user may make links in such a directory. Directories of other users
+are walked through: their content is theirs.
 
 Everything is opened with `O_PATH`: nothing is read, and no fanotify event is made (open(2)).
 """
@@ -20,15 +20,15 @@ from contextlib import suppress
 from typing import Final
 
 MODE: Final = 0o711
-"""As engines make a runtime's root and the directories above it."""
+"""The mode that engines give a runtime's root and the directories above it."""
 
 NEVER_BELOW: Final = "/run/user"
-"""Where a session manager makes the directories: one that is made before is in its way."""
+"""Here a session manager makes the directories, and one that exists before is in its way."""
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS: Final = 40
-"""As the kernel's own (path_resolution(7))."""
+"""The kernel's own limit (path_resolution(7))."""
 
 _OPENAT2: Final = 437
 """`__NR_openat2`, the same on every architecture; since Linux 5.6."""
@@ -46,7 +46,7 @@ _libc.syscall.argtypes = (
 
 
 class UntrustedLinkError(OSError):
-    """A part of a path is a link that others than root could have put there."""
+    """A part of a path is a link that another user than root may have made."""
 
     def __init__(self, link: str) -> None:
         super().__init__(errno.ELOOP, "is a link that others than root could have put there", link)
@@ -57,14 +57,14 @@ def open_directory(path: str, *, make: bool = False) -> int:
 
     Args:
         path: the path.
-        make: whether to make what is missing of it, with :data:`MODE`; never in a directory of
-            another user, nor below :data:`NEVER_BELOW`.
+        make: whether to make missing parts, with :data:`MODE`; never in a directory of another
+            user, nor below :data:`NEVER_BELOW`.
 
     Raises:
-        UntrustedLinkError: a part of it is a link that is not to be followed.
-        OSError: it is not there, is no directory, or cannot be made.
+        UntrustedLinkError: a part of it is a link that must not be followed.
+        OSError: it is missing, is no directory, or cannot be made.
     """
-    # All of it in one call, where there is no link at all, as is usual.
+    # One call is enough if the path has no link, as is usual.
     found: int = _libc.syscall(_OPENAT2, -1, os.fsencode(path), _NO_LINKS, 24)
     if found >= 0:
         return found
@@ -77,12 +77,12 @@ def open_directory(path: str, *, make: bool = False) -> int:
             return descriptor
         except OSError as error:
             if not str(error.filename).startswith("/"):
-                error.filename = path  # of which it names but one part
+                error.filename = path  # the error names only a part of it
             raise
 
 
 class Opened:
-    """As :func:`open_directory`, in a `with`; a class because the hot path has several."""
+    """:func:`open_directory` for `with`; a class because the hot path uses several."""
 
     __slots__ = ("_descriptor", "_path")
 
@@ -98,14 +98,14 @@ class Opened:
 
 
 def opened(path: str) -> Opened:
-    """The directory that `path` leads to, open meanwhile."""
+    """A context manager that opens the directory of `path`."""
     return Opened(path)
 
 
 def walk(path: str, *, make: bool = False) -> Generator[tuple[int, str], None, int]:
-    """Go along `path`: each directory on the way, and the name that is looked for in it next.
+    """Walk along `path`: yield each directory on the way, and the name to look up in it next.
 
-    Each descriptor is closed as the next is asked for; the last, the directory itself, is returned.
+    Each descriptor is closed when the next is requested. The last one, of `path`, is returned.
 
     Raises:
         OSError: as :func:`open_directory`.
@@ -138,7 +138,7 @@ def walk(path: str, *, make: bool = False) -> Generator[tuple[int, str], None, i
 
 
 def real(path: str) -> str:
-    """The path of what the absolute `path` leads to, as far as it is there and may be followed."""
+    """The absolute `path` with links resolved, as far as it exists and may be followed."""
     names = path.split("/")
     for length in range(len(names), 1, -1):
         with suppress(OSError), opened("/".join(names[:length])) as directory:
@@ -147,7 +147,7 @@ def real(path: str) -> str:
 
 
 def may_make(directory: int) -> bool:
-    """Whether what is missing of a path is made in an open directory: in root's, not in others'."""
+    """Whether missing directories may be made in an open directory, which must be root's."""
     below = f"{path_of(directory)}/".startswith(f"{NEVER_BELOW}/")
     return not below and os.fstat(directory).st_uid == 0
 
@@ -158,13 +158,13 @@ def path_of(descriptor: int) -> str:
 
 
 def identity(descriptor: int) -> tuple[int, int]:
-    """What tells one directory from another, whatever they are called: device and inode."""
+    """The identity of a directory, whatever its name: device and inode."""
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
 
 
 def _step(here: int, name: str, *, make: bool) -> int | str:
-    """The directory `name` in the directory `here`, or what it leads to if it is a link."""
+    """The directory `name` in the directory `here`, or its target if it is a link."""
     try:
         return os.open(name, _STEP, dir_fd=here)
     except FileNotFoundError:
@@ -191,7 +191,7 @@ def _step(here: int, name: str, *, make: bool) -> int | str:
 
 
 def _target(here: int, name: str) -> str | None:
-    """What the link `name` in the directory `here` leads to; `None` if it is no link."""
+    """The target of the link `name` in the directory `here`; `None` if it is no link."""
     link = os.open(name, _LINK, dir_fd=here)
     try:
         if not stat.S_ISLNK(os.fstat(link).st_mode):

@@ -1,4 +1,4 @@
-"""Which ports of the host a process listens on, told by the kernel's socket diagnostics.
+"""The host ports that processes listen on, by the kernel's socket diagnostics.
 
 Source: sock_diag(7), `include/uapi/linux/inet_diag.h`.
 """
@@ -33,7 +33,7 @@ _REQUEST: Final = struct.Struct("=IHHIIBBBxI2s2s16s16sIIIHHBBHBBHBBHBBH")
 
 
 class Listener(NamedTuple):
-    """A socket that takes what comes to a port; `both`: to an address of either family."""
+    """A socket that listens on a port; `both`: on addresses of both families."""
 
     address: Address
     port: int
@@ -41,7 +41,7 @@ class Listener(NamedTuple):
 
 
 class Listeners:
-    """Asks the kernel, by a socket in the network namespace in which it is made."""
+    """Asks the kernel, by a socket in the network namespace of the thread that makes it."""
 
     def __init__(self) -> None:
         self._netlink = Netlink(_NETLINK_SOCK_DIAG)
@@ -53,8 +53,8 @@ class Listeners:
     def first_taken(self, ports: Sequence[PortMap]) -> tuple[PortMap, Listener] | None:
         """The first of `ports` that a process of the host listens on, and its socket.
 
-        Every map is held against every listener: several maps may be on one port, by different
-        addresses of the host.
+        Every map is compared with every listener, because several maps may use one port on
+        different addresses of the host.
         """
         listeners = {
             protocol: self._by_port([port for port in ports if port.protocol == protocol], protocol)
@@ -95,7 +95,7 @@ class Listeners:
             try:
                 bodies = self._netlink.dump(request)
             except NetlinkError as error:
-                if error.errno == errno.ENOENT:  # no such protocol, so no such socket
+                if error.errno == errno.ENOENT:  # without the protocol there is no such socket
                     continue
                 raise
             for body in bodies:
@@ -103,7 +103,7 @@ class Listeners:
 
 
 def _read(body: memoryview) -> Iterator[Listener]:
-    """What a `struct inet_diag_msg` with its attributes tells: one of SCTP may have many addresses.
+    """The sockets in a `struct inet_diag_msg` with its attributes; SCTP may have many addresses.
 
     Source: `inet_sctp_diag_fill` in `net/sctp/diag.c` for those.
     """

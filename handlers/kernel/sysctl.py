@@ -1,6 +1,6 @@
-"""Kernel settings under `/proc/sys/net`, changed where needed and given back.
+"""Kernel settings below `/proc/sys/net`.
 
-Sources: `Documentation/networking/ip-sysctl.rst` of the kernel. What a file shows depends on the
+Source: `Documentation/networking/ip-sysctl.rst` of the kernel. The content of a file depends on the
 network namespace of the thread that opens it.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def get(name: str) -> str | None:
-    """The value of `name`, with slashes and below `net`; `None` if the kernel has no such."""
+    """The value of `name`, a path below `net`; `None` if the kernel has no such setting."""
     try:
         return Path("/proc/sys/net", name).read_text(encoding="ascii").strip()
     except FileNotFoundError:
@@ -19,7 +19,7 @@ def get(name: str) -> str | None:
 
 
 def put(name: str, value: str) -> None:
-    """Set `name` to `value`, whoever else sets it."""
+    """Set `name`, a path below `net`, to `value`."""
     descriptor = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)  # hot path
     try:
         os.write(descriptor, value.encode())

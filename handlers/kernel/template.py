@@ -1,8 +1,8 @@
-"""Netlink messages encoded once: the hot path only fills in what differs from one to the next.
+"""Netlink messages that are encoded once; the hot path only fills in the values.
 
 pyroute2 takes as long to encode the messages of one attach as the kernel takes to carry them out.
-A message's layout depends on few things, so it is encoded with marks in the place of the values
-that change, once for each layout, and later the marks are overwritten in a copy.
+The layout of a message depends on few things. So each layout is encoded once, with marks in place
+of the values, and the marks are overwritten in a copy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ NAME_SIZE: Final = 15
 """Bytes of an interface name without its NUL (`IFNAMSIZ` in `include/uapi/linux/if.h`)."""
 
 NAME: Final = "\x01" * NAME_SIZE
-"""Marks a name that is filled in later; a shorter one is followed by more than one NUL."""
+"""Marks a name that is filled in later; a shorter name is padded with NULs."""
 
 OTHER_NAME: Final = "\x02" * NAME_SIZE
 NUMBER: Final = 0x7E57AB1E
@@ -30,7 +30,7 @@ class Template:
 
     Args:
         message: the encoded message.
-        marks: what stands in place of each value, by the value's name; each stands in it somewhere.
+        marks: the mark of each value, by the value's name; the message contains each mark.
     """
 
     __slots__ = ("_marks", "_message")
@@ -52,12 +52,12 @@ class Template:
 
 
 def number(value: int) -> bytes:
-    """`value` as it stands in a message: 32 bits in the machine's order."""
+    """`value` in the form of a message: 32 bits in the machine's byte order."""
     return value.to_bytes(4, "little")
 
 
 def mac(value: str) -> bytes:
-    """A MAC as it stands in a message."""
+    """A MAC in the form of a message."""
     return bytes.fromhex(value.replace(":", ""))
 
 

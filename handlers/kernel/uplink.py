@@ -13,7 +13,7 @@ from handlers.kernel.netlink import Netlink, NetlinkError
 from watcher.model.network import Network
 
 DEFAULT_MTU: Final = 1500
-"""Bytes, where there is no uplink to ask."""
+"""The MTU if there is no uplink."""
 
 
 def settled(networks: Mapping[str, Network]) -> dict[str, Network]:
@@ -28,7 +28,7 @@ def settled(networks: Mapping[str, Network]) -> dict[str, Network]:
 
 
 def uplink_mtu() -> int:
-    """The MTU of the interface with the host's default route; `DEFAULT_MTU` where there is none."""
+    """The MTU of the interface with the host's default route; `DEFAULT_MTU` if there is none."""
     with Netlink() as netlink:
         for version in (4, 6):
             index = uplink_index(netlink, version)
@@ -41,9 +41,9 @@ def uplink_mtu() -> int:
 def uplink_index(netlink: Netlink, version: int) -> int:
     """The index of the interface with the host's default route of IP `version`; 0 for none.
 
-    A router's table is not read for it, unless another route is in front of the default one.
+    It reads no routing table unless another route precedes the default one.
     """
-    with suppress(NetlinkError):  # there is none, or one that says so
+    with suppress(NetlinkError):  # there is no default route, or it is an unreachable one
         body = netlink.get(rtnl.route_out(version))
         route = None if body is None else rtnl.read_route(body)
         if route is not None and route.to is None:

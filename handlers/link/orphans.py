@@ -1,6 +1,6 @@
-"""What a namespace has of a sandbox that the lease store does not know (any more).
+"""Finds orphans: what a namespace has of a sandbox that the lease store does not know.
 
-It is told by the host ends that lead there, and not by anything inside (:mod:`handlers.link.ours`).
+It looks at the host ends that lead there, not at anything inside (:mod:`handlers.link.ours`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from watcher.model.orphan import Orphan
 def orphans(
     netlink: Netlink, home: Home, descriptor: int, names: Iterable[str] | None
 ) -> list[Orphan]:
-    """What the namespace of `descriptor` has: of one sandbox, unless a link was moved there.
+    """The orphans in the namespace of `descriptor`: one, unless a link was moved there.
 
     Args:
         netlink: a socket of the host.
         home: the host's namespace.
-        descriptor: leads to the namespace.
-        names: of the host ends that may be meant, which are asked for one by one; `None`: any.
+        descriptor: a descriptor of the namespace.
+        names: the host ends to ask for, one by one; `None` for all.
     """
     number = ours.number_of(netlink, descriptor)
     if number < 0:
@@ -43,7 +43,7 @@ def orphans(
 
 
 def _orphan(inside: Netlink, ends: Sequence[rtnl.Link]) -> Orphan:
-    """What the namespace of `inside` has of the sandbox whose host ends are `ends`."""
+    """The orphan whose host ends are `ends`; `inside` is a socket in its namespace."""
     addresses = (rtnl.read_addresses(inside.dump(rtnl.addresses(end.peer))) for end in ends)
     return Orphan(
         ours.sandbox_id(ends[0]),

@@ -1,9 +1,9 @@
-"""Host ends: which links of the host are ours, and into which namespace the kernel says they lead.
+"""Host ends: recognises our links on the host, and the namespace that each leads into.
 
-Inside a sandbox anybody with CAP_NET_ADMIN sets a link's name, number, group and alias, so nothing
-there proves anything. What the host's end says is ours to write, and where it leads is the kernel's
-to tell: the number of its peer, and the namespace that has it (IFLA_LINK and IFLA_LINK_NETNSID,
-`rtnl_fill_link_netnsid` in `net/core/rtnetlink.c`).
+A process with CAP_NET_ADMIN in a sandbox can set the name, number, group and alias of the links
+there, so they prove nothing. Only this program writes to the host end, and the kernel says where
+that leads: the index of its peer, and the number of the peer's namespace (IFLA_LINK and
+IFLA_LINK_NETNSID, `rtnl_fill_link_netnsid` in `net/core/rtnetlink.c`).
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from watcher.model.naming import HOST_NAME
 
 
 def sandbox_id(link: rtnl.Link) -> str:
-    """The id in the alias of `link`, cut off if it is a very long one."""
+    """The id in the alias of `link`; a very long one is shortened."""
     return link.alias.removeprefix(ALIAS)
 
 
 def is_host_end(link: rtnl.Link) -> bool:
-    """Whether `link`, one of the host's, is the host end of a pair that this program made."""
+    """Whether `link`, a link of the host, is the host end of a pair that this program made."""
     return link.ours and HOST_NAME.fullmatch(link.name) is not None
 
 
 def is_of(link: rtnl.Link, id_: str) -> bool:
-    """Whether `link` is a host end of the sandbox `id_`, or one whose making was cut off.
+    """Whether `link` is a host end of the sandbox `id_`, or one that was left half made.
 
-    The pid in the name says less: a sandbox may outlive the process that it was made for, and its
-    number be given to another.
+    The pid in the name proves less: a sandbox may outlive the process that it was made for, and
+    another process may get that pid.
     """
     return link.ours and link.alias in ("", alias_of(id_))
 
 
 def host_ends(netlink: Netlink) -> Iterator[rtnl.Link]:
-    """Every host end, seen by a socket of the host."""
+    """Every host end; `netlink` is a socket of the host."""
     return filter(is_host_end, map(rtnl.read_link, netlink.dump(rtnl.links("veth"))))
 
 
@@ -54,19 +54,19 @@ def named(netlink: Netlink, names: Iterable[str]) -> Iterator[rtnl.Link]:
 
 
 def ordinal_in(link: rtnl.Link) -> int:
-    """The number in the name of a host end: that of its sandbox's interface."""
+    """The number in the name of a host end, which is the ordinal of its interface."""
     return int(link.name.removeprefix("netnsv").partition("-")[0])
 
 
 def pid_in(link: rtnl.Link) -> int:
-    """The pid in the name of a host end: that of the init which the sandbox was made for."""
+    """The pid in the name of a host end: that of the init that the sandbox was made for."""
     return int(link.name.partition("-")[2])
 
 
 def number_of(netlink: Netlink, descriptor: int) -> int:
-    """The host's number for the namespace that `descriptor` is of.
+    """The host's number for the namespace of `descriptor`.
 
-    It is -1 where no link of the host has ever led into it, or if it is no network namespace.
+    It is -1 if no link of the host has ever led into it, or if it is no network namespace.
     """
     try:
         body = netlink.get(rtnl.netns(descriptor))

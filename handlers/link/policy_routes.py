@@ -1,8 +1,8 @@
 """Policy routes: an answer leaves a sandbox by the interface that the request came in by.
 
-The main table alone would send it by the way to the client: from an address of one network by the
-interface of another, where the guard drops it. So where a sandbox has several interfaces, what it
-sends from the address of one is looked up in that one's own table first. Sources: ip-rule(8),
+With the main table alone, an answer from an address of one network could leave by the interface of
+another, where the guard drops it. So in a sandbox with several interfaces, packets from the address
+of one are looked up in that interface's own table first. Sources: ip-rule(8),
 `net/core/fib_rules.c` of the kernel.
 """
 
@@ -31,10 +31,10 @@ from watcher.model.network import Network
 from watcher.model.sandbox import Interface
 
 FIRST_TABLE: Final = 100
-"""The routing table of `eth0` inside a sandbox; that of the second interface is the next."""
+"""The routing table of `eth0` inside a sandbox; the second interface has the next one."""
 
 FIRST_PRIORITY: Final = 32000
-"""Of the rules of `eth0`: ahead of the main table, behind what a sandbox puts there by number."""
+"""The priority of the rules of `eth0`: before the main table, after usual rules of a sandbox."""
 
 _LINK_LOCAL: Final = IPv6Network("fe80::/64")
 

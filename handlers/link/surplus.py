@@ -1,7 +1,7 @@
-"""Addresses on a sandbox's interface that nobody has leased to it.
+"""Addresses on a sandbox's interface without a lease.
 
-Where the guard is on, what is sent from them is dropped; so they go, and nobody takes them for
-something that works.
+With the guard on, packets from them are dropped. So the addresses are removed, and do not look as
+if they worked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from watcher.model.network import Network
 from watcher.model.sandbox import Interface
 
 _SHOWN: Final = 3
-"""So many addresses are told by name."""
+"""The most addresses to name in a message."""
 
 
 def surplus(

@@ -1,4 +1,4 @@
-"""Containers that are none of the watcher's business are left alone (row 11)."""
+"""Containers that are none of the watcher's business are left alone."""
 
 from __future__ import annotations
 

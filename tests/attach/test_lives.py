@@ -1,4 +1,4 @@
-"""Every life that a container can lead (row 12)."""
+"""Every life that a container can lead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Containers that share one network namespace: one sandbox, one network (row 6)."""
+"""Containers that share one network namespace: one sandbox, one network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A container that vanishes gives everything back (row 7)."""
+"""A container that vanishes gives everything back."""
 
 from __future__ import annotations
 

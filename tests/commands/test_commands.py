@@ -1,4 +1,4 @@
-"""The command line: what each command prints and how it exits (row 8)."""
+"""The command line: what each command prints and how it exits."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from watcher.model.network import Network, Route
 
 LAB = '[network.lab]\nbridge = "lab0"\nsubnets = ["10.9.0.0/24"]\n'
 
-# CONTRACT.md, "Configuration": the file that says what is so without a file.
+# docs/configuration.md: the file that gives the defaults explicitly.
 DEFAULTS = """
 state_dir = "/var/lib/watcher"     # leases.db (SQLite)
 run_dir   = "/run/watcher"         # lock, runtime files

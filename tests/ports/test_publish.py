@@ -1,4 +1,4 @@
-"""Port maps, each reached from everywhere that it should be, with real packets (row 5)."""
+"""Port maps, each reached from everywhere that it should be, with real packets."""
 
 from __future__ import annotations
 

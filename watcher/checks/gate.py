@@ -1,4 +1,4 @@
-"""Whether runc can be held until a container has its network, and what is lost where it is not."""
+"""Checks whether the gate can hold runc, and says what is lost if it cannot."""
 
 from __future__ import annotations
 

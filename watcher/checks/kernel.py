@@ -1,7 +1,7 @@
-"""What the kernel can do, tried for real in a child process with namespaces of its own.
+"""Tries the kernel for real, in a child process with namespaces of its own.
 
-The child has network namespaces for a host and a container and a mount namespace, and lets the
-handlers themselves make a sandbox's network there; all of it ends with the child.
+The child has network namespaces for a host and a container, and a mount namespace. The real
+handlers make a sandbox's network there, and all of it ends with the child.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who has the host's locks: a process that was stopped with one is in everybody's way."""
+"""The holders of the host's locks: a stopped process with one blocks every change of the host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from watcher.config.settings import Config
 
 _STEP: Final = 0.02
-"""Seconds between two looks at a lock that somebody has."""
+"""Seconds between two looks at a lock that is taken."""
 
 
 def findings(config: Config) -> Iterator[Finding]:

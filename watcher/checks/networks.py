@@ -1,4 +1,4 @@
-"""Networks that this host cannot have, and bridges that are full or missing."""
+"""Checks for networks that this host cannot have, and for bridges that are full or missing."""
 
 from __future__ import annotations
 

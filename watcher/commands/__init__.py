@@ -1,4 +1,4 @@
-"""The commands of the command line, a module each, imported when it is asked for.
+"""The commands of the command line, one module each, imported only when it is used.
 
-Each has `run(config, options)`, which prints to stdout and returns the exit status.
+Each module has `run(config, options)`, which prints to stdout and returns the exit status.
 """

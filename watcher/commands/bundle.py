@@ -51,7 +51,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _join(spec: dict[str, Any], pin: str, share: str, path: Path) -> None:
-    """Change `spec` so that its container joins `pin`, and says so by annotation."""
+    """Change `spec` so that its container joins `pin`, and add the annotation."""
     linux = spec.setdefault("linux", {})
     annotations = spec.get("annotations") or {}
     namespaces = linux.get("namespaces") or [] if isinstance(linux, dict) else None
@@ -65,7 +65,7 @@ def _join(spec: dict[str, Any], pin: str, share: str, path: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write `text` in place of `path`, whole or not at all, with its owner and mode."""
+    """Replace the content of `path` by `text` atomically; owner and mode stay."""
     status = path.stat()
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as new:
         try:

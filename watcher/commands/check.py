@@ -1,4 +1,4 @@
-"""`watcher check`: is this host able to do it, and what would stand in the way."""
+"""`watcher check`: says whether this host can run the program, and what to change."""
 
 from __future__ import annotations
 

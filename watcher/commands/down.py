@@ -18,10 +18,10 @@ from watcher.store.networks import noted_networks
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Take back every sandbox's network, the bridges, the tables, and the files.
+    """Remove every sandbox's network, the bridges, the tables, and the files.
 
     Raises:
-        WatcherError: a service runs on this host, which would make it all again.
+        WatcherError: a service runs on this host and would make all of it again.
     """
     log = make_log("warning", options.log_format)
     refuse_other(config.run_dir)
@@ -38,7 +38,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
                 print(printable(line))  # noqa: T201
             with Lock(config.run_dir, WRITERS) as writers, writers.held():
                 _remove_files(config)
-                # While they are held: whoever waits for one finds that it is no more.
+                # While they are locked, so that a waiter finds the file gone.
                 for lock in (writers, service, host):
                     lock.remove()
     with suppress(OSError):  # somebody else has something in it

@@ -1,4 +1,4 @@
-"""`watcher inspect ID`: everything known of one container, as JSON."""
+"""`watcher inspect ID`: everything that is known about one container, as JSON."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 
 def as_json(entry: Entry) -> dict[str, object]:
-    """What `--json` shows of a container."""
+    """A container as `--json` shows it."""
     interfaces = entry.sandbox.interfaces if entry.sandbox else ()
     return {
         "id": entry.id,

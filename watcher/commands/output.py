@@ -1,4 +1,4 @@
-"""What commands print: tables and JSON."""
+"""Prints tables and JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print `value` as indented JSON; what UTF-8 has no code for is escaped."""
+    """Print `value` as indented JSON; characters that UTF-8 cannot encode are escaped."""
     try:
         text = msgspec.json.encode(value, enc_hook=str)
     except UnicodeEncodeError:

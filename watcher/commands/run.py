@@ -29,10 +29,10 @@ _PR_SET_DUMPABLE: Final = 4
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Run the service until it is told to stop.
+    """Run the service until a signal stops it.
 
     Raises:
-        WatcherError: another one runs on this host, or it cannot start.
+        WatcherError: another service runs on this host, or this one cannot start.
     """
     _never_dump_core()
     backlog = Backlog(sys.stderr.fileno())
@@ -47,18 +47,18 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 
 def _never_dump_core() -> None:
-    """Have a fatal signal end every thread at once (PR_SET_DUMPABLE, prctl(2)).
+    """Make a fatal signal end every thread at once (PR_SET_DUMPABLE, prctl(2)).
 
-    For a core dump, the kernel first waits for all threads (`coredump_wait` in `fs/coredump.c`),
-    one that waits for a file system included; until then the gate holds whoever it holds.
+    For a core dump the kernel first waits for all threads (`coredump_wait` in `fs/coredump.c`),
+    also for one that waits for a file system. Until then every held runc would stay held.
     """
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _tell_dropped(log: Log, count: int) -> None:
     log.warning(
-        "nobody read the log, so that lines of it were dropped", count=count,
-        remedy="see to what reads the standard error of the service, e.g. the journal",
+        "log lines were dropped, because nothing read them", count=count,
+        remedy="check what reads the standard error of the service, e.g. the journal",
     )  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""What the runtime, `/proc` and a container's annotations tell."""
+"""Reads containers: the runtime's files, `/proc` and annotations."""

@@ -1,4 +1,4 @@
-"""Reading files that others write: never by a link, never blocked, never without bound."""
+"""Reads files that others write, without following a link, blocking, or reading without bound."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from handlers.kernel import rootpath
 from watcher.model.errors import WatcherError, quoted, remedy_for
 
 MAX_SIZE: Final = 8 << 20
-"""Bytes of the largest file that is read; runc's own are around 40 KiB."""
+"""Bytes of the largest file to read; runc's own have around 40 KiB."""
 
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -22,10 +22,10 @@ class Unreadable(WatcherError):
 
 
 def read_below(directory: str, name: str, file: str, *, limit: int = MAX_SIZE) -> bytes | None:
-    """The content of `directory/name/file`; `None` if that or `name` is not there.
+    """The content of `directory/name/file`; `None` if it or `name` is missing.
 
     `name` and `file` are single path components and may not be links, so nothing outside of
-    `directory` is ever read; that itself is found as :mod:`handlers.kernel.rootpath` has it.
+    `directory` is ever read. :mod:`handlers.kernel.rootpath` opens `directory` itself.
 
     Raises:
         Unreadable: it is a link, not a regular file, too large, or not permitted.
@@ -50,7 +50,7 @@ def read_below(directory: str, name: str, file: str, *, limit: int = MAX_SIZE) -
 def read_regular(
     path: str, shown: str, *, dir_fd: int | None = None, limit: int = MAX_SIZE
 ) -> bytes | None:
-    """The content of the regular file `path`, shown in errors as `shown`; `None` if not there.
+    """The content of the regular file `path`, shown in errors as `shown`; `None` if missing.
 
     Raises:
         Unreadable: it is a link, not a regular file, larger than `limit` bytes, or not permitted.
@@ -65,9 +65,9 @@ def read_regular(
 
 
 def read_linked(path: str, shown: str, *, dir_fd: int, limit: int = MAX_SIZE) -> bytes | None:
-    """As :func:`read_regular`, but `path` may be a link, and is followed wherever it leads.
+    """Like :func:`read_regular`, but follow `path` if it is a link, wherever it leads.
 
-    Nothing is opened until it is known to be a regular file: to open a device may be to set it off.
+    The file is opened only if it is a regular one: to open a device may start something.
     """
     try:
         descriptor = os.open(path, _FILE, dir_fd=dir_fd)
@@ -96,7 +96,7 @@ def _open_linked(path: str, shown: str, dir_fd: int) -> int:
 
 
 def _read(descriptor: int, shown: str, limit: int) -> bytes:
-    """All of a regular file, whose descriptor is closed."""
+    """Read all of a regular file, and close its descriptor."""
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -1,15 +1,15 @@
-"""`config.json` as Go's `encoding/json` reads it: what runc makes of it is what counts.
+"""Reads `config.json` as Go's `encoding/json` reads it, because runc's reading is what counts.
 
-Go reads more leniently than JSON's own rules ask for, and differently from Python. All of this was
-tried with runc 1.1.15 (`tests/attacks/test_bundle.py` compares the two):
+Go is more lenient than the JSON standard, and different from Python. All of this was tried with
+runc 1.1.15 (`tests/attacks/test_bundle.py` compares the two):
 
-- the first value counts, whatever text is behind it (`Decoder.Decode`);
+- the first value counts, whatever text follows it (`Decoder.Decode`);
 - a byte that is not UTF-8 and a lone surrogate are U+FFFD each;
 - a key matches a field whatever its case; U+017F is an `s` and U+212A a `k` (`fold.go`);
-- of a field that is given twice, the last text wins; objects are merged, and so are the elements of
-  arrays, each with the one that had its place before (`decode.go`, `array`);
-- `null` empties a pointer, a map and an array, and leaves a text or an element as it was; as a
-  value in a map of texts it is the empty text.
+- if a field is given twice, the last string wins; objects are merged, and so are the elements of
+  arrays, each with the earlier one at its place (`decode.go`, `array`);
+- `null` empties a pointer, a map and an array, and leaves a string or an element as it was; as a
+  value in a map of strings it is the empty string.
 
 Source: `src/encoding/json` of Go 1.24.
 """
@@ -27,11 +27,11 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class NotGo(ValueError):
-    """Go would not take it: it is not JSON, or a value is of another type than the field."""
+    """Go would refuse it: it is not JSON, or a value has another type than the field."""
 
 
 class _Object(list[tuple[str, object]]):
-    """An object's members in their order, repetitions and all."""
+    """An object's members in their order, with repetitions."""
 
 
 def read(content: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
@@ -55,14 +55,14 @@ def read(content: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
 
 
 class _Namespaces:
-    """An array of namespaces, with what Go leaves in its memory behind the end of a shorter one."""
+    """An array of namespaces, with the elements that Go keeps past the end of a shorter one."""
 
     def __init__(self) -> None:
         self._memory: list[dict[str, str]] = []
         self._length = 0
 
     def read(self, value: object) -> None:
-        """Read an array over what is there."""
+        """Read an array over the elements that are there."""
         entries = [] if value is None else value
         if not isinstance(entries, list) or isinstance(entries, _Object):
             raise NotGo("linux.namespaces is not an array")
@@ -96,7 +96,7 @@ def _refuse(constant: str) -> NoReturn:
 
 _decoder: Final = JSONDecoder(
     object_pairs_hook=_Object,
-    # No number matters here, and Python would take long for a long one.
+    # No number matters here, and Python is slow with a very long one.
     parse_int=len,
     parse_float=len,
     parse_constant=_refuse,
@@ -104,7 +104,7 @@ _decoder: Final = JSONDecoder(
 
 
 def _fields(value: object) -> Iterator[tuple[str, object]]:
-    """The members of an object, or none of `null`, with their keys as Go compares them."""
+    """The members of an object (none for `null`), with their keys as Go compares them."""
     if value is None:
         return
     for key, member in _members(value):

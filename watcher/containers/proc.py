@@ -1,4 +1,4 @@
-"""What `/proc` tells of a process: whether it runs, since when, and in which namespaces.
+"""Reads from `/proc` whether a process runs, since when, and in which namespaces.
 
 Source: proc(5), pid_namespaces(7), ioctl_nsfs(2), and `fs/nsfs.c` for the inode numbers.
 """
@@ -18,7 +18,7 @@ from watcher.model.container import Process
 _STATE = 0
 _THREADS = 17
 _START_TIME = 19
-"""Indices behind the command's name in `/proc/<pid>/stat`: fields 3, 20 and 22."""
+"""Indices after the command's name in `/proc/<pid>/stat`: fields 3, 20 and 22."""
 
 NS_GET_USERNS: Final = 0xB701
 NS_GET_PARENT: Final = 0xB702
@@ -26,9 +26,9 @@ NS_GET_PARENT: Final = 0xB702
 
 
 def start_time(pid: int) -> int | None:
-    """When process `pid` was started, in clock ticks since boot; `None` if it has ended.
+    """The start time of process `pid` in clock ticks since boot; `None` if it has ended.
 
-    A zombie has ended, unless only its first thread has, and others go on (pthread_exit(3)).
+    A zombie has ended, unless only its first thread has ended and others go on (pthread_exit(3)).
     """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123 (hot path)
@@ -49,7 +49,7 @@ def runs(process: Process) -> bool:
 def netns_of(pid: int) -> int | None:
     """The inode number of the network namespace of process `pid`; `None` if it has ended.
 
-    Where its first thread has ended, it is that of the first that goes on.
+    If its first thread has ended, it is the namespace of the first thread that goes on.
     """
     for path in namespace_files(pid):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -70,11 +70,11 @@ def own_userns() -> int:
 
 
 def is_of_runtime(pid: int, netns: int, *, user_namespace: bool) -> bool:
-    """Whether the runtime may have made the network namespace `netns` that process `pid` is in.
+    """Whether the runtime may have made the network namespace `netns` of process `pid`.
 
-    One that a process without capabilities made for itself belongs to a user namespace that it made
-    as well. One that a runtime made belongs to the host's, or where it was told to make a user
-    namespace first (`user_namespace`), to a direct child of that.
+    A network namespace that an unprivileged process made itself belongs to a user namespace that it
+    made too. One that a runtime made belongs to the host's user namespace, or, if the configuration
+    has a user namespace (`user_namespace`), to a direct child of that.
     """
     for path in namespace_files(pid):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -90,7 +90,7 @@ def is_of_runtime(pid: int, netns: int, *, user_namespace: bool) -> bool:
 def _is_near(descriptor: int, *, user_namespace: bool) -> bool:
     try:
         owner = fcntl.ioctl(descriptor, NS_GET_USERNS)
-    except PermissionError:  # it is outside of this process's own
+    except PermissionError:  # it is outside of this process's user namespace
         return False
     try:
         if os.fstat(owner).st_ino == own_userns():

@@ -1,4 +1,4 @@
-"""The roots: which containers there are, as runc's files and `/proc` tell of them."""
+"""The roots: lists and reads their containers from runc's files and `/proc`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _REMEDY: Final = (
 def ids(root: str) -> list[str]:
     """The names of the directories in `root`, as :func:`errors.named` shows them, sorted.
 
-    None if it is not there.
+    Empty if the root is missing.
 
     Raises:
-        Unreadable: the root is there and cannot be listed.
+        Unreadable: the root exists and cannot be listed.
     """
     try:
         with _entries(root) as entries:
@@ -55,13 +55,13 @@ def ids(root: str) -> list[str]:
 
 
 _LINKS: Final = 2
-"""The links to a directory that has no directory in it (inode(7))."""
+"""The link count of a directory without subdirectories (inode(7))."""
 
 
 def may_have(root: str, id_: str) -> bool:
-    """Whether `root` has a directory by the name `id_`, or tells of no container at all.
+    """Whether `root` has a directory `id_`, or shows no container at all.
 
-    It is empty, missing, or cannot be listed: something else may be mounted there for a while.
+    A root that is empty, missing or unlistable may be covered by another mount for a while.
     """
     try:
         with rootpath.opened(root) as directory:
@@ -76,7 +76,7 @@ def may_have(root: str, id_: str) -> bool:
 
 
 def has(root: str, id_: str) -> bool:
-    """Whether `root` has a directory that is shown as `id_`."""
+    """Whether `root` has a directory with the shown name `id_`."""
     try:
         return id_ in ids(root)
     except Unreadable:
@@ -85,7 +85,7 @@ def has(root: str, id_: str) -> bool:
 
 @contextmanager
 def _entries(root: str) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """What is in `root`, which is found as :mod:`handlers.kernel.rootpath` has it."""
+    """The entries of `root`, which :mod:`handlers.kernel.rootpath` opens."""
     with rootpath.opened(root) as directory, _listed(directory) as entries:
         yield entries
 
@@ -101,10 +101,10 @@ def _listed(directory: int) -> Iterator[Iterator[os.DirEntry[str]]]:
 
 
 def read(root: str, id_: str) -> Container | None:
-    """The container `id_` of `root`; `None` if it is not there, or not complete yet.
+    """The container `id_` of `root`; `None` if it is missing or not complete yet.
 
     Raises:
-        Unreadable: there is something by that name that runc did not make, or that is broken.
+        Unreadable: the entry is broken, or runc did not make it.
     """
     if not valid_id(id_):
         if not has(root, id_):

@@ -1,4 +1,4 @@
-"""What runc writes and reads: `state.json` and `config.json`, as far as a network needs them.
+"""Decodes runc's `state.json` and `config.json`, as far as a network needs them.
 
 Sources: `libcontainer/container_linux.go` (type State) and `libcontainer/configs/config.go` of
 runc for `state.json`; the OCI runtime specification, `config.md` and `config-linux.md`, for
@@ -19,7 +19,7 @@ from watcher.model.container import Namespace
 from watcher.model.errors import quoted
 
 PREFIX: Final = "io.watcher."
-"""What every annotation of ours begins with."""
+"""The prefix of our annotations."""
 
 MAX_PID: Final = 1 << 22
 """`PID_MAX_LIMIT` in `include/linux/threads.h`."""
@@ -32,7 +32,7 @@ NEWUSER: Final = "NEWUSER"
 
 
 class StateNamespace(msgspec.Struct, frozen=True):
-    """An entry of `config.namespaces` in `state.json`; `path` is empty for one of its own."""
+    """An entry of `config.namespaces` in `state.json`; `path` is empty for a new namespace."""
 
     type: str
     path: str = ""
@@ -46,7 +46,7 @@ class StateConfig(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """`state.json`; with runc 1.3 and later it is there early, with `init_process_pid` 0."""
+    """`state.json`; runc 1.3 and later also write it early, with `init_process_pid` 0."""
 
     init_process_pid: Annotated[int, msgspec.Meta(ge=0, le=MAX_PID)]
     init_process_start: Annotated[int, msgspec.Meta(ge=0)]
@@ -54,10 +54,10 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """What counts of a `config.json`.
+    """The parts of a `config.json` that count.
 
     Attributes:
-        annotations: as they stand there.
+        annotations: the annotations as written.
         namespaces: the entries of `linux.namespaces`.
     """
 
@@ -70,7 +70,7 @@ class _PlainLinux(msgspec.Struct, frozen=True):
 
 
 class _PlainSpec(msgspec.Struct, frozen=True):
-    """A `config.json` of which each key is there once, and written as the specification has it."""
+    """A `config.json` that has each key once, spelled as in the specification."""
 
     annotations: dict[str, str] = {}
     linux: _PlainLinux = _PlainLinux()
@@ -78,12 +78,12 @@ class _PlainSpec(msgspec.Struct, frozen=True):
 
 _ONCE: Final = (b'"linux"', b'"annotations"', b'"namespaces"')
 _FOLDED: Final = ("\u017f".encode(), "\u212a".encode())
-"""What Go takes for an `s` and a `k` in a key (:mod:`watcher.containers.gojson`)."""
+"""Characters that Go reads as `s` and `k` in a key (:mod:`watcher.containers.gojson`)."""
 
 _ESCAPED_PREFIX: Final = re.compile(
     "".join(rf"(?:{re.escape(c)}|\\u00{ord(c):02x})" for c in PREFIX).encode(), re.IGNORECASE
 )
-"""The prefix of our annotations, each character as it is or escaped."""
+"""The prefix of our annotations, each character plain or escaped."""
 
 _state_decoder = msgspec.json.Decoder(State)
 _plain_decoder = msgspec.json.Decoder(_PlainSpec)
@@ -118,16 +118,16 @@ def decode_spec(content: bytes, shown: str) -> Spec:
 
 
 def could_ask(content: bytes) -> bool:
-    """Whether a file with `content` could have an annotation of ours, whatever else is in it."""
+    """Whether `content`, which may be broken, could have an annotation of ours."""
     if PREFIX.encode() in content:
         return True
     return b"\\u00" in content and _ESCAPED_PREFIX.search(content) is not None
 
 
 def _decode_plain(content: bytes) -> Spec | None:
-    """What every reader makes of `content`; `None` where Go might make something else of it.
+    """Decode `content` the fast way; `None` if Go might read it differently.
 
-    It is there for its speed: engines write tens of kilobytes.
+    Engines write tens of kilobytes, so speed matters.
     """
     if b"\\u" in content or (not content.isascii() and any(c in content for c in _FOLDED)):
         return None
@@ -152,7 +152,7 @@ def labels_of(labels: Iterable[str]) -> dict[str, str]:
 
 
 def namespace_of(namespaces: Sequence[StateNamespace], kind: str) -> tuple[Namespace, str]:
-    """Whose namespace of `kind` (`NEWNET`, in `config.json` `network`), and its path if joined."""
+    """The namespace of `kind` (`NEWNET`, in `config.json` `network`), and its path if joined."""
     for namespace in namespaces:
         if namespace.type == kind:
             joined = namespace.path

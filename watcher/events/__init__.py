@@ -1,1 +1,1 @@
-"""What makes one look again: at a container, a root, the host."""
+"""Kernel events: signals that a container, a root or the host may have changed."""

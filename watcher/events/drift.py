@@ -1,18 +1,17 @@
-"""Drift: the kernel's own word that somebody changes what this program made.
+"""Drift: kernel events about changes to things that this program made.
 
-One socket hears of the host's own links, addresses and routes, one of those in every sandbox, one
-of the host's settings, one of nftables. What is heard is only a hint, and never more than a sync is
-made of it. What this program itself does is heard as well and told apart: a link that the lease
-store does not know (any more) is nobody's business, and nftables tells by which socket a change was
-made.
+One socket receives events about the host's links, addresses and routes, one about those in every
+sandbox, one about the host's settings, and one about nftables. An event is only a hint, and at most
+it causes a sync. Events about changes by this program itself arrive as well and are sorted out: a
+link that the lease store does not know is ignored, and nftables names the socket of a change.
 
-What sandboxes have to say has a socket and a buffer of its own, of which little is read at a time:
-a container that has the kernel say more than is read makes nobody deaf for the host's own word. The
-kernel itself leaves out what cannot matter, such as what was added.
+Events from sandboxes have a socket and a buffer of their own, and are read a few at a time. So a
+container that causes more events than can be read does not hide events about the host. A filter in
+the kernel drops events that cannot matter, such as additions.
 
-For each message in a namespace that the host is to hear, the kernel goes through the numbers of all
-namespaces (`peernet2id` in `net/core/net_namespace.c`), so it is asked for no more of them than can
-tell anything.
+For each event in another namespace that the host receives, the kernel goes through the numbers of
+all namespaces (`peernet2id` in `net/core/net_namespace.c`). So this program subscribes only to
+events that it can use.
 
 Sources: rtnetlink(7), netlink(7) (NETLINK_LISTEN_ALL_NSID), `include/uapi/linux/netconf.h`,
 `include/uapi/linux/netfilter/nf_tables.h`.
@@ -56,27 +55,27 @@ _RTM_NEWNETCONF: Final = 80
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _IFINDEX_ALL = 1, 2, -1
 _IFLA_LINK_NETNSID: Final = 37
 _RECEIVE_BUFFER: Final = 8 << 20
-"""Bytes that the kernel keeps of what one socket has not read yet."""
+"""Bytes of unread messages that the kernel keeps for one socket."""
 _AT_ONCE: Final = 256
-"""Messages that are read in one go, some 2 ms; whoever waits for the loop comes in between."""
+"""Messages to read in one go, some 2 ms; other work of the loop comes in between."""
 _BREATH: Final = 0.005
-"""Seconds until the next go, where one was not enough."""
+"""Seconds until the next go, if one was not enough."""
 
 type Event = tuple[int, int, int | None, memoryview]
 """Type, port of the socket that caused it, namespace id (`None`: the host's), and body."""
 
 
 class Drift:
-    """Listens, and asks for a sync when something that should be there was changed by others.
+    """Receives kernel events, and reports what another program may have changed.
 
     Args:
         loop: the event loop in whose thread it listens.
-        bridges: the names of the bridges that should be there while they are used.
+        bridges: the names of the bridges that should exist while sandboxes use them.
         versions: the IP versions that sandboxes have.
-        link: called with the host name of a link that may have changed.
-        host: called with what of the host may have changed: `nftables`, a bridge's name,
-            `forwarding`; or `events`, where some were lost.
-        lost: called where the word of sandboxes was lost, nobody knows of which.
+        link: called with the host end of a link that may have changed.
+        host: called with the part of the host that may have changed: `nftables`, a bridge's name,
+            `forwarding`; or `events`, if some were lost.
+        lost: called if events of sandboxes were lost; any of them may have changed.
         failed: called with the error that ended it.
 
     Attributes:
@@ -102,14 +101,14 @@ class Drift:
         self._suspect_host = host
         self._lost = lost
         self._names: dict[int, str] = {}
-        """The host end of the pair whose other end is in the namespace of that id."""
+        """The host end of the pair whose sandbox end is in the namespace of that id."""
         self._up: set[str | int] = set()
-        """Host ends, and namespaces of other ends, that were up: not up is wrong from then on."""
+        """Host ends, and namespaces of sandbox ends, that were up: down is wrong from then on."""
         self._indices: dict[int, str] = {}
-        """The names of host ends and bridges by their indices."""
+        """The names of host ends and bridges by interface index."""
         self._touched = False
         self._own: frozenset[int] = frozenset()
-        """The ports of this process's netfilter sockets, libnftables' own among them."""
+        """The ports of this process's netfilter sockets, including that of libnftables."""
         self._buffer = bytearray(RECEIVE)
         groups = [_LINKS, *(g for version in versions for g in _ADDRESSES_AND_ROUTES[version])]
         own = _listen(socket.NETLINK_ROUTE, groups, _WANTED)
@@ -117,7 +116,7 @@ class Drift:
         inside.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
         settings = _listen(socket.NETLINK_ROUTE, _SETTINGS)
         netfilter = _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
-        own.send(_numbered(rtnl.links()))  # the answer comes as if all were made just now
+        own.send(_numbered(rtnl.links()))  # the answer looks as if all were just made
         self._heard: dict[socket.socket, Callable[[Event], None]] = {
             own: self._of_host,
             inside: self._of_sandbox,
@@ -129,7 +128,7 @@ class Drift:
             loop.add_reader(heard, self._read, heard)
 
     def close(self) -> None:
-        """Listen no more; a second time does nothing."""
+        """Stop listening; a second call does nothing."""
         self.alive, heard_before, self._heard = False, self._heard, {}
         for heard in heard_before:
             self._loop.remove_reader(heard)
@@ -160,7 +159,7 @@ class Drift:
             self._loop.add_reader(heard, self._read, heard)
 
     def _received(self, heard: socket.socket) -> Iterator[Event]:
-        """What stands in the next of what was heard: mostly one message."""
+        """The events in the next datagram, mostly one."""
         size, ancillary, _, _ = heard.recvmsg_into((self._buffer,), 64)
         namespace = None
         for level, kind, value in ancillary:
@@ -184,7 +183,7 @@ class Drift:
 
     def _of_sandbox(self, event: Event) -> None:
         kind, _, namespace, body = event
-        if namespace is None:  # the host's, which it hears as well
+        if namespace is None:  # the host's own, which arrives here as well
             return
         if kind in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
             link = rtnl.read_link(body)
@@ -220,7 +219,7 @@ class Drift:
             self._indices[link.index] = link.name
 
     def _fell(self, which: str | int, wrong: bool) -> bool:
-        """Whether a link that was up is so no more; one that is being made was not."""
+        """Whether a link that was up is down now; a link that is being made was never up."""
         if not wrong:
             self._up.add(which)
         elif which in self._up:
@@ -229,7 +228,7 @@ class Drift:
         return False
 
     def _of_nftables(self, event: Event) -> None:
-        """What a transaction changed comes first, and then one event that it is done."""
+        """The changes of a transaction come first, and then one event that ends it."""
         kind, port, _, body = event
         if kind == _NFT_NEWGEN:
             if self._touched and not self._is_own(port):
@@ -239,7 +238,7 @@ class Drift:
             self._touched = _table(body) == b"watcher"
 
     def _is_own(self, port: int) -> bool:
-        """Whether a netfilter socket of this process has that port; libnftables opens it anew."""
+        """Whether a netfilter socket of this process has that port; libnftables opens new ones."""
         if port not in self._own:
             with suppress(OSError):  # no descriptor left: rather look once too often
                 self._own = own_ports(NETLINK_NETFILTER)
@@ -264,10 +263,10 @@ def _listen(protocol: int, groups: Collection[int], wanted: bytes = b"") -> sock
 
 
 def _filter() -> bytes:
-    """A program that has the kernel keep what tells of links, and of what of ours was removed.
+    """A filter program that passes events about links, and about removed things of this program.
 
-    In classic BPF (`Documentation/networking/filter.rst`): it loads numbers as the network has
-    them, and a message has them as the machine does.
+    It is classic BPF (`Documentation/networking/filter.rst`), which loads numbers in network byte
+    order, while a message has them in the machine's byte order.
     """
     load_type, load_protocol, equal, end = (0x28, 4), (0x30, 16 + 5), 0x15, 0x06
 
@@ -281,7 +280,7 @@ def _filter() -> bytes:
         (equal, type_(rtnl.RTM_DELLINK), kept, 3),
         (equal, type_(rtnl.RTM_DELADDR), kept, 4),
         (equal, type_(rtnl.RTM_DELROUTE), 5, dropped),
-        (*load_protocol, 0, 0),  # rtm_protocol, behind the header
+        (*load_protocol, 0, 0),  # rtm_protocol, after the header
         (equal, RTPROT_KERNEL, kept, 7),
         (equal, RTPROT_STATIC, kept, dropped),
         (end, 0xFFFFFFFF, 0, 0),
@@ -313,7 +312,7 @@ def _stops_forwarding(body: memoryview) -> bool:
 
 
 def _table(body: memoryview) -> bytes:
-    """The table that an nftables message is about: its first attribute behind `nfgenmsg`."""
+    """The table of an nftables message: its first attribute after `nfgenmsg`."""
     for kind, value in attributes(body, 4):
         if kind == 1:
             return bytes(value).rstrip(b"\0")

@@ -1,4 +1,4 @@
-"""The end of a container's init, told by a pidfd. Source: pidfd_open(2)."""
+"""Exits: a pidfd reports the end of a container's init. Source: pidfd_open(2)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from watcher.model.container import Process
 
 
 class Ends:
-    """Tells once of each watched process that it has ended.
+    """Reports the end of each watched process once.
 
     Args:
         loop: the event loop whose thread uses it.
-        ended: called with the root and id that were given.
+        ended: called with the root and id that were given to :meth:`watch`.
     """
 
     def __init__(
@@ -26,22 +26,22 @@ class Ends:
         self._watched: dict[tuple[str, str], tuple[Process, int]] = {}
 
     def watches(self, root: str, id_: str) -> bool:
-        """Whether the end of the container's init is still to be told."""
+        """Whether the container's init is watched and has not ended."""
         return (root, id_) in self._watched
 
     def watch(self, root: str, id_: str, process: Process) -> None:
-        """Tell when `process`, the init of the container `id_` of `root`, has ended."""
+        """Report when `process`, the init of the container `id_` of `root`, ends."""
         key = (root, id_)
         if key in self._watched:
             if self._watched[key][0] == process:
                 return
-            self._forget(key)  # it has ended: another has taken its place
+            self._forget(key)  # that one has ended, and another took its place
         try:
             descriptor = os.pidfd_open(process.pid)
         except ProcessLookupError:
             self._loop.call_soon(self._ended, root, id_)
             return
-        if not proc.runs(process):  # the pid was another's before it was opened
+        if not proc.runs(process):  # another process got the pid before it was opened
             os.close(descriptor)
             self._loop.call_soon(self._ended, root, id_)
             return
@@ -49,7 +49,7 @@ class Ends:
         self._loop.add_reader(descriptor, self._tell, key)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         for key in list(self._watched):
             self._forget(key)
 

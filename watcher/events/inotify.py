@@ -1,8 +1,8 @@
-"""inotify(7), read in the event loop: which names in which directories something happened to.
+"""inotify(7) in the event loop: reports changed names in watched directories.
 
-The system calls are watchdog's binding of them. Its own threads and observers are not used: they
-watch recursively, guess paths from names, and end with a traceback where directories come and go
-faster than they look. Here a watch is of one directory, given by descriptor, and a name is a hint.
+The system calls are watchdog's binding. Its threads and observers are not used: they watch
+recursively, guess paths from names, and end with a traceback if directories come and go faster than
+they look. Here a watch is of one directory, given by descriptor, and a name is only a hint.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ CREATED: Final[int] = InotifyConstants.IN_CREATE | InotifyConstants.IN_MOVED_TO
 REMOVED: Final[int] = InotifyConstants.IN_DELETE | InotifyConstants.IN_MOVED_FROM
 WRITTEN: Final[int] = InotifyConstants.IN_CLOSE_WRITE
 DIRECTORY: Final[int] = InotifyConstants.IN_ISDIR
-"""What may have happened to a name; and whether it is a directory's."""
+"""Kinds of change of a name, and the flag of a directory."""
 
 ENDED: Final[int] = InotifyConstants.IN_IGNORED
-"""The watch is no more: its directory was removed, or its file system unmounted. Has no name."""
+"""The watch has ended: its directory was removed, or its file system unmounted. It has no name."""
 
 _OVERFLOW: Final[int] = InotifyConstants.IN_Q_OVERFLOW
 _FLAGS: Final[int] = (
@@ -41,11 +41,11 @@ _EVENT: Final = struct.Struct("iIII")
 _READ: Final = 1 << 16
 
 type Call = Callable[[int, str], object]
-"""Called with what happened, and to which name."""
+"""Called with the kind of change and the name."""
 
 
 class Watch:
-    """A watch of one directory. Two of the same directory are one to the kernel."""
+    """A watch of one directory. For the kernel, two watches of the same directory are one."""
 
     __slots__ = ("call", "mask", "number")
 
@@ -59,10 +59,10 @@ class Inotify:
     """One queue of events, read in the loop's thread.
 
     Args:
-        lost: called where the kernel dropped events.
+        lost: called if the kernel dropped events.
 
     Raises:
-        OSError: the user has as many queues as are allowed (`fs.inotify.max_user_instances`).
+        OSError: the user has no queue left (`fs.inotify.max_user_instances`).
     """
 
     def __init__(self, lost: Callable[[], object]) -> None:
@@ -84,16 +84,16 @@ class Inotify:
         self._watches.clear()
 
     def add(self, directory: str, mask: int, call: Call, *, follow: bool = False) -> Watch:
-        """Call `call` with what of `mask` happens in `directory`, and with :data:`ENDED`.
+        """Call `call` for each change of `mask` in `directory`, and with :data:`ENDED`.
 
         Args:
             directory: its path; `/proc/self/fd/<n>` for an open one.
-            mask: what is to be told.
-            call: what is called.
-            follow: whether a link at the end of the path is followed, as that of an open one is.
+            mask: the kinds of change to report.
+            call: the callback.
+            follow: whether to follow a link at the end of the path, as for an open directory.
 
         Raises:
-            OSError: it is not there, or the user has as many watches as are allowed (`ENOSPC`).
+            OSError: it is missing, or the user has no watch left (`ENOSPC`).
         """
         flags = _FLAGS | (0 if follow else _DONT_FOLLOW)
         number: Any = inotify_add_watch(self._descriptor, os.fsencode(directory), mask | flags)
@@ -104,7 +104,7 @@ class Inotify:
         return watch
 
     def remove(self, watch: Watch) -> None:
-        """Tell `watch` no more; does nothing if it has ended."""
+        """Stop reporting to `watch`; does nothing if it has ended."""
         watches = self._watches.get(watch.number, [])
         if watch in watches:
             watches.remove(watch)
@@ -114,10 +114,10 @@ class Inotify:
                     inotify_rm_watch(self._descriptor, watch.number)
 
     def read(self) -> None:
-        """Tell what has happened.
+        """Report all changes so far.
 
         Raises:
-            Exception: whatever a callback raises; the events behind that one are lost.
+            Exception: whatever a callback raises; the events after that one are lost.
             OSError: the queue cannot be read.
         """
         try:

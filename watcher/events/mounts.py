@@ -1,8 +1,8 @@
-"""Watching the mount table: a mount makes no event in the directory that it hides or uncovers.
+"""Watches the mount table, since a mount causes no inotify event in the directory that it covers.
 
-The kernel tells of any change of this mount namespace's table by an exceptional condition on
-`/proc/self/mountinfo` (proc_pid_mountinfo(5)). The file can always be read as well, so it is asked
-for that condition alone, by an epoll of its own (epoll(7)).
+The kernel signals each change of this mount namespace's table by an exceptional condition on
+`/proc/self/mountinfo` (proc_pid_mountinfo(5)). The file is always readable as well, so an epoll of
+its own (epoll(7)) waits for that condition alone.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Final
 from handlers.kernel import mounts, rootpath
 
 QUIET: Final = 1.0
-"""Seconds without another change until the pins are looked at: our own make changes, too."""
+"""Seconds without another change until the pins are looked at: our own pins cause changes too."""
 
 
 class MountWatch:
-    """Tells which root became another directory, and when pins may have been unmounted.
+    """Reports a root that became another directory, and pins that may have been unmounted.
 
     Attributes:
         alive: whether it still watches.
@@ -30,7 +30,7 @@ class MountWatch:
         loop: the event loop in whose thread it watches.
         roots: the paths of the roots.
         anew: called with a root whose path leads to another directory than before.
-        changed: called when the table was changed, and then not for a while.
+        changed: called when the table has changed, once it has not changed for a while.
         failed: called with the error that ended it.
     """
 
@@ -56,7 +56,7 @@ class MountWatch:
         loop.add_reader(self._epoll.fileno(), self._tell)
 
     def close(self) -> None:
-        """Watch no more; a second time does nothing."""
+        """Stop watching; a second call does nothing."""
         if not self.alive:
             return
         self.alive = False
@@ -87,7 +87,7 @@ class MountWatch:
 
 
 def _identity(path: str) -> tuple[int, int, int] | None:
-    """What tells one mounted directory from another: device, inode and mount."""
+    """The identity of a mounted directory: device, inode and mount."""
     with suppress(OSError), rootpath.opened(path) as directory:
         return *rootpath.identity(directory), mounts.mount_id(directory)
     return None

@@ -1,7 +1,7 @@
-"""Watching the roots: which container to look at again, and which root's path may lead elsewhere.
+"""Watches the roots: reports containers to look at again, and roots whose path may lead elsewhere.
 
-Watched are the root, each container's directory in it, and each directory on the root's path; what
-is deeper tells nothing of a container.
+It watches the root, each container's directory in it, and each directory on the root's path. Deeper
+directories say nothing about a container.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class RootWatch:
     """Watches roots and other directories, in the loop's thread, from `start` to `stop`.
 
     Args:
-        look: called with a root and a container's id when something of it has changed.
+        look: called with a root and a container's id when something about it has changed.
         anew: called with a root that may be another directory by now.
-        overflow: called where the kernel dropped events.
-        failed: called with the error that ended it; it is started anew by :meth:`start`.
-        log: where containers are named that cannot be watched.
+        overflow: called if the kernel dropped events.
+        failed: called with the error that ended it; :meth:`start` starts it again.
+        log: names containers that cannot be watched.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class RootWatch:
         return self._inotify is not None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to watch in the thread of `loop`, or anew; nothing is watched yet.
+        """Open the queue in the thread of `loop`, or open it again; nothing is watched yet.
 
         Raises:
             OSError: the kernel gives no queue of events.
@@ -76,7 +76,7 @@ class RootWatch:
         loop.add_reader(self._inotify.fileno(), self._read)
 
     def stop(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         for root in list(self._roots):
             self.leave_root(root)
         if self._inotify is not None:
@@ -88,9 +88,9 @@ class RootWatch:
         self._names.clear()
 
     def watch_root(self, root: str, directory: int) -> None:
-        """Tell of the containers of `root`, whose directory is open; in place of the one before.
+        """Watch the containers of `root`, open as `directory`, in place of its directory before.
 
-        Those that are there already are watched and not told of.
+        Containers that are there already are watched but not reported.
 
         Raises:
             OSError: it cannot be watched.
@@ -104,12 +104,12 @@ class RootWatch:
             watched.watch()
 
     def leave_root(self, root: str) -> None:
-        """Tell no more of the containers of `root`."""
+        """Stop watching the containers of `root`."""
         if watched := self._roots.pop(root, None):
             watched.close()
 
     def watch_path(self, root: str) -> None:
-        """Tell when another directory may be at the path `root`, as far as that is there."""
+        """Report when another directory may be at the path `root`, as far as that path exists."""
         before = self._paths.pop(root, [])
         watches = self._paths[root] = []
         if self._inotify is None:
@@ -127,7 +127,7 @@ class RootWatch:
             self._inotify.remove(watch)
 
     def _watch_step(self, root: str, directory: int, name: str) -> Watch:
-        """Tell when another directory may be `name` in a directory on the path of `root`."""
+        """Report when `name`, in a directory on the path of `root`, may be another directory."""
 
         def tell(_: int, changed: str) -> None:
             if changed == name:
@@ -138,9 +138,9 @@ class RootWatch:
         return self._inotify.add(path, CREATED | REMOVED, tell, follow=True)
 
     def watch_names(self, directory: str, call: Changed, mask: int = REMOVED) -> None:
-        """Call `call` with each name in `directory` to which one of `mask` happens.
+        """Call `call` with each name in `directory` that has a change of `mask`.
 
-        The directory is made if it is missing; again, after it was removed and made anew.
+        The directory is made if it is missing, and watched again after it was removed.
 
         Raises:
             OSError: it cannot be made or watched.
@@ -155,14 +155,14 @@ class RootWatch:
         )
 
     def _lost(self) -> None:
-        """Directories may have come unseen: watch what is there now."""
+        """Watch all directories that are there now; some may have been missed."""
         for watched in self._roots.values():
             watched.forget()
             watched.watch()
         self._overflow()
 
     def _unwatched(self, root: str, id_: str, error: OSError) -> None:
-        """A container's directory cannot be watched: said once, for the next is no better off."""
+        """Log once that a container's directory cannot be watched; the next one fails alike."""
         if not self._told:
             self._told = True
             self._log.error(
@@ -180,7 +180,7 @@ class RootWatch:
 
 
 class _Root:
-    """One root that is watched, with the directories of its containers."""
+    """One watched root with the directories of its containers."""
 
     def __init__(
         self,
@@ -200,7 +200,7 @@ class _Root:
         self._entries: dict[str, Watch] = {}
 
     def watch(self) -> None:
-        """Watch the root and the directories that are in it now."""
+        """Watch the root and the directories in it."""
         if self._watch is None:
             self._watch = self._inotify.add(self._path, CREATED | REMOVED, self._tell, follow=True)
         with suppress(OSError), os.scandir(self._path) as entries:
@@ -209,13 +209,13 @@ class _Root:
                     self._watch_entry(entry.name)
 
     def forget(self) -> None:
-        """Watch the directories in it no more."""
+        """Stop watching the directories in it."""
         for watch in self._entries.values():
             self._inotify.remove(watch)
         self._entries.clear()
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         self.forget()
         if self._watch is not None:
             self._inotify.remove(self._watch)
@@ -233,7 +233,7 @@ class _Root:
             self._look(name)
 
     def _watch_entry(self, id_: str) -> None:
-        """Be told of what becomes of a container's state: runc renames it into place."""
+        """Watch for a container's state, which runc renames into place."""
         if id_ in self._entries:
             return
 
@@ -246,7 +246,7 @@ class _Root:
         try:
             watch = self._inotify.add(f"{self._path}/{id_}", CREATED | REMOVED | WRITTEN, tell)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # it has gone, or is another thing
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # it has gone, or is no directory
                 self._unwatched(id_, error)
         else:
             self._entries[id_] = watch

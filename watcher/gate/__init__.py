@@ -1,1 +1,1 @@
-"""The gate: the runtime is held until a container has its network."""
+"""The gate holds the runtime until the container has its network."""

@@ -1,4 +1,4 @@
-"""Calls that may never return, in threads that nobody waits for."""
+"""Calls that may never return, each in a thread that no other thread waits for."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 MOST: Final = 16
-"""Threads at the most."""
+"""The most threads."""
 
 HANGS_AFTER: Final = 1.0
-"""Seconds after which a call is taken for one that hangs."""
+"""Seconds after which a call counts as hanging."""
 
 
 class Aside:
-    """Runs each call in one of `most` threads, which are started as they are needed.
+    """Runs each call in one of `most` threads, which start when they are needed.
 
     Args:
-        keep: descriptors that the calls need, in threads that have a table of their own: one that
-            hangs keeps nothing of a process that was killed.
-        most: threads at the most.
+        keep: descriptors that the calls need. The threads have descriptor tables of their own, so
+            that a hanging call keeps nothing else open when the process is killed.
+        most: the most threads.
     """
 
     def __init__(self, keep: Collection[int], most: int = MOST) -> None:
@@ -34,10 +34,10 @@ class Aside:
         self._calls: deque[Callable[[], object]] = deque()
         self._change = threading.Condition()
         self._threads = self._idle = 0
-        self._since: dict[int, float] = {}  # by thread: since when it is at its call
+        self._since: dict[int, float] = {}  # by thread: the start of its call
 
     def run(self, call: Callable[[], object]) -> bool:
-        """Have `call` run, which may raise nothing; false if all threads hang, and it will not."""
+        """Run `call`, which must not raise, in a thread; false if all threads hang."""
         with self._change:
             late = time.monotonic() - HANGS_AFTER
             if len(self._since) == self._most and all(at < late for at in self._since.values()):

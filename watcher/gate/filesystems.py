@@ -1,7 +1,7 @@
-"""Which file systems answer whatever becomes of other machines and programs.
+"""File systems that always answer, because they need no other machine or program.
 
-A file on a FUSE or a network file system is read when its server pleases, or never. What a mount
-is, `statmount(2)` (Linux 6.8) tells without asking the file system itself, as `statfs(2)` does.
+To read a file on a FUSE or network file system may take for ever. `statmount(2)` (Linux 6.8) gives
+the type of a mount without asking the file system itself, as `statfs(2)` would.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PROMPT: Final = frozenset(
         0x73717368,  # squashfs
     )
 )
-"""Of `include/uapi/linux/magic.h`. An overlay is not among them: its layers may be of any kind."""
+"""From `include/uapi/linux/magic.h`. Overlays are left out: their layers may be of any kind."""
 
 _SYS_STATMOUNT: Final = 457
 _STATMOUNT_SB_BASIC: Final = 0x1
@@ -45,7 +45,7 @@ _STATX: Final = struct.Struct("=I24xH114xQ")
 
 _MOUNT_SIZE: Final = 512
 _MOUNT_MAGIC: Final = 24
-"""Where `struct statmount` has `sb_magic`."""
+"""The offset of `sb_magic` in `struct statmount`."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.statx.argtypes = (
@@ -70,19 +70,19 @@ class _MountIdRequest(ctypes.Structure):
 
 
 class Seen(NamedTuple):
-    """What a name leads to: the number of its mount, never used twice, and whether it is a link."""
+    """The target of a name: its mount's number, which is never reused, and whether it is a link."""
 
     mount: int
     link: bool
 
 
 def look(directory: int, name: str = "") -> Seen | None:
-    """What `name` in the descriptor `directory` is, or that itself.
+    """Look at `name` in the open `directory`, or at the directory itself.
 
-    No file system is asked beyond the one of `directory`, and that for nothing but its names.
+    It asks no other file system than that of `directory`, and that one only for names.
 
     Returns:
-        `None` where it is not there, or the kernel is too old.
+        `None` if it is missing or the kernel is too old.
     """
     buffer = bytearray(_STATX_SIZE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
@@ -93,16 +93,16 @@ def look(directory: int, name: str = "") -> Seen | None:
 
 
 def is_prompt_at(directory: int) -> bool:
-    """Whether what is read in an open directory is there at once."""
+    """Whether reads in an open directory never wait for another machine or program."""
     seen = look(directory)
     return seen is not None and is_prompt(seen.mount)
 
 
 @lru_cache(1024)
 def is_prompt(mount: int) -> bool:
-    """Whether what is read on that mount of this mount namespace is there at once.
+    """Whether reads on that mount of this mount namespace never wait for others.
 
-    False where that is not known.
+    False if that is unknown.
     """
     request = _MountIdRequest(ctypes.sizeof(_MountIdRequest), 0, mount, _STATMOUNT_SB_BASIC)
     buffer = ctypes.create_string_buffer(_MOUNT_SIZE)

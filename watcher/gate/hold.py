@@ -2,20 +2,20 @@
 
 runc saves a container's state as `<root>/<id>/state-<random>`, renamed to `state.json`, while the
 container's init is in its namespaces and waits for it (runc's `libcontainer/container_linux.go`,
-`saveState`). A mark on the root's own mount, or on its file system where nothing else is on that,
-holds runc in the open(2) of that file; its answer is the start of the container, or its refusal.
+`saveState`). A mark on the root's own mount, or on its file system if nothing else is on that,
+holds runc in the open(2) of that file. The gate's answer starts the container or refuses it.
 
 One thread asks the kernel and answers it, and does nothing else, so that nothing else in this
 program can keep runc waiting. It opens no file below a marked mount, and takes no lock for longer
 than a system call.
 
-That thread has a descriptor table of its own, and nobody else has the fanotify group. The group
-ends with its last descriptor, which lets everybody go; but a killed process whose other thread
-waits uninterruptibly (a frozen disk, a file server that is away) keeps its descriptors until that
-wait ends. So marks are set by the gate's thread, at the others' request. An answer cannot wait for
-a thread to wake up: who gives it borrows the descriptor for that moment, where the kernel lets
-threads do so, and asks the gate's thread elsewhere. Threads that may wait for ever have tables of
-their own as well (`descriptors.py`), so that none of them keeps what was borrowed just then.
+That thread has a descriptor table of its own, and no other thread has the fanotify group. When the
+last descriptor of the group closes, the kernel releases every held runc. But a killed process whose
+other thread waits uninterruptibly (a frozen disk, an absent file server) keeps its descriptors
+until that wait ends. So other threads ask the gate's thread to set marks. An answer cannot wait
+until a thread wakes up: the answering thread borrows the descriptor for a moment if the kernel lets
+threads do so, and asks the gate's thread otherwise. Threads that may wait for ever have tables of
+their own as well (`descriptors.py`), so that none of them keeps a borrowed descriptor open.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _SAVE: Final = "state-"
-"""How the name of the file begins that runc renames to `state.json`."""
+"""The beginning of the name of the file that runc renames to `state.json`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hold:
-    """A runc that waits, with a container whose first instruction is yet to come.
+    """A runc that waits at the gate; its container has not run its first instruction.
 
     Attributes:
-        root: the container's root, as it was given to :meth:`Gate.mark`.
+        root: the container's root, as given to :meth:`Gate.mark`.
         id: the container's name in it.
-        runc_pid: the thread of runc that waits. What `/proc/<runc_pid>` tells is right for it, not
-            always for runc's first thread: runc 1.2 and later have a thread in the container's
-            mount namespace (`process_linux.go`, `goCreateMountSources`), and it may be that one.
+        runc_pid: the waiting thread of runc. `/proc/<runc_pid>` describes this thread, and not
+            always runc's first one: runc 1.2 and later have a thread in the container's mount
+            namespace (`process_linux.go`, `goCreateMountSources`), and that may be the first.
         init: the container's first process, already in its network namespace.
         deadline: when the gate answers by itself, on the clock of `time.monotonic`.
-        respond: what :meth:`answer` calls, with the hold itself.
+        respond: called by :meth:`answer` with the hold itself.
     """
 
     root: str
@@ -72,15 +72,15 @@ class Hold:
         """Let the container start, or make runc fail and remove it. From any thread.
 
         Returns:
-            Whether this was the answer: false where there was one before, by the deadline, by the
-            end of the gate, or by an earlier call.
+            Whether this call gave the answer: false if the deadline, the end of the gate or an
+            earlier call answered before.
         """
         return self.respond(self, allow)
 
 
 @dataclass(frozen=True, slots=True)
 class _Marked:
-    """A marked root: what it is called, a path to its open directory, and how it is marked."""
+    """A marked root: its name, a path to its open directory, and the kind of its mark."""
 
     root: str
     directory: str
@@ -88,28 +88,28 @@ class _Marked:
 
 
 class Gate:
-    """Asks about every save of runc below its marked roots, from its construction to :meth:`close`.
+    """Holds every save of runc below its marked roots, from its construction to :meth:`close`.
 
     The four callbacks run in the gate's thread and must only hand over, as with
-    `loop.call_soon_threadsafe`: everybody who is held waits for them. A hold with which `decide`
-    raises is allowed at once.
+    `loop.call_soon_threadsafe`, because every held runc waits for them. If `decide` raises, its
+    hold is allowed at once.
 
-    Every hold takes a descriptor, and so does every open while it is looked at: the kernel denies
-    those for which none is left (`RLIMIT_NOFILE`).
+    Every hold takes a descriptor, and so does every open while the gate looks at it. The kernel
+    denies an open for which no descriptor is left (`RLIMIT_NOFILE`).
 
     Args:
-        timeout: seconds until a hold is answered with `on_timeout` by itself.
-        on_timeout: whether that lets the container start.
-        decide: given each hold; whoever takes it calls :meth:`Hold.answer`.
-        expired: given each hold that was answered by its deadline.
-        overflow: called where the kernel dropped events: their containers went on, unasked.
-        failed: given each unexpected error; see :attr:`alive`.
-        keep: descriptors that the callbacks need; beside the standard ones, the gate's thread
-            has no others of this process.
+        timeout: seconds until the gate answers a hold by itself.
+        on_timeout: whether that answer lets the container start.
+        decide: called with each hold; it must see to it that :meth:`Hold.answer` is called.
+        expired: called with each hold that was answered at its deadline.
+        overflow: called if the kernel dropped events: their containers started unheld.
+        failed: called with each unexpected error; see :attr:`alive`.
+        keep: descriptors that the callbacks need; besides these and the standard ones, the gate's
+            thread has none of this process.
         unlimited: as in :class:`handlers.kernel.fanotify.Listener`.
 
     Raises:
-        OSError: the kernel does not let this process have a gate, as in
+        OSError: the kernel does not allow this process a gate, as in
             :class:`handlers.kernel.fanotify.Listener`.
     """
 
@@ -134,7 +134,7 @@ class Gate:
         self._roots: tuple[_Marked, ...] = ()  # replaced, never changed
         self._host_netns = proc.own_netns()
         self._lock = threading.Lock()
-        self._pending: dict[Hold, int] = {}  # with its descriptor; what is due first is first
+        self._pending: dict[Hold, int] = {}  # with its descriptor; the first is due first
         self._requests = Inbox()
         self._lender: Lender | None = None
         self._closed = self._ended = False
@@ -154,25 +154,26 @@ class Gate:
 
     @property
     def alive(self) -> bool:
-        """Whether it still asks: it ends by :meth:`close`, and by an error in asking itself."""
+        """Whether its thread lives: :meth:`close` ends it, or an error in the thread's own loop."""
         return self._thread.is_alive()
 
     def mark(self, root: str, directory: int, *, filesystem: bool = False) -> None:
-        """Hold the runcs of `root` from now on; again after it was made or mounted again.
+        """Hold the runcs of `root` from now on; call it again if the root was made or mounted anew.
 
         Args:
-            root: what the root is called.
-            directory: it, open in this process's first thread as long as it is marked.
-            filesystem: whether it is the top of a file system of its own: then runc is held in
-                whichever mount namespace it runs.
+            root: the root's name.
+            directory: the root, open in this process's first thread as long as it is marked.
+            filesystem: whether it is the top of a file system of its own; then a runc in any mount
+                namespace is held.
 
         Raises:
-            OSError: `directory` is not the top of a mount: a mark would ask about every open of
-                what else is on that.
+            OSError: `directory` is not the top of a mount. A mark would hold every open of
+                everything else on that mount.
         """
         if not mounts.is_top(directory):
             raise OSError(errno.EINVAL, "is not a mount point", root)
-        # By this name each thread finds the first thread's, also one with descriptors of its own.
+        # By this path a thread with a descriptor table of its own finds the first thread's
+        # descriptor.
         marked = _Marked(root, f"/proc/self/fd/{directory}", filesystem)
         before = self._roots
         self._roots = (*(other for other in before if other.root != root), marked)
@@ -183,9 +184,9 @@ class Gate:
             raise
 
     def unmark(self, root: str) -> None:
-        """Hold no more runcs of `root`; those that are held stay so. Undoes :meth:`mark`.
+        """Stop holding runcs of `root`; a runc that is held stays held. Undoes :meth:`mark`.
 
-        Its directory is still open.
+        The root's directory must still be open.
         """
         marked = next((marked for marked in self._roots if marked.root == root), None)
         if marked is None:
@@ -197,7 +198,7 @@ class Gate:
             )
 
     def close(self) -> None:
-        """End the thread and let everybody go who is held; a second time does nothing."""
+        """End the thread and release every held runc; a second call does nothing."""
         if not self._closed:
             self._closed = True
             self._requests.put(lambda: None)
@@ -207,7 +208,7 @@ class Gate:
                 self._lender.close()
 
     def _have(self, call: Callable[[], None]) -> None:
-        """Have the gate's thread do something with the group, and raise what that raises."""
+        """Make `call` in the gate's thread, which has the group, and raise what it raises."""
         done: Future[None] = Future()
 
         def do() -> None:
@@ -224,7 +225,7 @@ class Gate:
         done.result()
 
     def _run(self, opened: Future[Listener], kept: list[int], unlimited: bool) -> None:
-        """Ask and answer until closed; whatever ends this thread, nobody stays held."""
+        """Ask and answer until closed; whatever ends this thread releases every held runc."""
         try:
             descriptors.have_own(kept)
             listener = Listener(unlimited=unlimited)
@@ -249,7 +250,7 @@ class Gate:
             self._end(listener)
 
     def _until_due(self) -> float | None:
-        """Milliseconds until the first deadline, rounded up; `None` where there is none."""
+        """Milliseconds until the first deadline, rounded up; `None` if there is none."""
         with self._lock:
             first = next(iter(self._pending), None)
         if first is None:
@@ -262,7 +263,7 @@ class Gate:
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-            self._report(error)  # the kernel has denied that one
+            self._report(error)  # the kernel has denied that open
             return
         for event in events:
             if event.fd is None:
@@ -271,7 +272,7 @@ class Gate:
                 self._take(event, event.fd)
 
     def _take(self, event: Event, fd: int) -> None:
-        """Answer the event at once, or make it a hold and hand that over."""
+        """Answer the event at once, or make it a hold and pass that on."""
         try:
             hold = self._hold_of(event, fd)
         except Exception as error:  # noqa: BLE001 (never hold anybody for an error of ours)
@@ -288,7 +289,7 @@ class Gate:
             self._report(error)
 
     def _hold_of(self, event: Event, fd: int) -> Hold | None:
-        """The hold that this event is; `None` if it is not a runc saving a live namespace."""
+        """The hold for this event; `None` unless runc saves a container with a live namespace."""
         directory, _, name = os.readlink(f"/proc/thread-self/fd/{fd}").rpartition("/")  # noqa: PTH115
         if event.thread == 0 or not name.startswith(_SAVE):
             return None
@@ -306,9 +307,9 @@ class Gate:
         return hold
 
     def _root_of(self, fd: int, id_: str, name: str) -> str | None:
-        """The root that has the open file as `<root>/<id_>/<name>`; by what path is all the same.
+        """The root that has the open file as `<root>/<id_>/<name>`, whatever its path.
 
-        Another mount namespace may have another path for it, and a directory may have been moved.
+        The path may be another one in another mount namespace, and a directory may have been moved.
         """
         file = os.fstat(fd)
         for marked in self._roots:
@@ -319,7 +320,7 @@ class Gate:
         return None
 
     def _init_of(self, runc: int) -> Process | None:
-        """The child of `runc` that is in a network namespace of its own, not in the host's."""
+        """The child of `runc` that is in a network namespace other than the host's."""
         for child in proc.children(runc):
             if proc.netns_of(child) not in (None, self._host_netns):
                 start = proc.start_time(child)
@@ -340,12 +341,12 @@ class Gate:
             answered = threading.Lock()
             answered.acquire()
             self._requests.put(self._respond_for, fd, allow, answered)
-        # Or the gate's thread gets the interpreter only when this one gives it up.
+        # Otherwise the gate's thread gets the interpreter only when this thread gives it up.
         answered.acquire()
         return True
 
     def _respond_borrowing(self, lender: Lender, fd: int, allow: bool) -> bool:
-        """Answer the event in this thread; whether it could be."""
+        """Try to answer the event in this thread; whether that worked."""
         try:
             group = lender.borrow(self._listener.fileno())
         except OSError:
@@ -367,7 +368,7 @@ class Gate:
             answered.release()
 
     def _respond(self, fd: int, allow: bool) -> None:
-        """Answer the event with that descriptor. In the gate's thread, which alone has it."""
+        """Answer the event with that descriptor. Only the gate's thread has it."""
         try:
             self._listener.answer(fd, allow=allow)
         except FileNotFoundError:
@@ -394,7 +395,7 @@ class Gate:
             self._failed(error)
 
     def _end(self, listener: Listener) -> None:
-        """The kernel allows what waits as the listener closes; its descriptors are void then."""
+        """Close the listener: the kernel then allows all held opens and voids their descriptors."""
         with self._lock:
             self._ended = True
             self._finish_requests()
@@ -404,7 +405,7 @@ class Gate:
             self._pending.clear()
 
     def _finish_requests(self) -> None:
-        """Somebody may wait for each of them."""
+        """Run the requests that are left, because other threads wait for them."""
         while True:
             try:
                 self._requests.run()

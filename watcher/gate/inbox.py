@@ -1,7 +1,7 @@
-"""Calls that one thread leaves for another, which waits for a descriptor. Source: eventfd(2).
+"""A queue of calls for another thread, which waits for a descriptor. Source: eventfd(2).
 
-An event loop has the same (`call_soon_threadsafe`), but by a socket pair of its own that nobody
-else can name. The gate's thread has a descriptor table of its own, and has to name what it keeps.
+An event loop has the same (`call_soon_threadsafe`), but with a private socket pair. The gate's
+thread has a descriptor table of its own, and must list each descriptor that it keeps.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 
 class Inbox:
-    """Calls for the thread that waits until :meth:`fileno` is readable, and then has them run.
+    """Calls for the thread that waits until :meth:`fileno` is readable and then calls :meth:`run`.
 
     Neither :meth:`put` nor :meth:`run` ever waits.
     """
@@ -28,14 +28,15 @@ class Inbox:
         return self._descriptor
 
     def put[*A](self, call: Callable[[*A], object], *args: *A) -> None:
-        """Leave `call(*args)` for the other thread. From any thread that has the descriptor."""
+        """Queue `call(*args)` for the other thread. From any thread that has the descriptor."""
         self._calls.append((call, args))
         os.eventfd_write(self._descriptor, 1)
 
     def run(self) -> None:
-        """Run what was left until now, in its order.
+        """Run the queued calls in their order.
 
-        What a call raises is raised; those behind it stay, and the descriptor readable.
+        If a call raises, the exception passes on; later calls stay queued, and the descriptor
+        stays readable.
         """
         os.eventfd_read(self._descriptor)
         try:
@@ -47,5 +48,5 @@ class Inbox:
                 os.eventfd_write(self._descriptor, 1)
 
     def close(self) -> None:
-        """Close the descriptor; nobody may :meth:`put` any more."""
+        """Close the descriptor; :meth:`put` must not be called after that."""
         os.close(self._descriptor)

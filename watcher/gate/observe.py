@@ -1,10 +1,10 @@
-"""What a held container is, before runc has written its `state.json`.
+"""Works out what a held container is, before runc has written its `state.json`.
 
-runc 1.3 and later saves `state.json` once early, without a pid, with the labels in it. Before that
-the only source is what runc itself reads: `config.json` in the bundle, which is its working
-directory (runc's `utils_linux.go`, `setupSpec`). Both give the container that
-:func:`watcher.containers.roots.read` gives later, but for the name of its bundle: runc names one
-by `$PWD` where that leads there, and here it has its real path.
+runc 1.3 and later saves `state.json` once early, without a pid but with the annotations. With older
+versions the only source is the file that runc itself reads: `config.json` in the bundle, which is
+runc's working directory (runc's `utils_linux.go`, `setupSpec`). Both give the same container that
+:func:`watcher.containers.roots.read` gives later, except for the path of its bundle: here it is the
+real path, while runc uses `$PWD` if that leads to the same directory.
 """
 
 from __future__ import annotations
@@ -39,41 +39,41 @@ if TYPE_CHECKING:
 
 _CONFIG: Final = "config.json"
 _NETWORK, _USER = "network", "user"
-"""How `config.json` names these namespaces."""
+"""The names of these namespaces in `config.json`."""
 
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 MAX_ASKING: Final = MAX_SIZE
-"""Bytes of the largest `config.json` whose annotations are followed: `state.json` repeats them."""
+"""Bytes of the largest `config.json` whose annotations count: `state.json` repeats them."""
 
 MAX_BUNDLE: Final = 64 << 20
 """Bytes of the largest `config.json` that is read."""
 
 type _Told = tuple[Mapping[str, str], Namespace, str, bool]
-"""Labels, whose network namespace, its path if joined, and whether it has a user namespace."""
+"""Annotations, kind of network namespace, its path if joined, whether there is a user namespace."""
 
 
 class AsksNothing(Unreadable):
-    """It cannot be told what a container is, but it has no annotation of ours."""
+    """A container's files cannot be read, but they have no annotation of ours."""
 
 
 class MayHang(Exception):
-    """The bundle is on a file system that may never answer; it is to be read in a thread aside."""
+    """The bundle is on a file system that may never answer, so :class:`Aside` should read it."""
 
 
 def observe(hold: Hold, *, patient: bool = False) -> Container:
-    """The container that waits in `hold`; its `netns` is `None` where its init has ended since.
+    """The container that waits in `hold`; its `netns` is `None` if its init has ended meanwhile.
 
-    Opens files below the root, so it is not for the gate's thread.
+    It opens files below the root, so the gate's thread must not call it.
 
     Args:
         hold: the hold.
         patient: whether it may take for ever.
 
     Raises:
-        AsksNothing: what runc has read is there no more, and what is there asks for nothing.
-        MayHang: it might take for ever, and may not.
-        Unreadable: neither file tells of the container: runc has gone, or one of them is missing,
+        AsksNothing: the file that runc read is unreadable, and has no annotation of ours.
+        MayHang: it could take for ever, and is not `patient`.
+        Unreadable: neither file describes the container: runc has gone, or a file is missing,
             too large, not JSON, or not a regular file.
     """
     if not valid_id(hold.id):
@@ -98,7 +98,7 @@ def observe(hold: Hold, *, patient: bool = False) -> Container:
 
 
 def _from_state(hold: Hold) -> _Told | None:
-    """What the early `state.json` tells; `None` where there is none, as with runc 1.1 and 1.2."""
+    """Read the early `state.json`; `None` if there is none, as with runc 1.1 and 1.2."""
     content = read_below(hold.root, hold.id, STATE, limit=MAX_BUNDLE)
     if content is None:
         return None
@@ -109,7 +109,7 @@ def _from_state(hold: Hold) -> _Told | None:
 
 
 def _from_bundle(runc_pid: int, *, patient: bool) -> _Told:
-    """What the `config.json` tells that runc `runc_pid` was started with."""
+    """Read the `config.json` that runc `runc_pid` was started with."""
     cwd = f"/proc/{runc_pid}/cwd"
     try:
         directory = os.open(cwd, _DIRECTORY)
@@ -128,7 +128,8 @@ def _from_bundle(runc_pid: int, *, patient: bool) -> _Told:
     if content is None:
         raise Unreadable(f"{quoted(shown)} is missing", "put it back until the container runs")
     spec = _decoded(content, shown)
-    # As runc makes them: one string of each, and its own at the end, which wins over an annotation.
+    # As runc does it: a string for each, and its own last, which replaces an annotation of that
+    # name.
     labels = [f"{key}={value}" for key, value in spec.annotations.items()]
     return (
         labels_of([*labels, f"bundle={bundle}"]),
@@ -138,9 +139,9 @@ def _from_bundle(runc_pid: int, *, patient: bool) -> _Told:
 
 
 def _refuse_to_hang(directory: int) -> None:
-    """Raise MayHang where `config.json` in `directory` may be on a file system that never answers.
+    """Raise MayHang if `config.json` in `directory` may be on a file system that never answers.
 
-    A link may lead to any.
+    A link may lead to any file system.
     """
     here = filesystems.look(directory)
     if here is None or not filesystems.is_prompt(here.mount):

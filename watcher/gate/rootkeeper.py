@@ -1,7 +1,8 @@
-"""The roots, each by itself: made, watched and held; or named, left, and tried again.
+"""Makes, watches and holds each root; names a root that it has to leave alone, and tries it again.
 
-What a root's path leads to may change, and not only by root's hand. A root is what was opened; once
-its path leads elsewhere, what was opened is let go, and what is there now taken in its place.
+The path of a root may come to lead elsewhere, and other users than root may cause that. So a root
+is an open directory. Once the path leads elsewhere, the keeper releases that directory and takes
+the new one in its place.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ if TYPE_CHECKING:
     from watcher.log.logger import Log
 
 PAUSES: Final = (0.05, 10.0)
-"""Seconds from a change of a root's path to the look that it causes, after a change just before: at
-first, and at the most. Whoever may change a part of the path may do so as often as they like."""
+"""Seconds between looks at a root whose path changes repeatedly: first and maximum. A user who owns
+a part of the path may change it at any rate."""
 
 _QUIET: Final = 10
-"""After so many pauses without a change, the next one is looked at at once."""
+"""After so many pauses without a change, the next change is looked at immediately."""
 
 LOST: Final = "a container's first instructions may run before it has its network"
 
 
 @dataclass(slots=True)
 class _Kept:
-    """A root: what is open of it, why it is left alone, and why it is not held; empty if not."""
+    """A root: its open directory, why it is left alone, and why it is not held (empty if it is)."""
 
     open: OpenRoot | None = None
     left: str = ""
@@ -45,12 +46,12 @@ class _Kept:
 class RootKeeper:
     """Keeps the roots, in the thread of the event loop.
 
-    It can hold them before there is a loop: what happens in them is told from :meth:`serve` on.
+    It can hold them before there is a loop; it watches them from :meth:`serve` on.
 
     Args:
         roots: their paths.
         gate: holds runc in them.
-        log: where roots are named that are left.
+        log: names roots that are left alone.
     """
 
     def __init__(self, roots: Iterable[str], gate: Gatekeeper, log: Log) -> None:
@@ -60,13 +61,13 @@ class RootKeeper:
         self._kept = {root: _Kept() for root in roots}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._pauses: dict[str, tuple[float, float]] = {}
-        """Of each root whose path was changed lately: the pause that it has earned, until when."""
+        """By root whose path changed lately: its present pause, and until when that lasts."""
 
     def start(self) -> None:
-        """Take all roots, as far as they can be.
+        """Take every root that can be taken.
 
         Raises:
-            WatcherError: one cannot be held, where that is required.
+            WatcherError: a root cannot be held, and that is required.
         """
         for root, kept in self._kept.items():
             self._take(root, kept)
@@ -80,31 +81,31 @@ class RootKeeper:
         *,
         changed: Callable[[], object],
     ) -> None:
-        """Tell from now on what happens in the roots, and what becomes of them.
+        """Watch the roots from now on, and report what becomes of them.
 
         Args:
             loop: the event loop, in whose thread this is called.
-            watch: tells what happens in them; it watches.
-            changed: called when a root has become another directory, or is there (no more).
+            watch: watches the roots; it has been started.
+            changed: called when a root has become another directory, or has appeared or vanished.
 
         Raises:
-            OSError: one cannot be watched.
+            OSError: a root cannot be watched.
         """
         self._loop, self._watch, self._changed = loop, watch, changed
         self.watch_again()
 
     def close(self) -> None:
-        """Let all roots go; what they were made for the gate is taken back."""
+        """Release all roots and undo what was done to them for the gate."""
         for timer in self._timers.values():
             timer.cancel()
         for root, kept in self._kept.items():
             self._let_go(root, kept)
 
     def watch_again(self) -> None:
-        """Have all roots watched, after that was started anew.
+        """Watch all roots, after the watch was started again.
 
         Raises:
-            OSError: one cannot be watched.
+            OSError: a root cannot be watched.
         """
         assert self._watch is not None
         for root, kept in self._kept.items():
@@ -113,7 +114,7 @@ class RootKeeper:
                 self._watch.watch_root(root, kept.open.descriptor)
 
     def hold_again(self) -> None:
-        """Have all roots held, after the gate was opened anew."""
+        """Hold all roots, after the gate was opened again."""
         for root, kept in self._kept.items():
             if kept.open is not None and kept.open.mount is not None:
                 with suppress(OSError):
@@ -123,7 +124,7 @@ class RootKeeper:
             self._take(root, kept)
 
     def told(self, root: str) -> None:
-        """The path of `root` may lead elsewhere: look soon, and not too often."""
+        """Look at `root` soon, because its path may lead elsewhere; but not too often."""
         if root in self._timers:
             return
         pause, until = self._pauses.get(root, (0.0, 0.0))
@@ -131,13 +132,13 @@ class RootKeeper:
         self._timers[root] = self._loop.call_later(pause, self._look, root, pause)
 
     def retry(self) -> None:
-        """Look at all roots again, in case that nobody has told of a change."""
+        """Look at all roots again, in case a change caused no event."""
         renewed = [root for root in self._kept if self._renew(root)]
         if renewed:
             self._changed()
 
     def state(self) -> dict[str, dict[str, str]]:
-        """How each root is kept: held by its mount or file system; not held, or left, and why."""
+        """The state of each root: held by mount or file system; or not held, or left, and why."""
         kept = self._kept.items()
         held = {
             root: "file system" if one.open.whole else "mount"
@@ -157,10 +158,10 @@ class RootKeeper:
             self._changed()
 
     def _renew(self, root: str) -> bool:
-        """See what the path of `root` leads to, and keep that; whether it was something else."""
+        """Take the directory that the path of `root` leads to now; whether it is another one."""
         kept = self._kept[root]
         if kept.open is not None and not kept.unheld and self._leads_to(root, kept.open):
-            self._watch_path(root)  # another part of it may have been changed
+            self._watch_path(root)  # another part of it may have changed
             return False
         before = kept.open, kept.left, kept.unheld
         self._let_go(root, kept)
@@ -174,11 +175,11 @@ class RootKeeper:
                     return False
                 return open_.mount in (None, mounts.mount_id(directory))
         except OSError as error:
-            # Where it cannot be told, as with too many open files, it is what it was.
+            # If this is unknown, as with too many open files, it counts as unchanged.
             return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
     def _take(self, root: str, kept: _Kept) -> None:
-        """Open, hold and watch a root; what cannot be is noted, and logged where it is news."""
+        """Open, hold and watch a root; note what fails, and log it if it is news."""
         before = kept.left, kept.unheld
         kept.left = kept.unheld = ""
         self._watch_path(root)
@@ -190,7 +191,7 @@ class RootKeeper:
         except (OSError, WatcherError) as error:
             kept.left = said(error)
             self._let_go(root, kept)
-        self._watch_path(root)  # it may have been made just now
+        self._watch_path(root)  # it may just have been made
         self._tell(root, kept, before)
 
     def _watch_path(self, root: str) -> None:
@@ -203,12 +204,12 @@ class RootKeeper:
         try:
             return self._gate.hold(root)
         except (OSError, WatcherError) as error:
-            open_ = root_mounts.take(root)  # it can be watched all the same, or that says why not
+            open_ = root_mounts.take(root)  # it can still be watched, or this raises why not
             kept.unheld = said(error)
             return open_
 
     def _refuse_twice(self, root: str) -> None:
-        """Raise a WatcherError where another root is the same directory: one container were two."""
+        """Raise WatcherError if another root is this directory: a container would count twice."""
         with suppress(FileNotFoundError), rootpath.opened(root) as directory:
             identity = rootpath.identity(directory)
             for other, kept in self._kept.items():

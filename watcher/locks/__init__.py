@@ -1,1 +1,1 @@
-"""Who may write, and which process serves the host."""
+"""The locks: which process may write, and which process serves the host."""

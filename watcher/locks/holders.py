@@ -1,4 +1,4 @@
-"""Who has a file's lock, as the kernel tells it. Sources: proc_locks(5), proc_pid_status(5)."""
+"""Which process holds a file's lock. Sources: proc_locks(5), proc_pid_status(5)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from watcher.model.errors import quoted
 
 _KILLED = 1 << (signal.SIGKILL - 1)
-"""SIGKILL in the masks of `/proc/<pid>/status`."""
+"""The bit of SIGKILL in the signal masks of `/proc/<pid>/status`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process that has a lock.
+    """A process that holds a lock.
 
     Attributes:
         pid: its pid.
-        command: its command line, or its name where it has none any more.
+        command: its command line, or its name if it has no command line any more.
         stopped: whether it was stopped, as by Ctrl-Z.
-        cannot_end: whether it was killed and waits in the kernel all the same.
+        cannot_end: whether it was killed but still waits in the kernel.
     """
 
     pid: int
@@ -46,14 +46,14 @@ class Holder:
 
 
 def holder_of(descriptor: int) -> Holder | None:
-    """Who has the flock(2) of the file of `descriptor`; `None` if nobody has, or it is not known.
+    """The holder of the flock(2) on the file of `descriptor`; `None` if there is none, or unknown.
 
-    A process of another pid namespace is not known.
+    A process in another pid namespace is unknown.
     """
     status = os.fstat(descriptor)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
-        # "1: FLOCK  ADVISORY  WRITE 1234 00:1a:567 0 EOF"; one who waits has "->" before FLOCK
+        # "1: FLOCK  ADVISORY  WRITE 1234 00:1a:567 0 EOF"; a waiter has "->" before FLOCK
         fields = line.split()
         if fields[1] == "FLOCK" and fields[5] == device and (pid := int(fields[4])) > 0:
             return _seen(pid)
@@ -73,12 +73,12 @@ def _seen(pid: int) -> Holder | None:
 
 
 def _first(words: list[bytes]) -> int:
-    """Where a command line begins that tells something: an interpreter is left out."""
+    """The index of the first word of a command line that is not an interpreter."""
     return 1 if len(words) > 2 and b"python" in words[0] else 0
 
 
 def _status(process: Path) -> tuple[str, str, bool]:
-    """State, name, and whether SIGKILL waits for it, of a process or thread."""
+    """State and name of a process or thread, and whether a SIGKILL is pending."""
     lines = (process / "status").read_text("utf-8", "replace").splitlines()
     fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     pending = int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)

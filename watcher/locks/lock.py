@@ -1,11 +1,11 @@
 """The host's locks: one writer at a time, one service at a time. Source: flock(2).
 
-Whoever waits for one waits in short steps, so that it can be told who has it, and so that a wait
-has an end. Who that is, the kernel tells (`/proc/locks`): nothing is written where a lock is taken.
+A waiter waits in short steps, so that it can name the holder and so that each wait has an end.
+The kernel knows the holder (`/proc/locks`), so taking a lock writes nothing.
 
-A killed process that waits uninterruptibly in the kernel (a frozen disk, a file server that is
-away) keeps its locks for as long. It changes nothing any more, so its lock file is replaced by a
-new one. Whoever gets a lock therefore sees that its file is still the one by that name.
+A killed process that waits uninterruptibly in the kernel (a frozen disk, an absent file server)
+keeps its locks for as long. It changes nothing any more, so a waiter replaces its lock file by a
+new one. Whoever gets a lock therefore checks that the locked file still has the lock's name.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ from watcher.locks.holders import Holder
 from watcher.model.errors import WatcherError
 
 WRITERS: Final = "lock"
-"""The lock that whoever changes the host or the lease store has meanwhile."""
+"""The lock of a process while it changes the host or the lease store."""
 
 SERVICE: Final = "service.lock"
-"""The lock that a service has as long as it runs.
+"""The lock of a service as long as it runs.
 
-Who has the writers' lock may see whether it is free, and go by that: a service that starts makes
-its roots mounts again once it has had the writers' lock.
+The holder of the writers' lock may check whether this one is free, and rely on the answer: a
+service that starts makes its roots mounts again after it has held the writers' lock.
 """
 
 _TRIES: Final = 10
-"""How often a directory is made that somebody removes again."""
+"""How often to make a directory again that another process removes."""
 
 PATIENCE: Final = 1.0
-"""Seconds that a reader waits for a writer, who takes milliseconds for one container."""
+"""Seconds that a reader waits for a writer; a writer needs milliseconds for one container."""
 
 MOMENT: Final = 1.0
-"""Seconds to wait for the end of another service: one that was killed takes a moment."""
+"""Seconds to wait for another service to end: a killed one takes a moment."""
 
 WRITERS_PATIENCE: Final = 60.0
-"""Seconds that a command waits for a writer that works: a start attaches thousands."""
+"""Seconds that a command waits for a writer that makes progress: a start may attach thousands."""
 
 HOPELESS: Final = 2.0
-"""Seconds that a command waits for a writer that is stopped, or was killed and does not end."""
+"""Seconds that a command waits for a writer that is stopped, or was killed but does not end."""
 
 GRACE: Final = 1.0
-"""Seconds to wait longer where nobody is seen to have it: who had it may just have ended."""
+"""Seconds to wait longer if no holder is found: it may just have ended."""
 
 _STEPS: Final = (0.001, 0.05)
-"""Seconds between two tries: at first, and at the most."""
+"""Seconds between two tries: first and maximum."""
 
 
 class Busy(WatcherError):
     """Another process has the lock.
 
     Attributes:
-        holder: who that is; `None` if it has just let it go.
+        holder: that process; `None` if it has just released the lock.
     """
 
     def __init__(self, path: Path, holder: Holder | None) -> None:
@@ -71,19 +71,19 @@ class Busy(WatcherError):
 
 
 class Lock:
-    """A lock file below `run_dir`; the kernel lets it go when its holder ends, however it ends.
+    """A lock file below `run_dir`; the kernel releases it when its holder ends, however it ends.
 
-    What is locked is the file that has the name now: one that was removed is nobody's lock any
-    more, so whoever gets it opens the name anew.
+    A removed file is no lock any more. So after locking, the file is compared with the one that
+    has the name now, and opened anew if it is another one.
 
     Args:
-        run_dir: its directory, which is made if need be.
+        run_dir: its directory, which is made if it is missing.
         name: its name.
         patience: seconds that :meth:`held` waits for another process.
-        hopeless: seconds that it waits where that is stopped, or was killed and does not end.
-        told: called once with what there is to tell of a wait that lasts, and of a lock that was
-            taken over from a process that cannot end.
-        rest: how to wait for a moment; what it raises ends the wait.
+        hopeless: the same, if that process is stopped, or was killed but does not end.
+        told: called once with a message about a long wait, or about a lock that was taken over
+            from a process that cannot end.
+        rest: waits for a moment; an exception that it raises ends the wait.
 
     Raises:
         WatcherError: the file cannot be opened.
@@ -107,7 +107,7 @@ class Lock:
         self._descriptor = _open(self._path)
 
     def close(self) -> None:
-        """Let it go, if it is held, and close the file."""
+        """Release it, if it is locked, and close the file."""
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:
@@ -117,9 +117,9 @@ class Lock:
         self.close()
 
     def held(self) -> Held:
-        """Hold the lock meanwhile, in a `with`.
+        """A context manager that holds the lock.
 
-        It raises Busy where another process has the lock, for longer than this one waits.
+        Entering it raises Busy if another process keeps the lock for longer than this one waits.
         """
         return Held(self)
 
@@ -129,23 +129,23 @@ class Lock:
             self._wait()
 
     def release(self) -> None:
-        """Let the lock go."""
+        """Release the lock."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def wait_no_longer(self, seconds: float) -> None:
-        """Have :meth:`held` wait for `seconds` from now on, whatever `rest` was."""
+        """Make :meth:`held` wait at most `seconds` from now on, whatever `rest` was."""
         self._patience = self._hopeless = seconds
         self._rest = time.sleep
 
     def free(self) -> bool:
-        """Whether nobody has it now."""
+        """Whether no process holds it now."""
         if not self._seized():
             return False
         self.release()
         return True
 
     def lost(self) -> bool:
-        """Whether its file was removed or replaced: whoever opens it now has another lock."""
+        """Whether its file was removed or replaced, so that others would open another file."""
         try:
             there = os.stat(self._path, follow_symlinks=False)  # noqa: PTH116 (hot path)
         except FileNotFoundError:
@@ -153,7 +153,7 @@ class Lock:
         return not os.path.samestat(there, os.fstat(self._descriptor))
 
     def renew(self) -> None:
-        """Open what is there now, and make it if it is not; it is held no more.
+        """Open the file that has the name now, and make it if it is missing. It is not locked then.
 
         Raises:
             WatcherError: it cannot be opened.
@@ -161,11 +161,11 @@ class Lock:
         self._change_to(_open(self._path))
 
     def remove(self) -> None:
-        """Remove the file of a lock that is held; whoever waits for it makes it anew."""
+        """Remove the file while it is locked; a waiter makes a new one."""
         self._path.unlink(missing_ok=True)
 
     def take(self, note: str = "") -> bool:
-        """Take the lock until `close`, and leave a `note` in it; whether nobody else has it."""
+        """Take the lock until `close`, with a `note` in it; false if another process has it."""
         if not self._seized():
             return False
         os.ftruncate(self._descriptor, 0)
@@ -173,21 +173,21 @@ class Lock:
         return True
 
     def wait_and_take(self, note: str = "") -> None:
-        """Take the lock until `close`, as soon as nobody else has it, and leave a `note` in it.
+        """Wait for the lock, take it until `close`, and write `note` into it.
 
         Raises:
-            Busy: another process has it, for longer than this one waits.
+            Busy: another process keeps it for longer than this one waits.
         """
         if not self.take(note):
             self._wait()
             self.take(note)
 
     def holder(self) -> Holder | None:
-        """Who has it; `None` if nobody has, or it cannot be known."""
+        """Its holder; `None` if there is none or it is unknown."""
         return holders.holder_of(self._descriptor)
 
     def _seized(self) -> bool:
-        """Whether it is had from now on: of the file that is there by its name now."""
+        """Try to lock the file that has the name now; whether that worked."""
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -204,7 +204,7 @@ class Lock:
         os.close(before)
 
     def _wait(self) -> None:
-        """Return with the lock held, or raise Busy."""
+        """Return with the lock taken, or raise Busy."""
         began = time.monotonic()
         told = False
         step, longest = _STEPS
@@ -227,10 +227,10 @@ class Lock:
             step = min(step * 2, longest)
 
     def _took_over(self, holder: Holder) -> bool:
-        """Put a new file, which this process has, in place of the one that `holder` keeps."""
+        """Replace the file that `holder` keeps by a new one that this process has locked."""
         directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody else does it meanwhile
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)  # only one process does it
             if self._seized():
                 return True
             if self.holder() != holder:
@@ -242,14 +242,14 @@ class Lock:
             beside.rename(self._path)
             self._change_to(mine)
             return True
-        except BlockingIOError:  # somebody else does it
+        except BlockingIOError:  # another process does it
             return False
         finally:
             os.close(directory)
 
 
 class Held:
-    """A lock while it is held; a class because the hot path has it twice a container."""
+    """The context of a taken lock; a class because the hot path uses it twice per container."""
 
     __slots__ = ("_lock",)
 
@@ -264,13 +264,13 @@ class Held:
 
 
 def written_in(descriptor: int) -> tuple[str, str]:
-    """The pid and the note that the last one to `take` the lock file `descriptor` wrote."""
+    """The pid and the note that the last `take` wrote into the lock file `descriptor`."""
     pid, _, note = os.pread(descriptor, 1 << 13, 0).partition(b"\n")
     return pid.decode("ascii", "replace").strip(), os.fsdecode(note)
 
 
 def _open(path: Path) -> int:
-    """The lock file `path`, made where it is missing.
+    """Open the lock file `path`, and make it if it is missing.
 
     Raises:
         WatcherError: it cannot be opened, or is another user's.
@@ -299,13 +299,13 @@ def _made(path: Path) -> int:
 
 @contextmanager
 def settled(run_dir: str) -> Iterator[None]:
-    """Have nobody change the host or the lease store meanwhile, so that nothing is half-made.
+    """Keep every process from changing the host or the lease store meanwhile.
 
-    A writer that is at it is waited for, but no longer than `PATIENCE`. For the main thread.
+    It waits for a writer, but no longer than `PATIENCE`. Use it in the main thread only.
     """
     try:
         descriptor = os.open(Path(run_dir, WRITERS), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # nobody has ever written, or whoever asks may not know
+    except OSError:  # no process has written yet, or this one may not know
         yield
         return
     try:
@@ -318,7 +318,7 @@ def settled(run_dir: str) -> Iterator[None]:
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in what takes longer. Source: setitimer(2)."""
+    """Raise TimeoutError in code that takes longer. Source: setitimer(2)."""
 
     def late(*_: object) -> NoReturn:
         raise TimeoutError

@@ -1,8 +1,8 @@
-"""Which service a network namespace has: one, wherever its `run_dir` is.
+"""The one service of a network namespace, wherever its `run_dir` is.
 
-Its lock has a fixed path, named by the inode number of the namespace, in a directory in which root
-alone can make a file. (An abstract socket's name would be anybody's who is first.) The lock in
-`run_dir` keeps apart those who are configured alike; this one tells of those who are not.
+Its lock has a fixed path with the inode number of the namespace, in a directory in which only root
+can make a file. (Any user could take the name of an abstract socket first.) The lock in `run_dir`
+excludes services with the same configuration; this one excludes those with another one.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ DIRECTORY: Final = "/run"
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Who serves this network namespace.
+    """The service of this network namespace.
 
     Attributes:
-        pid: the pid of that process, as it sees itself.
-        run_dir: its `run_dir`, without links in it.
+        pid: its pid, as it sees itself.
+        run_dir: its `run_dir` with links resolved.
     """
 
     pid: str
     run_dir: str
 
     def is_by(self, run_dir: str) -> bool:
-        """Whether it is the one whose `run_dir` that is."""
+        """Whether its `run_dir` is `run_dir`."""
         return self.run_dir == os.path.realpath(run_dir)
 
 
 def serving() -> Serving | None:
-    """Who serves this network namespace; `None` if nobody does.
+    """The service of this network namespace; `None` if there is none.
 
     Raises:
-        OSError: it cannot be told.
+        OSError: this cannot be found out.
     """
     try:
         descriptor = os.open(_path(), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -55,7 +55,7 @@ def serving() -> Serving | None:
         return Serving(*written_in(descriptor))
     finally:
         os.close(descriptor)
-    return None  # whose it was has ended
+    return None  # its process has ended
 
 
 def serve(
@@ -64,14 +64,14 @@ def serve(
     told: Callable[[str], object] = lambda _: None,
     rest: Callable[[float], object] = time.sleep,
 ) -> Lock:
-    """The lock of whoever serves this network namespace, taken until it is closed.
+    """Take the lock of this network namespace's service until it is closed.
 
     Args:
-        run_dir: that of who is to serve.
-        told, rest: as :class:`watcher.locks.lock.Lock` has them.
+        run_dir: the `run_dir` of this service.
+        told, rest: as in :class:`watcher.locks.lock.Lock`.
 
     Raises:
-        WatcherError: somebody else has it, or it cannot be made.
+        WatcherError: another process has it, or it cannot be made.
     """
     path = _path()
     lock = Lock(str(path.parent), path.name, patience=MOMENT, told=told, rest=rest)
@@ -90,7 +90,7 @@ def refuse_other(run_dir: str) -> None:
     """Refuse to change a host that a service with another `run_dir` serves.
 
     Raises:
-        WatcherError: there is such a service, or it cannot be told.
+        WatcherError: there is such a service, or this cannot be found out.
     """
     try:
         other = serving()

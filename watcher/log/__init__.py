@@ -1,1 +1,1 @@
-"""The log, which nothing waits for."""
+"""The log. Nothing in the service waits for its reader."""

@@ -1,8 +1,8 @@
-"""Lines on their way to stderr, whether or not anybody reads there.
+"""The queue of log lines for stderr, which never makes the service wait.
 
-A pipe that nobody empties and a journal that stalls hold up who writes to them, for ever. Here that
-is a thread of its own; whoever puts a line never waits. What does not fit any more is dropped and
-counted, and the count is told as soon as there is room again.
+A full pipe without a reader and a stalled journal block a writer for ever. So a thread of its own
+writes, and the thread that logs never waits. Lines that do not fit are dropped and counted, and the
+count is logged as soon as there is room again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LIMIT: Final = 1 << 20
-"""Bytes that wait at the most."""
+"""The most bytes that may wait."""
 
 _AT_ONCE: Final = 1 << 12
-"""Bytes of one write(2): what a pipe takes whole or not at all (PIPE_BUF, pipe(7))."""
+"""Bytes of one write(2): a pipe takes so many at once or none (PIPE_BUF, pipe(7))."""
 
 
 class Backlog:
@@ -31,25 +31,25 @@ class Backlog:
 
     Args:
         descriptor: where to write to.
-        limit: bytes that wait at the most.
+        limit: the most bytes that may wait.
     """
 
     def __init__(self, descriptor: int, *, limit: int = LIMIT) -> None:
         self._descriptor = descriptor
         self._limit = limit
         self._lines: deque[bytes] = deque()
-        self._waiting = 0  # bytes, those that are just written as well
+        self._waiting = 0  # bytes, with those that are being written
         self._dropped = 0
         self._tell: Callable[[int], object] | None = None
         self._change = threading.Condition()
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def tell_dropped(self, tell: Callable[[int], object]) -> None:
-        """Have `tell` log, by :meth:`put`, how many lines were dropped. From any thread."""
+        """Use `tell` to log the number of dropped lines by :meth:`put`. From any thread."""
         self._tell = tell
 
     def put(self, line: str) -> None:
-        """Leave a line, without its end, to be written. From any thread; it never waits."""
+        """Queue a line, without its newline. From any thread; it never waits."""
         content = line.encode("utf-8", "backslashreplace") + b"\n"
         with self._change:
             fits = self._waiting + len(content) <= self._limit
@@ -58,7 +58,7 @@ class Backlog:
             if not fits:
                 self._dropped += 1
         if dropped and self._tell is not None:
-            self._tell(dropped)  # where they would have been
+            self._tell(dropped)  # at the place of the dropped lines
         if fits:
             with self._change:
                 self._lines.append(content)
@@ -66,7 +66,7 @@ class Backlog:
                 self._change.notify()
 
     def drain(self, seconds: float) -> bool:
-        """Wait until all is written, and no longer than `seconds`; whether it is."""
+        """Wait at most `seconds` until all lines are written; whether they are."""
         end = time.monotonic() + seconds
         while True:
             with self._change:
@@ -100,9 +100,9 @@ class Backlog:
         while content:
             try:
                 content = content[os.write(self._descriptor, content) :]
-            except BlockingIOError:  # somebody has made it so: it is not this program's alone
+            except BlockingIOError:  # another process that shares it made it so
                 poll = select.poll()
                 poll.register(self._descriptor, select.POLLOUT)
                 poll.poll()
-            except OSError:  # nobody will ever read it
+            except OSError:  # it has no reader any more
                 return

@@ -20,9 +20,9 @@ def make_log(level: str, format_: str, backlog: Backlog | None = None) -> Log:
     """A logger of `level` and above.
 
     Args:
-        level: the name of one of logging's, in lower case.
+        level: a level's name as in `logging`, in lower case.
         format_: `console`, `json`, or `auto`: JSON unless stderr is a terminal or the journal.
-        backlog: what writes the lines to stderr; without one, whoever logs waits for that.
+        backlog: writes the lines to stderr; without it, the thread that logs writes them itself.
     """
     journal = "JOURNAL_STREAM" in os.environ
     console = format_ == "console" or (format_ == "auto" and (sys.stderr.isatty() or journal))
@@ -30,7 +30,7 @@ def make_log(level: str, format_: str, backlog: Backlog | None = None) -> Log:
         structlog.processors.add_log_level,
         structlog.processors.format_exc_info,
     ]
-    if not (console and journal):  # the journal has the time itself
+    if not (console and journal):  # the journal adds the time itself
         processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     if console:
         processors.append(
@@ -49,14 +49,14 @@ def make_log(level: str, format_: str, backlog: Backlog | None = None) -> Log:
 
 
 class _Queued:
-    """What structlog writes to: each method takes a line."""
+    """The output of structlog: each method takes a line."""
 
     def __init__(self, backlog: Backlog) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = backlog.put
 
 
 def adopt_others(log: Log) -> None:
-    """Let what libraries log or warn of come by `log` as well."""
+    """Send the logs and warnings of libraries to `log` as well."""
     logging.captureWarnings(True)
     logging.getLogger().addHandler(_Others(log))
 
@@ -72,7 +72,7 @@ class _Others(logging.Handler):
 
 
 def _printable(_: object, __: str, event: EventDict) -> EventDict:
-    """Replace what UTF-8 has no code for: ids and values are anybody's bytes."""
+    """Escape characters that UTF-8 cannot encode: ids and values may have any bytes."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,1 +1,1 @@
-"""The project's words as data, frozen; nothing here knows where it came from."""
+"""The project's words as frozen data, without any knowledge of files, the kernel or the store."""

@@ -1,4 +1,4 @@
-"""The alias of the host ends of a sandbox, which says whose they are."""
+"""The alias of a sandbox's host ends, which names the sandbox."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from hashlib import blake2b
 from typing import Final
 
 MAX_ALIAS: Final = 254
-"""Bytes of an alias: the kernel takes fewer than `IFALIASZ`, 256, with the NUL that we send.
+"""The most bytes of an alias: the kernel takes fewer than `IFALIASZ`, 256, with the final NUL.
 
 Source: `dev_set_alias` in `net/core/dev.c`, `include/uapi/linux/if.h`.
 """
 
 ALIAS: Final = "watcher "
-"""Begins the alias of a host end; the sandbox's id follows, for whoever reads `ip link`."""
+"""The beginning of a host end's alias; the sandbox's id follows, for people who read `ip link`."""
 
 _CUT: Final = "~"
-"""Stands in an alias behind an id that was cut off, before its digest; no id has it."""
+"""Separates a shortened id from its digest in an alias; no id contains it."""
 
 
 def alias_of(sandbox_id: str) -> str:
-    """The alias of the host ends of a sandbox: it tells that sandbox from all others.
+    """The alias of a sandbox's host ends, which is different for every sandbox.
 
-    An id that is too long for an alias is cut off, and its digest put behind it.
+    An id that is too long for an alias is shortened, and its digest follows.
     """
     alias = ALIAS + sandbox_id
     if len(alias) <= MAX_ALIAS:

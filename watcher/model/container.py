@@ -1,4 +1,4 @@
-"""A container, as its runtime and `/proc` tell of it."""
+"""A container, as its runtime and `/proc` describe it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """What `watcher ls` shows of a container (CONTRACT.md, "Command line")."""
+    """A container's status, as `watcher ls` shows it (docs/reference.md)."""
 
     ATTACHED = "attached"
     SHARED = "shared"
@@ -19,7 +19,7 @@ class Status(StrEnum):
 
 
 class Namespace(StrEnum):
-    """Whose network namespace a container's configuration names."""
+    """The kind of network namespace in a container's configuration."""
 
     OWN = "own"
     JOINED = "joined"
@@ -28,7 +28,7 @@ class Namespace(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process for certain: a pid alone is reused.
+    """A process, identified by pid and start time because pids are reused.
 
     Attributes:
         pid: process id in the host's pid namespace.
@@ -41,17 +41,17 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One entry of a root, as runc and `/proc` tell of it.
+    """One entry of a root, as runc and `/proc` describe it.
 
     Attributes:
-        root: the runc state directory that it is in.
+        root: the runc state directory that has it.
         id: its name in that root.
         init: its first process.
         bundle: the directory of its `config.json`; empty if unknown.
         labels: its annotations.
-        namespace: whose network namespace its configuration asks for.
+        namespace: the kind of network namespace in its configuration.
         joined: the namespace path in its configuration; empty unless `namespace` is JOINED.
-        user_namespace: whether its configuration asks for a user namespace, its own or another's.
+        user_namespace: whether its configuration has a user namespace, new or joined.
         netns: inode number of its network namespace on nsfs; `None` once its init has ended.
     """
 
@@ -72,5 +72,5 @@ class Container:
 
     @property
     def has_own_netns(self) -> bool:
-        """Whether its configuration asks for a network namespace of its own."""
+        """Whether its configuration has a network namespace of its own."""
         return self.namespace is Namespace.OWN

@@ -1,4 +1,4 @@
-"""The names and the MACs that follow from what a sandbox is and has."""
+"""Interface names and MACs, which follow from a sandbox's networks and addresses."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ HOST_NAME: Final = re.compile(r"netnsv\d+-\d+")
 
 
 def interface_names(networks: Sequence[Network]) -> tuple[str, ...]:
-    """The name inside of each interface: the first network's choice, then `eth1` and so on.
+    """The names of the sandbox ends: the first network's `interface`, then `eth1` and so on.
 
-    A number whose name is taken by the first is left out.
+    If the first name is one of these, its number is skipped.
     """
     names: list[str] = [network.interface for network in networks[:1]]
     number = 0
@@ -31,11 +31,11 @@ def interface_names(networks: Sequence[Network]) -> tuple[str, ...]:
 
 
 def mac_of(address: Address, attempt: int = 0) -> str:
-    """The MAC that follows from `address`, lower case with colons, locally administered.
+    """The MAC for `address`, lower case with colons, locally administered.
 
-    `02:42` and the four bytes of an IPv4 address. For an IPv6 address, and where that MAC is taken
-    (`attempt` counts from 1 then), `02:43` and :func:`hashed_mac`'s four bytes: the same address
-    gives the same MAC on every host and after every restart.
+    It is `02:42` and the four bytes of an IPv4 address. For an IPv6 address, or if that MAC is
+    taken (`attempt` counts from 1), it is :func:`hashed_mac`. The same address gives the same MAC
+    on every host and after every restart.
     """
     if isinstance(address, IPv4Address) and attempt == 0:
         return _mac(b"\x02\x42" + address.packed)
@@ -45,8 +45,8 @@ def mac_of(address: Address, attempt: int = 0) -> str:
 def hashed_mac(seed: bytes, attempt: int = 0) -> str:
     """`02:43` and the CRC-32 of `seed` followed by the two bytes of `attempt`.
 
-    Two attempts at one seed never give the same MAC: a CRC tells apart all that differs in
-    32 neighbouring bits only.
+    Two attempts with one seed never give the same MAC, because a CRC-32 differs for inputs that
+    differ within 32 neighbouring bits only.
     """
     return _mac(b"\x02\x43" + zlib.crc32(seed + attempt.to_bytes(2)).to_bytes(4))
 

@@ -1,4 +1,4 @@
-"""What a namespace has of a sandbox that the lease store does not know (any more)."""
+"""An orphan: the links of a namespace whose sandbox the lease store does not know."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from watcher.model.network import Network
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """See the module's docstring.
+    """The links and addresses in a namespace whose sandbox the lease store does not know.
 
     Attributes:
         id: the sandbox's id, as the alias of its host ends has it.
         pid: the pid in the names of its links.
         links: the names of its host ends, in order.
-        addresses: of each of these, those inside.
+        addresses: for each of them, the addresses of the sandbox end.
     """
 
     id: str
@@ -27,14 +27,14 @@ class Orphan:
     addresses: tuple[tuple[Address, ...], ...]
 
     def is_of(self, sandbox_id: str) -> bool:
-        """Whether it is what the sandbox of that id had."""
+        """Whether it belonged to the sandbox of that id."""
         return alias_of(sandbox_id) == ALIAS + self.id
 
     def held_to(self, guarded: Mapping[str, tuple[Address, ...]]) -> Orphan:
-        """It with the addresses that the host's guard holds its links to, whatever is inside."""
+        """A copy with the addresses that the host's guard allows its links, whatever is inside."""
         both = zip(self.links, self.addresses, strict=True)
         return replace(self, addresses=tuple(guarded.get(name, a) for name, a in both))
 
     def by_network(self, networks: Sequence[Network]) -> dict[str, tuple[Address, ...]]:
-        """The addresses by the name of the network that the interface of that number is in."""
+        """Its addresses by network: interface 0 is in the first of `networks`, and so on."""
         return {n.name: a for n, a in zip(networks, self.addresses, strict=False)}

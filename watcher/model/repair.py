@@ -1,4 +1,4 @@
-"""A difference between what is and what should be."""
+"""A difference between the host and what it should have."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One difference between what is and what should be, found by sync.
+    """One difference that sync found between the host and what it should have.
 
     Attributes:
         what: the thing and what was done to it, e.g. `made veth netnsv0-812`.
-        sandbox: the sandbox's id; empty where it is of the host as a whole.
-        why: what was found, e.g. `link was missing`.
-        link: the host end of the link that it is about, if it is about one.
-        error: why it could not be put right, though all else was; empty where it was.
+        sandbox: the sandbox's id; empty for the host as a whole.
+        why: what sync found, e.g. `link was missing`.
+        link: the host end of the link concerned, if there is one.
+        error: why this repair failed while the others succeeded; empty if it was made.
     """
 
     what: str

@@ -17,10 +17,10 @@ class Interface:
     Attributes:
         ordinal: 0 for `eth0`, 1 for the second network's, …
         network: the network's name.
-        name: its name inside, `eth0`.
+        name: the name of the sandbox end, `eth0`.
         host_name: the host end, `netnsv0-<init pid>`.
         mac: the MAC inside, lower case with colons.
-        addresses: the leases, each with its subnet's prefix length; at the most one of a family.
+        addresses: the leases, each with its subnet's prefix length; at most one of each family.
     """
 
     ordinal: int
@@ -36,7 +36,7 @@ class Member:
     """A container of a sandbox.
 
     Attributes:
-        root, id: where it is, as in :class:`Container`.
+        root, id: as in :class:`Container`.
         init: its first process.
         ports: the port maps that it asked for.
     """
@@ -47,13 +47,13 @@ class Member:
     ports: tuple[PortMap, ...] = ()
 
     def is_(self, container: Container) -> bool:
-        """Whether this is `container`, and not one of that name before or after it."""
+        """Whether this is `container`, and not another one with the same id."""
         return (self.id, self.root, self.init) == (container.id, container.root, container.init)
 
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """One network namespace and the containers in it: what gets a network.
+    """One network namespace and the containers in it. A sandbox is what gets a network.
 
     Attributes:
         key: the lease store's number for it, never used twice.
@@ -61,9 +61,9 @@ class Sandbox:
         init: that container's first process; its pid is in the names of the host's links.
         netns: inode number of the namespace on nsfs.
         interfaces: its links, `eth0` first.
-        members: the containers in it that live; the first may have gone.
-        pins: the names under `netns_dir` that lead to it: its own id, unless a newer sandbox has
-            taken that, and the id of each member.
+        members: the live containers in it; the first one may have gone.
+        pins: the names below `netns_dir` that lead to it: the id of each member, and its own id
+            unless a newer sandbox has that.
     """
 
     key: int
@@ -84,12 +84,12 @@ class Sandbox:
         return (self.id, self.init) == (container.id, container.init)
 
     def member(self, container: Container) -> Member | None:
-        """The member that is `container`, and not one of that name before it."""
+        """The member that is `container`, and not an earlier one with the same id."""
         return next((member for member in self.members if member.is_(container)), None)
 
 
 def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
-    """What is left of `sandbox` when `leaving` have gone; `None` if that was everybody."""
+    """`sandbox` without the members `leaving`; `None` if no member is left."""
     members = tuple(member for member in sandbox.members if member not in leaving)
     if not members:
         return None

@@ -1,7 +1,7 @@
-"""Networks that this host cannot have: another has their addresses or their bridge, or IPv6 is off.
+"""Networks that this host cannot have: their addresses or bridge are in use, or IPv6 is off.
 
-It is looked for when the service or a sync starts, and by `watcher check`. It costs a dump of the
-host's routes, one of its addresses, and a look at each bridge.
+The service and a sync look for them at their start, and so does `watcher check`. It costs a dump of
+the host's routes, one of its addresses, and a look at each bridge.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Problem:
 
     Attributes:
         what, remedy: as in :class:`watcher.model.errors.WatcherError`.
-        in_operation: whether its bridge has its gateway's address already, so that sandboxes of it
-            may be working all the same.
+        in_operation: whether its bridge has the gateway's address already, so that its sandboxes
+            may be working nevertheless.
     """
 
     what: str
@@ -48,7 +48,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """Addresses that the host has a use for, by the interface `index`."""
+    """Addresses that the host uses, by the interface `index`."""
 
     subnet: Subnet
     index: int
@@ -58,8 +58,8 @@ class _Taken:
 def refuse_impossible(networks: Mapping[str, Network]) -> None:
     """Refuse to start with a network that this host cannot have.
 
-    A network in operation is let pass where nothing but its subnet is in the way, so that a route
-    that somebody adds does not keep a restarted service from the sandboxes that it has.
+    A network in operation passes if only its subnet is in use, so that a new route on the host
+    does not keep a restarted service from its sandboxes.
 
     Raises:
         UsageError: the first such network.
@@ -94,7 +94,7 @@ def problems(networks: Iterable[Network]) -> Iterator[Problem]:
 def _overlapping(
     network: Network, index: int, taken: list[_Taken], netlink: Netlink
 ) -> Iterator[Problem]:
-    """Whether the host has a use for the addresses of `network`, other than by its own bridge."""
+    """Whether the host uses addresses of `network`, other than on the network's own bridge."""
     for subnet in network.subnets:
         for use in taken:
             if use.index != index and _overlap(use.subnet, subnet):

@@ -1,12 +1,11 @@
-"""Ending the flows of addresses and ports that were given back: beside the work, many at a time.
+"""Ends the connections (flows) of released addresses and ports, many at a time.
 
-A pass over the kernel's table takes long and serves many, so a thread makes it, as soon as anything
-is due, and one at the most every :data:`PAUSE`, or :data:`SHORT` where UDP ports are among it: five
-hundred containers that end together cost a pass or two. Nobody at the gate waits for it. The lease
-store knows which addresses have been given back and not been gone through yet; they are forgotten
-behind the pass, so that whoever is killed in between leaves it to the next. An address that is to
-be somebody's again before its pass, as that of a container which is started anew at once, gets one
-of its own first.
+A walk through the kernel's table takes long and serves many. So a thread makes one as soon as
+anything is due, but at most one per :data:`PAUSE`, or :data:`SHORT` if UDP ports are among it: five
+hundred containers that end together cost one or two. No held runc waits for it. The lease store has
+the stale addresses, which were released before the last walk, and forgets them after the next one.
+So a kill in between loses nothing. An address that a new sandbox needs before that, such as that of
+a container that restarts at once, gets a walk of its own first.
 """
 
 from __future__ import annotations
@@ -25,26 +24,26 @@ if TYPE_CHECKING:
     from watcher.store.leases import LeaseStore
 
 PAUSE: Final = 0.5
-"""Seconds from the end of a pass to the next: what comes meanwhile is gone through together."""
+"""Seconds from the end of one pass to the next, which serves everything that came in between."""
 
 SHORT: Final = 0.05
-"""The same where a UDP port leads to somebody else by now."""
+"""The same, if a UDP port leads to another sandbox by now."""
 
 SHARE: Final = 10
-"""How many times the processor time of a pass is waited for at the least: whoever fills the table
-takes no more than a tenth of a processor so."""
+"""The least pause after a pass, as a multiple of its processor time: so a full table costs at most
+a tenth of a processor."""
 
 AFTER_FAILURE: Final = 60.0
-"""Seconds until what has failed is tried again."""
+"""Seconds until a failed pass is tried again."""
 
 
 class Flows:
-    """Has the flows of the dead ended. All of it but the passes is done in one thread.
+    """Ends the flows of sandboxes that have gone. Everything but the passes is in one thread.
 
     Args:
-        store: knows the addresses that were given back.
+        store: has the stale addresses.
         conntrack: ends flows.
-        log: where it tells of what goes wrong.
+        log: names failures.
     """
 
     def __init__(self, store: LeaseStore, conntrack: ConntrackHandler, log: Log) -> None:
@@ -57,7 +56,7 @@ class Flows:
         self._ended: set[Address] = set()
 
     def resume(self) -> None:
-        """See to what a killed predecessor has left to be done.
+        """Continue the work that a killed process left.
 
         Raises:
             WatcherError: the lease store cannot be read.
@@ -76,7 +75,7 @@ class Flows:
         self._try_to_forget_ended()
 
     def soon(self) -> None:
-        """Have a pass made if one is due; nobody waits for it."""
+        """Request a pass if one is due, without waiting for it."""
         self._try_to_forget_ended()
         if not self._conntrack.due:
             return
@@ -84,14 +83,14 @@ class Flows:
             self._thread = threading.Thread(target=self._run, name="flows", daemon=True)
             self._thread.start()
         urgent = self._conntrack.urgent
-        if not self._asked or (urgent and not self._urgent):  # else it need not be woken up
+        if not self._asked or (urgent and not self._urgent):  # otherwise it is awake already
             with self._change:
                 self._asked = True
                 self._urgent |= urgent
                 self._change.notify_all()
 
     def end_before(self, sandbox: Sandbox) -> None:
-        """End now what may be left of those who had the addresses of a new `sandbox`.
+        """End now the flows that former holders of a new `sandbox`'s addresses may have left.
 
         Raises:
             OSError: the kernel refused.
@@ -108,7 +107,7 @@ class Flows:
         self._store.forget_stale(mine)
 
     def _forget_ended(self) -> None:
-        """Have the store forget the addresses that were gone through."""
+        """Let the store forget the addresses whose flows have ended."""
         if not self._ended:
             return
         with self._change:
@@ -116,7 +115,7 @@ class Flows:
         self._store.forget_stale(ended)
 
     def _try_to_forget_ended(self) -> None:
-        """As `_forget_ended`; where that fails, a later one goes through them again."""
+        """Like `_forget_ended`; if it fails, a later pass includes these addresses again."""
         try:
             self._forget_ended()
         except WatcherError as error:
@@ -140,7 +139,7 @@ class Flows:
                 least = most = AFTER_FAILURE
 
     def _end_due(self) -> bool:
-        """Make one pass; whether it could be made."""
+        """Make one pass; false if it failed."""
         begin = time.monotonic()
         try:
             ended = self._conntrack.end_due()

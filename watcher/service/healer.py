@@ -1,8 +1,8 @@
-"""Self-healing: what drift suspects is looked at, and put right if need be.
+"""Self-healing: looks at everything that drift suspects, and repairs it if necessary.
 
-One who keeps undoing it is not fought: the pauses between looks grow, up to a minute, and the log
-says so. A pause belongs to what was looked at, a link or one thing of the host: whoever has one
-thing looked at again and again delays the repair of no other.
+If another program keeps undoing a repair, the pauses between looks grow up to a minute, and the log
+says so. Each link and each thing of the host has a pause of its own, so that repeated changes of
+one do not delay the repair of another.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ if TYPE_CHECKING:
     from watcher.reconcile.reconciler import Reconciler
 
 PAUSES: Final = (0.05, 60.0)
-"""Seconds from a suspicion to the look that it causes: at first, and at the most."""
+"""Seconds from a suspicion to the look at it: first and maximum."""
 
 VAIN: Final = 5.0
-"""As the latter, where nothing was found."""
+"""The maximum if nothing was wrong."""
 
 SWEPT: Final = 0.5
-"""As the latter, where the word of sandboxes is lost and all of them are looked at."""
+"""The maximum if events of sandboxes were lost, so that all of them are looked at."""
 
 _SHARE: Final = 10
-"""After sandboxes were looked at, a pause is at least so many times as long as that took."""
+"""The pause after a look at all sandboxes is at least so many times as long as that look."""
 
 _BATCH: Final = 0.005
-"""Seconds that sandboxes are looked at in one go."""
+"""Seconds of looking at sandboxes in one go."""
 
 _PINS_AT_ONCE: Final = 100
-"""Pins that are looked at in one go."""
+"""Pins to look at in one go."""
 
 _QUIET: Final = 10
-"""After so many pauses without a suspicion, the next one is as quick as the first."""
+"""After so many pauses without a suspicion, the pause is the first again."""
 
 _SOON: Final = 0.5
-"""Seconds that the look at a link waits for a look at the host, and is then made by itself."""
+"""Seconds that the look at a link waits for a due look at the host; then it is made alone."""
 
 _SANDBOXES: Final = "all sandboxes"
 _PINS: Final = "all pins"
 
 
 class Healer:
-    """Collects suspicions for a moment, and has reconcile look at what they name.
+    """Collects suspicions for a moment, and then has reconcile look at the suspects.
 
     Args:
         loop: the event loop in whose thread reconcile is used.
-        reconciler: what puts right one sandbox.
-        sync: puts right everything; what was different.
-        log: where repairs are told.
+        reconciler: repairs one sandbox.
+        sync: repairs everything; returns the differences.
+        log: names repairs.
         failed: called with the error that ended the listening.
     """
 
@@ -78,23 +78,23 @@ class Healer:
         self._drift: Drift | None = None
         self._pins: Iterator[bool] = iter(())
         self._swept: list[str] = []
-        """The links that are still to be looked at, since word of some was lost."""
+        """The links that are still to be looked at after events were lost."""
         self._sweep_cost = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._pauses: dict[str, tuple[float, float, float]] = {}
-        """Of each thing that was looked at lately: the pause that it has earned by being looked at
-        again and again, how long the next one is, and until when it has them."""
+        """By thing that was looked at lately: its present pause, the length of the next one, and
+        until when they apply."""
 
     @property
     def listens(self) -> bool:
-        """Whether it hears of changes."""
+        """Whether it receives events."""
         return self._drift is not None and self._drift.alive
 
     def start(self, networks: Collection[Network]) -> None:
-        """Listen from now on to what becomes of `networks` and their sandboxes; or again.
+        """Start listening, or start again, for changes of `networks` and their sandboxes.
 
         Raises:
-            OSError: the kernel gives no socket for it.
+            OSError: the kernel gives no socket.
         """
         if self._drift is not None:
             self._drift.close()
@@ -108,14 +108,14 @@ class Healer:
         )  # fmt: skip
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._drift is not None:
             self._drift.close()
         for timer in self._timers.values():
             timer.cancel()
 
     def suspect(self, what: str) -> None:
-        """Look soon at `what`: the host end of a link, or something of the host, and so at all."""
+        """Look soon at `what`: a host end, or a part of the host, which means all of it."""
         if what not in self._timers:
             _, pause, until = self._pauses.get(what, (0.0, PAUSES[0], 0.0))
             if until <= self._loop.time():
@@ -123,17 +123,17 @@ class Healer:
             self._timers[what] = self._loop.call_later(pause, self._look, what)
 
     def pin_gone(self, name: str) -> None:
-        """A name was removed from `netns_dir`: see whether it should be there."""
+        """Check whether a name that was removed from `netns_dir` should be there."""
         if self._reconciler.has_pin(name):
             self.suspect(_PINS)
 
     def pins_may_be_gone(self) -> None:
-        """The mount table was changed: see whether a pin was unmounted."""
+        """Check for unmounted pins after a change of the mount table."""
         self._pins = self._reconciler.lacks_pins()
         self._look_at_pins()
 
     def _look_at_pins(self) -> None:
-        """Look at some: whoever comes in between does not have to wait for all of them."""
+        """Look at some pins; other work comes in between."""
         some = list(islice(self._pins, _PINS_AT_ONCE))
         if any(some):
             self.suspect(_PINS)
@@ -146,20 +146,20 @@ class Healer:
             self._begin_sweep()
             return
         if HOST_NAME.fullmatch(what):
-            if self._host_is_due():  # first what links need: a bridge that is missing, say
+            if self._host_is_due():  # first what links need, such as a missing bridge
                 self.suspect(what)
                 return
             began = self._loop.time()
             repairs = self._mend(what)
             least = _SHARE * (self._loop.time() - began)
         else:
-            # It finds what is of links as well, which is no reason to wait for the host's own.
+            # The sync also finds differences of links; those must not delay the host's next look.
             repairs, least = [r for r in self._sync() if not r.link], 0.0
         found = {f"{r.what}: {r.why}" for r in repairs}
         self._count(what, found, PAUSES[1] if found else VAIN, least)
 
     def _host_is_due(self) -> bool:
-        """Whether something of the host is looked at in a moment."""
+        """Whether a look at the host is due in a moment."""
         soon = self._loop.time() + _SOON
         return any(
             timer.when() < soon
@@ -198,7 +198,7 @@ class Healer:
             self._count(_SANDBOXES, (), SWEPT, _SHARE * self._sweep_cost)
 
     def _count(self, what: str, found: Collection[str], most: float, least: float) -> None:
-        """Wait longer before the next look at `what` if the last was only a moment ago."""
+        """Wait longer before the next look at `what` if the last one was only a moment ago."""
         now = self._loop.time()
         if len(self._pauses) > _MANY:
             self._pauses = {key: entry for key, entry in self._pauses.items() if entry[2] > now}
@@ -215,4 +215,4 @@ class Healer:
 
 
 _MANY: Final = 1000
-"""So many pauses may be kept that have passed."""
+"""The number of expired pauses that may be kept."""

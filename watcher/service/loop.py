@@ -1,8 +1,7 @@
-"""The service: what tells that something may have changed, and the loop that looks again.
+"""The service: connects the sources of events to reconcile, in one event loop.
 
-Everything that may tell (the roots, runc's open at the gate, the end of an init, the clock) only
-names a container, or asks for a sync; :mod:`watcher.reconcile.reconciler` does the rest, in this
-one thread.
+Each source (the roots, runc's open at the gate, the end of an init, the clock) only names a
+container or asks for a sync; :mod:`watcher.reconcile.reconciler` does the rest, in this one thread.
 """
 
 from __future__ import annotations
@@ -41,27 +40,27 @@ if TYPE_CHECKING:
     from watcher.service.mainthread import MainThread
 
 SYNC_EVERY: Final = 3600.0
-"""Seconds between syncs that nothing asked for: the last net."""
+"""Seconds between regular syncs, in case an event was missed."""
 
 RETRY_AFTER: Final = (1.0, 60.0)
-"""Seconds until a failed container is looked at again: at first, and at the most."""
+"""Seconds until the next attempt at a failed container: first and maximum."""
 
 RETRY_BATCH: Final = 0.005
-"""Seconds that failed containers are looked at in one go."""
+"""Seconds of retrying failed containers in one go."""
 
 SETTLE: Final = 0.1
-"""Seconds until an attached container of which something was changed is looked at again: runc
-changes many things at once, and needs the processor itself just then."""
+"""Seconds until a look at an attached container that has changed: runc changes many things at
+once, and needs the processor itself then."""
 
 AFTER_END: Final = 0.02
-"""Seconds from the end of an init to taking back its network: runc clears up just then, and
-somebody waits for it. Whoever wants what is to be taken back is not refused for it."""
+"""Seconds from the end of an init until its network is removed: runc cleans up first, and its
+caller waits for that. A container that needs the same address or port gets it nevertheless."""
 
 REST_AFTER: Final = 2.0
-"""Seconds without anything to do until the lease store is tidied up."""
+"""Seconds of idleness until the lease store is tidied up."""
 
 ASK_AGAIN: Final = (0.05, 0.2)
-"""Seconds until it is seen again whether another process still has the lock."""
+"""Seconds until the next try if another process has the lock."""
 
 EVADED: Final = (
     "its runc runs in another mount namespace, as in a unit with PrivateTmp=yes, and was not held"
@@ -69,11 +68,11 @@ EVADED: Final = (
 )
 
 SWITCH_INTERVAL: Final = 0.0005
-"""Seconds until a thread that computes lets another go on: runc may be waiting for that one."""
+"""Seconds until a computing thread lets another one run: runc may wait for that one."""
 
 
 class Service:
-    """Runs until SIGTERM or SIGINT; every attached container works on after it.
+    """Runs until SIGTERM or SIGINT; attached containers keep their network after that.
 
     Args:
         config: the configuration.
@@ -104,15 +103,15 @@ class Service:
         self._to_retry: list[tuple[str, str]] = []
         self._resting: asyncio.TimerHandle | None = None
         self._refused = ""
-        """Why it cannot go on, if it cannot."""
+        """The error that ends the service, if there is one."""
         self._due: dict[tuple[str, str], asyncio.TimerHandle] = {}
-        """The next look at each container that anything happened to."""
+        """The next look at each container that has changed."""
 
     async def run(self, main: MainThread) -> None:
-        """Start, sync, tell systemd, and go on until told to stop.
+        """Start, sync, notify systemd, and run until a signal to stop.
 
         Raises:
-            Stopped: it was told to stop already.
+            Stopped: the signal has arrived already.
             WatcherError: it cannot start.
         """
         _raise_limits()
@@ -151,16 +150,16 @@ class Service:
 
     def _start(self) -> None:
         if self._config.gate.mode == "off":
-            for root in self._config.roots:  # one that was killed may have held runc there
+            for root in self._config.roots:  # a killed service may have held runc there
                 with suppress(OSError):
                     root_mounts.take_back(root.path)
         self._listen()
         self._watch.start(self._loop)
         self._roots.serve(self._loop, self._watch, changed=self._sync)
-        # A sync before this one's start may have taken the mounts for a dead one's.
+        # A sync before this start may have taken the mounts for those of a dead service.
         self._roots.retry()
         self._watch_directories()
-        self._locks_changed()  # they may have been removed before anybody watched them
+        self._locks_changed()  # they may have been removed before the watch began
         self._watch_mounts()
         self._supervise()
         self._sync_once()
@@ -182,7 +181,7 @@ class Service:
         self._ends.close()
 
     def _supervise(self) -> None:
-        """Have seen to it that all live who tell of changes, or do what takes long."""
+        """Register every thread and event source with the supervisor."""
         self._parts.add("gate", lambda: self._gate.alive, self._renew_gate)
         self._parts.add("inotify", lambda: self._watch.alive, self._renew_watch)
         self._parts.add(
@@ -195,7 +194,7 @@ class Service:
         self._parts.add("reaper", lambda: reaper.alive, reaper.renew)
 
     def _well(self) -> bool:
-        """Whether the manager may be told that all is well: what has ended is started anew."""
+        """Start every ended part again; whether the manager may hear that all is well."""
         self._locks_changed()
         return self._parts.check()
 
@@ -213,7 +212,7 @@ class Service:
             self._roots.watch_again()
             self._watch_directories()
         except OSError:
-            self._watch.stop()  # half of it is as good as none
+            self._watch.stop()  # half a watch is as good as none
             raise
 
     def _listen(self) -> None:
@@ -234,12 +233,12 @@ class Service:
         self._watch_locks()
 
     def _changed(self, root: str, id_: str) -> None:
-        """Something of a container was changed: it is urgent only if nothing is known of it."""
+        """Look at a changed container: at once if it is unknown, otherwise a moment later."""
         known = self._ends.watches(root, id_) or (root, id_) in self._due
         self._look_within(SETTLE if known else 0.0, root, id_)
 
     def _look_within(self, seconds: float, root: str, id_: str) -> None:
-        """Look at a container once, in `seconds`, or sooner if a look is due before."""
+        """Look at a container once, in `seconds` at the latest."""
         key, when = (root, id_), self._loop.time() + seconds
         if due := self._due.get(key):
             if due.when() <= when:
@@ -253,7 +252,7 @@ class Service:
         if init is not None:
             self._watch_end(root, id_, init)
         else:
-            self._retry_soon()  # what it had may be what another waits for
+            self._retry_soon()  # a failed container may wait for what it had
         self._plan_retry()
         self._rest_soon()
 
@@ -268,10 +267,10 @@ class Service:
         self._ends.watch(root, id_, init)
 
     def _sync_once(self) -> list[Repair]:
-        """Make everything agree, whatever happened; what was different.
+        """Sync, and return the differences.
 
         Raises:
-            WatcherError, OSError: it could not be done.
+            WatcherError, OSError: it failed.
         """
         repairs = self._reconciler.sync()
         self._reconciler.repairs.tell(repairs)
@@ -283,18 +282,18 @@ class Service:
         return repairs
 
     def _sync(self) -> list[Repair]:
-        """As `_sync_once`; what goes wrong is logged, and tried again after a while."""
+        """Call `_sync_once`; log an error, and try again after a while."""
         try:
             return self._sync_once()
         except Busy:
-            return []  # it is done when nobody has the lock any more
+            return []  # the sync follows when the lock is free
         except (WatcherError, OSError) as error:
             self._log.error("sync failed", reason=told(error))
             self._loop.call_later(RETRY_AFTER[1], self._sync)
             return []
 
     def _blocked(self) -> None:
-        """Another process has the lock: go on without, and do everything when it is free."""
+        """Go on without the lock while another process has it, and sync when it is free."""
         self._ask_again(self._loop.time() + PATIENCE, ASK_AGAIN[0])
 
     def _ask_again(self, tell_at: float, pause: float) -> None:
@@ -305,14 +304,14 @@ class Service:
         if busy is not None:
             if self._loop.time() >= tell_at:
                 self._log.error(
-                    "another process is in the way of every network", why=busy.what,
+                    "another process has the lock, and no network can change", why=busy.what,
                     remedy=busy.remedy,
                 )  # fmt: skip
                 tell_at = math.inf
             self._ask_again(tell_at, min(pause * 2, ASK_AGAIN[1]))
             return
         if tell_at == math.inf:
-            self._log.warning("nobody is in the way any more")
+            self._log.warning("the lock is free again")
         self._gate.again()
         self._sync()
 
@@ -320,7 +319,7 @@ class Service:
         self._watch.watch_names(self._config.run_dir, lambda _: self._locks_changed())
 
     def _locks_changed(self) -> None:
-        """See that the locks are still those that others find; else make them anew."""
+        """Make the locks anew if another process would find other files in their place."""
         locks = (self._lock, self._reconciler.lock)
         if not any(lock.lost() for lock in locks):
             return
@@ -349,21 +348,21 @@ class Service:
         )
 
     def _store_changed(self) -> None:
-        """Something happened to a file in its directory: see that the store is still that one."""
+        """Check, after a change in its directory, that the store's file is still the same."""
         if self._reconciler.has_store():
             return
         self._sync()
         try:
-            self._watch_store()  # the directory may be another one as well
+            self._watch_store()  # the directory may be another one too
         except OSError as error:
             self._log.error("lease store cannot be watched", reason=told(error))
 
     def _path_changed(self, root: str) -> None:
-        """The path of a root may lead elsewhere by now."""
+        """Handle a root whose path may lead elsewhere."""
         self._roots.told(root)
 
     def _rest_soon(self) -> None:
-        """When nothing happened for a while, do what would have been in the way."""
+        """After a while of idleness, do the work that can wait."""
         if self._resting is not None:
             self._resting.cancel()
         self._resting = self._loop.call_later(REST_AFTER, self._rest)
@@ -373,12 +372,12 @@ class Service:
         try:
             self._reconciler.rest()
         except StoreDamaged:
-            self._sync()  # which makes it anew, and says so
+            self._sync()  # which makes the store anew, and logs it
         except WatcherError as error:
             self._log.error("lease store", reason=told(error))
 
     def _plan_retry(self) -> None:
-        """Look again at failed containers, with growing pauses as long as there are any."""
+        """Retry failed containers, with growing pauses as long as there are any."""
         try:
             if self._retrying is None and self._reconciler.any_failed():
                 self._retrying = self._loop.call_later(self._pause, self._retry)
@@ -402,7 +401,7 @@ class Service:
         self._retry_some()
 
     def _retry_some(self) -> None:
-        """Look at a few: whoever comes in between does not have to wait for all of them."""
+        """Retry a few; other work comes in between."""
         self._retrying = None
         began = self._loop.time()
         while self._to_retry and self._loop.time() - began < RETRY_BATCH:
@@ -416,7 +415,7 @@ class Service:
             self._plan_retry()
 
     def _store_fails(self, error: WatcherError) -> None:
-        """Say so, and try again in a while."""
+        """Log an error of the store, and try again after a while."""
         self._log.error("lease store", reason=told(error))
         if self._retrying is None:
             self._retrying = self._loop.call_later(RETRY_AFTER[1], self._sync_again)
@@ -426,7 +425,7 @@ class Service:
         self._sync()
 
     def _every(self, seconds: float, call: Callable[[], object]) -> None:
-        """Call `call` each `seconds`, from now on."""
+        """Call `call` every `seconds` from now on."""
 
         def again() -> None:
             self._loop.call_later(seconds, again)
@@ -436,7 +435,7 @@ class Service:
 
 
 def _raise_limits() -> None:
-    """As many descriptors as are allowed: each container takes one, and each runc that is held."""
+    """Allow as many descriptors as possible: each container takes one, and each held runc."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     sys.setswitchinterval(SWITCH_INTERVAL)

@@ -1,8 +1,8 @@
-"""The main thread of the service: signals and systemd's watchdog, whatever the others wait for.
+"""The main thread of the service: takes signals and feeds systemd's watchdog.
 
-The service itself runs in a thread beside it. That one may wait in the kernel for as long as a file
-system pleases; this one waits for nothing but news. What is asked of the service (an end, a sync)
-is done by its event loop, and the main thread sees that it is done in time.
+The service itself runs in another thread, which may wait in the kernel for a file system. The main
+thread waits for nothing but messages. It passes signals on to the service's event loop, and checks
+that the loop handles them in time.
 """
 
 from __future__ import annotations
@@ -26,33 +26,34 @@ if TYPE_CHECKING:
     from watcher.log.logger import Log
 
 GRACE: Final = 5.0
-"""Seconds from SIGTERM until a service that does not end by itself is ended."""
+"""Seconds from SIGTERM until a service that has not ended is killed."""
 
 DRAIN: Final = 1.0
-"""Seconds that the end waits until the log is written."""
+"""Seconds to wait at the end until the log is written."""
 
 BEAT: Final = 5.0
-"""Seconds between two looks at the service, where nobody else says how often."""
+"""Seconds between two looks at the service, if systemd does not set them."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCONT)
 
 
 class Stopped(Exception):
-    """The service was told to stop while it waited for something."""
+    """A signal to stop arrived while the service waited for something."""
 
 
 class MainThread:
     """Runs a service in a thread, until SIGTERM or SIGINT.
 
     Args:
-        log: where it is told what the service waits for.
-        backlog: that log's lines.
+        log: says what the service waits for.
+        backlog: the lines of that log.
     """
 
     def __init__(self, log: Log, backlog: Backlog) -> None:
         self._log = log
         self._backlog = backlog
-        # A signal's handler may interrupt whatever takes from it: only this queue bears that.
+        # A signal handler may interrupt the reader of the queue; only this kind of queue allows
+        # that.
         self._news: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._ended = False
@@ -62,12 +63,12 @@ class MainThread:
         self._resume: Callable[[], object]
         self._well: Callable[[], bool]
         self._asked = False
-        self._waits = 0  # looks in a row at which it waited in the kernel
+        self._waits = 0  # looks in a row that found it waiting in the kernel
 
     def run(self, serve: Callable[[MainThread], None]) -> None:
-        """Run `serve` in a thread, and raise what it raises. In the main thread.
+        """Run `serve` in a thread, and raise what it raises. Call it in the main thread.
 
-        It is given this, for `rest` and `attend`.
+        `serve` gets this object, for `rest` and `attend`.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._news.put(self._told_to_stop))
@@ -85,7 +86,7 @@ class MainThread:
         """Wait for a moment, in the service's thread.
 
         Raises:
-            Stopped: it is to stop.
+            Stopped: the service has to stop.
         """
         if self._stopping.wait(seconds):
             raise Stopped
@@ -149,23 +150,23 @@ class MainThread:
         self._ended = True
 
     def _have(self, call: Callable[[], object]) -> bool:
-        """Have the service's loop call something; whether there is one."""
+        """Make the service's loop call `call`; false if there is no loop."""
         if self._loop is None:
             return False
         try:
             self._loop.call_soon_threadsafe(call)
-        except RuntimeError:  # it is closed
+        except RuntimeError:  # the loop is closed
             return False
         return True
 
     def _look(self, thread: threading.Thread) -> None:
-        """See whether the service goes on, and have it tell systemd; or tell what it waits for.
+        """Let the service feed the watchdog if it makes progress; else log what it waits for.
 
-        A process that waits uninterruptibly cannot be ended, so it is no use to let systemd try:
-        the gate and the log work, and all else goes on when that wait ends.
+        A process that waits uninterruptibly cannot be killed, so systemd must not try: the gate and
+        the log work, and everything else goes on when that wait ends.
         """
         if self._loop is not None and not self._asked:
-            self._asked = True  # first: the answer may be there before the call returns
+            self._asked = True  # first, since the answer may come before the call returns
             if not self._have(self._beat):
                 self._asked = False
             return
@@ -182,7 +183,7 @@ class MainThread:
             )
 
     def _beat(self) -> None:
-        """In the service's loop, which is alive then."""
+        """Note that the service's loop is alive; runs in it."""
         self._asked = False
         if self._waits:
             self._waits = 0
@@ -191,7 +192,7 @@ class MainThread:
             _feed()
 
     def _give_up(self) -> None:
-        """End a service that does not, whatever it waits for; the kernel lets go who is held."""
+        """Kill a service that does not end, whatever it waits for: the kernel frees held runcs."""
         self._log.error(
             "the service does not stop, and is ended", after=GRACE,
             remedy="see what the host was busy with; nothing is lost, the next start repairs",
@@ -201,7 +202,7 @@ class MainThread:
 
 
 def _waits_in_the_kernel(thread: threading.Thread) -> bool:
-    """Whether `thread` waits where no signal can end it: state D of proc_pid_stat(5)."""
+    """Whether `thread` waits uninterruptibly: state D of proc_pid_stat(5)."""
     try:
         stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):  # it has just ended
@@ -210,6 +211,6 @@ def _waits_in_the_kernel(thread: threading.Thread) -> bool:
 
 
 def _feed() -> None:
-    """Tell systemd's watchdog; one that cannot be told will notice."""
+    """Feed systemd's watchdog; if that fails, the watchdog notices by itself."""
     with suppress(OSError):
         systemd.notify("WATCHDOG=1", wait=False)

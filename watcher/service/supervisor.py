@@ -1,7 +1,8 @@
-"""The parts of the service that have to live: threads, and what reads the kernel's news.
+"""Supervises the parts of the service: threads and readers of kernel events.
 
-One that ends is an error in the log and is started anew, and what it may have missed is looked for.
-As long as one of them cannot be started, the service is not well, and its manager is to know.
+The supervisor logs the end of a part as an error, starts the part again, and causes a sync for what
+it may have missed. As long as a part cannot be started, the service is not well, and does not feed
+its manager's watchdog.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from watcher.log.logger import Log
 
 PAUSES: Final = (1.0, 60.0)
-"""Seconds until the same part is started again: at first, and at the most while it cannot be."""
+"""Seconds until a part is started again: first, and the maximum while it cannot be started."""
 
 
 @dataclass(slots=True)
@@ -25,17 +26,17 @@ class _Part:
     lives: Callable[[], bool]
     renew: Callable[[], object]
     until: float = float("-inf")
-    """When it may be started again, on the loop's clock."""
+    """The earliest time of the next start, on the loop's clock."""
     pause: float = PAUSES[0]
 
 
 class Supervisor:
-    """Sees that parts live, in the loop's thread.
+    """Keeps parts alive, in the loop's thread.
 
     Args:
         loop: the event loop.
-        lost: called when something may have been missed.
-        log: where ends are told.
+        lost: called when events may have been missed.
+        log: names parts that have ended.
     """
 
     def __init__(
@@ -47,22 +48,22 @@ class Supervisor:
         self._parts: dict[str, _Part] = {}
 
     def add(self, name: str, lives: Callable[[], bool], renew: Callable[[], object]) -> None:
-        """See to the part `name` from now on.
+        """Supervise the part `name` from now on.
 
         Args:
-            name: what it is called in the log.
-            lives: whether it does.
-            renew: starts it anew; raises `WatcherError` or `OSError` if it cannot.
+            name: its name in the log.
+            lives: says whether it is alive.
+            renew: starts it again; raises `WatcherError` or `OSError` if that fails.
         """
         self._parts[name] = _Part(lives, renew)
 
     def ended(self, name: str, error: BaseException | None = None) -> None:
-        """The part `name` has ended by `error`: start it anew, unless it was only just now."""
+        """Start the part `name`, which `error` has ended, again, unless it was started just now."""
         if name not in self._parts:
-            return  # the service is not up yet, or is going down
+            return  # the service is starting or stopping
         part, now = self._parts[name], self._loop.time()
         if now < part.until:
-            return  # a later check does it
+            return  # a later check starts it
         reason = told(error) if isinstance(error, (OSError, WatcherError)) else repr(error or "")
         self._log.error("a part has ended, and is started anew", part=name, reason=reason)
         try:
@@ -75,12 +76,12 @@ class Supervisor:
         self._lost()
 
     def check(self) -> bool:
-        """Start anew what has ended; whether all parts live."""
+        """Start every ended part again; whether all parts are alive."""
         for name, part in self._parts.items():
             if not part.lives():
                 self.ended(name)
         return all(part.lives() for part in self._parts.values())
 
     def clear(self) -> None:
-        """See to nothing any more."""
+        """Stop supervising."""
         self._parts.clear()

@@ -1,6 +1,6 @@
-"""Telling the service manager how it goes. Source: sd_notify(3), sd_watchdog_enabled(3).
+"""Messages to the service manager. Source: sd_notify(3), sd_watchdog_enabled(3).
 
-Fifteen lines, because the kept libraries either bind libsystemd or cannot tell of a stop.
+It is written here because the maintained libraries bind libsystemd or cannot report a stop.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import socket
 
 
 def notify(state: str, *, wait: bool = True) -> None:
-    """Send `state`, e.g. `READY=1`, to the manager that started this process, if one did.
+    """Send `state`, e.g. `READY=1`, to the manager that started this process, if there is one.
 
     Raises:
-        OSError: the manager has gone, or takes no more for now and is not to be waited for.
+        OSError: the manager has gone, or its socket is full and `wait` is false.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
@@ -24,7 +24,7 @@ def notify(state: str, *, wait: bool = True) -> None:
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two `WATCHDOG=1`, half of what is allowed; `None` if nobody waits for it."""
+    """Seconds between two `WATCHDOG=1`, half the limit; `None` if there is no watchdog."""
     allowed = os.environ.get("WATCHDOG_USEC", "")
     for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(allowed) / 2e6 if allowed.isdigit() and int(allowed) and for_us else None

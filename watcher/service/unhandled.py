@@ -1,4 +1,4 @@
-"""What nobody caught, as the log tells of it: in a line, once for each cause."""
+"""Logs exceptions that no code has caught, each cause once and in one line."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from watcher.log.logger import Log
 
 _MOST: Final = 1000
-"""Causes that are remembered, so that none is told twice."""
+"""The most causes to remember, so that each is logged once."""
 
 
 class Unhandled:
-    """Takes what the event loop has left of a callback that failed.
+    """Handles exceptions that callbacks of the event loop raised.
 
     Args:
-        log: where it is told.
+        log: the log.
     """
 
     def __init__(self, log: Log) -> None:
@@ -43,4 +43,4 @@ class Unhandled:
             return
         if len(self._told) < _MOST:
             self._told.add(cause)
-        self._log.error("something failed that nobody expected", reason=reason, where=where)
+        self._log.error("unexpected error", reason=reason, where=where)

@@ -1,4 +1,4 @@
-"""The lease store's rows of addresses: who holds them, who had them, how far a pool has gone."""
+"""The lease store's address rows: present and former holders, and how far a pool has been used."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class AddressBook:
-    """One network's addresses of one family, as `root` and `id`'s container sees them.
+    """One network's addresses of one family, for the container `id` of `root`.
 
-    It is an :class:`allocate.Book`, over rows that the caller's transaction holds still.
+    It is an :class:`ipam.Book` over rows that do not change during the caller's transaction.
 
     Attributes:
-        cursor: as in :class:`allocate.Book`; kept by :meth:`lease`.
+        cursor: as in :class:`ipam.Book`; :meth:`lease` stores it.
     """
 
     __slots__ = ("_db", "_family", "_id", "_kept", "_network", "_root", "_subnet", "cursor")
@@ -51,7 +51,7 @@ class AddressBook:
         self.cursor = FIRST if self._kept is None else self._kept
 
     def known(self, address: Address) -> bool:
-        """Whether `address` is held or remembered."""
+        """Whether `address` is leased or remembered."""
         found = self._db.execute(
             "SELECT 1 FROM address WHERE network = ? AND address = ?",
             (self._network, str(address)),
@@ -59,11 +59,11 @@ class AddressBook:
         return found.fetchone() is not None
 
     def free(self, address: Address) -> bool:
-        """Whether no sandbox holds `address`."""
+        """Whether no sandbox has leased `address`."""
         return self.holder(address) is None
 
     def holder(self, address: Address) -> str | None:
-        """The id of the sandbox that holds `address`."""
+        """The id of the sandbox that has leased `address`."""
         row = self._db.execute(
             "SELECT sandbox.id FROM address JOIN sandbox ON sandbox.key = address.sandbox"
             " WHERE network = ? AND address = ?",
@@ -72,7 +72,7 @@ class AddressBook:
         return None if row is None else row[0]
 
     def had(self) -> Iterator[Address]:
-        """The free addresses that the container is remembered to have had, the last first."""
+        """The free addresses that the container had before, the latest first."""
         rows = self._db.execute(
             "SELECT address FROM address WHERE id = ? AND root = ? AND network = ? AND family = ?"
             " AND freed IS NOT NULL ORDER BY freed DESC",
@@ -81,7 +81,7 @@ class AddressBook:
         return (ip_address(text) for (text,) in rows)
 
     def freed(self) -> Iterator[Address]:
-        """The free, remembered addresses, the one freed longest ago first."""
+        """The free remembered addresses, the one that was freed first comes first."""
         rows = self._db.execute(
             "SELECT address FROM address WHERE network = ? AND family = ? AND freed IS NOT NULL"
             " ORDER BY freed",
@@ -90,7 +90,7 @@ class AddressBook:
         return (ip_address(text) for (text,) in rows)
 
     def in_use(self) -> int:
-        """How many addresses of the subnet sandboxes hold; it reads them all."""
+        """The number of leased addresses of the subnet; it reads them all."""
         rows = self._db.execute(
             "SELECT address FROM address WHERE network = ? AND family = ? AND sandbox IS NOT NULL",
             (self._network, self._family),
@@ -98,7 +98,7 @@ class AddressBook:
         return sum(refusal(self._subnet, ip_address(text)) is None for (text,) in rows)
 
     def lease(self, address: Address, sandbox: int, ordinal: int) -> AddressWithPrefix:
-        """Gives a free `address` to an interface, and keeps the cursor."""
+        """Leases a free `address` to an interface, and stores the cursor."""
         self._db.execute(
             "INSERT INTO address"
             " (network, address, family, prefix, root, id, pooled, sandbox, ordinal, freed)"
@@ -130,9 +130,9 @@ class AddressBook:
         return ip_interface((address, self._subnet.prefixlen))
 
     def _move(self) -> None:
-        """Settles what the network's last subnet left behind; the configuration has changed.
+        """Moves to the network's new subnet after a change of the configuration.
 
-        Leases outside of the new one stand until their sandbox ends and are forgotten then.
+        Leases outside of the new subnet stay until their sandbox ends, and are forgotten then.
         """
         rows = self._db.execute(
             "SELECT address, freed IS NULL FROM address WHERE network = ? AND family = ?",
@@ -152,7 +152,7 @@ class AddressBook:
 
 
 def free_leases(db: sqlite3.Connection, sandbox: int) -> None:
-    """Frees what a sandbox holds and remembers whose it was, and that flows of it may be left."""
+    """Frees a sandbox's leases; remembers their holder, and that their flows may be left."""
     db.execute(
         "INSERT OR IGNORE INTO stale SELECT address FROM address WHERE sandbox = ?", (sandbox,)
     )

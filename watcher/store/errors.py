@@ -1,4 +1,4 @@
-"""What SQLite and the system say of the lease store's file, as an error that says what to do."""
+"""Turns errors of SQLite and the system about the lease store's file into errors with a remedy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BROKEN: Final = (sqlite3.DatabaseError, ValueError)
-"""What is raised of a file; the latter where a text in it is none, or an address."""
+"""The exceptions about a file; `ValueError` for a text or an address in it that is none."""
 
 AWAY: Final = "move it away and run `watcher sync`, which rebuilds it from what runs"
-"""What to do about a file that is no lease store of this program's."""
+"""The remedy for a file that is no lease store of this program."""
 
 REBUILD: Final = "run `watcher sync`, which puts it aside and rebuilds it from what runs"
-"""What to do about one that is no database, or a damaged one."""
+"""The remedy for a file that is no database, or a damaged one."""
 
 _SPACE: Final = "free some space on its file system and run `watcher sync`"
 _WRITABLE: Final = "make its file system writable, or set `state_dir` to a directory that is"
@@ -53,16 +53,16 @@ _ERRNO: Final = {
 
 
 class StoreDamaged(WatcherError):
-    """The file is no database, or SQLite finds it damaged: it is of no use to anybody."""
+    """The file is no database, or SQLite finds it damaged."""
 
 
 @contextmanager
 def translated(path: Path) -> Generator[None]:
-    """Turns what SQLite and the system say of `path` into a line that says what to do.
+    """Turns errors of SQLite and the system about `path` into one line with a remedy.
 
     Raises:
-        WatcherError: in place of `OSError` and of SQLite's errors about the file. What only a
-            mistake in this program can cause is left as it is.
+        WatcherError: in place of `OSError` and of SQLite's errors about the file. An error that
+            only a defect of this program can cause passes unchanged.
     """
     try:
         yield
@@ -73,19 +73,19 @@ def translated(path: Path) -> Generator[None]:
         ) from error
     except BROKEN as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_ERROR:
-            # A header of which it can make nothing.
+            # A header that SQLite cannot read.
             what = f"lease store {quoted(path)} is damaged ({shortened(error)})"
             raise StoreDamaged(what, REBUILD) from error
         tell(path, error)
 
 
 def tell(path: Path, error: sqlite3.DatabaseError | ValueError) -> NoReturn:
-    """Raise what says of `error` what to do; itself, if only a mistake of ours can cause it.
+    """Raise an error with a remedy for `error`; or `error` itself, if it is a defect of ours.
 
     Raises:
         WatcherError: it is about the file.
     """
-    if isinstance(error, UnicodeEncodeError):  # nothing of the file's
+    if isinstance(error, UnicodeEncodeError):  # the file is not the cause
         what = f"{quoted(error.object)} is no text, and cannot be in a lease store"
         raise WatcherError(what, "give it another name") from error
     code = getattr(error, "sqlite_errorcode", None)

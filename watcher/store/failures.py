@@ -1,4 +1,4 @@
-"""What became of containers without a network, and the store's rows of it."""
+"""Failures: why containers have no network, and the store's rows of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     import sqlite3
 
 MAX_VALUE: Final = 256
-"""Characters that are kept of an annotation's value, which is anybody's."""
+"""The most characters to keep of an annotation's value, which may be of any length."""
 
 MAX_REASON: Final = 4096
-"""Characters that are kept of a reason; it shows less of any value, but may have several."""
+"""The most characters to keep of a reason; it shortens values, but may have several."""
 
 MAX_REFUSED: Final = 100
-"""How many failures of refused containers are kept: nothing vanishes that would end them."""
+"""The number of refused containers whose failures are kept: they never vanish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,13 @@ class Failure:
     """Why a container has no network.
 
     Attributes:
-        root, id: where it is, or was, as in :class:`watcher.model.container.Container`.
+        root, id: as in :class:`watcher.model.container.Container`.
         init: its first process; `None` if it is not known.
-        key: the annotation that is at fault; empty if none is.
+        key: the faulty annotation; empty if there is none.
         value: that annotation's value, of which :data:`MAX_VALUE` characters are kept.
         reason: the whole one-line message.
         refused: whether its start was denied, so that it never ran.
-        at: when, in seconds since the epoch.
+        at: the time, in seconds since the epoch.
     """
 
     root: str
@@ -45,7 +45,7 @@ class Failure:
 
 
 def keep(db: sqlite3.Connection, failure: Failure) -> None:
-    """Keeps a failure in place of the container's last; of the refused ones the newest 100 stay."""
+    """Replaces the container's last failure; of the refused ones only the newest 100 stay."""
     init = failure.init
     db.execute(
         "INSERT OR REPLACE INTO failure (root, id, pid, start, key, value, reason, refused, at)"
@@ -70,7 +70,7 @@ def keep(db: sqlite3.Connection, failure: Failure) -> None:
 
 
 def cut(db: sqlite3.Connection) -> None:
-    """Cuts what an earlier version has kept whole; it may have been hundreds of megabytes."""
+    """Shortens values that an earlier version kept whole, perhaps hundreds of megabytes."""
     for column, most in (("value", MAX_VALUE), ("reason", MAX_REASON)):
         long = f"FROM failure WHERE length({column}) > {most}"
         if db.execute(f"SELECT 1 {long} LIMIT 1").fetchone():
@@ -108,5 +108,5 @@ def _failure(row: tuple[Any, ...]) -> Failure:
 
 
 def _storable(text: str, most: int) -> str:
-    """The beginning of a `text` from a foreign file as UTF-8 can hold it."""
+    """The first `most` characters of a foreign `text`, in a form that UTF-8 can encode."""
     return text[:most].encode(errors="backslashreplace").decode()

@@ -1,6 +1,6 @@
-"""The lease store's files as they were opened: people remove, move and replace them meanwhile.
+"""Notices when the lease store's files are removed, moved or replaced after they were opened.
 
-Who has a file open that has no name any more writes for nobody, and is not told so.
+A process with such a file open would write to a file without a name, and get no error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STORE: Final = "leases.db"
 """The lease store's file, in `state_dir`."""
 
 SUFFIXES: Final = ("", "-wal", "-shm")
-"""What SQLite puts behind a file's name: itself, its journal, and the journal's index and locks."""
+"""SQLite's suffixes of a file's name: the file, its journal, and the journal's index and locks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class StoreFiles:
 
     Attributes:
         paths: the name of each.
-        inodes: device and inode of each; `None` for one that was not there.
+        inodes: device and inode of each; `None` for a missing file.
     """
 
     paths: tuple[str, ...]
@@ -35,16 +35,16 @@ class StoreFiles:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Those that are there now for the database `path`."""
+        """The present files of the database `path`."""
         paths = tuple(f"{path}{suffix}" for suffix in SUFFIXES)
         return cls(paths, tuple(map(_inode, paths)))
 
     def given_up(self) -> Self:
-        """The same, whatever becomes of them lost for good."""
+        """The same files, marked as lost for good."""
         return replace(self, inodes=(None,) * len(self.inodes))
 
     def lost(self) -> str:
-        """What became of the first that is not what it was; empty if all are. Costs a stat each."""
+        """What became of the first file that changed; empty if none did. Costs a stat for each."""
         for path, inode in zip(self.paths, self.inodes, strict=True):
             now = _inode(path)
             if now is None:
@@ -54,7 +54,7 @@ class StoreFiles:
         return ""
 
     def remove_beside(self) -> None:
-        """Remove journal and index where the file itself is another: SQLite would mix the two.
+        """Remove journal and index if the file itself is another one: SQLite would mix them.
 
         Raises:
             OSError: they cannot be removed.
@@ -67,7 +67,7 @@ class StoreFiles:
 
 
 def put_aside(path: Path) -> str:
-    """Give the files of a database that is of no use another name; which one the first has now.
+    """Rename the files of a useless database; returns the new name of the first.
 
     Raises:
         OSError: they cannot be renamed.
@@ -77,7 +77,7 @@ def put_aside(path: Path) -> str:
     aside = path.with_name(next(name for name in names if name not in taken))
     path.rename(aside)
     _, journal, index = SUFFIXES
-    with suppress(FileNotFoundError):  # what is left of it if this is cut off is no part of another
+    with suppress(FileNotFoundError):  # a rest of them belongs to no other database
         path.with_name(path.name + journal).rename(aside.with_name(aside.name + journal))
     path.with_name(path.name + index).unlink(missing_ok=True)
     return str(aside)
@@ -86,6 +86,6 @@ def put_aside(path: Path) -> str:
 def _inode(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)  # noqa: PTH116 (hot path)
-    except OSError:  # whatever is in the way: by that name it cannot be had
+    except OSError:  # whatever is in the way, that name cannot be used
         return None
     return status.st_dev, status.st_ino

@@ -1,8 +1,8 @@
-"""The lease store: which sandboxes there are, which addresses, MACs and ports are whose.
+"""The lease store: the sandboxes, and the addresses, MACs and ports that each one has.
 
 It is the only memory of the program, and knows nothing of the kernel or of runc. Each method that
-changes it is one transaction: after a kill at any moment, all of it is in the file or nothing.
-None of them, nor a look at one sandbox, takes longer for more sandboxes.
+changes it is one transaction: after a kill, the file has all of a change or nothing. No change, and
+no look at one sandbox, takes longer with more sandboxes.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ __all__ = ["Failure", "LeaseStore"]
 class LeaseStore:
     """The lease store, open; use it in `with`, from one thread.
 
-    Every method raises WatcherError, with what to do about it, when the file cannot be read or
-    written.
+    Every method raises WatcherError, with a remedy, if the file cannot be read or written.
     """
 
     __slots__ = ("_database",)
@@ -48,8 +47,8 @@ class LeaseStore:
     def open(cls, path: Path, *, read_only: bool = False) -> Self:
         """Opens the store at `path`, and makes or updates it as needed.
 
-        With `read_only`, it is what the file holds at that moment, and empty if there is no file;
-        nothing is made, and a writer is neither waited for nor held up.
+        With `read_only`, it is a copy of the file's present content, and empty if there is no file.
+        Nothing is made, and neither this process nor a writer waits.
 
         Raises:
             WatcherError: the file is damaged, something else, a newer program's, locked for more
@@ -81,7 +80,7 @@ class LeaseStore:
             return cls(Database.open_empty(path, error.what))
 
     def close(self) -> None:
-        """Closes the file; a second time does nothing."""
+        """Closes the file; a second call does nothing."""
         self._database.close()
 
     def lost(self) -> str:
@@ -103,9 +102,9 @@ class LeaseStore:
         return self._database.renew()
 
     def checkpoint(self) -> None:
-        """Does now the writing to disk that every few hundredth change would have to wait for.
+        """Writes to disk what a later change would have to wait for.
 
-        It takes milliseconds, and is for moments when nothing else is to be done.
+        It takes milliseconds, and is for idle moments.
         """
         self._database.checkpoint()
 
@@ -123,7 +122,7 @@ class LeaseStore:
     def sandbox(self, netns: int) -> Sandbox | None:
         """The newest sandbox whose namespace has the inode number `netns`.
 
-        The kernel gives the number of a namespace that is gone to another: compare the inits.
+        The kernel reuses the number of a namespace that has gone, so compare the inits.
         """
         return self._found(
             "SELECT key FROM sandbox WHERE netns = ? ORDER BY key DESC LIMIT 1", netns
@@ -139,7 +138,7 @@ class LeaseStore:
         return self._database.peek(query, (id, root)) is not None
 
     def sandbox_named(self, id: str) -> Sandbox | None:  # noqa: A002
-        """The sandbox with a container `id` of any root, else the one made for such; the newest."""
+        """The newest sandbox with a container `id` of any root; else the newest made for one."""
         with self._database.reading() as db:
             key = sandboxes.key_named(db, id)
             return None if key is None else sandboxes.load(db, key)
@@ -162,7 +161,7 @@ class LeaseStore:
             return sandboxes.load_all(db)
 
     def users(self) -> dict[str, list[str]]:
-        """The networks in use, and the ids of the sandboxes that are in each, the oldest first."""
+        """The networks in use, each with the ids of its sandboxes, the oldest first."""
         query = (
             "SELECT network, sandbox.id FROM interface JOIN sandbox ON key = interface.sandbox"
             " ORDER BY key, ordinal"
@@ -220,30 +219,30 @@ class LeaseStore:
             membership.drop(db, root, id)
 
     def release(self, key: int) -> None:
-        """Drops a sandbox with all that it has, and remembers which addresses it had."""
+        """Drops a sandbox with everything that it has, and remembers its addresses."""
         with self._database.writing() as db:
             free_leases(db, key)
             db.execute("DELETE FROM sandbox WHERE key = ?", (key,))
 
     def stale(self) -> set[Address]:
-        """The addresses that were given back and of which flows may be left in the kernel."""
+        """The stale addresses: released ones whose connections may be left in the kernel."""
         with self._database.reading() as db:
             return {ip_address(text) for (text,) in db.execute("SELECT address FROM stale")}
 
     def stale_of(self, addresses: Iterable[Address]) -> set[Address]:
-        """Those of `addresses` that are stale; few are asked for."""
+        """The stale ones of a few `addresses`."""
         query = "SELECT 1 FROM stale WHERE address = ?"
         return {a for a in addresses if self._database.peek(query, (str(a),)) is not None}
 
     def forget_stale(self, addresses: Iterable[Address]) -> None:
-        """Forgets that flows of `addresses` may be left."""
+        """Notes that the connections of `addresses` have ended."""
         with self._database.writing() as db:
             db.executemany("DELETE FROM stale WHERE address = ?", ((str(a),) for a in addresses))
 
     def fail(self, failure: Failure) -> None:
-        """Keeps a failure in place of the container's last one.
+        """Replaces the container's last failure.
 
-        Of the refused ones, the 100 that were kept last stay.
+        Of the failures of refused containers, the newest 100 stay.
         """
         with self._database.writing() as db:
             failures.keep(db, failure)
@@ -269,28 +268,28 @@ class LeaseStore:
             return failures.load_all(db)
 
     def noted(self, name: str) -> str | None:
-        """What a handler, or whoever else, noted under `name`."""
+        """The note `name` of a handler or another part."""
         with self._database.reading() as db:
             row = db.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
             return None if row is None else str(row[0])
 
     def notes(self) -> list[str]:
-        """The names under which something is noted."""
+        """The names of all notes."""
         with self._database.reading() as db:
             return [row[0] for row in db.execute("SELECT name FROM note ORDER BY name")]
 
     def note(self, name: str, value: str) -> None:
-        """Notes `value` under `name`, in place of what was there."""
+        """Writes the note `name`, in place of an earlier one."""
         with self._database.writing() as db:
             db.execute("INSERT OR REPLACE INTO note (name, value) VALUES (?, ?)", (name, value))
 
     def erase(self, name: str) -> None:
-        """Forgets what was noted under `name`."""
+        """Removes the note `name`."""
         with self._database.writing() as db:
             db.execute("DELETE FROM note WHERE name = ?", (name,))
 
     def _found(self, query: str, *values: str | int) -> Sandbox | None:
-        """The sandbox whose number `query` tells, if it tells one: mostly it tells none."""
+        """The sandbox whose number is the result of `query`; usually there is no result."""
         row = self._database.peek(query, values)
         return None if row is None else self.by_key(row[0])
 

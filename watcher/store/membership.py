@@ -1,6 +1,6 @@
-"""How containers come into sandboxes and leave them, as rows of the lease store.
+"""Writes rows of the lease store when containers join and leave sandboxes.
 
-Each function here is a part of its caller's transaction.
+Each function is a part of its caller's transaction.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def join(db: sqlite3.Connection, container: Container, key: int, ports: Sequence
 
 
 def drop(db: sqlite3.Connection, root: str, name: str) -> None:
-    """Takes a container out of the sandbox that it is in, with its port maps."""
+    """Removes a container and its port maps from its sandbox."""
     db.execute("DELETE FROM member WHERE id = ? AND root = ?", (name, root))
 
 
@@ -176,7 +176,7 @@ def _insert_interface(
 
 
 def _derived_macs(host_name: str, addresses: Sequence[Address]) -> Iterator[str]:
-    """MACs that follow from the first address: each is tried where the last is taken."""
+    """MACs for the first address, in the order in which to try them."""
     if addresses:
         return (mac_of(addresses[0], attempt) for attempt in count())
     return (hashed_mac(host_name.encode(), attempt) for attempt in count())

@@ -1,4 +1,4 @@
-"""The networks that there are: the configured ones, and those that live sandboxes still use."""
+"""All known networks: the configured ones, and those that live sandboxes still use."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from watcher.store.leases import LeaseStore
 
 _NOTE: Final = "network "
-"""Begins the name of the note that holds a network's settings, as they are in use."""
+"""The prefix of the name of a note with a network's settings in use."""
 
 
 def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
-    """The configured networks and those in use, by name; what is in use is noted in `store`.
+    """The configured networks and those in use, by name; `store` has notes of those in use.
 
     Raises:
-        UsageError: a network in use was changed in what its sandboxes have already.
+        UsageError: a changed setting of a network in use contradicts what its sandboxes have.
     """
     known = dict(config.networks)
     for name, ids in store.users().items():
@@ -59,7 +59,7 @@ def noted_network(store: LeaseStore, name: str) -> Network | None:
 
 
 def note_network(store: LeaseStore, network: Network) -> None:
-    """Note the settings of `network`, so that it is known after it has left the configuration."""
+    """Note the settings of `network`, so that they are known after it leaves the configuration."""
     store.note(_NOTE + network.name, msgspec.json.encode(network, enc_hook=str).decode())
 
 

@@ -1,4 +1,4 @@
-"""Which port maps cannot stand beside each other, and the store's rows of them."""
+"""Port maps that exclude each other, and the store's rows of port maps."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """Two port maps, of one port each, that cannot both be.
+    """Two port maps, of one port each, that exclude each other.
 
     Attributes:
-        mine: the first port of what was asked for that cannot be.
-        theirs: the one in its way.
+        mine: the first requested port that cannot be had.
+        theirs: the port map in its way.
         sandbox: the number of the sandbox that has `theirs`.
         holder: that sandbox's id.
     """
@@ -34,7 +34,7 @@ class Clash:
 
 
 def overlap(one: Address | None, other: Address | None) -> bool:
-    """Whether a packet can be for both of two host addresses, as :class:`PortMap` has them."""
+    """Whether one packet can be for both host addresses, as :class:`PortMap` has them."""
     if one is None or other is None:
         return True
     if one.version != other.version:
@@ -43,10 +43,9 @@ def overlap(one: Address | None, other: Address | None) -> bool:
 
 
 def clashes(mine: PortMap, theirs: PortMap, *, same_sandbox: bool) -> bool:
-    """Whether two port maps cannot both be.
+    """Whether two port maps exclude each other.
 
-    They cannot where one packet would match both, unless it goes to the same port of the same
-    sandbox either way.
+    They do if one packet would match both, unless both lead to the same port of the same sandbox.
     """
     if mine.protocol != theirs.protocol:
         return False
@@ -114,13 +113,13 @@ _OVERLAPS: Final = (
     " JOIN sandbox AS holder ON holder.key = member.sandbox"
     " WHERE mine.member = ? ORDER BY mine.position, max(mine.host_port, theirs.host_port)"
 )
-"""What overlaps ports from A to B, and is of a `size`, begins at A - `size` + 1 or later."""
+"""A range of a `size` that overlaps the ports from A to B begins at A - `size` + 1 or later."""
 
 
 def first_clash(db: sqlite3.Connection, member: int, sandbox: int) -> Clash | None:
     """The first of a member's ports that cannot stand, with what is in its way.
 
-    One query for any number of them; each costs a look into an index for every size of range.
+    It is one query for any number of ports. Each port costs one index lookup per size of range.
     """
     for *row, key, holder in db.execute(_OVERLAPS, (member,)):
         mine, theirs = to_port_map(*row[:5]), to_port_map(*row[5:])

@@ -1,4 +1,4 @@
-"""Sandboxes read from the lease store's rows: one, or all of them in as few queries."""
+"""Reads sandboxes from the lease store's rows: one, or all with the same number of queries."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def load_all(db: sqlite3.Connection) -> list[Sandbox]:
 def key_named(db: sqlite3.Connection, name: str) -> int | None:
     """The number of the sandbox that a container's id leads to, whatever its root.
 
-    The newest that has a container of that id; else the newest that was made for one. So a name
-    leads to one sandbox at the most.
+    It is the newest that has a container of that id, else the newest that was made for one. So a
+    name leads to at most one sandbox.
     """
     row = db.execute(
         "SELECT coalesce("
@@ -101,7 +101,7 @@ def _sandbox(
 
 
 def _interfaces(rows: Iterable[tuple[Any, ...]]) -> tuple[Interface, ...]:
-    """The interfaces of one sandbox, from rows that are in order: one an address."""
+    """The interfaces of one sandbox, from ordered rows, one per address."""
     return tuple(
         Interface(
             ordinal,

@@ -1,6 +1,6 @@
 """The rtnetlink requests that this program sends, one function each, and readers of the answers.
 
-Encoded by pyroute2, most of them once (:mod:`handlers.kernel.template`).
+pyroute2 encodes them, most of them only once (:mod:`handlers.kernel.template`).
 """
 
 from handlers.kernel.rtnl.addresses import address, addresses, no_address, read_addresses

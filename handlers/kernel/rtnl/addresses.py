@@ -1,4 +1,4 @@
-"""Requests about addresses, and what the kernel says of them. Source: rtnetlink(7)."""
+"""Requests about addresses, and readers of the answers. Source: rtnetlink(7)."""
 
 from __future__ import annotations
 

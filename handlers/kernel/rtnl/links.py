@@ -1,4 +1,4 @@
-"""Requests about links, and what the kernel says of one.
+"""Requests about links, and readers of the answers.
 
 Sources: rtnetlink(7), `include/uapi/linux/if_link.h`, `net/core/rtnetlink.c` and
 `drivers/net/veth.c` of the kernel.
@@ -54,11 +54,11 @@ from watcher.model.alias import MAX_ALIAS
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What the kernel says of an interface.
+    """An interface, as the kernel describes it.
 
-    `master`, `group` and `peer`, the index of a veth pair's other end, are 0 where it has none.
-    `peer_netns` is the number of the namespace that the other end is in
-    (:func:`handlers.kernel.rtnl.read_netns`), and -1 where it is in the link's own.
+    `peer` is the index of a veth pair's other end. `master`, `group` and `peer` are 0 if there is
+    none. `peer_netns` is the number of the other end's namespace
+    (:func:`handlers.kernel.rtnl.read_netns`), and -1 if that is the link's own.
     """
 
     index: int
@@ -84,9 +84,9 @@ def veth(
 ) -> bytearray:
     """A veth pair: `host_name` here, `name` with the MAC `mac` in the namespace `netns`.
 
-    Its outer end is on the bridge `master`; 0 is none. Without a `host_mac` its MAC is random. Both
-    ends have one queue; by default they have one a processor, each with files in sysfs to be made,
-    and they make no use of it without XDP or GRO (`veth_xmit`): it has no lock to contend for.
+    The host end is on the bridge `master`; 0 is none. Without a `host_mac` its MAC is random. Both
+    ends have one queue. The default is one per processor, each with files in sysfs, and veth does
+    not use them without XDP or GRO (`veth_xmit`): it has no lock to contend for.
     """
     values = {
         "host_name": host_name.encode(),
@@ -138,9 +138,9 @@ def _veth(mtu: int, host_mac: bool) -> Template:
 def bridge(name: str, *, mac: str, mtu: int) -> bytearray:
     """A bridge `name` that keeps its MAC whatever is attached to it.
 
-    It does not snoop on multicast: each port that comes up would make the kernel walk all others
-    (`br_multicast_enable_port` in `net/bridge/br_multicast.c`), which at a thousand ports takes as
-    long as all the rest of an attach. Without a querier on the link it floods either way.
+    It does not snoop on multicast. With snooping, the kernel walks all ports for each port that
+    comes up (`br_multicast_enable_port` in `net/bridge/br_multicast.c`); at a thousand ports that
+    takes as long as the rest of an attach. Without a querier the bridge floods either way.
     """
     message = ifinfmsg()
     message["flags"] = message["change"] = IFF_UP
@@ -155,10 +155,10 @@ def bridge(name: str, *, mac: str, mtu: int) -> bytearray:
 
 
 def learn_no_link_local(index: int) -> bytearray:
-    """Have the bridge `index` learn no MAC from frames to 01:80:c2:00:00:0x.
+    """Stop the bridge `index` from learning MACs from frames to 01:80:c2:00:00:0x.
 
-    Some of them are learned from behind the back of every filter, and none is forwarded. The option
-    is none that pyroute2 knows.
+    The bridge learns from some of them before any filter sees them, and forwards none. pyroute2
+    does not know this option.
     """
     data = attribute(IFLA_BR_MULTI_BOOLOPT, struct.pack("=II", NO_LL_LEARN, NO_LL_LEARN))
     info = attribute(IFLA_INFO_KIND, b"bridge\0") + attribute(IFLA_INFO_DATA, data)
@@ -176,10 +176,10 @@ def learns_link_local(body: memoryview) -> bool:
 
 
 def quiet(name: str, *, alias: str = "", up: bool = False) -> bytearray:
-    """Let `name` make itself no IPv6 address; with `alias`, describe it so; with `up`, set it up.
+    """Stop `name` from making an IPv6 address itself; also set its `alias`, and set it `up`.
 
-    Where it speaks IPv6 it must not be set up before: the kernel makes the address as the interface
-    comes up, before it reads this.
+    If it has IPv6 it must not be up before: the kernel makes the address when the interface comes
+    up, before it reads this.
     """
     text = alias.encode()[:MAX_ALIAS]
     values = {"name": name.encode()} | ({"alias": text} if text else {})
@@ -208,10 +208,10 @@ def _alias_size(text: bytes) -> int:
 def port(name: str, *, isolated: bool, alias: str) -> bytearray:
     """Settings of the bridge port `name`, which is up with them.
 
-    It makes itself no IPv6 address: what arrives there belongs to the bridge. Frames may leave by
-    it that came in by it: with br_netfilter, which others may load, what a sandbox sends to itself
-    by a published port is bridged, not routed. Where it is `isolated` it exchanges frames with
-    ports alone that are not.
+    It makes no IPv6 address itself, because its traffic belongs to the bridge. A frame may leave by
+    the port that it came in by: with br_netfilter, which others may load, packets of a sandbox to
+    itself by a published port are bridged, not routed. An `isolated` port exchanges frames only
+    with ports that are not isolated.
     """
     text = alias.encode()[:MAX_ALIAS]
     return _port(isolated, _alias_size(text)).filled(name=name.encode(), alias=text)
@@ -269,7 +269,7 @@ def gone(index: int) -> bytearray:
 
 
 def doomed(index: int) -> bytearray:
-    """Cut the bridge port `index` off, and mark it as one that is about to be deleted."""
+    """Cut off the bridge port `index`, and mark it for deletion."""
     return _doomed().filled(index=template.number(index))
 
 
@@ -330,7 +330,7 @@ def _links(kind: str) -> Template:
 
 
 def read_link(body: memoryview) -> Link:
-    """The interface in `body`, an RTM_NEWLINK message behind its header."""
+    """The interface in `body`, an RTM_NEWLINK message without its header."""
     index = int.from_bytes(body[4:8], "little", signed=True)
     flags = int.from_bytes(body[8:12], "little")
     values = chosen(body, IFI_SIZE, _READ)

@@ -1,8 +1,8 @@
-"""pyroute2's classes for rtnetlink's messages, without all else that pyroute2 can do.
+"""pyroute2's classes for rtnetlink's messages, without the rest of pyroute2.
 
-The `__init__` of pyroute2 imports all its families of netlink and its database of interfaces:
-more than a third of the time in which a service starts. So the package is put there without
-running that, and the modules below import what they need.
+The `__init__` of pyroute2 imports all its netlink families and its database of interfaces, which is
+more than a third of the service's start-up time. So the package is registered without running its
+`__init__`, and the modules below import what they need.
 """
 
 import sys

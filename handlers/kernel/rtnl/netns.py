@@ -1,7 +1,7 @@
-"""Asking which number a network namespace has in this one. Source: `net/core/net_namespace.c`.
+"""Asks for the number of a network namespace in this one. Source: `net/core/net_namespace.c`.
 
-The kernel numbers the namespaces that a namespace has to do with, as a link's other end. The
-numbers of the host are the kernel's word: nothing inside a sandbox can change them.
+The kernel numbers the namespaces that a namespace is connected to, for example by a link's other
+end. Nothing inside a sandbox can change the host's numbers.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _GENERIC: Final = 4
 
 
 def netns(descriptor: int) -> bytearray:
-    """Ask for the number of the namespace that `descriptor` is of.
+    """Ask for the number of the namespace of `descriptor`.
 
-    The kernel answers EINVAL where it is of something else.
+    The kernel answers EINVAL if it is not a namespace.
     """
     body = bytes(_GENERIC) + attribute(NETNSA_FD, struct.pack("=I", descriptor))
     header = struct.pack("=IHHII", 16 + len(body), RTM_GETNSID, NLM_F_REQUEST, 0, 0)

@@ -1,4 +1,4 @@
-"""Requests about routes and neighbours, and what the kernel says. Source: rtnetlink(7)."""
+"""Requests about routes and neighbours, and readers of the answers. Source: rtnetlink(7)."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ from watcher.model.address import Address
 class Route:
     """A unicast route of the main table.
 
-    `to` is `None` for a default route, `via` where the destination is on the link, `index` that of
-    the interface, and a `metric` of 0 and no `source` address the kernel's own choice.
+    `to` is `None` for a default route. `via` is `None` if the destination is on the link. `index`
+    is the interface's. With a `metric` of 0 or without a `source`, the kernel chooses.
     """
 
     to: IPv4Network | IPv6Network | None
@@ -54,14 +54,14 @@ class Route:
 
     @property
     def version(self) -> int:
-        """The IP version that it is for."""
+        """Its IP version."""
         known = self.via if self.to is None else self.to
         assert known is not None, "a route has a destination or a gateway"
         return known.version
 
 
 def route(wanted: Route) -> bytearray:
-    """Add a route; nothing happens if it is there."""
+    """Add a route; does nothing if it exists."""
     values = {"index": template.number(wanted.index)}
     if wanted.via is not None:
         values["via"] = wanted.via.packed
@@ -107,7 +107,7 @@ def _route(version: int, prefix: int | None, gateway: bool, source: bool, metric
 
 
 def neighbour(index: int, address_: Address, mac: str) -> bytearray:
-    """Let the MAC of a neighbour on the interface `index` be known for good, without asking."""
+    """Set the MAC of a neighbour on the interface `index` permanently."""
     values = {"index": template.number(index), "ip": address_.packed, "mac": template.mac(mac)}
     return _neighbour(address_.version).filled(**values)
 
@@ -128,10 +128,10 @@ def _neighbour(version: int) -> Template:
 
 
 def loopback(index: int) -> bytearray:
-    """Take what comes in by the interface `index` for `::1`; nothing happens if it is so.
+    """Accept packets for `::1` on the interface `index`; does nothing if it does so already.
 
-    The kernel looks for `::1` among the addresses of that interface alone, and drops what comes
-    from the wire for it: what passes is an answer of which the destination was translated back.
+    The kernel looks for `::1` only among the addresses of that interface, and drops packets for it
+    from the wire. So only answers pass, whose destination was translated back to `::1`.
     """
     # A metric that none else has: behind that of `lo`, and ahead of all before it, since the kernel
     # goes through those that a new one is behind (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`).
@@ -158,23 +158,23 @@ def _loopback() -> Template:
 
 
 def route_to(wanted: Route) -> bytearray:
-    """Ask which route by its interface the kernel would take to where `wanted` leads.
+    """Ask for the route by its interface that the kernel would use to the destination of `wanted`.
 
-    The answer is a route as :func:`routes` lists it, found without looking at any other, however
-    many there are. Source: `inet_rtm_getroute` in `net/ipv4/route.c`, `inet6_rtm_getroute` in
-    `net/ipv6/route.c` of the kernel.
+    The answer is a route as :func:`routes` lists it, found without a walk through all routes.
+    Source: `inet_rtm_getroute` in `net/ipv4/route.c`, `inet6_rtm_getroute` in `net/ipv6/route.c` of
+    the kernel.
     """
     to = wanted.to
     if to is None:
         asked = _ELSEWHERE[wanted.version]
-    else:  # rarely anybody's own address, which is in another table
+    else:  # an address that is hardly ever local, since local ones are in another table
         asked = to[-2].packed if to.num_addresses > 2 else to.network_address.packed
     values = {"index": template.number(wanted.index), "to": asked}
     return _route_to(wanted.version, True).filled(**values)
 
 
 def route_out(version: int) -> bytearray:
-    """Ask which route the kernel would take to an address that nobody has: the default route."""
+    """Ask for the route that the kernel would use to an unassigned address: the default route."""
     return _route_to(version, False).filled(to=_ELSEWHERE[version])
 
 
@@ -197,13 +197,13 @@ _ELSEWHERE: Final = {
     4: ip_address("240.0.0.1").packed,
     6: ip_address("4000::1").packed,
 }
-"""An address of each family that only a default route leads to: nobody has been given it."""
+"""An unassigned address of each family, which only a default route leads to."""
 
 
 def routes(version: int, *, index: int = 0, table: int = RT_TABLE_MAIN) -> bytearray:
-    """Ask for the routes in `table`, if `index` is not 0 those by that interface alone.
+    """Ask for the routes in `table`; with an `index`, only for those by that interface.
 
-    The kernel goes through the whole table all the same, 0.1 µs a route.
+    The kernel goes through the whole table either way, 0.1 µs per route.
     """
     values = {"index": template.number(index)} if index else {}
     return _routes(version, table, bool(index)).filled(**values)
