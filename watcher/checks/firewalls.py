@@ -7,16 +7,16 @@ firewall drops has to be put right there, in its own way.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import sysctl
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.uplink import uplink_index
+from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.checks.filters import host
 from watcher.checks.filters.chains import Packet, fate
-from watcher.checks.finding import Finding, fail, ok, warn
 from watcher.model.network import gateway
 
 if TYPE_CHECKING:
@@ -36,29 +36,24 @@ _BRIDGED: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-cal
 (`Documentation/networking/ip-sysctl.rst`, `bridge-nf-call-*`)."""
 
 
-def findings(networks: Iterable[Network], *, integrate: bool) -> Iterator[Finding]:
-    """Each chain of another firewall that drops the traffic of one of `networks`.
-
-    Args:
-        networks: all of them.
-        integrate: whether `[firewall] integrate` is set, which mends some of it by itself.
-    """
+def findings(subject: Subject) -> Iterator[Finding]:
+    """Each chain of another firewall that drops the traffic of one of the networks."""
+    integrate = subject.config.firewall.integrate
     found: list[Finding] = []
     uplinks = {version: _uplink(version) for version in (4, 6)}
     tables = host.tables()
-    for network in networks:
+    for network in subject.networks.values():
         for table in tables:
             found += _forwarded(table, network, uplinks, integrate=integrate)
             found += _received(table, network)
     found += [
         warn(
-            "firewalls",
             f"the table {table} of {command} cannot be read here",
             f"see whether `{command} -t {table} -S FORWARD` drops what containers send",
         )
         for command, table in host.unreadable()
     ]
-    yield from found or [ok("firewalls", "no other firewall drops what containers send or get")]
+    yield from found or [ok("no other firewall drops what containers send or get")]
 
 
 def _forwarded(
@@ -74,13 +69,11 @@ def _forwarded(
         fates = [fate(table, chain, packet) for packet in packets]
         if any(f.dropped and f.certain for f in fates):
             yield fail(
-                "firewalls",
                 f"{_named(table, chain)} drops what containers on {network.bridge} send or get",
                 _remedy(table, chain, network.bridge, integrate=integrate),
             )
         elif any(f.dropped for f in fates):
             yield warn(
-                "firewalls",
                 f"{_named(table, chain)} may drop what containers on {network.bridge} send or get",
                 _remedy(table, chain, network.bridge, integrate=integrate),
             )
@@ -95,7 +88,6 @@ def _received(table: Table, network: Network) -> Iterator[Finding]:
             packet = Packet(network.bridge, "", _host(subnet), gateway(subnet))
             if fate(table, chain, packet).dropped:
                 yield warn(
-                    "firewalls",
                     f"{_named(table, chain)} drops what containers on {network.bridge} send to the"
                     " host's own services, such as a resolver; published ports are not affected",
                     _accept(table, chain, [("iif", network.bridge)], "input"),
