@@ -32,6 +32,7 @@ SOURCES: Final = (
     "README.md",
     "LICENSE",
     "deploy",
+    "tools",
     "watcher",
     "handlers",
 )
