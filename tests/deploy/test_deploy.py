@@ -33,6 +33,7 @@ SOURCES: Final = (
     "README.md",
     "LICENSE",
     "deploy",
+    "tools",
     "watcher",
     "handlers",
 )

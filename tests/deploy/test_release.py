@@ -16,7 +16,7 @@ import pytest
 from tests.support.paths import REPOSITORY
 from watcher import __version__
 
-SOURCES: Final = ("Makefile", "pyproject.toml", "CHANGELOG.md", "watcher", "handlers")
+SOURCES: Final = ("Makefile", "pyproject.toml", "CHANGELOG.md", "tools", "watcher", "handlers")
 KEPT: Final = sorted(path.stem for path in (REPOSITORY / "tests/releases").glob("*.zip"))
 VERSION: Final = "9.0.0"
 

@@ -1,5 +1,6 @@
-"""What `watcher check` looks at, a module each; none of them changes anything on the host.
+"""What `watcher check` looks at; nothing here changes anything on the host.
 
-Each has one function that yields :class:`watcher.checks.finding.Finding`. What can only be told by
-trying is tried by :mod:`watcher.checks.kernel`, in a child process with namespaces of its own.
+`registry` lists the checks, and `check` says what one is. What can only be told by trying is tried
+in a child process with namespaces of its own (`trial`). `filters` simulates the packet filters of
+the host.
 """

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from handlers import root_mounts
 from handlers.kernel import mounts, rootpath
-from watcher.checks.finding import Finding, fail, ok, warn
+from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.model.errors import quoted, said
-
-if TYPE_CHECKING:
-    from watcher.config.settings import Config
 
 _REMOTE: Final = frozenset(
     ("9p", "afs", "ceph", "cifs", "coda", "glusterfs", "lustre", "nfs", "nfs4", "smb3")
@@ -25,29 +23,26 @@ _ROOM: Final = 16 << 20
 """Bytes of free space below which it is told: thousands of leases take as much."""
 
 
-def findings(config: Config) -> Iterator[Finding]:
+def findings(subject: Subject) -> Iterator[Finding]:
     """What is wrong with a directory, or that it is as it should be."""
     for key in ("state_dir", "run_dir", "netns_dir"):
-        path = getattr(config, key)
+        path = getattr(subject.config, key)
         wrong = list(_of_directory(key, path, private=key != "netns_dir"))
-        yield from wrong or [ok("directories", f"{key} = {path}: {_seen(path)}")]
-    for root in config.roots:
-        yield _of_root(root.path)
+        yield from wrong or [ok(f"{key} = {path}: {_seen(path)}")]
+    for root in subject.config.roots:
+        yield replace(_of_root(root.path), check="roots")
 
 
 def _of_directory(key: str, path: str, *, private: bool) -> Iterator[Finding]:
     where = f"{key} = {quoted(path)}"
     there = _existing(path)
     if not there.is_dir():
-        yield fail(
-            "directories", f"{where}: {there} is not a directory", f"remove it, or set {key}"
-        )
+        yield fail(f"{where}: {there} is not a directory", f"remove it, or set {key}")
         return
     space = os.statvfs(there)
     if space.f_flag & os.ST_RDONLY or not os.access(there, os.W_OK | os.X_OK):
         how = "mounted read-only" if space.f_flag & os.ST_RDONLY else "not writable"
         yield fail(
-            "directories",
             f"{where}: {there} is {how}",
             f"make it writable, or set {key} to a directory that is",
         )
@@ -55,16 +50,14 @@ def _of_directory(key: str, path: str, *, private: bool) -> Iterator[Finding]:
     kind = mounts.mount_of(str(there)).type
     if kind in _REMOTE or kind.startswith("fuse."):
         yield fail(
-            "directories",
             f"{where}: it is on {kind}, where locks and memory are not shared as they must be",
             f"set {key} to a directory on a local filesystem",
         )
     if space.f_blocks and space.f_bavail * space.f_frsize < _ROOM:
-        yield warn("directories", f"{where}: less than 16 MiB are left there", "free some space")
+        yield warn(f"{where}: less than 16 MiB are left there", "free some space")
     if private and str(there) == path and there.stat().st_mode & 0o077:
         mode = stat.S_IMODE(there.stat().st_mode)
         yield warn(
-            "directories",
             f"{where}: others than root may look into it (mode {mode:04o})",
             f"run `chmod 700 {path}`",
         )
@@ -85,15 +78,13 @@ def _of_root(path: str) -> Finding:
             above = os.dup(directory)
     except rootpath.UntrustedLinkError as error:
         return fail(
-            "roots",
             f"{where} is left alone: {said(error)}",
             "make the directory that holds it root's own, or set the path that it leads to",
         )
     except FileNotFoundError:
         return _of_missing(where, above)
     except NotADirectoryError:
-        return fail(
-            "roots", f"{where}: {_existing(path)} is not a directory",
+        return fail(f"{where}: {_existing(path)} is not a directory",
             "remove it, or set another path",
         )  # fmt: skip
     finally:
@@ -104,11 +95,11 @@ def _of_root(path: str) -> Finding:
 def _of_opened(where: str, path: str, directory: int) -> Finding:
     try:
         if not os.access(f"/proc/self/fd/{directory}", os.R_OK | os.X_OK):
-            return fail("roots", f"{where} cannot be listed", "run as root")
+            return fail(f"{where} cannot be listed", "run as root")
         if mounts.is_top(directory) and not root_mounts.is_ours(path):
             kind = mounts.mount_at(directory).type
-            return ok("roots", f"{where} is a mount of its own ({kind}), which is used as it is")
-        return ok("roots", f"{where} is there")
+            return ok(f"{where} is a mount of its own ({kind}), which is used as it is")
+        return ok(f"{where} is there")
     finally:
         os.close(directory)
 
@@ -116,10 +107,9 @@ def _of_opened(where: str, path: str, directory: int) -> Finding:
 def _of_missing(where: str, above: int) -> Finding:
     """Of a root that is not there: whether it can be made in the directory `above`."""
     if rootpath.may_make(above):
-        return ok("roots", f"{where} is not there yet, and will be made")
+        return ok(f"{where} is not there yet, and will be made")
     owner = os.fstat(above).st_uid
     return warn(
-        "roots",
         f"{where} is not there, and is not made in {quoted(rootpath.path_of(above))}, which is"
         f" user {owner}'s; it is left alone until then",
         "have its engine make it, or set another path",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from handlers import root_mounts
 from handlers.kernel import mounts, rootpath
-from watcher.checks.finding import Finding, fail, ok, warn
-from watcher.checks.kernel import gate_error
+from handlers.kernel.fanotify import Listener
+from watcher.checks.check import Finding, Subject, fail, ok, warn
+from watcher.checks.trial import in_child
 from watcher.model.errors import WatcherError, quoted, said
 
 if TYPE_CHECKING:
@@ -23,27 +25,41 @@ LOST: Final = (
 REMEDY: Final = "see what stands at that path, or set another"
 
 
-def findings(config: Config) -> Iterator[Finding]:
+def findings(subject: Subject) -> Iterator[Finding]:
     """One line for the gate as a whole, and one for each root that it cannot hold."""
+    config = subject.config
     mode = config.gate.mode
     if mode == "off":
-        yield warn(
-            "gate", f'mode = "off" in [gate]: {LOST}', 'set mode = "auto", unless that is meant'
-        )
+        yield warn(f'mode = "off" in [gate]: {LOST}', 'set mode = "auto", unless that is meant')
         return
     tell = fail if mode == "required" else warn
-    error = gate_error()
+    error = _kernel_error()
     if error:
         yield tell(
-            "gate",
             f"the kernel has no gate for this process: {error}; {LOST}",
             "give it CAP_SYS_ADMIN outside of any user namespace, and a kernel with"
             " CONFIG_FANOTIFY_ACCESS_PERMISSIONS",
         )
         return
-    wrong = [tell("gate", f"{why}; {LOST}", remedy) for why, remedy in _unheld(config)]
-    yield from wrong or [ok("gate", "runc can be held until a container has its network")]
+    wrong = [tell(f"{why}; {LOST}", remedy) for why, remedy in _unheld(config)]
+    yield from wrong or [ok("runc can be held until a container has its network")]
     yield from _held(config)
+
+
+def _kernel_error() -> str:
+    """Why the kernel lets this process have no gate; empty if it does.
+
+    A mark of a whole mount is tried: permission events may be built out of a kernel that has
+    fanotify otherwise. In the child's mount namespace it concerns the child alone.
+    """
+
+    def trial() -> list[Finding]:
+        os.unshare(os.CLONE_NEWNS)
+        with Listener() as listener:
+            listener.mark("/")  # no open below it until it is closed: nobody would answer
+        return []
+
+    return next((finding.what for finding in in_child(trial, "gate")), "")
 
 
 def _unheld(config: Config) -> Iterator[tuple[str, str]]:
@@ -67,6 +83,6 @@ def _held(config: Config) -> Iterator[Finding]:
         with suppress(OSError), rootpath.opened(root.path) as directory:
             where = f"root {quoted(root.path)} is held"
             if root_mounts.is_whole(directory):
-                yield ok("gate", f"{where} by its file system, in every mount namespace")
+                yield ok(f"{where} by its file system, in every mount namespace")
             elif mounts.is_top(directory) or rootpath.path_of(directory) != "/":
-                yield ok("gate", f"{where} by its mount, in this mount namespace alone")
+                yield ok(f"{where} by its mount, in this mount namespace alone")

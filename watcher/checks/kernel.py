@@ -7,26 +7,23 @@ handlers make a sandbox's network there, and all of it ends with the child.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import TYPE_CHECKING, Final
-
-import msgspec
 
 from handlers.bridge import BridgeHandler
 from handlers.conntrack import ConntrackHandler
 from handlers.firewall import ruleset
 from handlers.kernel import sysctl
-from handlers.kernel.fanotify import Listener
 from handlers.kernel.namespace import Home
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.nft import Nft, NftError
 from handlers.link.handler import LinkHandler
 from handlers.settings import Sysctl
-from watcher.checks.finding import Finding, fail, ok
+from watcher.checks.check import Finding, Subject, fail, ok
+from watcher.checks.trial import in_child
 from watcher.model.container import Process
-from watcher.model.errors import WatcherError
 from watcher.model.naming import mac_of
 from watcher.model.network import Network
 from watcher.model.request import PortMap
@@ -60,57 +57,9 @@ class _Forgetful:
         """Nothing to do."""
 
 
-def findings(networks: Iterable[Network]) -> Iterator[Finding]:
+def findings(subject: Subject) -> Iterator[Finding]:
     """What the kernel refuses of what is needed, or that it can do it all."""
-    yield from in_child(lambda: list(_trial(list(networks))), "kernel")
-
-
-def gate_error() -> str:
-    """Why the kernel lets this process have no gate; empty if it does.
-
-    A mark of a whole mount is tried: permission events may be built out of a kernel that has
-    fanotify otherwise. In the child's mount namespace it concerns the child alone.
-    """
-
-    def trial() -> list[Finding]:
-        os.unshare(os.CLONE_NEWNS)
-        with Listener() as listener:
-            listener.mark("/")  # no open below it until it is closed: nobody would answer
-        return []
-
-    return next((finding.what for finding in in_child(trial, "gate")), "")
-
-
-def in_child(trial: Callable[[], list[Finding]], check: str) -> list[Finding]:
-    """What `trial` finds in a child process, whose end undoes what it did to its namespaces."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        try:
-            found = _guarded(trial, check)
-            os.write(writer, msgspec.json.encode(found))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as answer:
-        content = answer.read()
-    _, status = os.waitpid(child, 0)
-    try:
-        return msgspec.json.decode(content, type=list[Finding])
-    except msgspec.MsgspecError:
-        how = f"signal {status}" if os.WIFSIGNALED(status) else "an error"
-        return [fail(check, f"the trial ended by {how}", "see `dmesg`")]
-
-
-def _guarded(trial: Callable[[], list[Finding]], check: str) -> list[Finding]:
-    try:
-        return trial()
-    except PermissionError as error:
-        return [fail(check, f"{error.strerror} ({error.filename or check})", "run as root")]
-    except (OSError, WatcherError) as error:
-        text = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        return [fail(check, text, "run a kernel that has it")]
+    yield from in_child(lambda: list(_trial(list(subject.networks.values()))), "kernel")
 
 
 def _trial(networks: list[Network]) -> Iterator[Finding]:
@@ -119,7 +68,7 @@ def _trial(networks: list[Network]) -> Iterator[Finding]:
         container = opened.enter_context(_process())
         os.unshare(os.CLONE_NEWNET)
         found = [*_links(container, opened), *_nftables(networks)]
-        yield from found or [ok("kernel", "bridge, veth, nftables and connection tracking work")]
+        yield from found or [ok("bridge, veth, nftables and connection tracking work")]
 
 
 def _links(container: int, opened: ExitStack) -> Iterator[Finding]:
@@ -144,7 +93,6 @@ def _links(container: int, opened: ExitStack) -> Iterator[Finding]:
             step()
         except OSError as error:
             yield fail(
-                "kernel",
                 f"{what} cannot be made or used: {error.strerror or error}",
                 f"load it, e.g. `modprobe {module}`, or run a kernel that has it",
             )
@@ -159,7 +107,6 @@ def _nftables(networks: list[Network]) -> Iterator[Finding]:
     except NftError as error:
         missing = ", ".join(option for option in _FEATURES if not _has(nft, option))
         yield fail(
-            "kernel",
             f"nftables refuses the tables{f' for want of {missing}' if missing else ''}: {error}",
             f"run a kernel with {missing or 'CONFIG_NF_TABLES'}",
         )
@@ -219,6 +166,4 @@ def _sandbox(network: Network, pid: int) -> Sandbox:
 
 
 def _address(subnet: IPv4Network | IPv6Network) -> AddressWithPrefix:
-    from ipaddress import ip_interface
-
     return ip_interface((subnet.network_address + 2, subnet.prefixlen))

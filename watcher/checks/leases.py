@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from watcher.checks.finding import Finding, fail, ok
+from watcher.checks.check import Finding, Subject, fail, ok
 from watcher.model.errors import WatcherError
 from watcher.store import schema
 from watcher.store.files import STORE
@@ -27,20 +27,20 @@ class _Unchanged(LeaseStore):
         """Nothing: it is looked at only."""
 
 
-def findings(config: Config) -> Iterator[Finding]:
+def findings(subject: Subject) -> Iterator[Finding]:
     """Whether the store can be read, and whether the configuration contradicts it."""
-    path = Path(config.state_dir, STORE)
+    path = Path(subject.config.state_dir, STORE)
     try:
         if not path.exists():
-            yield ok("leases", f"{path} is not there yet, and will be made")
+            yield ok(f"{path} is not there yet, and will be made")
             return
         with _Unchanged.open(path, read_only=True) as store:
             count = len(store.sandboxes())
-            known_networks(config, store)
+            known_networks(subject.config, store)
     except (WatcherError, OSError) as error:
         yield _failure(error)
         return
-    yield ok("leases", f"{path} is readable, of schema {schema.VERSION}, with {count} sandboxes")
+    yield ok(f"{path} is readable, of schema {schema.VERSION}, with {count} sandboxes")
 
 
 def networks(config: Config) -> Mapping[str, Network]:
@@ -54,5 +54,5 @@ def networks(config: Config) -> Mapping[str, Network]:
 
 def _failure(error: WatcherError | OSError) -> Finding:
     if isinstance(error, WatcherError):
-        return fail("leases", error.what, error.remedy)
-    return fail("leases", f"{error.filename}: {error.strerror}", "run as root")
+        return fail(error.what, error.remedy)
+    return fail(f"{error.filename}: {error.strerror}", "run as root")

@@ -5,55 +5,48 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from watcher.checks.finding import Finding, fail, ok, warn
+from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.locks.holders import Holder, holder_of
 from watcher.locks.lock import PATIENCE, SERVICE, WRITERS
-
-if TYPE_CHECKING:
-    from watcher.config.settings import Config
 
 _STEP: Final = 0.02
 """Seconds between two looks at a lock that is taken."""
 
 
-def findings(config: Config) -> Iterator[Finding]:
+def findings(subject: Subject) -> Iterator[Finding]:
     """Whether somebody has the writers' lock for long, or the service's and is stopped."""
-    writer = _lasting_holder(Path(config.run_dir, WRITERS))
+    writer = _holder(_lasting_holder, Path(subject.config.run_dir, WRITERS))
     if writer is None:
-        yield ok("locks", "nobody is in the way of a change of the host")
+        yield ok("nobody is in the way of a change of the host")
     else:
         level = fail if writer.stopped or writer.cannot_end else warn
-        yield level("locks", f"{writer} is in the way of every network", writer.remedy)
-    service = _holder(Path(config.run_dir, SERVICE))
+        yield level(f"{writer} is in the way of every network", writer.remedy)
+    service = _holder(holder_of, Path(subject.config.run_dir, SERVICE))
     if service is not None and service != writer and (service.stopped or service.cannot_end):
-        yield fail("locks", f"{service} has this host", service.remedy)
+        yield fail(f"{service} has this host", service.remedy)
 
 
-def _holder(path: Path) -> Holder | None:
+def _holder(look: Callable[[int], Holder | None], path: Path) -> Holder | None:
+    """What `look` says of the lock at `path`; nobody has one that is not there."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
         return None
     with closing(os.fdopen(descriptor)):
-        return holder_of(descriptor)
+        return look(descriptor)
 
 
-def _lasting_holder(path: Path) -> Holder | None:
+def _lasting_holder(descriptor: int) -> Holder | None:
     """Who has a lock for longer than a change of one container takes."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    with closing(os.fdopen(descriptor)):
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                return None
-            time.sleep(_STEP)
-        return holder_of(descriptor)
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+        time.sleep(_STEP)
+    return holder_of(descriptor)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink
-from watcher.checks.finding import Finding, fail, ok, warn
+from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.reconcile.conflicts import problems
 
 if TYPE_CHECKING:
@@ -20,17 +20,18 @@ MANY_PORTS: Final = 900
 """Ports at which it is time to think of another network."""
 
 
-def findings(networks: Mapping[str, Network]) -> Iterator[Finding]:
-    """What stands in the way of each of `networks`; what the service would refuse comes first."""
-    wrong = [fail("networks", p.what, p.remedy) for p in problems(networks.values())]
+def findings(subject: Subject) -> Iterator[Finding]:
+    """What stands in the way of each network; what the service would refuse comes first."""
+    networks = subject.networks.values()
+    wrong = [fail(p.what, p.remedy) for p in problems(networks)]
     with Netlink() as netlink:
         links = [rtnl.read_link(body) for body in netlink.dump(rtnl.links())]
-    for network in networks.values():
+    for network in networks:
         wrong += _of_bridge(network, links)
     yield from wrong
     if not wrong:
-        shown = ", ".join(f"{n.name} ({_subnets(n)} on {n.bridge})" for n in networks.values())
-        yield ok("networks", f"nothing is in the way of {shown}")
+        shown = ", ".join(f"{n.name} ({_subnets(n)} on {n.bridge})" for n in networks)
+        yield ok(f"nothing is in the way of {shown}")
 
 
 def _of_bridge(network: Network, links: list[rtnl.Link]) -> Iterator[Finding]:
@@ -39,7 +40,6 @@ def _of_bridge(network: Network, links: list[rtnl.Link]) -> Iterator[Finding]:
     if bridge is None:
         if not network.managed:
             yield fail(
-                "networks",
                 f"network.{network.name}.bridge = {network.bridge}: it is missing and, with"
                 " managed = false, not watcher's to make",
                 "make it, or set managed = true",
@@ -48,7 +48,6 @@ def _of_bridge(network: Network, links: list[rtnl.Link]) -> Iterator[Finding]:
     ports = sum(link.master == bridge.index for link in links)
     if bridge.kind == "bridge" and ports >= MANY_PORTS:
         yield warn(
-            "networks",
             f"bridge {network.bridge} has {ports} ports; the kernel gives it no more than"
             f" {MAX_PORTS}",
             f'set mode = "routed" in [network.{network.name}], or use another network',

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Final
 
-from watcher.checks.finding import Finding, fail, ok, warn
+from watcher.checks.check import Finding, Subject, fail, ok, warn
 
 OLDEST: Final = (1, 1)
 """The oldest runc that was tried."""
@@ -16,26 +16,25 @@ _PATIENCE: Final = 10
 """Seconds for `runc --version`."""
 
 
-def findings() -> Iterator[Finding]:
+def findings(_: Subject) -> Iterator[Finding]:
     """Whether runc is there, and which."""
     program = shutil.which("runc")
     if program is None:
-        yield fail("runc", "runc is not in $PATH", "install it, e.g. `apt-get install runc`")
+        yield fail("runc is not in $PATH", "install it, e.g. `apt-get install runc`")
         return
     try:
         done = subprocess.run(
             [program, "--version"], capture_output=True, text=True, timeout=_PATIENCE, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
-        yield fail("runc", f"`{program} --version` fails: {error}", "install runc anew")
+        yield fail(f"`{program} --version` fails: {error}", "install runc anew")
         return
     version = done.stdout.partition("\n")[0].removeprefix("runc version ").strip()
     known = _numbers(version)
     if known is None or known >= OLDEST:
-        yield ok("runc", f"{program} is version {version or 'unknown'}")
+        yield ok(f"{program} is version {version or 'unknown'}")
     else:
         yield warn(
-            "runc",
             f"{program} is version {version}, older than any that was tried",
             f"install {'.'.join(map(str, OLDEST))} or later",
         )

@@ -1,8 +1,7 @@
-"""Packet filters as data, and what becomes of a packet in them.
+"""Packets and packet filters as data.
 
-Rules are read by :mod:`watcher.checks.filters.nftables` and the module `iptables` beside it. What
-they do not understand of a rule makes its verdict uncertain, and so what becomes of the packet:
-nothing is said for certain that is only likely.
+Rules are read by the modules `nftables` and `iptables`. What they do not understand of a rule makes
+its verdict uncertain.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 type Family = Literal["ip", "ip6", "inet", "bridge"]
 type Hook = Literal["forward", "input"]
 
+_VERSIONS: Final = {"inet": (4, 6), "ip": (4,), "ip6": (6,)}
+"""The versions of IP that a family of filters sees; the others see no packets of IP."""
 
 PORT: Final = 65533
 """Both ports of a packet: what no rule names by itself."""
@@ -32,6 +33,7 @@ class Packet:
         source, target: its addresses, of one family.
         state: `new` or `established`, as connection tracking has it.
         dnat: whether its connection is to a published port.
+        bridged: whether it is a frame from one port of a bridge to another, as bridges see it.
     """
 
     iif: str
@@ -40,6 +42,12 @@ class Packet:
     target: Address
     state: Literal["new", "established"] = "new"
     dnat: bool = False
+    bridged: bool = False
+
+    @property
+    def hook(self) -> Hook:
+        """Where the kernel asks filters about it."""
+        return "forward" if self.oif else "input"
 
 
 type Condition = Callable[[Packet], bool | None]
@@ -84,17 +92,11 @@ class Table:
     chains: Mapping[str, Chain]
     command: str = "nft"
 
-    def base_chains(self, hook: Hook) -> list[Chain]:
-        """The chains that the kernel calls at `hook`."""
-        return [chain for chain in self.chains.values() if chain.hook == hook]
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What becomes of a packet in a base chain: whether it is dropped, and if that is certain."""
-
-    dropped: bool
-    certain: bool = True
+    def sees(self, packet: Packet) -> bool:
+        """Whether the kernel asks filters of this family about `packet`."""
+        if packet.bridged:
+            return self.family == "bridge"
+        return packet.source.version in _VERSIONS.get(self.family, ())
 
 
 def rule(conditions: Iterable[Condition], verdict: Verdict | None) -> Rule:
@@ -110,45 +112,6 @@ def rule(conditions: Iterable[Condition], verdict: Verdict | None) -> Rule:
         return replace(verdict, certain=False) if None in answers else verdict
 
     return apply
-
-
-_DEPTH: Final = 64
-"""Jumps within jumps that are followed: the kernel itself takes 16 (nft(8), `jump`)."""
-
-
-def fate(table: Table, base: Chain, packet: Packet) -> Fate:
-    """What becomes of `packet` in `base`, a base chain of `table`."""
-    kind, certain = _walk(table, base, packet, _DEPTH)
-    if kind in ("accept", "drop"):
-        return Fate(kind == "drop", certain)
-    return Fate(base.policy == "drop", certain)
-
-
-def _walk(table: Table, chain: Chain, packet: Packet, depth: int) -> tuple[str, bool]:
-    """`accept`, `drop`, or `return` at the end of `chain`; and whether that is certain."""
-    certain = True
-    for apply in chain.rules:
-        verdict = apply(packet)
-        if verdict is None:
-            continue
-        kind = verdict.kind
-        if kind in ("jump", "goto") and depth:
-            there = table.chains.get(verdict.chain)
-            if there is None:
-                continue
-            ending, sure = _walk(table, there, packet, depth - 1)
-            certain = certain and sure
-            if kind == "jump" and ending == "return":
-                continue
-            kind = "return" if ending == "return" else _as_verdict(ending)
-        if verdict.certain:
-            return kind, certain
-        certain = False  # it may end here, or go on
-    return "return", certain
-
-
-def _as_verdict(ending: str) -> Literal["accept", "drop"]:
-    return "drop" if ending == "drop" else "accept"
 
 
 def names_match(pattern: str, name: str, wildcard: str) -> bool:

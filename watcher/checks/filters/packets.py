@@ -1,0 +1,54 @@
+"""The packets of a container that the filters of the host are asked about."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+from handlers.kernel import sysctl
+from handlers.kernel.netlink import Netlink
+from handlers.kernel.uplink import uplink_index
+from watcher.checks.filters.chains import Packet
+from watcher.model.network import gateway
+
+if TYPE_CHECKING:
+    from watcher.model.address import Address, Subnet
+    from watcher.model.network import Network
+
+PORTS: Final = "netnsv*"
+"""The host ends of veth pairs, between which a bridge forwards."""
+
+_FAR: Final = {4: ip_address("198.51.100.1"), 6: ip_address("2001:db8::1")}
+"""An address of no network of anybody's (RFC 5737, RFC 3849)."""
+
+_BRIDGED: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-call-ip6tables"}
+"""Whether what a bridge forwards goes through filters of IP as well: Docker turns it on
+(`Documentation/networking/ip-sysctl.rst`, `bridge-nf-call-*`)."""
+
+
+def forwarded(network: Network, container: Address, uplink: str) -> Iterator[Packet]:
+    """What the container with an address of `network` sends to others and gets from them."""
+    bridge, far = network.bridge, _FAR[container.version]
+    if not network.internal:  # to the world, its answer, and a connection to a published port
+        yield Packet(bridge, uplink, container, far)
+        yield Packet(uplink, bridge, far, container, state="established")
+        yield Packet(uplink, bridge, far, container, dnat=True)
+    if not network.isolate:
+        ports = PORTS.replace("*", "0-1"), PORTS.replace("*", "0-2")
+        yield Packet(*ports, container, container, bridged=True)
+        if sysctl.get(_BRIDGED[container.version]) == "1":
+            yield Packet(bridge, bridge, container, container)
+
+
+def received(network: Network, subnet: Subnet, container: Address) -> Packet:
+    """What the container with an address of `subnet` sends to the host itself."""
+    return Packet(network.bridge, "", container, gateway(subnet))
+
+
+def uplink(version: int) -> str:
+    """The interface with the default route; one that no rule names where there is none."""
+    with Netlink() as netlink:
+        index = uplink_index(netlink, version)
+    return socket.if_indextoname(index) if index else "uplink"

@@ -1,0 +1,99 @@
+"""Whose chain drops packets, and the commands to paste, in the way that its owner wants it.
+
+`accept` in one nftables table does not undo a `drop` in another's chain (nft(8)), so what another
+firewall drops has to be put right there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from watcher.checks.filters.packets import PORTS
+
+if TYPE_CHECKING:
+    from watcher.checks.filters.chains import Table
+    from watcher.checks.filters.fate import Drop
+
+_OPTIONS: Final = {"iif": "-i", "oif": "-o"}
+"""How iptables names the interfaces of a packet."""
+
+
+def named(drop: Drop) -> str:
+    """The chain as users know it, with the firewall that it is of."""
+    table, chain = drop.table, drop.chain
+    kind = f"nftables table {table.family}" if table.command == "nft" else f"{table.command} table"
+    place = f"chain {chain.name} of {kind} {table.name}"
+    if _is_firewalld(table):
+        return f"firewalld ({place})"
+    if _is_ufw(table):
+        return f"ufw's {place}"
+    return f"Docker's {place}" if _is_dockers(drop) else place
+
+
+def to_forward(drop: Drop, bridge: str, *, integrate: bool) -> str:
+    """How to let pass what is forwarded from and to `bridge`.
+
+    Args:
+        drop: where it is dropped.
+        bridge: the bridge of a network.
+        integrate: whether `[firewall] integrate` is set, which mends some of it by itself.
+    """
+    table = drop.table
+    if _is_firewalld(table):
+        return f"{_firewalld(bridge)}, or {_itself(integrate=integrate)}"
+    if _is_ufw(table):
+        return f"run `ufw route allow in on {bridge}` and `ufw route allow out on {bridge}`"
+    if table.family == "bridge":
+        return _accept(drop, ("iif", PORTS))
+    remedy = _accept(drop, ("iif", bridge), ("oif", bridge))
+    return f"{remedy}, or {_itself(integrate=integrate)}" if _is_dockers(drop) else remedy
+
+
+def to_receive(drop: Drop, bridge: str) -> str:
+    """How to let pass what comes from `bridge` to the host itself."""
+    if _is_firewalld(drop.table):
+        return _firewalld(bridge)
+    if _is_ufw(drop.table):
+        return f"run `ufw allow in on {bridge}`"
+    return _accept(drop, ("iif", bridge))
+
+
+def _accept(drop: Drop, *where: tuple[str, str]) -> str:
+    """Commands that let pass what has each of the interfaces `where`."""
+    table, chain = drop.table, drop.chain.name
+    if table.command == "nft":
+        place = f"{table.family} {table.name} {chain}"
+        words = [f"nft insert rule {place} {kind}name '\"{name}\"' accept" for kind, name in where]
+    else:
+        # Docker puts its own chain back in front of whatever else is in FORWARD.
+        chain = "DOCKER-USER" if _is_dockers(drop) else chain
+        command = table.command if table.name == "filter" else f"{table.command} -t {table.name}"
+        words = [f"{command} -I {chain} {_OPTIONS[kind]} {name} -j ACCEPT" for kind, name in where]
+    return "run " + " and ".join(f"`{word}`" for word in words)
+
+
+def _itself(*, integrate: bool) -> str:
+    if integrate:
+        return "run `watcher sync`, which does so with integrate = true"
+    return "set integrate = true in [firewall]"
+
+
+def _firewalld(bridge: str) -> str:
+    return (
+        f"run `firewall-cmd --permanent --zone=trusted --add-interface={bridge}`"
+        " and `firewall-cmd --reload`"
+    )
+
+
+def _is_firewalld(table: Table) -> bool:
+    """Whether firewalld made it, with nftables or with its older way by iptables."""
+    by_name = table.command == "nft" and table.name == "firewalld"
+    return by_name or "FORWARD_POLICIES" in table.chains
+
+
+def _is_ufw(table: Table) -> bool:
+    return any(name in table.chains for name in ("ufw-before-forward", "ufw6-before-forward"))
+
+
+def _is_dockers(drop: Drop) -> bool:
+    return "DOCKER-USER" in drop.table.chains and drop.chain.name == "FORWARD"

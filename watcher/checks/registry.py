@@ -1,0 +1,59 @@
+"""The list of checks, in the order in which users read what they found.
+
+To add one, write a function that takes a `Subject` and yields findings, and name it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from watcher.checks import (
+    directories,
+    firewalls,
+    gate,
+    kernel,
+    leases,
+    locks,
+    networks,
+    privileges,
+    programs,
+    services,
+)
+from watcher.checks.check import Check, Finding, Subject, fail
+from watcher.model.errors import WatcherError
+
+if TYPE_CHECKING:
+    from watcher.config.settings import Config
+
+CHECKS: Final = (
+    Check("privileges", privileges.findings),
+    Check("runc", programs.findings),
+    Check("kernel", kernel.findings, needs="CAP_NET_ADMIN"),
+    Check("gate", gate.findings),
+    Check("service", services.findings),
+    Check("directories", directories.findings),
+    Check("locks", locks.findings),
+    Check("leases", leases.findings),
+    Check("networks", networks.findings),
+    Check("firewalls", firewalls.findings, needs="CAP_NET_ADMIN"),
+)
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """What all checks find, in their order. One that fails is a finding, and the rest go on."""
+    subject = Subject(config, leases.networks(config))
+    for check in CHECKS:
+        for finding in _found(check, subject):
+            yield replace(finding, check=finding.check or check.name)
+
+
+def _found(check: Check, subject: Subject) -> Iterator[Finding]:
+    if check.needs and not privileges.has(check.needs):
+        yield fail(f"it cannot be told without {check.needs}", "run as root")
+        return
+    try:
+        yield from check.findings(subject)
+    except (OSError, WatcherError) as error:
+        yield fail(f"it cannot be told: {error}", "run as root")

@@ -1,0 +1,43 @@
+"""Trials in a child process: what one does to its namespaces ends with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import msgspec
+
+from watcher.checks.check import Finding, fail
+from watcher.model.errors import WatcherError
+
+
+def in_child(trial: Callable[[], list[Finding]], name: str) -> list[Finding]:
+    """What `trial`, called `name`, finds in a child process that ends with it."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        try:
+            found = _guarded(trial, name)
+            os.write(writer, msgspec.json.encode(found))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        content = answer.read()
+    _, status = os.waitpid(child, 0)
+    try:
+        return msgspec.json.decode(content, type=list[Finding])
+    except msgspec.MsgspecError:
+        how = f"signal {status}" if os.WIFSIGNALED(status) else "an error"
+        return [fail(f"the trial ended by {how}", "see `dmesg`")]
+
+
+def _guarded(trial: Callable[[], list[Finding]], name: str) -> list[Finding]:
+    try:
+        return trial()
+    except PermissionError as error:
+        return [fail(f"{error.strerror} ({error.filename or name})", "run as root")]
+    except (OSError, WatcherError) as error:
+        text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        return [fail(text, "run a kernel that has it")]
