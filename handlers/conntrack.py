@@ -18,13 +18,14 @@ import socket
 import struct
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, ip_address
 from itertools import chain
 from typing import Final
 
-from handlers.firewall.ruleset import target
+from handlers.context import Context
+from handlers.handler import Handler
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import (
     NETLINK_NETFILTER,
@@ -37,10 +38,9 @@ from handlers.kernel.netlink import (
     chosen,
 )
 from watcher.model.address import Address
-from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.request import PortMap
-from watcher.model.sandbox import Member, Sandbox, without
+from watcher.model.sandbox import Member, Sandbox, published_at, without
 
 _CT_GET, _CT_DELETE = (1 << 8) | 1, (1 << 8) | 2
 """NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_* (`include/uapi/linux/netfilter/nfnetlink*.h`)."""
@@ -94,7 +94,7 @@ class Batch:
         return bool(self.addresses or self.changes)
 
 
-class ConntrackHandler:
+class ConntrackHandler(Handler):
     """Collects whose flows have to end, and ends them when it is told to.
 
     The verbs of a handler only collect: a pass is too long for anybody to wait for, and one is
@@ -102,8 +102,8 @@ class ConntrackHandler:
     same time.
     """
 
-    def __init__(self, networks: Mapping[str, Network]) -> None:
-        self._networks = networks
+    def __init__(self, context: Context) -> None:
+        self._networks = context.networks
         self._lock = threading.Lock()
         self._due = Batch()
         self._ending = Batch()
@@ -191,7 +191,7 @@ class ConntrackHandler:
         targets = tuple(
             (version, address.packed)
             for version in (4, 6)
-            if (address := target(sandbox, self._networks, version)) is not None
+            if (address := published_at(sandbox, self._networks, version)) is not None
         )
         with self._lock:
             for port in udp:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from watcher.model.address import AddressWithPrefix
+from watcher.model.address import Address, AddressWithPrefix
 from watcher.model.container import Container, Process
+from watcher.model.network import Network
 from watcher.model.request import PortMap
 
 
@@ -96,3 +97,19 @@ def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
     gone = {member.id for member in leaving} - {member.id for member in members} - {sandbox.id}
     pins = tuple(name for name in sandbox.pins if name not in gone)
     return replace(sandbox, members=members, pins=pins)
+
+
+def published_at(sandbox: Sandbox, networks: Mapping[str, Network], version: int) -> Address | None:
+    """Where the port maps of `sandbox` lead: its first address of `version` to be published.
+
+    Args:
+        sandbox: has the port maps.
+        networks: those of its interfaces by name; an internal one publishes nothing.
+        version: of IP, 4 or 6.
+    """
+    for interface in sandbox.interfaces:
+        if not networks[interface.network].internal:
+            for address in interface.addresses:
+                if address.version == version:
+                    return address.ip
+    return None

@@ -99,7 +99,7 @@ def _overlapping(
         for use in taken:
             if use.index != index and _overlap(use.subnet, subnet):
                 device = _name(use.index)
-                if network.mode == "routed" and HOST_NAME.fullmatch(device):
+                if not network.facts.on_link and HOST_NAME.fullmatch(device):
                     continue  # a sandbox of its own
                 yield Problem(
                     f"network.{network.name}.subnets = {subnet}: overlaps the host's own"

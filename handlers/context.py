@@ -1,0 +1,62 @@
+"""What the handlers share: made once, in the host's network namespace, and given to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from handlers.handler import Notes
+from handlers.kernel.namespace import Home
+from handlers.kernel.netlink import Netlink
+from handlers.kernel.reaper import Reaper
+from handlers.kernel.uplink import settled
+from handlers.networks import drivers_of
+from handlers.networks.driver import Driver
+from watcher.model.network import Network
+from watcher.model.sandbox import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """See the module's docstring.
+
+    Attributes:
+        home: the host's network namespace.
+        netlink: a socket in it.
+        reaper: what deletes links of it.
+        networks: each network by its name.
+        drivers: the driver of each.
+        notes: where is noted what has to be known again after a restart.
+        sandboxes: tells all sandboxes of the lease store.
+        netns_dir: the directory of pins.
+        integrate: whether other firewalls may be told of our bridges.
+    """
+
+    home: Home
+    netlink: Netlink
+    reaper: Reaper
+    networks: Mapping[str, Network]
+    drivers: Mapping[str, Driver]
+    notes: Notes
+    sandboxes: Callable[[], Iterable[Sandbox]]
+    netns_dir: str
+    integrate: bool
+
+
+@contextmanager
+def opened_context(
+    netns_dir: str,
+    networks: Mapping[str, Network],
+    notes: Notes,
+    sandboxes: Callable[[], Iterable[Sandbox]],
+    *,
+    integrate: bool = False,
+) -> Iterator[Context]:
+    """A context with all that it needs, open; what was made by it stays."""
+    networks = settled(networks)
+    with closing(Home()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
+        yield Context(
+            home, netlink, reaper, networks, drivers_of(networks), notes, sandboxes, netns_dir,
+            integrate,
+        )  # fmt: skip
