@@ -10,7 +10,8 @@ import socket
 import struct
 from typing import Final
 
-from handlers.kernel.netlink import (
+from handlers.kernel.messages import (
+    HEADER,
     NLM_F_DUMP,
     NLM_F_REQUEST,
     attribute,
@@ -33,7 +34,6 @@ TUPLES: Final = (_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY)
 _VERSIONS: Final = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 _GENERIC: Final = struct.Struct("=BBH")
 """`struct nfgenmsg`."""
-_HEADER: Final = struct.Struct("=IHHII")
 
 
 def version_of(body: memoryview) -> int:
@@ -87,7 +87,7 @@ def flows_with(direction: int, source: Address) -> bytearray:
 
 def _listing(family: int, content: bytes) -> bytearray:
     body = _GENERIC.pack(family, 0, 0) + content
-    header = _HEADER.pack(_HEADER.size + len(body), _CT_GET, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
+    header = HEADER.pack(HEADER.size + len(body), _CT_GET, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
     return bytearray(header + body)
 
 
@@ -99,5 +99,5 @@ def deletion(body: memoryview) -> bytearray:
     for kind in (_CTA_ID, _CTA_ZONE):
         if kind in named:
             content += attribute(kind, named[kind])
-    header = _HEADER.pack(_HEADER.size + len(content), _CT_DELETE, NLM_F_REQUEST, 0, 0)
+    header = HEADER.pack(HEADER.size + len(content), _CT_DELETE, NLM_F_REQUEST, 0, 0)
     return bytearray(header) + content

@@ -14,14 +14,8 @@ from ipaddress import IPv6Network, ip_address
 from typing import Final
 
 from handlers.kernel import missing_routes, rtnl
-from handlers.kernel.netlink import (
-    NLM_F_CREATE,
-    NLM_F_DUMP,
-    NLM_F_EXCL,
-    Netlink,
-    attributes,
-    encode,
-)
+from handlers.kernel.messages import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, attributes, encode
+from handlers.kernel.netlink import Netlink
 from handlers.kernel.rtnl import Route
 from handlers.kernel.rtnl.messages import fibmsg
 from handlers.networks.driver import Driver, Way

@@ -13,7 +13,8 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import rtnl, sysctl
-from handlers.kernel.netlink import Netlink, attributes
+from handlers.kernel.messages import attributes
+from handlers.kernel.netlink import Netlink
 from watcher.model.errors import UsageError
 from watcher.model.naming import HOST_NAME
 from watcher.model.network import gateways
