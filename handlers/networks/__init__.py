@@ -7,7 +7,6 @@ that name whose `DRIVER` is a :class:`handlers.networks.driver.Driver`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from importlib import import_module
 
 from handlers.networks.driver import Driver
@@ -29,7 +28,6 @@ def all_drivers() -> list[type[Driver]]:
     return [_driver(mode) for mode in MODES]
 
 
-@cache
 def _driver(mode: str) -> type[Driver]:
     driver: type[Driver] = import_module(f"{__name__}.{mode}").DRIVER
     return driver
