@@ -78,7 +78,7 @@ class ConntrackHandler(Handler):
     """
 
     def __init__(self, context: Context) -> None:
-        self._networks = context.networks
+        self._drivers = context.drivers
         self._lock = threading.Lock()
         self._due = Batch()
         self._ending = Batch()
@@ -165,10 +165,11 @@ class ConntrackHandler(Handler):
         udp = [port for port in ports if port.protocol == "udp"]
         if not udp:
             return
+        networks = {i.network: self._drivers[i.network].network for i in sandbox.interfaces}
         targets = tuple(
             (version, address.packed)
             for version in (4, 6)
-            if (address := published_at(sandbox, self._networks, version)) is not None
+            if (address := published_at(sandbox, networks, version)) is not None
         )
         with self._lock:
             for port in udp:

@@ -25,8 +25,7 @@ class Context:
         home: the host's network namespace.
         netlink: a socket in it.
         reaper: what deletes links of it.
-        networks: each network by its name.
-        drivers: the driver of each.
+        drivers: that of each network by its name; there everybody looks up what a network is like.
         notes: where is noted what has to be known again after a restart.
         sandboxes: tells all sandboxes of the lease store.
         netns_dir: the directory of pins.
@@ -36,7 +35,6 @@ class Context:
     home: Home
     netlink: Netlink
     reaper: Reaper
-    networks: Mapping[str, Network]
     drivers: Mapping[str, Driver]
     notes: Notes
     sandboxes: Callable[[], Iterable[Sandbox]]
@@ -54,9 +52,8 @@ def opened_context(
     integrate: bool = False,
 ) -> Iterator[Context]:
     """A context with all that it needs, open; what was made by it stays."""
-    networks = settled(networks)
+    drivers = drivers_of(settled(networks))
     with closing(Home()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
         yield Context(
-            home, netlink, reaper, networks, drivers_of(networks), notes, sandboxes, netns_dir,
-            integrate,
+            home, netlink, reaper, drivers, notes, sandboxes, netns_dir, integrate,
         )  # fmt: skip

@@ -76,7 +76,7 @@ class Host:
             context = opened.enter_context(
                 opened_context(netns_dir, networks, notes, sandboxes, integrate=integrate)
             )
-            self.networks = context.networks
+            self.networks = {name: d.network for name, d in context.drivers.items()}
             self._handlers = tuple(kind.handler(context) for kind in HANDLERS)
             both = list(zip(HANDLERS, self._handlers, strict=True))
             self._back = [handler for kind, handler in reversed(both) if not kind.last]

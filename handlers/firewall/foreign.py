@@ -50,7 +50,7 @@ class ForeignFirewallHandler(Handler):
     """
 
     def __init__(self, context: Context) -> None:
-        self._networks = context.networks
+        self._drivers = context.drivers
         self._notes = context.notes
         self._enabled = context.integrate
         self._firewalls: tuple[ForeignFirewall, ...] = (
@@ -98,7 +98,7 @@ class ForeignFirewallHandler(Handler):
     def _bridges(self, sandboxes: Iterable[Sandbox]) -> list[str]:
         """The bridges that `sandboxes` use and this program manages, sorted."""
         used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}
-        networks = [self._networks[name] for name in used]
+        networks = [self._drivers[name].network for name in used]
         return sorted(network.bridge for network in networks if network.managed)
 
     def _missing(self, bridges: Sequence[str]) -> Iterator[Difference]:
@@ -115,7 +115,8 @@ class ForeignFirewallHandler(Handler):
                     )
 
     def _surplus(self) -> Iterator[Difference]:
-        ours = {network.bridge for network in self._networks.values() if network.managed}
+        networks = [driver.network for driver in self._drivers.values()]
+        ours = {network.bridge for network in networks if network.managed}
         why = "it is no bridge of ours any more" if self._enabled else "integrate = false"
         for firewall in self._firewalls:
             for bridge in self._told().get(firewall.name, []):
