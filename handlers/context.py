@@ -1,4 +1,4 @@
-"""What the handlers share: made once, in the host's network namespace, and given to each."""
+"""What all handlers share, made once in the host's network namespace."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from watcher.model.sandbox import Sandbox
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """See the module's docstring.
+    """What a handler is made of.
 
     Attributes:
         home: the host's network namespace.
         netlink: a socket in it.
-        reaper: what deletes links of it.
-        drivers: that of each network by its name; there everybody looks up what a network is like.
-        notes: where is noted what has to be known again after a restart.
-        sandboxes: tells all sandboxes of the lease store.
+        reaper: deletes links in it.
+        drivers: the driver of each network by the network's name; the only place where handlers
+            look up a network's settings.
+        notes: keeps what a handler has to know after a restart.
+        sandboxes: returns all sandboxes of the lease store.
         netns_dir: the directory of pins.
-        integrate: whether other firewalls may be told of our bridges.
+        integrate: whether to tell other firewalls of our bridges.
     """
 
     home: Home
@@ -51,7 +52,7 @@ def opened_context(
     *,
     integrate: bool = False,
 ) -> Iterator[Context]:
-    """A context with all that it needs, open; what was made by it stays."""
+    """A context with everything open. What handlers made with it stays when it is closed."""
     drivers = drivers_of(settled(networks))
     with closing(Home()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
         yield Context(

@@ -1,4 +1,4 @@
-"""What every handler is: a few verbs over sandboxes, and differences that know how to close."""
+"""What a handler is: a few verbs over sandboxes, and differences that know how to close."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from watcher.model.sandbox import Member, Sandbox
 class Handler:
     """One kind of thing on the host. Every verb may be called twice, or after being cut off.
 
-    A verb that a handler has no need of does nothing.
+    A handler leaves out the verbs that it does not need; those do nothing.
     """
 
     def appear(self, sandbox: Sandbox) -> None:
@@ -40,10 +40,10 @@ class Handler:
         return []
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
-        """Take back all that is left of it now that there are no sandboxes; what, a line each.
+        """Take back everything that is left after the last sandbox; returns a line for each thing.
 
         Args:
-            networks: all that there are, and those that there were before.
+            networks: all networks that there are or ever were.
         """
         return []
 

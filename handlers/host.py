@@ -1,4 +1,4 @@
-"""Everything that acts on the host, as a list: what one needs comes before it.
+"""The list of everything that acts on the host; what a handler needs stands before it.
 
 This is what :mod:`watcher` sees of the handlers, beside the kernel bindings.
 """
@@ -34,8 +34,8 @@ class Kind:
     """One kind of thing on the host.
 
     Attributes:
-        handler: makes its handler.
-        last: whether it takes back behind all others; else it does so before those in front of it.
+        handler: makes the handler.
+        last: whether its `vanish` runs after all others. Otherwise handlers vanish in reverse.
     """
 
     handler: Callable[[Context], Handler]
@@ -43,15 +43,15 @@ class Kind:
 
 
 HANDLERS: Final = (
-    Kind(ReapingHandler),
-    Kind(PinHandler),  # in front of the links: sync tells a pin by what its namespace has
+    Kind(ReapingHandler),  # vanishes late: an unmount would wait in the kernel for the deletions
+    Kind(PinHandler),  # before the links: sync recognises a pin by the links of its namespace
     Kind(HostSideHandler),
     Kind(LinkHandler),
     Kind(FirewallHandler),
-    Kind(ConntrackHandler, last=True),  # who keeps sending makes a flow anew that ends before
+    Kind(ConntrackHandler, last=True),  # a flow that ended earlier would come back with a packet
     Kind(ForeignFirewallHandler),
 )
-"""All there are: a new kind of thing is a line here."""
+"""All handlers, in the order in which they appear. A new kind of thing is one line here."""
 
 
 class Host:
@@ -59,8 +59,8 @@ class Host:
 
     Attributes:
         networks: each network by its name.
-        pins, host_sides, links, firewall, conntrack: handlers, for what is more than the verbs that
-            all have.
+        pins, host_sides, links, firewall, conntrack: the handlers that can do more than the verbs
+            which all have.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Host:
         """Take back what `sandbox` needs no more without `leaving`, last made first.
 
         Raises:
-            OSError: the kernel refused one step; the others are done.
+            OSError: the kernel refused a step; the other steps were done all the same.
         """
         with ExitStack() as steps:
             for handler in reversed(self._back):
@@ -128,10 +128,10 @@ class Host:
         return repairs
 
     def remove(self, networks: Iterable[Network]) -> list[str]:
-        """Take back all that is left where there are no sandboxes any more; what, a line each.
+        """Take back everything that is left after the last sandbox; returns a line for each thing.
 
         Args:
-            networks: all that there are, and those that there were before.
+            networks: all networks that there are or ever were.
         """
         known = list(networks)
         return [line for handler in self._back for line in handler.remove(known)]

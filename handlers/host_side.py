@@ -1,4 +1,4 @@
-"""The host's side of each network, as its driver makes it: a bridge, the gateway, forwarding."""
+"""The host's side of each network, as its driver wants it: the bridge, the gateway, forwarding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from watcher.model.sandbox import Sandbox
 
 
 class HostSideHandler(Handler):
-    """Owns what all sandboxes of a managed network have in common on the host.
+    """Owns the part of a network on the host that all its sandboxes share.
 
     It stays for the next sandbox, until `network rm` or `down`.
     """
@@ -27,13 +27,13 @@ class HostSideHandler(Handler):
         self._drivers = context.drivers
         self._settings = Sysctl(context.notes)
         self._whole: dict[str, int] = {}
-        """The index of each bridge that was found to be whole; one made anew has another."""
+        """The index of each bridge that was found whole; one that was made anew has another."""
 
     def appear(self, sandbox: Sandbox) -> None:
         """Make what `sandbox` needs, or what is missing of it.
 
         Raises:
-            OSError: it cannot be made; something else has its name, for example.
+            OSError: it cannot be made, e.g. because another interface has the bridge's name.
         """
         for interface in sandbox.interfaces:
             driver = self._drivers[interface.network]
@@ -42,7 +42,7 @@ class HostSideHandler(Handler):
                 self._close(driver, dry_run=False)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Make whole the host's side of all networks in use."""
+        """Put right the host's side of all networks in use."""
         used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}
         repairs: list[Repair] = []
         for name in sorted(used):
@@ -50,7 +50,7 @@ class HostSideHandler(Handler):
         return repairs
 
     def remove(self, networks: Iterable[Network]) -> list[str]:
-        """Delete the bridges of `networks`, and turn off the forwarding that they needed."""
+        """Delete the bridges of `networks`, and turn off forwarding if it was turned on here."""
         done = [f"removed {network.bridge}" for network in networks if self.remove_one(network)]
         return done + [f"restored {name}" for name in forwarding.give_back(self._settings)]
 
@@ -68,7 +68,7 @@ class HostSideHandler(Handler):
         return True
 
     def _close(self, driver: Driver, *, dry_run: bool) -> list[Repair]:
-        """Put right what is not as it should be; what that was."""
+        """Put right what is wrong; returns what that was."""
         repairs = closed(driver.host_side(self._netlink, self._settings), dry_run=dry_run)
         if not dry_run:
             network = driver.network

@@ -22,7 +22,7 @@ from handlers.kernel import mounts, rootpath
 from watcher.model.errors import WatcherError, quoted
 
 _NOTHING_SAID: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
-"""Errors that say nothing of a path."""
+"""Errors that say nothing about a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def take_back(path: str) -> bool:
         Whether a mount of ours was there, and is no more.
 
     Raises:
-        OSError: the kernel refuses, or it cannot be told.
+        OSError: out of descriptors or memory, so that nobody can tell.
     """
     return _if_ours(path, mounts.unmount_at)
 
@@ -130,13 +130,13 @@ def is_ours(path: str) -> bool:
     """Whether the topmost mount at `path` is one that :func:`hold` made, by whichever process.
 
     Raises:
-        OSError: it cannot be told.
+        OSError: out of descriptors or memory, so that nobody can tell.
     """
     return _if_ours(path, lambda _: None)
 
 
 def _if_ours(path: str, do: Callable[[int], None]) -> bool:
-    """Whether the topmost mount at `path` is ours; `do` is given its open directory then."""
+    """Whether the topmost mount at `path` is ours; if so, calls `do` with its open directory."""
     try:
         with rootpath.opened(path) as directory:
             ours = _is_ours(directory)

@@ -1,4 +1,4 @@
-"""Every mode in the list has a driver that is whole, and is known wherever a mode is named."""
+"""Every mode in the list has a complete driver, and the configuration accepts it."""
 
 from __future__ import annotations
 

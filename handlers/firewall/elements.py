@@ -1,7 +1,7 @@
 """The elements that a sandbox has in the sets and maps of this program's nftables tables.
 
-Each port map and each guarded address is one, found by one hash lookup; a long range of ports that
-stay the same inside is one element of a map of intervals, asked where the others know nothing.
+Each port map and each guarded address is one element, found by one hash lookup. A long range of
+ports that are the same inside is one element of a map of intervals, which is asked last.
 """
 
 from __future__ import annotations

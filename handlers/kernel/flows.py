@@ -1,4 +1,4 @@
-"""Flows in the kernel's table of connections: asked for, read and deleted by ctnetlink.
+"""The kernel's table of connections: listing, reading and deleting flows over ctnetlink.
 
 Sources: `include/uapi/linux/netfilter/nfnetlink*.h` and `net/netfilter/nf_conntrack_netlink.c`.
 """
@@ -42,7 +42,7 @@ def version_of(body: memoryview) -> int:
 
 
 def udp_port(body: memoryview) -> int:
-    """The port that the flow in `body` was first sent to; 0 if it is none of UDP."""
+    """The destination port of the first packet of the flow in `body`; 0 if it is not UDP."""
     flow = chosen(body, _GENERIC.size, (_CTA_TUPLE_ORIG,))[_CTA_TUPLE_ORIG]
     proto = chosen(flow, 0, (_CTA_TUPLE_PROTO,))[_CTA_TUPLE_PROTO]
     told = dict(attributes(proto, 0))

@@ -1,4 +1,4 @@
-"""Netlink messages as bytes: put together and taken apart. Source: netlink(7)."""
+"""Netlink messages as bytes: encoding and decoding. Source: netlink(7)."""
 
 from __future__ import annotations
 

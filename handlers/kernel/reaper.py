@@ -43,7 +43,7 @@ class Reaper:
         self._was_lost = False
 
     def doom(self, netlink: Netlink, index: int) -> None:
-        """Cut the link `index` off, by a socket of the calling thread, for :meth:`reap`."""
+        """Cut off the link `index` for :meth:`reap`; `netlink` is a socket of the caller's."""
         self._doomed = True
         try:
             netlink.send([rtnl.doomed(index)])
@@ -52,7 +52,7 @@ class Reaper:
                 raise
 
     def reap(self) -> None:
-        """Have the links deleted that were doomed, if any, while the work goes on."""
+        """Have the thread delete the doomed links, if there are any."""
         if not self._doomed:
             return
         self._doomed = False

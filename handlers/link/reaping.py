@@ -1,4 +1,4 @@
-"""Has the links deleted that were cut off as sandboxes left, behind all else."""
+"""Has links deleted after their sandbox was taken back."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from watcher.model.sandbox import Member, Sandbox
 
 
 class ReapingHandler(Handler):
-    """Starts the deletion: whoever unmounts meanwhile would wait for it in the kernel."""
+    """Starts the reaper after everything else: an unmount would wait for it in the kernel."""
 
     def __init__(self, context: Context) -> None:
         self._reaper = context.reaper
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:  # noqa: ARG002
-        """Have the links deleted that were cut off, if any, while the work goes on."""
+        """Have the reaper delete the links that were cut off, if any, in its own thread."""
         self._reaper.reap()

@@ -1,6 +1,6 @@
-"""A pair's end in the sandbox: its addresses, its routes, and what is missing of them.
+"""A pair's end in the sandbox: its addresses, its routes, and which of them are missing.
 
-How a network's packets leave is its driver's to say (:class:`handlers.networks.driver.Way`).
+The network's driver says how packets leave (:class:`handlers.networks.driver.Way`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from watcher.model.sandbox import Interface, Sandbox
 
 
 def set_up(interface: Interface, driver: Driver) -> None:
-    """Settings of `interface` in the namespace in which this thread is for the moment."""
+    """Write the settings of `interface` in the namespace that this thread is in at the moment."""
     for name, value in driver.settings_inside(interface).items():
         sysctl.put(name, value)
 
@@ -28,9 +28,9 @@ def requests(
     *,
     mend: bool,
 ) -> list[bytearray]:
-    """What makes the sandbox's end of `interface` usable: addresses, up, routes.
+    """The requests that make the sandbox's end of `interface` usable: addresses, up, routes.
 
-    With `mend`, also the routes that the kernel makes itself where an address is new.
+    With `mend`, also the routes that the kernel adds itself together with a new address.
     """
     driver = drivers[interface.network]
     ways = driver.ways(interface)
@@ -50,7 +50,7 @@ def requests(
 def missing(
     inside: Netlink, sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
 ) -> str:
-    """What is wrong with the sandbox's end, seen by a socket `inside`; empty if nothing is."""
+    """What is wrong with the end, seen through the socket `inside` there; empty if nothing is."""
     driver = drivers[interface.network]
     body = inside.get(rtnl.link(interface.name))
     if body is None:

@@ -1,7 +1,7 @@
-"""Network drivers: what a network's `mode` decides, one module a mode, found by its name.
+"""Network drivers: everything that a network's `mode` decides, one module per mode.
 
-A new mode is its name and its facts in :data:`watcher.model.network.MODES`, and here a module of
-that name whose `DRIVER` is a :class:`handlers.networks.driver.Driver`.
+To add a mode, add its name and facts to :data:`watcher.model.network.MODES`, and add a module of
+that name here whose `DRIVER` is a :class:`handlers.networks.driver.Driver`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def driver_of(network: Network) -> Driver:
 
 
 def all_drivers() -> list[type[Driver]]:
-    """The driver of every mode, in use or not."""
+    """The drivers of all modes, used by a network or not."""
     return [_driver(mode) for mode in MODES]
 
 

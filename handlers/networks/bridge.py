@@ -1,4 +1,4 @@
-"""`mode = "bridge"`: one bridge for all sandboxes, with the gateway's addresses.
+"""`mode = "bridge"`: one bridge for all sandboxes, which has the gateway's addresses.
 
 A bridge takes 1,023 ports (`BR_MAX_PORTS` in `net/bridge/br_private.h`), and floods each broadcast
 to all of them.
@@ -42,12 +42,12 @@ class BridgeDriver(Driver):
         return self.network.bridge
 
     def host_side(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
-        """The bridge, and forwarding if anything may get out."""
+        """The bridge, and forwarding unless the network is internal."""
         forwarded = not self.network.internal
         return gateway_bridge.differences(self.network, netlink, settings, forwarded=forwarded)
 
     def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
-        """Make the pair with its host end on the bridge.
+        """Make the pair with the host end on the bridge.
 
         Raises:
             BridgeFull: the bridge has no port left.
@@ -72,13 +72,13 @@ class BridgeDriver(Driver):
         netlink.send([enslaved, self._port(interface, alias)])
 
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:  # noqa: ARG002
-        """It is not on the bridge."""
+        """Whether it is on the bridge."""
         index = netlink.index(self.network.bridge)
         on_it = index and link.master == index
         return "" if on_it else f"the link was not on bridge {self.network.bridge}"
 
     def settings_inside(self, interface: Interface) -> Mapping[str, str]:
-        """A neighbour may say that it is a router."""
+        """Ignore neighbours that claim to be routers."""
         if self.network.subnet_of(6) is None:
             return {}
         return {f"ipv6/conf/{interface.name}/accept_ra": "0"}
@@ -89,7 +89,7 @@ class BridgeDriver(Driver):
         return Way(address, address.network, None if subnet is None else gateway(subnet))
 
     def guards(self, interface: Interface) -> Iterable[Element]:
-        """The MAC and the addresses by which its frames pass."""
+        """The MAC and the addresses that its frames may have."""
         name = f'"{interface.host_name}"'
         if not self.network.guard:
             yield Element("bridge", "free", (name,))
@@ -102,7 +102,7 @@ class BridgeDriver(Driver):
             yield Element("bridge", "owner6", (name, interface.mac, str(link_local(interface.mac))))
 
     def _port(self, interface: Interface, alias: str) -> bytearray:
-        """What a host end has to be told; it is up then."""
+        """The request that configures a host end and sets it up."""
         veth.turn_off_ipv6(interface.host_name)
         return rtnl.port(interface.host_name, isolated=self.network.isolate, alias=alias)
 

@@ -1,7 +1,7 @@
-"""What a network driver is: all that differs between one `mode` and another.
+"""The network driver: everything that differs between one `mode` and another.
 
-A driver is made of its network's settings and keeps nothing else. What it says of a sandbox's end
-and of the firewall is data, which is the same code's for all modes to carry out.
+A driver holds its network's settings and no other state. For the sandbox's end of a link and for
+the firewall it only returns data; code that is the same for all modes carries that out.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Way:
     """How a sandbox sends from one of its addresses.
 
     Attributes:
-        address: as its interface has it.
-        on_link: what it reaches without a next hop; the kernel makes that route itself where it is
-            the network of `address`.
-        hop: by whom it reaches all else; `None` if the network has no subnet of that family.
-        hop_mac: the MAC of `hop` where nobody answers for it; else empty.
-        beyond: what is reached by `hop` even if the default route is not by it.
+        address: the address with the prefix length that the interface gets.
+        on_link: what is reachable without a next hop. If it is the network of `address`, the
+            kernel adds that route itself.
+        hop: the next hop for everything else; `None` if the network has no subnet of the family.
+        hop_mac: the MAC of `hop` if nobody answers ARP or ND for it; else empty.
+        beyond: what is routed through `hop` even if the default route is not.
     """
 
     address: AddressWithPrefix
@@ -43,15 +43,15 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What table `inet watcher` has besides if any network is of a mode.
+    """What table `inet watcher` needs in addition if any network has this mode.
 
     Attributes:
-        sets: its sets.
-        guard: rules for what comes in, before anything else looks at it.
-        localhost: rules for what the host sends to a published port of its own.
-        forward: rules that tell what goes to sandboxes and what comes from them.
-        owners: those sets, of either table, whose keys begin with a host end and end with an
-            address that it is held to.
+        sets: more sets.
+        guard: rules for incoming packets, at priority `raw`.
+        localhost: rules for what the host sends to its own published ports.
+        forward: rules that find what goes to sandboxes and what comes from them.
+        owners: the names of the sets, in either table, whose keys start with a host end and end
+            with an address that the guard allows it.
     """
 
     sets: tuple[str, ...] = ()
@@ -63,11 +63,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Driver(ABC):
-    """One network, in its mode's manner. Nothing here may fail for what is there already.
+    """How one network works. Each method may run again over what is already there.
 
     Attributes:
-        network: its settings.
-        rules: what the firewall has besides for this mode.
+        network: the network's settings.
+        rules: what the firewall needs in addition for this mode.
     """
 
     network: Network
@@ -75,18 +75,18 @@ class Driver(ABC):
 
     @property
     def master(self) -> str:
-        """The bridge that host ends are ports of; empty if they are on none.
+        """The bridge that the host ends are ports of; empty if there is none.
 
-        It tells the network's packets from all others; without it, its subnets do.
+        The firewall recognises the network's packets by this bridge, or else by their subnets.
         """
         return ""
 
     @abstractmethod
     def host_side(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
-        """What is not as it should be of what all sandboxes of the network have in common.
+        """What is wrong on the host with the part that all sandboxes of the network share.
 
-        Each is found once those before it are closed. The interface of the name
-        :attr:`Network.bridge` is there behind it: by its index it is known again.
+        Each difference is looked for after the ones before it are closed. In the end there is an
+        interface called :attr:`Network.bridge`; a new index means that the part was lost.
 
         Raises:
             OSError: it cannot be put right.
@@ -94,16 +94,16 @@ class Driver(ABC):
 
     @abstractmethod
     def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
-        """Make the pair, its other end in the namespace of descriptor `netns`; set its host end up.
+        """Make a pair with one end in the namespace of the descriptor `netns`; set up its host end.
 
         Raises:
-            NetlinkError: EEXIST, if either end's name is taken; nothing was made.
+            NetlinkError: EEXIST if the name of either end is taken; nothing was made.
             OSError: the kernel refused.
         """
 
     @abstractmethod
     def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
-        """Put right a host end that is there already, whatever it is like.
+        """Put an existing host end right, whatever its state.
 
         Raises:
             OSError: the kernel refused.
@@ -111,20 +111,20 @@ class Driver(ABC):
 
     @abstractmethod
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:
-        """What is wrong with the host end `link`, which is there and up; empty if nothing is."""
+        """What is wrong with the host end `link`, which exists and is up; empty if nothing is."""
 
     def settings_inside(self, interface: Interface) -> Mapping[str, str]:  # noqa: ARG002
-        """Kernel settings of `interface` in its namespace, before it is set up."""
+        """Kernel settings to write in the namespace before `interface` is set up."""
         return {}
 
     @abstractmethod
     def way(self, address: AddressWithPrefix, ordinal: int) -> Way:
-        """How what is sent from `address` leaves by the interface `ordinal` of a sandbox."""
+        """How packets from `address` leave through a sandbox's interface number `ordinal`."""
 
     def ways(self, interface: Interface) -> list[Way]:
-        """How it leaves from each address of `interface`."""
+        """The way of each address of `interface`."""
         return [self.way(address, interface.ordinal) for address in interface.addresses]
 
     @abstractmethod
     def guards(self, interface: Interface) -> Iterable[Element]:
-        """The elements of sets that hold `interface` to its addresses, or leave it free."""
+        """The set elements that limit `interface` to its addresses, or exempt it."""

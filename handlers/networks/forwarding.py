@@ -1,4 +1,4 @@
-"""Forwarding: turned on for the host as a whole, with all that the kernel changes along with it.
+"""Forwarding: turned on for the whole host, together with what the kernel changes along with it.
 
 Source: `Documentation/networking/ip-sysctl.rst` (`forwarding`, `accept_ra`).
 """
@@ -16,7 +16,7 @@ FORWARDING: Final = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 
 
 def turn_on(settings: Sysctl, version: int) -> None:
-    """Let the host forward packets of the IP `version`; what that changes is noted."""
+    """Let the host forward packets of IP `version`, and note all settings that this changes."""
     if version == 6:
         # A router ignores advertisements, and so would lose its own default route, unless told.
         for name in _accept_ra_names():
@@ -29,7 +29,7 @@ def turn_on(settings: Sysctl, version: int) -> None:
 
 
 def give_back(settings: Sysctl) -> list[str]:
-    """Undo :func:`turn_on`; the settings that were changed."""
+    """Undo :func:`turn_on`; returns the settings that were restored."""
     names = [*_accept_ra_names(), *FORWARDING.values()]
     return settings.give_back(names + [name for v in FORWARDING for name in _swept(v)])
 

@@ -1,4 +1,4 @@
-"""The bridge that has a network's gateway addresses, with a fixed MAC, and what it needs.
+"""The bridge that has a network's gateway addresses: its MAC, its addresses, its settings.
 
 Sources: `net/bridge/br_if.c` (a bridge without an address of its own takes its lowest port's) and
 `Documentation/networking/ip-sysctl.rst` (`route_localnet`).
@@ -40,7 +40,7 @@ class NotABridge(OSError):
 
 
 def find(network: Network, netlink: Netlink) -> rtnl.Link | None:
-    """The interface that has the name of the bridge of `network`; `None` if there is none."""
+    """The interface with the name of the network's bridge; `None` if there is none."""
     body = netlink.get(rtnl.link(network.bridge))
     return None if body is None else rtnl.read_link(body)
 
@@ -48,16 +48,16 @@ def find(network: Network, netlink: Netlink) -> rtnl.Link | None:
 def differences(
     network: Network, netlink: Netlink, settings: Sysctl, *, forwarded: bool
 ) -> Iterator[Difference]:
-    """What is not as it should be, each found once those before it are closed.
+    """What is wrong with the bridge, each looked for after the ones before it are closed.
 
     Args:
-        network: whose bridge it is.
+        network: the bridge's network.
         netlink: a socket of the host.
         settings: where changed settings of the host are noted.
-        forwarded: whether the host has to forward for the network.
+        forwarded: whether the host has to forward the network's packets.
 
     Raises:
-        NotABridge: something else has its name, or it is somebody else's and missing.
+        NotABridge: another interface has its name, or it is somebody else's and missing.
     """
     link = find(network, netlink)
     if link is None:

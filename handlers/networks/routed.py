@@ -1,9 +1,8 @@
-"""`mode = "routed"`: no bridge in the way; each sandbox's address is a host route on its own link.
+"""`mode = "routed"`: no bridge; the host has a route to each address by the sandbox's own link.
 
-A MAC is a permanent entry of the neighbour table, which is not counted against `gc_thresh3`
-(`net/core/neighbour.c`). Nothing is on a sandbox's link but a next hop that exists as such an entry
-alone: the host end's MAC is known, so nobody has to be asked for it. A bridge without ports has the
-gateway's addresses.
+The MACs are permanent entries of the neighbour table, which do not count against `gc_thresh3`
+(`net/core/neighbour.c`). A sandbox's next hop exists only as such an entry: all host ends have the
+same MAC, so nobody has to ask for it. A bridge without ports has the gateway's addresses.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ _NEXT_HOP: Final[Mapping[int, Address]] = {
     4: IPv4Address("169.254.1.1"),
     6: IPv6Address("fe80::1"),
 }
-"""The next hop of `eth0`; those of further interfaces are the next."""
+"""The next hop of the first interface; each further interface has the next address."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutedDriver(Driver):
-    """A network whose sandboxes the host has a route to, each by its own link."""
+    """A network whose sandboxes each have a host route by a link of their own."""
 
     rules: ClassVar = Rules(
         sets=(
@@ -61,38 +60,38 @@ class RoutedDriver(Driver):
     )
 
     def host_side(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
-        """The bridge; and forwarding always, by which even neighbours reach each other."""
+        """The bridge, and forwarding always: even neighbours reach each other through the host."""
         return gateway_bridge.differences(self.network, netlink, settings, forwarded=True)
 
     def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
-        """Make the pair, and the host's routes by it."""
+        """Make the pair and the host's routes by it."""
         netlink.send([veth.pair(interface, self.network, netns, host_mac=HOST_MAC)])
         netlink.send(self._requests(netlink, interface, alias))
 
     def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
-        """Take the host end off a bridge that it may be on, and make the routes by it."""
+        """Take the host end off any bridge, and make the routes by it."""
         off = rtnl.enslaved(interface.host_name, 0)
         netlink.send([off, *self._requests(netlink, interface, alias)])
 
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:
-        """The host lacks a route by it."""
+        """Whether the host lacks a route by it."""
         for route in missing(netlink, self._routes(interface, link.index)):
             return f"the host's route to {route.to} was missing"
         return ""
 
     def way(self, address: AddressWithPrefix, ordinal: int) -> Way:
-        """All but a next hop that nobody has is behind that."""
+        """Nothing is on the link; everything is behind a next hop that no machine has."""
         own = ip_interface(address.ip)
         subnet = self.network.subnet_of(address.version)
         if subnet is None:
             return Way(own, None, None)
         hop = _NEXT_HOP[address.version] + ordinal
-        # That of IPv6 is a link-local address, which is on the link anyway.
+        # The IPv6 hop is a link-local address, which is on the link anyway.
         on_link = ip_network(hop) if hop.version == 4 else None
         return Way(own, on_link, hop, HOST_MAC, subnet)
 
     def guards(self, interface: Interface) -> Iterable[Element]:
-        """The addresses by which its packets pass; no frame of it goes to anybody else."""
+        """The addresses that its packets may have; its frames reach only the host."""
         if self.network.guard:
             name = f'"{interface.host_name}"'
             yield Element("inet", "routed", (name,))
@@ -100,7 +99,7 @@ class RoutedDriver(Driver):
                 yield Element("inet", f"routed{address.version}", (name, str(address.ip)))
 
     def _requests(self, netlink: Netlink, interface: Interface, alias: str) -> list[bytearray]:
-        """What a host end has to be told; it is up then."""
+        """The requests that configure a host end and set it up."""
         name, network = interface.host_name, self.network
         with_ipv6 = network.subnet_of(6) is not None
         if not with_ipv6:

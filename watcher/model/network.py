@@ -14,12 +14,12 @@ from watcher.model.address import AddressWithPrefix, Subnet
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What everybody has to know of a `mode`; the rest is its driver's (`handlers/networks/`).
+    """The facts about a `mode` that `watcher` needs; its driver has the rest (`handlers.networks`).
 
     Attributes:
-        on_link: whether a network's subnet is on the links of its sandboxes, with the gateway as
-            their neighbour; else the host has a route of its own to each of them.
-        unmanaged: whether its bridge may be somebody else's (`managed = false`).
+        on_link: whether the subnet is on the sandboxes' links, with the gateway as a neighbour;
+            otherwise the host has a route to each sandbox.
+        unmanaged: whether the bridge may be somebody else's (`managed = false`).
     """
 
     on_link: bool
@@ -30,12 +30,12 @@ MODES: Final = {
     "bridge": Mode(on_link=True, unmanaged=True),
     "routed": Mode(on_link=False, unmanaged=False),
 }
-"""Every `mode`: the one list of them. The driver of each is the module of its name."""
+"""All modes; the one list of their names. The driver of a mode is the module of that name."""
 
 if TYPE_CHECKING:
     type ModeName = str
 else:
-    ModeName = Literal[tuple(MODES)]  # a reader of the configuration accepts these
+    ModeName = Literal[tuple(MODES)]  # the configuration is read by this type
 
 
 class Route(Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +82,7 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def facts(self) -> Mode:
-        """What everybody has to know of its mode."""
+        """The facts about its mode."""
         return MODES[self.mode]
 
     def subnet_of(self, version: int) -> Subnet | None:
@@ -104,9 +104,9 @@ def gateway(subnet: Subnet) -> IPv4Address | IPv6Address:
 
 
 def gateways(network: Network) -> list[AddressWithPrefix]:
-    """The addresses of the bridge of `network`, one a subnet.
+    """The addresses of the network's bridge, one per subnet.
 
-    Where no subnet is on a link, they have none: all that the bridge does is to have them.
+    If the subnets are not on the links, the prefix is the whole address: the bridge has no ports.
     """
     on_link = network.facts.on_link
     return [

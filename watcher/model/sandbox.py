@@ -100,12 +100,9 @@ def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
 
 
 def published_at(sandbox: Sandbox, networks: Mapping[str, Network], version: int) -> Address | None:
-    """Where the port maps of `sandbox` lead: its first address of `version` to be published.
+    """The address that the port maps of `sandbox` lead to; `None` if it has none of IP `version`.
 
-    Args:
-        sandbox: has the port maps.
-        networks: those of its interfaces by name; an internal one publishes nothing.
-        version: of IP, 4 or 6.
+    `networks` has the networks of its interfaces by name. An internal network publishes nothing.
     """
     for interface in sandbox.interfaces:
         if not networks[interface.network].internal:
