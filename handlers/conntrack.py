@@ -15,48 +15,23 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, ip_address
 from itertools import chain
 from typing import Final
 
-from handlers.firewall.ruleset import target
-from handlers.kernel import rtnl
-from handlers.kernel.netlink import (
-    NETLINK_NETFILTER,
-    NLM_F_DUMP,
-    NLM_F_REQUEST,
-    Netlink,
-    NetlinkError,
-    attribute,
-    attributes,
-    chosen,
-)
+from handlers.context import Context
+from handlers.handler import Handler
+from handlers.kernel import flows, rtnl
+from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink, NetlinkError
 from watcher.model.address import Address
-from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.request import PortMap
-from watcher.model.sandbox import Member, Sandbox, without
+from watcher.model.sandbox import Member, Sandbox, published_at, without
 
-_CT_GET, _CT_DELETE = (1 << 8) | 1, (1 << 8) | 2
-"""NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_* (`include/uapi/linux/netfilter/nfnetlink*.h`)."""
-_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_ID, _CTA_ZONE, _NESTED = 1, 2, 12, 18, 0x8000
-_CTA_TUPLE_IP, _CTA_TUPLE_PROTO, _CTA_IP_V4_SRC, _CTA_FILTER, _BY_SOURCE = 1, 2, 1, 25, 1
-_ENDS: Final = {
-    int(socket.AF_INET): struct.Struct("=HH4x4x4s4x4s"),
-    int(socket.AF_INET6): struct.Struct("=HH4x4x16s4x16s"),
-}
-"""Length and type of a tuple; behind the head of its addresses, source and destination."""
-_CTA_PROTO_NUM, _CTA_PROTO_DST_PORT = 1, 3
-_LISTED: Final = (_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY)
-_VERSIONS: Final = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
-_GENERIC: Final = struct.Struct("=BBH")
-"""`struct nfgenmsg`."""
-_HEADER: Final = struct.Struct("=IHHII")
 _LOOPBACK: Final = IPv4Network("127.0.0.0/8")
 """All of it is the host's, though only one of it is listed."""
 _AT_ONCE: Final = 100
@@ -94,7 +69,7 @@ class Batch:
         return bool(self.addresses or self.changes)
 
 
-class ConntrackHandler:
+class ConntrackHandler(Handler):
     """Collects whose flows have to end, and ends them when it is told to.
 
     The verbs of a handler only collect: a pass is too long for anybody to wait for, and one is
@@ -102,8 +77,8 @@ class ConntrackHandler:
     same time.
     """
 
-    def __init__(self, networks: Mapping[str, Network]) -> None:
-        self._networks = networks
+    def __init__(self, context: Context) -> None:
+        self._drivers = context.drivers
         self._lock = threading.Lock()
         self._due = Batch()
         self._ending = Batch()
@@ -153,10 +128,12 @@ class ConntrackHandler:
         with self._lock:  # from now on a pass that is under way leaves them alone
             self._due.addresses -= packed
             self._ending.addresses -= packed
-        requests = [_every_flow(socket.AF_INET6)] if any(a.version == 6 for a in addresses) else []
+        requests = (
+            [flows.every_flow(socket.AF_INET6)] if any(a.version == 6 for a in addresses) else []
+        )
         for address in addresses:
             if address.version == 4:
-                requests += (_flows_with(direction, address) for direction in _LISTED)
+                requests += (flows.flows_with(direction, address) for direction in flows.TUPLES)
         try:
             self._pass(Batch(packed), *requests)
         except OSError:
@@ -173,7 +150,7 @@ class ConntrackHandler:
             batch, self._due = self._due, Batch()
             self._ending = batch
         try:
-            self._pass(batch, _every_flow())
+            self._pass(batch, flows.every_flow())
         except OSError:
             with self._lock:
                 self._due.addresses |= batch.addresses
@@ -188,10 +165,11 @@ class ConntrackHandler:
         udp = [port for port in ports if port.protocol == "udp"]
         if not udp:
             return
+        networks = {i.network: self._drivers[i.network].network for i in sandbox.interfaces}
         targets = tuple(
             (version, address.packed)
             for version in (4, 6)
-            if (address := target(sandbox, self._networks, version)) is not None
+            if (address := published_at(sandbox, networks, version)) is not None
         )
         with self._lock:
             for port in udp:
@@ -206,11 +184,11 @@ class ConntrackHandler:
         with Netlink(NETLINK_NETFILTER) as listing, Netlink(NETLINK_NETFILTER) as deleting:
             found: list[tuple[frozenset[bytes], bytearray]] = []
             for body in chain.from_iterable(map(listing.listed, requests)):
-                ends = _ends(body)
+                ends = flows.ends(body)
                 if not batch.addresses.isdisjoint(ends):
-                    found.append((frozenset(ends), _deletion(body)))
+                    found.append((frozenset(ends), flows.deletion(body)))
                 elif ports and ports.concerns(body, ends):
-                    found.append((frozenset(), _deletion(body)))
+                    found.append((frozenset(), flows.deletion(body)))
                 if len(found) >= _AT_ONCE:
                     self._delete(deleting, batch, found)
             self._delete(deleting, batch, found)
@@ -250,14 +228,9 @@ class _Ports:
 
     def concerns(self, body: memoryview, ends: Sequence[bytes]) -> bool:
         """Whether a flow is one to such a port that has to end."""
-        flow = chosen(body, _GENERIC.size, (_CTA_TUPLE_ORIG,))[_CTA_TUPLE_ORIG]
-        proto = chosen(flow, 0, (_CTA_TUPLE_PROTO,))[_CTA_TUPLE_PROTO]
-        told = dict(attributes(proto, 0))
-        if told[_CTA_PROTO_NUM][0] != socket.IPPROTO_UDP:
-            return False
-        changes = self._by_port.get(int.from_bytes(told[_CTA_PROTO_DST_PORT], "big"), ())
+        changes = self._by_port.get(flows.udp_port(body), ())
         _, asked, answers, _ = ends
-        version = _VERSIONS[body[0]]
+        version = flows.version_of(body)
         return any(self._is_stuck(change, version, asked, answers) for change in changes)
 
     def _is_stuck(self, change: PortChange, version: int, asked: bytes, answers: bytes) -> bool:
@@ -277,55 +250,3 @@ class _Ports:
         if host_ip is not None and host_ip.version != address.version:
             return False
         return address in self._local or address in _LOOPBACK
-
-
-def _ends(body: memoryview) -> tuple[bytes, bytes, bytes, bytes]:
-    """A flow's source and destination as first seen, and those of what is answered.
-
-    A table may have 262,144 of them: this reads no further than it has to. The kernel lists both
-    tuples first, and in each its addresses first (`ctnetlink_fill_info` and
-    `ctnetlink_dump_tuples`).
-    """
-    ends = _ENDS[body[0]]
-    offset = _GENERIC.size
-    length, first, source, destination = ends.unpack_from(body, offset)
-    _, second, answering, answered = ends.unpack_from(body, offset + ((length + 3) & ~3))
-    if (first & ~_NESTED, second & ~_NESTED) == _LISTED:
-        return source, destination, answering, answered
-    raise OSError(errno.EPROTO, "the kernel lists flows in another order than it did")
-
-
-def _every_flow(family: int = socket.AF_UNSPEC) -> bytearray:
-    """Ask for all flows of a family, or of both."""
-    return _listing(family, b"")
-
-
-def _flows_with(direction: int, source: Address) -> bytearray:
-    """Ask for the flows of IPv4 with that `source`, as first seen or in what is answered.
-
-    Those two are all of an address: what is addressed to it is answered by it.
-    """
-    tuple_ = attribute(_CTA_TUPLE_IP | _NESTED, attribute(_CTA_IP_V4_SRC, source.packed))
-    flags = attribute(direction, struct.pack("=I", _BY_SOURCE))  # numbered as the tuples are
-    return _listing(
-        socket.AF_INET,
-        attribute(direction | _NESTED, tuple_) + attribute(_CTA_FILTER | _NESTED, flags),
-    )
-
-
-def _listing(family: int, content: bytes) -> bytearray:
-    body = _GENERIC.pack(family, 0, 0) + content
-    header = _HEADER.pack(_HEADER.size + len(body), _CT_GET, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
-    return bytearray(header + body)
-
-
-def _deletion(body: memoryview) -> bytearray:
-    """Delete one flow, named as the kernel has listed it; not one that came in its place."""
-    named = chosen(body, _GENERIC.size, (_CTA_TUPLE_ORIG, _CTA_ID, _CTA_ZONE))
-    content = bytearray(_GENERIC.pack(body[0], 0, 0))
-    content += attribute(_CTA_TUPLE_ORIG | _NESTED, named[_CTA_TUPLE_ORIG])
-    for kind in (_CTA_ID, _CTA_ZONE):
-        if kind in named:
-            content += attribute(kind, named[kind])
-    header = _HEADER.pack(_HEADER.size + len(content), _CT_DELETE, NLM_F_REQUEST, 0, 0)
-    return bytearray(header) + content

@@ -1,4 +1,4 @@
-"""What every handler is: three verbs over sandboxes, and differences that know how to close."""
+"""What a handler is: a few verbs over sandboxes, and differences that know how to close."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from watcher.model.errors import told
+from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox
 
 
-class Handler(Protocol):
-    """One kind of thing on the host. Every verb may be called twice, or after being cut off."""
+class Handler:
+    """One kind of thing on the host. Every verb may be called twice, or after being cut off.
+
+    A handler leaves out the verbs that it does not need; those do nothing.
+    """
 
     def appear(self, sandbox: Sandbox) -> None:
         """Make what `sandbox` needs; what is there already stays as it is.
@@ -27,12 +31,21 @@ class Handler(Protocol):
         Everything, if they are all that it has. What is gone already is no error.
         """
 
-    def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
+    def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:  # noqa: ARG002
         """Make this kind of thing be exactly what all the living `sandboxes` need.
 
         Returns:
             What was different, in order; with `dry_run` nothing is changed.
         """
+        return []
+
+    def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
+        """Take back everything that is left after the last sandbox; returns a line for each thing.
+
+        Args:
+            networks: all networks that there are or ever were.
+        """
+        return []
 
 
 class Notes(Protocol):

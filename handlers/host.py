@@ -1,4 +1,4 @@
-"""Everything that acts on the host, in its order: what one needs comes before it.
+"""The list of everything that acts on the host; what a handler needs stands before it.
 
 This is what :mod:`watcher` sees of the handlers, beside the kernel bindings.
 """
@@ -7,28 +7,51 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Self
+from dataclasses import dataclass
+from typing import Final, Self
 
 from handlers import root_mounts
-from handlers.bridge import BridgeHandler
 from handlers.conntrack import ConntrackHandler
+from handlers.context import Context, opened_context
 from handlers.firewall.foreign import ForeignFirewallHandler
 from handlers.firewall.handler import FirewallHandler
 from handlers.handler import Handler, Notes
-from handlers.kernel.namespace import Home
-from handlers.kernel.netlink import Netlink
-from handlers.kernel.nft import Nft
-from handlers.kernel.uplink import settled
+from handlers.host_side import HostSideHandler
+from handlers.kernel.reaper import Reaper
 from handlers.link.handler import LinkHandler
-from handlers.link.reaper import Reaper
+from handlers.link.reaping import ReapingHandler
 from handlers.pin import PinHandler
 from handlers.root_mounts import OpenRoot
-from handlers.settings import Sysctl
 from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox
 
-__all__ = ["ConntrackHandler", "Host", "OpenRoot", "Reaper", "root_mounts"]
+__all__ = ["HANDLERS", "ConntrackHandler", "Host", "OpenRoot", "Reaper", "root_mounts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of thing on the host.
+
+    Attributes:
+        handler: makes the handler.
+        last: whether its `vanish` runs after all others. Otherwise handlers vanish in reverse.
+    """
+
+    handler: Callable[[Context], Handler]
+    last: bool = False
+
+
+HANDLERS: Final = (
+    Kind(ReapingHandler),  # vanishes late: an unmount would wait in the kernel for the deletions
+    Kind(PinHandler),  # before the links: sync recognises a pin by the links of its namespace
+    Kind(HostSideHandler),
+    Kind(LinkHandler),
+    Kind(FirewallHandler),
+    Kind(ConntrackHandler, last=True),  # a flow that ended earlier would come back with a packet
+    Kind(ForeignFirewallHandler),
+)
+"""All handlers, in the order in which they appear. A new kind of thing is one line here."""
 
 
 class Host:
@@ -36,8 +59,8 @@ class Host:
 
     Attributes:
         networks: each network by its name.
-        bridges, links, firewall, pins, conntrack, foreign: handlers, for what is more than three
-            verbs.
+        pins, host_sides, links, firewall, conntrack: the handlers that can do more than the verbs
+            which all have.
     """
 
     def __init__(
@@ -45,28 +68,24 @@ class Host:
         netns_dir: str,
         networks: Mapping[str, Network],
         notes: Notes,
-        everybody: Callable[[], Iterable[Sandbox]],
+        sandboxes: Callable[[], Iterable[Sandbox]],
         *,
         integrate: bool = False,
     ) -> None:
-        networks = settled(networks)
         with ExitStack() as opened:
-            home = Home()
-            opened.callback(home.close)
-            netlink = opened.enter_context(Netlink())
-            self.networks = networks
-            self.conntrack = ConntrackHandler(networks)
-            self.bridges = BridgeHandler(netlink, networks, Sysctl(notes))
-            self.links = LinkHandler(netlink, home, networks)
-            opened.callback(self.links.close)
-            self.firewall = FirewallHandler(Nft(), networks, notes, everybody)
-            self.pins = PinHandler(netns_dir, netlink, notes, everybody)
-            self.foreign = ForeignFirewallHandler(networks, notes, enabled=integrate)
-            # A pin is told by what its namespace has, so sync comes to it before the links.
-            self._handlers: tuple[Handler, ...] = (
-                self.pins, self.bridges, self.links, self.firewall, self.conntrack,
-                self.foreign,
-            )  # fmt: skip
+            context = opened.enter_context(
+                opened_context(netns_dir, networks, notes, sandboxes, integrate=integrate)
+            )
+            self.networks = {name: d.network for name, d in context.drivers.items()}
+            self._handlers = tuple(kind.handler(context) for kind in HANDLERS)
+            both = list(zip(HANDLERS, self._handlers, strict=True))
+            self._back = [handler for kind, handler in reversed(both) if not kind.last]
+            self._back += [handler for kind, handler in both if kind.last]
+            self.pins = self._of(PinHandler)
+            self.host_sides = self._of(HostSideHandler)
+            self.links = self._of(LinkHandler)
+            self.firewall = self._of(FirewallHandler)
+            self.conntrack = self._of(ConntrackHandler)
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -86,21 +105,20 @@ class Host:
             OSError: the kernel refused; the host is as it was.
         """
         with ExitStack() as undo:
-            undo.callback(self.links.reap)
             for handler in self._handlers:
                 undo.callback(handler.vanish, sandbox, arriving)
                 handler.appear(sandbox)
             undo.pop_all()
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Take back what `sandbox` needs no more without `leaving`, last made first."""
-        # Flows are due last both ways: one that ends before is made anew by who keeps sending.
-        others = [h for h in reversed(self._handlers) if h is not self.conntrack]
-        try:
-            for handler in (*others, self.conntrack):
-                handler.vanish(sandbox, leaving)
-        finally:
-            self.links.reap()  # behind all else: whoever unmounts would wait for it in the kernel
+        """Take back what `sandbox` needs no more without `leaving`, last made first.
+
+        Raises:
+            OSError: the kernel refused a step; the other steps were done all the same.
+        """
+        with ExitStack() as steps:
+            for handler in reversed(self._back):
+                steps.callback(handler.vanish, sandbox, leaving)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the host be as all living `sandboxes` need it; what was different."""
@@ -108,3 +126,16 @@ class Host:
         for handler in self._handlers:
             repairs += handler.sync(sandboxes, dry_run=dry_run)
         return repairs
+
+    def remove(self, networks: Iterable[Network]) -> list[str]:
+        """Take back everything that is left after the last sandbox; returns a line for each thing.
+
+        Args:
+            networks: all networks that there are or ever were.
+        """
+        known = list(networks)
+        return [line for handler in self._back for line in handler.remove(known)]
+
+    def _of[H: Handler](self, kind: type[H]) -> H:
+        """The handler that is a `kind`."""
+        return next(handler for handler in self._handlers if isinstance(handler, kind))

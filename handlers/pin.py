@@ -13,19 +13,20 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from handlers.handler import Difference, Notes, closed
+from handlers.context import Context
+from handlers.handler import Difference, Handler, closed
 from handlers.kernel import mounts, rtnl
 from handlers.kernel.directories import make_directory
 from handlers.kernel.namespace import opened
-from handlers.kernel.netlink import Netlink
 from handlers.link import ours
 from watcher.model.alias import alias_of
+from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox, without
 
@@ -44,16 +45,16 @@ _NO_NAMESPACE: Final = frozenset((errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.
 class _Proofs:
     """The proofs that a name is ours, each looked up once and only if it is needed."""
 
-    def __init__(self, netlink: Netlink, everybody: Callable[[], Iterable[Sandbox]]) -> None:
-        self._netlink = netlink
-        self._everybody = everybody
+    def __init__(self, context: Context) -> None:
+        self._netlink = context.netlink
+        self._sandboxes = context.sandboxes
 
     @cached_property
     def remembered(self) -> frozenset[tuple[str, int | None]]:
         """The names of the lease store's sandboxes, each with the namespace that it may lead to."""
         return frozenset(
             (name, sandbox.netns)
-            for sandbox in self._everybody()
+            for sandbox in self._sandboxes()
             for name in (sandbox.id, *(member.id for member in sandbox.members))
         )
 
@@ -66,27 +67,12 @@ class _Proofs:
         return found
 
 
-class PinHandler:
-    """Owns the pins in the directory `netns_dir`.
+class PinHandler(Handler):
+    """Owns the pins in the directory :attr:`Context.netns_dir`."""
 
-    Args:
-        netns_dir: the directory.
-        netlink: a socket of the host.
-        notes: where it notes that it made the directory a mount.
-        everybody: tells all sandboxes of the lease store.
-    """
-
-    def __init__(
-        self,
-        netns_dir: str,
-        netlink: Netlink,
-        notes: Notes,
-        everybody: Callable[[], Iterable[Sandbox]],
-    ) -> None:
-        self._directory = Path(netns_dir)
-        self._netlink = netlink
-        self._notes = notes
-        self._everybody = everybody
+    def __init__(self, context: Context) -> None:
+        self._directory = Path(context.netns_dir)
+        self._context = context
         self._ready = False
 
     def appear(self, sandbox: Sandbox) -> None:
@@ -120,7 +106,7 @@ class PinHandler:
         return closed(self._differences(sandboxes), dry_run=dry_run)
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
-        proofs = _Proofs(self._netlink, self._everybody)
+        proofs = _Proofs(self._context)
         for sandbox in sandboxes:
             wrong = [name for name in sandbox.pins if self._inode(name) != sandbox.netns]
             taken = [name for name in wrong if not self._may_make(name, proofs)]
@@ -197,7 +183,7 @@ class PinHandler:
                 raise
             return []
         try:
-            number = ours.number_of(self._netlink, descriptor)
+            number = ours.number_of(self._context.netlink, descriptor)
         finally:
             os.close(descriptor)
         return proofs.linked.get(number, []) if number >= 0 else []
@@ -217,7 +203,7 @@ class PinHandler:
             try:
                 _create(path)
             except FileExistsError as taken:
-                if not self._may_make(name, _Proofs(self._netlink, self._everybody)):
+                if not self._may_make(name, _Proofs(self._context)):
                     raise FileExistsError(errno.EEXIST, _TAKEN, path) from taken
                 self._remove(name)
                 _create(path)
@@ -242,7 +228,7 @@ class PinHandler:
         Args:
             living: ids of live containers, with the inode numbers of their namespaces.
         """
-        proofs = _Proofs(self._netlink, self._everybody)
+        proofs = _Proofs(self._context)
         for name, netns in living.items():
             if self._inode(name) == netns and self._ends(name, proofs):
                 self._remove(name)
@@ -252,19 +238,16 @@ class PinHandler:
         for name in self._names():
             yield name if self._is_unused(name) else None
 
-    def remove(self) -> bool:
-        """Take back the directory's mount if this program made it; whether it did.
-
-        It stays as long as anybody has a name in it.
-        """
-        if self._names() or self._notes.noted(_NOTE) is None:
-            return False
+    def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
+        """Take back the directory's mount if this program made it, and nobody has a name in it."""
+        if self._names() or self._context.notes.noted(_NOTE) is None:
+            return []
         self._ready = False
         mounts.unmount(str(self._directory), lazy=True)
-        self._notes.erase(_NOTE)
+        self._context.notes.erase(_NOTE)
         with suppress(OSError):
             self._directory.rmdir()
-        return True
+        return [f"unmounted {self._directory}"]
 
     def _prepare(self) -> None:
         """Make the directory as `ip netns` does: shared, so that pins are seen everywhere."""
@@ -276,7 +259,7 @@ class PinHandler:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            self._notes.note(_NOTE, "made")
+            self._context.notes.note(_NOTE, "made")
             mounts.bind(str(self._directory), str(self._directory), recursive=True)
             mounts.make_shared(str(self._directory))
         self._ready = True

@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from handlers.kernel import mounts, rootpath
 from watcher.model.errors import WatcherError, quoted
+
+_NOTHING_SAID: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+"""Errors that say nothing about a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +121,32 @@ def take_back(path: str) -> bool:
         Whether a mount of ours was removed.
 
     Raises:
-        OSError: the kernel refuses.
+        OSError: out of descriptors or memory, so that nobody can tell.
     """
-    with suppress(OSError), rootpath.opened(path) as directory:
-        if _is_ours(directory):
-            mounts.unmount_at(directory)
-            return True
-    return False
+    return _if_ours(path, mounts.unmount_at)
 
 
 def is_ours(path: str) -> bool:
-    """Whether the topmost mount at `path` is one that :func:`hold` made, by whichever process."""
-    with suppress(OSError), rootpath.opened(path) as directory:
-        return _is_ours(directory)
-    return False
+    """Whether the topmost mount at `path` is one that :func:`hold` made, by whichever process.
+
+    Raises:
+        OSError: out of descriptors or memory, so that nobody can tell.
+    """
+    return _if_ours(path, lambda _: None)
+
+
+def _if_ours(path: str, do: Callable[[int], None]) -> bool:
+    """Whether the topmost mount at `path` is ours; if so, calls `do` with its open directory."""
+    try:
+        with rootpath.opened(path) as directory:
+            ours = _is_ours(directory)
+            if ours:
+                do(directory)
+            return ours
+    except OSError as error:
+        if error.errno in _NOTHING_SAID:
+            raise
+        return False
 
 
 def is_whole(directory: int) -> bool:

@@ -11,6 +11,7 @@ from bench.native import Lines
 from handlers.firewall.ruleset import base as ruleset
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink
+from handlers.networks import driver_of
 from watcher.model.network import Network, gateways
 
 _ATTACH: Final = ("all", "pin", "link", "inside", "nft")
@@ -39,7 +40,7 @@ class Floor(Contender):
         bridge = [] if mode == "routed" else [network.bridge]
         self._program = Lines(str(base / "floor"), str(pins), *bridge)
         rules = directory / "rules"
-        rules.write_text(ruleset([network]))
+        rules.write_text(ruleset([driver_of(network)]))
         self._program.ask("nft", str(rules))
 
     def close(self) -> None:

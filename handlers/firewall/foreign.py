@@ -6,17 +6,18 @@ removes that and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 import msgspec
 
+from handlers.context import Context
 from handlers.firewall.docker import DockerUser
 from handlers.firewall.firewalld import Firewalld
-from handlers.handler import Difference, Notes, closed
+from handlers.handler import Difference, Handler, closed
 from watcher.model.network import Network
 from watcher.model.repair import Repair
-from watcher.model.sandbox import Member, Sandbox
+from watcher.model.sandbox import Sandbox
 
 _NOTE: Final = "foreign firewalls"
 """The note of the bridges that each firewall admits."""
@@ -42,19 +43,16 @@ class ForeignFirewall(Protocol):
         """Undo `admit`, even if it does not run; no error if that was undone already."""
 
 
-class ForeignFirewallHandler:
+class ForeignFirewallHandler(Handler):
     """Owns what was told to other firewalls of the managed networks' bridges.
 
-    Args:
-        networks: each network by its name.
-        notes: where it notes what it told to whom.
-        enabled: whether it may tell anything; else it only takes back.
+    That stays as long as the bridge. Where it may tell nothing, it only takes back.
     """
 
-    def __init__(self, networks: Mapping[str, Network], notes: Notes, *, enabled: bool) -> None:
-        self._networks = networks
-        self._notes = notes
-        self._enabled = enabled
+    def __init__(self, context: Context) -> None:
+        self._drivers = context.drivers
+        self._notes = context.notes
+        self._enabled = context.integrate
         self._firewalls: tuple[ForeignFirewall, ...] = (
             DockerUser("iptables"),
             DockerUser("ip6tables"),
@@ -78,9 +76,6 @@ class ForeignFirewallHandler:
                 closed(self._missing([bridge]), dry_run=False)
                 self._admitted.add(bridge)
 
-    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Nothing: it stays as long as the bridge."""
-
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Tell again what was forgotten, and take back what is of no bridge of ours any more."""
         repairs = closed(self._surplus(), dry_run=dry_run)
@@ -91,7 +86,7 @@ class ForeignFirewallHandler:
                 self._admitted.update(bridges)
         return repairs
 
-    def remove(self) -> list[str]:
+    def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Take back all that was told; what that was, a line each."""
         self._admitted.clear()
         told = self._told()
@@ -103,7 +98,7 @@ class ForeignFirewallHandler:
     def _bridges(self, sandboxes: Iterable[Sandbox]) -> list[str]:
         """The bridges that `sandboxes` use and this program manages, sorted."""
         used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}
-        networks = [self._networks[name] for name in used]
+        networks = [self._drivers[name].network for name in used]
         return sorted(network.bridge for network in networks if network.managed)
 
     def _missing(self, bridges: Sequence[str]) -> Iterator[Difference]:
@@ -120,7 +115,8 @@ class ForeignFirewallHandler:
                     )
 
     def _surplus(self) -> Iterator[Difference]:
-        ours = {network.bridge for network in self._networks.values() if network.managed}
+        networks = [driver.network for driver in self._drivers.values()]
+        ours = {network.bridge for network in networks if network.managed}
         why = "it is no bridge of ours any more" if self._enabled else "integrate = false"
         for firewall in self._firewalls:
             for bridge in self._told().get(firewall.name, []):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
 
 import msgspec
 
-from handlers.firewall import ruleset
-from handlers.firewall.ruleset import TABLES, Element
-from handlers.handler import Difference, Notes, closed
-from handlers.kernel.nft import Nft, NftError, NotThere
+from handlers.context import Context
+from handlers.firewall import elements, ruleset
+from handlers.firewall.ruleset import TABLES
+from handlers.handler import Difference, Handler, closed
+from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
+from handlers.networks import all_drivers
 from watcher.model.address import Address
 from watcher.model.network import Network
 from watcher.model.repair import Repair
@@ -22,54 +24,41 @@ _NOTE: Final = "ruleset"
 """Under this name is noted what nftables lists of the tables when they are whole."""
 
 
-class FirewallHandler:
-    """Owns the tables named `watcher`: port maps, masquerade, the forward policy and the guard.
+class FirewallHandler(Handler):
+    """Owns the tables named `watcher`: port maps, masquerade, the forward policy and the guard."""
 
-    Args:
-        nft: nftables.
-        networks: the networks by name.
-        notes: where it notes what the tables are like when they are whole.
-        everybody: tells all sandboxes, where the tables have to be made anew.
-    """
-
-    def __init__(
-        self,
-        nft: Nft,
-        networks: Mapping[str, Network],
-        notes: Notes,
-        everybody: Callable[[], Iterable[Sandbox]],
-    ) -> None:
-        self._nft = nft
-        self._everybody = everybody
-        self._networks = networks
-        self._notes = notes
+    def __init__(self, context: Context) -> None:
+        self._nft = Nft()
+        self._drivers = context.drivers
+        self._notes = context.notes
+        self._sandboxes = context.sandboxes
 
     def appear(self, sandbox: Sandbox) -> None:
         """Add the elements of `sandbox`, in one transaction; make tables that are missing."""
-        wanted = ruleset.elements(sandbox, self._networks)
+        wanted = elements.of_sandbox(sandbox, self._drivers)
         if not wanted:
             return
-        add = ruleset.commands("add", wanted)
+        add = commands("add", wanted)
         try:
             self._nft.run(add)
         except NotThere:
-            for other in self._everybody():
-                wanted |= ruleset.elements(other, self._networks)
+            for other in self._sandboxes():
+                wanted |= elements.of_sandbox(other, self._drivers)
             self._rebuild(wanted)
         except NftError:
             # In the way is an element with another value, which a killed predecessor left behind,
             # or a range of the same sandbox that this one goes beyond.
             beside = self._overlapping(wanted)
-            self._nft.run(ruleset.commands("destroy", (*wanted, *beside)) + add)
+            self._nft.run(commands("destroy", (*wanted, *beside)) + add)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Remove the elements that `sandbox` needs no more, in one transaction."""
-        there = ruleset.elements(sandbox, self._networks)
+        there = elements.of_sandbox(sandbox, self._drivers)
         rest = without(sandbox, leaving)
-        wanted = {} if rest is None else ruleset.elements(rest, self._networks)
-        text = ruleset.commands("destroy", (e for e in there if e not in wanted))
+        wanted = {} if rest is None else elements.of_sandbox(rest, self._drivers)
+        text = commands("destroy", (e for e in there if e not in wanted))
         # What is smaller now than the range that it was a part of.
-        text += ruleset.commands("add", (e for e in wanted if e not in there))
+        text += commands("add", (e for e in wanted if e not in there))
         if text:
             try:
                 self._nft.run(text)
@@ -80,19 +69,20 @@ class FirewallHandler:
         """Make the tables hold the rules and exactly the elements of `sandboxes`."""
         return closed(self._differences(sandboxes), dry_run=dry_run)
 
-    def remove(self) -> list[str]:
-        """Delete the tables; the names of those that were there."""
+    def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
+        """Delete the tables."""
         there = [t for t in TABLES if self._nft.listing(*t) is not None]
         if there:
             self._nft.run("".join(f"destroy table {f} {t}\n" for f, t in there))
         self._notes.erase(_NOTE)
-        return [f"{family} {table}" for family, table in there]
+        return [f"removed table {family} {table}" for family, table in there]
 
     def guarded(self) -> dict[str, tuple[Address, ...]]:
         """The addresses that the guard holds each host end to; without one where there is none."""
+        owners = {name for driver in all_drivers() for name in driver.rules.owners}
         found: dict[str, list[Address]] = {}
         for element in _elements(self._nft.listing(*table) for table in TABLES):
-            if element.name in ruleset.GUARDED:
+            if element.name in owners:
                 address = ip_address(element.key[-1])
                 if not address.is_link_local:
                     found.setdefault(element.key[0].strip('"'), []).append(address)
@@ -101,7 +91,7 @@ class FirewallHandler:
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
         wanted: dict[Element, str] = {}
         for sandbox in sandboxes:
-            wanted |= dict.fromkeys(ruleset.elements(sandbox, self._networks), sandbox.id)
+            wanted |= dict.fromkeys(elements.of_sandbox(sandbox, self._drivers), sandbox.id)
         listings = [self._nft.listing(*table) for table in TABLES]
         if not wanted and not any(listings):
             return
@@ -118,7 +108,7 @@ class FirewallHandler:
         surplus = sorted(there - wanted.keys())
         if missing or surplus:
             # One transaction: what is replaced goes first, for a map takes one value a key.
-            text = ruleset.commands("destroy", surplus) + ruleset.commands("add", missing)
+            text = commands("destroy", surplus) + commands("add", missing)
             todo = iter([lambda: self._nft.run(text)])
             for what, which, why in (
                 ("added", missing, "it was missing"),
@@ -136,21 +126,21 @@ class FirewallHandler:
 
     def _overlapping(self, wanted: Iterable[Element]) -> list[Element]:
         """The ranges that are there and, by overlapping one of those `wanted`, in its way."""
-        ranges = [element for element in wanted if element.name in ruleset.RANGES]
+        ranges = [element for element in wanted if element.name in elements.RANGES]
         if not ranges:
             return []
         there = _elements([self._nft.listing("inet", "watcher")])
         return [
             element
             for element in there
-            if element.name in ruleset.RANGES
-            and any(ruleset.overlapping(element, other) for other in ranges)
+            if element.name in elements.RANGES
+            and any(elements.overlapping(element, other) for other in ranges)
         ]
 
     def _rebuild(self, wanted: Iterable[Element]) -> None:
         """Both tables and all of `wanted` in one transaction; connections go on meanwhile."""
-        text = ruleset.base(self._networks.values())
-        self._nft.run(text + ruleset.commands("add", wanted))
+        text = ruleset.base(self._drivers.values())
+        self._nft.run(text + commands("add", wanted))
         self._notes.note(_NOTE, self._digest([self._nft.listing(*table) for table in TABLES]))
 
     def _noted(self) -> str | None:
@@ -159,7 +149,7 @@ class FirewallHandler:
     def _digest(self, listings: Iterable[list[dict[str, Any]] | None]) -> str:
         """What is listed of the rules, and what they were made of, as a few characters."""
         whole = [_rules(listing or []) for listing in listings]
-        made_of = ruleset.base(self._networks.values())
+        made_of = ruleset.base(self._drivers.values())
         return hashlib.sha256(msgspec.json.encode([whole, made_of])).hexdigest()
 
 

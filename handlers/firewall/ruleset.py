@@ -10,28 +10,18 @@ inside is one element of a map of intervals, asked where the others know nothing
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from ipaddress import IPv6Address
-from itertools import groupby
-from operator import itemgetter
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from itertools import chain
+from typing import Final
 
-from watcher.model.address import Address, Subnet
+from handlers.networks.driver import Driver
+from watcher.model.address import Subnet
 from watcher.model.network import Network
-from watcher.model.sandbox import Interface, Sandbox
 
 TABLES: Final = (("inet", "watcher"), ("bridge", "watcher"))
 
-RANGES: Final = ("range4", "range6", "range4_on", "range6_on")
-"""The maps of intervals; no two of what is in one may overlap."""
-
-LONG: Final = 32
-"""Ports from which on a range is an interval.
-
-Taking one away takes the longer the more there are (`pipapo_drop` in `net/netfilter/
-nft_set_pipapo.c`: 14 ms at 500), so short ones, of which there may be many, are left to the hashes.
-"""
+_HOST_ENDS: Final = "netnsv*"
+"""All host ends: by them go the packets of a network without a bridge of its own."""
 
 _INET: Final = """
 table inet watcher {{
@@ -145,76 +135,24 @@ table bridge watcher {
 """
 
 
-_ROUTED: Final = {
-    "sets": (
-        "set routed { type ifname; }",
-        "set routed4 { type ifname . ipv4_addr; }",
-        "set routed6 { type ifname . ipv6_addr; }",
-    ),
-    "guard": (
-        "iifname @routed meta nfproto ipv4 iifname . ip saddr != @routed4 drop",
-        "iifname @routed meta nfproto ipv6 iifname . ip6 saddr != @routed6 drop",
-    ),
-    "localhost": (
-        'oifname "netnsv*" ct status dnat ip saddr 127.0.0.0/8 masquerade',
-        'oifname "netnsv*" ct status dnat ip6 saddr ::1 masquerade',
-    ),
-    "forward": (
-        'oifname "netnsv*" jump to_sandboxes',
-        'iifname "netnsv*" jump from_sandboxes',
-    ),
-}
-"""What is needed besides where a network is routed: its packets come in by the sandboxes' links."""
-
-
-class Element(NamedTuple):
-    """One element of a set or map: what is looked up, and what is found (empty in a set)."""
-
-    family: str
-    name: str
-    key: tuple[str, ...]
-    value: tuple[str, ...] = ()
-
-    def text(self, verb: str) -> str:
-        """What it is in a command that does `verb` (`add`, `destroy`) to it."""
-        key = " . ".join(self.key)
-        return f"{key} : {' . '.join(self.value)}" if self.value and verb == "add" else key
-
-
-def commands(verb: str, elements: Iterable[Element]) -> str:
-    """The commands that do `verb` (`add`, `destroy`) to `elements`.
-
-    Neighbours of one set or map are in one command: for thousands that takes half the time.
-    """
-    return "".join(
-        f"{verb} element {family} watcher {name} {{ {', '.join(e.text(verb) for e in some)} }}\n"
-        for (family, name), some in groupby(elements, key=_SET)
-    )
-
-
-_SET: Final = itemgetter(0, 1)
-"""The family and the name of an element's set or map."""
-
-
-GUARDED: Final = frozenset(("owner4", "owner6", "routed4", "routed6"))
-"""The sets of host ends, first in each key, with the addresses that they are held to, last."""
-
-
-def base(networks: Iterable[Network]) -> str:
-    """The commands that make both tables anew, empty of elements."""
-    known = sorted(networks, key=lambda network: network.name)
-    bridges = ", ".join(f'"{network.bridge}"' for network in known)
-    routed = _ROUTED if any(network.mode == "routed" for network in known) else {}
+def base(drivers: Iterable[Driver]) -> str:
+    """The commands that make both tables anew for the networks of `drivers`, empty of elements."""
+    known = sorted(drivers, key=lambda driver: driver.network.name)
+    networks = [driver.network for driver in known]
+    modes = list(dict.fromkeys(driver.rules for driver in known))
+    bridges = ", ".join(f'"{network.bridge}"' for network in networks)
     inet = _INET.format(
-        **{part: _lines(routed.get(part, ())) for part in _ROUTED if part != "sets"},
-        sets="\n    ".join((*_sets(known), *routed.get("sets", ()))),
-        publish=_lines(_looked_up(known)),
+        sets="\n    ".join((*_sets(networks), *chain.from_iterable(m.sets for m in modes))),
         bridges=f"elements = {{ {bridges} }}" if bridges else "",
-        to_others="\n        ".join(_others(known, "oifname", "daddr")),
-        from_others="\n        ".join(_others(known, "iifname", "saddr")),
-        masquerade="\n        ".join(_masquerade(known)),
-        inside="\n        ".join(_inside(known)),
-        outwards="\n        ".join(_outwards(known)),
+        guard=_lines(chain.from_iterable(mode.guard for mode in modes)),
+        publish=_lines(_looked_up(networks)),
+        localhost=_lines(chain.from_iterable(mode.localhost for mode in modes)),
+        masquerade=_lines(_masquerade(known)),
+        forward=_lines(chain.from_iterable(mode.forward for mode in modes)),
+        to_others=_lines(_others(networks, "oifname", "daddr")),
+        inside=_lines(_inside(known)),
+        from_others=_lines(_others(networks, "iifname", "saddr")),
+        outwards=_lines(chain.from_iterable(map(_kept_in, known))),
     )
     anew = "".join(f"table {f} {t}\ndelete table {f} {t}\n" for f, t in TABLES)
     return anew + inet + _BRIDGE
@@ -243,44 +181,17 @@ def _looked_up(networks: list[Network]) -> Iterable[str]:
         yield from (rule.format(v=version, ip=ip) for rule in _LOOKED_UP)
 
 
-def elements(sandbox: Sandbox, networks: Mapping[str, Network]) -> dict[Element, None]:
-    """The elements that `sandbox` needs, in order and without repetition."""
-    found: dict[Element, None] = {}
-    for interface in sandbox.interfaces:
-        found.update(dict.fromkeys(_guards(interface, networks[interface.network])))
-    if sandbox.ports:
-        found.update(dict.fromkeys(_forwards(sandbox, networks)))
-    return found
-
-
-def overlapping(one: Element, other: Element) -> bool:
-    """Whether two elements of :data:`RANGES` cannot both be."""
-    if (one.name, one.key[:-1]) != (other.name, other.key[:-1]):
-        return False
-    (first, last), (start, end) = (map(int, e.key[-1].split("-")) for e in (one, other))
-    return first <= end and start <= last
-
-
-def target(sandbox: Sandbox, networks: Mapping[str, Network], version: int) -> Address | None:
-    """Where the port maps of `sandbox` lead: its first address of `version` to be published."""
-    for interface in sandbox.interfaces:
-        if not networks[interface.network].internal:
-            for address in interface.addresses:
-                if address.version == version:
-                    return address.ip
-    return None
-
-
-def _masquerade(networks: list[Network]) -> Iterable[str]:
-    for network in networks:
+def _masquerade(drivers: list[Driver]) -> Iterable[str]:
+    for driver in drivers:
+        network = driver.network
         for subnet in network.subnets:
             ip = _ip(subnet)
             ours = str(subnet) if network.managed else f"@guests{subnet.version}"
             # A neighbour, or itself, by the host's address: the answer has to come back.
-            out = f'oifname "{network.bridge if network.mode == "bridge" else "netnsv*"}"'
+            out = f'oifname "{driver.master or _HOST_ENDS}"'
             yield f"{out} ct status dnat {ip} saddr {subnet} {ip} daddr {ours} masquerade"
             if network.masquerade and not network.internal:
-                away = 'oifname != @bridges oifname != "netnsv*"'
+                away = f'oifname != @bridges oifname != "{_HOST_ENDS}"'
                 yield f"{ip} saddr {ours} {away} masquerade"
 
 
@@ -292,118 +203,50 @@ def _others(networks: list[Network], side: str, field: str) -> Iterable[str]:
                 yield f'{side} "{network.bridge}" {ip} {field} != @{guests} return'
 
 
-def _inside(networks: list[Network]) -> Iterable[str]:
-    for network in networks:
-        yield from _kept_in(network)
-    for network in networks:
-        verdict = "ct status dnat accept" if network.isolate else "accept"
-        yield from (f"{match} {verdict}" for match in _between(network, network))
-        for other in networks:
-            if other.name in network.reach:
-                yield from (f"{match} accept" for match in _between(network, other))
+def _inside(drivers: list[Driver]) -> Iterable[str]:
+    yield from chain.from_iterable(map(_kept_in, drivers))
+    for driver in drivers:
+        verdict = "ct status dnat accept" if driver.network.isolate else "accept"
+        yield from (f"{match} {verdict}" for match in _between(driver, driver))
+        for other in drivers:
+            if other.network.name in driver.network.reach:
+                yield from (f"{match} accept" for match in _between(driver, other))
 
 
-def _outwards(networks: list[Network]) -> Iterable[str]:
-    for network in networks:
-        yield from _kept_in(network)
-
-
-def _kept_in(network: Network) -> Iterable[str]:
+def _kept_in(driver: Driver) -> Iterable[str]:
     """The rules that let nothing out of an internal network."""
-    if network.internal and network.mode == "bridge":
-        yield f'iifname "{network.bridge}" oifname != "{network.bridge}" drop'
-    elif network.internal:
-        for subnet in network.subnets:
-            ip = _ip(subnet)
-            yield f'iifname "netnsv*" {ip} saddr {subnet} {ip} daddr != {subnet} drop'
+    if not driver.network.internal:
+        return
+    if driver.master:
+        yield f'iifname "{driver.master}" oifname != "{driver.master}" drop'
+        return
+    for subnet in driver.network.subnets:
+        ip = _ip(subnet)
+        yield f'iifname "{_HOST_ENDS}" {ip} saddr {subnet} {ip} daddr != {subnet} drop'
 
 
-def _between(network: Network, other: Network) -> Iterable[str]:
+def _between(driver: Driver, other: Driver) -> Iterable[str]:
     """What matches packets from one network to another, or to itself.
 
-    A bridged network is told by its bridge, a routed one by its subnets.
+    A network with a bridge of its own is told by that, any other by its subnets.
     """
-    if network.mode == other.mode == "bridge":
-        yield f'iifname "{network.bridge}" oifname "{other.bridge}"'
+    if driver.master and other.master:
+        yield f'iifname "{driver.master}" oifname "{other.master}"'
         return
-    for source in network.subnets:
-        target_ = other.subnet_of(source.version)
-        if target_ is not None:
+    for source in driver.network.subnets:
+        target = other.network.subnet_of(source.version)
+        if target is not None:
             yield (
-                f"{_side(network, 'iifname', 'saddr', source)}"
-                f" {_side(other, 'oifname', 'daddr', target_)}"
+                f"{_side(driver, 'iifname', 'saddr', source)}"
+                f" {_side(other, 'oifname', 'daddr', target)}"
             )
 
 
-def _side(network: Network, name: str, field: str, subnet: Subnet) -> str:
-    if network.mode == "bridge":
-        return f'{name} "{network.bridge}"'
-    return f'{name} "netnsv*" {_ip(subnet)} {field} {subnet}'
+def _side(driver: Driver, name: str, field: str, subnet: Subnet) -> str:
+    if driver.master:
+        return f'{name} "{driver.master}"'
+    return f'{name} "{_HOST_ENDS}" {_ip(subnet)} {field} {subnet}'
 
 
 def _ip(subnet: Subnet) -> str:
     return "ip" if subnet.version == 4 else "ip6"
-
-
-def _guards(interface: Interface, network: Network) -> Iterable[Element]:
-    name = f'"{interface.host_name}"'
-    if not network.managed:
-        for address in interface.addresses:
-            yield Element("inet", f"guests{address.version}", (str(address.ip),))
-    if network.mode == "routed":
-        if network.guard:
-            yield Element("inet", "routed", (name,))
-            for address in interface.addresses:
-                yield Element("inet", f"routed{address.version}", (name, str(address.ip)))
-        return
-    if not network.guard:
-        yield Element("bridge", "free", (name,))
-        return
-    yield Element("bridge", "macs", (name, interface.mac))
-    for address in interface.addresses:
-        set_ = "owner4" if address.version == 4 else "owner6"
-        yield Element("bridge", set_, (name, interface.mac, str(address.ip)))
-    if any(address.version == 6 for address in interface.addresses):
-        yield Element("bridge", "owner6", (name, interface.mac, str(link_local(interface.mac))))
-
-
-def _forwards(sandbox: Sandbox, networks: Mapping[str, Network]) -> Iterable[Element]:
-    targets = {version: target(sandbox, networks, version) for version in (4, 6)}
-    ranges: defaultdict[tuple[str, tuple[str, ...], str], list[tuple[int, int]]] = defaultdict(list)
-    for port in sandbox.ports:
-        host = port.host_ip
-        for version in (4, 6) if host is None else (host.version,):
-            if targets[version] is None:
-                continue
-            key: tuple[str, ...] = (port.protocol,)
-            to, name = str(targets[version]), str(version)
-            if host is not None and not host.is_unspecified:
-                name, key = name + "_on", (str(host), *key)
-            if port.length >= LONG and port.port == port.host_port:
-                ranges[f"range{name}", key, to].append((port.host_port, port.last))
-                continue
-            for n in range(port.length):
-                yield Element(
-                    "inet", f"port{name}", (*key, str(port.host_port + n)), (to, str(port.port + n))
-                )
-    for (name, key, to), spans in ranges.items():
-        for first, last in _united(spans):
-            yield Element("inet", name, (*key, f"{first}-{last}"), (to,))
-
-
-def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """`spans` in order, those that overlap made one: containers of one sandbox may share ports."""
-    found: list[tuple[int, int]] = []
-    for first, last in sorted(spans):
-        if found and first <= found[-1][1]:
-            found[-1] = found[-1][0], max(last, found[-1][1])
-        else:
-            found.append((first, last))
-    return found
-
-
-def link_local(mac: str) -> IPv6Address:
-    """The link-local address that the kernel makes of `mac` (RFC 4291, appendix A)."""
-    octets = bytearray.fromhex(mac.replace(":", ""))
-    octets[0] ^= 2
-    return IPv6Address(b"\xfe\x80" + bytes(6) + octets[:3] + b"\xff\xfe" + octets[3:])

@@ -13,10 +13,21 @@ import os
 import socket
 import struct
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
+
+from handlers.kernel.messages import (
+    HEADER,
+    NLM_F_ACK,
+    NLM_F_ACK_TLVS,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NLMSGERR_ATTR_MSG,
+    attributes,
+    messages,
+)
 
 SIOCGIFINDEX: Final = 0x8933
 SIOCGIFFLAGS: Final = 0x8913
@@ -29,20 +40,6 @@ NETLINK_EXT_ACK: Final = 11
 NETLINK_GET_STRICT_CHK: Final = 12
 SOL_NETLINK: Final = 270
 
-NLM_F_REQUEST: Final = 0x1
-NLM_F_ACK: Final = 0x4
-NLM_F_REPLACE: Final = 0x100
-NLM_F_EXCL: Final = 0x200
-NLM_F_CREATE: Final = 0x400
-NLM_F_DUMP: Final = 0x300
-
-NLMSG_ERROR: Final = 2
-NLMSG_DONE: Final = 3
-NLMSGERR_ATTR_MSG: Final = 1
-NLM_F_ACK_TLVS: Final = 0x200
-
-_HEADER: Final = struct.Struct("=IHHII")
-_ATTRIBUTE: Final = struct.Struct("=HH")
 _ERRNO: Final = struct.Struct("=i")
 _IFREQ: Final = struct.Struct("=16si20x")
 _IFREQ_DATA: Final = struct.Struct("16sP16x")
@@ -79,61 +76,6 @@ class NetlinkError(OSError):
     def __init__(self, number: int, text: str, index: int) -> None:
         super().__init__(number, text)
         self.index = index
-
-
-def encode(message: Any, kind: int, flags: int = 0) -> bytearray:
-    """The bytes of a pyroute2 `message` of netlink type `kind`.
-
-    Its sequence number, and whether the kernel acknowledges it, are open until it is sent.
-    """
-    message["header"]["type"] = kind
-    message["header"]["flags"] = flags | NLM_F_REQUEST
-    message.encode()
-    data: bytearray = message.data
-    return data
-
-
-def messages(data: memoryview) -> Iterator[tuple[int, int, int, int, memoryview]]:
-    """Type, flags, sequence number, port and body of each message of `data` (netlink(7))."""
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, flags, sequence, port = _HEADER.unpack_from(data, offset)
-        yield kind, flags, sequence, port, data[offset + _HEADER.size : offset + length]
-        offset += (length + 3) & ~3
-
-
-def attributes(data: memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
-    """Type and payload of each attribute of `data` from `offset` on (netlink(7), `nlattr`)."""
-    end = len(data)
-    while offset + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if length < 4:
-            return
-        yield kind & 0x3FFF, data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-
-
-def chosen(data: memoryview, offset: int, kinds: Collection[int]) -> dict[int, memoryview]:
-    """The payloads of those attributes of `data` from `offset` on that are of `kinds`.
-
-    A link has some fifty attributes, and few of them matter.
-    """
-    found = {}
-    end = len(data)
-    unpack = _ATTRIBUTE.unpack_from
-    while offset + 4 <= end:
-        length, kind = unpack(data, offset)
-        if length < 4:
-            break
-        if kind & 0x3FFF in kinds:
-            found[kind & 0x3FFF] = data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return found
-
-
-def attribute(kind: int, value: bytes | memoryview) -> bytes:
-    """An attribute as it stands in a message."""
-    return _ATTRIBUTE.pack(4 + len(value), kind) + bytes(value) + bytes(-len(value) % 4)
 
 
 def own_ports(protocol: int) -> frozenset[int]:
@@ -349,7 +291,7 @@ def _error(number: int, flags: int, body: memoryview, index: int) -> NetlinkErro
     text = os.strerror(number)
     if flags & NLM_F_ACK_TLVS:
         # With NETLINK_CAP_ACK the request's header alone stands between the number and these.
-        for kind, value in attributes(body, 4 + _HEADER.size):
+        for kind, value in attributes(body, 4 + HEADER.size):
             if kind == NLMSGERR_ATTR_MSG:
                 text = f"{text} ({bytes(value).rstrip(bytes(1)).decode(errors='replace')})"
     return NetlinkError(number, text, index)

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
-from handlers.kernel.netlink import NLM_F_DUMP, NLM_F_REQUEST, Netlink, NetlinkError, attributes
+from handlers.kernel.messages import NLM_F_DUMP, NLM_F_REQUEST, attributes
+from handlers.kernel.netlink import Netlink, NetlinkError
 from watcher.model.address import Address
 from watcher.model.request import PortMap
 

@@ -11,15 +11,14 @@ import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from handlers.handler import Difference, closed, unknown
+from handlers.context import Context
+from handlers.handler import Difference, Handler, closed, unknown
 from handlers.kernel import rtnl
-from handlers.kernel.namespace import Home, NamespaceGone, opened, opened_by
+from handlers.kernel.namespace import NamespaceGone, opened, opened_by
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
-from handlers.link import host_end, ours, policy_routes, sandbox_end, surplus
+from handlers.link import ours, policy_routes, sandbox_end, surplus
 from handlers.link.orphans import orphans
-from handlers.link.reaper import Reaper
 from watcher.model.alias import alias_of
-from watcher.model.network import Network
 from watcher.model.orphan import Orphan
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Interface, Member, Sandbox, without
@@ -29,19 +28,14 @@ class LinkTaken(OSError):
     """An interface that is not ours has the name that is needed."""
 
 
-class LinkHandler:
+class LinkHandler(Handler):
     """Owns the links named `netnsv*` that carry our mark, and their other ends."""
 
-    def __init__(self, netlink: Netlink, home: Home, networks: Mapping[str, Network]) -> None:
-        self._netlink = netlink
-        self._home = home
-        self._networks = networks
-        self.reaper = Reaper()
-        self._to_reap = False
-
-    def close(self) -> None:
-        """Wait until what vanished is gone."""
-        self.reaper.close()
+    def __init__(self, context: Context) -> None:
+        self._netlink = context.netlink
+        self._home = context.home
+        self._drivers = context.drivers
+        self.reaper = context.reaper
 
     def appear(self, sandbox: Sandbox) -> None:
         """Make the veth pairs, addresses and routes of `sandbox`.
@@ -57,19 +51,13 @@ class LinkHandler:
                 self._attach(sandbox, interface, netns)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Cut off the veth pairs of `sandbox` when nobody is left in it, for :meth:`reap`."""
+        """Cut off the veth pairs of `sandbox` when nobody is left in it, for the reaper."""
         if without(sandbox, leaving) is not None:
             return
         for interface in sandbox.interfaces:
             link = self._find(interface.host_name)
             if link is not None and ours.is_of(link, sandbox.id):
-                self._cut_off(link)
-
-    def reap(self) -> None:
-        """Have the links deleted that were cut off, if any, while the work goes on."""
-        if self._to_reap:
-            self._to_reap = False
-            self.reaper.reap()
+                self.reaper.doom(self._netlink, link.index)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Delete links of sandboxes that are gone; put right what is missing of the others."""
@@ -95,38 +83,38 @@ class LinkHandler:
         Raises:
             NamespaceGone: it has ended meanwhile.
         """
-        names = [f"netnsv{n}-{pid}" for n in range(len(self._networks))] if own else None
+        names = [f"netnsv{n}-{pid}" for n in range(len(self._drivers))] if own else None
         with opened_by((pid,), netns) as descriptor:
             return orphans(self._netlink, self._home, descriptor, names)
 
     def _attach(
         self, sandbox: Sandbox, interface: Interface, netns: int, *, mend: bool = False
     ) -> None:
-        network = self._networks[interface.network]
+        driver = self._drivers[interface.network]
         try:
-            host_end.make(self._netlink, interface, network, netns, alias=alias_of(sandbox.id))
+            driver.make(self._netlink, interface, netns, alias=alias_of(sandbox.id))
         except NetlinkError as error:
             if error.errno != errno.EEXIST:
                 raise
             self._adopt(sandbox, interface, netns)
         with self._home.left_for(netns):
             inside = Netlink(most=MOST)
-            sandbox_end.set_up(interface, network)
+            sandbox_end.set_up(interface, driver)
         with inside:
             index = inside.index(interface.name)
             if mend:  # first: with an address go those that the kernel has made second to it
-                self._clear(inside, index, interface, network)
-            inside.send(sandbox_end.requests(sandbox, interface, self._networks, index, mend=mend))
+                self._clear(inside, index, interface)
+            inside.send(sandbox_end.requests(sandbox, interface, self._drivers, index, mend=mend))
             if len(sandbox.interfaces) > 1:
-                inside.send(policy_routes.missing(inside, interface, network, index))
+                inside.send(policy_routes.missing(inside, interface, driver, index))
         # The host end was up before there was a carrier; and the bridge, if that is its only port.
         self._netlink.see_carrier(interface.host_name)
-        if network.mode == "bridge":
-            self._netlink.see_carrier(network.bridge)
+        if driver.master:
+            self._netlink.see_carrier(driver.master)
 
     def _adopt(self, sandbox: Sandbox, interface: Interface, netns: int) -> None:
         """Put right a pair that is there already, or make it anew if it is another's old one."""
-        network = self._networks[interface.network]
+        driver = self._drivers[interface.network]
         alias = alias_of(sandbox.id)
         self.reaper.wait()  # it may be one that is being deleted just now
         link = self._find(interface.host_name)
@@ -148,15 +136,16 @@ class LinkHandler:
                 " which has outlived the process of that number; start the container again",
             )
         if link is not None and link.ours and ends_there:
-            self._netlink.send(host_end.adopted(self._netlink, interface, network, alias=alias))
+            driver.adopt(self._netlink, interface, alias=alias)
             return
         if link is not None:
             self._delete(link)
             self.reaper.wait()
-        host_end.make(self._netlink, interface, network, netns, alias=alias)
+        driver.make(self._netlink, interface, netns, alias=alias)
 
-    def _clear(self, inside: Netlink, index: int, interface: Interface, network: Network) -> None:
+    def _clear(self, inside: Netlink, index: int, interface: Interface) -> None:
         """Take off `interface` the addresses that it has no lease for."""
+        network = self._drivers[interface.network].network
         for address in surplus.surplus(inside, index, interface, network):
             try:
                 inside.send([rtnl.no_address(index, address)])
@@ -173,16 +162,8 @@ class LinkHandler:
 
     def _delete(self, link: rtnl.Link) -> None:
         """Cut `link` off at once, and have it deleted soon."""
-        self._cut_off(link)
-        self.reap()
-
-    def _cut_off(self, link: rtnl.Link) -> None:
-        self._to_reap = True
-        try:
-            self._netlink.send([rtnl.doomed(link.index)])
-        except NetlinkError as error:
-            if error.errno != errno.ENODEV:
-                raise
+        self.reaper.doom(self._netlink, link.index)
+        self.reaper.reap()
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
         self.reaper.wait()
@@ -237,16 +218,23 @@ class LinkHandler:
             netns: a descriptor of the namespace.
             inside: a socket in it.
         """
-        network = self._networks[interface.network]
-        wrong = host_end.wrong(self._netlink, link, interface, network)
+        driver = self._drivers[interface.network]
+        wrong = self._wrong_host_end(link, interface)
         index = 0 if link is None else inside.index(interface.name)
         if index and link is not None and not self._ends_at(link, netns, index):
             wrong, index = f"{interface.name} was not its other end", 0
-        wrong = wrong or sandbox_end.missing(inside, sandbox, interface, self._networks)
+        wrong = wrong or sandbox_end.missing(inside, sandbox, interface, self._drivers)
         if not index:
             return wrong
-        more = surplus.surplus(inside, index, interface, network)
+        more = surplus.surplus(inside, index, interface, driver.network)
         return "; ".join(filter(None, (wrong, surplus.told(interface.name, more))))
+
+    def _wrong_host_end(self, link: rtnl.Link | None, interface: Interface) -> str:
+        if link is None:
+            return "the link was missing"
+        if not link.up:
+            return "the link was down"
+        return self._drivers[interface.network].wrong(self._netlink, link, interface)
 
     def _repairer(self, sandbox: Sandbox, interface: Interface) -> Callable[[], None]:
         def repair() -> None:

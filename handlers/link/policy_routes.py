@@ -10,23 +10,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from ipaddress import IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Network, ip_address
 from typing import Final
 
-from handlers.kernel import rtnl
-from handlers.kernel.netlink import (
-    NLM_F_CREATE,
-    NLM_F_DUMP,
-    NLM_F_EXCL,
-    Netlink,
-    attributes,
-    encode,
-)
+from handlers.kernel import missing_routes, rtnl
+from handlers.kernel.messages import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, attributes, encode
+from handlers.kernel.netlink import Netlink
 from handlers.kernel.rtnl import Route
 from handlers.kernel.rtnl.messages import fibmsg
-from handlers.link import routes
-from handlers.link.next_hop import next_hop
-from watcher.model.address import Address, AddressWithPrefix
+from handlers.networks.driver import Driver, Way
+from watcher.model.address import Address
 from watcher.model.network import Network
 from watcher.model.sandbox import Interface
 
@@ -48,38 +41,35 @@ _TABLE_OFFSET: Final = 16 + 4
 """Of the table's number in a request about a route."""
 
 
-def missing(inside: Netlink, interface: Interface, network: Network, index: int) -> list[bytearray]:
+def missing(inside: Netlink, interface: Interface, driver: Driver, index: int) -> list[bytearray]:
     """The requests for the routes and rules that `interface` should have and does not.
 
     Args:
         inside: a socket in the sandbox's namespace.
         interface: one of several of a sandbox.
-        network: its network.
+        driver: that of its network.
         index: its index in that namespace.
     """
     table = FIRST_TABLE + interface.ordinal
     requests: list[bytearray] = []
-    for address in interface.addresses:
+    for way in driver.ways(interface):
+        address = way.address
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        wanted = _wanted(address, interface, network, index)
+        wanted = _wanted(way, driver.network, index)
         requests += (
             _in_table(rtnl.route(route), table)
-            for route in routes.missing(inside, wanted, table=table)
+            for route in missing_routes.missing(inside, wanted, table=table)
         )
         if (address.ip, table) not in _rules(inside, family):
             requests.append(_rule(address.ip, family, table, FIRST_PRIORITY + interface.ordinal))
     return requests
 
 
-def _wanted(
-    address: AddressWithPrefix, interface: Interface, network: Network, index: int
-) -> Iterator[Route]:
-    """The routes for what is sent from `address`."""
-    default = next_hop(network, address.version, interface.ordinal)
-    if network.mode == "bridge":
-        yield Route(address.network, None, index, 0)
-    elif default is not None and default.version == 4:
-        yield Route(ip_network(default), None, index, 0)
+def _wanted(way: Way, network: Network, index: int) -> Iterator[Route]:
+    """The routes for what is sent from the address of `way`."""
+    default, address = way.hop, way.address
+    if way.on_link is not None:
+        yield Route(way.on_link, None, index, 0)
     if address.version == 6:
         yield Route(_LINK_LOCAL, None, index, 0)
     for route in network.routes:

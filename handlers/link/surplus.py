@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from handlers.firewall.ruleset import link_local
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink
 from watcher.model.address import AddressWithPrefix
+from watcher.model.naming import link_local
 from watcher.model.network import Network
 from watcher.model.sandbox import Interface
 

@@ -17,7 +17,6 @@ import pytest
 from tests.support.host import BEYOND, GATEWAY, UPLINK, Container, Host
 from tests.support.processes import end
 from tests.support.waiting import LATENCY_FREE_NO, eventually
-
 from watcher.checks.filters import nftables, packets
 from watcher.checks.filters.fate import drops
 from watcher.model.network import Network

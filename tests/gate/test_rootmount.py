@@ -208,6 +208,23 @@ def test_what_a_killed_service_has_left_is_taken_back_by_sync(host: Host) -> Non
     host.attached("web")
 
 
+def test_without_descriptors_none_is_taken_for_somebody_elses(host: Host) -> None:
+    """The first that has enough of them to succeed takes it back."""
+    hold(host, host.root)
+    function = "root_mounts.take_back"
+    for more in range(16):
+        free = "import os, resource; free = os.dup(0); os.close(free)"
+        limit = f"{free}; resource.setrlimit(resource.RLIMIT_NOFILE, (free + {more},) * 2)"
+        code = _CALL.replace("try:\n", f"{limit}\ntry:\n")
+        words = (sys.executable, "-c", code, function, str(host.root))
+        done = host.command(*words, env=host.watcher_env).stdout
+        if done == "true\n":
+            break
+        assert "Too many open files" in done
+    assert more > 0
+    assert mounted(host, host.root) == []
+
+
 def test_what_a_killed_service_has_left_is_taken_back_by_one_without_a_gate(host: Host) -> None:
     host.service().kill9()
     host.configure(GATE_OFF)

@@ -6,10 +6,9 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from handlers.kernel import rtnl
+from handlers.kernel import missing_routes, rtnl
 from handlers.kernel.netlink import Netlink, NetlinkError, TooMuch
 from handlers.kernel.uplink import uplink_index
-from handlers.link import routes
 from tests.support.host import Host, Place
 from tests.support.traffic import entered
 
@@ -69,15 +68,15 @@ def test_missing_are_those_that_are_not_there(machine: Place, what: str) -> None
         netlink = Netlink()
     with netlink:
         all_of_them = wanted(netlink.index("r0"))
-        assert routes.missing(netlink, all_of_them) == []
+        assert missing_routes.missing(netlink, all_of_them) == []
         for route in all_of_them:
             family = "-4" if route.version == 4 else "-6"
             to = "default" if route.to is None else str(route.to)
             via = [] if route.via is None else ["via", str(route.via)]
             machine.run("ip", family, "route", "delete", to, *via, "dev", "r0")
-            assert routes.missing(netlink, all_of_them) == [route]
+            assert missing_routes.missing(netlink, all_of_them) == [route]
             netlink.send([rtnl.route(route)])
-        assert routes.missing(netlink, all_of_them, table=100) == all_of_them
+        assert missing_routes.missing(netlink, all_of_them, table=100) == all_of_them
 
 
 def test_the_uplink_is_found_whatever_is_in_front_of_it(machine: Place) -> None:

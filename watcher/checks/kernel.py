@@ -12,15 +12,14 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import TYPE_CHECKING, Final
 
-from handlers.bridge import BridgeHandler
 from handlers.conntrack import ConntrackHandler
+from handlers.context import Context, opened_context
 from handlers.firewall import ruleset
+from handlers.host_side import HostSideHandler
 from handlers.kernel import sysctl
-from handlers.kernel.namespace import Home
-from handlers.kernel.netlink import Netlink
 from handlers.kernel.nft import Nft, NftError
 from handlers.link.handler import LinkHandler
-from handlers.settings import Sysctl
+from handlers.networks import driver_of
 from watcher.checks.check import Finding, Subject, fail, ok
 from watcher.checks.trial import in_child
 from watcher.model.container import Process
@@ -75,18 +74,12 @@ def _links(container: int, opened: ExitStack) -> Iterator[Finding]:
     """Make a sandbox's links as the handlers do, and end its UDP flows."""
     network = _network()
     sandbox = _sandbox(network, container)
-    netlink = opened.enter_context(Netlink())
-    home = Home()
-    opened.callback(home.close)
     known: Mapping[str, Network] = {network.name: network}
+    context = opened.enter_context(opened_context("", known, _Forgetful(), list))
     steps: tuple[tuple[str, str, Callable[[], object]], ...] = (
-        (
-            "a bridge",
-            "bridge",
-            lambda: BridgeHandler(netlink, known, Sysctl(_Forgetful())).appear(sandbox),
-        ),
-        ("a veth pair", "veth", lambda: LinkHandler(netlink, home, known).appear(sandbox)),
-        ("connection tracking", "nf_conntrack_netlink", lambda: _end_flows(known, sandbox)),
+        ("a bridge", "bridge", lambda: HostSideHandler(context).appear(sandbox)),
+        ("a veth pair", "veth", lambda: LinkHandler(context).appear(sandbox)),
+        ("connection tracking", "nf_conntrack_netlink", lambda: _end_flows(context, sandbox)),
     )
     for what, module, step in steps:
         try:
@@ -103,7 +96,7 @@ def _nftables(networks: list[Network]) -> Iterator[Finding]:
     """Make both tables as they are made for `networks`."""
     nft = Nft()
     try:
-        nft.run(ruleset.base(networks))
+        nft.run(ruleset.base(map(driver_of, networks)))
     except NftError as error:
         missing = ", ".join(option for option in _FEATURES if not _has(nft, option))
         yield fail(
@@ -123,8 +116,8 @@ def _has(nft: Nft, option: str) -> bool:
     return True
 
 
-def _end_flows(networks: Mapping[str, Network], sandbox: Sandbox) -> None:
-    conntrack = ConntrackHandler(networks)
+def _end_flows(context: Context, sandbox: Sandbox) -> None:
+    conntrack = ConntrackHandler(context)
     conntrack.appear(sandbox)
     conntrack.end_due()
 

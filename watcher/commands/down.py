@@ -56,11 +56,7 @@ def _remove(config: Config, log: object) -> list[str]:
         done += [f"detached {sandbox.id}" for sandbox in reconciler.take_all_back()]
         done += [repair.what for repair in host.sync([], dry_run=False)]
         networks = {n.name: n for n in noted_networks(store)} | config.networks
-        done += [f"removed {n.bridge}" for n in networks.values() if host.bridges.remove(n)]
-        done += [f"restored {name}" for name in host.bridges.give_back_forwarding()]
-        done += host.foreign.remove()
-        done += [f"removed table {name}" for name in host.firewall.remove()]
-        done += [f"unmounted {config.netns_dir}"] if host.pins.remove() else []
+        done += host.remove(networks.values())
     for root in config.roots:
         if root_mounts.take_back(root.path):
             done.append(f"unmounted {root.path}")

@@ -78,7 +78,7 @@ def _remove(config: Config, options: argparse.Namespace) -> int:
                 + (f" and {len(users) - 5} more" if len(users) > 5 else ""),
                 "stop them first",
             )
-        if host.bridges.exists(network) and not host.bridges.remove(network):
+        if host.host_sides.exists(network) and not host.host_sides.remove_one(network):
             raise WatcherError(
                 f"bridge {network.bridge} was not made by watcher", "remove it with `ip link del`"
             )

@@ -89,10 +89,10 @@ def _check_names(config: Config) -> None:
 
 def _check_modes(config: Config) -> None:
     for network in config.networks.values():
-        if network.mode == "routed" and not network.managed:
+        if not network.managed and not network.facts.unmanaged:
             raise ConfigKeyError(
                 ("network", network.name, "managed"),
-                "a routed network is no bridge of somebody else's",
+                f"a {network.mode} network is no bridge of somebody else's",
                 'set managed = true, or mode = "bridge"',
             )
 

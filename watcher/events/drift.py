@@ -29,14 +29,8 @@ from contextlib import suppress
 from typing import Final
 
 from handlers.kernel import rtnl
-from handlers.kernel.netlink import (
-    NETLINK_NETFILTER,
-    RECEIVE,
-    SOL_NETLINK,
-    attributes,
-    messages,
-    own_ports,
-)
+from handlers.kernel.messages import attributes, messages
+from handlers.kernel.netlink import NETLINK_NETFILTER, RECEIVE, SOL_NETLINK, own_ports
 from handlers.kernel.rtnl.numbers import RTPROT_KERNEL, RTPROT_STATIC
 from watcher.model.naming import HOST_NAME
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from watcher.model.address import Address
@@ -49,6 +49,13 @@ def hashed_mac(seed: bytes, attempt: int = 0) -> str:
     differ within 32 neighbouring bits only.
     """
     return _mac(b"\x02\x43" + zlib.crc32(seed + attempt.to_bytes(2)).to_bytes(4))
+
+
+def link_local(mac: str) -> IPv6Address:
+    """The link-local address that the kernel makes of `mac` (RFC 4291, appendix A)."""
+    octets = bytearray.fromhex(mac.replace(":", ""))
+    octets[0] ^= 2
+    return IPv6Address(b"\xfe\x80" + bytes(6) + octets[:3] + b"\xff\xfe" + octets[3:])
 
 
 def _mac(raw: bytes) -> str:

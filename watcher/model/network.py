@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
-from typing import Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import Struct
 
 from watcher.model.address import AddressWithPrefix, Subnet
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """The facts about a `mode` that `watcher` needs; its driver has the rest (`handlers.networks`).
+
+    Attributes:
+        on_link: whether the subnet is on the sandboxes' links, with the gateway as a neighbour;
+            otherwise the host has a route to each sandbox.
+        unmanaged: whether the bridge may be somebody else's (`managed = false`).
+    """
+
+    on_link: bool
+    unmanaged: bool
+
+
+MODES: Final = {
+    "bridge": Mode(on_link=True, unmanaged=True),
+    "routed": Mode(on_link=False, unmanaged=False),
+}
+"""All modes; the one list of their names. The driver of a mode is the module of that name."""
+
+if TYPE_CHECKING:
+    type ModeName = str
+else:
+    ModeName = Literal[tuple(MODES)]  # the configuration is read by this type
 
 
 class Route(Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,8 +50,8 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: the NAME of its table.
-        mode: a bridge for all sandboxes, or a host route for each.
-        bridge: the bridge's interface name; a routed network has none.
+        mode: how its sandboxes are connected: a bridge for all, or a host route for each.
+        bridge: the name of the interface that has the gateway's addresses.
         subnets: one IPv4 and one IPv6 subnet at the most; the gateway is the first address of each.
         interface: its name inside a sandbox when it is the sandbox's first network.
         mtu: in bytes, or `auto` for that of the uplink.
@@ -39,7 +66,7 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: str = "default"
-    mode: Literal["bridge", "routed"] = "bridge"
+    mode: ModeName = "bridge"
     bridge: str = "netns0"
     subnets: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("172.19.0.0/16"),)
     interface: str = "eth0"
@@ -52,6 +79,11 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     reach: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
     metric: int = 0
+
+    @property
+    def facts(self) -> Mode:
+        """The facts about its mode."""
+        return MODES[self.mode]
 
     def subnet_of(self, version: int) -> Subnet | None:
         """Its subnet of IP `version` 4 or 6, if it has one."""
@@ -72,12 +104,12 @@ def gateway(subnet: Subnet) -> IPv4Address | IPv6Address:
 
 
 def gateways(network: Network) -> list[AddressWithPrefix]:
-    """The addresses of the bridge of `network`, one a subnet.
+    """The addresses of the network's bridge, one per subnet.
 
-    That of a routed network has no ports, and its addresses no subnet: all it does is to have them.
+    If the subnets are not on the links, the prefix is the whole address: the bridge has no ports.
     """
-    routed = network.mode == "routed"
+    on_link = network.facts.on_link
     return [
-        ip_interface((gateway(s), s.max_prefixlen if routed else s.prefixlen))
+        ip_interface((gateway(s), s.prefixlen if on_link else s.max_prefixlen))
         for s in network.subnets
     ]

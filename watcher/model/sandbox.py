@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from watcher.model.address import AddressWithPrefix
+from watcher.model.address import Address, AddressWithPrefix
 from watcher.model.container import Container, Process
+from watcher.model.network import Network
 from watcher.model.request import PortMap
 
 
@@ -96,3 +97,16 @@ def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
     gone = {member.id for member in leaving} - {member.id for member in members} - {sandbox.id}
     pins = tuple(name for name in sandbox.pins if name not in gone)
     return replace(sandbox, members=members, pins=pins)
+
+
+def published_at(sandbox: Sandbox, networks: Mapping[str, Network], version: int) -> Address | None:
+    """The address that the port maps of `sandbox` lead to; `None` if it has none of IP `version`.
+
+    `networks` has the networks of its interfaces by name. An internal network publishes nothing.
+    """
+    for interface in sandbox.interfaces:
+        if not networks[interface.network].internal:
+            for address in interface.addresses:
+                if address.version == version:
+                    return address.ip
+    return None

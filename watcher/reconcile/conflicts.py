@@ -13,7 +13,8 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import rtnl, sysctl
-from handlers.kernel.netlink import Netlink, attributes
+from handlers.kernel.messages import attributes
+from handlers.kernel.netlink import Netlink
 from watcher.model.errors import UsageError
 from watcher.model.naming import HOST_NAME
 from watcher.model.network import gateways
@@ -99,7 +100,7 @@ def _overlapping(
         for use in taken:
             if use.index != index and _overlap(use.subnet, subnet):
                 device = _name(use.index)
-                if network.mode == "routed" and HOST_NAME.fullmatch(device):
+                if not network.facts.on_link and HOST_NAME.fullmatch(device):
                     continue  # a sandbox of its own
                 yield Problem(
                     f"network.{network.name}.subnets = {subnet}: overlaps the host's own"

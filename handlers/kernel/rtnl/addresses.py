@@ -7,7 +7,7 @@ from functools import cache
 from ipaddress import ip_address, ip_interface
 
 from handlers.kernel import template
-from handlers.kernel.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
+from handlers.kernel.messages import NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
 from handlers.kernel.rtnl.messages import ifaddrmsg
 from handlers.kernel.rtnl.numbers import (
     IFA_ADDRESS,

@@ -12,8 +12,7 @@ from functools import cache
 from typing import Any, Final
 
 from handlers.kernel import template
-from handlers.kernel.netlink import (
-    IFF_UP,
+from handlers.kernel.messages import (
     NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_EXCL,
@@ -23,6 +22,7 @@ from handlers.kernel.netlink import (
     chosen,
     encode,
 )
+from handlers.kernel.netlink import IFF_UP
 from handlers.kernel.rtnl.messages import ifinfmsg
 from handlers.kernel.rtnl.numbers import (
     ADDR_GEN_MODE_NONE,

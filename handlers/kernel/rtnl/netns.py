@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from handlers.kernel.netlink import NLM_F_REQUEST, attribute, chosen
+from handlers.kernel.messages import NLM_F_REQUEST, attribute, chosen
 from handlers.kernel.rtnl.numbers import NETNSA_FD, NETNSA_NSID, RTM_GETNSID
 
 _GENERIC: Final = 4

@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from handlers.kernel import template
-from handlers.kernel.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
+from handlers.kernel.messages import NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
 from handlers.kernel.rtnl.messages import ndmsg, rtmsg
 from handlers.kernel.rtnl.numbers import (
     NUD_PERMANENT,

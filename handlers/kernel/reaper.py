@@ -26,6 +26,7 @@ class Reaper:
         self._netlink = Netlink()
         self._change = threading.Condition()
         self._asked = self._done = 0
+        self._doomed = False
         self._closing = False
         self._error: OSError | None = None
         self._was_lost = False
@@ -41,8 +42,20 @@ class Reaper:
         self._revive()
         self._was_lost = False
 
+    def doom(self, netlink: Netlink, index: int) -> None:
+        """Cut off the link `index` for :meth:`reap`; `netlink` is a socket of the caller's."""
+        self._doomed = True
+        try:
+            netlink.send([rtnl.doomed(index)])
+        except NetlinkError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
     def reap(self) -> None:
-        """Have all links deleted that are doomed by now."""
+        """Have the thread delete the doomed links, if there are any."""
+        if not self._doomed:
+            return
+        self._doomed = False
         with self._change:
             self._asked += 1
             self._change.notify_all()
@@ -64,7 +77,7 @@ class Reaper:
             raise error
 
     def close(self) -> None:
-        """Finish, and end the thread."""
+        """Wait until what was doomed is gone, and end the thread."""
         with self._change:
             self._closing = True
             self._change.notify_all()

@@ -1,0 +1,60 @@
+"""What all handlers share, made once in the host's network namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from handlers.handler import Notes
+from handlers.kernel.namespace import Home
+from handlers.kernel.netlink import Netlink
+from handlers.kernel.reaper import Reaper
+from handlers.kernel.uplink import settled
+from handlers.networks import drivers_of
+from handlers.networks.driver import Driver
+from watcher.model.network import Network
+from watcher.model.sandbox import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a handler is made of.
+
+    Attributes:
+        home: the host's network namespace.
+        netlink: a socket in it.
+        reaper: deletes links in it.
+        drivers: the driver of each network by the network's name; the only place where handlers
+            look up a network's settings.
+        notes: keeps what a handler has to know after a restart.
+        sandboxes: returns all sandboxes of the lease store.
+        netns_dir: the directory of pins.
+        integrate: whether to tell other firewalls of our bridges.
+    """
+
+    home: Home
+    netlink: Netlink
+    reaper: Reaper
+    drivers: Mapping[str, Driver]
+    notes: Notes
+    sandboxes: Callable[[], Iterable[Sandbox]]
+    netns_dir: str
+    integrate: bool
+
+
+@contextmanager
+def opened_context(
+    netns_dir: str,
+    networks: Mapping[str, Network],
+    notes: Notes,
+    sandboxes: Callable[[], Iterable[Sandbox]],
+    *,
+    integrate: bool = False,
+) -> Iterator[Context]:
+    """A context with everything open. What handlers made with it stays when it is closed."""
+    drivers = drivers_of(settled(networks))
+    with closing(Home()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
+        yield Context(
+            home, netlink, reaper, drivers, notes, sandboxes, netns_dir, integrate,
+        )  # fmt: skip

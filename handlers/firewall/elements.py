@@ -1,0 +1,86 @@
+"""The elements that a sandbox has in the sets and maps of this program's nftables tables.
+
+Each port map and each guarded address is one element, found by one hash lookup. A long range of
+ports that are the same inside is one element of a map of intervals, which is asked last.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from handlers.kernel.nft import Element
+from handlers.networks.driver import Driver
+from watcher.model.sandbox import Sandbox, published_at
+
+RANGES: Final = ("range4", "range6", "range4_on", "range6_on")
+"""The maps of intervals; no two of what is in one may overlap."""
+
+LONG: Final = 32
+"""Ports from which on a range is an interval.
+
+Taking one away takes the longer the more there are (`pipapo_drop` in `net/netfilter/
+nft_set_pipapo.c`: 14 ms at 500), so short ones, of which there may be many, are left to the hashes.
+"""
+
+
+def of_sandbox(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> dict[Element, None]:
+    """The elements that `sandbox` needs, in order and without repetition."""
+    found: dict[Element, None] = {}
+    for interface in sandbox.interfaces:
+        driver = drivers[interface.network]
+        if not driver.network.managed:
+            guests = (
+                Element("inet", f"guests{address.version}", (str(address.ip),))
+                for address in interface.addresses
+            )
+            found.update(dict.fromkeys(guests))
+        found.update(dict.fromkeys(driver.guards(interface)))
+    if sandbox.ports:
+        found.update(dict.fromkeys(_forwards(sandbox, drivers)))
+    return found
+
+
+def overlapping(one: Element, other: Element) -> bool:
+    """Whether two elements of :data:`RANGES` cannot both be."""
+    if (one.name, one.key[:-1]) != (other.name, other.key[:-1]):
+        return False
+    (first, last), (start, end) = (map(int, e.key[-1].split("-")) for e in (one, other))
+    return first <= end and start <= last
+
+
+def _forwards(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterable[Element]:
+    networks = {i.network: drivers[i.network].network for i in sandbox.interfaces}
+    targets = {version: published_at(sandbox, networks, version) for version in (4, 6)}
+    ranges: defaultdict[tuple[str, tuple[str, ...], str], list[tuple[int, int]]] = defaultdict(list)
+    for port in sandbox.ports:
+        host = port.host_ip
+        for version in (4, 6) if host is None else (host.version,):
+            if targets[version] is None:
+                continue
+            key: tuple[str, ...] = (port.protocol,)
+            to, name = str(targets[version]), str(version)
+            if host is not None and not host.is_unspecified:
+                name, key = name + "_on", (str(host), *key)
+            if port.length >= LONG and port.port == port.host_port:
+                ranges[f"range{name}", key, to].append((port.host_port, port.last))
+                continue
+            for n in range(port.length):
+                yield Element(
+                    "inet", f"port{name}", (*key, str(port.host_port + n)), (to, str(port.port + n))
+                )
+    for (name, key, to), spans in ranges.items():
+        for first, last in _united(spans):
+            yield Element("inet", name, (*key, f"{first}-{last}"), (to,))
+
+
+def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """`spans` in order, those that overlap made one: containers of one sandbox may share ports."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(last, found[-1][1])
+        else:
+            found.append((first, last))
+    return found

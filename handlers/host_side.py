@@ -1,0 +1,76 @@
+"""The host's side of each network, as its driver wants it: the bridge, the gateway, forwarding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from handlers.context import Context
+from handlers.handler import Handler, closed
+from handlers.kernel import rtnl
+from handlers.networks import forwarding
+from handlers.networks.driver import Driver
+from handlers.networks.gateway_bridge import find
+from handlers.settings import Sysctl
+from watcher.model.network import Network
+from watcher.model.repair import Repair
+from watcher.model.sandbox import Sandbox
+
+
+class HostSideHandler(Handler):
+    """Owns the part of a network on the host that all its sandboxes share.
+
+    It stays for the next sandbox, until `network rm` or `down`.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._netlink = context.netlink
+        self._drivers = context.drivers
+        self._settings = Sysctl(context.notes)
+        self._whole: dict[str, int] = {}
+        """The index of each bridge that was found whole; one that was made anew has another."""
+
+    def appear(self, sandbox: Sandbox) -> None:
+        """Make what `sandbox` needs, or what is missing of it.
+
+        Raises:
+            OSError: it cannot be made, e.g. because another interface has the bridge's name.
+        """
+        for interface in sandbox.interfaces:
+            driver = self._drivers[interface.network]
+            index = self._whole.get(interface.network)
+            if index is None or self._netlink.index(driver.network.bridge) != index:
+                self._close(driver, dry_run=False)
+
+    def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
+        """Put right the host's side of all networks in use."""
+        used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}
+        repairs: list[Repair] = []
+        for name in sorted(used):
+            repairs += self._close(self._drivers[name], dry_run=dry_run)
+        return repairs
+
+    def remove(self, networks: Iterable[Network]) -> list[str]:
+        """Delete the bridges of `networks`, and turn off forwarding if it was turned on here."""
+        done = [f"removed {network.bridge}" for network in networks if self.remove_one(network)]
+        return done + [f"restored {name}" for name in forwarding.give_back(self._settings)]
+
+    def exists(self, network: Network) -> bool:
+        """Whether the bridge of `network` is there."""
+        return self._netlink.index(network.bridge) > 0
+
+    def remove_one(self, network: Network) -> bool:
+        """Delete the bridge of `network` if this program made it; whether it did."""
+        self._whole.pop(network.name, None)
+        link = find(network, self._netlink)
+        if link is None or not link.ours:
+            return False
+        self._netlink.send([rtnl.gone(link.index)])
+        return True
+
+    def _close(self, driver: Driver, *, dry_run: bool) -> list[Repair]:
+        """Put right what is wrong; returns what that was."""
+        repairs = closed(driver.host_side(self._netlink, self._settings), dry_run=dry_run)
+        if not dry_run:
+            network = driver.network
+            self._whole[network.name] = self._netlink.index(network.bridge)
+        return repairs

@@ -1,0 +1,103 @@
+"""The kernel's table of connections: listing, reading and deleting flows over ctnetlink.
+
+Sources: `include/uapi/linux/netfilter/nfnetlink*.h` and `net/netfilter/nf_conntrack_netlink.c`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Final
+
+from handlers.kernel.messages import (
+    HEADER,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    attribute,
+    attributes,
+    chosen,
+)
+from watcher.model.address import Address
+
+_CT_GET, _CT_DELETE = (1 << 8) | 1, (1 << 8) | 2
+"""NFNL_SUBSYS_CTNETLINK with IPCTNL_MSG_CT_*."""
+_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_ID, _CTA_ZONE, _NESTED = 1, 2, 12, 18, 0x8000
+_CTA_TUPLE_IP, _CTA_TUPLE_PROTO, _CTA_IP_V4_SRC, _CTA_FILTER, _BY_SOURCE = 1, 2, 1, 25, 1
+_ENDS: Final = {
+    int(socket.AF_INET): struct.Struct("=HH4x4x4s4x4s"),
+    int(socket.AF_INET6): struct.Struct("=HH4x4x16s4x16s"),
+}
+"""Length and type of a tuple; behind the head of its addresses, source and destination."""
+_CTA_PROTO_NUM, _CTA_PROTO_DST_PORT = 1, 3
+TUPLES: Final = (_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY)
+_VERSIONS: Final = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
+_GENERIC: Final = struct.Struct("=BBH")
+"""`struct nfgenmsg`."""
+
+
+def version_of(body: memoryview) -> int:
+    """The IP version of the flow in `body`."""
+    return _VERSIONS[body[0]]
+
+
+def udp_port(body: memoryview) -> int:
+    """The destination port of the first packet of the flow in `body`; 0 if it is not UDP."""
+    flow = chosen(body, _GENERIC.size, (_CTA_TUPLE_ORIG,))[_CTA_TUPLE_ORIG]
+    proto = chosen(flow, 0, (_CTA_TUPLE_PROTO,))[_CTA_TUPLE_PROTO]
+    told = dict(attributes(proto, 0))
+    if told[_CTA_PROTO_NUM][0] != socket.IPPROTO_UDP:
+        return 0
+    return int.from_bytes(told[_CTA_PROTO_DST_PORT], "big")
+
+
+def ends(body: memoryview) -> tuple[bytes, bytes, bytes, bytes]:
+    """A flow's source and destination as first seen, and those of what is answered.
+
+    A table may have 262,144 of them: this reads no further than it has to. The kernel lists both
+    tuples first, and in each its addresses first (`ctnetlink_fill_info` and
+    `ctnetlink_dump_tuples`).
+    """
+    layout = _ENDS[body[0]]
+    offset = _GENERIC.size
+    length, first, source, destination = layout.unpack_from(body, offset)
+    _, second, answering, answered = layout.unpack_from(body, offset + ((length + 3) & ~3))
+    if (first & ~_NESTED, second & ~_NESTED) == TUPLES:
+        return source, destination, answering, answered
+    raise OSError(errno.EPROTO, "the kernel lists flows in another order than it did")
+
+
+def every_flow(family: int = socket.AF_UNSPEC) -> bytearray:
+    """Ask for all flows of a family, or of both."""
+    return _listing(family, b"")
+
+
+def flows_with(direction: int, source: Address) -> bytearray:
+    """Ask for the flows of IPv4 with that `source`, as first seen or in what is answered.
+
+    Those two are all of an address: what is addressed to it is answered by it.
+    """
+    tuple_ = attribute(_CTA_TUPLE_IP | _NESTED, attribute(_CTA_IP_V4_SRC, source.packed))
+    flags = attribute(direction, struct.pack("=I", _BY_SOURCE))  # numbered as the tuples are
+    return _listing(
+        socket.AF_INET,
+        attribute(direction | _NESTED, tuple_) + attribute(_CTA_FILTER | _NESTED, flags),
+    )
+
+
+def _listing(family: int, content: bytes) -> bytearray:
+    body = _GENERIC.pack(family, 0, 0) + content
+    header = HEADER.pack(HEADER.size + len(body), _CT_GET, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
+    return bytearray(header + body)
+
+
+def deletion(body: memoryview) -> bytearray:
+    """Delete one flow, named as the kernel has listed it; not one that came in its place."""
+    named = chosen(body, _GENERIC.size, (_CTA_TUPLE_ORIG, _CTA_ID, _CTA_ZONE))
+    content = bytearray(_GENERIC.pack(body[0], 0, 0))
+    content += attribute(_CTA_TUPLE_ORIG | _NESTED, named[_CTA_TUPLE_ORIG])
+    for kind in (_CTA_ID, _CTA_ZONE):
+        if kind in named:
+            content += attribute(kind, named[kind])
+    header = HEADER.pack(HEADER.size + len(content), _CT_DELETE, NLM_F_REQUEST, 0, 0)
+    return bytearray(header) + content

@@ -1,0 +1,77 @@
+"""Netlink messages as bytes: encoding and decoding. Source: netlink(7)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+NLM_F_REQUEST: Final = 0x1
+NLM_F_ACK: Final = 0x4
+NLM_F_REPLACE: Final = 0x100
+NLM_F_EXCL: Final = 0x200
+NLM_F_CREATE: Final = 0x400
+NLM_F_DUMP: Final = 0x300
+
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+NLMSGERR_ATTR_MSG: Final = 1
+NLM_F_ACK_TLVS: Final = 0x200
+
+HEADER: Final = struct.Struct("=IHHII")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+
+
+def encode(message: Any, kind: int, flags: int = 0) -> bytearray:
+    """The bytes of a pyroute2 `message` of netlink type `kind`.
+
+    Its sequence number, and whether the kernel acknowledges it, are open until it is sent.
+    """
+    message["header"]["type"] = kind
+    message["header"]["flags"] = flags | NLM_F_REQUEST
+    message.encode()
+    data: bytearray = message.data
+    return data
+
+
+def messages(data: memoryview) -> Iterator[tuple[int, int, int, int, memoryview]]:
+    """Type, flags, sequence number, port and body of each message of `data` (netlink(7))."""
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        length, kind, flags, sequence, port = HEADER.unpack_from(data, offset)
+        yield kind, flags, sequence, port, data[offset + HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
+def attributes(data: memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
+    """Type and payload of each attribute of `data` from `offset` on (netlink(7), `nlattr`)."""
+    end = len(data)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            return
+        yield kind & 0x3FFF, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def chosen(data: memoryview, offset: int, kinds: Collection[int]) -> dict[int, memoryview]:
+    """The payloads of those attributes of `data` from `offset` on that are of `kinds`.
+
+    A link has some fifty attributes, and few of them matter.
+    """
+    found = {}
+    end = len(data)
+    unpack = _ATTRIBUTE.unpack_from
+    while offset + 4 <= end:
+        length, kind = unpack(data, offset)
+        if length < 4:
+            break
+        if kind & 0x3FFF in kinds:
+            found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
+def attribute(kind: int, value: bytes | memoryview) -> bytes:
+    """An attribute as it stands in a message."""
+    return _ATTRIBUTE.pack(4 + len(value), kind) + bytes(value) + bytes(-len(value) % 4)

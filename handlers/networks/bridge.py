@@ -1,0 +1,122 @@
+"""`mode = "bridge"`: one bridge for all sandboxes, which has the gateway's addresses.
+
+A bridge takes 1,023 ports (`BR_MAX_PORTS` in `net/bridge/br_private.h`), and floods each broadcast
+to all of them.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from handlers.handler import Difference
+from handlers.kernel import rtnl
+from handlers.kernel.netlink import Netlink, NetlinkError
+from handlers.kernel.nft import Element
+from handlers.networks import gateway_bridge, veth
+from handlers.networks.driver import Driver, Rules, Way
+from handlers.settings import Sysctl
+from watcher.model.address import AddressWithPrefix
+from watcher.model.naming import link_local
+from watcher.model.network import gateway
+from watcher.model.sandbox import Interface
+
+MAX_PORTS: Final = 1023
+
+
+class BridgeFull(OSError):
+    """The bridge takes no more ports."""
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeDriver(Driver):
+    """A network whose host ends are ports of its bridge."""
+
+    rules: ClassVar = Rules(owners=("owner4", "owner6"))  # of table `bridge watcher`
+
+    @property
+    def master(self) -> str:
+        """Its bridge."""
+        return self.network.bridge
+
+    def host_side(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
+        """The bridge, and forwarding unless the network is internal."""
+        forwarded = not self.network.internal
+        return gateway_bridge.differences(self.network, netlink, settings, forwarded=forwarded)
+
+    def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
+        """Make the pair with the host end on the bridge.
+
+        Raises:
+            BridgeFull: the bridge has no port left.
+        """
+        network = self.network
+        try:
+            netlink.send([veth.pair(interface, network, netns, master=self._index(netlink))])
+        except NetlinkError as error:
+            if error.errno != errno.EXFULL:
+                raise
+            raise BridgeFull(
+                errno.EXFULL,
+                f"bridge {network.bridge} of network {network.name} has {MAX_PORTS} ports and takes"
+                f' no more; set mode = "routed" in [network.{network.name}], or use another'
+                " network",
+            ) from error
+        netlink.send([self._port(interface, alias)])
+
+    def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
+        """Put the host end on the bridge."""
+        enslaved = rtnl.enslaved(interface.host_name, self._index(netlink))
+        netlink.send([enslaved, self._port(interface, alias)])
+
+    def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:  # noqa: ARG002
+        """Whether it is on the bridge."""
+        index = netlink.index(self.network.bridge)
+        on_it = index and link.master == index
+        return "" if on_it else f"the link was not on bridge {self.network.bridge}"
+
+    def settings_inside(self, interface: Interface) -> Mapping[str, str]:
+        """Ignore neighbours that claim to be routers."""
+        if self.network.subnet_of(6) is None:
+            return {}
+        return {f"ipv6/conf/{interface.name}/accept_ra": "0"}
+
+    def way(self, address: AddressWithPrefix, ordinal: int) -> Way:  # noqa: ARG002
+        """The subnet is on the link, and the gateway a neighbour."""
+        subnet = self.network.subnet_of(address.version)
+        return Way(address, address.network, None if subnet is None else gateway(subnet))
+
+    def guards(self, interface: Interface) -> Iterable[Element]:
+        """The MAC and the addresses that its frames may have."""
+        name = f'"{interface.host_name}"'
+        if not self.network.guard:
+            yield Element("bridge", "free", (name,))
+            return
+        yield Element("bridge", "macs", (name, interface.mac))
+        for address in interface.addresses:
+            key = (name, interface.mac, str(address.ip))
+            yield Element("bridge", f"owner{address.version}", key)
+        if any(address.version == 6 for address in interface.addresses):
+            yield Element("bridge", "owner6", (name, interface.mac, str(link_local(interface.mac))))
+
+    def _port(self, interface: Interface, alias: str) -> bytearray:
+        """The request that configures a host end and sets it up."""
+        veth.turn_off_ipv6(interface.host_name)
+        return rtnl.port(interface.host_name, isolated=self.network.isolate, alias=alias)
+
+    def _index(self, netlink: Netlink) -> int:
+        """The index of the bridge.
+
+        Raises:
+            OSError: it is missing.
+        """
+        index = netlink.index(self.network.bridge)
+        if not index:
+            missing = f"bridge {self.network.bridge} of network {self.network.name} is missing"
+            raise OSError(errno.ENODEV, missing)
+        return index
+
+
+DRIVER: Final = BridgeDriver

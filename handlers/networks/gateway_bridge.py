@@ -1,0 +1,153 @@
+"""The bridge that has a network's gateway addresses: its MAC, its addresses, its settings.
+
+Sources: `net/bridge/br_if.c` (a bridge without an address of its own takes its lowest port's) and
+`Documentation/networking/ip-sysctl.rst` (`route_localnet`).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from handlers.handler import Difference
+from handlers.kernel import rtnl, sysctl
+from handlers.kernel.netlink import Netlink
+from handlers.networks import forwarding
+from handlers.networks.veth import mtu_of
+from handlers.settings import Sysctl
+from watcher.model.address import AddressWithPrefix
+from watcher.model.naming import mac_of
+from watcher.model.network import Network, gateways
+from watcher.model.repair import Repair
+
+NET_ADDR_SET: Final = "3"
+"""In `/sys/class/net/<name>/addr_assign_type`: somebody set the MAC, so it stays."""
+
+_OF_IPV6: Final = {
+    "accept_ra": "a sandbox is no router for the host",
+    "accept_dad": "nothing is forwarded to a sandbox until the bridge has a link-local address",
+}
+"""What is turned off for a bridge with IPv6, and why: the kernel asks for the MAC of a packet's
+next hop in the name of its link-local address alone, which is none for a second where it is probed
+for first (`net/ipv6/ndisc.c`)."""
+
+
+class NotABridge(OSError):
+    """Another kind of interface has the bridge's name, or one that we may not make is missing."""
+
+
+def find(network: Network, netlink: Netlink) -> rtnl.Link | None:
+    """The interface with the name of the network's bridge; `None` if there is none."""
+    body = netlink.get(rtnl.link(network.bridge))
+    return None if body is None else rtnl.read_link(body)
+
+
+def differences(
+    network: Network, netlink: Netlink, settings: Sysctl, *, forwarded: bool
+) -> Iterator[Difference]:
+    """What is wrong with the bridge, each looked for after the ones before it are closed.
+
+    Args:
+        network: the bridge's network.
+        netlink: a socket of the host.
+        settings: where changed settings of the host are noted.
+        forwarded: whether the host has to forward the network's packets.
+
+    Raises:
+        NotABridge: another interface has its name, or it is somebody else's and missing.
+    """
+    link = find(network, netlink)
+    if link is None:
+        if not network.managed:
+            raise NotABridge(
+                errno.ENODEV,
+                f"bridge {network.bridge} of network {network.name} is missing and not ours to"
+                " make; make it, or set managed = true",
+            )
+        yield Difference(
+            _repair(network, "made bridge", "it was missing"), partial(_make, network, netlink)
+        )
+        link = find(network, netlink)
+    elif link.kind != "bridge":
+        raise NotABridge(
+            errno.EEXIST,
+            f"{network.bridge} of network {network.name} is no bridge but"
+            f" {link.kind or 'a device'}; name another bridge in the configuration",
+        )
+    if not network.managed:
+        return
+    if link is not None:  # it is None only in a dry run
+        yield from _of_link(network, link, netlink)
+    yield from _of_settings(network, settings, forwarded=forwarded)
+
+
+def _of_link(network: Network, link: rtnl.Link, netlink: Netlink) -> Iterator[Difference]:
+    def difference(what: str, why: str, *requests: bytearray) -> Difference:
+        return Difference(_repair(network, what, why), lambda: netlink.send(requests))
+
+    if not _mac_is_fixed(link.name):
+        fixed = rtnl.changed(link.index, [["IFLA_ADDRESS", link.mac]])
+        yield difference("fixed the MAC of", "it would have changed with its ports", fixed)
+    body = netlink.get(rtnl.link_at(link.index))
+    if body is not None and rtnl.learns_link_local(body):
+        why = "it learned MACs from frames that it does not forward"
+        yield difference("guarded", why, rtnl.learn_no_link_local(link.index))
+    if not link.up:
+        yield difference("set up", "it was down", rtnl.up(link.name))
+    there = rtnl.read_addresses(netlink.dump(rtnl.addresses(link.index)))
+    for address in gateways(network):
+        if address not in there:
+            why = "the gateway's address was missing"
+            yield difference(f"added {address} to", why, *_gateway(network, link.index, address))
+
+
+def _gateway(network: Network, index: int, address: AddressWithPrefix) -> list[bytearray]:
+    requests = [rtnl.address(index, address)]
+    if address.version == 6 and not network.internal:
+        requests.append(rtnl.loopback(index))  # what `route_localnet` is for IPv4
+    return requests
+
+
+def _of_settings(network: Network, settings: Sysctl, *, forwarded: bool) -> Iterator[Difference]:
+    for key, why in _OF_IPV6.items() if network.subnet_of(6) is not None else ():
+        name = f"ipv6/conf/{network.bridge}/{key}"
+        if sysctl.get(name) not in ("0", None):
+            yield Difference(
+                Repair(f"turned off {name}", "", why),
+                partial(sysctl.put, name, "0"),
+            )
+    if not forwarded:
+        return
+    for subnet in network.subnets:
+        name = forwarding.FORWARDING[subnet.version]
+        if sysctl.get(name) == "0":
+            yield Difference(
+                Repair(f"turned on {name}", "", "containers need it to get out"),
+                partial(forwarding.turn_on, settings, subnet.version),
+            )
+    localnet = f"ipv4/conf/{network.bridge}/route_localnet"
+    if network.subnet_of(4) is not None and sysctl.get(localnet) == "0":
+        yield Difference(
+            Repair(f"turned on {localnet}", "", "localhost needs it for published ports"),
+            partial(sysctl.put, localnet, "1"),
+        )
+
+
+def _make(network: Network, netlink: Netlink) -> None:
+    mac = mac_of(gateways(network)[0].ip)
+    netlink.send([rtnl.bridge(network.bridge, mac=mac, mtu=mtu_of(network))])
+
+
+def _repair(network: Network, what: str, why: str) -> Repair:
+    return Repair(f"{what} {network.bridge}", "", why)
+
+
+def _mac_is_fixed(name: str) -> bool:
+    try:
+        text = Path(f"/sys/class/net/{name}/addr_assign_type").read_text(encoding="ascii")
+    except OSError:  # no sysfs of this namespace here: nothing can be told, nothing is changed
+        return True
+    return text.strip() == NET_ADDR_SET

@@ -1,0 +1,130 @@
+"""`mode = "routed"`: no bridge; the host has a route to each address by the sandbox's own link.
+
+The MACs are permanent entries of the neighbour table, which do not count against `gc_thresh3`
+(`net/core/neighbour.c`). A sandbox's next hop exists only as such an entry: all host ends have the
+same MAC, so nobody has to ask for it. A bridge without ports has the gateway's addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
+from typing import ClassVar, Final
+
+from handlers.handler import Difference
+from handlers.kernel import rtnl, sysctl
+from handlers.kernel.missing_routes import missing
+from handlers.kernel.netlink import Netlink
+from handlers.kernel.nft import Element
+from handlers.networks import gateway_bridge, veth
+from handlers.networks.driver import Driver, Rules, Way
+from handlers.settings import Sysctl
+from watcher.model.address import Address, AddressWithPrefix
+from watcher.model.network import gateway
+from watcher.model.sandbox import Interface
+
+HOST_MAC: Final = "02:42:a9:fe:01:01"
+"""The MAC of every host end."""
+
+_NEXT_HOP: Final[Mapping[int, Address]] = {
+    4: IPv4Address("169.254.1.1"),
+    6: IPv6Address("fe80::1"),
+}
+"""The next hop of the first interface; each further interface has the next address."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedDriver(Driver):
+    """A network whose sandboxes each have a host route by a link of their own."""
+
+    rules: ClassVar = Rules(
+        sets=(
+            "set routed { type ifname; }",
+            "set routed4 { type ifname . ipv4_addr; }",
+            "set routed6 { type ifname . ipv6_addr; }",
+        ),
+        guard=(
+            "iifname @routed meta nfproto ipv4 iifname . ip saddr != @routed4 drop",
+            "iifname @routed meta nfproto ipv6 iifname . ip6 saddr != @routed6 drop",
+        ),
+        localhost=(
+            'oifname "netnsv*" ct status dnat ip saddr 127.0.0.0/8 masquerade',
+            'oifname "netnsv*" ct status dnat ip6 saddr ::1 masquerade',
+        ),
+        forward=(
+            'oifname "netnsv*" jump to_sandboxes',
+            'iifname "netnsv*" jump from_sandboxes',
+        ),
+        owners=("routed4", "routed6"),
+    )
+
+    def host_side(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
+        """The bridge, and forwarding always: even neighbours reach each other through the host."""
+        return gateway_bridge.differences(self.network, netlink, settings, forwarded=True)
+
+    def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
+        """Make the pair and the host's routes by it."""
+        netlink.send([veth.pair(interface, self.network, netns, host_mac=HOST_MAC)])
+        netlink.send(self._requests(netlink, interface, alias))
+
+    def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
+        """Take the host end off any bridge, and make the routes by it."""
+        off = rtnl.enslaved(interface.host_name, 0)
+        netlink.send([off, *self._requests(netlink, interface, alias)])
+
+    def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:
+        """Whether the host lacks a route by it."""
+        for route in missing(netlink, self._routes(interface, link.index)):
+            return f"the host's route to {route.to} was missing"
+        return ""
+
+    def way(self, address: AddressWithPrefix, ordinal: int) -> Way:
+        """Nothing is on the link; everything is behind a next hop that no machine has."""
+        own = ip_interface(address.ip)
+        subnet = self.network.subnet_of(address.version)
+        if subnet is None:
+            return Way(own, None, None)
+        hop = _NEXT_HOP[address.version] + ordinal
+        # The IPv6 hop is a link-local address, which is on the link anyway.
+        on_link = ip_network(hop) if hop.version == 4 else None
+        return Way(own, on_link, hop, HOST_MAC, subnet)
+
+    def guards(self, interface: Interface) -> Iterable[Element]:
+        """The addresses that its packets may have; its frames reach only the host."""
+        if self.network.guard:
+            name = f'"{interface.host_name}"'
+            yield Element("inet", "routed", (name,))
+            for address in interface.addresses:
+                yield Element("inet", f"routed{address.version}", (name, str(address.ip)))
+
+    def _requests(self, netlink: Netlink, interface: Interface, alias: str) -> list[bytearray]:
+        """The requests that configure a host end and set it up."""
+        name, network = interface.host_name, self.network
+        with_ipv6 = network.subnet_of(6) is not None
+        if not with_ipv6:
+            veth.turn_off_ipv6(name)
+        if not network.internal and network.subnet_of(4) is not None:
+            sysctl.put(f"ipv4/conf/{name}/route_localnet", "1")
+        index = netlink.index(name)
+        requests = [rtnl.quiet(name, alias=alias, up=not with_ipv6)]
+        if with_ipv6:
+            requests.append(rtnl.up(name))
+        requests += map(rtnl.route, self._routes(interface, index))
+        for address in interface.addresses:
+            requests.append(rtnl.neighbour(index, address.ip, interface.mac))
+            if address.version == 6 and not network.internal:
+                requests.append(rtnl.loopback(index))
+        return requests
+
+    def _routes(self, interface: Interface, index: int) -> list[rtnl.Route]:
+        """The host's routes to the addresses of `interface`, by the link `index`."""
+        found = []
+        for address in interface.addresses:
+            subnet = self.network.subnet_of(address.version)
+            source = None if subnet is None else gateway(subnet)
+            found.append(rtnl.Route(ip_network(address.ip), None, index, 0, source))
+        return found
+
+
+DRIVER: Final = RoutedDriver
