@@ -19,7 +19,7 @@ from watcher.store.failures import Failure
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -58,15 +58,19 @@ class LeaseStore:
         return cls(Database.open_copy(path) if read_only else Database.open(path))
 
     @classmethod
-    def open_anew(cls, path: Path) -> Self:
+    def open_anew(cls, path: Path, in_use_by: Callable[[], str] = lambda: "") -> Self:
         """Opens the store at `path`; one that is no database or damaged is put aside before.
 
         Whoever calls this has the host-wide lock, and calls :meth:`renew` next, which tells of it.
 
+        Args:
+            path: its file.
+            in_use_by: asked of an older store: which service has it open, if any does.
+
         Raises:
-            WatcherError: as :meth:`open`, but for the damaged.
+            WatcherError: as :meth:`open`, but for the damaged; or it is an older one's.
         """
-        return cls(Database.open_anew(path))
+        return cls(Database.open_anew(path, in_use_by))
 
     @classmethod
     def open_copy(cls, path: Path) -> Self:
