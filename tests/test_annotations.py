@@ -1,11 +1,11 @@
 """The annotations `io.watcher.…` of a container: what they ask for, and what cannot be asked."""
 
-import dataclasses
 from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from watcher.containers.annotations import KEYS, PREFIX, parse_request, valid_id
 from watcher.model.errors import InvalidRequest
@@ -192,5 +192,5 @@ def test_megabytes_are_refused_in_a_line(key, filler):
 
 def test_requests_can_be_compared_and_kept():
     one = request(ports="80:80")
-    assert dataclasses.replace(one, ports=()) == Request(annotated=True)
+    assert replace(one, ports=()) == Request(annotated=True)
     assert len({one, request(ports="80:80/tcp")}) == 1

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from watcher.containers.ports import parse_ports
+from watcher.containers.ports import merged, parse_ports
 from watcher.model.address import Address
 from watcher.model.container import Container, Namespace, Process
 from watcher.model.errors import InvalidRequest, WatcherError
@@ -282,7 +282,7 @@ def test_memory_is_bounded_where_addresses_are_not(store: LeaseStore, path: Path
 def test_containers_join_and_leave(store: LeaseStore) -> None:
     made = store.found(container("web"), [DEFAULT], Request(ports=(HTTP,)))
     side = PortMap("tcp", None, 9000, 9000)
-    joined = store.join(container("side", 2), made.key, [side])
+    joined = store.join(container("side", 2), made.key, Request(ports=(side,)))
     assert [member.id for member in joined.members] == ["web", "side"]
     assert joined.pins == ("web", "side")
     assert joined.ports == (HTTP, side)
@@ -299,13 +299,13 @@ def test_containers_join_and_leave(store: LeaseStore) -> None:
 
 def test_joining_again_changes_what_is_different(store: LeaseStore, path: Path) -> None:
     made = store.found(container("web"), [DEFAULT], Request())
-    joined = store.join(container("side", 2), made.key, [HTTP])
+    joined = store.join(container("side", 2), made.key, Request(ports=(HTTP,)))
     journal = path.with_name("leases.db-wal")
     before = journal.stat().st_size
-    assert store.join(container("side", 2), made.key, [HTTP]) == joined
+    assert store.join(container("side", 2), made.key, Request(ports=(HTTP,))) == joined
     assert journal.stat().st_size == before
     other = PortMap("tcp", None, 8080, 81)
-    again = store.join(container("side", 3), made.key, [other])
+    again = store.join(container("side", 3), made.key, Request(ports=(other,)))
     assert again.members[1].init == Process(3, 21)
     assert again.ports == (other,)
 
@@ -313,15 +313,15 @@ def test_joining_again_changes_what_is_different(store: LeaseStore, path: Path) 
 def test_a_container_that_joins_elsewhere_is_moved(store: LeaseStore) -> None:
     one = store.found(container("one"), [DEFAULT], Request())
     two = store.found(container("two", 2), [DEFAULT], Request())
-    store.join(container("side", 3), one.key, [HTTP])
-    moved = store.join(container("side", 4), two.key, [HTTP])
+    store.join(container("side", 3), one.key, Request(ports=(HTTP,)))
+    moved = store.join(container("side", 4), two.key, Request(ports=(HTTP,)))
     assert [member.id for member in moved.members] == ["two", "side"]
     assert store.sandboxes() == [one, moved]
 
 
 def test_a_founder_leaves_the_sandbox_that_it_was_in(store: LeaseStore) -> None:
     old = store.found(container("web"), [DEFAULT], Request(ports=(HTTP,)))
-    store.join(container("side", 2), old.key, [])
+    store.join(container("side", 2), old.key, Request())
     new = store.found(container("web", 3), [DEFAULT], Request(ports=(HTTP,)))
     rest = store.by_key(old.key)
     assert rest is not None
@@ -352,12 +352,12 @@ def test_the_newest_sandbox_of_a_namespace_number_is_meant(store: LeaseStore) ->
 
 def test_joining_a_sandbox_that_is_gone(store: LeaseStore) -> None:
     with pytest.raises(WatcherError, match="released"):
-        store.join(container("side"), 7, [])
+        store.join(container("side"), 7, Request())
 
 
 def test_a_release_takes_everything_with_it(store: LeaseStore, path: Path) -> None:
     made = store.found(container("web"), [DUAL], Request(ports=(HTTP,)))
-    store.join(container("side", 2), made.key, [HTTP])
+    store.join(container("side", 2), made.key, Request(ports=(HTTP,)))
     store.release(made.key)
     store.release(made.key)
     assert store.sandboxes() == []
@@ -420,20 +420,24 @@ def test_other_protocols_and_ports_do_not_clash(store: LeaseStore) -> None:
 
 def test_ports_within_a_sandbox(store: LeaseStore) -> None:
     made = store.found(container("web"), [DEFAULT], Request(ports=(port(None),)))
-    joined = store.join(container("same", 2), made.key, [port(None), port("127.0.0.1")])
+    joined = store.join(
+        container("same", 2), made.key, Request(ports=(port(None), port("127.0.0.1")))
+    )
     with pytest.raises(InvalidRequest) as caught:
-        store.join(container("side", 3), made.key, [port("127.0.0.1", target=81)])
+        store.join(container("side", 3), made.key, Request(ports=(port("127.0.0.1", target=81),)))
     assert caught.value.reason.endswith("of this sandbox")
     with pytest.raises(InvalidRequest):
-        store.join(container("same", 2), made.key, [port("::1", target=81)])
+        store.join(container("same", 2), made.key, Request(ports=(port("::1", target=81),)))
     with pytest.raises(InvalidRequest):
-        store.join(container("side", 3), made.key, [port(None, 1, 1), port(None, 1, 2)])
+        store.join(
+            container("side", 3), made.key, Request(ports=(port(None, 1, 1), port(None, 1, 2)))
+        )
     assert store.by_key(made.key) == joined
 
 
 def test_thousands_of_ports(store: LeaseStore) -> None:
     ports = tuple(PortMap("tcp", None, n, n) for n in range(1, 20001))
-    made = store.found(container("web"), [DEFAULT], Request(ports=ports))
+    made = store.found(container("web"), [DEFAULT], Request(ports=merged(ports)))
     assert made.ports == (PortMap("tcp", None, 1, 1, 20000),)
     assert store.by_key(made.key) == made
     assert rows(store, "claim") == 1
@@ -473,9 +477,9 @@ def test_ranges_that_do_not_clash(store: LeaseStore) -> None:
 
 def test_ranges_within_a_sandbox(store: LeaseStore) -> None:
     made = store.found(container("web"), [DEFAULT], Request(ports=parse_ports("100-199:1-100")))
-    store.join(container("same", 2), made.key, parse_ports("150-250:51-151"))
+    store.join(container("same", 2), made.key, Request(ports=parse_ports("150-250:51-151")))
     with pytest.raises(InvalidRequest, match="of this sandbox"):
-        store.join(container("side", 3), made.key, parse_ports("150-250:52-152"))
+        store.join(container("side", 3), made.key, Request(ports=parse_ports("150-250:52-152")))
 
 
 def test_port_maps_written_one_by_one_by_the_version_before(path: Path) -> None:
@@ -501,7 +505,7 @@ def test_port_maps_written_one_by_one_by_the_version_before(path: Path) -> None:
         assert store.by_key(web.key) == web
         with pytest.raises(InvalidRequest, match="9005:1/tcp cannot be beside 9005:85/tcp"):
             store.found(container("db", 2), [DEFAULT], Request(ports=(port(None, 9005, 1),)))
-        store.join(container("side", 3), web.key, parse_ports("9000-9010:80-90"))
+        store.join(container("side", 3), web.key, Request(ports=parse_ports("9000-9010:80-90")))
 
 
 def rows(store: LeaseStore, table: str) -> int:
@@ -576,8 +580,8 @@ def test_no_change_reads_a_whole_table(store: LeaseStore, path: Path) -> None:
     store._database.db.set_trace_callback(statements.append)
     asked = Request(ports=(port(None, 1), port("::1", 2)), addresses=(IPv4Address("10.8.0.9"),))
     made = store.found(container("web"), [DUAL, DEFAULT], asked)
-    store.join(container("side", 2), made.key, [port(None, 3)])
-    store.join(container("side", 3), made.key, [port(None, 4)])
+    store.join(container("side", 2), made.key, Request(ports=(port(None, 3),)))
+    store.join(container("side", 3), made.key, Request(ports=(port(None, 4),)))
     store.sandbox(made.netns)
     store.sandbox_of(ROOT, "web")
     store.sandbox_named("web")
@@ -961,7 +965,7 @@ KILLED = """
     if verb == "found":
         store.found(container("db", 2), [Network()], Request(ports=(PortMap("tcp", None, 5, 5),)))
     elif verb == "join":
-        store.join(container("side", 3), 1, [PortMap("tcp", None, 6, 6)])
+        store.join(container("side", 3), 1, Request(ports=(PortMap("tcp", None, 6, 6),)))
     else:
         store.release(1)
 """

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from watcher.model.address import AddressWithPrefix
 from watcher.model.container import Container, Process
-from watcher.model.request import PortMap
+from watcher.model.request import PortMap, Request
+
+_NOTHING: Final = Request()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,16 @@ class Member:
     Attributes:
         root, id: where it is, as in :class:`Container`.
         init: its first process.
-        ports: the port maps that it asked for.
+        ports: the port maps that it has.
+        asked: what its annotations asked for when it came in. Of who came in before schema 4 of
+            the lease store, it lacks fixed addresses, the MAC and `share`.
     """
 
     root: str
     id: str
     init: Process
     ports: tuple[PortMap, ...] = ()
+    asked: Request = _NOTHING
 
     def is_(self, container: Container) -> bool:
         """Whether this is `container`, and not one of that name before or after it."""
