@@ -42,8 +42,8 @@ class Member:
         root, id: where it is, as in :class:`Container`.
         init: its first process.
         ports: the port maps that it has.
-        asked: what its annotations asked for when it came in. Of who came in before schema 4 of
-            the lease store, it lacks fixed addresses, the MAC and `share`.
+        asked: what its annotations asked for when it came in. For a member from before schema 4
+            of the lease store, it lacks fixed addresses, the MAC and `share`.
     """
 
     root: str

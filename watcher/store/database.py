@@ -65,13 +65,12 @@ class Database:
 
         Args:
             path: the file.
-            in_use_by: asked of a file of an earlier version: which service of that version has it
-                open, if any does.
+            in_use_by: as :func:`watcher.store.opening.check` has it.
 
         Raises:
             StoreDamaged: it is no database, or a damaged one.
             WatcherError: it cannot be opened or written, is something else, is a newer program's,
-                or a service has it open that would not understand it any more.
+                or an older service has it open.
         """
         with translated(path):
             make(path)

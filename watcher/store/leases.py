@@ -65,10 +65,11 @@ class LeaseStore:
 
         Args:
             path: its file.
-            in_use_by: asked of an older store: which service has it open, if any does.
+            in_use_by: called for a store of an earlier schema; it names the service that has it
+                open, or returns an empty string.
 
         Raises:
-            WatcherError: as :meth:`open`, but for the damaged; or it is an older one's.
+            WatcherError: as :meth:`open`, except for a damaged file; or that service has it open.
         """
         return cls(Database.open_anew(path, in_use_by))
 

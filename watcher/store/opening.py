@@ -62,12 +62,12 @@ def check(db: sqlite3.Connection, path: Path, in_use_by: Callable[[], str] = lam
     Args:
         db: the file, open.
         path: its name.
-        in_use_by: asked of a file of an earlier version: which service of that version has it
-            open, if any does.
+        in_use_by: called for a file of an earlier schema; it names the service that has the file
+            open, or returns an empty string.
 
     Raises:
-        StoreDamaged: it is a damaged one.
-        WatcherError: it is something else, a newer program's, or in use.
+        StoreDamaged: the file is damaged.
+        WatcherError: it is something else, a newer program's, or in use by an older service.
     """
     version = schema.version_of(db)
     if version is None:
