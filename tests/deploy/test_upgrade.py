@@ -24,7 +24,10 @@ from tests.support.host import BEYOND, GATEWAY, UPLINK, UPLINK6, Container, Host
 from tests.support.paths import REPOSITORY
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
+from watcher.containers.ports import parse_ports
+from watcher.model.request import Request
 from watcher.store import schema
+from watcher.store.leases import LeaseStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +54,7 @@ bridge = "routed0"
 subnets = ["172.20.0.0/16", "fd00:20::/64"]
 """
 FIXED: Final = "172.19.0.50,fd00:19::50"
+PORTS: Final = "8080:80/tcp,8080:80/udp,9000-9039:9000-9039,7000-7001:80-81"
 MAC: Final = "02:42:ac:13:07:32"
 LISTED: Final = ("id", "pid", "root", "status", "network", "address", "ports", "veth", "reason")
 """What every version lists of a container."""
@@ -62,6 +66,7 @@ TOLD: Final = """
     import json, sys
     from dataclasses import asdict
     from pathlib import Path
+    import msgspec
     try:
         from watcher.leases import LeaseStore  # where 0.1.0 has it
     except ImportError:
@@ -72,7 +77,9 @@ TOLD: Final = """
             "failures": [asdict(failure) for failure in store.failures()],
             "notes": {name: store.noted(name) for name in store.notes()},
         }
-    print(json.dumps(told, default=str))
+    def plain(value):
+        return msgspec.structs.asdict(value) if isinstance(value, msgspec.Struct) else str(value)
+    print(json.dumps(told, default=plain))
 """
 SCHEMA: Final = """
     try:
@@ -115,7 +122,7 @@ class Crowd:
         """Has them run, and others be refused and vanish, on a host with a service."""
         gone = host.run("gone")
         address = gone.address
-        web = host.run("web", ports="8080:80/tcp,8080:80/udp,9000-9039:9000-9039,7000-7001:80-81")
+        web = host.run("web", ports=PORTS)
         host.delete("gone")
         host.gone(gone)
         crowd = cls(
@@ -303,6 +310,42 @@ def test_its_service_goes_on_until_it_is_replaced(make_host: HostMaker, release:
 
 
 @released
+def test_sync_leaves_the_lease_store_of_a_running_older_service_alone(
+    make_host: HostMaker, release: Path
+) -> None:
+    """Once migrated, that service could write to it no more, nor be started again."""
+    if python(release, SCHEMA) == schema.VERSION:
+        return
+    host = make_host(TWO)
+    host.program = release
+    service = host.service()
+    crowd = Crowd.on(host)
+    before = listed(host), picture(host, crowd), stored(host)
+
+    host.program = REPOSITORY
+    for command in (["sync"], ["network", "rm", "routed"]):
+        done = host.watcher(*command, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert f"has schema {python(release, SCHEMA)}, and process " in line
+        assert line.endswith("restart that service, e.g. `systemctl restart watcher`")
+    assert (listed(host), picture(host, crowd), stored(host)) == before
+    assert service.running
+    lives_on(host, crowd)
+
+    service.stop()
+    repairs = json.loads(host.watcher("sync", "--json").stdout)
+    assert [repair["what"] for repair in repairs] == REPAIRED.get(release.stem, [])
+    assert stored(host)[0] == schema.VERSION
+
+
+def stored(host: Host) -> tuple[int | None, list[str]]:
+    """The version of the lease store, and what tables it has."""
+    with closing(sqlite3.connect(host.state_dir / "leases.db")) as db:
+        return schema.version_of(db), db.execute("SELECT sql FROM sqlite_schema").fetchall()
+
+
+@released
 def test_a_release_takes_the_host_back_or_says_why_not(make_host: HostMaker, release: Path) -> None:
     host = make_host(TWO)
     service = host.service()
@@ -352,6 +395,13 @@ def test_its_lease_store_has_all_that_it_had(
     assert as_was(python(REPOSITORY, TOLD, file, "read-only"), told) == told
     assert file.read_bytes() == before
     assert as_was(python(REPOSITORY, TOLD, file, "read-write"), told) == told
+    with LeaseStore.open(file, read_only=True) as store:
+        (web, sidecar), (fixed,), (routed,) = (sandbox.members for sandbox in store.sandboxes())
+    assert web.asked == Request(ports=parse_ports(PORTS))
+    assert web.asked.ports == web.ports  # one for each range, and not for each port
+    assert sidecar.asked == Request(ports=parse_ports("8090:90"))
+    assert fixed.asked == Request()
+    assert routed.asked == Request(networks=("routed",), ports=parse_ports("8081:80"))
     with closing(sqlite3.connect(file)) as db:
         assert schema.version_of(db) == schema.VERSION
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

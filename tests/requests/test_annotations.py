@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from watcher.containers.annotations import KEYS, parse_request, valid_id
 from watcher.containers.runc import PREFIX
@@ -197,5 +197,5 @@ def test_megabytes_are_refused_in_a_line(key: str, filler: str) -> None:
 
 def test_requests_can_be_compared_and_kept() -> None:
     one = request(ports="80:80")
-    assert dataclasses.replace(one, ports=()) == Request(annotated=True)
+    assert replace(one, ports=()) == Request(annotated=True)
     assert len({one, request(ports="80:80/tcp")}) == 1

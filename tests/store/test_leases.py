@@ -244,7 +244,7 @@ def test_address_types_survive(store: LeaseStore) -> None:
 def test_containers_join_and_leave(store: LeaseStore) -> None:
     made = store.found(container("web"), [DEFAULT], Request(ports=(HTTP,)))
     side = PortMap("tcp", None, 9000, 9000)
-    joined = store.join(container("side", 2), made.key, [side])
+    joined = store.join(container("side", 2), made.key, Request(ports=(side,)))
     assert [member.id for member in joined.members] == ["web", "side"]
     assert joined.pins == ("web", "side")
     assert joined.ports == (HTTP, side)
@@ -261,13 +261,13 @@ def test_containers_join_and_leave(store: LeaseStore) -> None:
 
 def test_joining_again_changes_what_is_different(store: LeaseStore, path: Path) -> None:
     made = store.found(container("web"), [DEFAULT], Request())
-    joined = store.join(container("side", 2), made.key, [HTTP])
+    joined = store.join(container("side", 2), made.key, Request(ports=(HTTP,)))
     journal = path.with_name("leases.db-wal")
     before = journal.stat().st_size
-    assert store.join(container("side", 2), made.key, [HTTP]) == joined
+    assert store.join(container("side", 2), made.key, Request(ports=(HTTP,))) == joined
     assert journal.stat().st_size == before
     other = PortMap("tcp", None, 8080, 81)
-    again = store.join(container("side", 3), made.key, [other])
+    again = store.join(container("side", 3), made.key, Request(ports=(other,)))
     assert again.members[1].init == Process(3, 21)
     assert again.ports == (other,)
 
@@ -275,15 +275,15 @@ def test_joining_again_changes_what_is_different(store: LeaseStore, path: Path) 
 def test_a_container_that_joins_elsewhere_is_moved(store: LeaseStore) -> None:
     one = store.found(container("one"), [DEFAULT], Request())
     two = store.found(container("two", 2), [DEFAULT], Request())
-    store.join(container("side", 3), one.key, [HTTP])
-    moved = store.join(container("side", 4), two.key, [HTTP])
+    store.join(container("side", 3), one.key, Request(ports=(HTTP,)))
+    moved = store.join(container("side", 4), two.key, Request(ports=(HTTP,)))
     assert [member.id for member in moved.members] == ["two", "side"]
     assert store.sandboxes() == [one, moved]
 
 
 def test_a_founder_leaves_the_sandbox_that_it_was_in(store: LeaseStore) -> None:
     old = store.found(container("web"), [DEFAULT], Request(ports=(HTTP,)))
-    store.join(container("side", 2), old.key, [])
+    store.join(container("side", 2), old.key, Request())
     new = store.found(container("web", 3), [DEFAULT], Request(ports=(HTTP,)))
     rest = store.by_key(old.key)
     assert rest is not None
@@ -314,12 +314,12 @@ def test_the_newest_sandbox_of_a_namespace_number_is_meant(store: LeaseStore) ->
 
 def test_joining_a_sandbox_that_is_gone(store: LeaseStore) -> None:
     with pytest.raises(WatcherError, match="released"):
-        store.join(container("side"), 7, [])
+        store.join(container("side"), 7, Request())
 
 
 def test_a_release_takes_everything_with_it(store: LeaseStore, path: Path) -> None:
     made = store.found(container("web"), [DUAL], Request(ports=(HTTP,)))
-    store.join(container("side", 2), made.key, [HTTP])
+    store.join(container("side", 2), made.key, Request(ports=(HTTP,)))
     store.release(made.key)
     store.release(made.key)
     assert store.sandboxes() == []
@@ -395,8 +395,8 @@ def test_no_change_reads_a_whole_table(store: LeaseStore, path: Path) -> None:
     store._database.db.set_trace_callback(statements.append)
     asked = Request(ports=(port(None, 1), port("::1", 2)), addresses=(IPv4Address("10.8.0.9"),))
     made = store.found(container("web"), [DUAL, DEFAULT], asked)
-    store.join(container("side", 2), made.key, [port(None, 3)])
-    store.join(container("side", 3), made.key, [port(None, 4)])
+    store.join(container("side", 2), made.key, Request(ports=(port(None, 3),)))
+    store.join(container("side", 3), made.key, Request(ports=(port(None, 4),)))
     store.sandbox(made.netns)
     store.sandbox_of(ROOT, "web")
     store.sandbox_named("web")

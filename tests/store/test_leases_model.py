@@ -216,21 +216,32 @@ class StoreAndModel(RuleBasedStateMachine):
         self.end(self.last_key)
 
     @precondition(lambda self: self.rooms)
-    @rule(data=st.data(), root=roots, name=ids, asked=ports)
-    def join(self, data: st.DataObject, root: str, name: str, asked: tuple[PortMap, ...]) -> None:
+    @rule(data=st.data(), root=roots, name=ids, asked=ports, share=st.none() | ids)
+    def join(
+        self,
+        data: st.DataObject,
+        root: str,
+        name: str,
+        asked: tuple[PortMap, ...],
+        share: str | None,
+    ) -> None:
         room = self.rooms[data.draw(st.sampled_from(sorted(self.rooms)))]
         container = self.container(root, name)
         who = (root, name)
+        request = Request(share=share, ports=asked)
         if not self.ports_fit(room.key, who, asked):
             with pytest.raises(InvalidRequest):
-                self.store.join(container, room.key, asked)
+                self.store.join(container, room.key, request)
             return
-        made = self.store.join(container, room.key, asked)
+        made = self.store.join(container, room.key, request)
         if who not in room.members:
             self.forget_member(who)
         room.members[who] = (container.init, asked)
         assert made == self.store.sandbox_of(root, name)
-        assert made == self.store.join(container, room.key, asked)
+        assert made == self.store.join(container, room.key, request)
+        member = made.member(container)
+        assert member is not None
+        assert member.asked == request
 
     @rule(root=roots, name=ids)
     def leave(self, root: str, name: str) -> None:
@@ -253,7 +264,7 @@ class StoreAndModel(RuleBasedStateMachine):
     def end_of_a_sandbox_that_is_not(self) -> None:
         self.store.release(self.last_key + 1)
         with pytest.raises(WatcherError):
-            self.store.join(self.container("/r", "x"), self.last_key + 1, ())
+            self.store.join(self.container("/r", "x"), self.last_key + 1, Request())
 
     @rule()
     def restart(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.leases import DEFAULT, DUAL, HTTP, ROOT, container, port, rows
-from watcher.containers.ports import parse_ports
+from watcher.containers.ports import merged, parse_ports
 from watcher.model.errors import InvalidRequest
 from watcher.model.request import PortMap, Request
 from watcher.store import schema
@@ -61,20 +61,24 @@ def test_other_protocols_and_ports_do_not_clash(store: LeaseStore) -> None:
 
 def test_ports_within_a_sandbox(store: LeaseStore) -> None:
     made = store.found(container("web"), [DEFAULT], Request(ports=(port(None),)))
-    joined = store.join(container("same", 2), made.key, [port(None), port("127.0.0.1")])
+    joined = store.join(
+        container("same", 2), made.key, Request(ports=(port(None), port("127.0.0.1")))
+    )
     with pytest.raises(InvalidRequest) as caught:
-        store.join(container("side", 3), made.key, [port("127.0.0.1", target=81)])
+        store.join(container("side", 3), made.key, Request(ports=(port("127.0.0.1", target=81),)))
     assert caught.value.reason.endswith("of this sandbox")
     with pytest.raises(InvalidRequest):
-        store.join(container("same", 2), made.key, [port("::1", target=81)])
+        store.join(container("same", 2), made.key, Request(ports=(port("::1", target=81),)))
     with pytest.raises(InvalidRequest):
-        store.join(container("side", 3), made.key, [port(None, 1, 1), port(None, 1, 2)])
+        store.join(
+            container("side", 3), made.key, Request(ports=(port(None, 1, 1), port(None, 1, 2)))
+        )
     assert store.by_key(made.key) == joined
 
 
 def test_thousands_of_ports(store: LeaseStore) -> None:
     ports = tuple(PortMap("tcp", None, n, n) for n in range(1, 20001))
-    made = store.found(container("web"), [DEFAULT], Request(ports=ports))
+    made = store.found(container("web"), [DEFAULT], Request(ports=merged(ports)))
     assert made.ports == (PortMap("tcp", None, 1, 1, 20000),)
     assert store.by_key(made.key) == made
     assert rows(store, "claim") == 1
@@ -114,9 +118,9 @@ def test_ranges_that_do_not_clash(store: LeaseStore) -> None:
 
 def test_ranges_within_a_sandbox(store: LeaseStore) -> None:
     made = store.found(container("web"), [DEFAULT], Request(ports=parse_ports("100-199:1-100")))
-    store.join(container("same", 2), made.key, parse_ports("150-250:51-151"))
+    store.join(container("same", 2), made.key, Request(ports=parse_ports("150-250:51-151")))
     with pytest.raises(InvalidRequest, match="of this sandbox"):
-        store.join(container("side", 3), made.key, parse_ports("150-250:52-152"))
+        store.join(container("side", 3), made.key, Request(ports=parse_ports("150-250:52-152")))
 
 
 def test_port_maps_written_one_by_one_by_the_version_before(path: Path) -> None:
@@ -142,4 +146,4 @@ def test_port_maps_written_one_by_one_by_the_version_before(path: Path) -> None:
         assert store.by_key(web.key) == web
         with pytest.raises(InvalidRequest, match="9005:1/tcp cannot be beside 9005:85/tcp"):
             store.found(container("db", 2), [DEFAULT], Request(ports=(port(None, 9005, 1),)))
-        store.join(container("side", 3), web.key, parse_ports("9000-9010:80-90"))
+        store.join(container("side", 3), web.key, Request(ports=parse_ports("9000-9010:80-90")))

@@ -269,7 +269,7 @@ KILLED = """
     if verb == "found":
         store.found(container("db", 2), [Network()], Request(ports=(PortMap("tcp", None, 5, 5),)))
     elif verb == "join":
-        store.join(container("side", 3), 1, [PortMap("tcp", None, 6, 6)])
+        store.join(container("side", 3), 1, Request(ports=(PortMap("tcp", None, 6, 6),)))
     else:
         store.release(1)
 """

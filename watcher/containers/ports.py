@@ -7,11 +7,11 @@ the JSON list of port mappings that CNI's portmap plugin takes. Only the first i
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast, get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from watcher.model.address import Address
 from watcher.model.errors import quoted, shortened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -10,7 +11,17 @@ from ipaddress import (
     IPv6Interface,
     IPv6Network,
 )
+from typing import TYPE_CHECKING
 
-type Address = IPv4Address | IPv6Address
+if TYPE_CHECKING:
+    type Address = IPv4Address | IPv6Address
+else:
+
+    class Address(ABC):  # noqa: B024
+        """An address of either family: msgspec decodes no union of two classes of others."""
+
+    Address.register(IPv4Address)
+    Address.register(IPv6Address)
+
 type AddressWithPrefix = IPv4Interface | IPv6Interface
 type Subnet = IPv4Network | IPv6Network

@@ -1,18 +1,23 @@
-"""What a container's annotations ask for."""
+"""What a container's annotations ask for: the document that the lease store keeps of it.
+
+A new option is one field of :class:`Request` with a default, its parser in
+:mod:`watcher.containers.annotations`, and the handler that reads it from `member.asked`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from watcher.model.address import Address
 
 type Protocol = Literal["tcp", "udp", "sctp"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PortMap:
+class PortMap(Struct, frozen=True, order=True, array_like=True):
     """Consecutive ports of the host, mostly one, each forwarded to a port of a sandbox.
 
     Attributes:
@@ -54,9 +59,11 @@ class PortMap:
         return f"{host}{self.host_port}-{self.last}:{self.port}-{end}/{self.protocol}"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a container's annotations ask for (CONTRACT.md, "Annotations").
+class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=1):
+    """What a container's annotations ask for.
+
+    Its JSON says by `version` which fields it may have. A new field needs no new version, because
+    a program that does not know it passes over it; a field of another meaning needs one.
 
     Attributes:
         networks: names of networks in the order of `eth0`, `eth1`, …; empty means `none`;
@@ -75,3 +82,10 @@ class Request:
     addresses: tuple[Address, ...] = ()
     mac: str | None = None
     annotated: bool = False
+
+    @property
+    def options(self) -> Request:
+        """What it asks for beyond a place in a sandbox, and what the lease store has rows of."""
+        return replace(
+            self, networks=None, share=None, ports=(), addresses=(), mac=None, annotated=False
+        )

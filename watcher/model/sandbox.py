@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from watcher.model.address import Address, AddressWithPrefix
 from watcher.model.container import Container, Process
 from watcher.model.network import Network
-from watcher.model.request import PortMap
+from watcher.model.request import PortMap, Request
+
+_NOTHING: Final = Request()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,16 @@ class Member:
     Attributes:
         root, id: as in :class:`Container`.
         init: its first process.
-        ports: the port maps that it asked for.
+        ports: the port maps that it has.
+        asked: what its annotations asked for when it came in. For a member from before schema 4
+            of the lease store, it lacks fixed addresses, the MAC and `share`.
     """
 
     root: str
     id: str
     init: Process
     ports: tuple[PortMap, ...] = ()
+    asked: Request = _NOTHING
 
     def is_(self, container: Container) -> bool:
         """Whether this is `container`, and not another one with the same id."""

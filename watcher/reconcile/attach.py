@@ -204,7 +204,7 @@ class Attachment:
     def _join(self, container: Container, request: Request, sandbox: Sandbox) -> bool:
         """Make a container a member of `sandbox`, or give one that is other port maps."""
         member = sandbox.member(container)
-        if member is not None and member.ports == request.ports and _meets(sandbox, request):
+        if member is not None and (member.asked == request or _meets(sandbox, member, request)):
             return False
         networks = [self._host.networks[i.network] for i in sandbox.interfaces]
         check_ports(container, request.ports, networks)
@@ -217,7 +217,7 @@ class Attachment:
             )
             self.take_back(sandbox, (member,))
             return self.appear(container)
-        self._attach(container, lambda: self._store.join(container, sandbox.key, request.ports))
+        self._attach(container, lambda: self._store.join(container, sandbox.key, request))
         return True
 
     def _attach(self, container: Container, decide: Callable[[], Sandbox]) -> None:
@@ -268,15 +268,17 @@ class Attachment:
             )  # fmt: skip
 
 
-def _meets(sandbox: Sandbox, request: Request) -> bool:
-    """Whether `sandbox` has the networks, addresses and MAC that are asked for.
+def _meets(sandbox: Sandbox, member: Member, request: Request) -> bool:
+    """Whether `member` has all that is asked for, though it has asked otherwise before.
 
     It has, unless its bundle was changed between runc's reading and the gate's.
     """
     has = {address.ip for interface in sandbox.interfaces for address in interface.addresses}
     networks = tuple(interface.network for interface in sandbox.interfaces)
     return (
-        request.networks in (None, (), networks)
+        member.ports == request.ports
+        and member.asked.options == request.options
+        and request.networks in (None, (), networks)
         and has.issuperset(request.addresses)
         and request.mac in (None, sandbox.interfaces[0].mac if sandbox.interfaces else None)
     )

@@ -144,12 +144,12 @@ class Recovery:
         id_ = container.id if orphan.is_of(container.id) else orphan.id
         founder = replace(container, id=id_, init=Process(orphan.pid, 0), namespace=Namespace.OWN)
         sandbox = self._store.found(founder, networks, Request(), orphan.by_network(networks))
-        self._store.join(container, sandbox.key, ())
+        self._store.join(container, sandbox.key, Request())
         if id_ != container.id:
             self._store.leave(founder.root, founder.id)
         # What it publishes is its own since before: else it would be taken back, and all with it.
-        ports = parse_request(container.id, container.labels).ports
-        self._store.join(container, sandbox.key, ports)
+        request = parse_request(container.id, container.labels)
+        self._store.join(container, sandbox.key, request)
         return orphan
 
     def _knows(self, container: Container) -> bool:
@@ -241,7 +241,7 @@ class Recovery:
                     adopt = orphan.by_network(networks)
                     self._store.found(container, networks, request, adopt)
                 case Join(sandbox) if sandbox.key not in known:
-                    self._store.join(container, sandbox.key, request.ports)
+                    self._store.join(container, sandbox.key, request)
         except (WatcherError, OSError):
             return False
         return True

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from watcher.locks.lock import HOPELESS, WRITERS, WRITERS_PATIENCE, Lock, settled
+from watcher.locks.lock import HOPELESS, SERVICE, WRITERS, WRITERS_PATIENCE, Lock, settled
 from watcher.locks.serving import refuse_other
 from watcher.model.errors import printable
 from watcher.store.files import STORE
@@ -66,9 +68,20 @@ def open_store(config: Config, *, read_only: bool = False) -> LeaseStore:
 def _opened_under(lock: Lock, config: Config, *, dry_run: bool) -> LeaseStore:
     """The lease store, opened while nobody else makes or renews it; a copy for a dry run."""
     with lock.held():
-        return (
-            LeaseStore.open_copy(_path(config)) if dry_run else LeaseStore.open_anew(_path(config))
-        )
+        if dry_run:
+            return LeaseStore.open_copy(_path(config))
+        return LeaseStore.open_anew(_path(config), partial(_other_service, config.run_dir))
+
+
+def _other_service(run_dir: str) -> str:
+    """Which process is the host's service, if another one is; the writers' lock is held."""
+    with Lock(run_dir, SERVICE) as service:
+        if service.free():
+            return ""
+        holder = service.holder()
+    if holder is None:  # it has another pid namespace
+        return "the service"
+    return "" if holder.pid == os.getpid() else str(holder)
 
 
 def _path(config: Config) -> Path:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
-from urllib.parse import quote
 
-from watcher.model.errors import WatcherError, quoted
-from watcher.store import failures, schema
-from watcher.store.errors import AWAY, BROKEN, REBUILD, StoreDamaged, tell, translated
-from watcher.store.files import SUFFIXES, StoreFiles, put_aside
+from watcher.store import copies, failures, schema
+from watcher.store.errors import BROKEN, StoreDamaged, tell, translated
+from watcher.store.files import StoreFiles, put_aside
+from watcher.store.opening import check, connect, make, shrink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
-
-BUSY_TIMEOUT: Final = 2.0
-"""Seconds that a transaction waits for another process's."""
 
 PAGE_SIZE: Final = 1024
 """Bytes of a page of a new file: a commit writes every page that it touches, some sixteen."""
-
-SLACK: Final = 8 << 20
-"""Bytes that a file may have and not need."""
 
 CHECKPOINT: Final = 16384
 """Pages in the journal at which a commit stops to move them into the file itself."""
@@ -50,7 +41,7 @@ class Database:
         """What became of the file that was there before this one."""
 
     @classmethod
-    def open_anew(cls, path: Path) -> Self:
+    def open_anew(cls, path: Path, in_use_by: Callable[[], str] = lambda: "") -> Self:
         """As :meth:`open`; a file that is no database or damaged is given another name before.
 
         Another program's database, or that of a newer version, is left as it is. Whoever calls this
@@ -60,7 +51,7 @@ class Database:
             WatcherError: as :meth:`open`.
         """
         try:
-            return cls.open(path)
+            return cls.open(path, in_use_by)
         except StoreDamaged as error:
             with translated(path):
                 aside = put_aside(path)
@@ -69,20 +60,24 @@ class Database:
             return opened
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, in_use_by: Callable[[], str] = lambda: "") -> Self:
         """Opens `path` to read and write, making it and bringing it up to date as needed.
+
+        Args:
+            path: the file.
+            in_use_by: as :func:`watcher.store.opening.check` has it.
 
         Raises:
             StoreDamaged: it is no database, or a damaged one.
-            WatcherError: it cannot be opened or written, is something else, or is a newer
-                program's.
+            WatcherError: it cannot be opened or written, is something else, is a newer program's,
+                or an older service has it open.
         """
         with translated(path):
-            _make(path)
+            make(path)
             made = StoreFiles.of(path)  # before it is opened: one put in its place is told then
-            db = _connect(path, "mode=rw")
+            db = connect(path, "mode=rw")
             try:
-                _check(db, path)
+                check(db, path, in_use_by)
                 db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
                 db.execute("PRAGMA journal_mode = WAL")
                 # Without a sync at each commit, the last of them can be lost with the machine's
@@ -92,7 +87,7 @@ class Database:
                 db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
                 schema.migrate(db)
                 failures.cut(db)
-                _shrink(db)
+                shrink(db)
                 db.execute("PRAGMA foreign_keys = ON")
             except BaseException:
                 db.close()
@@ -103,7 +98,7 @@ class Database:
     @classmethod
     def open_empty(cls, path: Path, news: str) -> Self:
         """An empty one in memory, in place of `path`, of which `news` tells."""
-        database = cls(_empty(), path)
+        database = cls(copies.empty(), path)
         database._news = news
         return database
 
@@ -120,7 +115,7 @@ class Database:
         with translated(path):
             copy = sqlite3.connect(":memory:", isolation_level=None)
             try:
-                _copy(path, copy)
+                copies.fill(copy, path)
                 schema.migrate(copy)
                 copy.execute("PRAGMA foreign_keys = ON")
                 copy.execute(f"PRAGMA query_only = {read_only}")
@@ -157,7 +152,7 @@ class Database:
             return ""
         with translated(self._path):
             self._files.remove_beside()
-        kept = _kept(self.db)
+        kept = copies.kept(self.db)
         self.db.close()  # first: connections of one process share their locks, those lost as well
         replaced = self._files.lost()
         self.db, self._files = kept, self._files.given_up()
@@ -171,7 +166,7 @@ class Database:
         try:
             with renewed.writing() as db:
                 if db.execute("SELECT 1 FROM sandbox").fetchone() is None:
-                    _put(kept, db)
+                    copies.put_back(kept, db)
         except BaseException:
             renewed.close()
             raise
@@ -190,7 +185,7 @@ class Database:
             WatcherError: the file cannot be written.
         """
         try:
-            with translated(self._path), closing(_connect(self._path, "mode=ro")) as other:
+            with translated(self._path), closing(connect(self._path, "mode=ro")) as other:
                 schema.version_of(other)
         except StoreDamaged as damaged:
             self._damage = damaged.what
@@ -263,122 +258,3 @@ class Transaction:
                 self._db.execute("ROLLBACK")
         if isinstance(error, BROKEN):
             self._database.tell(error)
-
-
-def _make(path: Path) -> None:
-    """Makes an empty `path` and its directory, for the owner alone whatever the umask."""
-    parent = path.parent
-    if not parent.is_dir():
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        parent.chmod(0o700)
-    if os.statvfs(parent).f_flag & os.ST_RDONLY:  # SQLite would say less of it, and later
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-    if not path.exists():
-        for suffix in SUFFIXES[1:]:  # those of one that was removed are no part of another
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return
-    try:
-        os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
-
-
-def _kept(db: sqlite3.Connection) -> sqlite3.Connection:
-    """A copy in memory of all that is in `db`; of nothing, if that is damaged."""
-    copy = sqlite3.connect(":memory:", isolation_level=None)
-    with suppress(*BROKEN):
-        db.backup(copy)
-        if copy.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok":
-            return copy
-    copy.close()
-    return _empty()
-
-
-def _empty() -> sqlite3.Connection:
-    empty = sqlite3.connect(":memory:", isolation_level=None)
-    schema.migrate(empty)
-    return empty
-
-
-def _shrink(db: sqlite3.Connection) -> None:
-    """Gives back what the file does not need any more, if that is most of it and much."""
-    pages, free, size = db.execute(
-        "SELECT page_count, freelist_count, page_size"
-        " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
-    ).fetchone()
-    if free * 2 > pages and free * size > SLACK:
-        with suppress(sqlite3.OperationalError):  # somebody else writes, or there is no space
-            db.execute("VACUUM")
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-
-
-def _put(kept: sqlite3.Connection, db: sqlite3.Connection) -> None:
-    """Puts what is in `kept` in place of all that is in `db`, in its transaction.
-
-    SQLite's own backup takes no file with another size of pages, as one may have that was made
-    before.
-    """
-    db.execute("PRAGMA defer_foreign_keys = ON")
-    tables = kept.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-    for (table,) in tables:
-        db.execute(f"DELETE FROM {table}")  # noqa: S608
-        rows = kept.execute(f"SELECT * FROM {table}")  # noqa: S608
-        marks = ", ".join("?" * len(rows.description))
-        db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608
-
-
-def _connect(path: Path, options: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"file:{quote(os.fsencode(path.absolute()))}?{options}",
-        uri=True,
-        timeout=BUSY_TIMEOUT,
-        isolation_level=None,
-    )
-
-
-def _check(db: sqlite3.Connection, path: Path) -> None:
-    version = schema.version_of(db)
-    if version is None:
-        raise WatcherError(f"lease store {quoted(path)} is another program's database", AWAY)
-    if version > schema.VERSION:
-        raise WatcherError(
-            f"lease store {quoted(path)} has schema {version}, and this program knows"
-            f" {schema.VERSION}",
-            "upgrade watcher",
-        )
-    if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-        raise StoreDamaged(f"lease store {quoted(path)} is damaged ({quoted(found)})", REBUILD)
-
-
-def _copy(path: Path, copy: sqlite3.Connection) -> None:
-    """Copies what `path` holds into an empty connection."""
-    try:
-        before = path.stat()
-    except FileNotFoundError:
-        return
-    journal = path.with_name(path.name + "-wal")
-    if not journal.exists():
-        # Nobody has it open, and only `immutable` keeps SQLite from making files beside it. Should
-        # a writer come in meanwhile, what was read counts for nothing.
-        error = None
-        try:
-            _backup(path, "immutable=1", copy)
-        except (*BROKEN, WatcherError) as failed:
-            error = failed
-        after = path.stat()
-        unchanged = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
-        if unchanged and not journal.exists():
-            if error is not None:
-                raise error
-            return
-    _backup(path, "mode=ro", copy)
-
-
-def _backup(path: Path, options: str, copy: sqlite3.Connection) -> None:
-    with closing(_connect(path, options)) as source:
-        source.execute("BEGIN")  # the busy timeout holds for it, and not for a backup
-        _check(source, path)
-        source.backup(copy)

@@ -19,14 +19,14 @@ from watcher.store.failures import Failure
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from watcher.model.address import Address
     from watcher.model.container import Container
     from watcher.model.network import Network
-    from watcher.model.request import PortMap, Request
+    from watcher.model.request import Request
     from watcher.model.sandbox import Sandbox
 
 __all__ = ["Failure", "LeaseStore"]
@@ -57,15 +57,20 @@ class LeaseStore:
         return cls(Database.open_copy(path) if read_only else Database.open(path))
 
     @classmethod
-    def open_anew(cls, path: Path) -> Self:
+    def open_anew(cls, path: Path, in_use_by: Callable[[], str] = lambda: "") -> Self:
         """Opens the store at `path`; one that is no database or damaged is put aside before.
 
         Whoever calls this has the host-wide lock, and calls :meth:`renew` next, which tells of it.
 
+        Args:
+            path: its file.
+            in_use_by: called for a store of an earlier schema; it names the service that has it
+                open, or returns an empty string.
+
         Raises:
-            WatcherError: as :meth:`open`, but for the damaged.
+            WatcherError: as :meth:`open`, except for a damaged file; or that service has it open.
         """
-        return cls(Database.open_anew(path))
+        return cls(Database.open_anew(path, in_use_by))
 
     @classmethod
     def open_copy(cls, path: Path) -> Self:
@@ -184,7 +189,7 @@ class LeaseStore:
         Args:
             container: it leaves the sandbox that it was in, if the store has it in one.
             networks: in the order of its interfaces.
-            request: its `addresses`, `mac` and `ports` are met, or nothing is done.
+            request: what it asks for is met, or nothing is done; it is kept as its document.
             adopt: by name of a network, the addresses that the namespace has already; one of each
                 family is taken where it may be had, in preference to all but a fixed one.
 
@@ -199,18 +204,18 @@ class LeaseStore:
             failures.forget(db, container.root, container.id, refused=True)
             return membership.found(db, container, networks, request, adopt)
 
-    def join(self, container: Container, key: int, ports: Sequence[PortMap]) -> Sandbox:
-        """Makes a container, with `ports` and none else, a member of a sandbox.
+    def join(self, container: Container, key: int, request: Request) -> Sandbox:
+        """Makes a container, with the ports of `request` and none else, a member of a sandbox.
 
         One that is in another sandbox is moved; one that is in this sandbox keeps its place.
 
         Raises:
-            InvalidRequest: another port map is in the way of one of `ports`.
+            InvalidRequest: another port map is in the way of one of its.
             WatcherError: there is no such sandbox.
         """
         with self._database.writing() as db:
             failures.forget(db, container.root, container.id, refused=True)
-            membership.join(db, container, key, ports)
+            membership.join(db, container, key, request)
             return _load(db, key)
 
     def leave(self, root: str, id: str) -> None:  # noqa: A002

@@ -8,12 +8,10 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from watcher.containers.ports import merged
-from watcher.model.container import Process
 from watcher.model.errors import InvalidRequest, WatcherError, quoted
 from watcher.model.naming import hashed_mac, interface_names, mac_of
 from watcher.model.sandbox import Interface, Member, Sandbox
-from watcher.store import port_claims
+from watcher.store import documents, port_claims
 from watcher.store.addresses import AddressBook
 from watcher.store.ipam import IP_KEY, choose, place_fixed
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 MAC_KEY: Final = "io.watcher.mac"
 NETWORK_KEY: Final = "io.watcher.network"
-PORTS_KEY: Final = "io.watcher.ports"
 
 
 def found(
@@ -64,9 +61,8 @@ def found(
         )
         with_prefix = tuple(book.lease(address, key, ordinal) for book, address in leases.values())
         interfaces.append(Interface(ordinal, network.name, name, host_name, mac, with_prefix))
-    ports = merged(request.ports)
-    _insert_member(db, container, key, ports)
-    member = Member(container.root, container.id, container.init, ports)
+    ports = _insert_member(db, container, key, request)
+    member = Member(container.root, container.id, container.init, ports, request)
     # Its pin leads to it: it is the newest that was made for one of that id.
     return Sandbox(
         key,
@@ -79,27 +75,27 @@ def found(
     )
 
 
-def join(db: sqlite3.Connection, container: Container, key: int, ports: Sequence[PortMap]) -> None:
+def join(db: sqlite3.Connection, container: Container, key: int, request: Request) -> None:
     """Makes a container a member, as :meth:`watcher.store.leases.LeaseStore.join` has it."""
     if db.execute("SELECT 1 FROM sandbox WHERE key = ?", (key,)).fetchone() is None:
         what = f"container {quoted(container.id)} cannot join sandbox {key}: it has been released"
         raise WatcherError(what, "run `watcher sync`")
     row = db.execute(
-        "SELECT number, sandbox, pid, start FROM member WHERE id = ? AND root = ?",
+        "SELECT number, sandbox, pid, start, asked FROM member WHERE id = ? AND root = ?",
         (container.id, container.root),
     ).fetchone()
     if row is None or row[1] != key:
         drop(db, container.root, container.id)
-        _insert_member(db, container, key, merged(ports))
+        _insert_member(db, container, key, request)
         return
-    number, ports = row[0], merged(ports)
-    if Process(*row[2:]) != container.init:
+    number, before = row[0], row[2:]
+    now = (*_process(container), documents.encode(request))
+    if before != now:
         db.execute(
-            "UPDATE member SET pid = ?, start = ? WHERE number = ?", (*_process(container), number)
+            "UPDATE member SET pid = ?, start = ?, asked = ? WHERE number = ?", (*now, number)
         )
-    if port_claims.of_member(db, number) != ports:
         db.execute("DELETE FROM claim WHERE member = ?", (number,))
-        _claim(db, container, key, number, ports)
+        port_claims.claim(db, container, key, number, request)
 
 
 def drop(db: sqlite3.Connection, root: str, name: str) -> None:
@@ -183,36 +179,12 @@ def _derived_macs(host_name: str, addresses: Sequence[Address]) -> Iterator[str]
 
 
 def _insert_member(
-    db: sqlite3.Connection, container: Container, key: int, ports: Sequence[PortMap]
-) -> None:
+    db: sqlite3.Connection, container: Container, key: int, request: Request
+) -> tuple[PortMap, ...]:
+    """Writes a member with what it asks for; the port maps that it has got."""
     number = db.execute(
-        "INSERT INTO member (root, id, pid, start, sandbox) VALUES (?, ?, ?, ?, ?)",
-        (container.root, container.id, *_process(container), key),
+        "INSERT INTO member (root, id, pid, start, sandbox, asked) VALUES (?, ?, ?, ?, ?, ?)",
+        (container.root, container.id, *_process(container), key, documents.encode(request)),
     ).lastrowid
     assert number is not None
-    _claim(db, container, key, number, ports)
-
-
-def _claim(
-    db: sqlite3.Connection,
-    container: Container,
-    key: int,
-    number: int,
-    ports: Sequence[PortMap],
-) -> None:
-    """Gives a member that has none its port maps, if nothing is in their way."""
-    if not ports:
-        return
-    port_claims.write(db, number, ports)
-    clash = port_claims.first_clash(db, number, key)
-    if clash is None:
-        return
-    holder = "this sandbox" if clash.sandbox == key else f"sandbox {quoted(clash.holder)}"
-    raise InvalidRequest(
-        container.id,
-        PORTS_KEY,
-        container.labels.get(PORTS_KEY, clash.mine),
-        f"{clash.mine} cannot be beside {clash.theirs} of {holder}",
-        "publish another port of the host"
-        + ("" if clash.sandbox == key else f", or stop {quoted(clash.holder)}"),
-    )
+    return port_claims.claim(db, container, key, number, request)

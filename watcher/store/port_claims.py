@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from watcher.containers.ports import merged
-from watcher.model.request import PortMap
+from watcher.model.errors import InvalidRequest, quoted
+from watcher.model.request import PortMap, Request
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
     from watcher.model.address import Address
+    from watcher.model.container import Container
+
+KEY: Final = "io.watcher.ports"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +64,32 @@ def to_port_map(protocol: str, host_ip: str, host_port: int, port: int, length: 
     return PortMap(protocol, ip_address(host_ip) if host_ip else None, host_port, port, length)  # type: ignore[arg-type]
 
 
-def of_member(db: sqlite3.Connection, member: int) -> tuple[PortMap, ...]:
-    """The port maps of a member, in the order in which it asked for them."""
-    rows = db.execute(
-        "SELECT protocol, host_ip, host_port, port, length FROM claim WHERE member = ?"
-        " ORDER BY position",
-        (member,),
+def claim(
+    db: sqlite3.Connection, container: Container, sandbox: int, member: int, request: Request
+) -> tuple[PortMap, ...]:
+    """Gives a member that has no port maps those that it asks for; which they are.
+
+    Raises:
+        InvalidRequest: something is in the way of one of them.
+    """
+    if not request.ports:
+        return ()
+    _write(db, member, request.ports)
+    clash = _first_clash(db, member, sandbox)
+    if clash is None:
+        return request.ports
+    same = clash.sandbox == sandbox
+    holder = "this sandbox" if same else f"sandbox {quoted(clash.holder)}"
+    raise InvalidRequest(
+        container.id,
+        KEY,
+        container.labels.get(KEY, clash.mine),
+        f"{clash.mine} cannot be beside {clash.theirs} of {holder}",
+        "publish another port of the host" + ("" if same else f", or stop {quoted(clash.holder)}"),
     )
-    return merged(to_port_map(*row) for row in rows)
 
 
-def write(db: sqlite3.Connection, member: int, ports: Sequence[PortMap]) -> None:
+def _write(db: sqlite3.Connection, member: int, ports: Sequence[PortMap]) -> None:
     """Makes `ports` those of a member that has none, whatever they clash with."""
     db.executemany(
         "INSERT INTO claim"
@@ -116,7 +134,7 @@ _OVERLAPS: Final = (
 """A range of a `size` that overlaps the ports from A to B begins at A - `size` + 1 or later."""
 
 
-def first_clash(db: sqlite3.Connection, member: int, sandbox: int) -> Clash | None:
+def _first_clash(db: sqlite3.Connection, member: int, sandbox: int) -> Clash | None:
     """The first of a member's ports that cannot stand, with what is in its way.
 
     It is one query for any number of ports. Each port costs one index lookup per size of range.

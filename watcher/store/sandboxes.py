@@ -8,14 +8,14 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from watcher.containers.ports import merged
 from watcher.model.container import Process
 from watcher.model.sandbox import Interface, Member, Sandbox
+from watcher.store import documents
 from watcher.store.port_claims import to_port_map
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _SANDBOX: Final = "SELECT key, id, pid, start, netns FROM sandbox "
 _INTERFACE: Final = (
@@ -25,7 +25,9 @@ _INTERFACE: Final = (
 )
 _INTERFACE_ORDER: Final = " ORDER BY interface.sandbox, interface.ordinal, address.family"
 _MEMBER: Final = (
-    "SELECT sandbox, number, root, id, pid, start, protocol, host_ip, host_port, port, length"
+    "SELECT sandbox, number, root, id, pid, start,"
+    " CASE WHEN ifnull(position, 0) = 0 THEN asked END,"  # once a member: it may be long
+    " protocol, host_ip, host_port, port, length"
     " FROM member LEFT JOIN claim ON claim.member = member.number "
 )
 _MEMBER_ORDER: Final = " ORDER BY sandbox, number, position"
@@ -118,16 +120,11 @@ def _interfaces(rows: Iterable[tuple[Any, ...]]) -> tuple[Interface, ...]:
 
 
 def _members(rows: Iterable[tuple[Any, ...]]) -> tuple[Member, ...]:
-    """The members of one sandbox, from rows that are in order: one a port map.
+    """The members of one sandbox, from rows that are in order: one a port map."""
+    return tuple(_member(list(group)) for _, group in groupby(rows, key=itemgetter(1)))
 
-    A program before version 0.2 has written one for each port.
-    """
-    return tuple(
-        Member(
-            root,
-            name,
-            Process(pid, start),
-            merged(to_port_map(*row[6:]) for row in group if row[6] is not None),
-        )
-        for (_, root, name, pid, start), group in groupby(rows, key=itemgetter(1, 2, 3, 4, 5))
-    )
+
+def _member(rows: Sequence[tuple[Any, ...]]) -> Member:
+    _, _, root, name, pid, start, document, protocol, *_ = rows[0]
+    ports = () if protocol is None else tuple(to_port_map(*row[7:]) for row in rows)
+    return Member(root, name, Process(pid, start), ports, documents.decode(document or ""))

@@ -140,7 +140,53 @@ _STALE: Final = (
     "CREATE TABLE stale (address TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
 )
 
-MIGRATIONS: Final = (_FIRST, _RANGES, _STALE)
+_DOCUMENTS: Final = (
+    # Consecutive ports become one port map: version 0.1 has written one for each port.
+    """
+    CREATE TABLE anew AS
+    WITH split AS (
+        SELECT *, (protocol, host_ip, host_port, port) IS NOT (
+            lag(protocol) OVER before, lag(host_ip) OVER before,
+            lag(host_port + length) OVER before, lag(port + length) OVER before
+        ) AS first
+        FROM claim WINDOW before AS (PARTITION BY member ORDER BY position)
+    ), numbered AS (
+        SELECT *, sum(first) OVER (PARTITION BY member ORDER BY position) - 1 AS number FROM split
+    ), joined AS (
+        SELECT member, number, protocol, host_ip, min(host_port), min(port), sum(length) AS length
+        FROM numbered GROUP BY member, number
+    )
+    SELECT *, CASE WHEN length = 1 THEN 1 WHEN length <= 16 THEN 16 WHEN length <= 256 THEN 256
+        WHEN length <= 4096 THEN 4096 ELSE 65536 END
+    FROM joined
+    """,
+    "DELETE FROM claim",
+    "INSERT INTO claim SELECT * FROM anew",
+    "DROP TABLE anew",
+    # `asked` is what the container asked for, as a document (`documents.py`). Until now nothing but
+    # networks and ports tells of it: what of the addresses and MACs was asked for is not known.
+    """ALTER TABLE member ADD COLUMN asked TEXT NOT NULL DEFAULT '{"version":1}'""",
+    """
+    UPDATE member SET asked = json_patch(asked, json_object(
+        'networks', (
+            SELECT json(nullif(nullif(json_group_array(network), '[]'), '["default"]')) FROM (
+                SELECT network FROM sandbox JOIN interface ON interface.sandbox = key
+                WHERE key = member.sandbox AND sandbox.id = member.id AND sandbox.root = member.root
+                    AND sandbox.pid = member.pid AND sandbox.start = member.start
+                ORDER BY ordinal
+            )
+        ),
+        'ports', (
+            SELECT json(nullif(json_group_array(json(map)), '[]')) FROM (
+                SELECT json_array(protocol, nullif(host_ip, ''), host_port, port, length) AS map
+                FROM claim WHERE claim.member = number ORDER BY position
+            )
+        )
+    ))
+    """,
+)
+
+MIGRATIONS: Final = (_FIRST, _RANGES, _STALE, _DOCUMENTS)
 
 VERSION: Final = len(MIGRATIONS)
 """The version of the schema that this program reads and writes."""

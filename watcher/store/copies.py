@@ -1,0 +1,83 @@
+"""Copies of a lease store in memory: for those who only read, and while its file is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
+
+from watcher.model.errors import WatcherError
+from watcher.store import schema
+from watcher.store.errors import BROKEN
+from watcher.store.opening import check, connect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def empty() -> sqlite3.Connection:
+    """A lease store in memory with nothing in it."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(db)
+    return db
+
+
+def kept(db: sqlite3.Connection) -> sqlite3.Connection:
+    """A copy in memory of all that is in `db`; of nothing, if that is damaged."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    with suppress(*BROKEN):
+        db.backup(copy)
+        if copy.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok":
+            return copy
+    copy.close()
+    return empty()
+
+
+def put_back(kept: sqlite3.Connection, db: sqlite3.Connection) -> None:
+    """Puts what is in `kept` in place of all that is in `db`, in its transaction.
+
+    SQLite's own backup takes no file with another size of pages, as one may have that was made
+    before.
+    """
+    db.execute("PRAGMA defer_foreign_keys = ON")
+    tables = kept.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    for (table,) in tables:
+        db.execute(f"DELETE FROM {table}")  # noqa: S608
+        rows = kept.execute(f"SELECT * FROM {table}")  # noqa: S608
+        marks = ", ".join("?" * len(rows.description))
+        db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608
+
+
+def fill(copy: sqlite3.Connection, path: Path) -> None:
+    """Fills an empty connection with what `path` holds, if there is such a file.
+
+    Raises:
+        WatcherError, sqlite3.Error: as :func:`watcher.store.opening.check`; or it cannot be read.
+    """
+    try:
+        before = path.stat()
+    except FileNotFoundError:
+        return
+    journal = path.with_name(path.name + "-wal")
+    if not journal.exists():
+        # Nobody has it open, and only `immutable` keeps SQLite from making files beside it. Should
+        # a writer come in meanwhile, what was read counts for nothing.
+        error = None
+        try:
+            _backup(path, "immutable=1", copy)
+        except (*BROKEN, WatcherError) as failed:
+            error = failed
+        after = path.stat()
+        unchanged = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+        if unchanged and not journal.exists():
+            if error is not None:
+                raise error
+            return
+    _backup(path, "mode=ro", copy)
+
+
+def _backup(path: Path, options: str, copy: sqlite3.Connection) -> None:
+    with closing(connect(path, options)) as source:
+        source.execute("BEGIN")  # the busy timeout holds for it, and not for a backup
+        check(source, path)
+        source.backup(copy)

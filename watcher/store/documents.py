@@ -1,0 +1,35 @@
+"""What a container asked for, as the JSON document that its row in the lease store has."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from watcher.model.request import Request
+
+if TYPE_CHECKING:
+    from watcher.model.address import Address
+
+
+def encode(request: Request) -> str:
+    """The document of a request; what it does not ask for is left out."""
+    return _ENCODER.encode(request).decode()
+
+
+def decode(document: str) -> Request:
+    """The request of a document.
+
+    Raises:
+        ValueError: it is none, or one of a version that this program does not know.
+    """
+    return _DECODER.decode(document)
+
+
+def _address(_: type[Any], text: str) -> Address:
+    return ip_address(text)
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
+_DECODER: Final = msgspec.json.Decoder(Request, dec_hook=_address)
