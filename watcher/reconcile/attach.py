@@ -86,7 +86,7 @@ class Attachment:
         """
         container = self._as_known(container)
         if request is None:
-            request = parse_request(container.id, container.labels)
+            request = parse_request(container.labels)
         known = self._known(container)
         inside = _living(known)
         match self._plan(container, request, inside, kept=orphan is not None):
@@ -101,7 +101,7 @@ class Attachment:
                 if known is not None:  # it has ended, and its number is another namespace's now
                     self.take_back(known, known.members)
                 if orphan is None:  # else it had its ports before whoever listens there now
-                    self._check_listeners(container, request)
+                    self._check_listeners(request)
                 adopt = {} if orphan is None else orphan.by_network(networks)
                 self._attach(
                     container, lambda: self._store.found(container, networks, request, adopt)
@@ -207,8 +207,8 @@ class Attachment:
         if member is not None and member.ports == request.ports and _meets(sandbox, request):
             return False
         networks = [self._host.networks[i.network] for i in sandbox.interfaces]
-        check_ports(container, request.ports, networks)
-        self._check_listeners(container, request)
+        check_ports(request.ports, networks)
+        self._check_listeners(request)
         if member is not None:
             self._log.warning(
                 "annotations differ from those before",
@@ -257,12 +257,12 @@ class Attachment:
             for member in leaving:
                 self._store.leave(member.root, member.id)
 
-    def _check_listeners(self, container: Container, request: Request) -> None:
+    def _check_listeners(self, request: Request) -> None:
         taken = self._listeners.first_taken(request.ports)
         if taken is not None:
             port, listener = taken
             raise InvalidRequest(
-                container.id, "io.watcher.ports", port,
+                "io.watcher.ports", port,
                 f"a process of the host listens on {listener.address} port {listener.port}",
                 "stop that process, or publish another port",
             )  # fmt: skip

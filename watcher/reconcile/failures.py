@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from watcher.model.errors import InvalidRequest, WatcherError, named, quoted, told
+from watcher.model.errors import InvalidRequest, WatcherError, about, named
 from watcher.store.failures import MAX_REASON, MAX_VALUE, Failure
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Failings:
     ) -> None:
         """Log and keep why a container has no network; `refused`: its start was denied."""
         id_ = named(id_)
-        reason = _reason(id_, error)
+        reason = about(id_, error)[:MAX_REASON]
         was = self._kept(root, id_)
         if was is not None and (was.init, was.reason) == (init, reason) and not refused:
             return  # told already; it is tried again and again
@@ -55,7 +55,7 @@ class Failings:
         """
         if self.has(root, id_):
             self.forget(root, id_, refused=False)
-        reason = _reason(id_, error)
+        reason = about(id_, error)[:MAX_REASON]
         if self._unread.get((root, id_)) != reason:
             self._unread[root, id_] = reason
             self._log.warning(
@@ -115,9 +115,3 @@ class Failings:
             return self._store.failure(root, id_)
         except WatcherError:
             return None
-
-
-def _reason(id_: str, error: Exception) -> str:
-    if isinstance(error, WatcherError):
-        return str(error)[:MAX_REASON]
-    return f"container {quoted(id_)}: {told(error)}"[:MAX_REASON]

@@ -134,7 +134,7 @@ class Reconciler:
             Busy: another process has the lock.
             WatcherError, OSError: something is in the way; the host is as it was.
         """
-        request = parse_request(container.id, container.labels)
+        request = parse_request(container.labels)
         try:
             self._admit(container, request)
         except StoreDamaged:  # it is opened anew now
@@ -335,7 +335,7 @@ class Reconciler:
             container = roots.read(root, id_)
             if container is None or not container.alive:
                 return container is None
-            request = parse_request(container.id, container.labels)
+            request = parse_request(container.labels)
             return self._is_ignored(container, request)
         except WatcherError:
             return False

@@ -148,7 +148,7 @@ class Recovery:
         if id_ != container.id:
             self._store.leave(founder.root, founder.id)
         # What it publishes is its own since before: else it would be taken back, and all with it.
-        ports = parse_request(container.id, container.labels).ports
+        ports = parse_request(container.labels).ports
         self._store.join(container, sandbox.key, ports)
         return orphan
 
@@ -232,7 +232,7 @@ class Recovery:
         would be surplus. `known` are the sandboxes that the store had at first.
         """
         try:
-            request = parse_request(container.id, container.labels)
+            request = parse_request(container.labels)
             orphan = self.adopt(container, inside)
             match self._attachment.plan(container, request, kept=orphan is not None):
                 case Ignore():
