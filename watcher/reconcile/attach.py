@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from watcher.containers import proc
 from watcher.containers.annotations import parse_request
+from watcher.containers.life import ended
+from watcher.containers.place import Place
 from watcher.model.container import Container, Process
 from watcher.model.errors import InvalidRequest, WatcherError
 from watcher.model.request import Request
 from watcher.model.sandbox import Member, Sandbox, without
-from watcher.reconcile.plan import Found, Ignore, Join, check_ports, lives, plan
+from watcher.reconcile.plan import Create, Ignore, Join, Plan, check_ports, plan
 
 if TYPE_CHECKING:
     from handlers.host import Host
@@ -88,16 +89,13 @@ class Attachment:
         if request is None:
             request = parse_request(container.labels)
         known = self._known(container)
-        inside = _living(known)
-        match self._plan(container, request, inside, kept=orphan is not None):
+        match self._plan(container, known, request, kept=orphan is not None):
             case Ignore():
                 self._failings.forget(container.root, container.id, refused=True)
                 return False
             case Join(sandbox):
                 return self._join(container, request, sandbox)
-            case Found(networks):
-                if inside is not None:
-                    return self._join(container, request, inside)
+            case Create(networks):
                 if known is not None:  # it has ended, and its number is another namespace's now
                     self.take_back(known, known.members)
                 if orphan is None:  # else it had its ports before whoever listens there now
@@ -108,21 +106,20 @@ class Attachment:
                 )
                 return True
 
-    def plan(
-        self, container: Container, request: Request, *, kept: bool = False
-    ) -> Found | Ignore | Join:
+    def plan(self, container: Container, request: Request, *, kept: bool = False) -> Plan:
         """What a live container should get; `kept`: it has its network already.
 
         Raises:
             InvalidRequest: it asks for what cannot be met.
         """
-        return self._plan(container, request, _living(self._known(container)), kept=kept)
+        return self._plan(container, self._known(container), request, kept=kept)
 
     def _plan(
-        self, container: Container, request: Request, inside: Sandbox | None, *, kept: bool
-    ) -> Found | Ignore | Join:
+        self, container: Container, known: Sandbox | None, request: Request, *, kept: bool
+    ) -> Plan:
         shared = None if request.share is None else self._store.sandbox_named(request.share)
-        return plan(container, request, self._config, inside=inside, shared=shared, kept=kept)
+        place = Place.of(container, known)
+        return plan(container, place, request, self._config, shared=shared, kept=kept)
 
     def vanish(self, root: str, id_: str) -> None:
         """Take back what a container had, if it had anything.
@@ -194,10 +191,7 @@ class Attachment:
             )
 
     def _known(self, container: Container) -> Sandbox | None:
-        """The sandbox in the store whose namespace has the number of the container's.
-
-        The kernel gives a number to another namespace once nobody is left in the first.
-        """
+        """The sandbox in the store whose namespace has the number of the container's."""
         assert container.netns is not None
         return self._store.sandbox(container.netns)
 
@@ -244,7 +238,7 @@ class Attachment:
         """
         buried = False
         for sandbox in self._store.sandboxes():
-            dead = tuple(member for member in sandbox.members if not proc.runs(member.init))
+            dead = ended(sandbox)
             if dead and sandbox.netns != beside.netns:
                 self.take_back(sandbox, dead)
                 buried = True
@@ -280,8 +274,3 @@ def _meets(sandbox: Sandbox, request: Request) -> bool:
         and has.issuperset(request.addresses)
         and request.mac in (None, sandbox.interfaces[0].mac if sandbox.interfaces else None)
     )
-
-
-def _living(sandbox: Sandbox | None) -> Sandbox | None:
-    """`sandbox`, if there is one and any of its containers lives."""
-    return sandbox if sandbox is not None and lives(sandbox) else None

@@ -1,6 +1,7 @@
 """What a container should get: nothing, a sandbox of its own, or a place in another's.
 
-Pure: the container, its request and the configuration in, a plan or an invalid request out.
+Pure: the container, its place, its request and the configuration in, a plan or an invalid request
+out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from watcher.config.settings import Config, Limits, Root
-from watcher.containers import proc
+from watcher.containers.place import Place
 from watcher.model.container import Container, Namespace
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
@@ -27,7 +28,7 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Create:
     """Make a sandbox for it with an interface in each of `networks`."""
 
     networks: tuple[Network, ...]
@@ -35,7 +36,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """It is in `sandbox` already: count it in."""
+    """It is in the namespace of `sandbox` already: count it in."""
 
     sandbox: Sandbox
 
@@ -43,15 +44,15 @@ class Join:
 _WILDCARDS: Final = frozenset((IPv4Address("0.0.0.0"), IPv6Address("::")))  # noqa: S104
 """What a port map without a host address asks for."""
 
-type Plan = Ignore | Found | Join
+type Plan = Ignore | Create | Join
 
 
 def plan(
     container: Container,
+    place: Place,
     request: Request,
     config: Config,
     *,
-    inside: Sandbox | None,
     shared: Sandbox | None,
     kept: bool = False,
 ) -> Plan:
@@ -62,9 +63,9 @@ def plan(
 
     Args:
         container: a live one.
+        place: where it is.
         request: what its annotations ask for.
         config: the configuration.
-        inside: the sandbox whose namespace it is in, if any of its containers lives.
         shared: the sandbox that its annotation `share` names.
         kept: whether it has its network already, though the store does not know it: the limits of
             its root are for those who appear.
@@ -73,10 +74,11 @@ def plan(
         InvalidRequest: it asks for what its namespace or the configuration rules out.
     """
     root = root_of(config, container)
+    inside = place.inside
     founded = inside is not None and inside.is_of(container)
     if request.share is not None:
         _check_share(container, request.share, None if founded else inside, shared)
-    if container.netns == proc.own_netns():
+    if place.of_host:
         return Ignore("it is in the host's network namespace")
     if inside is not None and not founded:
         _check_join(request, inside, root)
@@ -93,21 +95,11 @@ def plan(
     if not kept:
         _check_limits(request, networks, root)
     check_ports(request.ports, networks)
-    if inside is None and not _is_of_runtime(container):
+    if inside is not None:
+        return Join(inside)
+    if not place.of_runtime:
         return Ignore("its network namespace is not one that its runtime made")
-    return Found(networks)
-
-
-def _is_of_runtime(container: Container) -> bool:
-    assert container.netns is not None
-    return proc.is_of_runtime(
-        container.init.pid, container.netns, user_namespace=container.user_namespace
-    )
-
-
-def lives(sandbox: Sandbox) -> bool:
-    """Whether the init of any container of `sandbox` runs, so that its namespace is the same."""
-    return any(proc.runs(member.init) for member in sandbox.members)
+    return Create(networks)
 
 
 def root_of(config: Config, container: Container) -> Root:

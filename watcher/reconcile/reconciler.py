@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from watcher.containers import proc, roots
 from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
+from watcher.containers.life import lives_untold, running
 from watcher.locks.lock import Busy
 from watcher.model.errors import WatcherError, named
 from watcher.model.repair import Repair
@@ -18,7 +19,7 @@ from watcher.reconcile.attach import Attachment
 from watcher.reconcile.failures import Failings
 from watcher.reconcile.plan import Ignore
 from watcher.reconcile.repairs import Repairs
-from watcher.reconcile.sync import Recovery, running_member
+from watcher.reconcile.sync import Recovery
 from watcher.store.errors import StoreDamaged
 
 if TYPE_CHECKING:
@@ -296,7 +297,7 @@ class Reconciler:
         try:
             container = roots.read(root, id_)
         except Unreadable as error:
-            member = running_member(self._store, root, id_)
+            member = running(root, id_, self._store.sandbox_of)
             if member is not None:  # it needs its files no more
                 self._failings.note_unread(root, id_, error)
                 return member.init
@@ -304,7 +305,7 @@ class Reconciler:
                 self._attachment.vanish(root, id_)
             self._failings.note(root, id_, None, error)
             return None
-        if container is None and self._may_live(root, id_):
+        if container is None and lives_untold(root, id_, self._store.sandbox_of):
             return None
         if container is None or not container.alive:
             self._attachment.vanish(root, id_)
@@ -339,14 +340,6 @@ class Reconciler:
             return self._is_ignored(container, request)
         except WatcherError:
             return False
-
-    def _may_live(self, root: str, id_: str) -> bool:
-        """Whether a container of which its root tells nothing may live all the same.
-
-        The gate has let it in a moment ago, and it has no complete state yet; or the root shows
-        nothing at all: something else may be mounted there for a while.
-        """
-        return roots.may_have(root, id_) and running_member(self._store, root, id_) is not None
 
     def _is_ignored(self, container: Container, request: Request) -> bool:
         """Whether a container is to be left alone, and the store has nothing of it."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from handlers.host import root_mounts
 from watcher.containers import proc
 from watcher.containers.annotations import parse_request
-from watcher.containers.snapshot import Living
+from watcher.containers.life import Snapshot, lives, running
 from watcher.locks.lock import SERVICE, Lock
 from watcher.model.address import Address
 from watcher.model.container import Container, Namespace, Process
@@ -22,8 +22,8 @@ from watcher.model.errors import WatcherError
 from watcher.model.orphan import Orphan
 from watcher.model.repair import Repair
 from watcher.model.request import Request
-from watcher.model.sandbox import Member, Sandbox
-from watcher.reconcile.plan import Found, Ignore, Join, lives
+from watcher.model.sandbox import Sandbox
+from watcher.reconcile.plan import Create, Ignore, Join
 
 if TYPE_CHECKING:
     from handlers.host import Host
@@ -75,7 +75,7 @@ class Recovery:
             appear: attaches one container, and says whether anything was to do; raises nothing.
             dry_run: change nothing; the store is a copy then, for what would be in it.
         """
-        living = Living.seen(self._config.roots)
+        living = Snapshot.take(self._config.roots)
         if not dry_run:
             self._note_unreadable(living)
         sandboxes = self._store.sandboxes()
@@ -157,9 +157,9 @@ class Recovery:
         sandbox = self._store.sandbox_of(container.root, container.id)
         return sandbox is not None and sandbox.member(container) is not None
 
-    def _note_unreadable(self, living: Living) -> None:
+    def _note_unreadable(self, living: Snapshot) -> None:
         for root, id_, error in living.unreadable:
-            if running_member(self._store, root, id_) is not None:
+            if running(root, id_, self._store.sandbox_of) is not None:
                 self._failings.note_unread(root, id_, error)
             else:
                 self._failings.note(root, id_, None, error)
@@ -168,7 +168,7 @@ class Recovery:
                 self._failings.forget(failure.root, failure.id, refused=False)
 
     def _leaving(
-        self, living: Living, sandboxes: Sequence[Sandbox], *, dry_run: bool
+        self, living: Snapshot, sandboxes: Sequence[Sandbox], *, dry_run: bool
     ) -> list[Repair]:
         repairs = []
         for sandbox in sandboxes:
@@ -180,7 +180,9 @@ class Recovery:
                     self._attachment.take_back(sandbox, leaving)
         return repairs
 
-    def _new(self, living: Living, sandboxes: Sequence[Sandbox]) -> list[tuple[Container, Inside]]:
+    def _new(
+        self, living: Snapshot, sandboxes: Sequence[Sandbox]
+    ) -> list[tuple[Container, Inside]]:
         """Those whom the store does not know, and what they have inside.
 
         Who has a network already comes first: nobody else may be given what is theirs. Then who
@@ -237,7 +239,7 @@ class Recovery:
             match self._attachment.plan(container, request, kept=orphan is not None):
                 case Ignore():
                     return False
-                case Found(networks) if orphan is not None:
+                case Create(networks) if orphan is not None:
                     adopt = orphan.by_network(networks)
                     self._store.found(container, networks, request, adopt)
                 case Join(sandbox) if sandbox.key not in known:
@@ -245,12 +247,3 @@ class Recovery:
         except (WatcherError, OSError):
             return False
         return True
-
-
-def running_member(store: LeaseStore, root: str, id_: str) -> Member | None:
-    """The container `id_` of `root` as the store has it, if it has it and its init runs."""
-    sandbox = store.sandbox_of(root, id_)
-    for member in () if sandbox is None else sandbox.members:
-        if (member.root, member.id) == (root, id_) and proc.runs(member.init):
-            return member
-    return None
