@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from watcher.containers.annotations import parse_request
 from watcher.containers.life import ended
 from watcher.containers.place import Place
-from watcher.model.container import Container, Process
+from watcher.facts.kinds import Appeared, Attached, BundleChanged, Detached, RequestChanged
+from watcher.model.container import Container
 from watcher.model.errors import InvalidRequest, WatcherError
 from watcher.model.request import Request
 from watcher.model.sandbox import Member, Sandbox, without
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from handlers.host import Host
     from handlers.kernel.sockdiag import Listeners
     from watcher.config.settings import Config
-    from watcher.log.logger import Log
+    from watcher.facts.publisher import Publisher
     from watcher.model.orphan import Orphan
-    from watcher.reconcile.failures import Failings
+    from watcher.reconcile.failures import FailureLog
     from watcher.reconcile.flows import Flows
     from watcher.store.leases import LeaseStore
 
@@ -41,7 +42,7 @@ class Attachment:
         listeners: tells which ports processes of the host have.
         flows: ends what is left of those who had an address before.
         failings: forgets what went wrong before, where it goes well.
-        log: where it tells of what it does.
+        facts: where it publishes what happens.
     """
 
     def __init__(
@@ -51,8 +52,8 @@ class Attachment:
         host: Host,
         listeners: Listeners,
         flows: Flows,
-        failings: Failings,
-        log: Log,
+        failings: FailureLog,
+        facts: Publisher,
     ) -> None:
         self._config = config
         self._store = store
@@ -60,10 +61,7 @@ class Attachment:
         self._listeners = listeners
         self._flows = flows
         self._failings = failings
-        self._log = log
-        self._moved: dict[tuple[str, str], Process] = {}
-        """The containers whose init was said to have left its namespace."""
-        self._untold: list[tuple[str, Sandbox, tuple[Member, ...]]] = []
+        self._facts = facts
 
     def appear(
         self,
@@ -100,6 +98,7 @@ class Attachment:
                     self.take_back(known, known.members)
                 if orphan is None:  # else it had its ports before whoever listens there now
                     self._check_listeners(request)
+                self._facts.publish(Appeared(container))
                 adopt = {} if orphan is None else orphan.by_network(networks)
                 self._attach(
                     container, lambda: self._store.found(container, networks, request, adopt)
@@ -128,7 +127,6 @@ class Attachment:
             WatcherError, OSError: something is in the way; sync finds what is left.
         """
         self._failings.forget(root, id_, refused=False)
-        self._moved.pop((root, id_), None)
         sandbox = self._store.sandbox_of(root, id_)
         if sandbox is not None:
             leaving = tuple(m for m in sandbox.members if (m.root, m.id) == (root, id_))
@@ -142,19 +140,7 @@ class Attachment:
         """
         self._host.vanish(sandbox, leaving)
         self._forget(sandbox, leaving)
-        self._untold.append(("detached", sandbox, leaving))
-
-    def tell(self) -> None:
-        """Log what was done since the last time: nobody waits for it by now."""
-        done, self._untold = self._untold, []
-        for event, sandbox, members in done:
-            self._log.info(
-                event,
-                container=",".join(member.id for member in members),
-                sandbox=sandbox.id,
-                addresses=[str(a.ip) for i in sandbox.interfaces for a in i.addresses],
-                ports=[str(port) for member in members for port in member.ports],
-            )
+        self._facts.publish(Detached(sandbox, leaving))
 
     def _as_known(self, container: Container) -> Container:
         """`container` in the namespace in which it was seen first, after its predecessor is gone.
@@ -170,25 +156,12 @@ class Attachment:
             return container
         if was.is_of(container) and not container.has_own_netns:
             # The bundle said otherwise at the gate. What it is in was there before it.
-            self._log.warning(
-                "its runtime read another config.json than the gate: its network is taken back",
-                container=container.id,
-            )
+            self._facts.publish(BundleChanged(container.root, container.id))
             self.vanish(container.root, container.id)
             return container
         if was.netns != container.netns:
-            self._tell_of_move(container)
+            self._failings.note_moved(container)
         return replace(container, netns=was.netns)
-
-    def _tell_of_move(self, container: Container) -> None:
-        key = (container.root, container.id)
-        if self._moved.get(key) != container.init:
-            self._moved[key] = container.init
-            self._log.warning(
-                "its init has left its network namespace, which keeps the network",
-                container=container.id,
-                root=container.root,
-            )
 
     def _known(self, container: Container) -> Sandbox | None:
         """The sandbox in the store whose namespace has the number of the container's."""
@@ -204,13 +177,10 @@ class Attachment:
         check_ports(request.ports, networks)
         self._check_listeners(request)
         if member is not None:
-            self._log.warning(
-                "annotations differ from those before",
-                container=container.id,
-                before=[str(port) for port in member.ports],
-            )
+            self._facts.publish(RequestChanged(container.root, container.id, member.ports))
             self.take_back(sandbox, (member,))
             return self.appear(container)
+        self._facts.publish(Appeared(container))
         self._attach(container, lambda: self._store.join(container, sandbox.key, request.ports))
         return True
 
@@ -229,7 +199,7 @@ class Attachment:
         except (WatcherError, OSError):
             self._forget(sandbox, arriving)
             raise
-        self._untold.append(("attached", sandbox, arriving))
+        self._facts.publish(Attached(sandbox, arriving))
 
     def _bury(self, *, beside: Container) -> bool:
         """Take back what is of the dead, but for those in the namespace of `beside`; if any was.

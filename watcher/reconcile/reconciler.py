@@ -13,10 +13,10 @@ from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
 from watcher.containers.life import lives_untold, running
 from watcher.locks.lock import Busy
-from watcher.model.errors import WatcherError, named
+from watcher.model.errors import WatcherError, named, told
 from watcher.model.repair import Repair
 from watcher.reconcile.attach import Attachment
-from watcher.reconcile.failures import Failings
+from watcher.reconcile.failures import FailureLog
 from watcher.reconcile.plan import Ignore
 from watcher.reconcile.repairs import Repairs
 from watcher.reconcile.sync import Recovery
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from handlers.host import Host, Reaper
     from handlers.kernel.sockdiag import Listeners
     from watcher.config.settings import Config
+    from watcher.facts.publisher import Publisher
     from watcher.locks.lock import Lock
-    from watcher.log.logger import Log
     from watcher.model.container import Container, Process
     from watcher.model.request import Request
     from watcher.model.sandbox import Sandbox
@@ -52,11 +52,11 @@ class Reconciler:
         listeners: tells which ports processes of the host have.
         flows: ends the flows of who has gone.
         lock: the host-wide lock, which no other writer has meanwhile.
-        log: where it tells of what it does.
+        facts: where it publishes what happens.
         serving: whether this process is the host's service.
 
     Attributes:
-        repairs: tells of what was put right.
+        repairs: publishes what was put right.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Reconciler:
         listeners: Listeners,
         flows: Flows,
         lock: Lock,
-        log: Log,
+        facts: Publisher,
         *,
         serving: bool = False,
     ) -> None:
@@ -75,10 +75,10 @@ class Reconciler:
         self._host = host
         self._flows = flows
         self._lock = lock
-        self.repairs = Repairs(log)
+        self.repairs = Repairs(facts)
         self._selective = any(root.attach != "all" for root in config.roots)
-        self._failings = Failings(store, log)
-        self._attachment = Attachment(config, store, host, listeners, flows, self._failings, log)
+        self._failings = FailureLog(store, facts)
+        self._attachment = Attachment(config, store, host, listeners, flows, self._failings, facts)
         self._recovery = Recovery(
             config, store, host, self._attachment, self._failings, serving=serving
         )
@@ -124,11 +124,9 @@ class Reconciler:
         except (WatcherError, OSError) as error:
             self._failings.note(root, id_, None, error)
             return None
-        finally:
-            self.tell()
 
     def admit(self, container: Container) -> None:
-        """Give a container that is held its network; `tell` is left for when it is let go.
+        """Give a container that is held its network.
 
         Raises:
             InvalidRequest: it asks for what cannot be met.
@@ -148,16 +146,14 @@ class Reconciler:
             self._attachment.appear(container, request=request)
 
     def refuse(self, root: str, id_: str, init: Process, error: Exception, *, denied: bool) -> None:
-        """Note and log why a held container gets no network; `denied`: it is not started either."""
+        """Note why a held container gets no network; `denied`: it is not started either."""
         self._failings.note(root, id_, init, error, refused=denied)
 
     def mend(self, host_name: str) -> list[Repair]:
         """Put right the sandbox whose link has that name on the host, if there is (still) one.
 
-        It is logged what was wrong, and what cannot be put right.
-
-        Raises:
-            WatcherError, OSError: something is in the way.
+        Returns:
+            What was wrong; what cannot be put right has its :attr:`Repair.error`.
         """
         try:
             with self._held():
@@ -167,7 +163,10 @@ class Reconciler:
             if self._on_busy is None:
                 raise
             return []
-        self.repairs.tell(repairs)
+        except (WatcherError, OSError) as error:
+            what = f"attached {host_name}"
+            repairs = [Repair(what, "", "", link=host_name, error=told(error))]
+        self.repairs.publish(repairs)
         if not repairs:
             self.repairs.settled(host_name, gone=sandbox is None)
         return repairs
@@ -188,21 +187,19 @@ class Reconciler:
         """
         with self._locked():
             try:
-                return self._sync(dry_run=dry_run)
+                repairs = self._sync(dry_run=dry_run)
             except StoreDamaged:
                 if dry_run:
                     raise
-                return self._sync(dry_run=False)  # it is opened anew now
+                repairs = self._sync(dry_run=False)  # it is opened anew now
             finally:
-                self.tell()
+                self._flows.soon()
+        if not dry_run:
+            self.repairs.publish(repairs)
+        return repairs
 
     def _sync(self, *, dry_run: bool) -> list[Repair]:
         return self._renew() + self._recovery.run(self._try_appear, dry_run=dry_run)
-
-    def tell(self) -> None:
-        """Log what was done since the last time, and have the flows of who has gone ended soon."""
-        self._attachment.tell()
-        self._flows.soon()
 
     def take_all_back(self) -> list[Sandbox]:
         """Take every sandbox's network back; which they were.
@@ -263,6 +260,7 @@ class Reconciler:
 
     def rest(self) -> None:
         """Do what is better done while nothing else is to do."""
+        self._flows.soon()
         self._store.checkpoint()
 
     @contextmanager
@@ -285,7 +283,7 @@ class Reconciler:
         with self._locked():
             if renewed := self._renew():  # nobody may be given what it does not say is another's
                 repairs = self._recovery.run(self._try_appear, dry_run=False)
-                self.repairs.tell(renewed + repairs)
+                self.repairs.publish(renewed + repairs)
             yield
 
     def _renew(self) -> list[Repair]:

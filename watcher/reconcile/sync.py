@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from handlers.host import Host
     from watcher.config.settings import Config
     from watcher.reconcile.attach import Attachment
-    from watcher.reconcile.failures import Failings
+    from watcher.reconcile.failures import FailureLog
     from watcher.store.leases import LeaseStore
 
 
@@ -57,7 +57,7 @@ class Recovery:
         store: LeaseStore,
         host: Host,
         attachment: Attachment,
-        failings: Failings,
+        failings: FailureLog,
         *,
         serving: bool = False,
     ) -> None:

@@ -20,6 +20,7 @@ from watcher.store.networks import known_networks
 if TYPE_CHECKING:
     from handlers.host import Host
     from watcher.config.settings import Config
+    from watcher.facts.publisher import Publisher
     from watcher.log.logger import Log
     from watcher.reconcile.reconciler import Reconciler
 
@@ -84,6 +85,7 @@ def opened(
     serving: bool = False,
     dry_run: bool = False,
     patience: Patience = Patience(),
+    facts: Publisher | None = None,
 ) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
     """The one path with all that it needs, open.
 
@@ -94,6 +96,7 @@ def opened(
         serving: as the host's service, whose the roots' mounts are.
         dry_run: to change nothing.
         patience: how other writers are waited for.
+        facts: where what happens is published, if it is not to be made here.
 
     Raises:
         WatcherError: the lease store or the lock cannot be opened, the configuration contradicts
@@ -101,9 +104,11 @@ def opened(
     """
     from handlers.host import Host
     from handlers.kernel.sockdiag import Listeners
+    from watcher.facts.subscribers import make_publisher
     from watcher.reconcile.flows import Flows
     from watcher.reconcile.reconciler import Reconciler
 
+    facts = facts or make_publisher(config, log)
     refuse_other(config.run_dir)
     with (
         patience.lock(config.run_dir) as lock,
@@ -122,7 +127,8 @@ def opened(
         ):
             if not dry_run:
                 flows.resume()
+            facts.subscribe(flows.heard)
             reconciler = Reconciler(
-                config, store, host, listeners, flows, lock, log, serving=serving
+                config, store, host, listeners, flows, lock, facts, serving=serving
             )
             yield reconciler, store, host
