@@ -7,74 +7,67 @@ Whoever calls this has the host-wide lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from watcher.containers import proc
 from watcher.containers.annotations import parse_request
 from watcher.containers.life import ended
 from watcher.containers.place import Place
 from watcher.facts.kinds import Appeared, Attached, BundleChanged, Detached, RequestChanged
-from watcher.model.container import Container
 from watcher.model.errors import InvalidRequest, WatcherError
-from watcher.model.request import Request
 from watcher.model.sandbox import Member, Sandbox, without
-from watcher.reconcile.plan import Create, Ignore, Join, Plan, check_ports, plan
+from watcher.reconcile.adopt import adopt
+from watcher.reconcile.plan import Create, Ignore, Join, check_ports, plan
 
 if TYPE_CHECKING:
-    from handlers.host import Host
-    from handlers.kernel.sockdiag import Listeners
-    from watcher.config.settings import Config
-    from watcher.facts.publisher import Publisher
+    from watcher.model.container import Container
     from watcher.model.orphan import Orphan
-    from watcher.reconcile.failures import FailureLog
-    from watcher.reconcile.flows import Flows
-    from watcher.store.leases import LeaseStore
+    from watcher.model.request import Request
+    from watcher.reconcile.adopt import Inside
+    from watcher.reconcile.context import Context
+    from watcher.reconcile.plan import Plan
 
 
 class Attachment:
-    """Gives containers what they should have, one at a time.
+    """Gives containers what they should have, one at a time."""
 
-    Args:
-        config: the configuration.
-        store: the lease store.
-        host: the handlers.
-        listeners: tells which ports processes of the host have.
-        flows: ends what is left of those who had an address before.
-        failings: forgets what went wrong before, where it goes well.
-        facts: where it publishes what happens.
-    """
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
-    def __init__(
-        self,
-        config: Config,
-        store: LeaseStore,
-        host: Host,
-        listeners: Listeners,
-        flows: Flows,
-        failings: FailureLog,
-        facts: Publisher,
-    ) -> None:
-        self._config = config
-        self._store = store
-        self._host = host
-        self._listeners = listeners
-        self._flows = flows
-        self._failings = failings
-        self._facts = facts
+    def bring(self, container: Container, inside: Inside) -> bool:
+        """Give a live container what it should have; what goes wrong becomes its failure.
+
+        Args:
+            container: what it is.
+            inside: what its namespace has of ours already, though the store does not know it.
+
+        Returns:
+            Whether anything was to do.
+        """
+        try:
+            orphan = adopt(self._context, container, inside)
+            return self.appear(container, orphan=orphan) or orphan is not None
+        except (WatcherError, OSError) as error:
+            if proc.runs(container.init):
+                self._context.failures.note(container.root, container.id, container.init, error)
+            else:  # it ended meanwhile: that is why
+                self.vanish(container.root, container.id)
+            return False
 
     def appear(
         self,
         container: Container,
-        orphan: Orphan | None = None,
         request: Request | None = None,
+        orphan: Orphan | None = None,
     ) -> bool:
         """Give a live container what it should have.
 
         Args:
             container: what it is.
             request: what its annotations ask for, where they have been read already.
-            orphan: what its namespace has of ours already, though the store does not know it.
+            orphan: what it keeps.
 
         Returns:
             Whether anything was to do.
@@ -87,23 +80,26 @@ class Attachment:
         if request is None:
             request = parse_request(container.labels)
         known = self._known(container)
-        match self._plan(container, known, request, kept=orphan is not None):
-            case Ignore():
-                self._failings.forget(container.root, container.id, refused=True)
+        wanted = self._plan(container, known, request, kept=orphan is not None)
+        if isinstance(wanted, Join) and (member := wanted.sandbox.member(container)) is not None:
+            if member.ports == request.ports and _meets(wanted.sandbox, request):
                 return False
-            case Join(sandbox):
-                return self._join(container, request, sandbox)
-            case Create(networks):
-                if known is not None:  # it has ended, and its number is another namespace's now
-                    self.take_back(known, known.members)
-                if orphan is None:  # else it had its ports before whoever listens there now
-                    self._check_listeners(request)
-                self._facts.publish(Appeared(container))
-                adopt = {} if orphan is None else orphan.by_network(networks)
-                self._attach(
-                    container, lambda: self._store.found(container, networks, request, adopt)
-                )
-                return True
+            self._leave_for(request, wanted.sandbox, member)
+            known = self._known(container)
+            wanted = self._plan(container, known, request)
+        if isinstance(wanted, Ignore):
+            self._context.failures.forget(container.root, container.id, refused=True)
+            return False
+        self._context.facts.publish(Appeared(container))
+        if isinstance(wanted, Join):
+            self._check_ports(request, wanted.sandbox)
+        else:
+            if known is not None:  # it has ended, and its number is another namespace's now
+                self.take_back(known, known.members)
+            if orphan is None:  # else it had its ports before whoever listens there now
+                self._check_listeners(request)
+        self._attach(container, request, wanted, orphan)
+        return True
 
     def plan(self, container: Container, request: Request, *, kept: bool = False) -> Plan:
         """What a live container should get; `kept`: it has its network already.
@@ -113,21 +109,14 @@ class Attachment:
         """
         return self._plan(container, self._known(container), request, kept=kept)
 
-    def _plan(
-        self, container: Container, known: Sandbox | None, request: Request, *, kept: bool
-    ) -> Plan:
-        shared = None if request.share is None else self._store.sandbox_named(request.share)
-        place = Place.of(container, known)
-        return plan(container, place, request, self._config, shared=shared, kept=kept)
-
     def vanish(self, root: str, id_: str) -> None:
         """Take back what a container had, if it had anything.
 
         Raises:
             WatcherError, OSError: something is in the way; sync finds what is left.
         """
-        self._failings.forget(root, id_, refused=False)
-        sandbox = self._store.sandbox_of(root, id_)
+        self._context.failures.forget(root, id_, refused=False)
+        sandbox = self._context.store.sandbox_of(root, id_)
         if sandbox is not None:
             leaving = tuple(m for m in sandbox.members if (m.root, m.id) == (root, id_))
             self.take_back(sandbox, leaving)
@@ -138,9 +127,27 @@ class Attachment:
         Raises:
             WatcherError, OSError: something is in the way; sync finds what is left.
         """
-        self._host.vanish(sandbox, leaving)
+        self._context.host.vanish(sandbox, leaving)
         self._forget(sandbox, leaving)
-        self._facts.publish(Detached(sandbox, leaving))
+        self._context.facts.publish(Detached(sandbox, leaving))
+
+    def _plan(
+        self,
+        container: Container,
+        known: Sandbox | None,
+        request: Request,
+        *,
+        kept: bool = False,
+    ) -> Plan:
+        context, share = self._context, request.share
+        shared = None if share is None else context.store.sandbox_named(share)
+        place = Place.of(container, known)
+        return plan(container, place, request, context.config, shared=shared, kept=kept)
+
+    def _known(self, container: Container) -> Sandbox | None:
+        """The sandbox in the store whose namespace has the number of the container's."""
+        assert container.netns is not None
+        return self._context.store.sandbox(container.netns)
 
     def _as_known(self, container: Container) -> Container:
         """`container` in the namespace in which it was seen first, after its predecessor is gone.
@@ -148,7 +155,7 @@ class Attachment:
         A process may move itself into another namespace. That is its own business: it has its
         network where it was, and so has the rest of the container.
         """
-        was = self._store.sandbox_of(container.root, container.id)
+        was = self._context.store.sandbox_of(container.root, container.id)
         if was is None:
             return container
         if was.member(container) is None:
@@ -156,50 +163,62 @@ class Attachment:
             return container
         if was.is_of(container) and not container.has_own_netns:
             # The bundle said otherwise at the gate. What it is in was there before it.
-            self._facts.publish(BundleChanged(container.root, container.id))
+            self._context.facts.publish(BundleChanged(container.root, container.id))
             self.vanish(container.root, container.id)
             return container
         if was.netns != container.netns:
-            self._failings.note_moved(container)
+            self._context.failures.note_moved(container)
         return replace(container, netns=was.netns)
 
-    def _known(self, container: Container) -> Sandbox | None:
-        """The sandbox in the store whose namespace has the number of the container's."""
-        assert container.netns is not None
-        return self._store.sandbox(container.netns)
+    def _leave_for(self, request: Request, sandbox: Sandbox, member: Member) -> None:
+        """Take back what `member` has, whose annotations ask for something else by now."""
+        self._check_ports(request, sandbox)
+        self._context.facts.publish(RequestChanged(member.root, member.id, member.ports))
+        self.take_back(sandbox, (member,))
 
-    def _join(self, container: Container, request: Request, sandbox: Sandbox) -> bool:
-        """Make a container a member of `sandbox`, or give one that is other port maps."""
-        member = sandbox.member(container)
-        if member is not None and member.ports == request.ports and _meets(sandbox, request):
-            return False
-        networks = [self._host.networks[i.network] for i in sandbox.interfaces]
-        check_ports(request.ports, networks)
-        self._check_listeners(request)
-        if member is not None:
-            self._facts.publish(RequestChanged(container.root, container.id, member.ports))
-            self.take_back(sandbox, (member,))
-            return self.appear(container)
-        self._facts.publish(Appeared(container))
-        self._attach(container, lambda: self._store.join(container, sandbox.key, request.ports))
-        return True
+    def _attach(
+        self,
+        container: Container,
+        request: Request,
+        wanted: Create | Join,
+        orphan: Orphan | None,
+    ) -> None:
+        """Carry out a plan, step by step; what fails has the steps before it undone."""
+        with ExitStack() as undo:
+            try:
+                sandbox = self._enter(container, request, wanted, orphan)
+            except InvalidRequest:
+                if not self._bury(beside=container):
+                    raise
+                sandbox = self._enter(container, request, wanted, orphan)
+            arriving = tuple(m for m in sandbox.members if m.is_(container))
+            undo.callback(self._forget, sandbox, arriving)
+            self._context.flows.end_before(sandbox)
+            self._context.host.appear(sandbox, arriving)  # undoes its own steps itself
+            undo.pop_all()
+        self._context.facts.publish(Attached(sandbox, arriving))
 
-    def _attach(self, container: Container, decide: Callable[[], Sandbox]) -> None:
-        """Carry out what `decide` writes to the store, or undo it."""
-        try:
-            sandbox = decide()
-        except InvalidRequest:
-            if not self._bury(beside=container):
-                raise
-            sandbox = decide()
-        arriving = tuple(m for m in sandbox.members if m.is_(container))
-        try:
-            self._flows.end_before(sandbox)
-            self._host.appear(sandbox, arriving)
-        except (WatcherError, OSError):
-            self._forget(sandbox, arriving)
-            raise
-        self._facts.publish(Attached(sandbox, arriving))
+    def _enter(
+        self,
+        container: Container,
+        request: Request,
+        wanted: Create | Join,
+        orphan: Orphan | None,
+    ) -> Sandbox:
+        """Write what is to be into the lease store; :meth:`_forget` undoes it."""
+        store = self._context.store
+        if isinstance(wanted, Join):
+            return store.join(container, wanted.sandbox.key, request.ports)
+        kept = {} if orphan is None else orphan.by_network(wanted.networks)
+        return store.found(container, wanted.networks, request, kept)
+
+    def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
+        """Take `leaving`, and the sandbox with its last member, out of the lease store."""
+        if without(sandbox, leaving) is None:
+            self._context.store.release(sandbox.key)
+        else:
+            for member in leaving:
+                self._context.store.leave(member.root, member.id)
 
     def _bury(self, *, beside: Container) -> bool:
         """Take back what is of the dead, but for those in the namespace of `beside`; if any was.
@@ -207,22 +226,21 @@ class Attachment:
         Their ends are told, but not heard of yet, and they may be what was in the way.
         """
         buried = False
-        for sandbox in self._store.sandboxes():
+        for sandbox in self._context.store.sandboxes():
             dead = ended(sandbox)
             if dead and sandbox.netns != beside.netns:
                 self.take_back(sandbox, dead)
                 buried = True
         return buried
 
-    def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
-        if without(sandbox, leaving) is None:
-            self._store.release(sandbox.key)
-        else:
-            for member in leaving:
-                self._store.leave(member.root, member.id)
+    def _check_ports(self, request: Request, sandbox: Sandbox) -> None:
+        """Raise InvalidRequest for a port map that cannot lead to `sandbox`."""
+        networks = self._context.host.networks
+        check_ports(request.ports, [networks[i.network] for i in sandbox.interfaces])
+        self._check_listeners(request)
 
     def _check_listeners(self, request: Request) -> None:
-        taken = self._listeners.first_taken(request.ports)
+        taken = self._context.listeners.first_taken(request.ports)
         if taken is not None:
             port, listener = taken
             raise InvalidRequest(

@@ -105,6 +105,8 @@ def opened(
     from handlers.host import Host
     from handlers.kernel.sockdiag import Listeners
     from watcher.facts.subscribers import make_publisher
+    from watcher.reconcile.context import Context
+    from watcher.reconcile.failures import FailureLog
     from watcher.reconcile.flows import Flows
     from watcher.reconcile.reconciler import Reconciler
 
@@ -128,7 +130,8 @@ def opened(
             if not dry_run:
                 flows.resume()
             facts.subscribe(flows.heard)
-            reconciler = Reconciler(
-                config, store, host, listeners, flows, lock, facts, serving=serving
+            failures = FailureLog(store, facts)
+            context = Context(
+                config, store, host, listeners, flows, failures, facts, lock, serving=serving
             )
-            yield reconciler, store, host
+            yield Reconciler(context), store, host
