@@ -12,6 +12,7 @@ from bench.contenders.commands import Commands
 from bench.contenders.contender import Contender, Times, name_of
 from watcher.config import load
 from watcher.containers import roots
+from watcher.facts.subscribers import make_publisher
 from watcher.log.logger import make_log
 from watcher.service import assemble
 
@@ -31,9 +32,13 @@ class Program(Contender):
         self._opened = ExitStack()
         self._opened.callback(super().close)
         self._opened.callback(self.commands.close)
+        loaded, log = load.load(config), make_log("info", "json")
+        self.facts = make_publisher(loaded, log)
         self.reconciler, self.store, self.host = self._opened.enter_context(
-            assemble.opened(load.load(config), make_log("info", "json"))
+            assemble.opened(loaded, log, facts=self.facts)
         )
+        # As in the service, whose gate has answered before anybody is told.
+        self.facts.defer(lambda _: None)
         sys.stderr.flush()
 
     def close(self) -> None:
@@ -61,7 +66,9 @@ class Program(Contender):
         assert container is not None
         begin = time.perf_counter()
         self.reconciler.admit(container)
-        return {"all": time.perf_counter() - begin}
+        took = time.perf_counter() - begin
+        self.facts.deliver()
+        return {"all": took}
 
     def detach(self, number: int) -> Times:
         """The work of reconcile when the container has gone from its root.
@@ -72,6 +79,7 @@ class Program(Contender):
         setting.remove_from_root(number)
         begin = time.perf_counter()
         self.reconciler.look(setting.ROOT, name_of(number))
+        self.facts.deliver()
         cut_off = time.perf_counter() - begin
         self.host.links.reaper.wait()
         return {"all": cut_off, "gone": time.perf_counter() - begin}

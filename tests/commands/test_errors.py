@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from watcher.model.errors import WatcherError, said, told
+from watcher.model.errors import InvalidRequest, WatcherError, about, said, told
 
 
 def test_the_system_is_told_by_its_words_and_the_file() -> None:
@@ -26,3 +26,16 @@ def test_too_many_open_files_have_a_remedy_of_their_own() -> None:
 def test_an_own_error_stands_as_it_is() -> None:
     error = WatcherError("the lease store is damaged", "move it away")
     assert said(error) == told(error) == "the lease store is damaged; move it away"
+
+
+def test_an_invalid_request_gets_its_container_where_that_is_known() -> None:
+    error = InvalidRequest("io.watcher.ip", "10.9.9.9", "it is taken", "ask for another")
+    assert str(error) == 'io.watcher.ip = "10.9.9.9": it is taken; ask for another'
+    assert about("web", error) == f'container "web": {error}'
+
+
+def test_the_system_says_nothing_of_the_container_either() -> None:
+    error = OSError(errno.ENOENT, "No such file or directory")
+    assert about("web", error).startswith('container "web": No such file or directory; ')
+    own = WatcherError("the lease store is damaged", "move it away")
+    assert about("web", own) == str(own)

@@ -83,25 +83,25 @@ _WORDS: Final = (
 def _state(data: bytes, _: Path) -> None:
     config = decode_state(data, "state.json").config
     namespace_of(config.namespaces or (), NEWNET)
-    parse_request("web", labels_of(config.labels or ()))
+    parse_request(labels_of(config.labels or ()))
 
 
 def _bundle(data: bytes, _: Path) -> None:
     spec = decode_spec(data, "config.json")
     namespace_of(spec.namespaces, "network")
-    parse_request("web", spec.annotations)
+    parse_request(spec.annotations)
 
 
 def _labels(data: bytes, _: Path) -> None:
-    parse_request("web", labels_of(data.decode(errors="surrogateescape").split("\n")))
+    parse_request(labels_of(data.decode(errors="surrogateescape").split("\n")))
 
 
 def _annotations(data: bytes, _: Path) -> None:
     value = data.decode(errors="surrogateescape")
     for key in KEYS:
         with suppress(WatcherError):
-            parse_request("web", {PREFIX + key: value})
-    parse_request("web", {PREFIX + value: value})
+            parse_request({PREFIX + key: value})
+    parse_request({PREFIX + value: value})
 
 
 def _configuration(data: bytes, directory: Path) -> None:

@@ -25,6 +25,7 @@ FLOORS: Final = (
     "handlers.host",
     "watcher.log",
     "watcher.config",
+    "watcher.facts",
     "watcher.containers",
     "watcher.locks",
     "watcher.store",

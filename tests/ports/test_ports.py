@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from watcher.containers.ports import (
     MAX_MAPS,
     PROTOCOLS,
-    PortError,
     format_ports,
     merged,
     parse_ports,
 )
+from watcher.model.errors import BadValue
 from watcher.model.request import PortMap, Protocol
 
 
@@ -98,14 +98,14 @@ def test_reads_the_port_mappings_of_cni() -> None:
     ],
 )
 def test_names_what_is_wrong(value: str, reason: str) -> None:
-    with pytest.raises(PortError) as error:
+    with pytest.raises(BadValue) as error:
         parse_ports(value)
     assert reason in error.value.reason
     assert error.value.remedy
 
 
 def test_an_unknown_protocol_suggests_the_known_ones() -> None:
-    with pytest.raises(PortError) as error:
+    with pytest.raises(BadValue) as error:
         parse_ports("80:80/upd")
     assert error.value.remedy == "write one of tcp, udp, sctp"
 
@@ -126,7 +126,7 @@ def test_an_unknown_protocol_suggests_the_known_ones() -> None:
     ],
 )
 def test_no_two_may_want_the_same_traffic(value: str) -> None:
-    with pytest.raises(PortError, match="repeated"):
+    with pytest.raises(BadValue, match="repeated"):
         parse_ports(value)
 
 
@@ -145,9 +145,9 @@ def test_different_traffic_may_have_one_port(value: str) -> None:
 
 
 def test_a_value_is_bounded() -> None:
-    with pytest.raises(PortError, match="characters"):
+    with pytest.raises(BadValue, match="characters"):
         parse_ports("80:80," * 20_000)
-    with pytest.raises(PortError, match=f"more than {MAX_MAPS} port maps"):
+    with pytest.raises(BadValue, match=f"more than {MAX_MAPS} port maps"):
         parse_ports("1-65535:1-65535/tcp,1-65535:1-65535/udp")
     widest = parse_ports("1-65535:1-65535,1:1/udp")
     assert sum(port.length for port in widest) == MAX_MAPS
@@ -173,11 +173,11 @@ RANGES = st.builds(
 ).filter(lambda port: port.port + port.length <= 65536)
 
 
-def outcome(text: str) -> tuple[PortMap, ...] | PortError:
+def outcome(text: str) -> tuple[PortMap, ...] | BadValue:
     """What `text` is read as: port maps, or the error."""
     try:
         return parse_ports(text)
-    except PortError as error:
+    except BadValue as error:
         return error
 
 
@@ -239,7 +239,7 @@ def test_ranges_are_refused_where_one_of_their_ports_is_repeated(ranges: list[Po
 @given(st.text(st.characters(), max_size=200) | st.text("0123456789-:,/[]{}%. tcpud", max_size=60))
 def test_any_text_is_port_maps_or_an_error_of_one_line(text: str) -> None:
     found = outcome(text)
-    if isinstance(found, PortError):
+    if isinstance(found, BadValue):
         assert str(found).isprintable()
         assert found.reason
         assert found.remedy

@@ -16,7 +16,7 @@ from watcher.model.request import PortMap, Request
 
 
 def request(**annotations: str) -> Request:
-    return parse_request("web", {PREFIX + key: value for key, value in annotations.items()})
+    return parse_request({PREFIX + key: value for key, value in annotations.items()})
 
 
 def refusal(**annotations: str) -> InvalidRequest:
@@ -28,7 +28,7 @@ def refusal(**annotations: str) -> InvalidRequest:
 
 
 def test_without_annotations_a_container_asks_for_nothing() -> None:
-    assert parse_request("web", {"bundle": "/bundle", "io.watch": "x"}) == Request()
+    assert parse_request({"bundle": "/bundle", "io.watch": "x"}) == Request()
 
 
 def test_each_annotation_has_its_place_in_the_request() -> None:
@@ -53,15 +53,13 @@ def test_each_annotation_has_its_place_in_the_request() -> None:
 def test_an_unknown_annotation_suggests_the_nearest() -> None:
     error = refusal(port="8080:80")
     assert error.key == "io.watcher.port"
-    assert str(error) == (
-        'container "web": io.watcher.port = "8080:80": unknown annotation; write io.watcher.ports'
-    )
+    assert str(error) == ('io.watcher.port = "8080:80": unknown annotation; write io.watcher.ports')
     assert refusal(quux="").remedy.startswith("write one of io.watcher.ports, ")
 
 
-def test_an_error_names_container_annotation_value_and_reason() -> None:
+def test_an_error_names_annotation_value_and_reason() -> None:
     error = refusal(ports="80:80/icmp")
-    assert (error.container, error.key, error.value) == ("web", "io.watcher.ports", "80:80/icmp")
+    assert (error.key, error.value) == ("io.watcher.ports", "80:80/icmp")
     assert error.reason == '"80:80/icmp": unknown protocol "icmp"'
     assert error.remedy == "write one of tcp, udp, sctp"
 
@@ -128,10 +126,6 @@ def test_only_a_container_id_can_be_shared(value: str) -> None:
     assert refusal(share=value).reason == "not a container id"
 
 
-def test_a_container_cannot_share_with_itself() -> None:
-    assert refusal(share="web").reason == "the container itself"
-
-
 @pytest.mark.parametrize("key", ["network", "ip", "mac"])
 def test_a_shared_sandbox_has_its_network_already(key: str) -> None:
     values = {"network": "front", "ip": "172.19.0.50", "mac": "02:42:ac:13:00:32"}
@@ -165,19 +159,17 @@ ANYTHING = st.one_of(
 )
 
 
-def outcome(container: str, labels: dict[str, str]) -> Request | InvalidRequest:
+def outcome(labels: dict[str, str]) -> Request | InvalidRequest:
     """What `labels` are read as: a request, or the error."""
     try:
-        return parse_request(container, labels)
+        return parse_request(labels)
     except InvalidRequest as error:
         return error
 
 
-@given(st.dictionaries(st.sampled_from(KEYS) | ANYTHING, ANYTHING, max_size=3), ANYTHING)
-def test_any_annotations_are_a_request_or_an_error_of_one_line(
-    annotations: dict[str, str], container: str
-) -> None:
-    found = outcome(container, {PREFIX + key: value for key, value in annotations.items()})
+@given(st.dictionaries(st.sampled_from(KEYS) | ANYTHING, ANYTHING, max_size=3))
+def test_any_annotations_are_a_request_or_an_error_of_one_line(annotations: dict[str, str]) -> None:
+    found = outcome({PREFIX + key: value for key, value in annotations.items()})
     if isinstance(found, InvalidRequest):
         assert str(found).isprintable()
         assert len(str(found)) < 3000

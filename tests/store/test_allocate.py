@@ -194,7 +194,7 @@ def test_a_fixed_address_is_for_the_first_network_that_contains_it() -> None:
         Network(name="c", subnets=(V4,)),
     ]
     four, six = IPv4Address("172.19.0.50"), IPv6Address("fd00::50")
-    assert place_fixed(container(), networks, [four, six]) == {(1, 4): four, (0, 6): six}
+    assert place_fixed(networks, [four, six]) == {(1, 4): four, (0, 6): six}
 
 
 @pytest.mark.parametrize(
@@ -209,15 +209,14 @@ def test_a_fixed_address_is_for_the_first_network_that_contains_it() -> None:
 def test_a_fixed_address_that_cannot_be_had(addresses: list[str], reason: str) -> None:
     fixed = [ip_address(text) for text in addresses]
     with pytest.raises(InvalidRequest) as caught:
-        place_fixed(container(), [Network()], fixed)
+        place_fixed([Network()], fixed)
     assert (caught.value.key, caught.value.reason) == ("io.watcher.ip", reason)
     assert caught.value.value == ",".join(addresses)
     assert "172.19.0.0/16" in caught.value.remedy or "one address" in caught.value.remedy
 
 
 def test_an_error_quotes_the_annotation_as_it_stands() -> None:
-    labels = {"io.watcher.ip": " 10.9.9.9 "}
     with pytest.raises(InvalidRequest) as caught:
-        place_fixed(container(**labels), [], [IPv4Address("10.9.9.9")])
+        place_fixed([], [IPv4Address("10.9.9.9")], " 10.9.9.9 ")
     assert caught.value.value == " 10.9.9.9 "
     assert caught.value.remedy == "leave it out"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from watcher.config.settings import Config
-from watcher.containers.snapshot import Living
+from watcher.containers.life import Snapshot
 from watcher.locks.lock import MOMENT, SERVICE, WRITERS, Busy, Lock
 from watcher.locks.serving import refuse_other, serve
 from watcher.log.logger import make_log
@@ -51,7 +51,7 @@ def _remove(config: Config, log: object) -> list[str]:
 
     done: list[str] = []
     with opened(config, log) as (reconciler, store, host):  # type: ignore[arg-type]
-        living = Living.seen(config.roots).containers
+        living = Snapshot.take(config.roots).containers
         host.pins.take_back({c.id: c.netns for c in living if c.netns is not None})
         done += [f"detached {sandbox.id}" for sandbox in reconciler.take_all_back()]
         done += [repair.what for repair in host.sync([], dry_run=False)]

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from watcher.config.settings import Config
+from watcher.facts.subscribers import make_publisher
 from watcher.gate.gatekeeper import Gatekeeper
 from watcher.gate.rootkeeper import RootKeeper
 from watcher.locks.lock import MOMENT, SERVICE, Busy, Lock
@@ -86,12 +87,15 @@ def _serve(config: Config, log: Log, main: MainThread) -> None:
 def _hold_and_serve(
     config: Config, log: Log, main: MainThread, lock: Lock, patience: Patience
 ) -> None:
-    gate = Gatekeeper(config.gate, log)
+    facts = make_publisher(config, log)
+    gate = Gatekeeper(config.gate, facts, log)
     roots = RootKeeper((root.path for root in config.roots), gate, log)
     try:
         gate.start()
         roots.start()
-        with opened(config, log, starting=True, serving=True, patience=patience) as opened_:
+        with opened(
+            config, log, starting=True, serving=True, patience=patience, facts=facts
+        ) as opened_:
             asyncio.run(Service(config, opened_[0], gate, roots, lock, log).run(main))
     finally:
         gate.stop()

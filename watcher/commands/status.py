@@ -9,10 +9,11 @@ from watcher.config.settings import Config
 from watcher.containers import proc, roots
 from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
+from watcher.containers.place import Place
 from watcher.model.container import Container, Namespace, Status
-from watcher.model.errors import InvalidRequest
+from watcher.model.errors import InvalidRequest, about
 from watcher.model.sandbox import Member, Sandbox
-from watcher.reconcile.plan import Ignore, lives, plan
+from watcher.reconcile.plan import Ignore, plan
 from watcher.store.leases import Failure, LeaseStore
 
 
@@ -109,14 +110,12 @@ def _status(
     if failure is not None and failure.init in (None, container.init):
         return Status.FAILED, failure.reason
     try:
-        request = parse_request(container.id, container.labels)
-        inside = by_netns.get(container.netns or 0)
-        if inside is not None and not lives(inside):
-            inside = None  # the number is another namespace's by now
+        request = parse_request(container.labels)
+        place = Place.of(container, by_netns.get(container.netns or 0))
         named = (s for s in by_netns.values() if any(m.id == request.share for m in s.members))
-        plan_ = plan(container, request, config, inside=inside, shared=next(named, None))
+        plan_ = plan(container, place, request, config, shared=next(named, None))
     except InvalidRequest as error:
-        return Status.FAILED, str(error)
+        return Status.FAILED, about(container.id, error)
     if isinstance(plan_, Ignore):
         return Status.IGNORED, plan_.reason
     return Status.WAITING, ""

@@ -10,10 +10,10 @@ import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
-from watcher.containers.ports import PortError, parse_ports
+from watcher.containers.ports import parse_ports
 from watcher.containers.runc import PREFIX
 from watcher.model.address import Address
-from watcher.model.errors import InvalidRequest, quoted, shortened
+from watcher.model.errors import BadValue, InvalidRequest, quoted, shortened
 from watcher.model.network import valid_network_name
 from watcher.model.request import PortMap, Request
 
@@ -34,17 +34,8 @@ _NETWORK_REMEDY: Final = 'name configured networks with commas between, or "none
 _MAC_REMEDY: Final = 'write six bytes in hexadecimal, such as "02:42:ac:13:00:32"'
 
 
-class _RequestError(ValueError):
-    """A value that cannot be meant: `reason` and `remedy` as in InvalidRequest."""
-
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.remedy = remedy
-
-
-def parse_request(container_id: str, labels: Mapping[str, str]) -> Request:
-    """Read the annotations of the container `container_id` among its `labels`.
+def parse_request(labels: Mapping[str, str]) -> Request:
+    """Read a container's annotations among its `labels`.
 
     Labels without our prefix are somebody else's and are passed over.
 
@@ -55,7 +46,7 @@ def parse_request(container_id: str, labels: Mapping[str, str]) -> Request:
     ours = {key.removeprefix(PREFIX): key for key in labels if key.startswith(PREFIX)}
     for short, key in ours.items():
         if short not in KEYS:
-            raise _unknown_key(container_id, short, labels[key])
+            raise _unknown_key(short, labels[key])
     found = {short: labels[key] for short, key in ours.items()}
 
     def read[T](key: str, parse: Callable[[str], T], absent: T) -> T:
@@ -63,22 +54,20 @@ def parse_request(container_id: str, labels: Mapping[str, str]) -> Request:
             return absent
         try:
             return parse(found[key])
-        except (_RequestError, PortError) as error:
-            raise InvalidRequest(
-                container_id, PREFIX + key, found[key], error.reason, error.remedy
-            ) from None
+        except BadValue as error:
+            raise InvalidRequest(PREFIX + key, found[key], error.reason, error.remedy) from None
 
     no_ports: tuple[PortMap, ...] = ()
     no_addresses: tuple[Address, ...] = ()
     request = Request(
         networks=read("network", _networks, None),
-        share=read("share", lambda value: _share(value, container_id), None),
+        share=read("share", _share, None),
         ports=read("ports", parse_ports, no_ports),
         addresses=read("ip", _addresses, no_addresses),
         mac=read("mac", _mac, None),
         annotated=bool(ours),
     )
-    _refuse_contradictions(container_id, request, found)
+    _refuse_contradictions(request, found)
     return request
 
 
@@ -95,17 +84,17 @@ def valid_id(id: str) -> bool:  # noqa: A002 - the project's word
     )
 
 
-def _unknown_key(container_id: str, short: str, value: str) -> InvalidRequest:
+def _unknown_key(short: str, value: str) -> InvalidRequest:
     from difflib import get_close_matches
 
     near = get_close_matches(short[:64].lower(), KEYS, n=1)
     known = ", ".join(PREFIX + key for key in KEYS)
     remedy = f"write {PREFIX}{near[0]}" if near else f"write one of {known}"
     key = PREFIX + shortened(short)
-    return InvalidRequest(container_id, key, value, "unknown annotation", remedy)
+    return InvalidRequest(key, value, "unknown annotation", remedy)
 
 
-def _refuse_contradictions(container_id: str, request: Request, found: Mapping[str, str]) -> None:
+def _refuse_contradictions(request: Request, found: Mapping[str, str]) -> None:
     """Raise InvalidRequest where one annotation leaves no room for another."""
     if request.share is not None:
         other, keys = f"with {PREFIX}share", ("network", "ip", "mac")
@@ -118,13 +107,13 @@ def _refuse_contradictions(container_id: str, request: Request, found: Mapping[s
     for key in keys:
         if key in found:
             raise InvalidRequest(
-                container_id, PREFIX + key, found[key], f"contradictory together {other}", remedy
+                PREFIX + key, found[key], f"contradictory together {other}", remedy
             )
 
 
 def _bounded(value: str) -> str:
     if len(value) > _MAX_LENGTH:
-        raise _RequestError(f"{len(value)} characters, more than {_MAX_LENGTH}", "write fewer")
+        raise BadValue(f"{len(value)} characters, more than {_MAX_LENGTH}", "write fewer")
     return value
 
 
@@ -134,27 +123,21 @@ def _networks(value: str) -> tuple[str, ...]:
         return ()
     for name in names:
         if not name:
-            raise _RequestError("an empty name", _NETWORK_REMEDY)
+            raise BadValue("an empty name", _NETWORK_REMEDY)
         if name == "none":
-            raise _RequestError('"none" together with a network', _NETWORK_REMEDY)
+            raise BadValue('"none" together with a network', _NETWORK_REMEDY)
         if not valid_network_name(name):
-            raise _RequestError(f"{quoted(name)} is no network's name", _NETWORK_REMEDY)
+            raise BadValue(f"{quoted(name)} is no network's name", _NETWORK_REMEDY)
         if names.count(name) > 1:
-            raise _RequestError(f"network {name} is repeated", "name each network once")
+            raise BadValue(f"network {name} is repeated", "name each network once")
     if len(names) > MAX_NETWORKS:
-        raise _RequestError(f"{len(names)} networks", f"name at most {MAX_NETWORKS}")
+        raise BadValue(f"{len(names)} networks", f"name at most {MAX_NETWORKS}")
     return tuple(names)
 
 
-def _share(value: str, container_id: str) -> str:
+def _share(value: str) -> str:
     if not valid_id(value):
-        raise _RequestError(
-            "not a container id", "name the container whose network is to be shared"
-        )
-    if value == container_id:
-        raise _RequestError(
-            "the container itself", "name another container, or remove the annotation"
-        )
+        raise BadValue("not a container id", "name the container whose network is to be shared")
     return value
 
 
@@ -162,41 +145,39 @@ def _addresses(value: str) -> tuple[Address, ...]:
     addresses = tuple(_address(part.strip()) for part in _bounded(value).split(","))
     for version in (4, 6):
         if sum(address.version == version for address in addresses) > 1:
-            raise _RequestError(f"more than one IPv{version} address", "ask for one of each family")
+            raise BadValue(f"more than one IPv{version} address", "ask for one of each family")
     return addresses
 
 
 def _address(text: str) -> Address:
     remedy = 'write an IPv4 address, an IPv6 address, or both with a comma, such as "172.19.0.50"'
     if "/" in text:
-        raise _RequestError(f"{quoted(text)} has a prefix length", "write the address alone")
+        raise BadValue(f"{quoted(text)} has a prefix length", "write the address alone")
     try:
         address: Address = IPv6Address(text) if ":" in text else IPv4Address(text)
     except AddressValueError:
-        raise _RequestError(f"{quoted(text)} is no address", remedy) from None
+        raise BadValue(f"{quoted(text)} is no address", remedy) from None
     if isinstance(address, IPv6Address) and address.scope_id is not None:
-        raise _RequestError(f"{quoted(text)} has a zone", "write the address without %ZONE")
+        raise BadValue(f"{quoted(text)} has a zone", "write the address without %ZONE")
     for bad, kind in (
         (address.is_unspecified, "the unspecified address"),
         (address.is_multicast, "a multicast address"),
         (address.is_loopback, "a loopback address"),
     ):
         if bad:
-            raise _RequestError(
-                f"{address} is {kind}", "ask for an address of the network's subnet"
-            )
+            raise BadValue(f"{address} is {kind}", "ask for an address of the network's subnet")
     return address
 
 
 def _mac(value: str) -> str:
     mac = _bounded(value).strip().lower().replace("-", ":")
     if re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac) is None:
-        raise _RequestError("not a MAC address", _MAC_REMEDY)
+        raise BadValue("not a MAC address", _MAC_REMEDY)
     if int(mac[:2], 16) & 1:
-        raise _RequestError(
+        raise BadValue(
             "a multicast MAC address, which no interface can have",
             f'make the first byte even, such as "{int(mac[:2], 16) & 0xFE:02x}{mac[2:]}"',
         )
     if mac == "00:00:00:00:00:00":
-        raise _RequestError("the zero MAC address, which no interface can have", _MAC_REMEDY)
+        raise BadValue("the zero MAC address, which no interface can have", _MAC_REMEDY)
     return mac

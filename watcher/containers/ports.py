@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from watcher.model.address import Address
-from watcher.model.errors import quoted, shortened
+from watcher.model.errors import BadValue, quoted, shortened
 from watcher.model.request import PortMap, Protocol
 
 if TYPE_CHECKING:
@@ -34,20 +34,6 @@ _PORT_REMEDY: Final = "write a port from 1 to 65535"
 _JSON_REMEDY: Final = (
     'write a list such as [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]'
 )
-
-
-class PortError(ValueError):
-    """A value that is no list of port maps.
-
-    Args:
-        reason: what is wrong, on one line.
-        remedy: what to do about it, as an imperative.
-    """
-
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason}; {remedy}")
-        self.reason = reason
-        self.remedy = remedy
 
 
 class _Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -74,23 +60,23 @@ def parse_ports(value: str) -> tuple[PortMap, ...]:
         the same traffic.
 
     Raises:
-        PortError: a syntax error, a port out of range, ports named twice, or more than
+        BadValue: a syntax error, a port out of range, ports named twice, or more than
             `MAX_LENGTH` characters or `MAX_MAPS` port maps.
     """
     if len(value) > MAX_LENGTH:
-        raise PortError(
+        raise BadValue(
             f"{len(value)} characters, more than {MAX_LENGTH}", "write ranges, or fewer ports"
         )
     text = value.strip()
     if not text:
-        raise PortError("it is empty", 'write it like "8080:80", or remove the annotation')
+        raise BadValue("it is empty", 'write it like "8080:80", or remove the annotation')
     entries: list[_Entry] = []
     total = 0
     for entry in _json_entries(text) if _is_json(text) else map(_text_entry, text.split(",")):
         entries.append(entry)
         total += entry.map.length
         if total > MAX_MAPS:
-            raise PortError(f"more than {MAX_MAPS} port maps", "publish fewer ports")
+            raise BadValue(f"more than {MAX_MAPS} port maps", "publish fewer ports")
     if len(entries) > 1:
         _refuse_overlaps(entries)
     return merged(entry.map for entry in entries)
@@ -139,12 +125,12 @@ def _json_entries(text: str) -> Iterator[_Entry]:
     try:
         mappings = msgspec.json.decode(text, type=list[_Mapping])
     except (msgspec.MsgspecError, UnicodeError) as error:
-        raise PortError(f"not CNI port mappings: {shortened(error)}", _JSON_REMEDY) from None
+        raise BadValue(f"not CNI port mappings: {shortened(error)}", _JSON_REMEDY) from None
     for number, mapping in enumerate(mappings):
         where = f"mapping {number}"
         for key, port in ("hostPort", mapping.host_port), ("containerPort", mapping.container_port):
             if not 1 <= port <= 65535:
-                raise PortError(f"{where}: {key} {port} is no port", _PORT_REMEDY)
+                raise BadValue(f"{where}: {key} {port} is no port", _PORT_REMEDY)
         ip = _host_ip(mapping.host_ip, where) if mapping.host_ip else None
         kind = _protocol(mapping.protocol, where)
         yield _Entry(where, PortMap(kind, ip, mapping.host_port, mapping.container_port))
@@ -154,17 +140,17 @@ def _text_entry(text: str) -> _Entry:
     entry = text.strip()
     where = quoted(entry)
     if not entry:
-        raise PortError("an empty entry", "remove the comma too many")
+        raise BadValue("an empty entry", "remove the comma too many")
     ends, slash, protocol = entry.partition("/")
     rest, colon, container = ends.rpartition(":")
     if not colon:
-        raise PortError(f"{where}: no host port", _EXAMPLE)
+        raise BadValue(f"{where}: no host port", _EXAMPLE)
     host, colon, ports = rest.rpartition(":")
     host_ip = _host_ip(_unbracketed(host, where), where) if colon else None
     first, last = _range(ports, where)
     port, end = _range(container, where)
     if last - first != end - port:
-        raise PortError(
+        raise BadValue(
             f"{where}: {last - first + 1} host ports onto {end - port + 1}",
             "write ranges of the same length",
         )
@@ -179,7 +165,7 @@ def _unbracketed(host: str, where: str) -> str:
             return inner
     elif ":" not in host:
         return host
-    raise PortError(
+    raise BadValue(
         f"{where}: {quoted(host)} is no host address",
         'write an IPv6 address in brackets, such as "[::1]:8080:80"',
     )
@@ -189,13 +175,13 @@ def _host_ip(text: str, where: str) -> Address:
     try:
         ip: Address = IPv6Address(text) if ":" in text else IPv4Address(text)
     except AddressValueError:
-        raise PortError(f"{where}: {quoted(text)} is no host address", _EXAMPLE) from None
+        raise BadValue(f"{where}: {quoted(text)} is no host address", _EXAMPLE) from None
     if isinstance(ip, IPv6Address) and ip.scope_id is not None:
-        raise PortError(f"{where}: a host address with a zone", "write it without %ZONE")
+        raise BadValue(f"{where}: a host address with a zone", "write it without %ZONE")
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        raise PortError(f"{where}: an IPv4-mapped address", f"write {ip.ipv4_mapped} instead")
+        raise BadValue(f"{where}: an IPv4-mapped address", f"write {ip.ipv4_mapped} instead")
     if ip.is_multicast or ip == IPv4Address(0xFFFFFFFF):
-        raise PortError(f"{where}: {ip} is no address of a host", "write an address of this host")
+        raise BadValue(f"{where}: {ip} is no address of a host", "write an address of this host")
     return ip
 
 
@@ -204,21 +190,21 @@ def _range(text: str, where: str) -> tuple[int, int]:
     first = _port(low, where)
     last = _port(high, where) if dash else first
     if last < first:
-        raise PortError(f"{where}: range {text} descends", f"write {last}-{first}")
+        raise BadValue(f"{where}: range {text} descends", f"write {last}-{first}")
     return first, last
 
 
 def _port(text: str, where: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
     if not 1 <= number <= 65535:
-        raise PortError(f"{where}: {quoted(text)} is no port", _PORT_REMEDY)
+        raise BadValue(f"{where}: {quoted(text)} is no port", _PORT_REMEDY)
     return number
 
 
 def _protocol(text: str, where: str) -> Protocol:
     name = text.lower()
     if name not in PROTOCOLS:
-        raise PortError(
+        raise BadValue(
             f"{where}: unknown protocol {quoted(text)}", f"write one of {', '.join(PROTOCOLS)}"
         )
     return cast("Protocol", name)
@@ -235,7 +221,7 @@ def _claim(host_ip: Address | None) -> _Claim:
 
 
 def _refuse_overlaps(entries: Iterable[_Entry]) -> None:
-    """Raise PortError where two of `entries` want the same traffic, be it by a wildcard address.
+    """Raise BadValue where two of `entries` want the same traffic, be it by a wildcard address.
 
     A set of ports is a number with a bit for each, so that an entry costs the same whatever its
     length and however many came before it.
@@ -256,7 +242,7 @@ def _refuse_overlaps(entries: Iterable[_Entry]) -> None:
         if clash := asked & (same | others | taken[protocol, (0, None)]):
             lowest = clash & -clash
             how = "repeated" if same & lowest else "repeated by a wildcard address"
-            raise PortError(
+            raise BadValue(
                 f"{text}: host port {lowest.bit_length() - 1}/{protocol} is {how}",
                 "publish each host port once",
             )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from handlers.host import root_mounts
 from watcher.containers import proc
 from watcher.containers.files import Unreadable
+from watcher.facts.kinds import Evaded, HeldTooLong, NotHeld
 from watcher.gate import filesystems, observe
 from watcher.gate.aside import Aside
 from watcher.gate.hold import Gate, Hold
@@ -22,6 +23,7 @@ from watcher.model.errors import WatcherError, quoted, said
 if TYPE_CHECKING:
     from handlers.host import OpenRoot
     from watcher.config import settings
+    from watcher.facts.publisher import Publisher
     from watcher.log.logger import Log
     from watcher.model.container import Container, Process
     from watcher.reconcile.reconciler import Reconciler
@@ -44,11 +46,14 @@ class Gatekeeper:
 
     Args:
         settings: `[gate]`.
-        log: where refusals and late answers are told.
+        facts: where late answers are published; whoever is told of any fact waits until those who
+            are held have their answer.
+        log: where it tells of itself.
     """
 
-    def __init__(self, settings: settings.Gate, log: Log) -> None:
+    def __init__(self, settings: settings.Gate, facts: Publisher, log: Log) -> None:
         self._settings = settings
+        self._facts = facts
         self._log = log
         self._gate: Gate | None = None
         self._wanted = False
@@ -129,6 +134,7 @@ class Gatekeeper:
         self._loop, self._reconciler = loop, reconciler
         self._watch, self._lost, self._ended = watch, lost, ended
         loop.add_reader(self._inbox.fileno(), self._inbox.run)
+        self._facts.defer(loop.call_soon)
 
     def again(self) -> None:
         """Answer the holds for which another process was in the way."""
@@ -185,7 +191,12 @@ class Gatekeeper:
         finally:
             root_mounts.release(root)
 
-    def was_evaded(self, root: str, id_: str, init: Process) -> bool:
+    def started(self, root: str, id_: str, init: Process) -> None:
+        """A container was seen for the first time: publish it if the gate was evaded."""
+        if self._was_evaded(root, id_, init):
+            self._facts.publish(Evaded(root, id_))
+
+    def _was_evaded(self, root: str, id_: str, init: Process) -> bool:
         """Whether a container that is there was never held, though its root was by then.
 
         Told by when its init was started: what is older than the mark may have come by another
@@ -205,6 +216,7 @@ class Gatekeeper:
         if self._loop is not None:
             self._loop.remove_reader(self._inbox.fileno())
             self._loop = None
+        self._facts.defer_no_more()
 
     def _stop_asking(self) -> None:
         if self._gate is not None:
@@ -249,11 +261,7 @@ class Gatekeeper:
         if self._aside.run(read):
             return
         if hold.answer(self._settings.on_timeout == "allow"):
-            self._log.error(
-                "not held: the file systems of many other bundles do not answer",
-                container=hold.id, root=hold.root, verdict=self._settings.on_timeout,
-                remedy="see to the file systems of the containers that were held too long",
-            )  # fmt: skip
+            self._facts.publish(NotHeld(hold.root, hold.id, self._settings.on_timeout))
 
     def _observed(self, hold: Hold, seen: Container | Exception) -> None:
         if self._gives_up(hold):
@@ -284,7 +292,6 @@ class Gatekeeper:
             hold.answer(True)  # nobody waits for a defect of ours
             raise
         hold.answer(True)
-        self._reconciler.tell()
         self._watch(hold.root, hold.id, hold.init)
 
     def _refuse_unread(self, hold: Hold, error: Unreadable) -> None:
@@ -304,11 +311,10 @@ class Gatekeeper:
 
     def _expired(self, hold: Hold) -> None:
         """In the gate's thread, since nobody else may be able to tell of it."""
-        verdict = self._settings.on_timeout
-        self._log.error(
-            "held too long", container=hold.id, root=hold.root, timeout=self._settings.timeout,
-            verdict=verdict, remedy="see what the host was busy with, or raise gate.timeout",
-        )  # fmt: skip
+        settings = self._settings
+        self._facts.publish_at_once(
+            HeldTooLong(hold.root, hold.id, settings.timeout, settings.on_timeout)
+        )
 
     def _overflow(self) -> None:
         self._lost()

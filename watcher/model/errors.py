@@ -86,10 +86,9 @@ class UsageError(WatcherError):
 
 
 class InvalidRequest(WatcherError):
-    """A container asks for what cannot be met.
+    """A container asks for what cannot be met; :func:`about` adds which container.
 
     Args:
-        container: the container's id.
         key: the annotation, `io.watcher.…`, or another key of its configuration.
         value: the annotation's value as it stands there.
         reason: what is wrong with it.
@@ -98,11 +97,24 @@ class InvalidRequest(WatcherError):
 
     exit_status = 2
 
-    def __init__(self, container: str, key: str, value: object, reason: str, remedy: str) -> None:
-        super().__init__(
-            f"container {quoted(container)}: {key} = {quoted(value)}: {reason}", remedy
-        )
-        self.container = container
+    def __init__(self, key: str, value: object, reason: str, remedy: str) -> None:
+        super().__init__(f"{key} = {quoted(value)}: {reason}", remedy)
         self.key = key
         self.value = value if isinstance(value, str) else str(value)
         self.reason = reason
+
+
+class BadValue(ValueError):
+    """The value of an annotation that means nothing; `reason`, `remedy` as in InvalidRequest."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+def about(container: str, error: Exception) -> str:
+    """What is wrong with the container of that id and what to do about it, in a line."""
+    if isinstance(error, WatcherError) and not isinstance(error, InvalidRequest):
+        return str(error)  # it says itself what it is about
+    return f"container {quoted(container)}: {told(error)}"

@@ -1,46 +1,53 @@
-"""What went wrong with which container: told once in the log, and kept for `ls` and a retry."""
+"""What went wrong with which container: published once, and kept for `ls` and a retry."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from watcher.model.errors import InvalidRequest, WatcherError, named, quoted, told
+from watcher.facts.kinds import Failed, Moved, Unread
+from watcher.model.errors import InvalidRequest, WatcherError, about, named
 from watcher.store.failures import MAX_REASON, MAX_VALUE, Failure
 
 if TYPE_CHECKING:
-    from watcher.log.logger import Log
-    from watcher.model.container import Process
+    from watcher.facts.publisher import Publisher
+    from watcher.model.container import Container, Process
     from watcher.store.leases import LeaseStore
 
 
-class Failings:
+class FailureLog:
     """The failures of containers.
 
     Args:
         store: where they are kept; while it cannot be written, they are kept here.
-        log: where each is told, once. It is told there first: the store may be what went wrong.
+        facts: where each is published, once. That comes first: the store may be what went wrong.
     """
 
-    def __init__(self, store: LeaseStore, log: Log) -> None:
+    def __init__(self, store: LeaseStore, facts: Publisher) -> None:
         self._store = store
-        self._log = log
+        self._facts = facts
         self._unsaved: dict[tuple[str, str], Failure] = {}
         self._unread: dict[tuple[str, str], str] = {}
-        """What was told of the files of those who need them no more."""
+        """What was published of the files of those who need them no more."""
+        self._moved: dict[tuple[str, str], Process] = {}
+        """The containers of whose init it was published that it has left its namespace."""
 
     def note(
         self, root: str, id_: str, init: Process | None, error: Exception, *, refused: bool = False
     ) -> None:
-        """Log and keep why a container has no network; `refused`: its start was denied."""
+        """Publish and keep why a container has no network; `refused`: its start was denied.
+
+        Here the container that an :class:`InvalidRequest` is about gets into the message.
+        """
         id_ = named(id_)
-        reason = _reason(id_, error)
+        reason = about(id_, error)[:MAX_REASON]
         was = self._kept(root, id_)
         if was is not None and (was.init, was.reason) == (init, reason) and not refused:
-            return  # told already; it is tried again and again
-        self._log.error("refused" if refused else "failed", container=id_, root=root, reason=reason)
+            return  # published already; it is tried again and again
         key, value = (error.key, error.value) if isinstance(error, InvalidRequest) else ("", "")
-        failure = Failure(root, id_, init, key, value[:MAX_VALUE], reason, refused, time.time())
+        value = value[:MAX_VALUE]
+        self._facts.publish(Failed(root, id_, init, key, value, reason, refused))
+        failure = Failure(root, id_, init, key, value, reason, refused, time.time())
         try:
             self._store.fail(failure)
             self._unsaved.pop((root, id_), None)
@@ -48,20 +55,24 @@ class Failings:
             self._unsaved[root, id_] = failure
 
     def note_unread(self, root: str, id_: str, error: Exception) -> None:
-        """Log that what a container's files say is unknown, though it has its network.
+        """Publish that what a container's files say is unknown, though it has its network.
 
         Raises:
             WatcherError: the store cannot be written.
         """
         if self.has(root, id_):
             self.forget(root, id_, refused=False)
-        reason = _reason(id_, error)
+        reason = about(id_, error)[:MAX_REASON]
         if self._unread.get((root, id_)) != reason:
             self._unread[root, id_] = reason
-            self._log.warning(
-                "keeps its network, though its files cannot be read",
-                container=id_, root=root, reason=reason,
-            )  # fmt: skip
+            self._facts.publish(Unread(root, id_, reason))
+
+    def note_moved(self, container: Container) -> None:
+        """Publish that the init of `container` has left the namespace that has its network."""
+        key = (container.root, container.id)
+        if self._moved.get(key) != container.init:
+            self._moved[key] = container.init
+            self._facts.publish(Moved(*key))
 
     def forget(self, root: str, id_: str, *, refused: bool) -> None:
         """Forget what went wrong with a container; what was `refused`, only if that is true.
@@ -71,6 +82,7 @@ class Failings:
         """
         self._unsaved.pop((root, id_), None)
         self._unread.pop((root, id_), None)
+        self._moved.pop((root, id_), None)
         self._store.forget_failure(root, id_, refused=refused)
 
     def has(self, root: str, id_: str) -> bool:
@@ -115,9 +127,3 @@ class Failings:
             return self._store.failure(root, id_)
         except WatcherError:
             return None
-
-
-def _reason(id_: str, error: Exception) -> str:
-    if isinstance(error, WatcherError):
-        return str(error)[:MAX_REASON]
-    return f"container {quoted(id_)}: {told(error)}"[:MAX_REASON]

@@ -14,10 +14,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from watcher.facts.kinds import Attached, Detached, Failed
 from watcher.model.errors import WatcherError, told
 
 if TYPE_CHECKING:
     from handlers.host import ConntrackHandler
+    from watcher.facts.kinds import Fact
     from watcher.log.logger import Log
     from watcher.model.address import Address
     from watcher.model.sandbox import Sandbox
@@ -73,6 +75,11 @@ class Flows:
         if self._conntrack.due:
             self._end_due()
         self._try_to_forget_ended()
+
+    def heard(self, fact: Fact) -> None:
+        """Have a pass made soon, if `fact` may have made one due; a subscriber of facts."""
+        if isinstance(fact, Attached | Detached | Failed):
+            self.soon()
 
     def soon(self) -> None:
         """Request a pass if one is due, without waiting for it."""

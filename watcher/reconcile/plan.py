@@ -1,6 +1,7 @@
 """What a container should get: nothing, a sandbox of its own, or a place in another's.
 
-Pure: the container, its request and the configuration in, a plan or an invalid request out.
+Pure: the container, its place, its request and the configuration in, a plan or an invalid request
+out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from watcher.config.settings import Config, Limits, Root
-from watcher.containers import proc
+from watcher.containers.place import Place
 from watcher.model.container import Container, Namespace
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
@@ -27,7 +28,7 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Create:
     """Make a sandbox for it with an interface in each of `networks`."""
 
     networks: tuple[Network, ...]
@@ -35,7 +36,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """It is in `sandbox` already: count it in."""
+    """It is in the namespace of `sandbox` already: count it in."""
 
     sandbox: Sandbox
 
@@ -43,15 +44,15 @@ class Join:
 _WILDCARDS: Final = frozenset((IPv4Address("0.0.0.0"), IPv6Address("::")))  # noqa: S104
 """What a port map without a host address asks for."""
 
-type Plan = Ignore | Found | Join
+type Plan = Ignore | Create | Join
 
 
 def plan(
     container: Container,
+    place: Place,
     request: Request,
     config: Config,
     *,
-    inside: Sandbox | None,
     shared: Sandbox | None,
     kept: bool = False,
 ) -> Plan:
@@ -62,9 +63,9 @@ def plan(
 
     Args:
         container: a live one.
+        place: where it is.
         request: what its annotations ask for.
         config: the configuration.
-        inside: the sandbox whose namespace it is in, if any of its containers lives.
         shared: the sandbox that its annotation `share` names.
         kept: whether it has its network already, though the store does not know it: the limits of
             its root are for those who appear.
@@ -73,13 +74,14 @@ def plan(
         InvalidRequest: it asks for what its namespace or the configuration rules out.
     """
     root = root_of(config, container)
+    inside = place.inside
     founded = inside is not None and inside.is_of(container)
     if request.share is not None:
         _check_share(container, request.share, None if founded else inside, shared)
-    if container.netns == proc.own_netns():
+    if place.of_host:
         return Ignore("it is in the host's network namespace")
     if inside is not None and not founded:
-        _check_join(container, request, inside, root)
+        _check_join(request, inside, root)
         return Join(inside)
     if container.namespace is Namespace.HOST:
         return Ignore("it is in the network namespace that its runtime was started in")
@@ -89,25 +91,15 @@ def plan(
         return Ignore("io.watcher.network = none")
     if root.attach == "annotated" and not request.annotated:
         return Ignore("its root attaches annotated containers alone")
-    networks = tuple(_networks(container, request, config))
+    networks = tuple(_networks(request, config))
     if not kept:
-        _check_limits(container, request, networks, root.limits)
-    check_ports(container, request.ports, networks)
-    if inside is None and not _is_of_runtime(container):
+        _check_limits(request, networks, root)
+    check_ports(request.ports, networks)
+    if inside is not None:
+        return Join(inside)
+    if not place.of_runtime:
         return Ignore("its network namespace is not one that its runtime made")
-    return Found(networks)
-
-
-def _is_of_runtime(container: Container) -> bool:
-    assert container.netns is not None
-    return proc.is_of_runtime(
-        container.init.pid, container.netns, user_namespace=container.user_namespace
-    )
-
-
-def lives(sandbox: Sandbox) -> bool:
-    """Whether the init of any container of `sandbox` runs, so that its namespace is the same."""
-    return any(proc.runs(member.init) for member in sandbox.members)
+    return Create(networks)
 
 
 def root_of(config: Config, container: Container) -> Root:
@@ -115,33 +107,31 @@ def root_of(config: Config, container: Container) -> Root:
     return next(root for root in config.roots if root.path == container.root)
 
 
-def check_ports(
-    container: Container, ports: Iterable[PortMap], networks: Iterable[Network]
-) -> None:
+def check_ports(ports: Iterable[PortMap], networks: Iterable[Network]) -> None:
     """Raise InvalidRequest for a port map that none of `networks` can carry."""
     published = [network for network in networks if not network.internal]
     versions = {subnet.version for network in published for subnet in network.subnets}
     for port in ports:
         if not published:
             raise InvalidRequest(
-                container.id, "io.watcher.ports", port, "its network is internal",
+                "io.watcher.ports", port, "its network is internal",
                 "publish nothing, or name a network that is not internal",
             )  # fmt: skip
         if port.host_ip is not None and port.host_ip.version not in versions:
             family = f"IPv{port.host_ip.version}"
             raise InvalidRequest(
-                container.id, "io.watcher.ports", port, f"its networks have no {family} subnet",
+                "io.watcher.ports", port, f"its networks have no {family} subnet",
                 f"publish it on another address, or give the network an {family} subnet",
             )  # fmt: skip
 
 
-def _networks(container: Container, request: Request, config: Config) -> Iterable[Network]:
+def _networks(request: Request, config: Config) -> Iterable[Network]:
     for name in ("default",) if request.networks is None else request.networks:
         network = config.networks.get(name)
         if network is None:
             known = ", ".join(sorted(config.networks))
             raise InvalidRequest(
-                container.id, "io.watcher.network", name, "there is no such network",
+                "io.watcher.network", name, "there is no such network",
                 f"name one of {known}, or add [network.{name}] to the configuration",
             )  # fmt: skip
         yield network
@@ -151,8 +141,10 @@ def _check_share(
     container: Container, share: str, inside: Sandbox | None, shared: Sandbox | None
 ) -> None:
     def invalid(reason: str, remedy: str) -> InvalidRequest:
-        return InvalidRequest(container.id, "io.watcher.share", share, reason, remedy)
+        return InvalidRequest("io.watcher.share", share, reason, remedy)
 
+    if share == container.id:
+        raise invalid("the container itself", "name another container, or remove the annotation")
     bundle = container.bundle or "DIR"
     mend = f"run `watcher bundle {bundle} --share {share}` and start it again"
     if shared is None:
@@ -166,53 +158,57 @@ def _check_share(
     raise invalid(f"its namespace {container.joined} is not that of {share}", mend)
 
 
-def _check_join(container: Container, request: Request, inside: Sandbox, root: Root) -> None:
+def _check_join(request: Request, inside: Sandbox, root: Root) -> None:
     if request.networks:
         raise InvalidRequest(
-            container.id, "io.watcher.network", ",".join(request.networks),
+            "io.watcher.network", ",".join(request.networks),
             f"it is in the sandbox of {inside.id}, which has its networks",
             "remove the annotation, or give it a network namespace of its own",
         )  # fmt: skip
     for key, value in (("ip", request.addresses), ("mac", request.mac)):
         if value:
             raise InvalidRequest(
-                container.id, f"io.watcher.{key}",
+                f"io.watcher.{key}",
                 ",".join(map(str, value)) if isinstance(value, tuple) else value,
                 f"it is in the sandbox of {inside.id}, which has its addresses",
                 "remove the annotation, or give it a network namespace of its own",
             )  # fmt: skip
     share = root.limits.share
-    foreign = all(member.root != container.root for member in inside.members)
+    foreign = all(member.root != root.path for member in inside.members)
     if share == "none" or (share == "root" and foreign):
         raise InvalidRequest(
-            container.id, "io.watcher.share", inside.id,
-            f"root {container.root} may not join that sandbox", f"it has limits.share = {share}",
+            "io.watcher.share", inside.id,
+            f"root {root.path} may not join that sandbox", f"it has limits.share = {share}",
         )  # fmt: skip
-    _check_ports_allowed(container, request, root.limits)
+    _check_ports_allowed(request, root)
 
 
-def _check_limits(
-    container: Container, request: Request, networks: Iterable[Network], limits: Limits
-) -> None:
-    where = f"the limits of root {container.root} do not allow it"
+def _check_limits(request: Request, networks: Iterable[Network], root: Root) -> None:
+    limits = root.limits
+    where = _out_of_limits(root)
     for network in networks:
         if limits.networks and network.name not in limits.networks:
             raise InvalidRequest(
-                container.id, "io.watcher.network", network.name, where,
+                "io.watcher.network", network.name, where,
                 f"name one of {', '.join(limits.networks)}",
             )  # fmt: skip
     if not limits.fixed and (request.addresses or request.mac):
         key = "io.watcher.ip" if request.addresses else "io.watcher.mac"
         value = ",".join(map(str, request.addresses)) or request.mac
-        raise InvalidRequest(container.id, key, value, where, "remove the annotation")
-    _check_ports_allowed(container, request, limits)
+        raise InvalidRequest(key, value, where, "remove the annotation")
+    _check_ports_allowed(request, root)
 
 
-def _check_ports_allowed(container: Container, request: Request, limits: Limits) -> None:
+def _out_of_limits(root: Root) -> str:
+    return f"the limits of root {root.path} do not allow it"
+
+
+def _check_ports_allowed(request: Request, root: Root) -> None:
+    limits = root.limits
+
     def refuse(port: PortMap, allowed: str) -> InvalidRequest:
         return InvalidRequest(
-            container.id, "io.watcher.ports", port,
-            f"the limits of root {container.root} do not allow it", f"use {allowed}",
+            "io.watcher.ports", port, _out_of_limits(root), f"use {allowed}"
         )  # fmt: skip
 
     for port in request.ports:

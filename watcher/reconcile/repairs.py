@@ -1,43 +1,41 @@
-"""Repairs as the log tells of them: each that was made, and once what cannot be made and why."""
+"""Repairs as they are published: each that was made, and once what cannot be made and why."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from watcher.facts.kinds import NotRepaired, Repaired, RightAgain
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from watcher.log.logger import Log
+    from watcher.facts.publisher import Publisher
     from watcher.model.repair import Repair
 
 
 class Repairs:
-    """Tells of repairs.
+    """Publishes repairs.
 
-    Args:
-        log: where.
+    Attributes:
         failed: called with the host end of a link that could not be put right, to try again.
     """
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
+    def __init__(self, facts: Publisher) -> None:
+        self._facts = facts
         self.failed: Callable[[str], object] = lambda _: None
         self._causes: dict[str, str] = {}
         """Why what cannot be put right cannot, by what would have been done."""
 
-    def tell(self, repairs: Iterable[Repair]) -> None:
-        """Log each of `repairs`, which nobody asked for; what fails as before was told before."""
+    def publish(self, repairs: Iterable[Repair]) -> None:
+        """Publish `repairs`, which nobody asked for; what fails as before was published before."""
         for repair in repairs:
             if not repair.error:
                 self._causes.pop(repair.what, None)
-                self._log.info("repaired", what=repair.what, sandbox=repair.sandbox, why=repair.why)
+                self._facts.publish(Repaired(repair))
                 continue
             if self._causes.get(repair.what) != repair.error:
                 self._causes[repair.what] = repair.error
-                self._log.error(
-                    "cannot be put right", what=repair.what, sandbox=repair.sandbox,
-                    why=repair.why, reason=repair.error,
-                )  # fmt: skip
+                self._facts.publish(NotRepaired(repair))
             if repair.link:
                 self.failed(repair.link)
 
@@ -45,4 +43,4 @@ class Repairs:
         """Nothing was wrong with `link` any more; `gone`: nor is there a sandbox that has it."""
         what = f"attached {link}"
         if self._causes.pop(what, None) and not gone:
-            self._log.info("is right again", link=link)
+            self._facts.publish(RightAgain(link))

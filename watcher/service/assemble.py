@@ -22,6 +22,7 @@ from watcher.store.networks import known_networks
 if TYPE_CHECKING:
     from handlers.host import Host
     from watcher.config.settings import Config
+    from watcher.facts.publisher import Publisher
     from watcher.log.logger import Log
     from watcher.reconcile.reconciler import Reconciler
 
@@ -97,6 +98,7 @@ def opened(
     serving: bool = False,
     dry_run: bool = False,
     patience: Patience = Patience(),
+    facts: Publisher | None = None,
 ) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
     """The one path with all that it needs, open.
 
@@ -107,6 +109,7 @@ def opened(
         serving: as the host's service, whose the roots' mounts are.
         dry_run: to change nothing.
         patience: how other writers are waited for.
+        facts: where what happens is published, if it is not to be made here.
 
     Raises:
         WatcherError: the lease store or the lock cannot be opened, the configuration contradicts
@@ -114,9 +117,13 @@ def opened(
     """
     from handlers.host import Host
     from handlers.kernel.sockdiag import Listeners
+    from watcher.facts.subscribers import make_publisher
+    from watcher.reconcile.context import Context
+    from watcher.reconcile.failures import FailureLog
     from watcher.reconcile.flows import Flows
     from watcher.reconcile.reconciler import Reconciler
 
+    facts = facts or make_publisher(config, log)
     refuse_other(config.run_dir)
     with (
         patience.lock(config.run_dir) as lock,
@@ -135,7 +142,9 @@ def opened(
         ):
             if not dry_run:
                 flows.resume()
-            reconciler = Reconciler(
-                config, store, host, listeners, flows, lock, log, serving=serving
+            facts.subscribe(flows.heard)
+            failures = FailureLog(store, facts)
+            context = Context(
+                config, store, host, listeners, flows, failures, facts, lock, serving=serving
             )
-            yield reconciler, store, host
+            yield Reconciler(context), store, host

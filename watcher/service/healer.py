@@ -150,7 +150,7 @@ class Healer:
                 self.suspect(what)
                 return
             began = self._loop.time()
-            repairs = self._mend(what)
+            repairs = self._reconciler.mend(what)
             least = _SHARE * (self._loop.time() - began)
         else:
             # The sync also finds differences of links; those must not delay the host's next look.
@@ -167,14 +167,6 @@ class Healer:
             if what != _SANDBOXES and not HOST_NAME.fullmatch(what)
         )
 
-    def _mend(self, link: str) -> list[Repair]:
-        try:
-            return self._reconciler.mend(link)
-        except (WatcherError, OSError) as error:
-            failed = Repair(f"attached {link}", "", "", link=link, error=told(error))
-            self._reconciler.repairs.tell([failed])
-            return [failed]
-
     def _begin_sweep(self) -> None:
         """Look at all sandboxes, a few at a time."""
         if not self._swept:
@@ -189,7 +181,7 @@ class Healer:
     def _sweep(self) -> None:
         began = now = self._loop.time()
         while self._swept and now - began < _BATCH:
-            self._mend(self._swept.pop())
+            self._reconciler.mend(self._swept.pop())
             now = self._loop.time()
         self._sweep_cost += now - began
         if self._swept:

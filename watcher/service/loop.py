@@ -62,11 +62,6 @@ REST_AFTER: Final = 2.0
 ASK_AGAIN: Final = (0.05, 0.2)
 """Seconds until the next try if another process has the lock."""
 
-EVADED: Final = (
-    "its runc runs in another mount namespace, as in a unit with PrivateTmp=yes, and was not held"
-    " there: the program may have run before it had its network"
-)
-
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds until a computing thread lets another one run: runc may wait for that one."""
 
@@ -257,13 +252,9 @@ class Service:
         self._rest_soon()
 
     def _watch_end(self, root: str, id_: str, init: Process) -> None:
-        """Be told of the end of an init; say so if it is new, and nobody has held its start."""
-        if not self._ends.watches(root, id_) and self._gate.was_evaded(root, id_, init):
-            self._log.warning(
-                "a container started without being held", container=id_, root=root, why=EVADED,
-                remedy="make the root a file system of its own, as deploy/run-runc.mount does;"
-                " see docs/mount-namespaces.md",
-            )  # fmt: skip
+        """Be told of the end of an init."""
+        if not self._ends.watches(root, id_):
+            self._gate.started(root, id_, init)
         self._ends.watch(root, id_, init)
 
     def _sync_once(self) -> list[Repair]:
@@ -273,7 +264,6 @@ class Service:
             WatcherError, OSError: it failed.
         """
         repairs = self._reconciler.sync()
-        self._reconciler.repairs.tell(repairs)
         self._log.debug("synced", repairs=len(repairs))
         for root, id_, init in self._reconciler.living():
             self._watch_end(root, id_, init)

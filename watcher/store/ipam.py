@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from watcher.model.address import Address, Subnet
-    from watcher.model.container import Container
     from watcher.model.network import Network
 
 IP_KEY: Final = "io.watcher.ip"
@@ -95,9 +94,14 @@ def refusal(subnet: Subnet, address: Address) -> str | None:
 
 
 def place_fixed(
-    container: Container, networks: Sequence[Network], addresses: Sequence[Address]
+    networks: Sequence[Network], addresses: Sequence[Address], annotation: str | None = None
 ) -> Mapping[tuple[int, int], Address]:
     """The interface of each fixed address: the first network that contains it.
+
+    Args:
+        networks: in the order of the interfaces.
+        addresses: those that are asked for.
+        annotation: how they are asked for, for an error to quote.
 
     Returns:
         The address of each (ordinal, IP version) for which there is a fixed one.
@@ -106,7 +110,7 @@ def place_fixed(
         InvalidRequest: an address is in none of the networks, is none that a sandbox may have, or
             is the second of its family on one interface.
     """
-    value = container.labels.get(IP_KEY, ",".join(map(str, addresses)))
+    value = ",".join(map(str, addresses)) if annotation is None else annotation
     placed: dict[tuple[int, int], Address] = {}
     for address in addresses:
         found = next(
@@ -123,19 +127,13 @@ def place_fixed(
             names = ", ".join(network.name for network in networks)
             reason = f"{address} is in no subnet of its networks ({names or 'none'})"
             remedy = f"ask for an address of {subnets}" if subnets else "leave it out"
-            raise InvalidRequest(container.id, IP_KEY, value, reason, remedy)
+            raise InvalidRequest(IP_KEY, value, reason, remedy)
         ordinal, subnet = found
         if (why := refusal(subnet, address)) is not None:
             raise InvalidRequest(
-                container.id,
-                IP_KEY,
-                value,
-                f"{address} {why}",
-                f"ask for another address of {subnet}",
+                IP_KEY, value, f"{address} {why}", f"ask for another address of {subnet}"
             )
         if (other := placed.setdefault((ordinal, address.version), address)) != address:
             reason = f"{other} and {address} would be on one interface"
-            raise InvalidRequest(
-                container.id, IP_KEY, value, reason, "ask for one address of a family"
-            )
+            raise InvalidRequest(IP_KEY, value, reason, "ask for one address of a family")
     return placed

@@ -37,7 +37,7 @@ def found(
 ) -> Sandbox:
     """Makes a sandbox as :meth:`watcher.store.leases.LeaseStore.found` has it."""
     assert container.netns is not None
-    fixed = place_fixed(container, networks, request.addresses)
+    fixed = place_fixed(networks, request.addresses, container.labels.get(IP_KEY))
     drop(db, container.root, container.id)
     key = db.execute(
         "INSERT INTO sandbox (root, id, pid, start, netns) VALUES (?, ?, ?, ?, ?)",
@@ -123,7 +123,6 @@ def _choose(
         if (holder := book.holder(fixed)) is None:
             return book, fixed
         raise InvalidRequest(
-            container.id,
             IP_KEY,
             container.labels.get(IP_KEY, fixed),
             f"{fixed} is held by sandbox {quoted(holder)}",
@@ -133,7 +132,6 @@ def _choose(
     if address is not None:
         return book, address
     raise InvalidRequest(
-        container.id,
         NETWORK_KEY,
         network.name,
         f"no free address in {subnet} ({book.in_use()} in use)",
@@ -163,7 +161,6 @@ def _insert_interface(
         (network, mac),
     ).fetchone()
     raise InvalidRequest(
-        container.id,
         MAC_KEY,
         container.labels.get(MAC_KEY, mac),
         f"{mac} is in use in network {network} by sandbox {quoted(holder)}",

@@ -81,7 +81,6 @@ def claim(
     same = clash.sandbox == sandbox
     holder = "this sandbox" if same else f"sandbox {quoted(clash.holder)}"
     raise InvalidRequest(
-        container.id,
         KEY,
         container.labels.get(KEY, clash.mine),
         f"{clash.mine} cannot be beside {clash.theirs} of {holder}",

@@ -1,8 +1,13 @@
-"""What lives: all containers of all roots, seen at one moment."""
+"""Who lives and who has gone: the one place that decides it.
+
+A container has gone once its init has ended, or once its root has another one, or none, by its
+name. Where a root cannot tell, its containers live as long as their inits: nothing that works is
+interrupted because a directory is not there for a while.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from watcher.config.settings import Root
@@ -11,9 +16,12 @@ from watcher.containers.files import Unreadable
 from watcher.model.container import Container, Process
 from watcher.model.sandbox import Member, Sandbox
 
+type Find = Callable[[str, str], Sandbox | None]
+"""Tells the sandbox of a container by its root and id, as the lease store does."""
+
 
 @dataclass(frozen=True, slots=True)
-class Living:
+class Snapshot:
     """The roots at one moment.
 
     Attributes:
@@ -33,7 +41,7 @@ class Living:
     """Roots that are not there, or show nothing: they may have been unmounted."""
 
     @classmethod
-    def seen(cls, watched: Iterable[Root]) -> Living:
+    def take(cls, watched: Iterable[Root]) -> Snapshot:
         """Read all of the `watched` roots."""
         found: dict[tuple[str, str], Container] = {}
         unreadable: list[tuple[str, str, Unreadable]] = []
@@ -72,11 +80,7 @@ class Living:
         return self._may_live(root, id_)
 
     def gone(self, sandbox: Sandbox) -> tuple[Member, ...]:
-        """The members of `sandbox` that live no more.
-
-        Where a root cannot tell, its containers live as long as their inits: nothing that works is
-        interrupted because a directory is not there for a while.
-        """
+        """The members of `sandbox` that live no more."""
         return tuple(member for member in sandbox.members if self._is_gone(member))
 
     def _is_gone(self, member: Member) -> bool:
@@ -88,3 +92,31 @@ class Living:
     def _may_live(self, root: str, id_: str) -> bool:
         name = (root, id_)
         return root in self._unknown or name in self._pending or name in self._broken
+
+
+def lives(sandbox: Sandbox) -> bool:
+    """Whether the init of any container of `sandbox` runs, so that its namespace is the same."""
+    return any(proc.runs(member.init) for member in sandbox.members)
+
+
+def ended(sandbox: Sandbox) -> tuple[Member, ...]:
+    """The members of `sandbox` whose init has ended, whether or not their root says so yet."""
+    return tuple(member for member in sandbox.members if not proc.runs(member.init))
+
+
+def running(root: str, id_: str, find: Find) -> Member | None:
+    """The container `id_` of `root` as a member of its sandbox, if its init runs."""
+    sandbox = find(root, id_)
+    for member in () if sandbox is None else sandbox.members:
+        if (member.root, member.id) == (root, id_) and proc.runs(member.init):
+            return member
+    return None
+
+
+def lives_untold(root: str, id_: str, find: Find) -> bool:
+    """Whether a container of which its root tells nothing lives all the same.
+
+    The gate has let it in a moment ago, and it has no complete state yet; or the root shows
+    nothing at all: something else may be mounted there for a while.
+    """
+    return roots.may_have(root, id_) and running(root, id_, find) is not None

@@ -1,0 +1,47 @@
+"""Where a container is: what the kernel and the lease store tell of its network namespace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from watcher.containers import proc
+from watcher.containers.life import lives
+
+if TYPE_CHECKING:
+    from watcher.model.container import Container
+    from watcher.model.sandbox import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The network namespace of a live container.
+
+    Attributes:
+        of_host: whether it is the host's.
+        inside: the sandbox that has it, if any container of that lives.
+        of_runtime: whether the container's runtime may have made it for the container.
+    """
+
+    of_host: bool
+    inside: Sandbox | None
+    of_runtime: bool
+
+    @classmethod
+    def of(cls, container: Container, known: Sandbox | None) -> Place:
+        """Where `container` is; `known` is the newest sandbox with the number of its namespace.
+
+        The kernel gives that number to another namespace once nobody is left in the first.
+        """
+        assert container.netns is not None
+        of_host = container.netns == proc.own_netns()
+        inside = known if known is not None and lives(known) else None
+        may_be_own = not of_host and inside is None and container.has_own_netns
+        return cls(
+            of_host,
+            inside,
+            may_be_own
+            and proc.is_of_runtime(
+                container.init.pid, container.netns, user_namespace=container.user_namespace
+            ),
+        )

@@ -1,0 +1,93 @@
+"""Facts as lines of the log."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from watcher.facts import kinds
+
+if TYPE_CHECKING:
+    from watcher.config.settings import Config
+    from watcher.facts.kinds import Fact
+    from watcher.facts.publisher import Subscriber
+    from watcher.log.logger import Log
+    from watcher.model.sandbox import Member, Sandbox
+
+_EVADED: Final = (
+    "its runc runs in another mount namespace, as in a unit with PrivateTmp=yes, and was not held"
+    " there: the program may have run before it had its network"
+)
+
+
+def to_log(_: Config, log: Log) -> Subscriber:
+    """What writes each fact to `log`."""
+    return partial(_write, log)
+
+
+def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
+    match fact:
+        case kinds.Attached(sandbox, members):
+            log.info("attached", **_network(sandbox, members))
+        case kinds.Detached(sandbox, members):
+            log.info("detached", **_network(sandbox, members))
+        case kinds.Failed():
+            log.error(
+                "refused" if fact.refused else "failed",
+                container=fact.id, root=fact.root, reason=fact.reason,
+            )  # fmt: skip
+        case kinds.Unread(root, id_, reason):
+            log.warning(
+                "keeps its network, though its files cannot be read",
+                container=id_, root=root, reason=reason,
+            )  # fmt: skip
+        case kinds.Moved(root, id_):
+            log.warning(
+                "its init has left its network namespace, which keeps the network",
+                container=id_, root=root,
+            )  # fmt: skip
+        case kinds.BundleChanged(_, id_):
+            log.warning(
+                "its runtime read another config.json than the gate: its network is taken back",
+                container=id_,
+            )
+        case kinds.RequestChanged(_, id_, before):
+            log.warning(
+                "annotations differ from those before",
+                container=id_, before=[str(port) for port in before],
+            )  # fmt: skip
+        case kinds.HeldTooLong(root, id_, timeout, verdict):
+            log.error(
+                "held too long", container=id_, root=root, timeout=timeout, verdict=verdict,
+                remedy="see what the host was busy with, or raise gate.timeout",
+            )  # fmt: skip
+        case kinds.NotHeld(root, id_, verdict):
+            log.error(
+                "not held: the file systems of many other bundles do not answer",
+                container=id_, root=root, verdict=verdict,
+                remedy="see to the file systems of the containers that were held too long",
+            )  # fmt: skip
+        case kinds.Evaded(root, id_):
+            log.warning(
+                "a container started without being held", container=id_, root=root, why=_EVADED,
+                remedy="make the root a file system of its own, as deploy/run-runc.mount does;"
+                " see docs/mount-namespaces.md",
+            )  # fmt: skip
+        case kinds.Repaired(repair):
+            log.info("repaired", what=repair.what, sandbox=repair.sandbox, why=repair.why)
+        case kinds.NotRepaired(repair):
+            log.error(
+                "cannot be put right", what=repair.what, sandbox=repair.sandbox,
+                why=repair.why, reason=repair.error,
+            )  # fmt: skip
+        case kinds.RightAgain(link):
+            log.info("is right again", link=link)
+
+
+def _network(sandbox: Sandbox, members: tuple[Member, ...]) -> dict[str, object]:
+    return {
+        "container": ",".join(member.id for member in members),
+        "sandbox": sandbox.id,
+        "addresses": [str(a.ip) for i in sandbox.interfaces for a in i.addresses],
+        "ports": [str(port) for member in members for port in member.ports],
+    }

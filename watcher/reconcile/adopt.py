@@ -1,0 +1,91 @@
+"""What a namespace has of ours that the lease store does not know of, and who may keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from watcher.containers import proc
+from watcher.containers.annotations import parse_request
+from watcher.containers.life import lives
+from watcher.model.address import Address
+from watcher.model.container import Container, Namespace, Process
+from watcher.model.orphan import Orphan
+from watcher.model.request import Request
+
+if TYPE_CHECKING:
+    from watcher.reconcile.context import Context
+    from watcher.store.leases import LeaseStore
+
+type Guarded = Callable[[], Mapping[str, tuple[Address, ...]]]
+"""Tells what the host's guard holds each link to."""
+
+type Inside = Orphan | OSError | None
+"""What a namespace has of ours that the lease store does not know of; or why that is not known."""
+
+
+def look_inside(context: Context, container: Container, guarded: Guarded | None = None) -> Inside:
+    """What the namespace of a live container has of ours, if the store does not know it."""
+    assert container.netns is not None
+    if _knows(context.store, container) or container.netns == proc.own_netns():
+        return None
+    try:
+        orphan = _orphan(context, container, container.netns)
+        if orphan is None:
+            return None
+        return orphan.held_to((guarded or context.host.firewall.guarded)())
+    except OSError as error:
+        return error
+
+
+def adopt(context: Context, container: Container, inside: Inside) -> Orphan | None:
+    """Let a container keep what it has `inside`.
+
+    If the one that it was made for has gone, its sandbox is put back into the store.
+
+    Raises:
+        OSError: it is not known what it has.
+        WatcherError: it cannot be put back.
+    """
+    assert container.netns is not None
+    if isinstance(inside, OSError):
+        raise inside
+    orphan, store, configured = inside, context.store, context.config.networks
+    if orphan is None or container.has_own_netns or store.sandbox(container.netns):
+        return orphan
+    names = ["default"] if len(orphan.addresses) == 1 else list(configured)
+    networks = [configured[name] for name in names][: len(orphan.addresses)]
+    id_ = container.id if orphan.is_of(container.id) else orphan.id
+    founder = replace(container, id=id_, init=Process(orphan.pid, 0), namespace=Namespace.OWN)
+    sandbox = store.found(founder, networks, Request(), orphan.by_network(networks))
+    store.join(container, sandbox.key, Request())
+    if id_ != container.id:
+        store.leave(founder.root, founder.id)
+    # What it publishes is its own since before: else it would be taken back, and all with it.
+    store.join(container, sandbox.key, parse_request(container.labels))
+    return orphan
+
+
+def _orphan(context: Context, container: Container, netns: int) -> Orphan | None:
+    """What its namespace has of a sandbox that the store does not know to live elsewhere.
+
+    Who has a namespace of its own has what was made for it, and nothing else.
+    """
+    own, store = container.has_own_netns, context.store
+    for orphan in context.host.links.orphans(container.init.pid, netns, own=own):
+        if own and not orphan.is_of(container.id):
+            continue
+        known = (
+            store.sandbox_with_link(f"netnsv0-{orphan.pid}"),
+            store.sandbox_of(container.root, orphan.id),
+        )
+        if not any(s is not None and s.netns != netns and lives(s) for s in known):
+            return orphan
+    return None
+
+
+def _knows(store: LeaseStore, container: Container) -> bool:
+    """Whether the store has that container, and not one of its name before it."""
+    sandbox = store.sandbox_of(container.root, container.id)
+    return sandbox is not None and sandbox.member(container) is not None

@@ -1,0 +1,67 @@
+"""The host-wide lock as reconcile takes it: a service does not wait long for another writer."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from watcher.locks.lock import Busy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from watcher.locks.lock import Lock
+
+SERVED_PATIENCE: Final = 0.05
+"""Seconds that the service's thread waits for another writer: most take milliseconds."""
+
+
+class Turn:
+    """Who writes at present.
+
+    Args:
+        lock: the host-wide lock.
+    """
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+        self._on_busy: Callable[[], object] | None = None
+        self._busy: Busy | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether another writer is waited for, so that Busy means that it takes too long."""
+        return self._on_busy is None
+
+    def serve(self, on_busy: Callable[[], object]) -> None:
+        """Hardly wait from now on; `on_busy` is called, once, when another has the lock."""
+        self._on_busy = on_busy
+        self._lock.wait_no_longer(SERVED_PATIENCE)
+
+    def blocked(self) -> Busy | None:
+        """Who has the lock, if anybody; asks for it anew."""
+        self._busy = None
+        try:
+            with self._lock.held():
+                return None
+        except Busy as busy:
+            self._busy = busy
+            return busy
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold the lock; a service that was refused it asks again by `blocked` alone.
+
+        Raises:
+            Busy: another process has it.
+        """
+        if self._busy is not None:
+            raise self._busy
+        try:
+            with self._lock.held():
+                yield
+        except Busy as busy:
+            if self._on_busy is not None:
+                self._busy = busy
+                self._on_busy()
+            raise
