@@ -89,7 +89,8 @@ class Attachment:
             request = parse_request(container.id, container.labels)
         known = self._known(container)
         inside = _living(known)
-        match self._plan(container, request, inside, kept=orphan is not None):
+        kept = orphan is not None or (inside is not None and _has_all(inside, container, request))
+        match self._plan(container, request, inside, kept=kept):
             case Ignore():
                 self._failings.forget(container.root, container.id, refused=True)
                 return False
@@ -204,7 +205,7 @@ class Attachment:
     def _join(self, container: Container, request: Request, sandbox: Sandbox) -> bool:
         """Make a container a member of `sandbox`, or give one that is other port maps."""
         member = sandbox.member(container)
-        if member is not None and member.ports == request.ports and _meets(sandbox, request):
+        if _has_all(sandbox, container, request):
             return False
         networks = [self._host.networks[i.network] for i in sandbox.interfaces]
         check_ports(container, request.ports, networks)
@@ -266,6 +267,12 @@ class Attachment:
                 f"a process of the host listens on {listener.address} port {listener.port}",
                 "stop that process, or publish another port",
             )  # fmt: skip
+
+
+def _has_all(sandbox: Sandbox, container: Container, request: Request) -> bool:
+    """Whether a container is in `sandbox`, with all that its annotations ask for."""
+    member = sandbox.member(container)
+    return member is not None and member.ports == request.ports and _meets(sandbox, request)
 
 
 def _meets(sandbox: Sandbox, request: Request) -> bool:
