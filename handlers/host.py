@@ -49,12 +49,11 @@ class Host:
         *,
         integrate: bool = False,
     ) -> None:
-        networks = settled(networks)
         with ExitStack() as opened:
+            self.networks = networks = settled(networks)
             home = Home()
             opened.callback(home.close)
             netlink = opened.enter_context(Netlink())
-            self.networks = networks
             self.conntrack = ConntrackHandler(networks)
             self.bridges = BridgeHandler(netlink, networks, Sysctl(notes))
             self.links = LinkHandler(netlink, home, networks)
@@ -68,6 +67,16 @@ class Host:
                 self.foreign,
             )  # fmt: skip
             self._opened = opened.pop_all()
+
+    def configure(self, networks: Mapping[str, Network]) -> None:
+        """Have every handler know `networks` from now on: all look them up in the same place.
+
+        What is on the host is left as it is, for a sync.
+        """
+        known = settled(networks)
+        self.networks.update(known)
+        for name in self.networks.keys() - known.keys():
+            del self.networks[name]
 
     def close(self) -> None:
         """Close what was opened; what was made stays."""

@@ -106,7 +106,7 @@ class Booted:
 
     def journal(self) -> str:
         """What the service has logged."""
-        command = ("journalctl", "--no-pager", "--output=cat", "--unit=watcher.service.loop")
+        command = ("journalctl", "--no-pager", "--output=cat", "--unit=watcher.service")
         return self.command(*command, check=False).stdout
 
     def show(self, key: str) -> str:

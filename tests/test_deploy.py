@@ -71,7 +71,7 @@ def test_unit_passes_systemd_analyze_verify(tmp_path: Path) -> None:
     program = tmp_path / "watcher"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    unit = tmp_path / "watcher.service.loop"
+    unit = tmp_path / "watcher.service"
     text = UNIT.read_text()
     assert "ExecStart=/usr/local/sbin/watcher run\n" in text
     unit.write_text(text.replace("/usr/local/sbin/watcher", str(program)))
@@ -269,6 +269,26 @@ def test_containers_keep_their_network_when_the_service_is_stopped() -> None:
         ping = ("runc", "exec", "kept", "ping", "-c", "1", "-W", "1", GATEWAY)
         assert "1 packets received" in machine.command(*ping).stdout
         machine.command("watcher", "down")
+
+
+def test_systemctl_reload_takes_a_changed_configuration_or_says_why_not() -> None:
+    with Booted() as machine:
+        machine.command("systemctl", "start", "watcher")
+        machine.run("kept")
+        kept, pid = machine.ls()["kept"], machine.main_pid
+        machine.config.write_text("[root]\n")
+        machine.command("systemctl", "reload", "watcher")
+        refused = "configuration refused: /etc/watcher/watcher.toml:1: root: not a list of tables"
+        assert machine.show("StatusText").startswith(refused)
+
+        back = '[network.back]\nbridge = "back0"\nsubnets = ["172.22.0.0/24"]\n'
+        machine.config.write_text(back)
+        machine.command("systemctl", "reload", "watcher")
+        assert machine.show("StatusText") == ""
+        machine.run("new", annotations={"io.watcher.network": "back"})
+        assert machine.ls()["new"]["network"] == ["back"]
+        assert machine.ls()["kept"] == kept
+        assert (machine.main_pid, machine.show("ActiveState")) == (pid, "active")
 
 
 def test_wrong_configuration_is_not_tried_again() -> None:

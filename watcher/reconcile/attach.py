@@ -64,6 +64,10 @@ class Attachment:
         """The containers whose init was said to have left its namespace."""
         self._untold: list[tuple[str, Sandbox, tuple[Member, ...]]] = []
 
+    def configure(self, config: Config) -> None:
+        """Go by `config` from now on."""
+        self._config = config
+
     def appear(
         self,
         container: Container,

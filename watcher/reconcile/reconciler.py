@@ -84,6 +84,15 @@ class Reconciler:
         self._on_busy: Callable[[], object] | None = None
         self._busy: Busy | None = None
 
+    def configure(self, config: Config) -> None:
+        """Go by `config` from now on; what is attached stays as it is.
+
+        Its networks have to be known to the host already.
+        """
+        self._selective = any(root.attach != "all" for root in config.roots)
+        self._attachment.configure(config)
+        self._recovery.configure(config)
+
     def serve(self, on_busy: Callable[[], object]) -> None:
         """Wait hardly for other writers from now on, since everybody waits for this thread.
 

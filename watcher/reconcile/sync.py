@@ -68,6 +68,10 @@ class Recovery:
         self._attachment = attachment
         self._failings = failings
 
+    def configure(self, config: Config) -> None:
+        """Go by `config` from now on."""
+        self._config = config
+
     def run(self, appear: Callable[[Container, Inside], bool], *, dry_run: bool) -> list[Repair]:
         """Close every difference; with `dry_run` only find them.
 
