@@ -36,7 +36,7 @@ class Context:
     home: Home
     netlink: Netlink
     reaper: Reaper
-    drivers: Mapping[str, Driver]
+    drivers: dict[str, Driver]
     notes: Notes
     sandboxes: Callable[[], Iterable[Sandbox]]
     netns_dir: str

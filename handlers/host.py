@@ -18,8 +18,10 @@ from handlers.firewall.handler import FirewallHandler
 from handlers.handler import Handler, Notes
 from handlers.host_side import HostSideHandler
 from handlers.kernel.reaper import Reaper
+from handlers.kernel.uplink import settled
 from handlers.link.handler import LinkHandler
 from handlers.link.reaping import ReapingHandler
+from handlers.networks import drivers_of
 from handlers.pin import PinHandler
 from handlers.root_mounts import OpenRoot
 from watcher.model.network import Network
@@ -76,6 +78,7 @@ class Host:
             context = opened.enter_context(
                 opened_context(netns_dir, networks, notes, sandboxes, integrate=integrate)
             )
+            self._drivers = context.drivers
             self.networks = {name: d.network for name, d in context.drivers.items()}
             self._handlers = tuple(kind.handler(context) for kind in HANDLERS)
             both = list(zip(HANDLERS, self._handlers, strict=True))
@@ -87,6 +90,17 @@ class Host:
             self.firewall = self._of(FirewallHandler)
             self.conntrack = self._of(ConntrackHandler)
             self._opened = opened.pop_all()
+
+    def configure(self, networks: Mapping[str, Network]) -> None:
+        """Have every handler know `networks` from now on: all look them up in the same place.
+
+        What is on the host is left as it is, for a sync.
+        """
+        drivers = drivers_of(settled(networks))
+        self._drivers.update(drivers)
+        self.networks.update((name, driver.network) for name, driver in drivers.items())
+        for name in self._drivers.keys() - drivers.keys():
+            del self._drivers[name], self.networks[name]
 
     def close(self) -> None:
         """Close what was opened; what was made stays."""

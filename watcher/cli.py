@@ -41,8 +41,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run(options: argparse.Namespace) -> int:
     from watcher.config import load
+    from watcher.config.settings import Config
 
-    config = load.load(options.config)
+    # What the file may say does not depend on what it says.
+    config = Config() if getattr(options, "schema", False) else load.load(options.config)
     command = import_module(f"watcher.commands.{options.command}")
     status: int = command.run(config, options)
     sys.stdout.flush()
@@ -84,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     bundle = commands.add_parser("bundle", help="make a bundle join a container's sandbox")
     bundle.add_argument("directory", metavar="DIR", type=Path)
     bundle.add_argument("--share", metavar="ID", required=True)
+    config = commands.add_parser("config", help="the configuration, and where each value is from")
+    config.add_argument("--schema", action="store_true", help="print its JSON Schema instead")
+    _json(config)
     commands.add_parser("down", help="remove everything this program ever made on the host")
     return parser
 

@@ -274,6 +274,26 @@ def test_containers_keep_their_network_when_the_service_is_stopped() -> None:
         machine.command("watcher", "down")
 
 
+def test_systemctl_reload_takes_a_changed_configuration_or_says_why_not() -> None:
+    with Booted() as machine:
+        machine.command("systemctl", "start", "watcher")
+        machine.run("kept")
+        kept, pid = machine.ls()["kept"], machine.main_pid
+        machine.config.write_text("[root]\n")
+        machine.command("systemctl", "reload", "watcher")
+        refused = "configuration refused: /etc/watcher/watcher.toml:1: root: not a list of tables"
+        assert machine.show("StatusText").startswith(refused)
+
+        back = '[network.back]\nbridge = "back0"\nsubnets = ["172.22.0.0/24"]\n'
+        machine.config.write_text(back)
+        machine.command("systemctl", "reload", "watcher")
+        assert machine.show("StatusText") == ""
+        machine.run("new", annotations={"io.watcher.network": "back"})
+        assert machine.ls()["new"]["network"] == ["back"]
+        assert machine.ls()["kept"] == kept
+        assert (machine.main_pid, machine.show("ActiveState")) == (pid, "active")
+
+
 def test_wrong_configuration_is_not_tried_again() -> None:
     with Booted("[gate]\nmood = 1\n") as machine:
         assert machine.command("systemctl", "start", "watcher", check=False).returncode == 1

@@ -10,6 +10,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from watcher.config.load import read
 from watcher.config.settings import Config
 from watcher.facts.subscribers import make_publisher
 from watcher.gate.gatekeeper import Gatekeeper
@@ -22,8 +23,12 @@ from watcher.model.errors import WatcherError
 from watcher.service.assemble import Patience, opened
 from watcher.service.loop import Service
 from watcher.service.mainthread import DRAIN, MainThread
+from watcher.service.reload import Reload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watcher.config.load import Source
     from watcher.log.logger import Log
 
 _PR_SET_DUMPABLE: Final = 4
@@ -41,7 +46,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     backlog.tell_dropped(partial(_tell_dropped, log))
     adopt_others(log)
     try:
-        MainThread(log, backlog).run(partial(_serve, config, log))
+        MainThread(log, backlog).run(partial(_serve, config, partial(read, options.config), log))
     finally:
         backlog.drain(DRAIN)
     return 0
@@ -63,7 +68,7 @@ def _tell_dropped(log: Log, count: int) -> None:
     )  # fmt: skip
 
 
-def _serve(config: Config, log: Log, main: MainThread) -> None:
+def _serve(config: Config, again: Callable[[], Source], log: Log, main: MainThread) -> None:
     """The service, in its thread. The gate comes first: all else may have to wait for others."""
 
     def tell(text: str) -> None:
@@ -81,11 +86,17 @@ def _serve(config: Config, log: Log, main: MainThread) -> None:
                 else "stop it first, e.g. `systemctl stop watcher`",
             ) from busy
         with serve(config.run_dir, told=tell, rest=main.rest):
-            _hold_and_serve(config, log, main, lock, Patience(math.inf, told=tell, rest=main.rest))
+            patience = Patience(math.inf, told=tell, rest=main.rest)
+            _hold_and_serve(config, again, log, main, lock, patience)
 
 
 def _hold_and_serve(
-    config: Config, log: Log, main: MainThread, lock: Lock, patience: Patience
+    config: Config,
+    again: Callable[[], Source],
+    log: Log,
+    main: MainThread,
+    lock: Lock,
+    patience: Patience,
 ) -> None:
     facts = make_publisher(config, log)
     gate = Gatekeeper(config.gate, facts, log)
@@ -96,7 +107,8 @@ def _hold_and_serve(
         with opened(
             config, log, starting=True, serving=True, patience=patience, facts=facts
         ) as opened_:
-            asyncio.run(Service(config, opened_[0], gate, roots, lock, log).run(main))
+            reload = Reload(again, *opened_, gate, log)
+            asyncio.run(Service(config, opened_[0], gate, roots, lock, reload, log).run(main))
     finally:
         gate.stop()
         roots.close()

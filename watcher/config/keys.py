@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 import msgspec
+from msgspec import Struct
 
 from watcher.config.rules import ConfigKeyError, KeyPath, check
 from watcher.config.settings import Config, Firewall, Gate, Limits, Root
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 type Reader = Callable[[Any, KeyPath], Any]
 """Makes the value of a key from what the file holds there, or raises ConfigKeyError."""
-
-MAX_TIMEOUT: Final = 600.0
-"""Seconds that the gate may hold a container at the most."""
 
 MAX_WORD: Final = 64
 """Characters of an unknown word that are compared with the known ones."""
@@ -58,37 +56,47 @@ def build(document: Mapping[str, Any]) -> Config:
     Raises:
         ConfigKeyError: an unknown key, a bad value, or values that contradict each other.
     """
-    values = _read_keys(document, (), dict.fromkeys(_TOP), _TOP)
-    for key, attribute in ("root", "roots"), ("network", "networks"):
-        if key in values:
-            values[attribute] = values.pop(key)
-    config = Config(**values)
+    config: Config = _read_table(Config, document, ())
     check(config)
     return config
 
 
-def _read_table(kind: Callable[..., Any], readers: Mapping[str, Reader]) -> Reader:
-    """Make a reader of the tables that are a `kind`; a key without a reader is read by type."""
+@cache
+def hints(kind: type[Struct]) -> Mapping[str, Any]:
+    """Return the keys of the tables that are a `kind`, as they are in the file, with their types.
 
-    def read(value: Any, path: KeyPath) -> Any:
-        return kind(**_read_keys(_table(value, path), path, get_type_hints(kind), readers))
+    The name of a network is that of its table, and no key.
+    """
+    types = get_type_hints(kind, include_extras=True)
+    return {key: types[name] for key, name in names(kind).items()}
 
-    return read
+
+@cache
+def names(kind: type[Struct]) -> Mapping[str, str]:
+    """Return the attribute of each key."""
+    found = dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
+    if kind is Network:
+        del found["name"]
+    return found
 
 
-def _read_keys(
-    table: Mapping[str, Any], path: KeyPath, hints: Mapping[str, Any], readers: Mapping[str, Reader]
-) -> dict[str, Any]:
+def _read_table(kind: type[Struct], value: Any, path: KeyPath) -> Any:
+    return kind(**_read_keys(kind, value, path))
+
+
+def _read_keys(kind: type[Struct], value: Any, path: KeyPath) -> dict[str, Any]:
+    """Return the attributes of a table that is a `kind`; a key without a reader is read by type."""
+    table, known, readers = _table(value, path), names(kind), _READERS.get(kind, {})
     for key in table:
-        if key not in hints:
-            near = get_close_matches(key[:MAX_WORD], hints, n=1)
-            reason = f"unknown key, not one of {', '.join(hints)}"
+        if key not in known:
+            near = get_close_matches(key[:MAX_WORD], known, n=1)
+            reason = f"unknown key, not one of {', '.join(known)}"
             remedy = f"write {near[0]}" if near else "remove it"
             raise ConfigKeyError((*path, key), reason, remedy)
     values = {}
-    for key, value in table.items():
-        read = readers.get(key) or partial(_typed, hints[key])
-        values[key] = read(value, (*path, key))
+    for key, item in table.items():
+        read = readers.get(key) or partial(_typed, hints(kind)[key])
+        values[known[key]] = read(item, (*path, key))
     return values
 
 
@@ -97,23 +105,42 @@ def _typed(hint: Any, value: Any, path: KeyPath) -> Any:
     try:
         return msgspec.convert(value, hint)
     except (msgspec.ValidationError, ValueError):
-        words = [word for word in _literals(hint) if isinstance(word, str)]
+        kind = msgspec.inspect.type_info(hint)
+        words = [word for word in _words(kind) if isinstance(word, str)]
         near = get_close_matches(value[:MAX_WORD], words, n=1) if isinstance(value, str) else []
         remedy = f"write {quoted(near[0])}" if near else ""
-        raise ConfigKeyError(path, f"not {_accepted(hint)}", remedy) from None
+        raise ConfigKeyError(path, f"not {_accepted(kind, value)}", remedy) from None
 
 
-def _literals(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) is Literal else ()
+def _words(kind: msgspec.inspect.Type) -> Collection[object]:
+    """Return the words that a key accepts, if it accepts nothing else."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _words(kind.type)
+    return kind.values if isinstance(kind, msgspec.inspect.LiteralType) else ()
 
 
-def _accepted(hint: Any) -> str:
-    """Say in words which values `hint` accepts."""
-    if words := _literals(hint):
-        return f"one of {', '.join(map(quoted, words))}"
-    return {str: "a string", bool: "true or false", float: "a number"}.get(
-        hint, "a list of strings"
-    )
+def _accepted(kind: msgspec.inspect.Type, value: Any, unit: str = "") -> str:
+    """Say in words which values a key of type `kind` accepts; `value` is none of them."""
+    match kind:
+        case msgspec.inspect.Metadata(type=inner, extra_json_schema=schema):
+            return _accepted(inner, value, (schema or {}).get("x-unit", unit))
+        case msgspec.inspect.UnionType(types=types):
+            return ", nor ".join(_accepted(one, value, unit) for one in types)
+        case msgspec.inspect.LiteralType(values=(word,)):
+            return quoted(word)
+        case msgspec.inspect.LiteralType(values=words):
+            return f"one of {', '.join(map(quoted, words))}"
+        case msgspec.inspect.IntType(ge=low, le=high):
+            return f"a whole number from {low} to {high}"
+        case msgspec.inspect.FloatType(gt=low, le=high) if type(value) in (int, float):
+            return f"more than {low:g} and at the most {high:g} {unit}"
+        case msgspec.inspect.FloatType():
+            return "a number"
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.StrType():
+            return "a string"
+    return "a list of strings"
 
 
 def _table(value: Any, path: KeyPath) -> dict[str, Any]:
@@ -126,28 +153,6 @@ def _list(read: Reader, what: str, value: Any, path: KeyPath) -> tuple[Any, ...]
     if not isinstance(value, list):
         raise ConfigKeyError(path, f"not a list of {what}", "put it in brackets")
     return tuple(read(item, (*path, index)) for index, item in enumerate(value))
-
-
-def _integer(low: int, high: int, value: Any, path: KeyPath) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigKeyError(path, f"not a whole number from {low} to {high}")
-    return value
-
-
-def _mtu(value: Any, path: KeyPath) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    try:
-        return _integer(576, 65535, value, path)
-    except ConfigKeyError as error:
-        raise ConfigKeyError(path, f'{error.reason}, nor "auto"') from None
-
-
-def _timeout(value: Any, path: KeyPath) -> float:
-    seconds: float = _typed(float, value, path)
-    if not 0 < seconds <= MAX_TIMEOUT:
-        raise ConfigKeyError(path, f"not more than 0 and at the most {MAX_TIMEOUT:.0f} seconds")
-    return seconds
 
 
 def _directory(value: Any, path: KeyPath) -> str:
@@ -241,15 +246,13 @@ def _bridge(value: Any, path: KeyPath) -> str:
 
 def _networks(value: Any, path: KeyPath) -> dict[str, Network]:
     networks = {"default": Network()}
-    hints = get_type_hints(Network)
-    del hints["name"]
     for name, table in _table(value, path).items():
         at = (*path, name)
         if not valid_network_name(name):
             raise ConfigKeyError(
                 at, "not a network's name", "write up to 32 letters, digits, _ . and -, not none"
             )
-        values = _read_keys(_table(table, at), at, hints, _NETWORK)
+        values = _read_keys(Network, table, at)
         _require(values, () if name == "default" else ("bridge", "subnets"), at)
         networks[name] = Network(name=name, **values)
     return networks
@@ -261,37 +264,33 @@ def _require(values: Mapping[str, Any], keys: Collection[str], path: KeyPath) ->
             raise ConfigKeyError(path, f"has no {key}", f"write {key} = … below")
 
 
-_ROUTE: Final[Mapping[str, Reader]] = {"to": _prefix, "via": _address}
-
-
 def _route(value: Any, path: KeyPath) -> Route:
-    values = _read_keys(_table(value, path), path, dict.fromkeys(_ROUTE), _ROUTE)
-    _require(values, tuple(_ROUTE), path)
+    values = _read_keys(Route, value, path)
+    _require(values, ("to", "via"), path)
     return Route(**values)
 
 
-_NETWORK: Final[Mapping[str, Reader]] = {
-    "bridge": _bridge,
-    "subnets": _subnets,
-    "interface": _link_name,
-    "mtu": _mtu,
-    "routes": partial(_list, _route, "tables"),
-    "metric": partial(_integer, 0, 2**32 - 1),
+_READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
+    Config: {
+        "state_dir": _directory,
+        "run_dir": _directory,
+        "netns_dir": _directory,
+        "root": partial(_list, partial(_read_table, Root), "tables"),
+        "gate": partial(_read_table, Gate),
+        "network": _networks,
+        "firewall": partial(_read_table, Firewall),
+    },
+    Root: {"path": _directory, "limits": partial(_read_table, Limits)},
+    Limits: {
+        "host_ports": partial(_list, _port_range, "strings"),
+        "host_addresses": partial(_list, _address, "strings"),
+    },
+    Network: {
+        "bridge": _bridge,
+        "subnets": _subnets,
+        "interface": _link_name,
+        "routes": partial(_list, _route, "tables"),
+    },
+    Route: {"to": _prefix, "via": _address},
 }
-
-_LIMITS: Final[Mapping[str, Reader]] = {
-    "host_ports": partial(_list, _port_range, "strings"),
-    "host_addresses": partial(_list, _address, "strings"),
-}
-
-_ROOT: Final[Mapping[str, Reader]] = {"path": _directory, "limits": _read_table(Limits, _LIMITS)}
-
-_TOP: Final[Mapping[str, Reader]] = {
-    "state_dir": _directory,
-    "run_dir": _directory,
-    "netns_dir": _directory,
-    "root": partial(_list, _read_table(Root, _ROOT), "tables"),
-    "gate": _read_table(Gate, {"timeout": _timeout}),
-    "network": _networks,
-    "firewall": _read_table(Firewall, {}),
-}
+"""How the keys are read of which TOML itself has no values."""

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _BUDGET: Final = 1024 * 1024
 """Characters that are parsed in search of a line before it is given up."""
 
+_DEPTH: Final = 8
+"""Parts of the longest path that is looked for."""
+
 
 def follow(document: Any, path: KeyPath) -> tuple[bool, Any]:
     """Look for `path` in `document`: whether it is there, and its value."""
@@ -30,16 +33,35 @@ def find_line(text: str, path: KeyPath) -> int | None:
     Returns:
         `None` if no statement has it, or `text` is too long to look for it.
     """
+    return find_lines(text).get(path)
+
+
+def find_lines(text: str) -> dict[KeyPath, int]:
+    """Find the line of each key, table and element of a list in the TOML `text`.
+
+    What is deeper than any key of the configuration is left out, and the end of a text that is too
+    long to look for it.
+    """
     table: KeyPath = ()
     latest: dict[KeyPath, int] = {}
+    found: dict[KeyPath, int] = {}
     for line, header, parsed in _statements(text):
         if header:
             table = _table_path(parsed, latest)
-            if table[: len(path)] == path:
-                return line
-        elif path[: len(table)] == table and follow(parsed, path[len(table) :])[0]:
-            return line
-    return None
+            for depth in range(1, min(len(table), _DEPTH) + 1):
+                found.setdefault(table[:depth], line)
+        else:
+            for path in _paths(parsed, table):
+                found.setdefault(path, line)
+    return found
+
+
+def _paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    """Name everything that is in `value`, which is at `path`."""
+    if len(path) < _DEPTH and isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*path, key)
+            yield from _paths(item, (*path, key))
 
 
 def _statements(text: str) -> Iterator[tuple[int, bool, dict[str, Any]]]:

@@ -10,6 +10,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import Struct
+
 from watcher.config.settings import Config
 from watcher.model.errors import MAX_VALUE, UsageError, printable, quoted, shortened
 
@@ -26,7 +28,32 @@ _MAX_COST: Final = 32_000_000
 """Steps of tomllib in dotted keys, which take the square of their parts: about three seconds."""
 
 
+class Source(Struct, frozen=True):
+    """A configuration and the file that it was read from.
+
+    Attributes:
+        config: the configuration.
+        name: the file's; empty where there is none.
+        text: what stands in it.
+    """
+
+    config: Config
+    name: str = ""
+    text: str = ""
+
+    def lines(self) -> dict[KeyPath, int]:
+        """Find the line of each key that stands in the file."""
+        from watcher.config.lines import find_lines
+
+        return find_lines(self.text)
+
+
 def load(path: Path | None) -> Config:
+    """Read the configuration from `path`, as :func:`read` does."""
+    return read(path).config
+
+
+def read(path: Path | None) -> Source:
     """Read the configuration from `path`.
 
     Args:
@@ -37,7 +64,7 @@ def load(path: Path | None) -> Config:
     """
     if path is None:
         if not os.path.lexists(DEFAULT_PATH):
-            return Config()
+            return Source(Config())
         path = DEFAULT_PATH
     name = printable(str(path)[:4096])
     text = _read(path, name)
@@ -56,7 +83,7 @@ def load(path: Path | None) -> Config:
     except RecursionError:
         raise _too_deep(name) from None
     try:
-        return build(document)
+        return Source(build(document), name, text)
     except ConfigKeyError as error:
         raise _key_error(name, text, document, error) from None
 
@@ -119,11 +146,11 @@ def _key_error(name: str, text: str, document: dict[str, Any], error: ConfigKeyE
     where = name if line is None else f"{name}:{line}"
     found, value = follow(document, error.path)
     shown = _shown(value) if found else ""
-    key = _dotted(error.path) + (f" = {shown}" if shown else "")
+    key = dotted(error.path) + (f" = {shown}" if shown else "")
     return UsageError(f"{where}: {key}: {error.reason}", error.remedy)
 
 
-def _dotted(path: KeyPath) -> str:
+def dotted(path: KeyPath) -> str:
     """Write `path` as a table's header would; the line tells which element of a list is meant."""
     return ".".join(
         part if part.replace("_", "").replace("-", "").isalnum() and len(part) < MAX_VALUE

@@ -1,4 +1,4 @@
-"""What must hold between the keys of a configuration; each key by itself is in `configkeys`."""
+"""What must hold between the keys of a configuration; each key by itself is in `keys`."""
 
 from __future__ import annotations
 

@@ -1,64 +1,181 @@
-"""The configuration as data, with the defaults of CONTRACT.md; `watcher.config.load` reads it."""
+"""The configuration as data: each key once, with its type, its default, its words and its unit.
+
+All that is said of a key is made of this: how the file is read and what its errors accept (`keys`),
+what a running service takes (`changes`), the JSON Schema (`schema`), and by that
+`deploy/watcher.toml` and `docs/configuration.md`. Annotations are evaluated only by who needs them.
+"""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
-from typing import Literal
+from typing import Annotated, Literal
 
 from msgspec import Struct, field
 
 from watcher.model.network import Network
+from watcher.model.setting import about
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """What the annotations of a root's containers may ask for (`[root.limits]`).
 
-    Attributes:
-        host_ports: ranges of host ports that may be published, inclusive.
-        host_addresses: host addresses that may be published on; empty: any. A wildcard is allowed
-            only where this is empty or holds the unspecified address of that family.
-        networks: networks that may be joined; empty: any.
-        fixed: whether fixed addresses and MACs may be asked for.
-        share: whose sandboxes may be joined: of any root, of the same root, or none.
+    A wildcard may be published on only where `host_addresses` is empty or holds the unspecified
+    address of that family.
     """
 
-    host_ports: tuple[tuple[int, int], ...] = ((1, 65535),)
-    host_addresses: tuple[IPv4Address | IPv6Address, ...] = ()
-    networks: tuple[str, ...] = ()
-    fixed: bool = True
-    share: Literal["any", "root", "none"] = "any"
+    host_ports: Annotated[
+        tuple[tuple[int, int], ...],
+        about(
+            'Host ports that may be published: ranges "from-to" and single ports.', live=True,
+            file={"type": "array", "items": {"type": "string"}},
+        ),
+    ] = ((1, 65535),)  # fmt: skip
+    host_addresses: Annotated[
+        tuple[IPv4Address | IPv6Address, ...],
+        about(
+            "Host addresses that may be published on; none named: any, the wildcard too.",
+            live=True, file={"type": "array", "items": {"type": "string"}},
+        ),
+    ] = ()  # fmt: skip
+    networks: Annotated[
+        tuple[str, ...], about("Networks that may be joined; none named: any.", live=True)
+    ] = ()
+    fixed: Annotated[
+        bool, about("Whether io.watcher.ip and io.watcher.mac are allowed.", live=True)
+    ] = True
+    share: Annotated[
+        Literal["any", "root", "none"],
+        about(
+            'Whose sandboxes may be shared: "any" root\'s, those of the same "root", or "none".',
+            live=True,
+        ),
+    ] = "any"
 
 
 class Root(Struct, frozen=True, forbid_unknown_fields=True):
     """A runc state directory to watch (`[[root]]`)."""
 
-    path: str = "/run/runc"
-    attach: Literal["all", "annotated"] = "all"
-    limits: Limits = Limits()
+    path: Annotated[
+        str, about("The state directory, which is what `runc --root` names.", pattern="^/")
+    ] = "/run/runc"
+    attach: Annotated[
+        Literal["all", "annotated"],
+        about(
+            'Which containers get a network: "all" that have a network namespace of their own, or'
+            ' those that are "annotated" with at least one io.watcher.* key.',
+            live=True,
+        ),
+    ] = "all"
+    limits: Annotated[
+        Limits,
+        about(
+            "What annotations in this root may ask for. The defaults allow everything: whoever may"
+            " start containers as root needs no limits, whoever lets others write config.json wants"
+            " them. A container that is attached already keeps what it has."
+        ),
+    ] = Limits()
 
 
 class Gate(Struct, frozen=True, forbid_unknown_fields=True):
-    """How runc is held until a network is ready (`[gate]`); `timeout` is in seconds."""
+    """How runc is held until a network is ready (`[gate]`)."""
 
-    mode: Literal["auto", "off", "required"] = "auto"
-    timeout: float = 5.0
-    on_timeout: Literal["allow", "deny"] = "allow"
-    on_invalid: Literal["deny", "allow"] = "deny"
+    mode: Annotated[
+        Literal["auto", "off", "required"],
+        about(
+            '"auto": where the kernel allows it; "off": never, the network comes a moment after the'
+            ' start; "required": the service refuses to start without.'
+        ),
+    ] = "auto"
+    timeout: Annotated[
+        float, about("How long a container may be held.", unit="seconds", live=True, gt=0, le=600)
+    ] = 5.0
+    on_timeout: Annotated[
+        Literal["allow", "deny"],
+        about(
+            'What happens to it then: "allow" it to start, its network comes later, or "deny" its'
+            " start.",
+            live=True,
+        ),
+    ] = "allow"
+    on_invalid: Annotated[
+        Literal["deny", "allow"],
+        about(
+            'A request that cannot be met, such as a port that is taken: "deny" the start, runc'
+            ' fails, or "allow" it without network.',
+            live=True,
+        ),
+    ] = "deny"
 
 
 class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
     """How other firewalls of the host are treated (`[firewall]`)."""
 
-    integrate: bool = False
+    integrate: Annotated[
+        bool,
+        about(
+            "Whether a firewalld, ufw or similar that drops forwarded traffic by default is told"
+            " about the bridges. false: `watcher check` only says what would stand in the way."
+        ),
+    ] = False
 
 
-class Config(Struct, frozen=True, forbid_unknown_fields=True):
+class Config(
+    Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    rename={"roots": "root", "networks": "network"},
+):
     """The whole configuration; without a file, these defaults."""
 
-    state_dir: str = "/var/lib/watcher"
-    run_dir: str = "/run/watcher"
-    netns_dir: str = "/run/netns"
-    roots: tuple[Root, ...] = (Root(),)
-    gate: Gate = Gate()
-    networks: dict[str, Network] = field(default_factory=lambda: {"default": Network()})
-    firewall: Firewall = Firewall()
+    state_dir: Annotated[
+        str,
+        about(
+            "Where the leases are kept (leases.db, SQLite); it has to survive a reboot.",
+            pattern="^/",
+        ),
+    ] = "/var/lib/watcher"
+    run_dir: Annotated[
+        str,
+        about(
+            "The lock that two watchers on one host share, and other files of the running service.",
+            pattern="^/",
+        ),
+    ] = "/run/watcher"
+    netns_dir: Annotated[
+        str,
+        about(
+            "Where each container's namespace gets its name, /run/netns/<container id>, for `ip"
+            " netns exec` and for containers that share it.",
+            pattern="^/",
+        ),
+    ] = "/run/netns"
+    roots: Annotated[
+        tuple[Root, ...],
+        about(
+            "A runc state directory. Write [[root]] again for a second one. With no [[root]] at"
+            " all, /run/runc is watched.",
+            title="Whose containers",
+        ),
+    ] = (Root(),)
+    gate: Annotated[
+        Gate,
+        about(
+            "runc is held before the container's first instruction until its network is ready, by"
+            " fanotify.",
+            title="The gate",
+        ),
+    ] = Gate()
+    networks: Annotated[
+        dict[str, Network],
+        about(
+            "One table each: [network.NAME], asked for by the annotation io.watcher.network. A"
+            " container that asks for none gets `default`. Keys that are left out have the defaults"
+            " below in every network; bridge and subnets have to be named in those other than"
+            " `default`.",
+            title="Networks", live=True,
+        ),
+    ] = field(default_factory=lambda: {"default": Network()})  # fmt: skip
+    firewall: Annotated[
+        Firewall,
+        about("Those that drop forwarded traffic by default.", title="Other firewalls"),
+    ] = Firewall()

@@ -113,6 +113,14 @@ class Gatekeeper:
             failed=lambda error: self._inbox.put(self._failed, error),
         )
 
+    def configure(self, settings: settings.Gate) -> None:
+        """Go by `settings` from now on, whose mode is that of before; who is held stays so."""
+        self._settings = settings
+        if self._gate is not None:
+            self._gate.configure(
+                timeout=settings.timeout, on_timeout=settings.on_timeout == "allow"
+            )
+
     def serve(
         self,
         loop: asyncio.AbstractEventLoop,

@@ -197,6 +197,10 @@ class Gate:
                 partial(self._listener.unmark, marked.directory, filesystem=marked.filesystem)
             )
 
+    def configure(self, *, timeout: float, on_timeout: bool) -> None:
+        """Change how long the holds to come last, and what becomes of all at their deadline."""
+        self._timeout, self._on_timeout = timeout, on_timeout
+
     def close(self) -> None:
         """End the thread and release every held runc; a second call does nothing."""
         if not self._closed:
@@ -303,7 +307,11 @@ class Gate:
         deadline = time.monotonic() + self._timeout
         hold = Hold(root, id_, event.thread, init, deadline, self._answer)
         with self._lock:
+            last = next(reversed(self._pending), hold)
             self._pending[hold] = fd
+            if last.deadline > deadline:  # holds were longer until a moment ago
+                by_deadline = sorted(self._pending.items(), key=lambda held: held[0].deadline)
+                self._pending = dict(by_deadline)
         return hold
 
     def _root_of(self, fd: int, id_: str, name: str) -> str | None:

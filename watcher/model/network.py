@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from watcher.model.address import AddressWithPrefix, Subnet
+from watcher.model.setting import about
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,44 +42,72 @@ else:
 class Route(Struct, frozen=True, forbid_unknown_fields=True):
     """A static route inside every sandbox of a network: to `to` by the neighbour `via`."""
 
-    to: IPv4Network | IPv6Network
-    via: IPv4Address | IPv6Address
+    to: Annotated[IPv4Network | IPv6Network, about("A subnet.", file={"type": "string"})]
+    via: Annotated[IPv4Address | IPv6Address, about("A neighbour.", file={"type": "string"})]
 
 
 class Network(Struct, frozen=True, forbid_unknown_fields=True):
-    """A named bridge with its subnets and its policy (`[network.NAME]`).
-
-    Attributes:
-        name: the NAME of its table.
-        mode: how its sandboxes are connected: a bridge for all, or a host route for each.
-        bridge: the name of the interface that has the gateway's addresses.
-        subnets: one IPv4 and one IPv6 subnet at the most; the gateway is the first address of each.
-        interface: its name inside a sandbox when it is the sandbox's first network.
-        mtu: in bytes, or `auto` for that of the uplink.
-        masquerade: whether traffic that leaves the host takes the host's address.
-        internal: no way out and no published ports.
-        isolate: its sandboxes cannot reach each other.
-        managed: false for a bridge that somebody else owns: attached to, never changed.
-        guard: whether a sandbox is held to its leases' addresses and MACs.
-        reach: other networks that its sandboxes may open connections to.
-        routes: static routes inside its sandboxes.
-        metric: of the default route; 0 is the kernel's default.
-    """
+    """A named bridge with its subnets and its policy (`[network.NAME]`); `name` is that NAME."""
 
     name: str = "default"
-    mode: ModeName = "bridge"
-    bridge: str = "netns0"
-    subnets: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("172.19.0.0/16"),)
-    interface: str = "eth0"
-    mtu: int | Literal["auto"] = 1500
-    masquerade: bool = True
-    internal: bool = False
-    isolate: bool = False
-    managed: bool = True
-    guard: bool = True
-    reach: tuple[str, ...] = ()
-    routes: tuple[Route, ...] = ()
-    metric: int = 0
+    mode: Annotated[
+        ModeName,
+        about(
+            '"bridge": all containers are ports of one bridge, 1,023 at the most. "routed": each is'
+            " a host route on its own link, without that limit; the interface `bridge` then only"
+            " has the gateway's address."
+        ),
+    ] = "bridge"
+    bridge: Annotated[str, about("The bridge; it is made when the first container needs it.")] = (
+        "netns0"
+    )
+    subnets: Annotated[
+        tuple[IPv4Network | IPv6Network, ...],
+        about(
+            "One IPv4 and one IPv6 subnet at the most; the gateway is the first address of each."
+            ' "ula" is an IPv6 subnet of this host\'s own (RFC 4193).',
+            examples=[["172.19.0.0/16", "fd00:19::/64"]],
+            file={"type": "array", "items": {"type": "string"}, "minItems": 1},
+        ),
+    ] = (IPv4Network("172.19.0.0/16"),)
+    interface: Annotated[
+        str, about("What the interface of a container's first network is called inside.")
+    ] = "eth0"
+    mtu: Annotated[
+        Annotated[int, Meta(ge=576, le=65535)] | Literal["auto"],
+        about('The MTU, or "auto" for that of the host\'s uplink.', unit="bytes"),
+    ] = 1500
+    masquerade: Annotated[
+        bool, about("Whether traffic that leaves the host takes the host's address.", live=True)
+    ] = True
+    internal: Annotated[bool, about("true: no way out of the host and no published ports.")] = False
+    isolate: Annotated[bool, about("true: its sandboxes cannot reach each other.")] = False
+    managed: Annotated[
+        bool,
+        about(
+            "false: the bridge is somebody else's; containers are attached to it, it is never"
+            " changed."
+        ),
+    ] = True
+    guard: Annotated[
+        bool,
+        about("Whether a sandbox can send from the addresses and the MAC that it was given only."),
+    ] = True
+    reach: Annotated[
+        tuple[str, ...],
+        about("Other networks to which its sandboxes may open connections.", live=True),
+    ] = ()
+    routes: Annotated[
+        tuple[Route, ...],
+        about(
+            "Static routes inside, by a neighbour.",
+            examples=[[{"to": "10.8.0.0/16", "via": "172.19.0.2"}]],
+        ),
+    ] = ()
+    metric: Annotated[
+        int,
+        about("The metric of the default route inside; 0 is the kernel's own.", ge=0, le=2**32 - 1),
+    ] = 0
 
     @property
     def facts(self) -> Mode:

@@ -80,9 +80,10 @@ class Attachment:
         if request is None:
             request = parse_request(container.labels)
         known = self._known(container)
-        wanted = self._plan(container, known, request, kept=orphan is not None)
+        met = known is not None and _meets(known, container, request)
+        wanted = self._plan(container, known, request, kept=met or orphan is not None)
         if isinstance(wanted, Join) and (member := wanted.sandbox.member(container)) is not None:
-            if member.asked == request or _meets(wanted.sandbox, member, request):
+            if met:
                 return False
             self._leave_for(request, wanted.sandbox, member)
             known = self._known(container)
@@ -250,11 +251,14 @@ class Attachment:
             )  # fmt: skip
 
 
-def _meets(sandbox: Sandbox, member: Member, request: Request) -> bool:
-    """Whether `member` has all that is asked for, though it has asked otherwise before.
+def _meets(sandbox: Sandbox, container: Container, request: Request) -> bool:
+    """Whether a container is in `sandbox`, and has all that it asks for.
 
     It has, unless its bundle was changed between runc's reading and the gate's.
     """
+    member = sandbox.member(container)
+    if member is None or member.asked == request:
+        return member is not None
     has = {address.ip for interface in sandbox.interfaces for address in interface.addresses}
     networks = tuple(interface.network for interface in sandbox.interfaces)
     return (

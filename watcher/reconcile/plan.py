@@ -67,8 +67,7 @@ def plan(
         request: what its annotations ask for.
         config: the configuration.
         shared: the sandbox that its annotation `share` names.
-        kept: whether it has its network already, though the store does not know it: the limits of
-            its root are for those who appear.
+        kept: whether it has its network already: the limits of its root are for those who appear.
 
     Raises:
         InvalidRequest: it asks for what its namespace or the configuration rules out.
@@ -81,7 +80,9 @@ def plan(
     if place.of_host:
         return Ignore("it is in the host's network namespace")
     if inside is not None and not founded:
-        _check_join(request, inside, root)
+        _check_join(request, inside)
+        if not kept or inside.member(container) is None:  # else it is another's that is kept
+            _check_join_allowed(request, inside, root)
         return Join(inside)
     if container.namespace is Namespace.HOST:
         return Ignore("it is in the network namespace that its runtime was started in")
@@ -158,7 +159,7 @@ def _check_share(
     raise invalid(f"its namespace {container.joined} is not that of {share}", mend)
 
 
-def _check_join(request: Request, inside: Sandbox, root: Root) -> None:
+def _check_join(request: Request, inside: Sandbox) -> None:
     if request.networks:
         raise InvalidRequest(
             "io.watcher.network", ",".join(request.networks),
@@ -173,6 +174,9 @@ def _check_join(request: Request, inside: Sandbox, root: Root) -> None:
                 f"it is in the sandbox of {inside.id}, which has its addresses",
                 "remove the annotation, or give it a network namespace of its own",
             )  # fmt: skip
+
+
+def _check_join_allowed(request: Request, inside: Sandbox, root: Root) -> None:
     share = root.limits.share
     foreign = all(member.root != root.path for member in inside.members)
     if share == "none" or (share == "root" and foreign):

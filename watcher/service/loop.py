@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from watcher.model.repair import Repair
     from watcher.reconcile.reconciler import Reconciler
     from watcher.service.mainthread import MainThread
+    from watcher.service.reload import Reload
 
 SYNC_EVERY: Final = 3600.0
 """Seconds between regular syncs, in case an event was missed."""
@@ -75,6 +76,7 @@ class Service:
         gate: asks already.
         roots: are held already.
         lock: what says that this is the host's service, and is held.
+        reload: reads the configuration anew.
         log: where it tells of itself.
     """
 
@@ -85,6 +87,7 @@ class Service:
         gate: Gatekeeper,
         roots: RootKeeper,
         lock: Lock,
+        reload: Reload,
         log: Log,
     ) -> None:
         self._config = config
@@ -92,6 +95,7 @@ class Service:
         self._gate = gate
         self._roots = roots
         self._lock = lock
+        self._reload = reload
         self._log = log
         self._pause = RETRY_AFTER[0]
         self._retrying: asyncio.TimerHandle | None = None
@@ -133,7 +137,10 @@ class Service:
             self._start()
             self._reconciler.serve(self._blocked)
             # Who knows how long it was stopped.
-            main.attend(loop, stop=stop.set, resume=self._sync, well=self._well)
+            main.attend(
+                loop, stop=stop.set, resume=self._sync, well=self._well,
+                reload=lambda: self._reload.run(self._config, self._configure),
+            )  # fmt: skip
             self._tell_ready()  # last: who is told may say at once that it is to stop
             await stop.wait()
             self._log.info("stopping")
@@ -209,6 +216,17 @@ class Service:
         except OSError:
             self._watch.stop()  # half a watch is as good as none
             raise
+
+    def _configure(self, config: Config) -> None:
+        """Go by `config` from now on, and have those look again whom it lets in."""
+        anew = config.networks != self._config.networks
+        self._config = config
+        if anew:
+            try:
+                self._listen()
+            except OSError as error:
+                self._parts.ended("drift", error)
+        self._sync()
 
     def _listen(self) -> None:
         self._healer.start(self._config.networks.values())

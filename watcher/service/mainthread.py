@@ -34,7 +34,7 @@ DRAIN: Final = 1.0
 BEAT: Final = 5.0
 """Seconds between two looks at the service, if systemd does not set them."""
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCONT)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCONT, signal.SIGHUP)
 
 
 class Stopped(Exception):
@@ -61,6 +61,8 @@ class MainThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: Callable[[], object]
         self._resume: Callable[[], object]
+        self._reload: Callable[[], object]
+        self._to_reload = False  # told so before there was anybody to do it
         self._well: Callable[[], bool]
         self._asked = False
         self._waits = 0  # looks in a row that found it waiting in the kernel
@@ -73,6 +75,7 @@ class MainThread:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._news.put(self._told_to_stop))
         signal.signal(signal.SIGCONT, lambda *_: self._news.put(self._resumed))
+        signal.signal(signal.SIGHUP, lambda *_: self._news.put(self._told_to_reload))
         # Threads have their maker's mask: only the main thread is to be interrupted.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         thread = threading.Thread(target=self._serve, args=(serve,), name="service", daemon=True)
@@ -97,18 +100,22 @@ class MainThread:
         *,
         stop: Callable[[], object],
         resume: Callable[[], object],
+        reload: Callable[[], object],
         well: Callable[[], bool],
     ) -> None:
         """Have `loop` call `stop` when the service is to stop, `resume` when it was stopped.
 
-        And `well` again and again, which says whether the manager may be told that all is well.
+        `reload` when it is to take its configuration anew, and `well` again and again, which says
+        whether the manager may be told that all is well.
 
         Called in the service's thread; from now on it is looked after whether the loop goes on.
 
         Raises:
             Stopped: it is to stop already.
         """
-        self._stop, self._resume, self._well, self._loop = stop, resume, well, loop
+        self._stop, self._resume, self._reload, self._well = stop, resume, reload, well
+        self._loop = loop
+        self._news.put(self._attended)
         self.rest(0)
 
     def _serve(self, serve: Callable[[MainThread], None]) -> None:
@@ -145,6 +152,13 @@ class MainThread:
 
     def _resumed(self) -> None:
         self._have(lambda: self._resume())  # noqa: PLW0108
+
+    def _told_to_reload(self) -> None:
+        self._to_reload = not self._have(lambda: self._reload())  # noqa: PLW0108
+
+    def _attended(self) -> None:
+        if self._to_reload:
+            self._told_to_reload()
 
     def _has_ended(self) -> None:
         self._ended = True

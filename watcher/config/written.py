@@ -1,0 +1,46 @@
+"""A configuration as its file would say it: the inverse of `keys`."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from msgspec import Struct
+
+from watcher.config.keys import names
+
+
+def written(value: object) -> Any:
+    """Make of a value of the configuration what the file holds for it: tables, lists and words."""
+    match value:
+        case Struct():
+            return {key: written(getattr(value, name)) for key, name in names(type(value)).items()}
+        case dict():
+            return {key: written(item) for key, item in value.items()}
+        case (int(low), int(high)):  # a range of ports
+            return str(low) if low == high else f"{low}-{high}"
+        case tuple():
+            return [written(item) for item in value]
+        case bool() | int() | float():
+            return value
+    return str(value)
+
+
+def toml(value: object) -> str:
+    """Write what :func:`written` makes, but for the tables that have a header of their own."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case list():
+            return f"[{', '.join(map(toml, value))}]"
+        case dict():
+            return f"{{ {', '.join(f'{toml_key(k)} = {toml(v)}' for k, v in value.items())} }}"
+    return str(value)
+
+
+def toml_key(key: str) -> str:
+    """Write a key, or a part of a table's header."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml(key)

@@ -1,0 +1,92 @@
+"""SIGHUP: a changed configuration is taken as a whole while the service runs, or refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from watcher.model.errors import WatcherError, told
+from watcher.reconcile.conflicts import refuse_impossible
+from watcher.service import systemd
+from watcher.store.networks import known_networks
+
+if TYPE_CHECKING:
+    from handlers.host import Host
+    from watcher.config.load import Source
+    from watcher.config.settings import Config
+    from watcher.gate.gatekeeper import Gatekeeper
+    from watcher.log.logger import Log
+    from watcher.reconcile.reconciler import Reconciler
+    from watcher.store.leases import LeaseStore
+
+
+class Reload:
+    """Takes the configuration anew, for everybody who has it.
+
+    Args:
+        read: reads it.
+        reconciler, store, host, gate: who goes by it, beside the service itself.
+        log: where it tells what was taken, or why not.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Source],
+        reconciler: Reconciler,
+        store: LeaseStore,
+        host: Host,
+        gate: Gatekeeper,
+        log: Log,
+    ) -> None:
+        self._read = read
+        self._reconciler = reconciler
+        self._store = store
+        self._host = host
+        self._gate = gate
+        self._log = log
+
+    def run(self, config: Config, taken: Callable[[Config], object]) -> None:
+        """Read the configuration, and have `taken` called with it where it is taken.
+
+        The manager is told when that begins, and when it is done: the old one is in force until
+        then, and stays so where anything is wrong with the new one.
+
+        Args:
+            config: the one in force.
+            taken: has the service itself go by it, and everything looked at.
+        """
+        _notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        status = ""
+        try:
+            self._take(config, taken)
+        except (WatcherError, OSError) as error:
+            status = f"configuration refused: {told(error)}"
+            self._log.error(
+                "configuration refused, the one before stays in force", reason=told(error)
+            )
+        finally:
+            _notify(f"READY=1\nSTATUS={status}")
+
+    def _take(self, config: Config, taken: Callable[[Config], object]) -> None:
+        from watcher.config.changes import live_changes
+
+        source = self._read()
+        changed = live_changes(config, source)
+        if not changed:
+            self._log.info("configuration read again, nothing has changed")
+            return
+        new = source.config
+        refuse_impossible({n: v for n, v in new.networks.items() if n not in self._host.networks})
+        self._host.configure(known_networks(new, self._store))
+        self._reconciler.configure(new)
+        self._gate.configure(new.gate)
+        self._log.info("configuration taken", changed=changed)
+        taken(new)
+
+
+def _notify(state: str) -> None:
+    """Tell the manager, if there still is one: a reload does not depend on it."""
+    with suppress(OSError):
+        systemd.notify(state)
