@@ -56,7 +56,7 @@ lint: packages-dev $(VENV)/setup-dev ## what CI holds the code to: ruff, mypy, s
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	shellcheck .ci/run deploy/demo deploy/install deploy/uninstall tests/support/boot.sh tools/*
+	shellcheck .ci/run deploy/demo deploy/install deploy/uninstall tests/support/boot.sh tools/lock tools/release tools/require
 
 .PHONY: lock
 lock: packages python ## lock the newest versions of every dependency

@@ -75,7 +75,7 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    """A clone of this repository that can be changed and released."""
+    """A repository with a copy of the sources, to be changed and released."""
     return Checkout(tmp_path)
 
 

@@ -1,6 +1,6 @@
-"""What `watcher check` looks at; nothing here changes anything on the host.
+"""The checks of `watcher check`. None of them changes anything on the host.
 
-`registry` lists the checks, and `check` says what one is. What can only be told by trying is tried
+`registry` lists the checks, and `check` has their types. A check that has to try something does so
 in a child process with namespaces of its own (`trial`). `filters` simulates the packet filters of
 the host.
 """

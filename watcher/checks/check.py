@@ -1,4 +1,4 @@
-"""What a check is given, and what it says: a line of `watcher check` each."""
+"""The types of a check: its subject and its findings, each a line of `watcher check`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ type Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What every check looks at.
+    """The argument of every check.
 
     Attributes:
         config: the configuration of the service.
-        networks: those of the configuration, and those that the lease store says are in use.
+        networks: the networks of the configuration and those in use by the lease store, by name.
     """
 
     config: Config
@@ -28,10 +28,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
+    """One result of a check.
 
     Attributes:
-        check: what it is about, one word; empty for the name of the check that found it.
+        check: one word for the users; if empty, the registry fills in the name of the check.
         level: `ok`; `warn` where something is lost; `fail` where containers get no network.
         what: what was found and where.
         remedy: what to do about it, as an imperative; empty where nothing is to be done.
@@ -45,12 +45,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing to look at.
+    """One question about the host.
 
     Attributes:
-        name: what users know it by, one word.
-        findings: looks, and yields what it found, each with its remedy; changes nothing.
-        needs: the capability without which it cannot look.
+        name: one word for the users.
+        findings: yields the findings, each with its remedy; changes nothing on the host.
+        needs: the capability that `findings` cannot do without, if any.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Other firewalls of the host: whether they drop what containers of a network send or get."""
+"""Checks whether other firewalls of the host drop the traffic of containers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def findings(subject: Subject) -> Iterator[Finding]:
 def _of_network(
     network: Network, tables: list[Table], uplinks: dict[int, str], *, integrate: bool
 ) -> Iterator[Finding]:
-    """What `tables` drop of what a container in each of the subnets of `network` sends and gets."""
+    """The drops in `tables` for a container in each subnet of `network`."""
     bridge = network.bridge
     containers = [(subnet, gateway(subnet) + 1) for subnet in network.subnets]
     forwarded = [

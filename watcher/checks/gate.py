@@ -47,10 +47,10 @@ def findings(subject: Subject) -> Iterator[Finding]:
 
 
 def _kernel_error() -> str:
-    """Why the kernel lets this process have no gate; empty if it does.
+    """Why the kernel refuses this process a gate; empty if it does not.
 
-    A mark of a whole mount is tried: permission events may be built out of a kernel that has
-    fanotify otherwise. In the child's mount namespace it concerns the child alone.
+    The trial marks a whole mount, since a kernel may have fanotify and no permission events. The
+    mount is in a mount namespace of the child's own, so the mark concerns the child alone.
     """
 
     def trial() -> list[Finding]:

@@ -32,7 +32,7 @@ def findings(subject: Subject) -> Iterator[Finding]:
 
 
 def _holder(look: Callable[[int], Holder | None], path: Path) -> Holder | None:
-    """What `look` says of the lock at `path`; nobody has one that is not there."""
+    """The holder that `look` finds of the lock at `path`; `None` if the file is missing."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
@@ -42,7 +42,7 @@ def _holder(look: Callable[[int], Holder | None], path: Path) -> Holder | None:
 
 
 def _lasting_holder(descriptor: int) -> Holder | None:
-    """Who has a lock for longer than a change of one container takes."""
+    """The holder of a lock that is taken for longer than a change of one container takes."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         with suppress(BlockingIOError):

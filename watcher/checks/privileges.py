@@ -21,7 +21,7 @@ NEEDED: Final = {
     "CAP_SYS_ADMIN": "containers' namespaces, pins and the gate",
     "CAP_SYS_PTRACE": "/proc/<pid>/ns/net of containers",
 }
-"""Each with what needs it."""
+"""The capabilities that the service needs, and what needs them."""
 
 READ_ANY: Final = ("CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH")
 """Either of them reads a `config.json` that belongs to another user."""
@@ -42,7 +42,7 @@ def findings(_: Subject) -> Iterator[Finding]:
 
 
 def has(capability: str) -> bool:
-    """Whether `capability` is among the effective ones of this process."""
+    """Whether this process has `capability` in effect."""
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> _BITS[capability] & 1)

@@ -1,4 +1,4 @@
-"""Trials in a child process: what one does to its namespaces ends with it."""
+"""Runs a trial in a child process, so that what it does to its namespaces ends with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from watcher.model.errors import WatcherError
 
 
 def in_child(trial: Callable[[], list[Finding]], name: str) -> list[Finding]:
-    """What `trial`, called `name`, finds in a child process that ends with it."""
+    """Run `trial` in a child process, and return its findings. Messages call it `name`."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,5 +1,5 @@
-"""The packet filters of the host, simulated: what becomes of a packet in them, and the remedy.
+"""Simulates the packet filters of the host.
 
-`host` reads the tables that are there, by `nftables` and `iptables`. `packets` makes a container's
-packets, `fate` answers what becomes of them, and `remedies` says how to let them pass.
+`host` reads the tables, with `nftables` and `iptables`. `packets` makes the packets of a container,
+`fate` says which chains drop them, and `remedies` says how to let them pass.
 """

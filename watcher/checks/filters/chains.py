@@ -1,7 +1,7 @@
 """Packets and packet filters as data.
 
-Rules are read by the modules `nftables` and `iptables`. What they do not understand of a rule makes
-its verdict uncertain.
+The modules `nftables` and `iptables` read rules. If they do not understand a part of a rule, its
+verdict is uncertain.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ type Family = Literal["ip", "ip6", "inet", "bridge"]
 type Hook = Literal["forward", "input"]
 
 _VERSIONS: Final = {"inet": (4, 6), "ip": (4,), "ip6": (6,)}
-"""The versions of IP that a family of filters sees; the others see no packets of IP."""
+"""The versions of IP that tables of a family see; tables of other families see none."""
 
 PORT: Final = 65533
 """Both ports of a packet: what no rule names by itself."""
@@ -33,7 +33,7 @@ class Packet:
         source, target: its addresses, of one family.
         state: `new` or `established`, as connection tracking has it.
         dnat: whether its connection is to a published port.
-        bridged: whether it is a frame from one port of a bridge to another, as bridges see it.
+        bridged: whether it is a frame that a bridge forwards from one port to another.
     """
 
     iif: str
@@ -46,7 +46,7 @@ class Packet:
 
     @property
     def hook(self) -> Hook:
-        """Where the kernel asks filters about it."""
+        """The hook at which the kernel calls base chains for it."""
         return "forward" if self.oif else "input"
 
 
@@ -93,7 +93,7 @@ class Table:
     command: str = "nft"
 
     def sees(self, packet: Packet) -> bool:
-        """Whether the kernel asks filters of this family about `packet`."""
+        """Whether the kernel calls chains of this family for `packet`."""
         if packet.bridged:
             return self.family == "bridge"
         return packet.source.version in _VERSIONS.get(self.family, ())

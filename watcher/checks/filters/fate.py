@@ -1,7 +1,6 @@
-"""What becomes of a packet in the packet filters of the host.
+"""The fate of a packet in the packet filters of the host.
 
-A rule that is not understood as a whole makes the fate of a packet uncertain: nothing is said for
-certain that is only likely.
+A rule with an uncertain verdict makes the fate uncertain: what is only likely is not certain.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What becomes of a packet in a base chain: whether it is dropped, and if that is certain."""
+    """The fate of a packet in a base chain: whether it is dropped, and if that is certain."""
 
     dropped: bool
     certain: bool = True
@@ -45,7 +44,7 @@ def drops(table: Table, packets: Collection[Packet]) -> Iterator[Drop]:
 
 
 def fate(table: Table, base: Chain, packet: Packet) -> Fate:
-    """What becomes of `packet` in `base`, a base chain of `table`."""
+    """The fate of `packet` in `base`, a base chain of `table`."""
     kind, certain = _walk(table, base, packet, _DEPTH)
     if kind in ("accept", "drop"):
         return Fate(kind == "drop", certain)

@@ -1,4 +1,4 @@
-"""The packets of a container that the filters of the host are asked about."""
+"""The packets that a container sends and gets, by which the filters of the host are tried."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _FAR: Final = {4: ip_address("198.51.100.1"), 6: ip_address("2001:db8::1")}
 """An address of no network of anybody's (RFC 5737, RFC 3849)."""
 
 _BRIDGED: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-call-ip6tables"}
-"""Whether what a bridge forwards goes through filters of IP as well: Docker turns it on
+"""The sysctls that send what a bridge forwards through filters of IP as well; Docker sets them
 (`Documentation/networking/ip-sysctl.rst`, `bridge-nf-call-*`)."""
 
 
 def forwarded(network: Network, container: Address, uplink: str) -> Iterator[Packet]:
-    """What the container with an address of `network` sends to others and gets from them."""
+    """The packets between `container`, an address of `network`, and machines and containers."""
     bridge, far = network.bridge, _FAR[container.version]
     if not network.internal:  # to the world, its answer, and a connection to a published port
         yield Packet(bridge, uplink, container, far)
@@ -43,7 +43,7 @@ def forwarded(network: Network, container: Address, uplink: str) -> Iterator[Pac
 
 
 def received(network: Network, subnet: Subnet, container: Address) -> Packet:
-    """What the container with an address of `subnet` sends to the host itself."""
+    """A packet from `container`, an address of `subnet` of `network`, to the host itself."""
     return Packet(network.bridge, "", container, gateway(subnet))
 
 

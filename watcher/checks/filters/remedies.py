@@ -1,7 +1,7 @@
-"""Whose chain drops packets, and the commands to paste, in the way that its owner wants it.
+"""Names the firewall that drops packets, and the commands that make it let them pass.
 
-`accept` in one nftables table does not undo a `drop` in another's chain (nft(8)), so what another
-firewall drops has to be put right there.
+An `accept` in one nftables table does not undo a `drop` in another (nft(8)), so each firewall
+needs a remedy of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OPTIONS: Final = {"iif": "-i", "oif": "-o"}
 
 
 def named(drop: Drop) -> str:
-    """The chain as users know it, with the firewall that it is of."""
+    """The chain and its firewall, as users know them."""
     table, chain = drop.table, drop.chain
     kind = f"nftables table {table.family}" if table.command == "nft" else f"{table.command} table"
     place = f"chain {chain.name} of {kind} {table.name}"
@@ -31,12 +31,12 @@ def named(drop: Drop) -> str:
 
 
 def to_forward(drop: Drop, bridge: str, *, integrate: bool) -> str:
-    """How to let pass what is forwarded from and to `bridge`.
+    """The remedy for a drop of what is forwarded from and to `bridge`.
 
     Args:
-        drop: where it is dropped.
+        drop: the chain that drops it.
         bridge: the bridge of a network.
-        integrate: whether `[firewall] integrate` is set, which mends some of it by itself.
+        integrate: whether `[firewall] integrate` is set, which makes some firewalls let it pass.
     """
     table = drop.table
     if _is_firewalld(table):
@@ -50,7 +50,7 @@ def to_forward(drop: Drop, bridge: str, *, integrate: bool) -> str:
 
 
 def to_receive(drop: Drop, bridge: str) -> str:
-    """How to let pass what comes from `bridge` to the host itself."""
+    """The remedy for a drop of what comes from `bridge` to the host itself."""
     if _is_firewalld(drop.table):
         return _firewalld(bridge)
     if _is_ufw(drop.table):
@@ -59,7 +59,7 @@ def to_receive(drop: Drop, bridge: str) -> str:
 
 
 def _accept(drop: Drop, *where: tuple[str, str]) -> str:
-    """Commands that let pass what has each of the interfaces `where`."""
+    """Commands that accept packets with each of the interfaces `where`."""
     table, chain = drop.table, drop.chain.name
     if table.command == "nft":
         place = f"{table.family} {table.name} {chain}"
