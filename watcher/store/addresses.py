@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from typing import TYPE_CHECKING
 
 from watcher.store.ipam import FIRST, in_pool, refusal
@@ -127,7 +127,8 @@ class AddressBook:
                 (self._network, self._family, str(self._subnet), self.cursor),
             )
             self._kept = self.cursor
-        return ip_interface((address, self._subnet.prefixlen))
+        interface = IPv4Interface if self._family == 4 else IPv6Interface
+        return interface((int(address), self._subnet.prefixlen))  # a number needs no parsing
 
     def _move(self) -> None:
         """Moves to the network's new subnet after a change of the configuration.

@@ -111,7 +111,7 @@ def _interfaces(rows: Iterable[tuple[Any, ...]]) -> tuple[Interface, ...]:
             name,
             host_name,
             mac,
-            tuple(ip_interface(f"{row[6]}/{row[7]}") for row in group if row[6] is not None),
+            tuple(ip_interface((row[6], row[7])) for row in group if row[6] is not None),
         )
         for (ordinal, network, name, host_name, mac), group in groupby(
             rows, key=itemgetter(1, 2, 3, 4, 5)
