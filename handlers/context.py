@@ -7,10 +7,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from handlers.handler import Notes
-from handlers.kernel.namespace import Home
+from handlers.kernel.namespace import HostNamespace
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.reaper import Reaper
-from handlers.kernel.uplink import settled
+from handlers.kernel.uplink import with_mtus
 from handlers.networks import drivers_of
 from handlers.networks.driver import Driver
 from watcher.model.network import Network
@@ -33,7 +33,7 @@ class Context:
         integrate: whether to tell other firewalls of our bridges.
     """
 
-    home: Home
+    home: HostNamespace
     netlink: Netlink
     reaper: Reaper
     drivers: dict[str, Driver]
@@ -44,7 +44,7 @@ class Context:
 
 
 @contextmanager
-def opened_context(
+def open_context(
     netns_dir: str,
     networks: Mapping[str, Network],
     notes: Notes,
@@ -53,8 +53,8 @@ def opened_context(
     integrate: bool = False,
 ) -> Iterator[Context]:
     """A context with everything open. What handlers made with it stays when it is closed."""
-    drivers = drivers_of(settled(networks))
-    with closing(Home()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
+    drivers = drivers_of(with_mtus(networks))
+    with closing(HostNamespace()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
         yield Context(
             home, netlink, reaper, drivers, notes, sandboxes, netns_dir, integrate,
         )  # fmt: skip

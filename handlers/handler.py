@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from watcher.model.errors import told
+from watcher.model.errors import message_with_remedy
 from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox
@@ -76,7 +76,7 @@ class Difference:
     alone: bool = False
 
 
-def closed(differences: Iterable[Difference], *, dry_run: bool) -> list[Repair]:
+def apply(differences: Iterable[Difference], *, dry_run: bool) -> list[Repair]:
     """Close each of `differences` as it is found, unless `dry_run`; what they were.
 
     What of one sandbox alone cannot be put right is told in its :attr:`Repair.error`, and holds
@@ -94,11 +94,11 @@ def closed(differences: Iterable[Difference], *, dry_run: bool) -> list[Repair]:
             except OSError as error:
                 if not difference.alone:
                     raise
-                repair = replace(repair, error=told(error))
+                repair = replace(repair, error=message_with_remedy(error))
         repairs.append(repair)
     return repairs
 
 
 def unknown(repair: Repair, error: OSError) -> Difference:
     """A difference of which nobody knows whether it is one: there is nothing to close."""
-    return Difference(replace(repair, error=told(error)), lambda: None, alone=True)
+    return Difference(replace(repair, error=message_with_remedy(error)), lambda: None, alone=True)

@@ -12,13 +12,13 @@ from typing import Final, Self
 
 from handlers import root_mounts
 from handlers.conntrack import ConntrackHandler
-from handlers.context import Context, opened_context
+from handlers.context import Context, open_context
 from handlers.firewall.foreign import ForeignFirewallHandler
 from handlers.firewall.handler import FirewallHandler
 from handlers.handler import Handler, Notes
 from handlers.host_side import HostSideHandler
 from handlers.kernel.reaper import Reaper
-from handlers.kernel.uplink import settled
+from handlers.kernel.uplink import with_mtus
 from handlers.link.handler import LinkHandler
 from handlers.link.reaping import ReapingHandler
 from handlers.networks import drivers_of
@@ -76,7 +76,7 @@ class Host:
     ) -> None:
         with ExitStack() as opened:
             context = opened.enter_context(
-                opened_context(netns_dir, networks, notes, sandboxes, integrate=integrate)
+                open_context(netns_dir, networks, notes, sandboxes, integrate=integrate)
             )
             self._drivers = context.drivers
             self.networks = {name: d.network for name, d in context.drivers.items()}
@@ -96,7 +96,7 @@ class Host:
 
         What is on the host is left as it is, for a sync.
         """
-        drivers = drivers_of(settled(networks))
+        drivers = drivers_of(with_mtus(networks))
         self._drivers.update(drivers)
         self.networks.update((name, driver.network) for name, driver in drivers.items())
         for name in self._drivers.keys() - drivers.keys():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from handlers.context import Context
-from handlers.handler import Handler, closed
+from handlers.handler import Handler, apply
 from handlers.kernel import rtnl
 from handlers.networks import forwarding
 from handlers.networks.driver import Driver
@@ -69,7 +69,7 @@ class HostSideHandler(Handler):
 
     def _close(self, driver: Driver, *, dry_run: bool) -> list[Repair]:
         """Put right what is wrong; returns what that was."""
-        repairs = closed(driver.host_side(self._netlink, self._settings), dry_run=dry_run)
+        repairs = apply(driver.host_side(self._netlink, self._settings), dry_run=dry_run)
         if not dry_run:
             network = driver.network
             self._whole[network.name] = self._netlink.index(network.bridge)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Final
 
 from handlers.context import Context
-from handlers.handler import Difference, Handler, closed
+from handlers.handler import Difference, Handler, apply
 from handlers.kernel import mounts, rtnl
 from handlers.kernel.directories import make_directory
-from handlers.kernel.namespace import opened
+from handlers.kernel.namespace import open_namespace
 from handlers.link import ours
 from watcher.model.alias import alias_of
 from watcher.model.network import Network
@@ -103,7 +103,7 @@ class PinHandler(Handler):
 
         If somebody else uses a missing name, it stays, and the repair has an error.
         """
-        return closed(self._differences(sandboxes), dry_run=dry_run)
+        return apply(self._differences(sandboxes), dry_run=dry_run)
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
         proofs = _Proofs(self._context)
@@ -135,7 +135,7 @@ class PinHandler(Handler):
                     Repair(f"removed {path}", name, "its sandbox is gone"),
                     lambda name=name: self._remove(name),  # type: ignore[misc]
                 )
-            elif ends := [e for e in self._ends(name, proofs) if e.name not in living]:
+            elif ends := [e for e in self._exits(name, proofs) if e.name not in living]:
                 # Those ends go now: it is told this once.
                 yield Difference(
                     Repair(f"left {path}", ours.sandbox_id(ends[0]), _UNPROVEN), lambda: None
@@ -167,9 +167,9 @@ class PinHandler(Handler):
         if (name, self._inode(name)) in proofs.remembered:
             return True
         alias = alias_of(name)
-        return any(end.alias == alias for end in self._ends(name, proofs))
+        return any(end.alias == alias for end in self._exits(name, proofs))
 
-    def _ends(self, name: str, proofs: _Proofs) -> list[rtnl.Link]:
+    def _exits(self, name: str, proofs: _Proofs) -> list[rtnl.Link]:
         """The host ends that lead into the namespace that `name` leads to, if it does so.
 
         Raises:
@@ -199,7 +199,7 @@ class PinHandler(Handler):
     def _make(self, name: str, sandbox: Sandbox) -> None:
         self._prepare()
         path = f"{self._directory}/{name}"
-        with opened(sandbox) as descriptor:
+        with open_namespace(sandbox) as descriptor:
             try:
                 _create(path)
             except FileExistsError as taken:
@@ -230,7 +230,7 @@ class PinHandler(Handler):
         """
         proofs = _Proofs(self._context)
         for name, netns in living.items():
-            if self._inode(name) == netns and self._ends(name, proofs):
+            if self._inode(name) == netns and self._exits(name, proofs):
                 self._remove(name)
 
     def unmounted(self) -> Iterator[str | None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from watcher import __version__
-from watcher.model.errors import WatcherError, told
+from watcher.model.errors import WatcherError, message_with_remedy
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("auto", "console", "json")
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        _fail(1, told(error))
+        _fail(1, message_with_remedy(error))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -45,7 +45,7 @@ class Firewalld:
         if "DBUS_SYSTEM_BUS_ADDRESS" not in os.environ and not Path(_SOCKET).exists():
             return False
         try:
-            with _Bus.opened() as bus:
+            with _Bus.connected() as bus:
                 return bus.has(_NAME)
         except OSError:  # the socket exists, but no process listens on it
             return False
@@ -56,7 +56,7 @@ class Firewalld:
         Raises:
             FirewalldRefused: it does not answer.
         """
-        with _Bus.opened() as bus:
+        with _Bus.connected() as bus:
             return any(bus.lacking(bridge))
 
     def admit(self, bridge: str) -> None:
@@ -65,7 +65,7 @@ class Firewalld:
         Raises:
             FirewalldRefused: it refuses.
         """
-        with _Bus.opened() as bus:
+        with _Bus.connected() as bus:
             now, later = bus.lacking(bridge)
             if later:
                 bus.call(bus.trusted(), "config.zone", "addInterface", "s", bridge)
@@ -81,7 +81,7 @@ class Firewalld:
         if not self.runs():
             _dismiss_offline(bridge)
             return
-        with _Bus.opened() as bus:
+        with _Bus.connected() as bus:
             if bus.zone_now(bridge) == ZONE:
                 bus.call(_PATH, "zone", "removeInterface", "ss", ZONE, bridge)
             if bus.zone_later(bridge) == ZONE:
@@ -96,7 +96,7 @@ class _Bus:
 
     @classmethod
     @contextmanager
-    def opened(cls) -> Iterator[_Bus]:
+    def connected(cls) -> Iterator[_Bus]:
         from jeepney.io.blocking import open_dbus_connection
 
         try:

@@ -14,7 +14,7 @@ import msgspec
 from handlers.context import Context
 from handlers.firewall.docker import DockerUser
 from handlers.firewall.firewalld import Firewalld
-from handlers.handler import Difference, Handler, closed
+from handlers.handler import Difference, Handler, apply
 from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Sandbox
@@ -73,15 +73,15 @@ class ForeignFirewallHandler(Handler):
             return
         for bridge in self._bridges([sandbox]):
             if bridge not in self._admitted:
-                closed(self._missing([bridge]), dry_run=False)
+                apply(self._missing([bridge]), dry_run=False)
                 self._admitted.add(bridge)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Tell again what was forgotten, and take back what is of no bridge of ours any more."""
-        repairs = closed(self._surplus(), dry_run=dry_run)
+        repairs = apply(self._surplus(), dry_run=dry_run)
         if self._enabled:
             bridges = self._bridges(sandboxes)
-            repairs += closed(self._missing(bridges), dry_run=dry_run)
+            repairs += apply(self._missing(bridges), dry_run=dry_run)
             if not dry_run:
                 self._admitted.update(bridges)
         return repairs

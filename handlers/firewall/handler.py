@@ -12,7 +12,7 @@ import msgspec
 from handlers.context import Context
 from handlers.firewall import elements, ruleset
 from handlers.firewall.ruleset import TABLES
-from handlers.handler import Difference, Handler, closed
+from handlers.handler import Difference, Handler, apply
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
 from handlers.networks import all_drivers
 from watcher.model.address import Address
@@ -67,7 +67,7 @@ class FirewallHandler(Handler):
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the tables hold the rules and exactly the elements of `sandboxes`."""
-        return closed(self._differences(sandboxes), dry_run=dry_run)
+        return apply(self._differences(sandboxes), dry_run=dry_run)
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Delete the tables."""

@@ -66,7 +66,7 @@ class Event:
     thread: int
 
 
-class Listener:
+class FanotifyGroup:
     """A fanotify group, which the kernel asks about each open(2) of a regular file below its marks.
 
     When it is closed, by :meth:`close` or by the end of the process, the kernel allows all opens

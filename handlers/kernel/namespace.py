@@ -15,7 +15,7 @@ class NamespaceGone(OSError):
 
 
 @contextmanager
-def opened(sandbox: Sandbox) -> Iterator[int]:
+def open_namespace(sandbox: Sandbox) -> Iterator[int]:
     """A descriptor of the namespace of `sandbox`, by any process in it.
 
     The inode number is compared, since pids are reused. The descriptor keeps the namespace.
@@ -23,12 +23,12 @@ def opened(sandbox: Sandbox) -> Iterator[int]:
     Raises:
         NamespaceGone: all of these processes have ended.
     """
-    with opened_by((member.init.pid for member in sandbox.members), sandbox.netns) as descriptor:
+    with open_by_pid((member.init.pid for member in sandbox.members), sandbox.netns) as descriptor:
         yield descriptor
 
 
 @contextmanager
-def opened_by(pids: Iterable[int], netns: int) -> Iterator[int]:
+def open_by_pid(pids: Iterable[int], netns: int) -> Iterator[int]:
     """A descriptor of the namespace with inode number `netns`, by one of the processes `pids`.
 
     Raises:
@@ -59,7 +59,7 @@ def namespace_files(pid: int) -> Iterator[str]:
             yield f"/proc/{pid}/task/{task}/ns/net"
 
 
-class Home:
+class HostNamespace:
     """The host's network namespace, in which this thread starts and to which it returns."""
 
     def __init__(self) -> None:

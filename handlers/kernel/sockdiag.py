@@ -33,7 +33,7 @@ _FILTER_SIZE: Final = 20
 _REQUEST: Final = struct.Struct("=IHHIIBBBxI2s2s16s16sIIIHHBBHBBHBBHBBH")
 
 
-class Listener(NamedTuple):
+class ListeningSocket(NamedTuple):
     """A socket that listens on a port; `both`: on addresses of both families."""
 
     address: Address
@@ -41,7 +41,7 @@ class Listener(NamedTuple):
     both: bool
 
 
-class Listeners:
+class SockDiag:
     """Asks the kernel, by a socket in the network namespace of the thread that makes it."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Listeners:
         """Close the socket."""
         self._netlink.close()
 
-    def first_taken(self, ports: Sequence[PortMap]) -> tuple[PortMap, Listener] | None:
+    def first_taken(self, ports: Sequence[PortMap]) -> tuple[PortMap, ListeningSocket] | None:
         """The first of `ports` that a process of the host listens on, and its socket.
 
         Every map is compared with every listener, because several maps may use one port on
@@ -71,16 +71,16 @@ class Listeners:
                         return port.at(number), listener
         return None
 
-    def _by_port(self, ports: Sequence[PortMap], protocol: str) -> dict[int, list[Listener]]:
+    def _by_port(self, ports: Sequence[PortMap], protocol: str) -> dict[int, list[ListeningSocket]]:
         """The sockets that listen between the lowest and the highest of `ports`, by their port."""
-        found: defaultdict[int, list[Listener]] = defaultdict(list)
+        found: defaultdict[int, list[ListeningSocket]] = defaultdict(list)
         low = min(port.host_port for port in ports)
         high = max(port.last for port in ports)
         for listener in self._between(protocol, low, high):
             found[listener.port].append(listener)
         return dict(sorted(found.items()))
 
-    def _between(self, protocol: str, low: int, high: int) -> Iterator[Listener]:
+    def _between(self, protocol: str, low: int, high: int) -> Iterator[ListeningSocket]:
         """The sockets that listen on a port from `low` to `high`; the kernel picks them out."""
         state = _TCP_CLOSE if protocol == "udp" else _TCP_LISTEN
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -103,7 +103,7 @@ class Listeners:
                 yield from _read(body)
 
 
-def _read(body: memoryview) -> Iterator[Listener]:
+def _read(body: memoryview) -> Iterator[ListeningSocket]:
     """The sockets in a `struct inet_diag_msg` with its attributes; SCTP may have many addresses.
 
     Source: `inet_sctp_diag_fill` in `net/sctp/diag.c` for those.
@@ -127,18 +127,18 @@ def _of_sockaddr(sockaddr: memoryview) -> bytes:
     return bytes(sockaddr[4:8] if family == socket.AF_INET else sockaddr[8:24])
 
 
-def _listener(address: Address, port: int, *, only6: bool) -> Listener:
+def _listener(address: Address, port: int, *, only6: bool) -> ListeningSocket:
     """A socket bound to `address`; one of IPv6 takes IPv4 as well unless that was ruled out.
 
     Bound to `::` it takes both, bound to `::ffff:0:0/96` IPv4 alone (ipv6(7)).
     """
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return Listener(IPv4Address(address.ipv4_mapped), port, both=False)
+        return ListeningSocket(IPv4Address(address.ipv4_mapped), port, both=False)
     both = address.version == 6 and address.is_unspecified and not only6
-    return Listener(address, port, both)
+    return ListeningSocket(address, port, both)
 
 
-def _overlap(host_ip: Address | None, listener: Listener) -> bool:
+def _overlap(host_ip: Address | None, listener: ListeningSocket) -> bool:
     if host_ip is None or listener.both:
         return True
     if host_ip.version != listener.address.version:

@@ -16,7 +16,7 @@ DEFAULT_MTU: Final = 1500
 """The MTU if there is no uplink."""
 
 
-def settled(networks: Mapping[str, Network]) -> dict[str, Network]:
+def with_mtus(networks: Mapping[str, Network]) -> dict[str, Network]:
     """`networks` with the uplink's MTU in those whose MTU is `auto`."""
     if all(network.mtu != "auto" for network in networks.values()):
         return dict(networks)

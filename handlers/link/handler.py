@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from handlers.context import Context
-from handlers.handler import Difference, Handler, closed, unknown
+from handlers.handler import Difference, Handler, apply, unknown
 from handlers.kernel import rtnl
-from handlers.kernel.namespace import NamespaceGone, opened, opened_by
+from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
 from handlers.link import ours, policy_routes, sandbox_end, surplus
 from handlers.link.orphans import orphans
@@ -46,7 +46,7 @@ class LinkHandler(Handler):
         """
         if not sandbox.interfaces:
             return
-        with opened(sandbox) as netns:
+        with open_namespace(sandbox) as netns:
             for interface in sandbox.interfaces:
                 self._attach(sandbox, interface, netns)
 
@@ -61,7 +61,7 @@ class LinkHandler(Handler):
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Delete links of sandboxes that are gone; put right what is missing of the others."""
-        return closed(self._differences(sandboxes), dry_run=dry_run)
+        return apply(self._differences(sandboxes), dry_run=dry_run)
 
     def mend(self, sandbox: Sandbox) -> list[Repair]:
         """Put right what is missing of the links of one `sandbox`; what it was."""
@@ -70,7 +70,7 @@ class LinkHandler(Handler):
             for interface in sandbox.interfaces
             if (link := self._find(interface.host_name)) is not None and link.ours
         }
-        return closed(self._of_sandbox(sandbox, there), dry_run=False)
+        return apply(self._of_sandbox(sandbox, there), dry_run=False)
 
     def orphans(self, pid: int, netns: int, *, own: bool) -> list[Orphan]:
         """What the namespace `netns` of process `pid` has of ours (:mod:`handlers.link.orphans`).
@@ -84,7 +84,7 @@ class LinkHandler(Handler):
             NamespaceGone: it has ended meanwhile.
         """
         names = [f"netnsv{n}-{pid}" for n in range(len(self._drivers))] if own else None
-        with opened_by((pid,), netns) as descriptor:
+        with open_by_pid((pid,), netns) as descriptor:
             return orphans(self._netlink, self._home, descriptor, names)
 
     def _attach(
@@ -183,7 +183,7 @@ class LinkHandler(Handler):
         """What is wrong with the links of one sandbox, or why that cannot be told."""
         last = sandbox.interfaces[0] if sandbox.interfaces else None
         try:
-            with opened(sandbox) as netns:
+            with open_namespace(sandbox) as netns:
                 with self._home.left_for(netns):
                     inside = Netlink(most=MOST)
                 with inside:
@@ -227,7 +227,7 @@ class LinkHandler(Handler):
         if not index:
             return wrong
         more = surplus.surplus(inside, index, interface, driver.network)
-        return "; ".join(filter(None, (wrong, surplus.told(interface.name, more))))
+        return "; ".join(filter(None, (wrong, surplus.described(interface.name, more))))
 
     def _wrong_host_end(self, link: rtnl.Link | None, interface: Interface) -> str:
         if link is None:
@@ -238,7 +238,7 @@ class LinkHandler(Handler):
 
     def _repairer(self, sandbox: Sandbox, interface: Interface) -> Callable[[], None]:
         def repair() -> None:
-            with suppress(NamespaceGone), opened(sandbox) as netns:
+            with suppress(NamespaceGone), open_namespace(sandbox) as netns:
                 self._attach(sandbox, interface, netns, mend=True)
 
         return repair

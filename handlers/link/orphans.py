@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from handlers.kernel import rtnl
-from handlers.kernel.namespace import Home
+from handlers.kernel.namespace import HostNamespace
 from handlers.kernel.netlink import MOST, Netlink
 from handlers.link import ours
 from watcher.model.alias import ALIAS
@@ -16,7 +16,7 @@ from watcher.model.orphan import Orphan
 
 
 def orphans(
-    netlink: Netlink, home: Home, descriptor: int, names: Iterable[str] | None
+    netlink: Netlink, home: HostNamespace, descriptor: int, names: Iterable[str] | None
 ) -> list[Orphan]:
     """The orphans in the namespace of `descriptor`: one, unless a link was moved there.
 

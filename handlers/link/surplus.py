@@ -34,7 +34,7 @@ def surplus(
     return [address for address in there if address.ip not in kept]
 
 
-def told(name: str, addresses: Sequence[AddressWithPrefix]) -> str:
+def described(name: str, addresses: Sequence[AddressWithPrefix]) -> str:
     """What is wrong with the interface `name`; empty if there are no `addresses`."""
     if not addresses:
         return ""

@@ -24,9 +24,9 @@ from watcher.containers.annotations import KEYS, parse_request
 from watcher.containers.runc import (
     NEWNET,
     PREFIX,
+    annotations_of,
     decode_spec,
     decode_state,
-    labels_of,
     namespace_of,
 )
 from watcher.model.container import Container, Namespace, Process
@@ -83,7 +83,7 @@ _WORDS: Final = (
 def _state(data: bytes, _: Path) -> None:
     config = decode_state(data, "state.json").config
     namespace_of(config.namespaces or (), NEWNET)
-    parse_request(labels_of(config.labels or ()))
+    parse_request(annotations_of(config.labels or ()))
 
 
 def _bundle(data: bytes, _: Path) -> None:
@@ -93,7 +93,7 @@ def _bundle(data: bytes, _: Path) -> None:
 
 
 def _labels(data: bytes, _: Path) -> None:
-    parse_request(labels_of(data.decode(errors="surrogateescape").split("\n")))
+    parse_request(annotations_of(data.decode(errors="surrogateescape").split("\n")))
 
 
 def _annotations(data: bytes, _: Path) -> None:
@@ -146,7 +146,7 @@ def some_database() -> bytes:
         web = Container("/run/runc", "web", Process(4, 5), "/web", {}, Namespace.OWN, "", 6)
         with LeaseStore.open(file) as store:
             store.note("a", "b")
-            store.found(web, [Network()], Request(ports=(PortMap("tcp", None, 8080, 80),)))
+            store.create_sandbox(web, [Network()], Request(ports=(PortMap("tcp", None, 8080, 80),)))
             store.fail(
                 Failure("/run/runc", "bad", None, "key", "value", "reason", refused=True, at=7)
             )

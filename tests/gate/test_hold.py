@@ -227,7 +227,7 @@ def test_a_runc_that_saves_twice_is_held_at_the_second_save(
         assert gate.ask("read", str(root), "web") is None
         (bundle / "config.json").unlink()  # the early state.json has all that is to be known
         container = gate.ask("observe", "web")
-        assert container["labels"] == {"io.watcher.ports": "8080:80", "bundle": str(bundle)}
+        assert container["annotations"] == {"io.watcher.ports": "8080:80", "bundle": str(bundle)}
         assert (container["namespace"], container["bundle"]) == ("own", str(bundle))
 
         gate.ask(answer, "web")
@@ -244,7 +244,7 @@ def test_the_thread_that_saves_tells_of_its_bundle(host: Host, root: Path) -> No
         assert process.stdout is not None
         gate.held("web")
         (root / "web" / "state.json").unlink()
-        assert gate.ask("observe", "web")["labels"] == {"a": "b", "bundle": str(bundle)}
+        assert gate.ask("observe", "web")["annotations"] == {"a": "b", "bundle": str(bundle)}
         gate.ask("allow", "web")
         process.stdout.read()
         assert process.wait(PATIENCE) == 0
@@ -283,7 +283,7 @@ def test_a_held_container_is_what_its_root_tells_later(
     expected = {**annotations, "bundle": str(bundle)}
     if "x=y" in expected:
         expected["x"] = f"y={expected.pop('x=y')}"
-    assert held["labels"] == expected
+    assert held["annotations"] == expected
     assert held["namespace"] == "own"
     assert held["netns"] == host.place("web").inode
 
@@ -295,7 +295,7 @@ def test_a_bundle_behind_a_link_is_the_same_bundle(host: Host, root: Path) -> No
     held, later = seen_twice(host, root, env={"PWD": f"{link}/web"})
 
     assert (held["bundle"], later["bundle"]) == (str(bundle), f"{link}/web")
-    assert held | {"bundle": "", "labels": {}} == later | {"bundle": "", "labels": {}}
+    assert held | {"bundle": "", "annotations": {}} == later | {"bundle": "", "annotations": {}}
 
 
 def test_a_bundle_that_is_named_to_runc_is_found(host: Host, root: Path) -> None:
@@ -309,7 +309,7 @@ def test_a_bundle_that_is_named_to_runc_is_found(host: Host, root: Path) -> None
         host.popen(words, directory=other, stdout=output, stderr=output) as process,
     ):
         gate.held("web")
-        assert gate.ask("observe", "web")["labels"] == {"a": "b", "bundle": str(bundle)}
+        assert gate.ask("observe", "web")["annotations"] == {"a": "b", "bundle": str(bundle)}
         gate.ask("allow", "web")
         assert process.wait(PATIENCE) == 0
 
@@ -390,7 +390,7 @@ def test_a_damaged_config_is_an_error_and_never_waited_for(
             assert str(config) in container["error"]
             assert says in container["error"]
         else:
-            assert container["labels"] == {"a": "b", "bundle": str(config.parent)}
+            assert container["annotations"] == {"a": "b", "bundle": str(config.parent)}
         gate.ask("allow", "web")
         assert process.wait(PATIENCE) == 0
 

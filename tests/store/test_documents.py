@@ -94,7 +94,7 @@ def test_a_field_of_a_later_program_is_passed_over() -> None:
 def test_a_document_that_is_none_is_said_to_be_damage(tmp_path: Path, document: str) -> None:
     path = tmp_path / "leases.db"
     with LeaseStore.open(path) as store:
-        store.found(container("web"), [DEFAULT], Request())
+        store.create_sandbox(container("web"), [DEFAULT], Request())
         store._database.db.execute("UPDATE member SET asked = ?", (document,))
         with pytest.raises(WatcherError, match=r"is damaged .*; move it away") as caught:
             store.sandboxes()
@@ -110,7 +110,7 @@ def test_each_member_has_the_document_of_its_own(tmp_path: Path) -> None:
     of_web = Request(networks=("dual",), addresses=(ip_address("fd00::50"),), annotated=True)
     of_side = Request(share="web", ports=parse_ports(ASKED), annotated=True)
     with LeaseStore.open(path) as store:
-        made = store.found(container("web"), [DUAL], of_web)
+        made = store.create_sandbox(container("web"), [DUAL], of_web)
         joined = store.join(container("side", 2), made.key, of_side)
         assert [member.asked for member in joined.members] == [of_web, of_side]
     with LeaseStore.open(path) as store:
@@ -125,7 +125,7 @@ def test_a_long_document_is_read_once_a_member(tmp_path: Path) -> None:
     """Not once for each of its port maps."""
     ports = tuple(PortMap("tcp", None, n, n) for n in range(1, 6001, 2))
     with LeaseStore.open(tmp_path / "leases.db") as store:
-        made = store.found(container("web"), [DEFAULT], Request(ports=ports))
+        made = store.create_sandbox(container("web"), [DEFAULT], Request(ports=ports))
         read = 0
 
         def factory(_: object, row: tuple[object, ...]) -> tuple[object, ...]:
@@ -168,7 +168,7 @@ def test_a_file_of_schema_3(tmp_path: Path) -> None:
         assert store.stale() == {ip_address("172.19.0.2")}
         assert [failure.id for failure in store.failures()] == ["refused"]
         assert store.noted("ruleset") == "abc"
-        back = store.found(container("gone", 200), [DEFAULT], Request())
+        back = store.create_sandbox(container("gone", 200), [DEFAULT], Request())
         assert str(back.interfaces[0].addresses[0].ip) == "172.19.0.2"
     with closing(sqlite3.connect(file)) as db:
         assert schema.version_of(db) == schema.VERSION

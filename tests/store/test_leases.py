@@ -24,7 +24,7 @@ TINY = Network(name="tiny", subnets=(IPv4Network("10.9.0.0/30"),))
 
 def test_a_sandbox_has_all_that_was_asked_for(store: LeaseStore) -> None:
     request = Request(ports=(HTTP, PortMap("udp", IPv6Address("::1"), 53, 53)))
-    made = store.found(container("web", 812), [DEFAULT, DUAL], request)
+    made = store.create_sandbox(container("web", 812), [DEFAULT, DUAL], request)
     first, second = made.interfaces
     assert (first.network, first.name, first.host_name) == ("default", "eth0", "netnsv0-812")
     assert (second.network, second.name, second.host_name) == ("dual", "eth1", "netnsv1-812")
@@ -36,7 +36,7 @@ def test_a_sandbox_has_all_that_was_asked_for(store: LeaseStore) -> None:
 
 
 def test_every_way_to_ask_for_a_sandbox_finds_it(store: LeaseStore) -> None:
-    made = store.found(container("web", 812), [DEFAULT], Request(ports=(HTTP,)))
+    made = store.create_sandbox(container("web", 812), [DEFAULT], Request(ports=(HTTP,)))
     assert store.sandbox(4026532812) == made
     assert store.sandbox_of(ROOT, "web") == made
     assert store.sandbox_named("web") == made
@@ -50,31 +50,34 @@ def test_every_way_to_ask_for_a_sandbox_finds_it(store: LeaseStore) -> None:
 
 def test_the_store_outlives_its_program(path: Path) -> None:
     with LeaseStore.open(path) as store:
-        made = store.found(container("web"), [DUAL], Request(ports=(HTTP,)))
+        made = store.create_sandbox(container("web"), [DUAL], Request(ports=(HTTP,)))
     with LeaseStore.open(path) as store:
         assert store.sandboxes() == [made]
 
 
 def test_a_sandbox_without_networks(store: LeaseStore) -> None:
-    assert store.found(container("web"), [], Request()).interfaces == ()
+    assert store.create_sandbox(container("web"), [], Request()).interfaces == ()
 
 
 def test_a_network_without_subnets_still_has_a_mac(store: LeaseStore) -> None:
     bare = Network(name="bare", subnets=())
-    macs = [store.found(container(f"c{n}", n), [bare], Request()).interfaces[0].mac for n in (1, 2)]
+    macs = [
+        store.create_sandbox(container(f"c{n}", n), [bare], Request()).interfaces[0].mac
+        for n in (1, 2)
+    ]
     assert len(set(macs)) == 2
 
 
 def test_a_container_that_has_ended_gets_no_sandbox(store: LeaseStore) -> None:
     ended = Container(ROOT, "web", Process(1, 1), "", {}, Namespace.OWN, "", None)
     with pytest.raises(ValueError, match="web"):
-        store.found(ended, [DEFAULT], Request())
+        store.create_sandbox(ended, [DEFAULT], Request())
 
 
 def test_a_key_is_never_used_twice(store: LeaseStore) -> None:
-    first = store.found(container("a"), [DEFAULT], Request())
+    first = store.create_sandbox(container("a"), [DEFAULT], Request())
     store.release(first.key)
-    assert store.found(container("a"), [DEFAULT], Request()).key > first.key
+    assert store.create_sandbox(container("a"), [DEFAULT], Request()).key > first.key
 
 
 # Addresses
@@ -84,10 +87,10 @@ def test_fixed_addresses_and_mac(store: LeaseStore) -> None:
     request = Request(
         addresses=(IPv4Address("10.8.0.50"), IPv6Address("fd00::50")), mac="02:00:00:00:00:07"
     )
-    made = store.found(container("web"), [DUAL], request)
+    made = store.create_sandbox(container("web"), [DUAL], request)
     assert addresses(made) == ["10.8.0.50/24", "fd00::50/64"]
     assert made.interfaces[0].mac == "02:00:00:00:00:07"
-    assert addresses(store.found(container("db", 2), [DUAL], Request())) == [
+    assert addresses(store.create_sandbox(container("db", 2), [DUAL], Request())) == [
         "10.8.0.2/24",
         "fd00::2/64",
     ]
@@ -95,9 +98,9 @@ def test_fixed_addresses_and_mac(store: LeaseStore) -> None:
 
 def test_a_fixed_address_that_is_held(store: LeaseStore) -> None:
     asked = Request(addresses=(IPv4Address("172.19.0.50"),))
-    before = [store.found(container("web"), [DEFAULT], asked)]
+    before = [store.create_sandbox(container("web"), [DEFAULT], asked)]
     with pytest.raises(InvalidRequest) as caught:
-        store.found(container("db", 2), [TINY, DEFAULT], asked)
+        store.create_sandbox(container("db", 2), [TINY, DEFAULT], asked)
     assert caught.value.key == "io.watcher.ip"
     assert caught.value.value == "172.19.0.50"
     assert caught.value.reason == '172.19.0.50 is held by sandbox "web"'
@@ -107,95 +110,104 @@ def test_a_fixed_address_that_is_held(store: LeaseStore) -> None:
 
 def test_a_fixed_mac_that_is_in_use_in_that_network(store: LeaseStore) -> None:
     asked = Request(mac="02:00:00:00:00:07")
-    store.found(container("web"), [DEFAULT], asked)
+    store.create_sandbox(container("web"), [DEFAULT], asked)
     with pytest.raises(InvalidRequest) as caught:
-        store.found(container("db", 2), [DEFAULT], asked)
+        store.create_sandbox(container("db", 2), [DEFAULT], asked)
     assert caught.value.key == "io.watcher.mac"
     assert caught.value.reason == '02:00:00:00:00:07 is in use in network default by sandbox "web"'
-    assert store.found(container("db", 2), [TINY], asked).interfaces[0].mac == asked.mac
+    assert store.create_sandbox(container("db", 2), [TINY], asked).interfaces[0].mac == asked.mac
 
 
 def test_a_derived_mac_gives_way_to_one_that_was_asked_for(store: LeaseStore) -> None:
-    store.found(container("web"), [DEFAULT], Request(mac="02:42:ac:13:00:03"))
-    made = store.found(container("db", 2), [DEFAULT], Request())
+    store.create_sandbox(container("web"), [DEFAULT], Request(mac="02:42:ac:13:00:03"))
+    made = store.create_sandbox(container("db", 2), [DEFAULT], Request())
     assert addresses(made) == ["172.19.0.3/16"]
     assert made.interfaces[0].mac.startswith("02:43:")
 
 
 def test_a_full_network(store: LeaseStore) -> None:
-    before = [store.found(container("web"), [TINY], Request())]
+    before = [store.create_sandbox(container("web"), [TINY], Request())]
     with pytest.raises(InvalidRequest) as caught:
-        store.found(container("db", 2), [DEFAULT, TINY], Request())
+        store.create_sandbox(container("db", 2), [DEFAULT, TINY], Request())
     assert (caught.value.key, caught.value.value) == ("io.watcher.network", "tiny")
     assert caught.value.reason == "no free address in 10.9.0.0/30 (1 in use)"
     assert store.sandboxes() == before
-    assert addresses(store.found(container("db", 2), [DEFAULT], Request())) == ["172.19.0.2/16"]
+    assert addresses(store.create_sandbox(container("db", 2), [DEFAULT], Request())) == [
+        "172.19.0.2/16"
+    ]
 
 
 @pytest.mark.parametrize("text", ["172.19.0.0/31", "172.19.0.0/32", "fd00::/127", "fd00::/128"])
 def test_a_subnet_too_small_for_any_sandbox(store: LeaseStore, text: str) -> None:
     subnet = IPv6Network(text) if ":" in text else IPv4Network(text)
     with pytest.raises(InvalidRequest, match="no free address"):
-        store.found(container("a"), [Network(subnets=(subnet,))], Request())
+        store.create_sandbox(container("a"), [Network(subnets=(subnet,))], Request())
 
 
 def test_a_container_that_comes_back_gets_the_address_that_it_had(store: LeaseStore) -> None:
     for n, name in enumerate(("a", "b", "c")):
-        store.found(container(name, n), [DUAL], Request())
+        store.create_sandbox(container(name, n), [DUAL], Request())
     had = store.sandbox_named("b")
     assert had is not None
     store.release(had.key)
-    store.found(container("d", 9), [DUAL], Request())
-    again = store.found(container("b", 10), [DUAL], Request())
+    store.create_sandbox(container("d", 9), [DUAL], Request())
+    again = store.create_sandbox(container("b", 10), [DUAL], Request())
     assert addresses(again) == addresses(had) == ["10.8.0.3/24", "fd00::3/64"]
 
 
 def test_of_two_addresses_that_a_container_had_it_gets_the_last(store: LeaseStore) -> None:
     for n, last in enumerate(("172.19.0.70", "172.19.0.9", "172.19.0.40")):
         asked = Request(addresses=(IPv4Address(last),))
-        store.release(store.found(container("a", n), [DEFAULT], asked).key)
-    made = store.found(container("a", 9), [DEFAULT], Request())
+        store.release(store.create_sandbox(container("a", n), [DEFAULT], asked).key)
+    made = store.create_sandbox(container("a", 9), [DEFAULT], Request())
     assert addresses(made) == ["172.19.0.40/16"]
-    assert addresses(store.found(container("b", 10), [DEFAULT], Request())) == ["172.19.0.2/16"]
+    assert addresses(store.create_sandbox(container("b", 10), [DEFAULT], Request())) == [
+        "172.19.0.2/16"
+    ]
 
 
 def test_a_container_of_another_root_is_another(store: LeaseStore) -> None:
-    store.release(store.found(container("a"), [DEFAULT], Request()).key)
-    other = store.found(container("a", 2, root="/run/other"), [DEFAULT], Request())
+    store.release(store.create_sandbox(container("a"), [DEFAULT], Request()).key)
+    other = store.create_sandbox(container("a", 2, root="/run/other"), [DEFAULT], Request())
     assert addresses(other) == ["172.19.0.3/16"]
 
 
 def test_a_freed_address_is_the_last_to_be_handed_out_again(store: LeaseStore) -> None:
     network = Network(subnets=(IPv4Network("10.0.0.0/29"),))
-    keys = [store.found(container(f"a{n}", n), [network], Request()).key for n in range(3)]
+    keys = [store.create_sandbox(container(f"a{n}", n), [network], Request()).key for n in range(3)]
     for n in (1, 0, 2):
         store.release(keys[n])
-    got = [addresses(store.found(container(f"b{n}", n), [network], Request())) for n in range(5)]
+    got = [
+        addresses(store.create_sandbox(container(f"b{n}", n), [network], Request()))
+        for n in range(5)
+    ]
     assert got == [[f"10.0.0.{n}/29"] for n in (5, 6, 3, 2, 4)]
 
 
 def test_the_address_of_a_container_that_never_came_back_is_somebody_elses(
     store: LeaseStore,
 ) -> None:
-    store.release(store.found(container("a"), [TINY], Request()).key)
-    taken = store.found(container("b", 2), [TINY], Request())
+    store.release(store.create_sandbox(container("a"), [TINY], Request()).key)
+    taken = store.create_sandbox(container("b", 2), [TINY], Request())
     assert addresses(taken) == ["10.9.0.2/30"]
     with pytest.raises(InvalidRequest):
-        store.found(container("a", 3), [TINY], Request())
+        store.create_sandbox(container("a", 3), [TINY], Request())
     store.release(taken.key)
-    assert addresses(store.found(container("a", 4), [TINY], Request())) == ["10.9.0.2/30"]
+    assert addresses(store.create_sandbox(container("a", 4), [TINY], Request())) == ["10.9.0.2/30"]
 
 
 def test_addresses_of_the_kernel_are_adopted(store: LeaseStore) -> None:
-    store.found(container("a"), [DUAL], Request())
+    store.create_sandbox(container("a"), [DUAL], Request())
     has = {
         "dual": [ip_address("10.8.0.2"), ip_address("10.8.0.77"), ip_address("fd00:1::5")],
         "other": [ip_address("fd00::99")],
     }
-    made = store.found(container("b", 2), [DUAL], Request(), has)
+    made = store.create_sandbox(container("b", 2), [DUAL], Request(), has)
     assert addresses(made) == ["10.8.0.77/24", "fd00::3/64"]
     fixed = Request(addresses=(IPv4Address("10.8.0.9"),))
-    made = store.found(container("c", 3), [DUAL], fixed, {"dual": [ip_address("10.8.0.78")]})
+    made = store.create_sandbox(
+        container("c", 3), [DUAL], fixed, {"dual": [ip_address("10.8.0.78")]}
+    )
     assert addresses(made) == ["10.8.0.9/24", "fd00::4/64"]
 
 
@@ -203,16 +215,16 @@ def test_a_subnet_of_the_configuration_changes(store: LeaseStore) -> None:
     old = Network(subnets=(IPv4Network("10.0.0.0/24"),))
     new = Network(subnets=(IPv4Network("10.0.0.0/29"),))
     far, near = (
-        store.found(container(name, n), [old], Request(addresses=(IPv4Address(ip),)))
+        store.create_sandbox(container(name, n), [old], Request(addresses=(IPv4Address(ip),)))
         for n, (name, ip) in enumerate([("far", "10.0.0.200"), ("near", "10.0.0.3")])
     )
-    store.release(store.found(container("gone", 7), [old], Request()).key)
-    first = store.found(container("a", 8), [new], Request())
+    store.release(store.create_sandbox(container("gone", 7), [old], Request()).key)
+    first = store.create_sandbox(container("a", 8), [new], Request())
     assert addresses(first) == ["10.0.0.4/29"]
     assert store.sandboxes()[:2] == [far, near]
     store.release(far.key)
     store.release(near.key)
-    got = [store.found(container(f"b{n}", 9 + n), [new], Request()) for n in range(4)]
+    got = [store.create_sandbox(container(f"b{n}", 9 + n), [new], Request()) for n in range(4)]
     assert [addresses(made)[0] for made in got] == [
         "10.0.0.5/29",
         "10.0.0.6/29",
@@ -224,7 +236,7 @@ def test_a_subnet_of_the_configuration_changes(store: LeaseStore) -> None:
 def test_memory_is_bounded_where_addresses_are_not(store: LeaseStore, path: Path) -> None:
     for n in range(20):
         asked = Request(addresses=(IPv6Address("fd00::1:0:0") + n,))
-        store.release(store.found(container(f"c{n}", n), [DUAL], asked).key)
+        store.release(store.create_sandbox(container(f"c{n}", n), [DUAL], asked).key)
     with sqlite3.connect(path) as db:
         (rows,) = db.execute("SELECT count(*) FROM address WHERE family = 6").fetchone()
     db.close()
@@ -232,7 +244,7 @@ def test_memory_is_bounded_where_addresses_are_not(store: LeaseStore, path: Path
 
 
 def test_address_types_survive(store: LeaseStore) -> None:
-    made = store.found(container("web"), [DUAL], Request())
+    made = store.create_sandbox(container("web"), [DUAL], Request())
     found: list[Address] = [a.ip for link in made.interfaces for a in link.addresses]
     assert found == [IPv4Address("10.8.0.2"), IPv6Address("fd00::2")]
 
@@ -241,7 +253,7 @@ def test_address_types_survive(store: LeaseStore) -> None:
 
 
 def test_containers_join_and_leave(store: LeaseStore) -> None:
-    made = store.found(container("web"), [DEFAULT], Request(ports=(HTTP,)))
+    made = store.create_sandbox(container("web"), [DEFAULT], Request(ports=(HTTP,)))
     side = PortMap("tcp", None, 9000, 9000)
     joined = store.join(container("side", 2), made.key, Request(ports=(side,)))
     assert [member.id for member in joined.members] == ["web", "side"]
@@ -259,7 +271,7 @@ def test_containers_join_and_leave(store: LeaseStore) -> None:
 
 
 def test_joining_again_changes_what_is_different(store: LeaseStore, path: Path) -> None:
-    made = store.found(container("web"), [DEFAULT], Request())
+    made = store.create_sandbox(container("web"), [DEFAULT], Request())
     joined = store.join(container("side", 2), made.key, Request(ports=(HTTP,)))
     journal = path.with_name("leases.db-wal")
     before = journal.stat().st_size
@@ -272,8 +284,8 @@ def test_joining_again_changes_what_is_different(store: LeaseStore, path: Path) 
 
 
 def test_a_container_that_joins_elsewhere_is_moved(store: LeaseStore) -> None:
-    one = store.found(container("one"), [DEFAULT], Request())
-    two = store.found(container("two", 2), [DEFAULT], Request())
+    one = store.create_sandbox(container("one"), [DEFAULT], Request())
+    two = store.create_sandbox(container("two", 2), [DEFAULT], Request())
     store.join(container("side", 3), one.key, Request(ports=(HTTP,)))
     moved = store.join(container("side", 4), two.key, Request(ports=(HTTP,)))
     assert [member.id for member in moved.members] == ["two", "side"]
@@ -281,9 +293,9 @@ def test_a_container_that_joins_elsewhere_is_moved(store: LeaseStore) -> None:
 
 
 def test_a_founder_leaves_the_sandbox_that_it_was_in(store: LeaseStore) -> None:
-    old = store.found(container("web"), [DEFAULT], Request(ports=(HTTP,)))
+    old = store.create_sandbox(container("web"), [DEFAULT], Request(ports=(HTTP,)))
     store.join(container("side", 2), old.key, Request())
-    new = store.found(container("web", 3), [DEFAULT], Request(ports=(HTTP,)))
+    new = store.create_sandbox(container("web", 3), [DEFAULT], Request(ports=(HTTP,)))
     rest = store.by_key(old.key)
     assert rest is not None
     assert rest.pins == ("side",)
@@ -296,8 +308,8 @@ def test_a_founder_leaves_the_sandbox_that_it_was_in(store: LeaseStore) -> None:
 
 
 def test_a_name_leads_to_one_sandbox(store: LeaseStore) -> None:
-    one = store.found(container("web"), [DEFAULT], Request())
-    two = store.found(container("web", 2, root="/run/other"), [DEFAULT], Request())
+    one = store.create_sandbox(container("web"), [DEFAULT], Request())
+    two = store.create_sandbox(container("web", 2, root="/run/other"), [DEFAULT], Request())
     assert [sandbox.pins for sandbox in store.sandboxes()] == [(), ("web",)]
     assert store.sandbox_named("web") == two
     store.leave("/run/other", "web")
@@ -306,8 +318,8 @@ def test_a_name_leads_to_one_sandbox(store: LeaseStore) -> None:
 
 
 def test_the_newest_sandbox_of_a_namespace_number_is_meant(store: LeaseStore) -> None:
-    store.found(container("old", 5), [DEFAULT], Request())
-    new = store.found(container("new", 5), [DEFAULT], Request())
+    store.create_sandbox(container("old", 5), [DEFAULT], Request())
+    new = store.create_sandbox(container("new", 5), [DEFAULT], Request())
     assert store.sandbox(new.netns) == new
 
 
@@ -317,7 +329,7 @@ def test_joining_a_sandbox_that_is_gone(store: LeaseStore) -> None:
 
 
 def test_a_release_takes_everything_with_it(store: LeaseStore, path: Path) -> None:
-    made = store.found(container("web"), [DUAL], Request(ports=(HTTP,)))
+    made = store.create_sandbox(container("web"), [DUAL], Request(ports=(HTTP,)))
     store.join(container("side", 2), made.key, Request(ports=(HTTP,)))
     store.release(made.key)
     store.release(made.key)
@@ -326,7 +338,7 @@ def test_a_release_takes_everything_with_it(store: LeaseStore, path: Path) -> No
         for table in ("sandbox", "member", "claim", "interface"):
             assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
     db.close()
-    store.found(container("db", 3), [DUAL], Request(ports=(HTTP,)))
+    store.create_sandbox(container("db", 3), [DUAL], Request(ports=(HTTP,)))
 
 
 # Flows of addresses that were given back
@@ -335,13 +347,13 @@ def test_a_release_takes_everything_with_it(store: LeaseStore, path: Path) -> No
 def test_an_address_is_stale_from_its_release_until_its_flows_have_ended(
     store: LeaseStore, path: Path
 ) -> None:
-    made = store.found(container("web"), [DUAL], Request())
+    made = store.create_sandbox(container("web"), [DUAL], Request())
     addresses = {a.ip for interface in made.interfaces for a in interface.addresses}
     assert store.stale() == set()
     store.release(made.key)
     assert store.stale() == addresses
     with LeaseStore.open(path) as another:  # that of whoever comes behind a kill
-        again = another.found(container("web", 2), [DUAL], Request())
+        again = another.create_sandbox(container("web", 2), [DUAL], Request())
         assert {a.ip for interface in again.interfaces for a in interface.addresses} == addresses
         assert another.stale() == addresses
         another.forget_stale(addresses)
@@ -389,11 +401,11 @@ def test_the_newest_hundred_refusals_are_kept(store: LeaseStore) -> None:
 
 
 def test_no_change_reads_a_whole_table(store: LeaseStore, path: Path) -> None:
-    store.found(container("old", 9), [DUAL], Request(ports=(HTTP,)))
+    store.create_sandbox(container("old", 9), [DUAL], Request(ports=(HTTP,)))
     statements: list[str] = []
     store._database.db.set_trace_callback(statements.append)
     asked = Request(ports=(port(None, 1), port("::1", 2)), addresses=(IPv4Address("10.8.0.9"),))
-    made = store.found(container("web"), [DUAL, DEFAULT], asked)
+    made = store.create_sandbox(container("web"), [DUAL, DEFAULT], asked)
     store.join(container("side", 2), made.key, Request(ports=(port(None, 3),)))
     store.join(container("side", 3), made.key, Request(ports=(port(None, 4),)))
     store.sandbox(made.netns)
@@ -401,7 +413,7 @@ def test_no_change_reads_a_whole_table(store: LeaseStore, path: Path) -> None:
     store.sandbox_named("web")
     store.leave(ROOT, "side")
     store.release(made.key)
-    store.found(container("web"), [DUAL, DEFAULT], Request())
+    store.create_sandbox(container("web"), [DUAL, DEFAULT], Request())
     store.fail(failure("a"))
     store.forget_failure(ROOT, "a")
     store._database.db.set_trace_callback(None)

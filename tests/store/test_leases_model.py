@@ -188,9 +188,9 @@ class StoreAndModel(RuleBasedStateMachine):
         given = {"four": adopt}
         if not placed or None in got.values() or not self.ports_fit(0, who, asked):
             with pytest.raises(InvalidRequest):
-                self.store.found(container, networks, request, given)
+                self.store.create_sandbox(container, networks, request, given)
             return
-        made = self.store.found(container, networks, request, given)
+        made = self.store.create_sandbox(container, networks, request, given)
         assert made == self.store.by_key(made.key)
         assert made.key > self.last_key
         self.last_key = made.key

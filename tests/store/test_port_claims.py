@@ -40,12 +40,12 @@ def test_ports_of_two_sandboxes(
     store: LeaseStore, one: str | None, other: str | None, clash: bool, swap: bool
 ) -> None:
     mine, theirs = (port(other), port(one)) if swap else (port(one), port(other))
-    before = [store.found(container("web"), [DEFAULT], Request(ports=(theirs,)))]
+    before = [store.create_sandbox(container("web"), [DEFAULT], Request(ports=(theirs,)))]
     if not clash:
-        store.found(container("db", 2), [DEFAULT], Request(ports=(mine,)))
+        store.create_sandbox(container("db", 2), [DEFAULT], Request(ports=(mine,)))
         return
     with pytest.raises(InvalidRequest) as caught:
-        store.found(container("db", 2), [DEFAULT], Request(ports=(port("::9", 1), mine)))
+        store.create_sandbox(container("db", 2), [DEFAULT], Request(ports=(port("::9", 1), mine)))
     assert caught.value.key == "io.watcher.ports"
     assert caught.value.value == str(mine)
     assert caught.value.reason == f'{mine} cannot be beside {theirs} of sandbox "web"'
@@ -54,13 +54,15 @@ def test_ports_of_two_sandboxes(
 
 
 def test_other_protocols_and_ports_do_not_clash(store: LeaseStore) -> None:
-    store.found(container("web"), [DEFAULT], Request(ports=(HTTP,)))
+    store.create_sandbox(container("web"), [DEFAULT], Request(ports=(HTTP,)))
     others = (PortMap("udp", None, 8080, 80), PortMap("tcp", None, 8081, 80))
-    assert store.found(container("db", 2), [DEFAULT], Request(ports=others)).ports == others
+    assert (
+        store.create_sandbox(container("db", 2), [DEFAULT], Request(ports=others)).ports == others
+    )
 
 
 def test_ports_within_a_sandbox(store: LeaseStore) -> None:
-    made = store.found(container("web"), [DEFAULT], Request(ports=(port(None),)))
+    made = store.create_sandbox(container("web"), [DEFAULT], Request(ports=(port(None),)))
     joined = store.join(
         container("same", 2), made.key, Request(ports=(port(None), port("127.0.0.1")))
     )
@@ -78,12 +80,12 @@ def test_ports_within_a_sandbox(store: LeaseStore) -> None:
 
 def test_thousands_of_ports(store: LeaseStore) -> None:
     ports = tuple(PortMap("tcp", None, n, n) for n in range(1, 20001))
-    made = store.found(container("web"), [DEFAULT], Request(ports=merged(ports)))
+    made = store.create_sandbox(container("web"), [DEFAULT], Request(ports=merged(ports)))
     assert made.ports == (PortMap("tcp", None, 1, 1, 20000),)
     assert store.by_key(made.key) == made
     assert rows(store, "claim") == 1
     with pytest.raises(InvalidRequest, match="20000:1/tcp"):
-        store.found(
+        store.create_sandbox(
             container("db", 2), [DEFAULT], Request(ports=(port(None, 20001), port(None, 20000, 1)))
         )
 
@@ -102,9 +104,9 @@ def test_thousands_of_ports(store: LeaseStore) -> None:
     ],
 )
 def test_ranges_that_clash(store: LeaseStore, theirs: str, mine: str, told: str) -> None:
-    store.found(container("web"), [DUAL], Request(ports=parse_ports(theirs)))
+    store.create_sandbox(container("web"), [DUAL], Request(ports=parse_ports(theirs)))
     with pytest.raises(InvalidRequest) as caught:
-        store.found(container("db", 2), [DUAL], Request(ports=parse_ports(mine)))
+        store.create_sandbox(container("db", 2), [DUAL], Request(ports=parse_ports(mine)))
     assert told in caught.value.reason
 
 
@@ -113,11 +115,13 @@ def test_ranges_that_do_not_clash(store: LeaseStore) -> None:
         ("100-199:1-100", "200-299:1-100", "99:1", "300:1", "100-199:1-100/udp",
          "127.0.0.1:400-65535:400-65535", "127.0.0.2:400-65535:400-65535", "[::1]:400:1"),
     ):  # fmt: skip
-        store.found(container(f"c{pid}", pid), [DUAL], Request(ports=parse_ports(ports)))
+        store.create_sandbox(container(f"c{pid}", pid), [DUAL], Request(ports=parse_ports(ports)))
 
 
 def test_ranges_within_a_sandbox(store: LeaseStore) -> None:
-    made = store.found(container("web"), [DEFAULT], Request(ports=parse_ports("100-199:1-100")))
+    made = store.create_sandbox(
+        container("web"), [DEFAULT], Request(ports=parse_ports("100-199:1-100"))
+    )
     store.join(container("same", 2), made.key, Request(ports=parse_ports("150-250:51-151")))
     with pytest.raises(InvalidRequest, match="of this sandbox"):
         store.join(container("side", 3), made.key, Request(ports=parse_ports("150-250:52-152")))
@@ -145,5 +149,7 @@ def test_port_maps_written_one_by_one_by_the_version_before(path: Path) -> None:
         assert web.ports == parse_ports(asked)
         assert store.by_key(web.key) == web
         with pytest.raises(InvalidRequest, match="9005:1/tcp cannot be beside 9005:85/tcp"):
-            store.found(container("db", 2), [DEFAULT], Request(ports=(port(None, 9005, 1),)))
+            store.create_sandbox(
+                container("db", 2), [DEFAULT], Request(ports=(port(None, 9005, 1),))
+            )
         store.join(container("side", 3), web.key, Request(ports=parse_ports("9000-9010:80-90")))

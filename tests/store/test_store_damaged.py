@@ -56,7 +56,7 @@ def foreign(path: Path) -> None:
 def test_a_damaged_file(path: Path, damage: Callable[[Path], None], read_only: bool) -> None:
     with LeaseStore.open(path) as store:
         for n in range(50):
-            store.found(container(f"c{n}", n), [DEFAULT], Request())
+            store.create_sandbox(container(f"c{n}", n), [DEFAULT], Request())
     damage(path)
     before = path.read_bytes()
     with pytest.raises(WatcherError) as caught:
@@ -72,7 +72,7 @@ def test_a_damaged_file(path: Path, damage: Callable[[Path], None], read_only: b
 
 def test_a_file_damaged_while_it_is_open(store: LeaseStore, path: Path) -> None:
     for n in range(50):
-        store.found(container(f"c{n}", n), [DEFAULT], Request())
+        store.create_sandbox(container(f"c{n}", n), [DEFAULT], Request())
     store.checkpoint()
     store.close()
     with LeaseStore.open(path) as store:
@@ -98,7 +98,7 @@ def test_a_newer_programs_file(path: Path, read_only: bool) -> None:
 
 
 def test_a_file_that_another_holds_for_too_long(store: LeaseStore, path: Path) -> None:
-    made = store.found(container("web"), [DEFAULT], Request())
+    made = store.create_sandbox(container("web"), [DEFAULT], Request())
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(WatcherError, match="is locked by another process"):
@@ -154,7 +154,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         """
         mount("-t", "tmpfs", "-o", "size=512k", "tmpfs")
         with LeaseStore.open(path) as store:
-            made = [store.found(container(1), [Network()], Request())]
+            made = [store.create_sandbox(container(1), [Network()], Request())]
             with (state / "fill").open("wb", buffering=0) as fill:
                 try:
                     while True:
@@ -163,7 +163,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
                     pass
             try:
                 for n in range(2, 100):
-                    made.append(store.found(container(n), [Network()], Request()))
+                    made.append(store.create_sandbox(container(n), [Network()], Request()))
             except WatcherError as error:
                 assert "no space left" in error.what, error
                 assert "free some space" in error.remedy, error
@@ -171,7 +171,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
                 raise AssertionError("it all fits")
             assert store.sandboxes() == made
             (state / "fill").unlink()
-            made.append(store.found(container(500), [Network()], Request()))
+            made.append(store.create_sandbox(container(500), [Network()], Request()))
             assert store.sandboxes() == made
         with LeaseStore.open(path) as store:
             assert store.sandboxes() == made
@@ -206,7 +206,7 @@ def test_a_read_only_disk(tmp_path: Path) -> None:
         """
         mount("-t", "tmpfs", "tmpfs")
         with LeaseStore.open(path) as store:
-            made = store.found(container(1), [Network()], Request())
+            made = store.create_sandbox(container(1), [Network()], Request())
         mount("-o", "remount,ro")
         with LeaseStore.open(path, read_only=True) as store:
             assert store.sandboxes() == [made]
@@ -267,7 +267,8 @@ KILLED = """
             os.kill(os.getpid(), signal.SIGKILL)
     store._database.db.set_trace_callback(count)
     if verb == "found":
-        store.found(container("db", 2), [Network()], Request(ports=(PortMap("tcp", None, 5, 5),)))
+        asked = Request(ports=(PortMap("tcp", None, 5, 5),))
+        store.create_sandbox(container("db", 2), [Network()], asked)
     elif verb == "join":
         store.join(container("side", 3), 1, Request(ports=(PortMap("tcp", None, 6, 6),)))
     else:
@@ -278,7 +279,7 @@ KILLED = """
 @pytest.mark.parametrize("verb", ["found", "join", "release"])
 def test_killed_between_any_two_statements(path: Path, verb: str) -> None:
     with LeaseStore.open(path) as store:
-        before = [store.found(container("web"), [DEFAULT], Request(ports=(HTTP,)))]
+        before = [store.create_sandbox(container("web"), [DEFAULT], Request(ports=(HTTP,)))]
     for statement in range(1, 100):
         child = python(KILLED, path, verb, statement)
         child.communicate()
@@ -304,7 +305,7 @@ def test_reading_what_a_killed_program_left(path: Path) -> None:
         from watcher.model.request import Request
         store = LeaseStore.open(Path(sys.argv[1]))
         made = Container("/r", "web", Process(1, 1), "", {}, Namespace.OWN, "", 1)
-        store.found(made, [], Request())
+        store.create_sandbox(made, [], Request())
         os.kill(os.getpid(), signal.SIGKILL)
     """
     child = python(script, path)

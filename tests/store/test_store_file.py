@@ -19,7 +19,7 @@ def test_the_file_is_for_its_owner_alone(path: Path) -> None:
     before = os.umask(0)
     try:
         with LeaseStore.open(path) as store:
-            store.found(container("web"), [DEFAULT], Request())
+            store.create_sandbox(container("web"), [DEFAULT], Request())
             assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
             modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
             assert modes == {0o600}
@@ -40,7 +40,7 @@ def test_the_narrowest_umask_does_no_harm(path: Path) -> None:
 def test_odd_names_of_directories(tmp_path: Path) -> None:
     path = tmp_path / "a?b#c%20 d" / "leases.db"
     with LeaseStore.open(path) as store:
-        made = store.found(container("web"), [DEFAULT], Request())
+        made = store.create_sandbox(container("web"), [DEFAULT], Request())
     assert path.exists()
     assert content(path) == [made]
 
@@ -60,13 +60,13 @@ def test_reading_an_empty_file(path: Path) -> None:
 
 def test_reading_makes_no_file(path: Path) -> None:
     with LeaseStore.open(path) as store:
-        made = store.found(container("web"), [DEFAULT], Request())
+        made = store.create_sandbox(container("web"), [DEFAULT], Request())
     assert content(path) == [made]
     assert [file.name for file in path.parent.iterdir()] == ["leases.db"]
 
 
 def test_reading_while_another_writes(store: LeaseStore, path: Path) -> None:
-    made = store.found(container("web"), [DEFAULT], Request())
+    made = store.create_sandbox(container("web"), [DEFAULT], Request())
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("DELETE FROM member")
@@ -76,14 +76,14 @@ def test_reading_while_another_writes(store: LeaseStore, path: Path) -> None:
 
 
 def test_a_reader_cannot_write(store: LeaseStore, path: Path) -> None:
-    store.found(container("web"), [DEFAULT], Request())
+    store.create_sandbox(container("web"), [DEFAULT], Request())
     with LeaseStore.open(path, read_only=True) as copy, pytest.raises(WatcherError):
         copy.leave(ROOT, "web")
 
 
 def test_a_checkpoint_empties_the_journal_into_the_file(store: LeaseStore, path: Path) -> None:
     before = path.stat().st_size
-    store.found(container("web"), [DEFAULT], Request())
+    store.create_sandbox(container("web"), [DEFAULT], Request())
     store.checkpoint()
     assert path.stat().st_size > before
 

@@ -111,8 +111,8 @@ def instrument(points: Points) -> None:
     points.wrap(handlers.kernel.mounts, "unmount_at", when=lambda *_: "unmount")
     points.wrap(handlers.kernel.mounts, "bind_itself", when=lambda *_: "mount")
     points.wrap(handlers.kernel.sysctl, "put", when=lambda name, _: f"sysctl {name}")
-    points.wrap(handlers.kernel.fanotify.Listener, "answer", when=lambda *_, **__: "answer")
-    points.wrap(handlers.kernel.fanotify.Listener, "mark", when=lambda *_, **__: "mark")
+    points.wrap(handlers.kernel.fanotify.FanotifyGroup, "answer", when=lambda *_, **__: "answer")
+    points.wrap(handlers.kernel.fanotify.FanotifyGroup, "mark", when=lambda *_, **__: "mark")
     points.wrap(watcher.service.systemd, "notify", when=lambda word: f"notify {word}")
     for name in ("mkdir", "rmdir", "unlink", "rename"):
         points.wrap(os, name, when=lambda *_, name=name, **__: name)

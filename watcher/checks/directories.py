@@ -12,7 +12,7 @@ from typing import Final
 from handlers import root_mounts
 from handlers.kernel import mounts, rootpath
 from watcher.checks.check import Finding, Subject, fail, ok, warn
-from watcher.model.errors import quoted, said
+from watcher.model.errors import message_of, quoted
 
 _REMOTE: Final = frozenset(
     ("9p", "afs", "ceph", "cifs", "coda", "glusterfs", "lustre", "nfs", "nfs4", "smb3")
@@ -78,7 +78,7 @@ def _of_root(path: str) -> Finding:
             above = os.dup(directory)
     except rootpath.UntrustedLinkError as error:
         return fail(
-            f"{where} is left alone: {said(error)}",
+            f"{where} is left alone: {message_of(error)}",
             "make the directory that holds it root's own, or set the path that it leads to",
         )
     except FileNotFoundError:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from handlers import root_mounts
 from handlers.kernel import mounts, rootpath
-from handlers.kernel.fanotify import Listener
+from handlers.kernel.fanotify import FanotifyGroup
 from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.checks.trial import in_child
-from watcher.model.errors import WatcherError, quoted, said
+from watcher.model.errors import WatcherError, message_of, quoted
 
 if TYPE_CHECKING:
     from watcher.config.settings import Config
@@ -55,8 +55,8 @@ def _kernel_error() -> str:
 
     def trial() -> list[Finding]:
         os.unshare(os.CLONE_NEWNS)
-        with Listener() as listener:
-            listener.mark("/")  # no open below it until it is closed: nobody would answer
+        with FanotifyGroup() as group:
+            group.mark("/")  # no open below it until it is closed: nobody would answer
         return []
 
     return next((finding.what for finding in in_child(trial, "gate")), "")
@@ -74,7 +74,7 @@ def _unheld(config: Config) -> Iterator[tuple[str, str]]:
         except WatcherError as error:
             yield error.what, error.remedy
         except OSError as error:
-            yield f"root {quoted(root.path)} cannot be held: {said(error)}", REMEDY
+            yield f"root {quoted(root.path)} cannot be held: {message_of(error)}", REMEDY
 
 
 def _held(config: Config) -> Iterator[Finding]:

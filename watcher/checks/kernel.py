@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import TYPE_CHECKING, Final
 
 from handlers.conntrack import ConntrackHandler
-from handlers.context import Context, opened_context
+from handlers.context import Context, open_context
 from handlers.firewall import ruleset
 from handlers.host_side import HostSideHandler
 from handlers.kernel import sysctl
@@ -75,7 +75,7 @@ def _links(container: int, opened: ExitStack) -> Iterator[Finding]:
     network = _network()
     sandbox = _sandbox(network, container)
     known: Mapping[str, Network] = {network.name: network}
-    context = opened.enter_context(opened_context("", known, _Forgetful(), list))
+    context = opened.enter_context(open_context("", known, _Forgetful(), list))
     steps: tuple[tuple[str, str, Callable[[], object]], ...] = (
         ("a bridge", "bridge", lambda: HostSideHandler(context).appear(sandbox)),
         ("a veth pair", "veth", lambda: LinkHandler(context).appear(sandbox)),

@@ -12,7 +12,7 @@ from watcher.locks.lock import MOMENT, SERVICE, WRITERS, Busy, Lock
 from watcher.locks.serving import refuse_other, serve
 from watcher.log.logger import make_log
 from watcher.model.errors import WatcherError, printable
-from watcher.service.assemble import opened
+from watcher.service.assemble import assembled
 from watcher.store.files import STORE, SUFFIXES
 from watcher.store.networks import noted_networks
 
@@ -36,7 +36,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         with serve(config.run_dir) as host:
             for line in _remove(config, log):
                 print(printable(line))  # noqa: T201
-            with Lock(config.run_dir, WRITERS) as writers, writers.held():
+            with Lock(config.run_dir, WRITERS) as writers, writers.locked():
                 _remove_files(config)
                 # While they are locked, so that a waiter finds the file gone.
                 for lock in (writers, service, host):
@@ -50,7 +50,7 @@ def _remove(config: Config, log: object) -> list[str]:
     from handlers.host import root_mounts
 
     done: list[str] = []
-    with opened(config, log) as (reconciler, store, host):  # type: ignore[arg-type]
+    with assembled(config, log) as (reconciler, store, host):  # type: ignore[arg-type]
         living = Snapshot.take(config.roots).containers
         host.pins.take_back({c.id: c.netns for c in living if c.netns is not None})
         done += [f"detached {sandbox.id}" for sandbox in reconciler.take_all_back()]

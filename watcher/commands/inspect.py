@@ -33,7 +33,7 @@ def _known(config: Config, entry: Entry) -> dict[str, object]:
     container, sandbox = entry.container, entry.sandbox
     return as_json(entry) | {
         "bundle": container.bundle if container else "",
-        "annotations": {k: v for k, v in container.labels.items() if k != "bundle"}
+        "annotations": {k: v for k, v in container.annotations.items() if k != "bundle"}
         if container
         else {},
         "started": container.init.start if container else None,

@@ -10,7 +10,7 @@ from watcher.commands.output import print_json, print_table
 from watcher.config.settings import Config
 from watcher.model.errors import WatcherError, quoted
 from watcher.model.network import Network, gateway
-from watcher.service.assemble import open_store, opened
+from watcher.service.assemble import assembled, open_store
 from watcher.store.networks import erase_network, noted_networks
 
 
@@ -64,7 +64,7 @@ def _rows(config: Config) -> list[dict[str, Any]]:
 def _remove(config: Config, options: argparse.Namespace) -> int:
     from watcher.log.logger import make_log
 
-    with opened(config, make_log("warning", options.log_format)) as (_, store, host):
+    with assembled(config, make_log("warning", options.log_format)) as (_, store, host):
         noted = {network.name: network for network in noted_networks(store)}
         network: Network | None = config.networks.get(options.name) or noted.get(options.name)
         if network is None:

@@ -20,7 +20,7 @@ from watcher.locks.serving import refuse_other, serve
 from watcher.log.backlog import Backlog
 from watcher.log.logger import adopt_others, make_log
 from watcher.model.errors import WatcherError
-from watcher.service.assemble import Patience, opened
+from watcher.service.assemble import Patience, assembled
 from watcher.service.loop import Service
 from watcher.service.mainthread import DRAIN, MainThread
 from watcher.service.reload import Reload
@@ -104,7 +104,7 @@ def _hold_and_serve(
     try:
         gate.start()
         roots.start()
-        with opened(
+        with assembled(
             config, log, starting=True, serving=True, patience=patience, facts=facts
         ) as opened_:
             reload = Reload(again, *opened_, gate, log)

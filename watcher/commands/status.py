@@ -110,7 +110,7 @@ def _status(
     if failure is not None and failure.init in (None, container.init):
         return Status.FAILED, failure.reason
     try:
-        request = parse_request(container.labels)
+        request = parse_request(container.annotations)
         place = Place.of(container, by_netns.get(container.netns or 0))
         named = (s for s in by_netns.values() if any(m.id == request.share for m in s.members))
         plan_ = plan(container, place, request, config, shared=next(named, None))

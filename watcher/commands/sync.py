@@ -9,7 +9,7 @@ from watcher.commands.output import print_json
 from watcher.config.settings import Config
 from watcher.log.logger import make_log
 from watcher.model.errors import printable
-from watcher.service.assemble import opened
+from watcher.service.assemble import assembled
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -19,7 +19,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """
     log = make_log("debug" if options.log_level == "debug" else "critical", options.log_format)
     dry_run = options.dry_run
-    with opened(config, log, starting=True, dry_run=dry_run) as (reconciler, store, _):
+    with assembled(config, log, starting=True, dry_run=dry_run) as (reconciler, store, _):
         repairs = reconciler.sync(dry_run=dry_run)
         failures = [failure.reason for failure in store.failures() if not failure.refused]
     failures += [f"{r.what} [{r.sandbox}]: {r.why}: {r.error}" for r in repairs if r.error]

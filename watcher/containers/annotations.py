@@ -34,8 +34,8 @@ _NETWORK_REMEDY: Final = 'name configured networks with commas between, or "none
 _MAC_REMEDY: Final = 'write six bytes in hexadecimal, such as "02:42:ac:13:00:32"'
 
 
-def parse_request(labels: Mapping[str, str]) -> Request:
-    """Read a container's annotations among its `labels`.
+def parse_request(annotations: Mapping[str, str]) -> Request:
+    """Read a container's annotations among its `annotations`.
 
     Labels without our prefix are somebody else's and are passed over.
 
@@ -43,11 +43,11 @@ def parse_request(labels: Mapping[str, str]) -> Request:
         InvalidRequest: an unknown key of our prefix, a value that cannot be meant, or two
             annotations that contradict each other.
     """
-    ours = {key.removeprefix(PREFIX): key for key in labels if key.startswith(PREFIX)}
+    ours = {key.removeprefix(PREFIX): key for key in annotations if key.startswith(PREFIX)}
     for short, key in ours.items():
         if short not in KEYS:
-            raise _unknown_key(short, labels[key])
-    found = {short: labels[key] for short, key in ours.items()}
+            raise _unknown_key(short, annotations[key])
+    found = {short: annotations[key] for short, key in ours.items()}
 
     def read[T](key: str, parse: Callable[[str], T], absent: T) -> T:
         if key not in found:

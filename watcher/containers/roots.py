@@ -15,13 +15,13 @@ from watcher.containers.files import Unreadable, read_below
 from watcher.containers.runc import (
     NEWNET,
     NEWUSER,
+    annotations_of,
     decode_state,
     has_user_namespace,
-    labels_of,
     namespace_of,
 )
 from watcher.model.container import Container, Process
-from watcher.model.errors import named, quoted, said
+from watcher.model.errors import message_of, named, quoted
 
 STATE: Final = "state.json"
 
@@ -45,7 +45,7 @@ def ids(root: str) -> list[str]:
         return []
     except rootpath.UntrustedLinkError as error:
         raise Unreadable(
-            f"root {quoted(root)} is left alone: {said(error)}",
+            f"root {quoted(root)} is left alone: {message_of(error)}",
             "remove that link, or set another path",
         ) from error
     except OSError as error:
@@ -123,15 +123,15 @@ def read(root: str, id_: str) -> Container | None:
     if state.init_process_pid == 0:
         return None
     init = Process(state.init_process_pid, state.init_process_start)
-    labels = labels_of(state.config.labels or ())
+    annotations = annotations_of(state.config.labels or ())
     namespaces = state.config.namespaces or ()
     namespace, joined = namespace_of(namespaces, NEWNET)
     return Container(
         root=root,
         id=id_,
         init=init,
-        bundle=labels.get("bundle", ""),
-        labels=labels,
+        bundle=annotations.get("bundle", ""),
+        annotations=annotations,
         namespace=namespace,
         joined=joined,
         netns=proc.netns_of(init.pid) if proc.runs(init) else None,

@@ -146,7 +146,7 @@ def _decode_plain(content: bytes) -> Spec | None:
     return Spec(spec.annotations, tuple(entries))
 
 
-def labels_of(labels: Iterable[str]) -> dict[str, str]:
+def annotations_of(labels: Iterable[str]) -> dict[str, str]:
     """The `key=value` labels of runc as a mapping; one without `=` has an empty value."""
     return {key: value for key, _, value in (label.partition("=") for label in labels)}
 

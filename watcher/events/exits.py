@@ -10,7 +10,7 @@ from watcher.containers import proc
 from watcher.model.container import Process
 
 
-class Ends:
+class Exits:
     """Reports the end of each watched process once.
 
     Args:

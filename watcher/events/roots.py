@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from handlers.kernel import rootpath
 from handlers.kernel.directories import make_directory
 from watcher.events.inotify import CREATED, DIRECTORY, ENDED, REMOVED, WRITTEN, Inotify, Watch
-from watcher.model.errors import said
+from watcher.model.errors import message_of
 
 if TYPE_CHECKING:
     from watcher.log.logger import Log
@@ -167,7 +167,7 @@ class RootWatch:
             self._told = True
             self._log.error(
                 "containers cannot be watched; changes of theirs are seen by the hourly sync alone",
-                root=root, container=id_, reason=said(error),
+                root=root, container=id_, reason=message_of(error),
             )  # fmt: skip
 
     def _read(self) -> None:

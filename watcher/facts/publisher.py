@@ -22,7 +22,7 @@ class Publisher:
     """Tells every subscriber of every fact, behind the work that is going on.
 
     Args:
-        subscribers: who is told, in this order.
+        subscribers: they get each fact, in this order.
         log: where a subscriber that raises is reported.
     """
 

@@ -18,7 +18,7 @@ from watcher.gate.aside import Aside
 from watcher.gate.hold import Gate, Hold
 from watcher.gate.inbox import Inbox
 from watcher.locks.lock import Busy
-from watcher.model.errors import WatcherError, quoted, said
+from watcher.model.errors import WatcherError, message_of, quoted
 
 if TYPE_CHECKING:
     from handlers.host import OpenRoot
@@ -91,8 +91,8 @@ class Gatekeeper:
             self.renew()
         except OSError as error:
             if self._settings.mode == "required":
-                raise WatcherError(f"runc cannot be held: {said(error)}", REMEDY) from error
-            self._warn(said(error), REMEDY)
+                raise WatcherError(f"runc cannot be held: {message_of(error)}", REMEDY) from error
+            self._warn(message_of(error), REMEDY)
         else:
             self._wanted = True
 
@@ -107,7 +107,7 @@ class Gatekeeper:
             keep=[self._inbox.fileno()],
             timeout=self._settings.timeout,
             on_timeout=self._settings.on_timeout == "allow",
-            decide=self._held,
+            decide=self._on_hold,
             expired=self._expired,
             overflow=lambda: self._inbox.put(self._overflow),
             failed=lambda error: self._inbox.put(self._failed, error),
@@ -231,7 +231,7 @@ class Gatekeeper:
             self._gate.close()
             self._gate = None
 
-    def _held(self, hold: Hold) -> None:
+    def _on_hold(self, hold: Hold) -> None:
         """In the gate's thread."""
         self._let_in.append((hold.root, hold.id, hold.init))
         self._inbox.put(self._decide, hold)
@@ -328,7 +328,7 @@ class Gatekeeper:
         self._lost()
 
     def _failed(self, error: Exception) -> None:
-        self._log.error("gate", error=said(error))
+        self._log.error("gate", error=message_of(error))
         self._ended()
 
     def _warn(self, why: str, remedy: str) -> None:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import descriptors, mounts
 from handlers.kernel.descriptors import Lender
-from handlers.kernel.fanotify import Event, Listener
+from handlers.kernel.fanotify import Event, FanotifyGroup
 from watcher.containers import proc
 from watcher.gate.inbox import Inbox
 from watcher.model.container import Process
@@ -106,11 +106,11 @@ class Gate:
         failed: called with each unexpected error; see :attr:`alive`.
         keep: descriptors that the callbacks need; besides these and the standard ones, the gate's
             thread has none of this process.
-        unlimited: as in :class:`handlers.kernel.fanotify.Listener`.
+        unlimited: as in :class:`handlers.kernel.fanotify.FanotifyGroup`.
 
     Raises:
         OSError: the kernel does not allow this process a gate, as in
-            :class:`handlers.kernel.fanotify.Listener`.
+            :class:`handlers.kernel.fanotify.FanotifyGroup`.
     """
 
     def __init__(
@@ -139,13 +139,13 @@ class Gate:
         self._lender: Lender | None = None
         self._closed = self._ended = False
         kept = [*keep, self._requests.fileno()]
-        opened: Future[Listener] = Future()
+        opened: Future[FanotifyGroup] = Future()
         self._thread = threading.Thread(
             target=self._run, args=(opened, kept, unlimited), name="gate", daemon=True
         )
         self._thread.start()
         try:
-            self._listener = opened.result()
+            self._group = opened.result()
         except BaseException:
             self._thread.join()
             self._requests.close()
@@ -178,7 +178,7 @@ class Gate:
         before = self._roots
         self._roots = (*(other for other in before if other.root != root), marked)
         try:
-            self._have(partial(self._listener.mark, marked.directory, filesystem=filesystem))
+            self._have(partial(self._group.mark, marked.directory, filesystem=filesystem))
         except OSError:
             self._roots = before
             raise
@@ -194,7 +194,7 @@ class Gate:
         self._roots = tuple(other for other in self._roots if other is not marked)
         with suppress(FileNotFoundError):  # the mark ended with its mount
             self._have(
-                partial(self._listener.unmark, marked.directory, filesystem=marked.filesystem)
+                partial(self._group.unmark, marked.directory, filesystem=marked.filesystem)
             )
 
     def configure(self, *, timeout: float, on_timeout: bool) -> None:
@@ -228,30 +228,30 @@ class Gate:
             self._requests.put(do)
         done.result()
 
-    def _run(self, opened: Future[Listener], kept: list[int], unlimited: bool) -> None:
+    def _run(self, opened: Future[FanotifyGroup], kept: list[int], unlimited: bool) -> None:
         """Ask and answer until closed; whatever ends this thread releases every held runc."""
         try:
             descriptors.have_own(kept)
-            listener = Listener(unlimited=unlimited)
+            group = FanotifyGroup(unlimited=unlimited)
         except BaseException as error:  # noqa: BLE001 (it is raised where the gate is made)
             opened.set_exception(error)
             return
-        opened.set_result(listener)
+        opened.set_result(group)
         try:
             poll = select.poll()
-            poll.register(listener.fileno(), select.POLLIN)
+            poll.register(group.fileno(), select.POLLIN)
             poll.register(self._requests.fileno(), select.POLLIN)
             while not self._closed:
                 ready = {fd for fd, _ in poll.poll(self._until_due())}
                 if self._requests.fileno() in ready:
                     self._requests.run()
-                if listener.fileno() in ready:
-                    self._take_events(listener)
+                if group.fileno() in ready:
+                    self._take_events(group)
                 self._answer_due()
         except Exception as error:  # noqa: BLE001 (the thread's end: there is nobody to raise to)
             self._report(error)
         finally:
-            self._end(listener)
+            self._end(group)
 
     def _until_due(self) -> float | None:
         """Milliseconds until the first deadline, rounded up; `None` if there is none."""
@@ -261,9 +261,9 @@ class Gate:
             return None
         return max(0.0, first.deadline - time.monotonic()) * 1000 + 1
 
-    def _take_events(self, listener: Listener) -> None:
+    def _take_events(self, group: FanotifyGroup) -> None:
         try:
-            events = listener.read()
+            events = group.read()
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
@@ -356,12 +356,12 @@ class Gate:
     def _respond_borrowing(self, lender: Lender, fd: int, allow: bool) -> bool:
         """Try to answer the event in this thread; whether that worked."""
         try:
-            group = lender.borrow(self._listener.fileno())
+            group = lender.borrow(self._group.fileno())
         except OSError:
             self._lender = None  # the kernel, or a filter of system calls, does not allow it
             return False
         try:
-            self._listener.answer(fd, allow=allow, group=group)
+            self._group.answer(fd, allow=allow, group=group)
         except FileNotFoundError:
             pass  # it was killed meanwhile
         finally:
@@ -378,7 +378,7 @@ class Gate:
     def _respond(self, fd: int, allow: bool) -> None:
         """Answer the event with that descriptor. Only the gate's thread has it."""
         try:
-            self._listener.answer(fd, allow=allow)
+            self._group.answer(fd, allow=allow)
         except FileNotFoundError:
             pass  # it was killed meanwhile
         finally:
@@ -402,12 +402,12 @@ class Gate:
         with suppress(Exception):
             self._failed(error)
 
-    def _end(self, listener: Listener) -> None:
-        """Close the listener: the kernel then allows all held opens and voids their descriptors."""
+    def _end(self, group: FanotifyGroup) -> None:
+        """Close the group: the kernel then allows all held opens and voids their descriptors."""
         with self._lock:
             self._ended = True
             self._finish_requests()
-            listener.close()
+            group.close()
             for fd in self._pending.values():
                 os.close(fd)
             self._pending.clear()

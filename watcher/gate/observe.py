@@ -21,11 +21,11 @@ from watcher.containers.runc import (
     NEWUSER,
     PREFIX,
     Spec,
+    annotations_of,
     could_ask,
     decode_spec,
     decode_state,
     has_user_namespace,
-    labels_of,
     namespace_of,
 )
 from watcher.gate import filesystems
@@ -81,15 +81,15 @@ def observe(hold: Hold, *, patient: bool = False) -> Container:
             f"container {quoted(hold.id)} in {quoted(hold.root)}: not an id that runc would take",
             "remove that directory",
         )
-    labels, namespace, joined, user = _from_state(hold) or _from_bundle(
+    annotations, namespace, joined, user = _from_state(hold) or _from_bundle(
         hold.runc_pid, patient=patient
     )
     return Container(
         root=hold.root,
         id=hold.id,
         init=hold.init,
-        bundle=labels.get("bundle", ""),
-        labels=labels,
+        bundle=annotations.get("bundle", ""),
+        annotations=annotations,
         namespace=namespace,
         joined=joined,
         user_namespace=user,
@@ -104,8 +104,8 @@ def _from_state(hold: Hold) -> _Told | None:
         return None
     config = decode_state(content, f"{hold.root}/{hold.id}/{STATE}").config
     namespaces = config.namespaces or ()
-    labels = labels_of(config.labels or ())
-    return labels, *namespace_of(namespaces, NEWNET), has_user_namespace(namespaces, NEWUSER)
+    annotations = annotations_of(config.labels or ())
+    return annotations, *namespace_of(namespaces, NEWNET), has_user_namespace(namespaces, NEWUSER)
 
 
 def _from_bundle(runc_pid: int, *, patient: bool) -> _Told:
@@ -132,7 +132,7 @@ def _from_bundle(runc_pid: int, *, patient: bool) -> _Told:
     # name.
     labels = [f"{key}={value}" for key, value in spec.annotations.items()]
     return (
-        labels_of([*labels, f"bundle={bundle}"]),
+        annotations_of([*labels, f"bundle={bundle}"]),
         *namespace_of(spec.namespaces, _NETWORK),
         has_user_namespace(spec.namespaces, _USER),
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.host import root_mounts
 from handlers.kernel import mounts, rootpath
-from watcher.model.errors import WatcherError, quoted, said
+from watcher.model.errors import WatcherError, message_of, quoted
 
 if TYPE_CHECKING:
     from handlers.host import OpenRoot
@@ -123,7 +123,7 @@ class RootKeeper:
             self._let_go(root, kept)
             self._take(root, kept)
 
-    def told(self, root: str) -> None:
+    def path_may_lead_elsewhere(self, root: str) -> None:
         """Look at `root` soon, because its path may lead elsewhere; but not too often."""
         if root in self._timers:
             return
@@ -189,7 +189,7 @@ class RootKeeper:
             if self._watch is not None:
                 self._watch.watch_root(root, kept.open.descriptor)
         except (OSError, WatcherError) as error:
-            kept.left = said(error)
+            kept.left = message_of(error)
             self._let_go(root, kept)
         self._watch_path(root)  # it may just have been made
         self._tell(root, kept, before)
@@ -205,7 +205,7 @@ class RootKeeper:
             return self._gate.hold(root)
         except (OSError, WatcherError) as error:
             open_ = root_mounts.take(root)  # it can still be watched, or this raises why not
-            kept.unheld = said(error)
+            kept.unheld = message_of(error)
             return open_
 
     def _refuse_twice(self, root: str) -> None:
@@ -224,7 +224,7 @@ class RootKeeper:
             try:
                 self._gate.let_go(open_)
             except OSError as error:
-                self._log.error("root cannot be unmounted", root=root, reason=said(error))
+                self._log.error("root cannot be unmounted", root=root, reason=message_of(error))
 
     def _tell(self, root: str, kept: _Kept, before: tuple[str, str]) -> None:
         now = kept.left, kept.unheld

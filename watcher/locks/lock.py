@@ -79,7 +79,7 @@ class Lock:
     Args:
         run_dir: its directory, which is made if it is missing.
         name: its name.
-        patience: seconds that :meth:`held` waits for another process.
+        patience: seconds that :meth:`locked` waits for another process.
         hopeless: the same, if that process is stopped, or was killed but does not end.
         told: called once with a message about a long wait, or about a lock that was taken over
             from a process that cannot end.
@@ -116,15 +116,15 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def held(self) -> Held:
+    def locked(self) -> Locked:
         """A context manager that holds the lock.
 
         Entering it raises Busy if another process keeps the lock for longer than this one waits.
         """
-        return Held(self)
+        return Locked(self)
 
     def acquire(self) -> None:
-        """Take the lock until `release`; see :meth:`held`."""
+        """Take the lock until `release`; see :meth:`locked`."""
         if not self._seized():
             self._wait()
 
@@ -133,7 +133,7 @@ class Lock:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def wait_no_longer(self, seconds: float) -> None:
-        """Make :meth:`held` wait at most `seconds` from now on, whatever `rest` was."""
+        """Make :meth:`locked` wait at most `seconds` from now on, whatever `rest` was."""
         self._patience = self._hopeless = seconds
         self._rest = time.sleep
 
@@ -248,7 +248,7 @@ class Lock:
             os.close(directory)
 
 
-class Held:
+class Locked:
     """The context of a taken lock; a class because the hot path uses it twice per container."""
 
     __slots__ = ("_lock",)
@@ -298,7 +298,7 @@ def _made(path: Path) -> int:
 
 
 @contextmanager
-def settled(run_dir: str) -> Iterator[None]:
+def without_writers(run_dir: str) -> Iterator[None]:
     """Keep every process from changing the host or the lease store meanwhile.
 
     It waits for a writer, but no longer than `PATIENCE`. Use it in the main thread only.

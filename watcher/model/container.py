@@ -48,7 +48,7 @@ class Container:
         id: its name in that root.
         init: its first process.
         bundle: the directory of its `config.json`; empty if unknown.
-        labels: its annotations.
+        annotations: its annotations.
         namespace: the kind of network namespace in its configuration.
         joined: the namespace path in its configuration; empty unless `namespace` is JOINED.
         user_namespace: whether its configuration has a user namespace, new or joined.
@@ -59,7 +59,7 @@ class Container:
     id: str
     init: Process
     bundle: str
-    labels: Mapping[str, str] = field(hash=False)
+    annotations: Mapping[str, str] = field(hash=False)
     namespace: Namespace
     joined: str
     netns: int | None

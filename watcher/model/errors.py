@@ -36,7 +36,7 @@ def named(id: str) -> str:  # noqa: A002 - the project's word
     return "".join(f"\\x{ord(c) & 0xFF:02x}" if "\ud800" <= c <= "\udfff" else c for c in id)
 
 
-def said(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """What `error` says, with the file that it is about and without the system's number for it."""
     if not isinstance(error, OSError):
         return str(error)
@@ -44,11 +44,11 @@ def said(error: Exception) -> str:
     return f"{error.strerror or error}{about}"
 
 
-def told(error: Exception) -> str:
+def message_with_remedy(error: Exception) -> str:
     """What `error` says and what to do about it, in a line."""
     if not isinstance(error, OSError):
         return str(error)
-    return f"{said(error)}; {remedy_for(error, 'run `watcher check`')}"
+    return f"{message_of(error)}; {remedy_for(error, 'run `watcher check`')}"
 
 
 def remedy_for(error: OSError, otherwise: str) -> str:
@@ -117,4 +117,4 @@ def about(container: str, error: Exception) -> str:
     """What is wrong with the container of that id and what to do about it, in a line."""
     if isinstance(error, WatcherError) and not isinstance(error, InvalidRequest):
         return str(error)  # it says itself what it is about
-    return f"container {quoted(container)}: {told(error)}"
+    return f"container {quoted(container)}: {message_with_remedy(error)}"

@@ -58,12 +58,12 @@ def adopt(context: Context, container: Container, inside: Inside) -> Orphan | No
     networks = [configured[name] for name in names][: len(orphan.addresses)]
     id_ = container.id if orphan.is_of(container.id) else orphan.id
     founder = replace(container, id=id_, init=Process(orphan.pid, 0), namespace=Namespace.OWN)
-    sandbox = store.found(founder, networks, Request(), orphan.by_network(networks))
+    sandbox = store.create_sandbox(founder, networks, Request(), orphan.by_network(networks))
     store.join(container, sandbox.key, Request())
     if id_ != container.id:
         store.leave(founder.root, founder.id)
     # What it publishes is its own since before: else it would be taken back, and all with it.
-    store.join(container, sandbox.key, parse_request(container.labels))
+    store.join(container, sandbox.key, parse_request(container.annotations))
     return orphan
 
 

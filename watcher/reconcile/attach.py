@@ -78,7 +78,7 @@ class Attachment:
         """
         container = self._as_known(container)
         if request is None:
-            request = parse_request(container.labels)
+            request = parse_request(container.annotations)
         known = self._known(container)
         met = known is not None and _meets(known, container, request)
         wanted = self._plan(container, known, request, kept=met or orphan is not None)
@@ -211,7 +211,7 @@ class Attachment:
         if isinstance(wanted, Join):
             return store.join(container, wanted.sandbox.key, request)
         kept = {} if orphan is None else orphan.by_network(wanted.networks)
-        return store.found(container, wanted.networks, request, kept)
+        return store.create_sandbox(container, wanted.networks, request, kept)
 
     def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
         """Take `leaving`, and the sandbox with its last member, out of the lease store."""
@@ -224,7 +224,7 @@ class Attachment:
     def _bury(self, *, beside: Container) -> bool:
         """Take back what is of the dead, but for those in the namespace of `beside`; if any was.
 
-        Their ends are told, but not heard of yet, and they may be what was in the way.
+        Their ends were reported, but not handled yet, and they may be what was in the way.
         """
         buried = False
         for sandbox in self._context.store.sandboxes():
@@ -241,7 +241,7 @@ class Attachment:
         self._check_listeners(request)
 
     def _check_listeners(self, request: Request) -> None:
-        taken = self._context.listeners.first_taken(request.ports)
+        taken = self._context.sock_diag.first_taken(request.ports)
         if taken is not None:
             port, listener = taken
             raise InvalidRequest(

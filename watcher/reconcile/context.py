@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from handlers.host import Host
-    from handlers.kernel.sockdiag import Listeners
+    from handlers.kernel.sockdiag import SockDiag
     from watcher.config.settings import Config
     from watcher.facts.publisher import Publisher
     from watcher.locks.lock import Lock
@@ -24,7 +24,7 @@ class Context:
         config: the configuration in force.
         store: the lease store.
         host: the handlers.
-        listeners: tells which ports processes of the host have.
+        sock_diag: tells which ports processes of the host have.
         flows: ends what is left of those who had an address before.
         failures: keeps what went wrong.
         facts: where what happens is published.
@@ -35,7 +35,7 @@ class Context:
     config: Config
     store: LeaseStore
     host: Host
-    listeners: Listeners
+    sock_diag: SockDiag
     flows: Flows
     failures: FailureLog
     facts: Publisher

@@ -1,4 +1,4 @@
-"""Ends the connections (flows) of released addresses and ports, many at a time.
+"""Exits the connections (flows) of released addresses and ports, many at a time.
 
 A walk through the kernel's table takes long and serves many. So a thread makes one as soon as
 anything is due, but at most one per :data:`PAUSE`, or :data:`SHORT` if UDP ports are among it: five
@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from watcher.facts.kinds import Attached, Detached, Failed
-from watcher.model.errors import WatcherError, told
+from watcher.model.errors import WatcherError, message_with_remedy
 
 if TYPE_CHECKING:
     from handlers.host import ConntrackHandler
@@ -40,7 +40,7 @@ AFTER_FAILURE: Final = 60.0
 
 
 class Flows:
-    """Ends the flows of sandboxes that have gone. Everything but the passes is in one thread.
+    """Exits the flows of sandboxes that have gone. Everything but the passes is in one thread.
 
     Args:
         store: has the stale addresses.
@@ -126,7 +126,7 @@ class Flows:
         try:
             self._forget_ended()
         except WatcherError as error:
-            self._log.error("lease store", reason=told(error))
+            self._log.error("lease store", reason=message_with_remedy(error))
 
     def _run(self) -> None:
         least = most = 0.0
@@ -152,7 +152,8 @@ class Flows:
             ended = self._conntrack.end_due()
         except OSError as error:
             self._log.error(
-                "flows of containers that have ended cannot be ended", reason=told(error),
+                "flows of containers that have ended cannot be ended",
+                reason=message_with_remedy(error),
                 remedy="see that conntrack is there: `watcher check`",
             )  # fmt: skip
             with self._change:

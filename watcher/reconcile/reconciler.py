@@ -14,7 +14,7 @@ from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
 from watcher.containers.life import lives_untold, running
 from watcher.locks.lock import Busy
-from watcher.model.errors import WatcherError, named, told
+from watcher.model.errors import WatcherError, message_with_remedy, named
 from watcher.model.repair import Repair
 from watcher.reconcile.adopt import look_inside
 from watcher.reconcile.attach import Attachment
@@ -86,7 +86,7 @@ class Reconciler:
         try:
             if self._is_settled(root, id_):
                 return None
-            with self._held():
+            with self._with_store():
                 return self._look(root, id_)
         except Busy:
             if self._turn.waits:
@@ -104,7 +104,7 @@ class Reconciler:
             Busy: another process has the lock.
             WatcherError, OSError: something is in the way; the host is as it was.
         """
-        request = parse_request(container.labels)
+        request = parse_request(container.annotations)
         try:
             self._admit(container, request)
         except StoreDamaged:  # it is opened anew now
@@ -113,7 +113,7 @@ class Reconciler:
     def _admit(self, container: Container, request: Request) -> None:
         if self._is_ignored(container, request):  # for nobody's work does such a one wait
             return
-        with self._held():
+        with self._with_store():
             self._attachment.appear(container, request)
 
     def refuse(self, root: str, id_: str, init: Process, error: Exception, *, denied: bool) -> None:
@@ -127,7 +127,7 @@ class Reconciler:
             What was wrong; what cannot be put right has its :attr:`Repair.error`.
         """
         try:
-            with self._held():
+            with self._with_store():
                 sandbox = self._store.sandbox_with_link(host_name)
                 repairs = [] if sandbox is None else self._context.host.links.mend(sandbox)
         except Busy:
@@ -136,10 +136,10 @@ class Reconciler:
             return []
         except (WatcherError, OSError) as error:
             what = f"attached {host_name}"
-            repairs = [Repair(what, "", "", link=host_name, error=told(error))]
+            repairs = [Repair(what, "", "", link=host_name, error=message_with_remedy(error))]
         self.repairs.publish(repairs)
         if not repairs:
-            self.repairs.settled(host_name, gone=sandbox is None)
+            self.repairs.is_right(host_name, gone=sandbox is None)
         return repairs
 
     def links(self) -> list[str]:
@@ -178,7 +178,7 @@ class Reconciler:
         Raises:
             WatcherError, OSError: something is in the way.
         """
-        with self._held():
+        with self._with_store():
             sandboxes = self._store.sandboxes()
             for sandbox in sandboxes:
                 self._attachment.take_back(sandbox, sandbox.members)
@@ -235,7 +235,7 @@ class Reconciler:
         self._store.checkpoint()
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
+    def _with_store(self) -> Iterator[None]:
         """Hold the host-wide lock, with a lease store that everybody else sees, too."""
         with self._turn.taken():
             if renewed := self._renew():  # nobody may be given what it does not say is another's
@@ -278,7 +278,7 @@ class Reconciler:
             container = roots.read(root, id_)
             if container is None or not container.alive:
                 return container is None
-            request = parse_request(container.labels)
+            request = parse_request(container.annotations)
             return self._is_ignored(container, request)
         except WatcherError:
             return False

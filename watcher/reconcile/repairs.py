@@ -39,7 +39,7 @@ class Repairs:
             if repair.link:
                 self.failed(repair.link)
 
-    def settled(self, link: str, *, gone: bool) -> None:
+    def is_right(self, link: str, *, gone: bool) -> None:
         """Nothing was wrong with `link` any more; `gone`: nor is there a sandbox that has it."""
         what = f"attached {link}"
         if self._causes.pop(what, None) and not gone:

@@ -126,13 +126,13 @@ class Recovery:
         """
         store = self._context.store
         try:
-            request = parse_request(container.labels)
+            request = parse_request(container.annotations)
             orphan = adopt(self._context, container, inside)
             match self._attachment.plan(container, request, kept=orphan is not None):
                 case Ignore():
                     return False
                 case Create(networks) if orphan is not None:
-                    store.found(container, networks, request, orphan.by_network(networks))
+                    store.create_sandbox(container, networks, request, orphan.by_network(networks))
                 case Join(sandbox) if sandbox.key not in known:
                     store.join(container, sandbox.key, request)
         except (WatcherError, OSError):

@@ -42,7 +42,7 @@ class Turn:
         """Who has the lock, if anybody; asks for it anew."""
         self._busy = None
         try:
-            with self._lock.held():
+            with self._lock.locked():
                 return None
         except Busy as busy:
             self._busy = busy
@@ -58,7 +58,7 @@ class Turn:
         if self._busy is not None:
             raise self._busy
         try:
-            with self._lock.held():
+            with self._lock.locked():
                 yield
         except Busy as busy:
             if self._on_busy is not None:

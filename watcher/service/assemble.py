@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from watcher.locks.lock import HOPELESS, SERVICE, WRITERS, WRITERS_PATIENCE, Lock, settled
+from watcher.locks.lock import HOPELESS, SERVICE, WRITERS, WRITERS_PATIENCE, Lock, without_writers
 from watcher.locks.serving import refuse_other
 from watcher.model.errors import printable
 from watcher.store.files import STORE
@@ -62,13 +62,13 @@ def open_store(config: Config, *, read_only: bool = False) -> LeaseStore:
     """
     if not read_only:
         return LeaseStore.open(_path(config))
-    with settled(config.run_dir):
+    with without_writers(config.run_dir):
         return LeaseStore.open(_path(config), read_only=True)
 
 
 def _opened_under(lock: Lock, config: Config, *, dry_run: bool) -> LeaseStore:
     """The lease store, opened while nobody else makes or renews it; a copy for a dry run."""
-    with lock.held():
+    with lock.locked():
         if dry_run:
             return LeaseStore.open_copy(_path(config))
         return LeaseStore.open_anew(_path(config), partial(_other_service, config.run_dir))
@@ -90,7 +90,7 @@ def _path(config: Config) -> Path:
 
 
 @contextmanager
-def opened(
+def assembled(
     config: Config,
     log: Log,
     *,
@@ -116,7 +116,7 @@ def opened(
             what is in use, or a service of another configuration has this host.
     """
     from handlers.host import Host
-    from handlers.kernel.sockdiag import Listeners
+    from handlers.kernel.sockdiag import SockDiag
     from watcher.facts.subscribers import make_publisher
     from watcher.reconcile.context import Context
     from watcher.reconcile.failures import FailureLog
@@ -137,7 +137,7 @@ def opened(
         integrate = config.firewall.integrate
         with (
             Host(config.netns_dir, networks, store, store.sandboxes, integrate=integrate) as host,
-            closing(Listeners()) as listeners,
+            closing(SockDiag()) as sock_diag,
             closing(Flows(store, host.conntrack, log)) as flows,
         ):
             if not dry_run:
@@ -145,6 +145,6 @@ def opened(
             facts.subscribe(flows.heard)
             failures = FailureLog(store, facts)
             context = Context(
-                config, store, host, listeners, flows, failures, facts, lock, serving=serving
+                config, store, host, sock_diag, flows, failures, facts, lock, serving=serving
             )
             yield Reconciler(context), store, host

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from watcher.events.drift import Drift
-from watcher.model.errors import WatcherError, told
+from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.naming import HOST_NAME
 from watcher.model.repair import Repair
 
@@ -173,7 +173,7 @@ class Healer:
             try:
                 self._swept = self._reconciler.links()
             except WatcherError as error:
-                self._log.error("cannot be put right", reason=told(error))
+                self._log.error("cannot be put right", reason=message_with_remedy(error))
                 return
         self._sweep_cost = 0.0
         self._sweep()

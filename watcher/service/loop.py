@@ -14,12 +14,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from handlers.host import root_mounts
-from watcher.events.exits import Ends
+from watcher.events.exits import Exits
 from watcher.events.inotify import CREATED, REMOVED
 from watcher.events.mounts import MountWatch
 from watcher.events.roots import RootWatch
 from watcher.locks.lock import PATIENCE, Busy
-from watcher.model.errors import WatcherError, told
+from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.service import systemd
 from watcher.service.healer import Healer
 from watcher.service.supervisor import Supervisor
@@ -118,7 +118,7 @@ class Service:
         loop.set_exception_handler(Unhandled(self._log))
         stop = self._stopping = asyncio.Event()
         self._loop = loop
-        self._ends = Ends(loop, lambda root, id_: self._look_within(AFTER_END, root, id_))
+        self._exits = Exits(loop, lambda root, id_: self._look_within(AFTER_END, root, id_))
         self._parts = Supervisor(loop, self._sync, self._log)
         self._watch = RootWatch(
             look=self._changed, anew=self._path_changed, overflow=self._sync,
@@ -130,7 +130,7 @@ class Service:
             failed=lambda error: self._parts.ended("drift", error),
         )  # fmt: skip
         self._gate.serve(
-            loop, self._reconciler, watch=self._ends.watch, lost=self._sync,
+            loop, self._reconciler, watch=self._exits.watch, lost=self._sync,
             ended=lambda: loop.call_soon(self._parts.check),
         )  # fmt: skip
         try:
@@ -180,7 +180,7 @@ class Service:
         self._roots.close()
         self._watch.stop()
         self._healer.stop()
-        self._ends.close()
+        self._exits.close()
 
     def _supervise(self) -> None:
         """Register every thread and event source with the supervisor."""
@@ -247,7 +247,7 @@ class Service:
 
     def _changed(self, root: str, id_: str) -> None:
         """Look at a changed container: at once if it is unknown, otherwise a moment later."""
-        known = self._ends.watches(root, id_) or (root, id_) in self._due
+        known = self._exits.watches(root, id_) or (root, id_) in self._due
         self._look_within(SETTLE if known else 0.0, root, id_)
 
     def _look_within(self, seconds: float, root: str, id_: str) -> None:
@@ -271,9 +271,9 @@ class Service:
 
     def _watch_end(self, root: str, id_: str, init: Process) -> None:
         """Be told of the end of an init."""
-        if not self._ends.watches(root, id_):
+        if not self._exits.watches(root, id_):
             self._gate.started(root, id_, init)
-        self._ends.watch(root, id_, init)
+        self._exits.watch(root, id_, init)
 
     def _sync_once(self) -> list[Repair]:
         """Sync, and return the differences.
@@ -296,7 +296,7 @@ class Service:
         except Busy:
             return []  # the sync follows when the lock is free
         except (WatcherError, OSError) as error:
-            self._log.error("sync failed", reason=told(error))
+            self._log.error("sync failed", reason=message_with_remedy(error))
             self._loop.call_later(RETRY_AFTER[1], self._sync)
             return []
 
@@ -336,7 +336,7 @@ class Service:
                 lock.renew()
             self._watch_locks()
         except (WatcherError, OSError) as error:
-            self._log.error("the locks cannot be made anew", reason=told(error))
+            self._log.error("the locks cannot be made anew", reason=message_with_remedy(error))
             return
         if not self._lock.take():
             holder = self._lock.holder()
@@ -363,11 +363,11 @@ class Service:
         try:
             self._watch_store()  # the directory may be another one too
         except OSError as error:
-            self._log.error("lease store cannot be watched", reason=told(error))
+            self._log.error("lease store cannot be watched", reason=message_with_remedy(error))
 
     def _path_changed(self, root: str) -> None:
         """Handle a root whose path may lead elsewhere."""
-        self._roots.told(root)
+        self._roots.path_may_lead_elsewhere(root)
 
     def _rest_soon(self) -> None:
         """After a while of idleness, do the work that can wait."""
@@ -382,7 +382,7 @@ class Service:
         except StoreDamaged:
             self._sync()  # which makes the store anew, and logs it
         except WatcherError as error:
-            self._log.error("lease store", reason=told(error))
+            self._log.error("lease store", reason=message_with_remedy(error))
 
     def _plan_retry(self) -> None:
         """Retry failed containers, with growing pauses as long as there are any."""
@@ -416,7 +416,7 @@ class Service:
             root, id_ = self._to_retry.pop()
             init = self._reconciler.look(root, id_)
             if init is not None:
-                self._ends.watch(root, id_, init)
+                self._exits.watch(root, id_, init)
         if self._to_retry:
             self._retrying = self._loop.call_later(0, self._retry_some)
         else:
@@ -424,7 +424,7 @@ class Service:
 
     def _store_fails(self, error: WatcherError) -> None:
         """Log an error of the store, and try again after a while."""
-        self._log.error("lease store", reason=told(error))
+        self._log.error("lease store", reason=message_with_remedy(error))
         if self._retrying is None:
             self._retrying = self._loop.call_later(RETRY_AFTER[1], self._sync_again)
 

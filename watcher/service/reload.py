@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from watcher.model.errors import WatcherError, told
+from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.reconcile.conflicts import refuse_impossible
 from watcher.service import systemd
 from watcher.store.networks import known_networks
@@ -62,9 +62,10 @@ class Reload:
         try:
             self._take(config, taken)
         except (WatcherError, OSError) as error:
-            status = f"configuration refused: {told(error)}"
+            status = f"configuration refused: {message_with_remedy(error)}"
             self._log.error(
-                "configuration refused, the one before stays in force", reason=told(error)
+                "configuration refused, the one before stays in force",
+                reason=message_with_remedy(error),
             )
         finally:
             _notify(f"READY=1\nSTATUS={status}")

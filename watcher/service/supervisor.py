@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from watcher.model.errors import WatcherError, told
+from watcher.model.errors import WatcherError, message_with_remedy
 
 if TYPE_CHECKING:
     from watcher.log.logger import Log
@@ -64,12 +64,18 @@ class Supervisor:
         part, now = self._parts[name], self._loop.time()
         if now < part.until:
             return  # a later check starts it
-        reason = told(error) if isinstance(error, (OSError, WatcherError)) else repr(error or "")
+        reason = (
+            message_with_remedy(error)
+            if isinstance(error, (OSError, WatcherError))
+            else repr(error or "")
+        )
         self._log.error("a part has ended, and is started anew", part=name, reason=reason)
         try:
             part.renew()
         except (OSError, WatcherError) as again:
-            self._log.error("a part cannot be started", part=name, reason=told(again))
+            self._log.error(
+                "a part cannot be started", part=name, reason=message_with_remedy(again)
+            )
             part.until, part.pause = now + part.pause, min(part.pause * 2, PAUSES[1])
             return
         part.until, part.pause = now + PAUSES[0], PAUSES[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from traceback import extract_tb
 from typing import TYPE_CHECKING, Any, Final
 
-from watcher.model.errors import WatcherError, shortened, told
+from watcher.model.errors import WatcherError, message_with_remedy, shortened
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +31,7 @@ class Unhandled:
         """Called by asyncio (`loop.set_exception_handler`)."""
         error = context.get("exception")
         if isinstance(error, WatcherError | OSError):
-            reason = told(error)
+            reason = message_with_remedy(error)
         elif error is not None:
             reason = f"{type(error).__name__}: {shortened(error)}; please report it"
         else:

@@ -177,7 +177,7 @@ class LeaseStore:
                 found.setdefault(network, []).append(name)
         return found
 
-    def found(
+    def create_sandbox(
         self,
         container: Container,
         networks: Sequence[Network],
@@ -202,7 +202,7 @@ class LeaseStore:
             raise ValueError(f"container {quoted(container.id)} has no namespace")
         with self._database.writing() as db:
             failures.forget(db, container.root, container.id, refused=True)
-            return membership.found(db, container, networks, request, adopt)
+            return membership.create(db, container, networks, request, adopt)
 
     def join(self, container: Container, key: int, request: Request) -> Sandbox:
         """Makes a container, with the ports of `request` and none else, a member of a sandbox.

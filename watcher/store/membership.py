@@ -28,16 +28,16 @@ MAC_KEY: Final = "io.watcher.mac"
 NETWORK_KEY: Final = "io.watcher.network"
 
 
-def found(
+def create(
     db: sqlite3.Connection,
     container: Container,
     networks: Sequence[Network],
     request: Request,
     adopt: Mapping[str, Sequence[Address]],
 ) -> Sandbox:
-    """Makes a sandbox as :meth:`watcher.store.leases.LeaseStore.found` has it."""
+    """Makes a sandbox as :meth:`watcher.store.leases.LeaseStore.create_sandbox` has it."""
     assert container.netns is not None
-    fixed = place_fixed(networks, request.addresses, container.labels.get(IP_KEY))
+    fixed = place_fixed(networks, request.addresses, container.annotations.get(IP_KEY))
     drop(db, container.root, container.id)
     key = db.execute(
         "INSERT INTO sandbox (root, id, pid, start, netns) VALUES (?, ?, ?, ?, ?)",
@@ -124,7 +124,7 @@ def _choose(
             return book, fixed
         raise InvalidRequest(
             IP_KEY,
-            container.labels.get(IP_KEY, fixed),
+            container.annotations.get(IP_KEY, fixed),
             f"{fixed} is held by sandbox {quoted(holder)}",
             f"ask for another address of {subnet}, or stop that one",
         )
@@ -162,7 +162,7 @@ def _insert_interface(
     ).fetchone()
     raise InvalidRequest(
         MAC_KEY,
-        container.labels.get(MAC_KEY, mac),
+        container.annotations.get(MAC_KEY, mac),
         f"{mac} is in use in network {network} by sandbox {quoted(holder)}",
         "ask for another MAC, or leave it out",
     )

@@ -82,7 +82,7 @@ def claim(
     holder = "this sandbox" if same else f"sandbox {quoted(clash.holder)}"
     raise InvalidRequest(
         KEY,
-        container.labels.get(KEY, clash.mine),
+        container.annotations.get(KEY, clash.mine),
         f"{clash.mine} cannot be beside {clash.theirs} of {holder}",
         "publish another port of the host" + ("" if same else f", or stop {quoted(clash.holder)}"),
     )
