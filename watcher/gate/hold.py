@@ -193,9 +193,7 @@ class Gate:
             return
         self._roots = tuple(other for other in self._roots if other is not marked)
         with suppress(FileNotFoundError):  # the mark ended with its mount
-            self._have(
-                partial(self._group.unmark, marked.directory, filesystem=marked.filesystem)
-            )
+            self._have(partial(self._group.unmark, marked.directory, filesystem=marked.filesystem))
 
     def configure(self, *, timeout: float, on_timeout: bool) -> None:
         """Change how long the holds to come last, and what becomes of all at their deadline."""

@@ -7,7 +7,6 @@ container or asks for a sync; :mod:`watcher.reconcile.reconciler` does the rest,
 from __future__ import annotations
 
 import asyncio
-import math
 import resource
 import sys
 from contextlib import suppress
@@ -18,10 +17,12 @@ from watcher.events.exits import Exits
 from watcher.events.inotify import CREATED, REMOVED
 from watcher.events.mounts import MountWatch
 from watcher.events.roots import RootWatch
-from watcher.locks.lock import PATIENCE, Busy
+from watcher.locks.lock import Busy
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.service import systemd
 from watcher.service.healer import Healer
+from watcher.service.locks import Blockade, LockFiles
+from watcher.service.retries import RETRY_AFTER, Retries
 from watcher.service.supervisor import Supervisor
 from watcher.service.unhandled import Unhandled
 from watcher.store.errors import StoreDamaged
@@ -43,12 +44,6 @@ if TYPE_CHECKING:
 SYNC_EVERY: Final = 3600.0
 """Seconds between regular syncs, in case an event was missed."""
 
-RETRY_AFTER: Final = (1.0, 60.0)
-"""Seconds until the next attempt at a failed container: first and maximum."""
-
-RETRY_BATCH: Final = 0.005
-"""Seconds of retrying failed containers in one go."""
-
 SETTLE: Final = 0.1
 """Seconds until a look at an attached container that has changed: runc changes many things at
 once, and needs the processor itself then."""
@@ -59,9 +54,6 @@ caller waits for that. A container that needs the same address or port gets it n
 
 REST_AFTER: Final = 2.0
 """Seconds of idleness until the lease store is tidied up."""
-
-ASK_AGAIN: Final = (0.05, 0.2)
-"""Seconds until the next try if another process has the lock."""
 
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds until a computing thread lets another one run: runc may wait for that one."""
@@ -97,9 +89,6 @@ class Service:
         self._lock = lock
         self._reload = reload
         self._log = log
-        self._pause = RETRY_AFTER[0]
-        self._retrying: asyncio.TimerHandle | None = None
-        self._to_retry: list[tuple[str, str]] = []
         self._resting: asyncio.TimerHandle | None = None
         self._refused = ""
         """The error that ends the service, if there is one."""
@@ -124,6 +113,12 @@ class Service:
             look=self._changed, anew=self._path_changed, overflow=self._sync,
             failed=lambda error: self._parts.ended("inotify", error), log=self._log,
         )  # fmt: skip
+        self._retries = Retries(loop, self._reconciler, self._look_at, self._sync, self._log)
+        self._blockade = Blockade(loop, self._reconciler, self._free_again, self._log)
+        self._lock_files = LockFiles(
+            self._lock, self._reconciler.lock, self._config.run_dir, self._watch,
+            lost=self._give_way, log=self._log,
+        )  # fmt: skip
         self._mounts: MountWatch | None = None
         self._healer = Healer(
             loop, self._reconciler, self._sync, self._log,
@@ -135,7 +130,7 @@ class Service:
         )  # fmt: skip
         try:
             self._start()
-            self._reconciler.serve(self._blocked)
+            self._reconciler.serve(self._blockade.begin)
             # Who knows how long it was stopped.
             main.attend(
                 loop, stop=stop.set, resume=self._sync, well=self._well,
@@ -161,7 +156,7 @@ class Service:
         # A sync before this start may have taken the mounts for those of a dead service.
         self._roots.retry()
         self._watch_directories()
-        self._locks_changed()  # they may have been removed before the watch began
+        self._lock_files.check()  # they may have been removed before the watch began
         self._watch_mounts()
         self._supervise()
         self._sync_once()
@@ -197,7 +192,7 @@ class Service:
 
     def _well(self) -> bool:
         """Start every ended part again; whether the manager may hear that all is well."""
-        self._locks_changed()
+        self._lock_files.check()
         return self._parts.check()
 
     def _hourly(self) -> None:
@@ -243,7 +238,7 @@ class Service:
     def _watch_directories(self) -> None:
         self._watch.watch_names(self._config.netns_dir, self._healer.pin_gone)
         self._watch_store()
-        self._watch_locks()
+        self._lock_files.watch()
 
     def _changed(self, root: str, id_: str) -> None:
         """Look at a changed container: at once if it is unknown, otherwise a moment later."""
@@ -261,13 +256,17 @@ class Service:
 
     def _look(self, root: str, id_: str) -> None:
         self._due.pop((root, id_), None)
+        if not self._look_at(root, id_):
+            self._retries.soon()  # a failed container may wait for what it had
+        self._retries.plan()
+        self._rest_soon()
+
+    def _look_at(self, root: str, id_: str) -> bool:
+        """Look at a container now; whether it runs, so that its end is to be told."""
         init = self._reconciler.look(root, id_)
         if init is not None:
             self._watch_end(root, id_, init)
-        else:
-            self._retry_soon()  # a failed container may wait for what it had
-        self._plan_retry()
-        self._rest_soon()
+        return init is not None
 
     def _watch_end(self, root: str, id_: str, init: Process) -> None:
         """Be told of the end of an init."""
@@ -285,7 +284,7 @@ class Service:
         self._log.debug("synced", repairs=len(repairs))
         for root, id_, init in self._reconciler.living():
             self._watch_end(root, id_, init)
-        self._plan_retry()
+        self._retries.plan()
         self._rest_soon()
         return repairs
 
@@ -300,53 +299,15 @@ class Service:
             self._loop.call_later(RETRY_AFTER[1], self._sync)
             return []
 
-    def _blocked(self) -> None:
-        """Go on without the lock while another process has it, and sync when it is free."""
-        self._ask_again(self._loop.time() + PATIENCE, ASK_AGAIN[0])
-
-    def _ask_again(self, tell_at: float, pause: float) -> None:
-        self._loop.call_later(pause, self._see_whether_free, tell_at, pause)
-
-    def _see_whether_free(self, tell_at: float, pause: float) -> None:
-        busy = self._reconciler.blocked()
-        if busy is not None:
-            if self._loop.time() >= tell_at:
-                self._log.error(
-                    "another process has the lock, and no network can change", why=busy.what,
-                    remedy=busy.remedy,
-                )  # fmt: skip
-                tell_at = math.inf
-            self._ask_again(tell_at, min(pause * 2, ASK_AGAIN[1]))
-            return
-        if tell_at == math.inf:
-            self._log.warning("the lock is free again")
+    def _free_again(self) -> None:
+        """Do what waited for the lock."""
         self._gate.again()
         self._sync()
 
-    def _watch_locks(self) -> None:
-        self._watch.watch_names(self._config.run_dir, lambda _: self._locks_changed())
-
-    def _locks_changed(self) -> None:
-        """Make the locks anew if another process would find other files in their place."""
-        locks = (self._lock, self._reconciler.lock)
-        if not any(lock.lost() for lock in locks):
-            return
-        try:
-            for lock in locks:
-                lock.renew()
-            self._watch_locks()
-        except (WatcherError, OSError) as error:
-            self._log.error("the locks cannot be made anew", reason=message_with_remedy(error))
-            return
-        if not self._lock.take():
-            holder = self._lock.holder()
-            self._refused = (
-                f"{self._config.run_dir} was removed, and another `watcher run` has this host by"
-                f" now: {holder}"
-            )
-            self._stopping.set()
-            return
-        self._log.warning("made the locks anew, which were removed", run_dir=self._config.run_dir)
+    def _give_way(self, why: str) -> None:
+        """Stop, because another service has the host."""
+        self._refused = why
+        self._stopping.set()
 
     def _watch_store(self) -> None:
         self._watch.watch_names(
@@ -383,54 +344,6 @@ class Service:
             self._sync()  # which makes the store anew, and logs it
         except WatcherError as error:
             self._log.error("lease store", reason=message_with_remedy(error))
-
-    def _plan_retry(self) -> None:
-        """Retry failed containers, with growing pauses as long as there are any."""
-        try:
-            if self._retrying is None and self._reconciler.any_failed():
-                self._retrying = self._loop.call_later(self._pause, self._retry)
-        except WatcherError as error:
-            self._store_fails(error)
-
-    def _retry_soon(self) -> None:
-        self._pause = RETRY_AFTER[0]
-        if self._retrying is not None:
-            self._retrying.cancel()
-            self._retrying = None
-
-    def _retry(self) -> None:
-        self._retrying = None
-        self._pause = min(self._pause * 2, RETRY_AFTER[1])
-        try:
-            self._to_retry = self._reconciler.failed()
-        except WatcherError as error:
-            self._store_fails(error)
-            return
-        self._retry_some()
-
-    def _retry_some(self) -> None:
-        """Retry a few; other work comes in between."""
-        self._retrying = None
-        began = self._loop.time()
-        while self._to_retry and self._loop.time() - began < RETRY_BATCH:
-            root, id_ = self._to_retry.pop()
-            init = self._reconciler.look(root, id_)
-            if init is not None:
-                self._exits.watch(root, id_, init)
-        if self._to_retry:
-            self._retrying = self._loop.call_later(0, self._retry_some)
-        else:
-            self._plan_retry()
-
-    def _store_fails(self, error: WatcherError) -> None:
-        """Log an error of the store, and try again after a while."""
-        self._log.error("lease store", reason=message_with_remedy(error))
-        if self._retrying is None:
-            self._retrying = self._loop.call_later(RETRY_AFTER[1], self._sync_again)
-
-    def _sync_again(self) -> None:
-        self._retrying = None
-        self._sync()
 
     def _every(self, seconds: float, call: Callable[[], object]) -> None:
         """Call `call` every `seconds` from now on."""
