@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Made in one place, :func:`watcher.service.assemble.opened`; a reload replaces `config`.
+    """Made in one place, :func:`watcher.service.assemble.assembled`; a reload replaces `config`.
 
     Attributes:
         config: the configuration in force.
