@@ -35,7 +35,7 @@ class Program(Contender):
         loaded, log = load.load(config), make_log("info", "json")
         self.facts = make_publisher(loaded, log)
         self.reconciler, self.store, self.host = self._opened.enter_context(
-            assemble.opened(loaded, log, facts=self.facts)
+            assemble.assembled(loaded, log, facts=self.facts)
         )
         # As in the service, whose gate has answered before anybody is told.
         self.facts.defer(lambda _: None)

@@ -84,7 +84,7 @@ class OfWatcher(Published):
         """By its own parts in this process."""
         Path(setting.ROOT).mkdir(mode=0o700)
         config = load.load(setting.write_config(self.directory))
-        with assemble.opened(config, make_log("error", "json")) as (reconciler, _, _):
+        with assemble.assembled(config, make_log("error", "json")) as (reconciler, _, _):
             for number, asked in (
                 (_BEFORE, _same(before)),
                 (_SERVER, f"{FIRST_PORT}:{_INNER}"),

@@ -88,7 +88,7 @@ DAMAGES: Final[dict[str, dict[str, Damage]]] = {
     "pins": {
         "lo down": Damage("{inside} ip link set lo down", ("lo",)),
         "pin unmounted": Damage("umount {pin}", ("{pin}",)),
-        "pin removed": Damage("umount {pin} && rm {pin}", ("{pin}",)),
+        "pin removed": Damage("until umount {pin} && rm {pin}; do :; done", ("{pin}",)),
     },
 }
 """Few of a kind at a time: one that is done again and again is waited for longer and longer."""
