@@ -216,7 +216,7 @@ def test_a_stopped_sync_ends_each_hold_and_is_named(make_host: HostMaker) -> Non
     sync = Stopped(host, "sync")
     host.run("one")
     assert service.logged("held too long", "one", level="error")
-    assert service.logged("another process has the lock", "sync", "stopped", "kill -CONT", level="error")
+    assert service.logged("has the lock", "sync", "stopped", "kill -CONT", level="error")
     assert host.run_to_end("ours", ["true"], netns_path="host").returncode == 0
     found = host.watcher("check", check=False).stdout
     assert "stopped" in found
