@@ -13,6 +13,8 @@ For each event in another namespace that the host receives, the kernel goes thro
 all namespaces (`peernet2id` in `net/core/net_namespace.c`). So this program subscribes only to
 events that it can use.
 
+The module is long: its numbers and sources are half of it.
+
 Sources: rtnetlink(7), netlink(7) (NETLINK_LISTEN_ALL_NSID), `include/uapi/linux/netconf.h`,
 `include/uapi/linux/netfilter/nf_tables.h`.
 """

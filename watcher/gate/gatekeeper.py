@@ -1,4 +1,7 @@
-"""The gate as the service uses it: opened if it may be, its questions answered by reconcile."""
+"""The gate as the service uses it: opened if it may be, its questions answered by reconcile.
+
+The module is long: it has every way in which a hold can end.
+"""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ until that wait ends. So other threads ask the gate's thread to set marks. An an
 until a thread wakes up: the answering thread borrows the descriptor for a moment if the kernel lets
 threads do so, and asks the gate's thread otherwise. Threads that may wait for ever have tables of
 their own as well (`descriptors.py`), so that none of them keeps a borrowed descriptor open.
+
+The module is long: what may touch the group, and in which thread, has to be seen at one glance.
 """
 
 from __future__ import annotations

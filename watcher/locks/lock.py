@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, NoReturn, Self
+from typing import Final, Self
 
 from watcher.locks import holders
 from watcher.locks.holders import Holder
@@ -295,38 +294,3 @@ def _made(path: Path) -> int:
         with suppress(FileNotFoundError):  # `down` has just removed the directory
             return os.open(path, flags, 0o600)
     return os.open(path, flags, 0o600)
-
-
-@contextmanager
-def without_writers(run_dir: str) -> Iterator[None]:
-    """Keep every process from changing the host or the lease store meanwhile.
-
-    It waits for a writer, but no longer than `PATIENCE`. Use it in the main thread only.
-    """
-    try:
-        descriptor = os.open(Path(run_dir, WRITERS), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # no process has written yet, or this one may not know
-        yield
-        return
-    try:
-        with suppress(TimeoutError), _alarm(PATIENCE):
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in code that takes longer. Source: setitimer(2)."""
-
-    def late(*_: object) -> NoReturn:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -18,8 +18,9 @@ from watcher.containers.place import Place
 from watcher.facts.kinds import Appeared, Attached, BundleChanged, Detached, RequestChanged
 from watcher.model.errors import InvalidRequest, WatcherError
 from watcher.model.sandbox import Member, Sandbox, without
+from watcher.reconcile import ports
 from watcher.reconcile.adopt import adopt
-from watcher.reconcile.plan import Create, Ignore, Join, check_ports, plan
+from watcher.reconcile.plan import Create, Ignore, Join, plan
 
 if TYPE_CHECKING:
     from watcher.model.container import Container
@@ -98,7 +99,7 @@ class Attachment:
             if known is not None:  # it has ended, and its number is another namespace's now
                 self.take_back(known, known.members)
             if orphan is None:  # else it had its ports before whoever listens there now
-                self._check_listeners(request)
+                ports.check_free(request, self._context.sock_diag)
         self._attach(container, request, wanted, orphan)
         return True
 
@@ -237,18 +238,8 @@ class Attachment:
     def _check_ports(self, request: Request, sandbox: Sandbox) -> None:
         """Raise InvalidRequest for a port map that cannot lead to `sandbox`."""
         networks = self._context.host.networks
-        check_ports(request.ports, [networks[i.network] for i in sandbox.interfaces])
-        self._check_listeners(request)
-
-    def _check_listeners(self, request: Request) -> None:
-        taken = self._context.sock_diag.first_taken(request.ports)
-        if taken is not None:
-            port, listener = taken
-            raise InvalidRequest(
-                "io.watcher.ports", port,
-                f"a process of the host listens on {listener.address} port {listener.port}",
-                "stop that process, or publish another port",
-            )  # fmt: skip
+        ports.check_carried(request, [networks[i.network] for i in sandbox.interfaces])
+        ports.check_free(request, self._context.sock_diag)
 
 
 def _meets(sandbox: Sandbox, container: Container, request: Request) -> bool:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
-from typing import Final
 
-from watcher.config.settings import Config, Limits, Root
+from watcher.config.settings import Config, Root
 from watcher.containers.place import Place
 from watcher.model.container import Container, Namespace
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
-from watcher.model.request import PortMap, Request
+from watcher.model.request import Request
 from watcher.model.sandbox import Sandbox
+from watcher.reconcile import ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,6 @@ class Join:
 
     sandbox: Sandbox
 
-
-_WILDCARDS: Final = frozenset((IPv4Address("0.0.0.0"), IPv6Address("::")))  # noqa: S104
-"""What a port map without a host address asks for."""
 
 type Plan = Ignore | Create | Join
 
@@ -95,7 +91,7 @@ def plan(
     networks = tuple(_networks(request, config))
     if not kept:
         _check_limits(request, networks, root)
-    check_ports(request.ports, networks)
+    ports.check_carried(request, networks)
     if inside is not None:
         return Join(inside)
     if not place.of_runtime:
@@ -106,24 +102,6 @@ def plan(
 def root_of(config: Config, container: Container) -> Root:
     """The configured root that `container` is in."""
     return next(root for root in config.roots if root.path == container.root)
-
-
-def check_ports(ports: Iterable[PortMap], networks: Iterable[Network]) -> None:
-    """Raise InvalidRequest for a port map that none of `networks` can carry."""
-    published = [network for network in networks if not network.internal]
-    versions = {subnet.version for network in published for subnet in network.subnets}
-    for port in ports:
-        if not published:
-            raise InvalidRequest(
-                "io.watcher.ports", port, "its network is internal",
-                "publish nothing, or name a network that is not internal",
-            )  # fmt: skip
-        if port.host_ip is not None and port.host_ip.version not in versions:
-            family = f"IPv{port.host_ip.version}"
-            raise InvalidRequest(
-                "io.watcher.ports", port, f"its networks have no {family} subnet",
-                f"publish it on another address, or give the network an {family} subnet",
-            )  # fmt: skip
 
 
 def _networks(request: Request, config: Config) -> Iterable[Network]:
@@ -184,7 +162,7 @@ def _check_join_allowed(request: Request, inside: Sandbox, root: Root) -> None:
             "io.watcher.share", inside.id,
             f"root {root.path} may not join that sandbox", f"it has limits.share = {share}",
         )  # fmt: skip
-    _check_ports_allowed(request, root)
+    ports.check_allowed(request, root, _out_of_limits(root))
 
 
 def _check_limits(request: Request, networks: Iterable[Network], root: Root) -> None:
@@ -200,35 +178,8 @@ def _check_limits(request: Request, networks: Iterable[Network], root: Root) -> 
         key = "io.watcher.ip" if request.addresses else "io.watcher.mac"
         value = ",".join(map(str, request.addresses)) or request.mac
         raise InvalidRequest(key, value, where, "remove the annotation")
-    _check_ports_allowed(request, root)
+    ports.check_allowed(request, root, _out_of_limits(root))
 
 
 def _out_of_limits(root: Root) -> str:
     return f"the limits of root {root.path} do not allow it"
-
-
-def _check_ports_allowed(request: Request, root: Root) -> None:
-    limits = root.limits
-
-    def refuse(port: PortMap, allowed: str) -> InvalidRequest:
-        return InvalidRequest(
-            "io.watcher.ports", port, _out_of_limits(root), f"use {allowed}"
-        )  # fmt: skip
-
-    for port in request.ports:
-        if (outside := _first_outside(port, limits)) is not None:
-            ranges = ", ".join(f"{low}-{high}" for low, high in limits.host_ports)
-            raise refuse(port.at(outside), f"a host port of {ranges or 'none'}")
-        asked = {port.host_ip} if port.host_ip is not None else _WILDCARDS
-        if limits.host_addresses and not asked <= set(limits.host_addresses):
-            addresses = ", ".join(map(str, limits.host_addresses))
-            raise refuse(port, f"a host address of {addresses}")
-
-
-def _first_outside(port: PortMap, limits: Limits) -> int | None:
-    """The first host port of `port` that is in none of the ranges of `limits`."""
-    at = port.host_port
-    for low, high in sorted(limits.host_ports):
-        if low <= at <= high:
-            at = high + 1
-    return at if at <= port.last else None

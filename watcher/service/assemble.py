@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from watcher.locks.lock import HOPELESS, SERVICE, WRITERS, WRITERS_PATIENCE, Lock, without_writers
+from watcher.locks.lock import HOPELESS, SERVICE, WRITERS, WRITERS_PATIENCE, Lock
+from watcher.locks.readers import without_writers
 from watcher.locks.serving import refuse_other
 from watcher.model.errors import printable
 from watcher.store.files import STORE

@@ -2,6 +2,8 @@
 
 Each source (the roots, runc's open at the gate, the end of an init, the clock) only names a
 container or asks for a sync; :mod:`watcher.reconcile.reconciler` does the rest, in this one thread.
+
+The module is long: all sources meet here, and each has a few lines.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 It is the only memory of the program, and knows nothing of the kernel or of runc. Each method that
 changes it is one transaction: after a kill, the file has all of a change or nothing. No change, and
 no look at one sandbox, takes longer with more sandboxes.
+
+The module is long: it is the whole interface of the store, a few lines a method.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ pyroute2 encodes them, most of them only once (:mod:`handlers.kernel.template`).
 """
 
 from handlers.kernel.rtnl.addresses import address, addresses, no_address, read_addresses
-from handlers.kernel.rtnl.links import (
-    Link,
+from handlers.kernel.rtnl.link_changes import (
     bridge,
     changed,
     doomed,
@@ -14,15 +13,12 @@ from handlers.kernel.rtnl.links import (
     group_gone,
     learn_no_link_local,
     learns_link_local,
-    link,
-    link_at,
-    links,
     port,
     quiet,
-    read_link,
     up,
     veth,
 )
+from handlers.kernel.rtnl.link_table import Link, link, link_at, links, read_link
 from handlers.kernel.rtnl.netns import netns, read_netns
 from handlers.kernel.rtnl.numbers import (
     DOOMED,

@@ -1,4 +1,4 @@
-"""Requests about links, and readers of the answers.
+"""Requests that make links, change them and delete them.
 
 Sources: rtnetlink(7), `include/uapi/linux/if_link.h`, `net/core/rtnetlink.c` and
 `drivers/net/veth.c` of the kernel.
@@ -7,19 +7,16 @@ Sources: rtnetlink(7), `include/uapi/linux/if_link.h`, `net/core/rtnetlink.c` an
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 from handlers.kernel import template
 from handlers.kernel.messages import (
     NLM_F_CREATE,
-    NLM_F_DUMP,
     NLM_F_EXCL,
     NLM_F_REQUEST,
     attribute,
     attributes,
-    chosen,
     encode,
 )
 from handlers.kernel.netlink import IFF_UP
@@ -28,55 +25,18 @@ from handlers.kernel.rtnl.numbers import (
     ADDR_GEN_MODE_NONE,
     DOOMED,
     IFI_SIZE,
-    IFLA_ADDRESS,
     IFLA_BR_MULTI_BOOLOPT,
-    IFLA_GROUP,
-    IFLA_IFALIAS,
-    IFLA_IFNAME,
     IFLA_INFO_DATA,
     IFLA_INFO_KIND,
-    IFLA_LINK,
-    IFLA_LINK_NETNSID,
     IFLA_LINKINFO,
-    IFLA_MASTER,
-    IFLA_MTU,
     NO_LL_LEARN,
     NOTHING,
     OURS,
-    RTEXT_FILTER_SKIP_STATS,
     RTM_DELLINK,
-    RTM_GETLINK,
     RTM_NEWLINK,
 )
 from handlers.kernel.template import Template
 from watcher.model.alias import MAX_ALIAS
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """An interface, as the kernel describes it.
-
-    `peer` is the index of a veth pair's other end. `master`, `group` and `peer` are 0 if there is
-    none. `peer_netns` is the number of the other end's namespace
-    (:func:`handlers.kernel.rtnl.read_netns`), and -1 if that is the link's own.
-    """
-
-    index: int
-    name: str
-    kind: str
-    up: bool
-    master: int
-    group: int
-    mtu: int
-    mac: str
-    alias: str
-    peer: int
-    peer_netns: int
-
-    @property
-    def ours(self) -> bool:
-        """Whether this program made it."""
-        return self.group == OURS
 
 
 def veth(
@@ -293,75 +253,6 @@ def _group_gone() -> Template:
     message["attrs"] = [["IFLA_GROUP", template.NUMBER]]
     group = template.number(template.NUMBER)
     return Template(encode(message, RTM_DELLINK), group=group)
-
-
-def link(name: str) -> bytearray:
-    """Ask for the interface `name`; :func:`read_link` reads the answer."""
-    return _link().filled(name=name.encode())
-
-
-@cache
-def _link() -> Template:
-    message = ifinfmsg()
-    message["attrs"] = [["IFLA_IFNAME", template.NAME], ["IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS]]
-    return Template(encode(message, RTM_GETLINK, 0), name=template.NAME.encode())
-
-
-def link_at(index: int) -> bytearray:
-    """Ask for the interface `index`."""
-    message = ifinfmsg()
-    message["index"] = index
-    message["attrs"] = [["IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS]]
-    return encode(message, RTM_GETLINK, 0)
-
-
-def links(kind: str = "") -> bytearray:
-    """Ask for all interfaces, or all of one `kind`."""
-    return _links(kind).filled()
-
-
-@cache
-def _links(kind: str) -> Template:
-    message = ifinfmsg()
-    message["attrs"] = [["IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS]]
-    if kind:
-        message["attrs"].append(_linkinfo(kind, None))
-    return Template(encode(message, RTM_GETLINK, NLM_F_DUMP))
-
-
-def read_link(body: memoryview) -> Link:
-    """The interface in `body`, an RTM_NEWLINK message without its header."""
-    index = int.from_bytes(body[4:8], "little", signed=True)
-    flags = int.from_bytes(body[8:12], "little")
-    values = chosen(body, IFI_SIZE, _READ)
-    info = chosen(values.get(IFLA_LINKINFO, _NOTHING), 0, (IFLA_INFO_KIND,))
-    return Link(
-        index,
-        name=_text(values.get(IFLA_IFNAME, _NOTHING)),
-        kind=_text(info.get(IFLA_INFO_KIND, _NOTHING)),
-        up=bool(flags & IFF_UP),
-        master=int.from_bytes(values.get(IFLA_MASTER, _NOTHING), "little"),
-        group=int.from_bytes(values.get(IFLA_GROUP, _NOTHING), "little"),
-        mtu=int.from_bytes(values.get(IFLA_MTU, _NOTHING), "little"),
-        mac=values.get(IFLA_ADDRESS, _NOTHING).hex(":"),
-        alias=_text(values.get(IFLA_IFALIAS, _NOTHING)),
-        peer=int.from_bytes(values.get(IFLA_LINK, _NOTHING), "little"),
-        peer_netns=int.from_bytes(values.get(IFLA_LINK_NETNSID, _NOWHERE), "little", signed=True),
-    )
-
-
-_READ: Final = frozenset(
-    (
-        IFLA_IFNAME, IFLA_MASTER, IFLA_LINK, IFLA_MTU, IFLA_GROUP, IFLA_ADDRESS, IFLA_IFALIAS,
-        IFLA_LINKINFO, IFLA_LINK_NETNSID,
-    )
-)  # fmt: skip
-_NOTHING: Final = memoryview(b"")
-_NOWHERE: Final = memoryview(b"\xff\xff\xff\xff")
-
-
-def _text(value: memoryview) -> str:
-    return bytes(value).rstrip(b"\0").decode(errors="replace")
 
 
 def _no_link_local() -> list[Any]:

@@ -1,0 +1,76 @@
+"""What may be in the way of the ports that a container asks for.
+
+What other sandboxes have is in the way as well: that the lease store finds, in its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Final
+
+from watcher.model.errors import InvalidRequest
+from watcher.model.network import Network
+from watcher.model.request import PortMap, Request
+
+if TYPE_CHECKING:
+    from handlers.kernel.sockdiag import SockDiag
+    from watcher.config.settings import Limits, Root
+
+_KEY: Final = "io.watcher.ports"
+
+_WILDCARDS: Final = frozenset((IPv4Address("0.0.0.0"), IPv6Address("::")))  # noqa: S104
+"""What a port map without a host address asks for."""
+
+
+def check_carried(request: Request, networks: Iterable[Network]) -> None:
+    """Raise InvalidRequest for a port map that none of `networks` can carry."""
+    published = [network for network in networks if not network.internal]
+    versions = {subnet.version for network in published for subnet in network.subnets}
+    for port in request.ports:
+        if not published:
+            raise InvalidRequest(
+                _KEY, port, "its network is internal",
+                "publish nothing, or name a network that is not internal",
+            )  # fmt: skip
+        if port.host_ip is not None and port.host_ip.version not in versions:
+            family = f"IPv{port.host_ip.version}"
+            raise InvalidRequest(
+                _KEY, port, f"its networks have no {family} subnet",
+                f"publish it on another address, or give the network an {family} subnet",
+            )  # fmt: skip
+
+
+def check_allowed(request: Request, root: Root, why: str) -> None:
+    """Raise InvalidRequest, with the reason `why`, for a port map beyond the limits of `root`."""
+    limits = root.limits
+    for port in request.ports:
+        if (outside := _first_outside(port, limits)) is not None:
+            ranges = ", ".join(f"{low}-{high}" for low, high in limits.host_ports)
+            use = f"use a host port of {ranges or 'none'}"
+            raise InvalidRequest(_KEY, port.at(outside), why, use)
+        asked = {port.host_ip} if port.host_ip is not None else _WILDCARDS
+        if limits.host_addresses and not asked <= set(limits.host_addresses):
+            addresses = ", ".join(map(str, limits.host_addresses))
+            raise InvalidRequest(_KEY, port, why, f"use a host address of {addresses}")
+
+
+def check_free(request: Request, sock_diag: SockDiag) -> None:
+    """Raise InvalidRequest for a port map of a port that a process of the host listens on."""
+    taken = sock_diag.first_taken(request.ports)
+    if taken is not None:
+        port, listener = taken
+        raise InvalidRequest(
+            _KEY, port,
+            f"a process of the host listens on {listener.address} port {listener.port}",
+            "stop that process, or publish another port",
+        )  # fmt: skip
+
+
+def _first_outside(port: PortMap, limits: Limits) -> int | None:
+    """The first host port of `port` that is in none of the ranges of `limits`."""
+    at = port.host_port
+    for low, high in sorted(limits.host_ports):
+        if low <= at <= high:
+            at = high + 1
+    return at if at <= port.last else None
