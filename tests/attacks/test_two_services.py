@@ -12,7 +12,7 @@ import pytest
 from tests.support.host import Host, Service
 from tests.support.tampering import NOTHING
 from tests.support.waiting import eventually
-from watcher.locks.lock import SERVICE, WRITERS
+from watcher.locks.names import SERVICE, WRITERS
 
 CHANGING: Final = (
     ("run",),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.support.host import BEYOND, UPLINK, Host, Service
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
-from watcher.locks.lock import WRITERS
+from watcher.locks.names import WRITERS
 
 if TYPE_CHECKING:
     from tests.support.host import HostMaker

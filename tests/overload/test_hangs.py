@@ -15,7 +15,7 @@ from tests.support.hangs import Freezable, HangingBundle
 from tests.support.host import Host, HostMaker
 from tests.support.processes import end
 from tests.support.waiting import PATIENCE, eventually
-from watcher.locks.lock import SERVICE, WRITERS
+from watcher.locks.names import SERVICE, WRITERS
 
 FIRST = ["grep", "-q", "eth0", "/proc/net/dev"]
 """Succeeds if it has its network at its first instruction."""

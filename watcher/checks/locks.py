@@ -12,7 +12,7 @@ from typing import Final
 
 from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.locks.holders import Holder, holder_of
-from watcher.locks.lock import PATIENCE, SERVICE, WRITERS
+from watcher.locks.names import PATIENCE, SERVICE, WRITERS
 
 _STEP: Final = 0.02
 """Seconds between two looks at a lock that is taken."""

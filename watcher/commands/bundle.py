@@ -13,7 +13,7 @@ from watcher.config.settings import Config
 from watcher.containers.files import Unreadable, read_regular
 from watcher.containers.runc import PREFIX
 from watcher.model.errors import WatcherError, quoted
-from watcher.service.assemble import open_store
+from watcher.store.reading import read_store
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -22,7 +22,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     Raises:
         WatcherError: there is no such sandbox or bundle.
     """
-    with open_store(config, read_only=True) as store:
+    with read_store(config) as store:
         sandbox = store.sandbox_named(options.share)
     if sandbox is None:
         raise WatcherError(

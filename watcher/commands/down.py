@@ -8,7 +8,8 @@ from pathlib import Path
 
 from watcher.config.settings import Config
 from watcher.containers.life import Snapshot
-from watcher.locks.lock import MOMENT, SERVICE, WRITERS, Busy, Lock
+from watcher.locks.lock import MOMENT, Busy, Lock
+from watcher.locks.names import SERVICE, WRITERS
 from watcher.locks.serving import refuse_other, serve
 from watcher.log.logger import make_log
 from watcher.model.errors import WatcherError, printable

@@ -9,7 +9,7 @@ from watcher.commands.output import print_json
 from watcher.commands.status import Entry, entries
 from watcher.config.settings import Config
 from watcher.model.errors import WatcherError, quoted
-from watcher.service.assemble import open_store
+from watcher.store.reading import read_store
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -18,7 +18,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     Raises:
         WatcherError: there is none.
     """
-    with open_store(config, read_only=True) as store:
+    with read_store(config) as store:
         found = [entry for entry in entries(config, store) if entry.id == options.id]
     if not found:
         roots = ", ".join(root.path for root in config.roots)

@@ -8,14 +8,14 @@ from watcher.commands.output import print_json, print_table
 from watcher.commands.status import Entry, entries
 from watcher.config.settings import Config
 from watcher.containers.ports import format_ports
-from watcher.service.assemble import open_store
+from watcher.store.reading import read_store
 
 HEADER = ("ID", "PID", "STATUS", "NETWORK", "ADDRESS", "PORTS", "VETH")
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
     """Print every container of every root."""
-    with open_store(config, read_only=True) as store:
+    with read_store(config) as store:
         found = [as_json(entry) for entry in entries(config, store)]
     if options.json:
         print_json(found)

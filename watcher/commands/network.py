@@ -10,8 +10,9 @@ from watcher.commands.output import print_json, print_table
 from watcher.config.settings import Config
 from watcher.model.errors import WatcherError, quoted
 from watcher.model.network import Network, gateway
-from watcher.service.assemble import assembled, open_store
+from watcher.service.assemble import assembled
 from watcher.store.networks import erase_network, noted_networks
+from watcher.store.reading import read_store
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -41,7 +42,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 
 def _rows(config: Config) -> list[dict[str, Any]]:
-    with open_store(config, read_only=True) as store:
+    with read_store(config) as store:
         noted = {network.name: network for network in noted_networks(store)}
         users = store.users()
     there = {name for _, name in socket.if_nameindex()}

@@ -15,7 +15,8 @@ from watcher.config.settings import Config
 from watcher.facts.subscribers import make_publisher
 from watcher.gate.gatekeeper import Gatekeeper
 from watcher.gate.rootkeeper import RootKeeper
-from watcher.locks.lock import MOMENT, SERVICE, Busy, Lock
+from watcher.locks.lock import MOMENT, Busy, Lock
+from watcher.locks.names import SERVICE
 from watcher.locks.serving import refuse_other, serve
 from watcher.log.backlog import Backlog
 from watcher.log.logger import adopt_others, make_log

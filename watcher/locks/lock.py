@@ -20,23 +20,12 @@ from typing import Final, Self
 
 from watcher.locks import holders
 from watcher.locks.holders import Holder
+from watcher.locks.names import PATIENCE
 from watcher.model.errors import WatcherError
-
-WRITERS: Final = "lock"
-"""The lock of a process while it changes the host or the lease store."""
-
-SERVICE: Final = "service.lock"
-"""The lock of a service as long as it runs.
-
-The holder of the writers' lock may check whether this one is free, and rely on the answer: a
-service that starts makes its roots mounts again after it has held the writers' lock.
-"""
 
 _TRIES: Final = 10
 """How often to make a directory again that another process removes."""
 
-PATIENCE: Final = 1.0
-"""Seconds that a reader waits for a writer; a writer needs milliseconds for one container."""
 
 MOMENT: Final = 1.0
 """Seconds to wait for another service to end: a killed one takes a moment."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from watcher.locks.lock import PATIENCE, WRITERS
+from watcher.locks.names import PATIENCE, WRITERS
 
 
 @contextmanager

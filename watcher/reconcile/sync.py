@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from handlers.host import root_mounts
 from watcher.containers.annotations import parse_request
 from watcher.containers.life import Snapshot, running
-from watcher.locks.lock import SERVICE, Lock
+from watcher.locks.lock import Lock
+from watcher.locks.names import SERVICE
 from watcher.model.container import Container
 from watcher.model.errors import WatcherError
 from watcher.model.orphan import Orphan

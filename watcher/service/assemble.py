@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from watcher.locks.lock import HOPELESS, SERVICE, WRITERS, WRITERS_PATIENCE, Lock
-from watcher.locks.readers import without_writers
+from watcher.locks.lock import HOPELESS, WRITERS_PATIENCE, Lock
+from watcher.locks.names import SERVICE, WRITERS
 from watcher.locks.serving import refuse_other
 from watcher.model.errors import printable
 from watcher.store.files import STORE
@@ -53,18 +53,6 @@ class Patience:
             run_dir, WRITERS, patience=self.seconds, hopeless=hopeless,
             told=self.told, rest=self.rest,
         )  # fmt: skip
-
-
-def open_store(config: Config, *, read_only: bool = False) -> LeaseStore:
-    """The lease store of `config`; what is there with `read_only` is no half-made change.
-
-    Raises:
-        WatcherError: it cannot be opened.
-    """
-    if not read_only:
-        return LeaseStore.open(_path(config))
-    with without_writers(config.run_dir):
-        return LeaseStore.open(_path(config), read_only=True)
 
 
 def _opened_under(lock: Lock, config: Config, *, dry_run: bool) -> LeaseStore:

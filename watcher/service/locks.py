@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from watcher.locks.lock import PATIENCE
+from watcher.locks.names import PATIENCE
 from watcher.model.errors import WatcherError, message_with_remedy
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from tests.support.host.service import Service
 from tests.support.paths import REPOSITORY
 from tests.support.processes import Done
 from tests.support.warm import warm
-from watcher.locks.lock import WRITERS
+from watcher.locks.names import WRITERS
 
 GATE_OFF: Final = '[gate]\nmode = "off"\n'
 """So that a request that cannot be met is seen as `failed`, and not refused by the gate."""
