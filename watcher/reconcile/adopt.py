@@ -62,7 +62,7 @@ def adopt(context: Context, container: Container, inside: Inside) -> Orphan | No
     store.join(container, sandbox.key, Request())
     if id_ != container.id:
         store.leave(founder.root, founder.id)
-    # Its own earlier port maps do not stand in its way; if they did, it would lose its network.
+    # It has its port maps already. Unless the store has them, too, `appear` takes its sandbox back.
     store.join(container, sandbox.key, parse_request(container.annotations))
     return orphan
 

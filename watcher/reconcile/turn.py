@@ -46,7 +46,7 @@ class Turn:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Have the lock. After Busy a service gets Busy at once, until `blocked` finds it free.
+        """Take the lock. After Busy, a service gets Busy at once until `blocked` finds it free.
 
         Raises:
             Busy: another process has it.
