@@ -28,11 +28,7 @@ def follow(document: Any, path: KeyPath) -> tuple[bool, Any]:
 
 
 def find_line(text: str, path: KeyPath) -> int | None:
-    """Find the line, from 1, of the TOML `text` on which the statement with `path` begins.
-
-    Returns:
-        `None` if no statement has it, or `text` is too long.
-    """
+    """The line, from 1, of the statement with `path` in a TOML `text`; `None` if not found."""
     return find_lines(text).get(path)
 
 

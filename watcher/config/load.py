@@ -54,10 +54,7 @@ def load(path: Path | None) -> Config:
 
 
 def read(path: Path | None) -> Source:
-    """Read the configuration from `path`.
-
-    Args:
-        path: a TOML file; `None` means `DEFAULT_PATH`, or the defaults if that does not exist.
+    """Read the TOML file `path`; by default `DEFAULT_PATH`, or the defaults if that is missing.
 
     Raises:
         UsageError: the file cannot be read, is not TOML, or has an unknown key or a bad value.

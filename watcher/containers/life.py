@@ -1,8 +1,8 @@
 """The one place that decides which containers live and which have gone.
 
 A container has gone once its init has ended, or once its root has no entry, or another init, of its
-id. If its root cannot be read, it lives as long as its init, so that a directory that is missing
-for a while interrupts nothing.
+id. If its root is missing, empty or unreadable, it lives as long as its init, so that a directory
+that is missing for a while interrupts nothing.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Snapshot:
 
 
 def lives(sandbox: Sandbox) -> bool:
-    """Whether any init in `sandbox` runs, so that its namespace still exists."""
+    """Whether any init in `sandbox` runs, so that its namespace cannot have been replaced."""
     return any(proc.runs(member.init) for member in sandbox.members)
 
 

@@ -52,10 +52,7 @@ class _Entry(NamedTuple):
 
 
 def parse_ports(value: str) -> tuple[PortMap, ...]:
-    """Read the value of `io.watcher.ports`.
-
-    Returns:
-        Its port maps in order, :func:`merged`. No two of them overlap.
+    """The port maps in a value of `io.watcher.ports`, in order, :func:`merged`; none overlap.
 
     Raises:
         BadValue: a syntax error, a port out of range, a repeated port, more than `MAX_LENGTH`
@@ -92,10 +89,7 @@ def merged(ports: Iterable[PortMap]) -> tuple[PortMap, ...]:
 
 
 def format_ports(ports: Iterable[PortMap]) -> str:
-    """`ports` for `io.watcher.ports`, sorted, with consecutive ports as ranges.
-
-    `parse_ports` reads it back.
-    """
+    """`ports` as :func:`parse_ports` reads them, sorted, with consecutive ports as ranges."""
     return ",".join(map(str, merged(sorted(set(ports), key=_order))))
 
 

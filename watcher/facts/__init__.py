@@ -1,5 +1,4 @@
 """Facts: what happened to containers and sandboxes, published once, as data.
 
-A kernel event (:mod:`watcher.events`) makes the program look; what it then finds and does is a
-fact.
+A kernel event (:mod:`watcher.events`) makes the program look; a fact is what it finds and does.
 """

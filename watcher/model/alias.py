@@ -19,10 +19,7 @@ _CUT: Final = "~"
 
 
 def alias_of(sandbox_id: str) -> str:
-    """The alias of a sandbox's host ends; it differs for every sandbox.
-
-    An id that is too long is shortened, and its digest follows.
-    """
+    """A different alias for each sandbox; an id that is too long is cut, and its digest follows."""
     alias = ALIAS + sandbox_id
     if len(alias) <= MAX_ALIAS:
         return alias

@@ -120,10 +120,7 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def valid_network_name(name: str) -> bool:
-    """Whether `name` is valid: 1 to 32 ASCII letters, digits and `_.-`, and not `none`.
-
-    The first is a letter or a digit.
-    """
+    """Whether `name` is 1 to 32 of `a-zA-Z0-9_.-`, begins with none of `_.-`, and is not `none`."""
     return name != "none" and re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,31}", name) is not None
 
 

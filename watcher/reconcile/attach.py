@@ -40,12 +40,7 @@ class Attachment:
     def bring(self, container: Container, inside: Inside) -> bool:
         """Give a live container what it should have; an error becomes its failure.
 
-        Args:
-            container: the container.
-            inside: the orphan in its namespace.
-
-        Returns:
-            Whether anything had to be done.
+        `inside` is the orphan in its namespace. Returns whether anything had to be done.
         """
         try:
             orphan = adopt(self._context, container, inside)
@@ -63,15 +58,10 @@ class Attachment:
         request: Request | None = None,
         orphan: Orphan | None = None,
     ) -> bool:
-        """Give a live container what it should have.
+        """Give a live container what it should have, and return whether anything had to be done.
 
-        Args:
-            container: the container.
-            request: what its annotations ask for, if they have been read already.
-            orphan: what it keeps.
-
-        Returns:
-            Whether anything had to be done.
+        `request` is what its annotations ask for, if they have been read already. `orphan` is what
+        it keeps.
 
         Raises:
             InvalidRequest: its request cannot be met.

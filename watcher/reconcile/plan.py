@@ -52,18 +52,13 @@ def plan(
     shared: Sandbox | None,
     kept: bool = False,
 ) -> Plan:
-    """What `container` should get.
+    """What a live `container` should get.
 
     The kernel says which namespace the container is in. Its configuration counts only where the
     kernel cannot tell, because a bundle can be written so that two readers read it differently.
 
-    Args:
-        container: a live container.
-        place: the namespace it is in.
-        request: what its annotations ask for.
-        config: the configuration.
-        shared: the sandbox that its annotation `share` names.
-        kept: whether it has its network already; the limits of its root apply only to new ones.
+    `shared` is the sandbox that its annotation `share` names. `kept`: it has its network already,
+    and the limits of its root apply only to new ones.
 
     Raises:
         InvalidRequest: its namespace or the configuration rules out the request.

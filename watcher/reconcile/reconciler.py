@@ -37,11 +37,7 @@ if TYPE_CHECKING:
 
 
 class Reconciler:
-    """Makes leases and host agree with the containers. One thread uses it.
-
-    Attributes:
-        repairs: publishes repairs.
-    """
+    """Makes leases and host agree with the containers, in one thread."""
 
     def __init__(self, context: Context) -> None:
         self._use(context)
@@ -73,11 +69,9 @@ class Reconciler:
         return self._turn.blocked()
 
     def look(self, root: str, id_: str) -> Process | None:
-        """Look at a container again, for whatever reason.
+        """Look at a container again, for whatever reason; errors become its failure.
 
-        Returns:
-            Its init, if that runs; its exit requires another look. Errors are not raised but
-            become the container's failure.
+        Returns its init, if that runs; its exit requires another look.
         """
         id_ = named(id_)
         try:
@@ -120,8 +114,7 @@ class Reconciler:
     def mend(self, host_name: str) -> list[Repair]:
         """Repair the sandbox whose link has that name on the host, if there still is one.
 
-        Returns:
-            What was wrong; a failed repair has its :attr:`Repair.error`.
+        Returns what was wrong; a failed repair has its :attr:`Repair.error`.
         """
         try:
             with self._with_store():
@@ -144,10 +137,7 @@ class Reconciler:
         return [i.host_name for sandbox in self._store.sandboxes() for i in sandbox.interfaces]
 
     def sync(self, *, dry_run: bool = False) -> list[Repair]:
-        """Make everything agree with the roots, whatever happened meanwhile.
-
-        Returns:
-            Each difference that was found; with `dry_run` nothing is changed.
+        """Make everything agree with the roots; `dry_run`: only find the differences. Returns them.
 
         Raises:
             Busy: another process has the lock.

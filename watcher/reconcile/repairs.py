@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 class Repairs:
-    """Publishes repairs.
-
-    Attributes:
-        failed: called with the host end of a link that could not be repaired, for a retry.
-    """
+    """Publishes repairs; `failed` gets the host end of a link whose repair failed, for a retry."""
 
     def __init__(self, facts: Publisher) -> None:
         self._facts = facts

@@ -23,11 +23,7 @@ CHECKPOINT: Final = 16384
 
 
 class Database:
-    """One open file.
-
-    Attributes:
-        db: the connection; a statement outside of a transaction is one of its own.
-    """
+    """One open file. Outside of transactions, a statement on `db` is a transaction of its own."""
 
     __slots__ = ("_damage", "_files", "_news", "_path", "db")
 
@@ -63,9 +59,7 @@ class Database:
     def open(cls, path: Path, in_use_by: Callable[[], str] = lambda: "") -> Self:
         """Open `path` for reading and writing; make or migrate it as needed.
 
-        Args:
-            path: the file.
-            in_use_by: as for :func:`watcher.store.opening.check`.
+        `in_use_by` is as in :func:`watcher.store.opening.check`.
 
         Raises:
             StoreDamaged: it is damaged, or no database.
@@ -132,14 +126,11 @@ class Database:
         return self._news or self._damage or ("" if self._files is None else self._files.lost())
 
     def renew(self) -> str:
-        """Open the file anew by its name, if :meth:`lost` is not empty.
+        """Open the file anew by its name, if :meth:`lost` is not empty; returns the text of that.
 
         The old content is put into the file that is there now, or is made, unless that has
         sandboxes already. Until a file can be opened, the content is kept in memory. A file that is
         damaged or no database is put aside first.
-
-        Returns:
-            The text of :meth:`lost`.
 
         Raises:
             WatcherError: as :meth:`open`.
@@ -205,17 +196,11 @@ class Database:
         return row
 
     def writing(self) -> Transaction:
-        """A transaction that writes; any exception rolls it back.
-
-        It raises WatcherError if the file cannot be read or written.
-        """
+        """A transaction that any exception rolls back; WatcherError if the file cannot be used."""
         return Transaction(self, "BEGIN IMMEDIATE")
 
     def reading(self) -> Transaction:
-        """A transaction whose reads all see the same moment.
-
-        It raises WatcherError if the file cannot be read.
-        """
+        """A transaction whose reads see one moment; WatcherError if the file cannot be read."""
         return Transaction(self, "BEGIN")
 
     def tell(self, error: sqlite3.DatabaseError | ValueError) -> NoReturn:

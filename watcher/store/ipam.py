@@ -96,15 +96,9 @@ def refusal(subnet: Subnet, address: Address) -> str | None:
 def place_fixed(
     networks: Sequence[Network], addresses: Sequence[Address], annotation: str | None = None
 ) -> Mapping[tuple[int, int], Address]:
-    """Assign each fixed address to an interface: that of the first network that contains it.
+    """The fixed addresses by ordinal and IP version: each is in the first network that contains it.
 
-    Args:
-        networks: in the order of the interfaces.
-        addresses: the fixed addresses.
-        annotation: the annotation's value, for an error to quote.
-
-    Returns:
-        The fixed addresses by ordinal and IP version.
+    `networks` are in the order of the interfaces. An error quotes the `annotation`'s value.
 
     Raises:
         InvalidRequest: an address is in no network, may not be leased, or is the second of its

@@ -63,14 +63,10 @@ class LeaseStore:
         """Open the store at `path`; put it aside first if it is damaged or no database.
 
         The caller has the host-wide lock, and calls :meth:`renew` next, which reports this.
-
-        Args:
-            path: its file.
-            in_use_by: called for a store of an earlier schema; returns the name of the service
-                that has it open, or an empty string.
+        `in_use_by` is as in :func:`watcher.store.opening.check`.
 
         Raises:
-            WatcherError: as :meth:`open`, except for a damaged file; or that service has it open.
+            WatcherError: as :meth:`open`, but for a damaged file; or an older service has it open.
         """
         return cls(Database.open_anew(path, in_use_by))
 
@@ -98,9 +94,7 @@ class LeaseStore:
         """Open the store anew if it was lost, with its old content unless the new file has its own.
 
         The caller has the host-wide lock, and then makes a sync: the file may be another's.
-
-        Returns:
-            The text of :meth:`lost`.
+        Returns the text of :meth:`lost`.
 
         Raises:
             WatcherError: as :meth:`open`; the content is kept until a file can be opened.
@@ -108,10 +102,7 @@ class LeaseStore:
         return self._database.renew()
 
     def checkpoint(self) -> None:
-        """Move the journal into the file, so that no later change waits for it.
-
-        It takes milliseconds, and is for idle moments.
-        """
+        """Move the journal into the file while idle, so that no later change waits for it."""
         self._database.checkpoint()
 
     def __enter__(self) -> Self:

@@ -59,11 +59,8 @@ def connect(path: Path, options: str) -> sqlite3.Connection:
 def check(db: sqlite3.Connection, path: Path, in_use_by: Callable[[], str] = lambda: "") -> None:
     """Check that an open file is a whole lease store that this program may migrate.
 
-    Args:
-        db: the open file.
-        path: its name.
-        in_use_by: called for a file of an earlier schema; returns the name of the service that has
-            the file open, or an empty string.
+    `in_use_by` is called for a file of an earlier schema; it returns the name of the service that
+    has the file open, or an empty string.
 
     Raises:
         StoreDamaged: the file is damaged.

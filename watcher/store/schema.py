@@ -82,7 +82,7 @@ _FIRST: Final = (
     """
     CREATE INDEX address_had ON address (id, root, network, family, freed) WHERE freed IS NOT NULL
     """,
-    # Each pool's cursor, as an offset in `subnet`: the pool before it has been leased once.
+    # Each pool's cursor, as an offset in `subnet`: every address before it is in `address`.
     """
     CREATE TABLE pool (
         network TEXT NOT NULL,
@@ -127,8 +127,8 @@ _FIRST: Final = (
 )
 
 _RANGES: Final = (
-    # A port map is `length` consecutive ports. `size` is the next power of 16, by which an index
-    # finds overlaps.
+    # A port map is `length` consecutive ports. `size`, that rounded up to a power of 16, lets an
+    # index find overlaps.
     "ALTER TABLE claim ADD COLUMN length INTEGER NOT NULL DEFAULT 1",
     "ALTER TABLE claim ADD COLUMN size INTEGER NOT NULL DEFAULT 1",
     "DROP INDEX claim_port",
