@@ -1,1 +1,1 @@
-"""The configuration: what it can say, and how its file is read and checked."""
+"""The configuration: its keys, and how its file is read and checked."""

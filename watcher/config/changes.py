@@ -1,4 +1,4 @@
-"""What differs between two configurations, and whether a running service can take it."""
+"""Compares two configurations, and says whether a running service can take the changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def live_changes(config: Config, source: Source) -> list[str]:
     """Name the keys in which a file that was read again differs from the configuration in force.
 
     Raises:
-        UsageError: it differs in what takes a restart; each such key is named, with its line.
+        UsageError: some of them need a restart; the error names each with its line.
     """
     found = list(_differences(config, source.config, ()))
     if late := [path for path, live in found if not live]:
@@ -39,7 +39,7 @@ def _where(source: Source, line: int | None) -> str:
 
 
 def _differences(before: Struct, after: Struct, path: KeyPath) -> Iterator[tuple[KeyPath, bool]]:
-    """Find each key that is not the same in both tables, and whether it can change live."""
+    """Find each key that differs between two tables, and whether it can change live."""
     for key, name in names(type(after)).items():
         old, new = getattr(before, name), getattr(after, name)
         if isinstance(new, Struct):
@@ -54,7 +54,7 @@ def _differences(before: Struct, after: Struct, path: KeyPath) -> Iterator[tuple
 
 
 def _tables(value: Any) -> dict[str, tuple[str | int, Struct]]:
-    """Return the tables in a value by what tells them apart, each with its place in the file."""
+    """Return the tables in a value, by name or path, each with its place in the file."""
     if isinstance(value, dict):
         return {name: (name, table) for name, table in value.items()}
     if isinstance(value, tuple):

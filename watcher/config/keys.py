@@ -1,6 +1,6 @@
-"""The configuration's keys: what each may hold, and a file's tables as the settings.
+"""Reads the tables of a configuration file as settings, and checks each key by itself.
 
-What must hold between keys is in `rules`. Only a configuration file needs either module.
+Rules between keys are in `rules`. Only a configuration file needs either module.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from watcher.model.address import Address
 
 type Reader = Callable[[Any, KeyPath], Any]
-"""Makes the value of a key from what the file holds there, or raises ConfigKeyError."""
+"""Makes the value of a key from that in the file, or raises ConfigKeyError."""
 
 MAX_WORD: Final = 64
-"""Characters of an unknown word that are compared with the known ones."""
+"""The most characters of an unknown word to compare with the known ones."""
 
 _SUBNET_EXAMPLE: Final = 'write it like "172.19.0.0/16" or "fd00:1::/64"'
 _MAX_PREFIX: Final = {4: 30, 6: 126}
@@ -47,11 +47,11 @@ _UNFIT: Final = {
     "fe80::/10": "link-local",
     "ff00::/8": "multicast",
 }
-"""Ranges whose addresses no sandbox can have, and what they are (RFC 6890)."""
+"""Ranges whose addresses no sandbox can have, and their kind (RFC 6890)."""
 
 
 def build(document: Mapping[str, Any]) -> Config:
-    """Make the configuration of a parsed file; what is not in it has its default.
+    """Make the configuration of a parsed file; missing keys have their defaults.
 
     Raises:
         ConfigKeyError: an unknown key, a bad value, or values that contradict each other.
@@ -63,17 +63,14 @@ def build(document: Mapping[str, Any]) -> Config:
 
 @cache
 def hints(kind: type[Struct]) -> Mapping[str, Any]:
-    """Return the keys of the tables that are a `kind`, as they are in the file, with their types.
-
-    The name of a network is that of its table, and no key.
-    """
+    """Return the keys of the tables that `kind` describes, with their types."""
     types = get_type_hints(kind, include_extras=True)
     return {key: types[name] for key, name in names(kind).items()}
 
 
 @cache
 def names(kind: type[Struct]) -> Mapping[str, str]:
-    """Return the attribute of each key."""
+    """Return the attribute of each key. A network's `name` is that of its table, and no key."""
     found = dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))
     if kind is Network:
         del found["name"]
@@ -85,7 +82,7 @@ def _read_table(kind: type[Struct], value: Any, path: KeyPath) -> Any:
 
 
 def _read_keys(kind: type[Struct], value: Any, path: KeyPath) -> dict[str, Any]:
-    """Return the attributes of a table that is a `kind`; a key without a reader is read by type."""
+    """Return the attributes of a table; a key without a reader is read by its type."""
     table, known, readers = _table(value, path), names(kind), _READERS.get(kind, {})
     for key in table:
         if key not in known:
@@ -101,7 +98,7 @@ def _read_keys(kind: type[Struct], value: Any, path: KeyPath) -> dict[str, Any]:
 
 
 def _typed(hint: Any, value: Any, path: KeyPath) -> Any:
-    """Check `value` against a plain type: the kinds of which TOML itself has values."""
+    """Check `value` against a type that TOML has itself."""
     try:
         return msgspec.convert(value, hint)
     except (msgspec.ValidationError, ValueError):
@@ -113,14 +110,14 @@ def _typed(hint: Any, value: Any, path: KeyPath) -> Any:
 
 
 def _words(kind: msgspec.inspect.Type) -> Collection[object]:
-    """Return the words that a key accepts, if it accepts nothing else."""
+    """Return the words that a key accepts, if it accepts only words."""
     if isinstance(kind, msgspec.inspect.Metadata):
         return _words(kind.type)
     return kind.values if isinstance(kind, msgspec.inspect.LiteralType) else ()
 
 
 def _accepted(kind: msgspec.inspect.Type, value: Any, unit: str = "") -> str:
-    """Say in words which values a key of type `kind` accepts; `value` is none of them."""
+    """Say which values a key of type `kind` accepts; `value` is not one of them."""
     match kind:
         case msgspec.inspect.Metadata(type=inner, extra_json_schema=schema):
             return _accepted(inner, value, (schema or {}).get("x-unit", unit))
@@ -226,7 +223,7 @@ def _subnets(value: Any, path: KeyPath) -> tuple[Subnet, ...]:
 
 
 def _link_name(value: Any, path: KeyPath) -> str:
-    """Read an interface's name: what the kernel takes and nftables does not take for a pattern."""
+    """Read an interface name that the kernel accepts and nftables does not take for a pattern."""
     text: str = _typed(str, value, path)
     plain = text.isascii() and text.isprintable() and not set(text) & set(' /:%*"\\')
     if not plain or not 1 <= len(text) <= 15 or text in (".", "..", "lo", "all", "default"):
@@ -293,4 +290,4 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
     },
     Route: {"to": _prefix, "via": _address},
 }
-"""How the keys are read of which TOML itself has no values."""
+"""The readers of keys whose types TOML does not have."""

@@ -1,4 +1,4 @@
-"""Where a key is in a TOML file: tomllib keeps no line numbers, and an error needs one."""
+"""Finds the line of a key in a TOML file, for errors; tomllib keeps no line numbers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from watcher.config.rules import KeyPath
 
 _BUDGET: Final = 1024 * 1024
-"""Characters that are parsed in search of a line before it is given up."""
+"""The most characters to parse in search of a line."""
 
 _DEPTH: Final = 8
-"""Parts of the longest path that is looked for."""
+"""The most parts of a path that is looked for."""
 
 
 def follow(document: Any, path: KeyPath) -> tuple[bool, Any]:
-    """Look for `path` in `document`: whether it is there, and its value."""
+    """Whether `path` is in `document`, and its value."""
     for part in path:
         try:
             document = document[part]
@@ -28,19 +28,15 @@ def follow(document: Any, path: KeyPath) -> tuple[bool, Any]:
 
 
 def find_line(text: str, path: KeyPath) -> int | None:
-    """Find the line, from 1, of the TOML `text` on which the statement with `path` begins.
-
-    Returns:
-        `None` if no statement has it, or `text` is too long to look for it.
-    """
+    """The line, from 1, of the statement with `path` in a TOML `text`; `None` if not found."""
     return find_lines(text).get(path)
 
 
 def find_lines(text: str) -> dict[KeyPath, int]:
-    """Find the line of each key, table and element of a list in the TOML `text`.
+    """Find the line of each key, table and list element in the TOML `text`.
 
-    What is deeper than any key of the configuration is left out, and the end of a text that is too
-    long to look for it.
+    What is nested deeper than any key of the configuration is left out, and so is the end of a text
+    that is too long.
     """
     table: KeyPath = ()
     latest: dict[KeyPath, int] = {}
@@ -57,7 +53,7 @@ def find_lines(text: str) -> dict[KeyPath, int]:
 
 
 def _paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
-    """Name everything that is in `value`, which is at `path`."""
+    """List the paths of everything in `value`, which is at `path`."""
     if len(path) < _DEPTH and isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield (*path, key)
@@ -65,7 +61,7 @@ def _paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
 
 
 def _statements(text: str) -> Iterator[tuple[int, bool, dict[str, Any]]]:
-    """Split `text`, which is valid: first line, whether it is a table's header, and the content."""
+    """Split a valid `text` into statements: first line, whether it is a table header, content."""
     budget = _BUDGET
     chunk = ""
     start = 1
@@ -82,13 +78,13 @@ def _statements(text: str) -> Iterator[tuple[int, bool, dict[str, Any]]]:
         try:
             parsed = tomllib.loads(chunk)
         except ValueError:
-            continue  # it goes on in the next line
+            continue  # the statement continues on the next line
         yield start, chunk.lstrip().startswith("["), parsed
         chunk = ""
 
 
 def _table_path(parsed: Any, latest: dict[KeyPath, int]) -> KeyPath:
-    """Name the table that the header `parsed` begins; `latest` has the last index of each array."""
+    """The path of the table under the header `parsed`; `latest` has each array's last index."""
     path: KeyPath = ()
     while parsed:
         if isinstance(parsed, list):  # [[array]]

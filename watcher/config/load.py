@@ -1,6 +1,6 @@
-"""Reads the configuration file, and says of an error which line, which key and what is accepted.
+"""Reads the configuration file; its errors name the line, the key and the accepted values.
 
-Without a file the defaults need no more than this; what reads one is imported when there is one.
+The defaults need only this module. Those that read a file are imported only if there is one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from watcher.config.rules import ConfigKeyError, KeyPath
 
 DEFAULT_PATH: Final = Path("/etc/watcher/watcher.toml")
-"""The file that is read where none is named, if it is there."""
+"""The file that is read if none is named and it exists."""
 
 MAX_SIZE: Final = 1024 * 1024
-"""Bytes of a configuration file."""
+"""The most bytes of a configuration file."""
 
 _MAX_COST: Final = 32_000_000
-"""Steps of tomllib in dotted keys, which take the square of their parts: about three seconds."""
+"""The most steps of tomllib in dotted keys, whose cost is quadratic: about three seconds."""
 
 
 class Source(Struct, frozen=True):
@@ -33,8 +33,8 @@ class Source(Struct, frozen=True):
 
     Attributes:
         config: the configuration.
-        name: the file's; empty where there is none.
-        text: what stands in it.
+        name: the file's name; empty without a file.
+        text: the file's text.
     """
 
     config: Config
@@ -42,7 +42,7 @@ class Source(Struct, frozen=True):
     text: str = ""
 
     def lines(self) -> dict[KeyPath, int]:
-        """Find the line of each key that stands in the file."""
+        """Find the line of each key in the file."""
         from watcher.config.lines import find_lines
 
         return find_lines(self.text)
@@ -54,13 +54,10 @@ def load(path: Path | None) -> Config:
 
 
 def read(path: Path | None) -> Source:
-    """Read the configuration from `path`.
-
-    Args:
-        path: a TOML file; `None` is `DEFAULT_PATH`, or the defaults where that does not exist.
+    """Read the TOML file `path`; by default `DEFAULT_PATH`, or the defaults if that is missing.
 
     Raises:
-        UsageError: the file cannot be read, is no TOML, has an unknown key or a bad value.
+        UsageError: the file cannot be read, is not TOML, or has an unknown key or a bad value.
     """
     if path is None:
         if not os.path.lexists(DEFAULT_PATH):
@@ -110,12 +107,12 @@ def _read(path: Path, name: str) -> str:
 
 
 def _open(path: str, flags: int) -> int:
-    """Open without waiting: a FIFO would wait for its writer."""
+    """Open without blocking: a FIFO would wait for its writer."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _cost(text: str) -> int:
-    """Estimate from above what the dotted keys of `text` cost to parse."""
+    """Estimate from above what it costs to parse the dotted keys of `text`."""
     cost = header = 0
     for line in text.split("\n"):
         dots = line.count(".")
@@ -151,7 +148,7 @@ def _key_error(name: str, text: str, document: dict[str, Any], error: ConfigKeyE
 
 
 def dotted(path: KeyPath) -> str:
-    """Write `path` as a table's header would; the line tells which element of a list is meant."""
+    """Write `path` like a table header, without indices: the line says which list element it is."""
     return ".".join(
         part if part.replace("_", "").replace("-", "").isalnum() and len(part) < MAX_VALUE
         else quoted(part)
@@ -161,7 +158,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def _shown(value: object) -> str:
-    """Write `value` like TOML and not too long; nothing for a table."""
+    """Write `value` like TOML, shortened; empty for a table."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int) and value.bit_length() > MAX_VALUE:

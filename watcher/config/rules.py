@@ -1,4 +1,4 @@
-"""What must hold between the keys of a configuration; each key by itself is in `keys`."""
+"""Checks the rules between the keys of a configuration; `keys` checks each key by itself."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from watcher.model.address import Subnet
 
 type KeyPath = tuple[str | int, ...]
-"""Where a value is in the file: names of keys, and indices into lists, from 0."""
+"""The place of a value in the file: names of keys, and indices into lists, from 0."""
 
 MIN_MTU_IPV6: Final = 1280
-"""Bytes that every link must carry for IPv6 (RFC 8200, section 5)."""
+"""The least MTU of a link with IPv6 (RFC 8200, section 5)."""
 
 
 class ConfigKeyError(Exception):
-    """A key that may not be there, or not with that value.
+    """A key that is unknown or missing, or has a bad value.
 
     Args:
         path: the key.
@@ -37,10 +37,10 @@ class ConfigKeyError(Exception):
 
 
 def check(config: Config) -> None:
-    """Check each rule.
+    """Check every rule.
 
     Raises:
-        ConfigKeyError: the first that does not hold.
+        ConfigKeyError: for the first that does not hold.
     """
     _check_roots(config)
     _check_names(config)
@@ -53,12 +53,12 @@ def check(config: Config) -> None:
 
 
 def _check_roots(config: Config) -> None:
-    """No root twice, and none within another: one container would be two."""
+    """No root is repeated or within another: one container would become two."""
     if not config.roots:
         raise ConfigKeyError(
             ("root",), "no root to watch", 'write [[root]] with path = "/run/runc"'
         )
-    # In this order a directory stands right before what is within it.
+    # Sorted like this, a directory comes right before those within it.
     order = sorted((PurePath(real(root.path)).parts, i) for i, root in enumerate(config.roots))
     for (outer, first), (inner, second) in pairwise(order):
         if inner[: len(outer)] == outer:
@@ -111,7 +111,7 @@ def _check_bridges(config: Config) -> None:
 
 def _check_subnets(config: Config) -> None:
     rank = {network.name: place for place, network in enumerate(_default_first(config))}
-    # In this order a subnet stands right before what overlaps with it.
+    # Sorted like this, a subnet comes right before one that overlaps it.
     order = sorted(
         (
             (subnet.version, int(subnet.network_address), subnet.prefixlen, rank[network.name]),
@@ -158,5 +158,5 @@ def _check_routes(network: Network) -> None:
 
 
 def _default_first(config: Config) -> list[Network]:
-    """Its networks; the default, which is there without being written, is blamed last."""
+    """The networks, the default first: it exists without being written, so others are blamed."""
     return sorted(config.networks.values(), key=lambda network: network.name != "default")

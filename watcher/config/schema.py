@@ -1,7 +1,7 @@
-"""The JSON Schema of the configuration file, made of :mod:`watcher.config.settings` by msgspec.
+"""The JSON Schema of the configuration file, made by msgspec from :mod:`watcher.config.settings`.
 
-Beside the standard's words, `x-unit` says in what a number is counted, and `x-live` that a running
-service takes a change of the key, or of which tables there are.
+Beside the standard's words, `x-unit` is the unit of a number, and `x-live` says that a running
+service takes a change of the key or, for tables, an added or removed one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def schema() -> dict[str, Any]:
 
 @cache
 def _table(kind: type[Struct]) -> type[Struct]:
-    """Make of the tables that are a `kind` a structure that has the types of the file."""
+    """Make a structure with the types of the file for the tables that `kind` describes."""
     defaults = {field.name: field for field in msgspec.structs.fields(kind)}
     fields: list[Any] = []
     for key, name in names(kind).items():
@@ -39,7 +39,7 @@ def _table(kind: type[Struct]) -> type[Struct]:
 
 
 def _in_the_file(hint: Any) -> Any:
-    """Replace in a type what the file writes otherwise."""
+    """Replace in a type what the file writes differently."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
         inner, meta = parts
@@ -53,7 +53,7 @@ def _in_the_file(hint: Any) -> Any:
 
 
 def _default(value: object) -> Any:
-    """Return a default as the schema shows it: that of a table is in its own keys."""
+    """Return a default as the schema shows it; that of a table is in the table's own keys."""
     default = written(value)
     if isinstance(default, list) and not any(isinstance(item, dict) for item in default):
         return tuple(default)

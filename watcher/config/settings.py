@@ -1,8 +1,8 @@
-"""The configuration as data: each key once, with its type, its default, its words and its unit.
+"""The configuration as data: each key once, with its type, default, description and unit.
 
-All that is said of a key is made of this: how the file is read and what its errors accept (`keys`),
-what a running service takes (`changes`), the JSON Schema (`schema`), and by that
-`deploy/watcher.toml` and `docs/configuration.md`. Annotations are evaluated only by who needs them.
+Everything else about a key follows from this: how the file is read and its errors (`keys`), what a
+running service takes (`changes`), the JSON Schema (`schema`), and through that
+`deploy/watcher.toml` and `docs/configuration.md`. Annotations are evaluated only when needed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from watcher.model.setting import about
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the annotations of a root's containers may ask for (`[root.limits]`).
+    """What annotations in a root may ask for (`[root.limits]`).
 
-    A wildcard may be published on only where `host_addresses` is empty or holds the unspecified
-    address of that family.
+    A wildcard address is allowed only if `host_addresses` is empty or has the unspecified address
+    of its family.
     """
 
     host_ports: Annotated[

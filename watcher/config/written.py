@@ -1,4 +1,4 @@
-"""A configuration as its file would say it: the inverse of `keys`."""
+"""Writes a configuration as its file would have it: the inverse of `keys`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from watcher.config.keys import names
 
 
 def written(value: object) -> Any:
-    """Make of a value of the configuration what the file holds for it: tables, lists and words."""
+    """Turn a value of the configuration into what the file has: tables, lists and words."""
     match value:
         case Struct():
             return {key: written(getattr(value, name)) for key, name in names(type(value)).items()}
@@ -28,7 +28,7 @@ def written(value: object) -> Any:
 
 
 def toml(value: object) -> str:
-    """Write what :func:`written` makes, but for the tables that have a header of their own."""
+    """Write a result of :func:`written` as TOML; a table becomes an inline table."""
     match value:
         case bool():
             return str(value).lower()
@@ -42,5 +42,5 @@ def toml(value: object) -> str:
 
 
 def toml_key(key: str) -> str:
-    """Write a key, or a part of a table's header."""
+    """Write a key, or a part of a table header."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml(key)

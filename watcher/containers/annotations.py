@@ -1,7 +1,7 @@
-"""What a container asks for: its `io.watcher.` annotations, read and checked.
+"""Reads and checks a container's `io.watcher.` annotations.
 
-Here is decided only what a value means by itself. Whether the host can and may do it (the network
-exists, the address is free, the root's limits allow it) is decided where that is known.
+It checks only what a value means by itself. Whether the host can and may grant it (the network
+exists, the address is free, the root's limits allow it) is checked where that is known.
 """
 
 from __future__ import annotations
@@ -35,13 +35,11 @@ _MAC_REMEDY: Final = 'write six bytes in hexadecimal, such as "02:42:ac:13:00:32
 
 
 def parse_request(annotations: Mapping[str, str]) -> Request:
-    """Read a container's annotations among its `annotations`.
-
-    Labels without our prefix are somebody else's and are passed over.
+    """The request in a container's `annotations`; those without our prefix are ignored.
 
     Raises:
-        InvalidRequest: an unknown key of our prefix, a value that cannot be meant, or two
-            annotations that contradict each other.
+        InvalidRequest: an unknown key with our prefix, a bad value, or two annotations that
+            contradict each other.
     """
     ours = {key.removeprefix(PREFIX): key for key in annotations if key.startswith(PREFIX)}
     for short, key in ours.items():
@@ -72,10 +70,10 @@ def parse_request(annotations: Mapping[str, str]) -> Request:
 
 
 def valid_id(id: str) -> bool:  # noqa: A002 - the project's word
-    """Whether `id` is a container id that runc takes and that can name a file.
+    """Whether runc accepts `id` as a container id, and a file can have it as a name.
 
-    runc takes ASCII letters, digits and `_+-.`, but neither `.` nor `..` (`validateID` in runc's
-    libcontainer); a file's name has at the most `MAX_ID` bytes.
+    runc accepts ASCII letters, digits and `_+-.`, but neither `.` nor `..` (`validateID` in its
+    libcontainer); a file name has at most `MAX_ID` bytes.
     """
     return (
         0 < len(id) <= MAX_ID
@@ -95,7 +93,7 @@ def _unknown_key(short: str, value: str) -> InvalidRequest:
 
 
 def _refuse_contradictions(request: Request, found: Mapping[str, str]) -> None:
-    """Raise InvalidRequest where one annotation leaves no room for another."""
+    """Raise InvalidRequest if one annotation rules out another."""
     if request.share is not None:
         other, keys = f"with {PREFIX}share", ("network", "ip", "mac")
         remedy = f"write it in container {request.share}, whose network this one shares"

@@ -1,4 +1,4 @@
-"""Reads files that others write, without following a link, blocking, or reading without bound."""
+"""Reads foreign files without following a link, blocking, or reading without bound."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from handlers.kernel import rootpath
 from watcher.model.errors import WatcherError, quoted, remedy_for
 
 MAX_SIZE: Final = 8 << 20
-"""Bytes of the largest file to read; runc's own have around 40 KiB."""
+"""Bytes of the largest file to read; runc's have around 40 KiB."""
 
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Unreadable(WatcherError):
-    """A file that is there, but is not what it should be."""
+    """A file exists but cannot be read, or is not what it should be."""
 
 
 def read_below(directory: str, name: str, file: str, *, limit: int = MAX_SIZE) -> bytes | None:
@@ -67,7 +67,7 @@ def read_regular(
 def read_linked(path: str, shown: str, *, dir_fd: int, limit: int = MAX_SIZE) -> bytes | None:
     """Like :func:`read_regular`, but follow `path` if it is a link, wherever it leads.
 
-    The file is opened only if it is a regular one: to open a device may start something.
+    Only a regular file is opened, because opening a device may start something.
     """
     try:
         descriptor = os.open(path, _FILE, dir_fd=dir_fd)
@@ -106,7 +106,7 @@ def _read(descriptor: int, shown: str, limit: int) -> bytes:
                 f"{quoted(shown)} has {status.st_size} bytes, more than {limit}",
                 "give the container fewer or shorter annotations",
             )
-        # It may grow while it is read; one byte more than allowed is enough to see that.
+        # It may grow meanwhile; one byte more than allowed shows that.
         pieces = [os.read(descriptor, status.st_size + 1)]
         size = len(pieces[0])
         while size <= limit and (more := os.read(descriptor, 1 << 16)):

@@ -1,13 +1,13 @@
-"""Reads `config.json` as Go's `encoding/json` reads it, because runc's reading is what counts.
+"""Reads `config.json` as Go's `encoding/json` does, because runc's reading is what counts.
 
-Go is more lenient than the JSON standard, and different from Python. All of this was tried with
+Go is more lenient than the JSON standard, and differs from Python. All of this was tried with
 runc 1.1.15 (`tests/attacks/test_bundle.py` compares the two):
 
 - the first value counts, whatever text follows it (`Decoder.Decode`);
-- a byte that is not UTF-8 and a lone surrogate are U+FFFD each;
-- a key matches a field whatever its case; U+017F is an `s` and U+212A a `k` (`fold.go`);
-- if a field is given twice, the last string wins; objects are merged, and so are the elements of
-  arrays, each with the earlier one at its place (`decode.go`, `array`);
+- a byte that is not UTF-8 and a lone surrogate each become U+FFFD;
+- a key matches a field in any case; U+017F is an `s` and U+212A a `k` (`fold.go`);
+- if a field is repeated, the last string wins; objects are merged, and arrays element by element
+  (`decode.go`, `array`);
 - `null` empties a pointer, a map and an array, and leaves a string or an element as it was; as a
   value in a map of strings it is the empty string.
 
@@ -27,15 +27,15 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class NotGo(ValueError):
-    """Go would refuse it: it is not JSON, or a value has another type than the field."""
+    """Go would refuse it: it is not JSON, or a value has the wrong type for its field."""
 
 
 class _Object(list[tuple[str, object]]):
-    """An object's members in their order, with repetitions."""
+    """An object's members in order, with repetitions."""
 
 
 def read(content: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The annotations, and type and path of each namespace, of the `config.json` in `content`.
+    """The annotations, and type and path of each namespace, in a `config.json`.
 
     Raises:
         NotGo: runc would refuse it.
@@ -55,14 +55,14 @@ def read(content: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
 
 
 class _Namespaces:
-    """An array of namespaces, with the elements that Go keeps past the end of a shorter one."""
+    """An array of namespaces. Go keeps the old elements behind the end of a shorter new array."""
 
     def __init__(self) -> None:
         self._memory: list[dict[str, str]] = []
         self._length = 0
 
     def read(self, value: object) -> None:
-        """Read an array over the elements that are there."""
+        """Read an array over the present elements."""
         entries = [] if value is None else value
         if not isinstance(entries, list) or isinstance(entries, _Object):
             raise NotGo("linux.namespaces is not an array")
@@ -77,7 +77,7 @@ class _Namespaces:
                     self._memory[index][name] = _text(text)
 
     def all(self) -> list[tuple[str, str]]:
-        """Type and path of each."""
+        """Type and path of each namespace."""
         return [(entry["type"], entry["path"]) for entry in self._memory[: self._length]]
 
 
@@ -96,7 +96,7 @@ def _refuse(constant: str) -> NoReturn:
 
 _decoder: Final = JSONDecoder(
     object_pairs_hook=_Object,
-    # No number matters here, and Python is slow with a very long one.
+    # Numbers do not matter here, and Python is slow with a very long one.
     parse_int=len,
     parse_float=len,
     parse_constant=_refuse,
@@ -104,7 +104,7 @@ _decoder: Final = JSONDecoder(
 
 
 def _fields(value: object) -> Iterator[tuple[str, object]]:
-    """The members of an object (none for `null`), with their keys as Go compares them."""
+    """The members of an object (none for `null`), their keys folded as Go compares them."""
     if value is None:
         return
     for key, member in _members(value):

@@ -1,8 +1,8 @@
-"""Who lives and who has gone: the one place that decides it.
+"""The one place that decides which containers live and which have gone.
 
-A container has gone once its init has ended, or once its root has another one, or none, by its
-name. Where a root cannot tell, its containers live as long as their inits: nothing that works is
-interrupted because a directory is not there for a while.
+A container has gone once its init has ended, or once its root has no entry, or another init, of its
+id. If its root is missing, empty or unreadable, it lives as long as its init, so that a directory
+that is missing for a while interrupts nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from watcher.model.container import Container, Process
 from watcher.model.sandbox import Member, Sandbox
 
 type Find = Callable[[str, str], Sandbox | None]
-"""Tells the sandbox of a container by its root and id, as the lease store does."""
+"""Returns the sandbox of a container by its root and id, as the lease store does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,23 @@ class Snapshot:
 
     Attributes:
         containers: those whose init runs.
-        unreadable: root, id and error of each entry that could not be read; the id is empty where
-            it is the root itself.
+        unreadable: root, id and error of each unreadable entry; the id is empty for the root
+            itself.
     """
 
     containers: tuple[Container, ...]
     unreadable: tuple[tuple[str, str, Unreadable], ...]
     _by_name: dict[tuple[str, str], Container]
     _pending: frozenset[tuple[str, str]]
-    """Entries without a complete state: just made, or held by the gate."""
+    """Entries without a complete state: just made, or held at the gate."""
     _broken: frozenset[tuple[str, str]]
-    """Entries that could not be read."""
+    """Unreadable entries."""
     _unknown: frozenset[str]
-    """Roots that are not there, or show nothing: they may have been unmounted."""
+    """Roots that are missing or show nothing: they may have been unmounted."""
 
     @classmethod
     def take(cls, watched: Iterable[Root]) -> Snapshot:
-        """Read all of the `watched` roots."""
+        """Read all `watched` roots."""
         found: dict[tuple[str, str], Container] = {}
         unreadable: list[tuple[str, str, Unreadable]] = []
         pending: set[tuple[str, str]] = set()
@@ -72,7 +72,7 @@ class Snapshot:
         )  # fmt: skip
 
     def has(self, root: str, id_: str, init: Process | None) -> bool:
-        """Whether that container lives, or may do so; `init`: its first process, if known."""
+        """Whether that container lives or may live; `init`: its first process, if known."""
         if (root, id_) in self._by_name:
             return True
         if root in self._unknown:
@@ -80,7 +80,7 @@ class Snapshot:
         return self._may_live(root, id_)
 
     def gone(self, sandbox: Sandbox) -> tuple[Member, ...]:
-        """The members of `sandbox` that live no more."""
+        """The members of `sandbox` that have gone."""
         return tuple(member for member in sandbox.members if self._is_gone(member))
 
     def _is_gone(self, member: Member) -> bool:
@@ -95,12 +95,12 @@ class Snapshot:
 
 
 def lives(sandbox: Sandbox) -> bool:
-    """Whether the init of any container of `sandbox` runs, so that its namespace is the same."""
+    """Whether any init in `sandbox` runs, so that its namespace cannot have been replaced."""
     return any(proc.runs(member.init) for member in sandbox.members)
 
 
 def ended(sandbox: Sandbox) -> tuple[Member, ...]:
-    """The members of `sandbox` whose init has ended, whether or not their root says so yet."""
+    """The members of `sandbox` whose init has ended, even if their root does not show it yet."""
     return tuple(member for member in sandbox.members if not proc.runs(member.init))
 
 
@@ -114,9 +114,9 @@ def running(root: str, id_: str, find: Find) -> Member | None:
 
 
 def lives_untold(root: str, id_: str, find: Find) -> bool:
-    """Whether a container of which its root tells nothing lives all the same.
+    """Whether a container lives though its root does not show it.
 
-    The gate has let it in a moment ago, and it has no complete state yet; or the root shows
-    nothing at all: something else may be mounted there for a while.
+    Either the gate has just let it start, and its state is not complete yet; or the root shows
+    nothing at all, perhaps because something else is mounted there for a while.
     """
     return roots.may_have(root, id_) and running(root, id_, find) is not None

@@ -1,4 +1,4 @@
-"""Where a container is: what the kernel and the lease store tell of its network namespace."""
+"""What the kernel and the lease store know of a container's network namespace."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Place:
 
     Attributes:
         of_host: whether it is the host's.
-        inside: the sandbox that has it, if any container of that lives.
-        of_runtime: whether the container's runtime may have made it for the container.
+        inside: the sandbox that has it, if a container of that lives.
+        of_runtime: whether the runtime may have made it for this container.
     """
 
     of_host: bool
@@ -29,9 +29,9 @@ class Place:
 
     @classmethod
     def of(cls, container: Container, known: Sandbox | None) -> Place:
-        """Where `container` is; `known` is the newest sandbox with the number of its namespace.
+        """The place of `container`; `known` is the newest sandbox with its namespace's number.
 
-        The kernel gives that number to another namespace once nobody is left in the first.
+        The kernel reuses the number after the namespace has gone.
         """
         assert container.netns is not None
         of_host = container.netns == proc.own_netns()

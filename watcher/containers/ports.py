@@ -1,7 +1,6 @@
-"""Port maps as the annotation `io.watcher.ports` writes them, read and written.
+"""Reads and writes port maps in the notation of the annotation `io.watcher.ports`.
 
-Two notations are read: the project's own, `127.0.0.1:8080-8089:80-89/tcp` with commas between, and
-the JSON list of port mappings that CNI's portmap plugin takes. Only the first is written.
+It also reads the JSON list of port mappings that CNI's portmap plugin takes.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MAX_LENGTH: Final = 64 * 1024
-"""Characters of a value."""
+"""The most characters of a value."""
 
 MAX_MAPS: Final = 65536
-"""Port maps of a value, ranges expanded."""
+"""The most ports of a value."""
 
 PROTOCOLS: Final[tuple[str, ...]] = get_args(Protocol.__value__)
 """The protocols that can be forwarded."""
@@ -46,22 +45,18 @@ class _Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
 
 class _Entry(NamedTuple):
-    """An entry as it stands, and what it asks for."""
+    """The text of an entry, for errors, and its port map."""
 
     text: str
     map: PortMap
 
 
 def parse_ports(value: str) -> tuple[PortMap, ...]:
-    """Read the value of `io.watcher.ports`.
-
-    Returns:
-        Its port maps in the order in which they stand there, :func:`merged`. No two of them want
-        the same traffic.
+    """The port maps in a value of `io.watcher.ports`, in order, :func:`merged`; none overlap.
 
     Raises:
-        BadValue: a syntax error, a port out of range, ports named twice, or more than
-            `MAX_LENGTH` characters or `MAX_MAPS` port maps.
+        BadValue: a syntax error, a port out of range, a repeated port, more than `MAX_LENGTH`
+            characters or more than `MAX_MAPS` ports.
     """
     if len(value) > MAX_LENGTH:
         raise BadValue(
@@ -83,7 +78,7 @@ def parse_ports(value: str) -> tuple[PortMap, ...]:
 
 
 def merged(ports: Iterable[PortMap]) -> tuple[PortMap, ...]:
-    """`ports` in their order, those that go on where the one before them ends joined to it."""
+    """`ports` in order; a port map that continues the one before it is joined to that."""
     found: list[PortMap] = []
     for port in ports:
         if found and _follows(port, found[-1]):
@@ -94,10 +89,7 @@ def merged(ports: Iterable[PortMap]) -> tuple[PortMap, ...]:
 
 
 def format_ports(ports: Iterable[PortMap]) -> str:
-    """`ports` in the notation of `io.watcher.ports`, sorted, with consecutive ports as ranges.
-
-    What it writes, `parse_ports` reads: the same port maps, sorted by protocol, address and port.
-    """
+    """`ports` as :func:`parse_ports` reads them, sorted, with consecutive ports as ranges."""
     return ",".join(map(str, merged(sorted(set(ports), key=_order))))
 
 
@@ -117,7 +109,7 @@ def _follows(port: PortMap, last: PortMap) -> bool:
 
 
 def _is_json(text: str) -> bool:
-    """Whether `text` is a JSON list of objects; an IPv6 address begins with a bracket as well."""
+    """Whether `text` is a JSON list of objects; an IPv6 address begins with a bracket, too."""
     return text[0] == "[" and text[1:].lstrip()[:1] in ("{", "]")
 
 
@@ -211,7 +203,7 @@ def _protocol(text: str, where: str) -> Protocol:
 
 
 type _Claim = tuple[Literal[0, 4, 6], int | None]
-"""IP version and address: `(0, None)` is any address, `(4, None)` any of IPv4."""
+"""IP version and address: `(0, None)` is any address, `(4, None)` any IPv4 address."""
 
 
 def _claim(host_ip: Address | None) -> _Claim:
@@ -221,10 +213,10 @@ def _claim(host_ip: Address | None) -> _Claim:
 
 
 def _refuse_overlaps(entries: Iterable[_Entry]) -> None:
-    """Raise BadValue where two of `entries` want the same traffic, be it by a wildcard address.
+    """Raise BadValue if two of `entries` overlap, even by a wildcard address.
 
-    A set of ports is a number with a bit for each, so that an entry costs the same whatever its
-    length and however many came before it.
+    A set of ports is an integer with one bit per port, so the cost of an entry depends neither on
+    its length nor on the number of entries before it.
     """
     taken: defaultdict[tuple[Protocol, _Claim], int] = defaultdict(int)
     of_version: defaultdict[tuple[Protocol, int], int] = defaultdict(int)

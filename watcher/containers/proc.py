@@ -1,4 +1,4 @@
-"""Reads from `/proc` whether a process runs, since when, and in which namespaces.
+"""Reads from `/proc` whether a process runs, its start time, and its namespaces.
 
 Source: proc(5), pid_namespaces(7), ioctl_nsfs(2), and `fs/nsfs.c` for the inode numbers.
 """
@@ -35,14 +35,14 @@ def start_time(pid: int) -> int | None:
             text = stat.read(1024)
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The command's name is in parentheses and may hold parentheses and spaces itself.
+    # The command's name is in parentheses and may itself contain parentheses and spaces.
     fields = text[text.rindex(b")") + 2 :].split()
     ended = fields[_STATE] in (b"Z", b"X") and int(fields[_THREADS]) <= 1
     return None if ended else int(fields[_START_TIME])
 
 
 def runs(process: Process) -> bool:
-    """Whether `process` itself, and not another with its pid, still runs."""
+    """Whether `process` still runs; a process that reuses its pid does not count."""
     return start_time(process.pid) == process.start
 
 
@@ -72,9 +72,9 @@ def own_userns() -> int:
 def is_of_runtime(pid: int, netns: int, *, user_namespace: bool) -> bool:
     """Whether the runtime may have made the network namespace `netns` of process `pid`.
 
-    A network namespace that an unprivileged process made itself belongs to a user namespace that it
-    made too. One that a runtime made belongs to the host's user namespace, or, if the configuration
-    has a user namespace (`user_namespace`), to a direct child of that.
+    A network namespace that an unprivileged process made belongs to a user namespace that it made,
+    too. One that the runtime made belongs to the host's user namespace or, with `user_namespace`
+    (the configuration has one), to a direct child of that.
     """
     for path in namespace_files(pid):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -90,7 +90,7 @@ def is_of_runtime(pid: int, netns: int, *, user_namespace: bool) -> bool:
 def _is_near(descriptor: int, *, user_namespace: bool) -> bool:
     try:
         owner = fcntl.ioctl(descriptor, NS_GET_USERNS)
-    except PermissionError:  # it is outside of this process's user namespace
+    except PermissionError:  # the owner is outside of this process's user namespace
         return False
     try:
         if os.fstat(owner).st_ino == own_userns():
@@ -101,7 +101,7 @@ def _is_near(descriptor: int, *, user_namespace: bool) -> bool:
 
 
 def _parent(userns: int) -> int | None:
-    """The inode number of the parent of the user namespace with that descriptor."""
+    """The inode number of the parent of the user namespace open as `userns`."""
     try:
         descriptor = fcntl.ioctl(userns, NS_GET_PARENT)
     except PermissionError:
@@ -113,7 +113,7 @@ def _parent(userns: int) -> int | None:
 
 
 def children(pid: int) -> Iterator[int]:
-    """The processes whose parent is process `pid`, by any of its threads; none if it has ended."""
+    """The child processes of all threads of process `pid`; none if it has ended."""
     try:
         tasks = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 (hot path)
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The roots: lists and reads their containers from runc's files and `/proc`."""
+"""Lists and reads the containers of roots, from runc's files and `/proc`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def may_have(root: str, id_: str) -> bool:
         with rootpath.opened(root) as directory:
             with suppress(FileNotFoundError):
                 return stat.S_ISDIR(os.stat(id_, dir_fd=directory, follow_symlinks=False).st_mode)
-            if os.fstat(directory).st_nlink > _LINKS:  # as most file systems count them
+            if os.fstat(directory).st_nlink > _LINKS:  # most file systems count subdirectories
                 return False
             with _listed(directory) as entries:
                 return not any(entry.is_dir(follow_symlinks=False) for entry in entries)
@@ -76,7 +76,7 @@ def may_have(root: str, id_: str) -> bool:
 
 
 def has(root: str, id_: str) -> bool:
-    """Whether `root` has a directory with the shown name `id_`."""
+    """Whether `root` has a directory that is shown as `id_`."""
     try:
         return id_ in ids(root)
     except Unreadable:

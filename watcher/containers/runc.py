@@ -1,4 +1,4 @@
-"""Decodes runc's `state.json` and `config.json`, as far as a network needs them.
+"""Decodes the parts of runc's `state.json` and `config.json` that matter for the network.
 
 Sources: `libcontainer/container_linux.go` (type State) and `libcontainer/configs/config.go` of
 runc for `state.json`; the OCI runtime specification, `config.md` and `config-linux.md`, for
@@ -25,10 +25,10 @@ MAX_PID: Final = 1 << 22
 """`PID_MAX_LIMIT` in `include/linux/threads.h`."""
 
 NEWNET: Final = "NEWNET"
-"""How `state.json` names the network namespace."""
+"""The network namespace's name in `state.json`."""
 
 NEWUSER: Final = "NEWUSER"
-"""How `state.json` names the user namespace."""
+"""The user namespace's name in `state.json`."""
 
 
 class StateNamespace(msgspec.Struct, frozen=True):
@@ -54,7 +54,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """The parts of a `config.json` that count.
+    """The parts of a `config.json` that matter.
 
     Attributes:
         annotations: the annotations as written.
@@ -105,7 +105,7 @@ def decode_spec(content: bytes, shown: str) -> Spec:
     """The `config.json` in `content`, as runc reads it; shown in errors as `shown`.
 
     Raises:
-        Unreadable: runc would not take it.
+        Unreadable: runc would refuse it.
     """
     plain = _decode_plain(content)
     if plain is not None:
@@ -125,10 +125,7 @@ def could_ask(content: bytes) -> bool:
 
 
 def _decode_plain(content: bytes) -> Spec | None:
-    """Decode `content` the fast way; `None` if Go might read it differently.
-
-    Engines write tens of kilobytes, so speed matters.
-    """
+    """Decode `content` fast, since engines write tens of KiB; `None` if Go might differ."""
     if b"\\u" in content or (not content.isascii() and any(c in content for c in _FOLDED)):
         return None
     lower = content.lower()
@@ -147,7 +144,7 @@ def _decode_plain(content: bytes) -> Spec | None:
 
 
 def annotations_of(labels: Iterable[str]) -> dict[str, str]:
-    """The `key=value` labels of runc as a mapping; one without `=` has an empty value."""
+    """The `key=value` labels of runc as a mapping; a label without `=` has an empty value."""
     return {key: value for key, _, value in (label.partition("=") for label in labels)}
 
 
@@ -161,7 +158,7 @@ def namespace_of(namespaces: Sequence[StateNamespace], kind: str) -> tuple[Names
 
 
 def has_user_namespace(namespaces: Iterable[StateNamespace], kind: str) -> bool:
-    """Whether there is a user namespace, by its `kind` (`NEWUSER`, in `config.json` `user`)."""
+    """Whether there is a user namespace; `kind` is `NEWUSER`, in `config.json` `user`."""
     return any(namespace.type == kind for namespace in namespaces)
 
 

@@ -1,5 +1,4 @@
-"""What happens to containers and sandboxes, published once, as data.
+"""Facts: what happened to containers and sandboxes, published once, as data.
 
-A fact is not a signal: what the kernel tells (:mod:`watcher.events`) only makes the program look
-again, and what it then finds and does is published here.
+A kernel event (:mod:`watcher.events`) makes the program look; a fact is what it finds and does.
 """

@@ -1,4 +1,4 @@
-"""Every kind of fact: frozen, and about one container, sandbox or link."""
+"""Every kind of fact; each is about one container, sandbox or link."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Appeared(Fact):
 
 @dataclass(frozen=True, slots=True)
 class Attached(Fact):
-    """The containers `members` have their network, which is that of `sandbox`."""
+    """The containers `members` have their network, that of `sandbox`."""
 
     sandbox: Sandbox
     members: tuple[Member, ...]
@@ -34,7 +34,7 @@ class Attached(Fact):
 
 @dataclass(frozen=True, slots=True)
 class Detached(Fact):
-    """The containers `members` have left `sandbox`, as it was before."""
+    """The containers `members` have left `sandbox`, which is given as it was before."""
 
     sandbox: Sandbox
     members: tuple[Member, ...]
@@ -42,21 +42,21 @@ class Detached(Fact):
 
 @dataclass(frozen=True, slots=True)
 class Repaired(Fact):
-    """Something was not as it should be, and was put right."""
+    """A difference was repaired."""
 
     repair: Repair
 
 
 @dataclass(frozen=True, slots=True)
 class NotRepaired(Fact):
-    """Something is not as it should be, and cannot be put right; published once for a cause."""
+    """A difference cannot be repaired; published once for each cause."""
 
     repair: Repair
 
 
 @dataclass(frozen=True, slots=True)
 class RightAgain(Fact):
-    """A link that could not be put right is as it should be."""
+    """A link that could not be repaired is as it should be."""
 
     link: str
 
@@ -74,9 +74,9 @@ class Failed(OfContainer):
     """It has no network; a failure that stays the same is published once.
 
     Attributes:
-        init: its first process; `None` if it is not known.
-        key, value: the annotation that is at fault; empty if none is.
-        reason: why, with what to do about it.
+        init: its first process, if known.
+        key, value: the annotation at fault; empty if none is.
+        reason: why, with the remedy.
         refused: whether its start was denied.
     """
 
@@ -89,7 +89,7 @@ class Failed(OfContainer):
 
 @dataclass(frozen=True, slots=True)
 class Unread(OfContainer):
-    """It keeps its network, though its files cannot be read any more."""
+    """It keeps its network, though its files can no longer be read."""
 
     reason: str
 
@@ -106,14 +106,14 @@ class BundleChanged(OfContainer):
 
 @dataclass(frozen=True, slots=True)
 class RequestChanged(OfContainer):
-    """It asks for something else than `before`, and gets that instead."""
+    """Its request has changed from `before`, and is met anew."""
 
     before: tuple[PortMap, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class HeldTooLong(OfContainer):
-    """Its start was still held when its time was over. Published by the gate's own thread."""
+    """The gate's deadline passed before its network was ready. Published by the gate's thread."""
 
     timeout: float
     verdict: str
@@ -121,11 +121,11 @@ class HeldTooLong(OfContainer):
 
 @dataclass(frozen=True, slots=True)
 class NotHeld(OfContainer):
-    """Its start could not be held: too many bundles are on file systems that do not answer."""
+    """It could not be held: too many bundles are on file systems that do not answer."""
 
     verdict: str
 
 
 @dataclass(frozen=True, slots=True)
 class Evaded(OfContainer):
-    """It started in a root that is held, and was not held."""
+    """It started in a root with a gate, but was not held."""

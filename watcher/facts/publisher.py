@@ -1,4 +1,4 @@
-"""The one point where facts are published, and the list of those who are told."""
+"""Publishes facts to the subscribers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from watcher.log.logger import Log
 
 type Subscriber = Callable[[Fact], object]
-"""Is called with each fact, in order. It must not wait: the service's thread calls it, and for
-:class:`watcher.facts.kinds.HeldTooLong` the gate's."""
+"""Called with each fact, in order. It must not wait: it runs in the service's thread, and for
+:class:`watcher.facts.kinds.HeldTooLong` in the gate's."""
 
 
 class Publisher:
-    """Tells every subscriber of every fact, behind the work that is going on.
+    """Passes every fact to every subscriber, after the work in progress.
 
     Args:
         subscribers: they get each fact, in this order.
-        log: where a subscriber that raises is reported.
+        log: gets the errors of subscribers.
     """
 
     def __init__(self, subscribers: Iterable[Subscriber], log: Log) -> None:
@@ -33,13 +33,13 @@ class Publisher:
         self._call_soon: Callable[[Callable[[], None]], object] | None = None
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Tell `subscriber` of every fact from now on."""
+        """Pass every fact to `subscriber` from now on."""
         self._subscribers.append(subscriber)
 
     def publish(self, fact: Fact) -> None:
-        """Tell of `fact` when the present work is done. Only for the thread that does that work."""
+        """Publish `fact` after the present work. Only the thread that does the work calls this."""
         self._waiting.append(fact)
-        if len(self._waiting) > 1:  # somebody has been asked to deliver them
+        if len(self._waiting) > 1:  # their delivery is under way
             return
         if self._call_soon is None:
             self.deliver()
@@ -47,21 +47,21 @@ class Publisher:
             self._call_soon(self.deliver)
 
     def publish_at_once(self, fact: Fact) -> None:
-        """Tell of `fact` now, from any thread, whatever the service's thread is waiting for."""
+        """Publish `fact` now, from any thread, even while the service's thread waits."""
         for subscriber in self._subscribers:
             self._tell(subscriber, fact)
 
     def defer(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
-        """Deliver by `call_soon` from now on, so that a container at the gate is answered first."""
+        """Deliver by `call_soon` from now on, so that the gate answers runc before that."""
         self._call_soon = call_soon
 
     def defer_no_more(self) -> None:
-        """Deliver what is waiting, and from now on each fact as it is published."""
+        """Deliver all waiting facts, and from now on each fact as it is published."""
         self._call_soon = None
         self.deliver()
 
     def deliver(self) -> None:
-        """Tell of all that is waiting."""
+        """Deliver all waiting facts."""
         while self._waiting:
             for subscriber in self._subscribers:
                 self._tell(subscriber, self._waiting[0])
@@ -70,7 +70,7 @@ class Publisher:
     def _tell(self, subscriber: Subscriber, fact: Fact) -> None:
         try:
             subscriber(fact)
-        except Exception as error:  # noqa: BLE001 (it is the subscriber's own)
+        except Exception as error:  # noqa: BLE001 (a subscriber may raise anything)
             self._log.error(
                 "a subscriber failed", fact=type(fact).__name__, error=shortened(repr(error))
             )

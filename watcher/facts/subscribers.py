@@ -1,4 +1,4 @@
-"""Who is told of facts: one more subscriber is a module and a name in this list."""
+"""The subscribers of facts. To add one, write a module and name it in this list."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from watcher.log.logger import Log
 
 SUBSCRIBERS: Final[tuple[Callable[[Config, Log], Subscriber], ...]] = (to_log,)
-"""What makes each subscriber, of the configuration and the log."""
+"""Each makes a subscriber from the configuration and the log."""
 
 
 def make_publisher(config: Config, log: Log) -> Publisher:
-    """A publisher that tells all of :data:`SUBSCRIBERS`."""
+    """A publisher with all of :data:`SUBSCRIBERS`."""
     return Publisher([make(config, log) for make in SUBSCRIBERS], log)

@@ -1,4 +1,4 @@
-"""Facts as lines of the log."""
+"""Writes facts to the log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _EVADED: Final = (
 
 
 def to_log(_: Config, log: Log) -> Subscriber:
-    """What writes each fact to `log`."""
+    """A subscriber that writes each fact to `log`."""
     return partial(_write, log)
 
 

@@ -1,1 +1,1 @@
-"""The project's words as frozen data, without any knowledge of files, the kernel or the store."""
+"""The project's terms as frozen data; it knows no files, no kernel and no store."""

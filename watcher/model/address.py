@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
 
     class Address(ABC):  # noqa: B024
-        """An address of either family: msgspec decodes no union of two classes of others."""
+        """An address of either family; msgspec cannot decode a union of two foreign classes."""
 
     Address.register(IPv4Address)
     Address.register(IPv6Address)

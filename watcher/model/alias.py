@@ -6,23 +6,20 @@ from hashlib import blake2b
 from typing import Final
 
 MAX_ALIAS: Final = 254
-"""The most bytes of an alias: the kernel takes fewer than `IFALIASZ`, 256, with the final NUL.
+"""The most bytes of an alias: fewer than `IFALIASZ`, 256, with the final NUL.
 
 Source: `dev_set_alias` in `net/core/dev.c`, `include/uapi/linux/if.h`.
 """
 
 ALIAS: Final = "watcher "
-"""The beginning of a host end's alias; the sandbox's id follows, for people who read `ip link`."""
+"""The beginning of a host end's alias; the sandbox's id follows, for readers of `ip link`."""
 
 _CUT: Final = "~"
 """Separates a shortened id from its digest in an alias; no id contains it."""
 
 
 def alias_of(sandbox_id: str) -> str:
-    """The alias of a sandbox's host ends, which is different for every sandbox.
-
-    An id that is too long for an alias is shortened, and its digest follows.
-    """
+    """A different alias for each sandbox; an id that is too long is cut, and its digest follows."""
     alias = ALIAS + sandbox_id
     if len(alias) <= MAX_ALIAS:
         return alias

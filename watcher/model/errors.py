@@ -1,4 +1,4 @@
-"""The errors that a user sees: one line that says what, where and what to do."""
+"""The errors that a user sees: one line that says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import errno
 from typing import Final
 
 MAX_VALUE: Final = 120
-"""Characters that an error shows of a foreign value; the rest is cut."""
+"""The most characters of a foreign value in an error."""
 
 
 def quoted(value: object) -> str:
-    """`value` as it may stand in a one-line message: printable, quoted, and of bounded length."""
+    """`value` for a one-line message: printable, quoted, and of bounded length."""
     return f'"{shortened(value)}"'
 
 
 def shortened(value: object) -> str:
-    """`value` as :func:`quoted` has it, without the quotes."""
+    """Like :func:`quoted`, but without the quotes."""
     text = value if isinstance(value, str) else str(value)
-    shown = printable(text[: MAX_VALUE + 1])  # cut again: what is escaped is longer
+    shown = printable(text[: MAX_VALUE + 1])  # cut again below, as escapes make it longer
     return shown if len(shown) <= MAX_VALUE else shown[:MAX_VALUE] + "…"
 
 
 def printable(text: str) -> str:
-    """`text` without anything that moves a terminal's cursor or is no character at all."""
+    """`text` without control characters and other unprintable ones, which are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def named(id: str) -> str:  # noqa: A002 - the project's word
-    r"""The name of a directory as it is shown and kept: a byte that is no UTF-8 as `\xff`.
+    r"""A directory's name as it is shown and stored: with `\xff` for a byte that is not UTF-8.
 
-    No container of runc's has such a name, so none is mistaken for another.
+    No container of runc has such a name, so none is mistaken for another.
     """
     if id.isascii():
         return id
@@ -37,7 +37,7 @@ def named(id: str) -> str:  # noqa: A002 - the project's word
 
 
 def message_of(error: Exception) -> str:
-    """What `error` says, with the file that it is about and without the system's number for it."""
+    """The message of `error`, with its file and without its `errno`."""
     if not isinstance(error, OSError):
         return str(error)
     about = f" ({error.filename})" if error.filename else ""
@@ -45,14 +45,14 @@ def message_of(error: Exception) -> str:
 
 
 def message_with_remedy(error: Exception) -> str:
-    """What `error` says and what to do about it, in a line."""
+    """The message of `error` and what to do about it, on one line."""
     if not isinstance(error, OSError):
         return str(error)
     return f"{message_of(error)}; {remedy_for(error, 'run `watcher check`')}"
 
 
 def remedy_for(error: OSError, otherwise: str) -> str:
-    """What to do about `error`: `otherwise`, unless there is too much of something."""
+    """What to do about `error`: `otherwise`, unless there are too many of something."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "raise LimitNOFILE of the service, or stop some containers"
     if error.errno == errno.E2BIG:  # handlers.kernel.netlink.TooMuch
@@ -61,7 +61,7 @@ def remedy_for(error: OSError, otherwise: str) -> str:
 
 
 class WatcherError(Exception):
-    """Something that could not be done.
+    """Something could not be done.
 
     Args:
         what: what is wrong and where, without a full stop.
@@ -80,17 +80,17 @@ class WatcherError(Exception):
 
 
 class UsageError(WatcherError):
-    """Wrong words on the command line or in the configuration: exit status 2."""
+    """A wrong command line or configuration: exit status 2."""
 
     exit_status = 2
 
 
 class InvalidRequest(WatcherError):
-    """A container asks for what cannot be met; :func:`about` adds which container.
+    """A container's request cannot be met; :func:`about` adds the container.
 
     Args:
         key: the annotation, `io.watcher.…`, or another key of its configuration.
-        value: the annotation's value as it stands there.
+        value: the annotation's value as written.
         reason: what is wrong with it.
         remedy: what to do about it, as an imperative.
     """
@@ -105,7 +105,7 @@ class InvalidRequest(WatcherError):
 
 
 class BadValue(ValueError):
-    """The value of an annotation that means nothing; `reason`, `remedy` as in InvalidRequest."""
+    """A bad value of an annotation; `reason` and `remedy` are as in InvalidRequest."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(f"{reason}; {remedy}")
@@ -114,7 +114,7 @@ class BadValue(ValueError):
 
 
 def about(container: str, error: Exception) -> str:
-    """What is wrong with the container of that id and what to do about it, in a line."""
+    """What is wrong with the container of that id and what to do about it, on one line."""
     if isinstance(error, WatcherError) and not isinstance(error, InvalidRequest):
-        return str(error)  # it says itself what it is about
+        return str(error)  # it names its subject itself
     return f"container {quoted(container)}: {message_with_remedy(error)}"

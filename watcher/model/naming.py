@@ -18,7 +18,7 @@ HOST_NAME: Final = re.compile(r"netnsv\d+-\d+")
 def interface_names(networks: Sequence[Network]) -> tuple[str, ...]:
     """The names of the sandbox ends: the first network's `interface`, then `eth1` and so on.
 
-    If the first name is one of these, its number is skipped.
+    If `interface` is one of these, its number is skipped.
     """
     names: list[str] = [network.interface for network in networks[:1]]
     number = 0
@@ -31,7 +31,7 @@ def interface_names(networks: Sequence[Network]) -> tuple[str, ...]:
 
 
 def mac_of(address: Address, attempt: int = 0) -> str:
-    """The MAC for `address`, lower case with colons, locally administered.
+    """The MAC for `address`: locally administered, lower case, with colons.
 
     It is `02:42` and the four bytes of an IPv4 address. For an IPv6 address, or if that MAC is
     taken (`attempt` counts from 1), it is :func:`hashed_mac`. The same address gives the same MAC
@@ -45,14 +45,14 @@ def mac_of(address: Address, attempt: int = 0) -> str:
 def hashed_mac(seed: bytes, attempt: int = 0) -> str:
     """`02:43` and the CRC-32 of `seed` followed by the two bytes of `attempt`.
 
-    Two attempts with one seed never give the same MAC, because a CRC-32 differs for inputs that
-    differ within 32 neighbouring bits only.
+    Two attempts with one seed never give the same MAC: CRC-32s of inputs that differ only within
+    32 neighbouring bits always differ.
     """
     return _mac(b"\x02\x43" + zlib.crc32(seed + attempt.to_bytes(2)).to_bytes(4))
 
 
 def link_local(mac: str) -> IPv6Address:
-    """The link-local address that the kernel makes of `mac` (RFC 4291, appendix A)."""
+    """The link-local address that the kernel derives from `mac` (RFC 4291, appendix A)."""
     octets = bytearray.fromhex(mac.replace(":", ""))
     octets[0] ^= 2
     return IPv6Address(b"\xfe\x80" + bytes(6) + octets[:3] + b"\xff\xfe" + octets[3:])

@@ -20,7 +20,7 @@ class Mode:
     Attributes:
         on_link: whether the subnet is on the sandboxes' links, with the gateway as a neighbour;
             otherwise the host has a route to each sandbox.
-        unmanaged: whether the bridge may be somebody else's (`managed = false`).
+        unmanaged: whether the bridge may belong to somebody else (`managed = false`).
     """
 
     on_link: bool
@@ -31,7 +31,7 @@ MODES: Final = {
     "bridge": Mode(on_link=True, unmanaged=True),
     "routed": Mode(on_link=False, unmanaged=False),
 }
-"""All modes; the one list of their names. The driver of a mode is the module of that name."""
+"""All modes. The driver of a mode is the module of that name."""
 
 if TYPE_CHECKING:
     type ModeName = str
@@ -40,14 +40,14 @@ else:
 
 
 class Route(Struct, frozen=True, forbid_unknown_fields=True):
-    """A static route inside every sandbox of a network: to `to` by the neighbour `via`."""
+    """A static route in every sandbox of a network: to `to` by the neighbour `via`."""
 
     to: Annotated[IPv4Network | IPv6Network, about("A subnet.", file={"type": "string"})]
     via: Annotated[IPv4Address | IPv6Address, about("A neighbour.", file={"type": "string"})]
 
 
 class Network(Struct, frozen=True, forbid_unknown_fields=True):
-    """A named bridge with its subnets and its policy (`[network.NAME]`); `name` is that NAME."""
+    """A named bridge with its subnets and its policy (`[network.NAME]`)."""
 
     name: str = "default"
     mode: Annotated[
@@ -115,20 +115,17 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
         return MODES[self.mode]
 
     def subnet_of(self, version: int) -> Subnet | None:
-        """Its subnet of IP `version` 4 or 6, if it has one."""
+        """Its subnet of IP `version` 4 or 6, if any."""
         return next((subnet for subnet in self.subnets if subnet.version == version), None)
 
 
 def valid_network_name(name: str) -> bool:
-    """Whether a network may be called `name`: 1 to 32 of ASCII letters, digits and `_.-`.
-
-    The first is a letter or a digit, and `none` means something else.
-    """
+    """Whether `name` is 1 to 32 of `a-zA-Z0-9_.-`, begins with none of `_.-`, and is not `none`."""
     return name != "none" and re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,31}", name) is not None
 
 
 def gateway(subnet: Subnet) -> IPv4Address | IPv6Address:
-    """The first address of `subnet`, which is the bridge's own."""
+    """The first address of `subnet`, which the bridge has."""
     return subnet.network_address + 1
 
 

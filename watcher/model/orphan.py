@@ -15,7 +15,7 @@ class Orphan:
     """The links and addresses in a namespace whose sandbox the lease store does not know.
 
     Attributes:
-        id: the sandbox's id, as the alias of its host ends has it.
+        id: the sandbox's id in the alias of its host ends.
         pid: the pid in the names of its links.
         links: the names of its host ends, in order.
         addresses: for each of them, the addresses of the sandbox end.

@@ -1,4 +1,4 @@
-"""A difference between the host and what it should have."""
+"""A repair: one difference between the host and what it should have."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a container's annotations ask for: the document that the lease store keeps of it.
+"""The request in a container's annotations, which the lease store keeps as a document.
 
-A new option is one field of :class:`Request` with a default, its parser in
+A new option is a field of :class:`Request` with a default, its parser in
 :mod:`watcher.containers.annotations`, and the handler that reads it from `member.asked`.
 """
 
@@ -18,15 +18,15 @@ type Protocol = Literal["tcp", "udp", "sctp"]
 
 
 class PortMap(Struct, frozen=True, order=True, array_like=True):
-    """Consecutive ports of the host, mostly one, each forwarded to a port of a sandbox.
+    """Consecutive host ports, mostly one, each forwarded to a port of a sandbox.
 
     Attributes:
         protocol: `tcp`, `udp` or `sctp`.
         host_ip: the host's address. `None` is every address of both families, an unspecified
-            address (`0.0.0.0`, `::`) every address of its own family.
-        host_port: the first of the host, 1 to 65535.
+            address (`0.0.0.0`, `::`) every address of its family.
+        host_port: the first host port, 1 to 65535.
         port: the sandbox's port for that one, 1 to 65535.
-        length: how many; the others follow on either side.
+        length: the number of ports.
     """
 
     protocol: Protocol
@@ -37,17 +37,17 @@ class PortMap(Struct, frozen=True, order=True, array_like=True):
 
     @property
     def last(self) -> int:
-        """The last port of the host."""
+        """The last host port."""
         return self.host_port + self.length - 1
 
     def at(self, host_port: int) -> PortMap:
-        """What it does with one of its ports of the host."""
+        """The port map of one of its host ports."""
         return PortMap(
             self.protocol, self.host_ip, host_port, self.port + host_port - self.host_port
         )
 
     def singles(self) -> Iterator[PortMap]:
-        """What it does with each of its ports of the host, in ascending order."""
+        """The port map of each of its host ports, in ascending order."""
         return (self.at(host_port) for host_port in range(self.host_port, self.last + 1))
 
     def __str__(self) -> str:
@@ -62,18 +62,17 @@ class PortMap(Struct, frozen=True, order=True, array_like=True):
 class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=1):
     """What a container's annotations ask for.
 
-    Its JSON says by `version` which fields it may have. A new field needs no new version, because
-    a program that does not know it passes over it; a field of another meaning needs one.
+    `version` in its JSON says which fields it may have. A new field needs no new version, because a
+    program that does not know it skips it; a changed meaning of a field does.
 
     Attributes:
         networks: names of networks in the order of `eth0`, `eth1`, …; empty means `none`;
-            `None` where the annotation is absent: the network `default`.
-        share: the id of the container whose sandbox it wants to be in.
-        ports: its port maps; no two want the same traffic, and none goes on where the one before
-            it ends.
-        addresses: fixed addresses, at the most one of a family.
+            `None` without the annotation: the network `default`.
+        share: the id of the container whose sandbox it is to be in.
+        ports: its port maps; no two overlap, and none continues the one before it.
+        addresses: fixed addresses, at most one of each family.
         mac: fixed MAC of the first interface, lower case with colons.
-        annotated: whether it has any annotation of ours at all.
+        annotated: whether it has any annotation of ours.
     """
 
     networks: tuple[str, ...] | None = None
@@ -85,7 +84,7 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
 
     @property
     def options(self) -> Request:
-        """What it asks for beyond a place in a sandbox, and what the lease store has rows of."""
+        """Its other options: the request without networks, addresses, MAC, ports and `share`."""
         return replace(
             self, networks=None, share=None, ports=(), addresses=(), mac=None, annotated=False
         )

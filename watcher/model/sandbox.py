@@ -21,8 +21,8 @@ class Interface:
     Attributes:
         ordinal: 0 for `eth0`, 1 for the second network's, …
         network: the network's name.
-        name: the name of the sandbox end, `eth0`.
-        host_name: the host end, `netnsv0-<init pid>`.
+        name: the name of the sandbox end, e.g. `eth0`.
+        host_name: the name of the host end, `netnsv0-<init pid>`.
         mac: the MAC inside, lower case with colons.
         addresses: the leases, each with its subnet's prefix length; at most one of each family.
     """
@@ -42,9 +42,9 @@ class Member:
     Attributes:
         root, id: as in :class:`Container`.
         init: its first process.
-        ports: the port maps that it has.
-        asked: what its annotations asked for when it came in. For a member from before schema 4
-            of the lease store, it lacks fixed addresses, the MAC and `share`.
+        ports: its port maps.
+        asked: its request when it joined. For a member from before schema 4 of the lease store, it
+            lacks fixed addresses, the MAC and `share`.
     """
 
     root: str
@@ -63,14 +63,14 @@ class Sandbox:
     """One network namespace and the containers in it. A sandbox is what gets a network.
 
     Attributes:
-        key: the lease store's number for it, never used twice.
+        key: its number in the lease store, never reused.
         id: the id of the container that it was made for.
-        init: that container's first process; its pid is in the names of the host's links.
+        init: that container's first process; its pid is in the names of the host ends.
         netns: inode number of the namespace on nsfs.
         interfaces: its links, `eth0` first.
         members: the live containers in it; the first one may have gone.
-        pins: the names below `netns_dir` that lead to it: the id of each member, and its own id
-            unless a newer sandbox has that.
+        pins: its names in `netns_dir`: the id of each member, and its own id unless a newer sandbox
+            has that.
     """
 
     key: int
@@ -108,7 +108,7 @@ def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
 def published_at(sandbox: Sandbox, networks: Mapping[str, Network], version: int) -> Address | None:
     """The address that the port maps of `sandbox` lead to; `None` if it has none of IP `version`.
 
-    `networks` has the networks of its interfaces by name. An internal network publishes nothing.
+    `networks` has its networks by name. An internal network publishes nothing.
     """
     for interface in sandbox.interfaces:
         if not networks[interface.network].internal:

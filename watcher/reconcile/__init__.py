@@ -1,1 +1,1 @@
-"""What should be, and getting there."""
+"""Works out what each container should have, and makes it so."""

@@ -1,4 +1,4 @@
-"""What a namespace has of ours that the lease store does not know of, and who may keep it."""
+"""Orphans: what a namespace has of a sandbox that the lease store does not know."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from watcher.store.leases import LeaseStore
 
 type Guarded = Callable[[], Mapping[str, tuple[Address, ...]]]
-"""Tells what the host's guard holds each link to."""
+"""Returns the addresses that the host's guard allows each link."""
 
 type Inside = Orphan | OSError | None
-"""What a namespace has of ours that the lease store does not know of; or why that is not known."""
+"""The orphan in a namespace, if any; or why that is not known."""
 
 
 def look_inside(context: Context, container: Container, guarded: Guarded | None = None) -> Inside:
-    """What the namespace of a live container has of ours, if the store does not know it."""
+    """The orphan in the namespace of a live container, unless the store knows the container."""
     assert container.netns is not None
     if _knows(context.store, container) or container.netns == proc.own_netns():
         return None
@@ -40,12 +40,12 @@ def look_inside(context: Context, container: Container, guarded: Guarded | None 
 
 
 def adopt(context: Context, container: Container, inside: Inside) -> Orphan | None:
-    """Let a container keep what it has `inside`.
+    """Let a container keep the orphan that it has `inside`.
 
-    If the one that it was made for has gone, its sandbox is put back into the store.
+    If the orphan was made for a container that has gone, its sandbox is put back into the store.
 
     Raises:
-        OSError: it is not known what it has.
+        OSError: whether there is an orphan is not known.
         WatcherError: it cannot be put back.
     """
     assert container.netns is not None
@@ -62,15 +62,15 @@ def adopt(context: Context, container: Container, inside: Inside) -> Orphan | No
     store.join(container, sandbox.key, Request())
     if id_ != container.id:
         store.leave(founder.root, founder.id)
-    # What it publishes is its own since before: else it would be taken back, and all with it.
+    # It has its port maps already. Unless the store has them, too, `appear` takes its sandbox back.
     store.join(container, sandbox.key, parse_request(container.annotations))
     return orphan
 
 
 def _orphan(context: Context, container: Container, netns: int) -> Orphan | None:
-    """What its namespace has of a sandbox that the store does not know to live elsewhere.
+    """The orphan in the namespace, unless its sandbox is known to live elsewhere.
 
-    Who has a namespace of its own has what was made for it, and nothing else.
+    A container with a namespace of its own has only what was made for it.
     """
     own, store = container.has_own_netns, context.store
     for orphan in context.host.links.orphans(container.init.pid, netns, own=own):
@@ -86,6 +86,6 @@ def _orphan(context: Context, container: Container, netns: int) -> Orphan | None
 
 
 def _knows(store: LeaseStore, container: Container) -> bool:
-    """Whether the store has that container, and not one of its name before it."""
+    """Whether the store has this very container, and not an earlier one of the same id."""
     sandbox = store.sandbox_of(container.root, container.id)
     return sandbox is not None and sandbox.member(container) is not None

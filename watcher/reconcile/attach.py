@@ -1,8 +1,8 @@
-"""Putting a plan into effect, and taking it back: the lease store and the host, in that order.
+"""Carries out plans and takes them back, in the lease store and on the host.
 
-On the way in, the store is first: what is cut off then has a row, and sync makes the rest of it. On
-the way out the host is first: what is cut off then still has a row, and sync takes the rest back.
-Whoever calls this has the host-wide lock.
+Attaching writes to the store first: if it is cut off, the row is there, and sync makes the rest.
+Detaching changes the host first: if it is cut off, the row is still there, and sync removes the
+rest. The caller has the host-wide lock.
 """
 
 from __future__ import annotations
@@ -32,20 +32,15 @@ if TYPE_CHECKING:
 
 
 class Attachment:
-    """Gives containers what they should have, one at a time."""
+    """Attaches and detaches containers, one at a time."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def bring(self, container: Container, inside: Inside) -> bool:
-        """Give a live container what it should have; what goes wrong becomes its failure.
+        """Give a live container what it should have; an error becomes its failure.
 
-        Args:
-            container: what it is.
-            inside: what its namespace has of ours already, though the store does not know it.
-
-        Returns:
-            Whether anything was to do.
+        `inside` is the orphan in its namespace. Returns whether anything had to be done.
         """
         try:
             orphan = adopt(self._context, container, inside)
@@ -53,7 +48,7 @@ class Attachment:
         except (WatcherError, OSError) as error:
             if proc.runs(container.init):
                 self._context.failures.note(container.root, container.id, container.init, error)
-            else:  # it ended meanwhile: that is why
+            else:  # it ended meanwhile, which explains the error
                 self.vanish(container.root, container.id)
             return False
 
@@ -63,19 +58,14 @@ class Attachment:
         request: Request | None = None,
         orphan: Orphan | None = None,
     ) -> bool:
-        """Give a live container what it should have.
+        """Give a live container what it should have, and return whether anything had to be done.
 
-        Args:
-            container: what it is.
-            request: what its annotations ask for, where they have been read already.
-            orphan: what it keeps.
-
-        Returns:
-            Whether anything was to do.
+        `request` is what its annotations ask for, if they have been read already. `orphan` is what
+        it keeps.
 
         Raises:
-            InvalidRequest: it asks for what cannot be met.
-            WatcherError, OSError: something is in the way; the host is as it was.
+            InvalidRequest: its request cannot be met.
+            WatcherError, OSError: it could not be attached; the host is as it was.
         """
         container = self._as_known(container)
         if request is None:
@@ -96,9 +86,9 @@ class Attachment:
         if isinstance(wanted, Join):
             self._check_ports(request, wanted.sandbox)
         else:
-            if known is not None:  # it has ended, and its number is another namespace's now
+            if known is not None:  # it has ended, and another namespace has its number now
                 self.take_back(known, known.members)
-            if orphan is None:  # else it had its ports before whoever listens there now
+            if orphan is None:  # an orphan had its ports before any process that listens there now
                 ports.check_free(request, self._context.sock_diag)
         self._attach(container, request, wanted, orphan)
         return True
@@ -107,15 +97,15 @@ class Attachment:
         """What a live container should get; `kept`: it has its network already.
 
         Raises:
-            InvalidRequest: it asks for what cannot be met.
+            InvalidRequest: its request cannot be met.
         """
         return self._plan(container, self._known(container), request, kept=kept)
 
     def vanish(self, root: str, id_: str) -> None:
-        """Take back what a container had, if it had anything.
+        """Take back what a container had, if anything.
 
         Raises:
-            WatcherError, OSError: something is in the way; sync finds what is left.
+            WatcherError, OSError: something is left; sync finds it.
         """
         self._context.failures.forget(root, id_, refused=False)
         sandbox = self._context.store.sandbox_of(root, id_)
@@ -124,10 +114,10 @@ class Attachment:
             self.take_back(sandbox, leaving)
 
     def take_back(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
-        """Take back what `sandbox` needs no more without the members `leaving`.
+        """Take back what `sandbox` no longer needs without the members `leaving`.
 
         Raises:
-            WatcherError, OSError: something is in the way; sync finds what is left.
+            WatcherError, OSError: something is left; sync finds it.
         """
         self._context.host.vanish(sandbox, leaving)
         self._forget(sandbox, leaving)
@@ -147,15 +137,15 @@ class Attachment:
         return plan(container, place, request, context.config, shared=shared, kept=kept)
 
     def _known(self, container: Container) -> Sandbox | None:
-        """The sandbox in the store whose namespace has the number of the container's."""
+        """The sandbox in the store with the number of the container's namespace."""
         assert container.netns is not None
         return self._context.store.sandbox(container.netns)
 
     def _as_known(self, container: Container) -> Container:
-        """`container` in the namespace in which it was seen first, after its predecessor is gone.
+        """`container` in the namespace that it was attached in, after detaching its predecessor.
 
-        A process may move itself into another namespace. That is its own business: it has its
-        network where it was, and so has the rest of the container.
+        A process may move itself into another namespace. The network stays where it was, with the
+        rest of the container.
         """
         was = self._context.store.sandbox_of(container.root, container.id)
         if was is None:
@@ -164,7 +154,7 @@ class Attachment:
             self.vanish(container.root, container.id)
             return container
         if was.is_of(container) and not container.has_own_netns:
-            # The bundle said otherwise at the gate. What it is in was there before it.
+            # The gate read another bundle. The namespace existed before this container.
             self._context.facts.publish(BundleChanged(container.root, container.id))
             self.vanish(container.root, container.id)
             return container
@@ -173,7 +163,7 @@ class Attachment:
         return replace(container, netns=was.netns)
 
     def _leave_for(self, request: Request, sandbox: Sandbox, member: Member) -> None:
-        """Take back what `member` has, whose annotations ask for something else by now."""
+        """Take back what `member` has, because its annotations have changed."""
         self._check_ports(request, sandbox)
         self._context.facts.publish(RequestChanged(member.root, member.id, member.ports))
         self.take_back(sandbox, (member,))
@@ -185,7 +175,7 @@ class Attachment:
         wanted: Create | Join,
         orphan: Orphan | None,
     ) -> None:
-        """Carry out a plan, step by step; what fails has the steps before it undone."""
+        """Carry out a plan step by step; if a step fails, undo those before it."""
         with ExitStack() as undo:
             try:
                 sandbox = self._enter(container, request, wanted, orphan)
@@ -196,7 +186,7 @@ class Attachment:
             arriving = tuple(m for m in sandbox.members if m.is_(container))
             undo.callback(self._forget, sandbox, arriving)
             self._context.flows.end_before(sandbox)
-            self._context.host.appear(sandbox, arriving)  # undoes its own steps itself
+            self._context.host.appear(sandbox, arriving)  # undoes its own steps if it fails
             undo.pop_all()
         self._context.facts.publish(Attached(sandbox, arriving))
 
@@ -207,7 +197,7 @@ class Attachment:
         wanted: Create | Join,
         orphan: Orphan | None,
     ) -> Sandbox:
-        """Write what is to be into the lease store; :meth:`_forget` undoes it."""
+        """Write the plan into the lease store; :meth:`_forget` undoes it."""
         store = self._context.store
         if isinstance(wanted, Join):
             return store.join(container, wanted.sandbox.key, request)
@@ -215,7 +205,7 @@ class Attachment:
         return store.create_sandbox(container, wanted.networks, request, kept)
 
     def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
-        """Take `leaving`, and the sandbox with its last member, out of the lease store."""
+        """Remove `leaving` from the lease store, and the sandbox with its last member."""
         if without(sandbox, leaving) is None:
             self._context.store.release(sandbox.key)
         else:
@@ -223,9 +213,10 @@ class Attachment:
                 self._context.store.leave(member.root, member.id)
 
     def _bury(self, *, beside: Container) -> bool:
-        """Take back what is of the dead, but for those in the namespace of `beside`; if any was.
+        """Take back what ended containers have, except in the namespace of `beside`.
 
-        Their ends were reported, but not handled yet, and they may be what was in the way.
+        Their exits are not handled yet, and what they have may be in the way. Returns whether
+        there were any.
         """
         buried = False
         for sandbox in self._context.store.sandboxes():
@@ -236,14 +227,14 @@ class Attachment:
         return buried
 
     def _check_ports(self, request: Request, sandbox: Sandbox) -> None:
-        """Raise InvalidRequest for a port map that cannot lead to `sandbox`."""
+        """Raise InvalidRequest for a port map that cannot be forwarded to `sandbox`."""
         networks = self._context.host.networks
         ports.check_carried(request, [networks[i.network] for i in sandbox.interfaces])
         ports.check_free(request, self._context.sock_diag)
 
 
 def _meets(sandbox: Sandbox, container: Container, request: Request) -> bool:
-    """Whether a container is in `sandbox`, and has all that it asks for.
+    """Whether a container is in `sandbox` and has everything that it asks for.
 
     It has, unless its bundle was changed between runc's reading and the gate's.
     """

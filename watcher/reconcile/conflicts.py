@@ -1,7 +1,7 @@
-"""Networks that this host cannot have: their addresses or bridge are in use, or IPv6 is off.
+"""Finds networks that this host cannot have: addresses or bridge are in use, or IPv6 is off.
 
-The service and a sync look for them at their start, and so does `watcher check`. It costs a dump of
-the host's routes, one of its addresses, and a look at each bridge.
+The service and sync call it at their start, and so does `watcher check`. It costs a dump of the
+host's routes, one of its addresses, and a request for each bridge.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from watcher.model.network import Network
 
 _DEFAULT_PREFIX: Final = 1
-"""A route to half of all addresses is a default route in two pieces, as VPNs make it."""
+"""VPNs split the default route in two; so a route to half of all addresses counts as one."""
 
 _RTMSG_SIZE: Final = 12
 
@@ -39,7 +39,7 @@ class Problem:
     Attributes:
         what, remedy: as in :class:`watcher.model.errors.WatcherError`.
         in_operation: whether its bridge has the gateway's address already, so that its sandboxes
-            may be working nevertheless.
+            may work nevertheless.
     """
 
     what: str
@@ -49,7 +49,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """Addresses that the host uses, by the interface `index`."""
+    """Addresses that the host uses on the interface `index`."""
 
     subnet: Subnet
     index: int
@@ -63,7 +63,7 @@ def refuse_impossible(networks: Mapping[str, Network]) -> None:
     does not keep a restarted service from its sandboxes.
 
     Raises:
-        UsageError: the first such network.
+        UsageError: for the first such network.
     """
     for problem in problems(networks.values()):
         if not problem.in_operation:
@@ -95,13 +95,13 @@ def problems(networks: Iterable[Network]) -> Iterator[Problem]:
 def _overlapping(
     network: Network, index: int, taken: list[_Taken], netlink: Netlink
 ) -> Iterator[Problem]:
-    """Whether the host uses addresses of `network`, other than on the network's own bridge."""
+    """The host's uses of addresses of `network`, other than on the network's own bridge."""
     for subnet in network.subnets:
         for use in taken:
             if use.index != index and _overlap(use.subnet, subnet):
                 device = _name(use.index)
                 if not network.facts.on_link and HOST_NAME.fullmatch(device):
-                    continue  # a sandbox of its own
+                    continue  # the link of one of its sandboxes
                 yield Problem(
                     f"network.{network.name}.subnets = {subnet}: overlaps the host's own"
                     f" {use.what}{f' dev {device}' if device else ''}",
@@ -131,9 +131,9 @@ def _without_ipv6(network: Network, *, there: bool) -> Iterator[Problem]:
 
 
 def _taken(netlink: Netlink, subnets: list[Subnet]) -> list[_Taken]:
-    """Where the host's routes and its addresses overlap `subnets`; default routes are left out."""
+    """The host's routes, except default routes, and addresses that overlap `subnets`."""
     found: list[_Taken] = []
-    for version in (4, 6):  # a router has a million, of which next to none is kept
+    for version in (4, 6):  # a router has a million routes, of which almost none is near
         near = [body for body in netlink.listed(rtnl.routes(version)) if _is_near(body, subnets)]
         for route in rtnl.read_routes(near):
             if route.to is not None and route.to.prefixlen > _DEFAULT_PREFIX:
@@ -149,9 +149,9 @@ def _taken(netlink: Netlink, subnets: list[Subnet]) -> list[_Taken]:
 
 
 def _is_near(body: memoryview, subnets: list[Subnet]) -> bool:
-    """Whether the route in `body` overlaps one of `subnets`: a host may have thousands of routes.
+    """Whether the route in `body` overlaps one of `subnets`. Fast: hosts have thousands of routes.
 
-    `body` begins with a `struct rtmsg`, whose second byte is the length of the prefix.
+    `body` begins with a `struct rtmsg`, whose second byte is the prefix length.
     """
     for kind, value in attributes(body, _RTMSG_SIZE):
         if kind == _RTA_DST:
@@ -183,7 +183,7 @@ def _carries(network: Network, index: int, netlink: Netlink) -> bool:
 
 
 def _name(index: int) -> str:
-    """The name of the interface `index`; empty for a route by several, or none any more."""
+    """The name of the interface `index`; empty if it has gone, or for a multipath route."""
     try:
         return socket.if_indextoname(index) if index else ""
     except OSError:

@@ -1,4 +1,4 @@
-"""What reconcile works with."""
+"""The objects that reconcile works with."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Made in one place, :func:`watcher.service.assemble.assembled`; a reload replaces `config`.
+    """Made by :func:`watcher.service.assemble.assembled` alone; a reload replaces `config`.
 
     Attributes:
         config: the configuration in force.
         store: the lease store.
         host: the handlers.
-        sock_diag: tells which ports processes of the host have.
-        flows: ends what is left of those who had an address before.
-        failures: keeps what went wrong.
-        facts: where what happens is published.
-        lock: the host-wide lock, which no other writer has meanwhile.
+        sock_diag: finds the ports that processes of the host listen on.
+        flows: ends the flows of an address's former holders.
+        failures: keeps the failures of containers.
+        facts: publishes what happens.
+        lock: the host-wide lock, which admits one writer at a time.
         serving: whether this process is the host's service, which holds runc in the roots.
     """
 

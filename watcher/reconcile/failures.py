@@ -1,4 +1,4 @@
-"""What went wrong with which container: published once, and kept for `ls` and a retry."""
+"""The failures of containers: published once, and kept for `ls` and a retry."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class FailureLog:
-    """The failures of containers.
+    """Publishes and keeps failures.
 
     Args:
-        store: where they are kept; while it cannot be written, they are kept here.
-        facts: where each is published, once. That comes first: the store may be what went wrong.
+        store: keeps them; while it cannot be written, they are kept in memory.
+        facts: publishes each once, before it is stored, because the store may be what failed.
     """
 
     def __init__(self, store: LeaseStore, facts: Publisher) -> None:
@@ -28,22 +28,22 @@ class FailureLog:
         self._facts = facts
         self._unsaved: dict[tuple[str, str], Failure] = {}
         self._unread: dict[tuple[str, str], str] = {}
-        """What was published of the files of those who need them no more."""
+        """Why the files of an attached container cannot be read, as published, by container."""
         self._moved: dict[tuple[str, str], Process] = {}
-        """The containers of whose init it was published that it has left its namespace."""
+        """The inits that were published as having left their namespaces, by container."""
 
     def note(
         self, root: str, id_: str, init: Process | None, error: Exception, *, refused: bool = False
     ) -> None:
         """Publish and keep why a container has no network; `refused`: its start was denied.
 
-        Here the container that an :class:`InvalidRequest` is about gets into the message.
+        The message of an :class:`InvalidRequest` gets the name of its container here.
         """
         id_ = named(id_)
         reason = about(id_, error)[:MAX_REASON]
         was = self._kept(root, id_)
         if was is not None and (was.init, was.reason) == (init, reason) and not refused:
-            return  # published already; it is tried again and again
+            return  # published already; every retry fails in the same way
         key, value = (error.key, error.value) if isinstance(error, InvalidRequest) else ("", "")
         value = value[:MAX_VALUE]
         self._facts.publish(Failed(root, id_, init, key, value, reason, refused))
@@ -55,7 +55,7 @@ class FailureLog:
             self._unsaved[root, id_] = failure
 
     def note_unread(self, root: str, id_: str, error: Exception) -> None:
-        """Publish that what a container's files say is unknown, though it has its network.
+        """Publish that the files of an attached container cannot be read.
 
         Raises:
             WatcherError: the store cannot be written.
@@ -75,7 +75,7 @@ class FailureLog:
             self._facts.publish(Moved(*key))
 
     def forget(self, root: str, id_: str, *, refused: bool) -> None:
-        """Forget what went wrong with a container; what was `refused`, only if that is true.
+        """Forget a container's failure; that of a `refused` start only if `refused` is true.
 
         Raises:
             WatcherError: the store cannot be written.
@@ -94,7 +94,7 @@ class FailureLog:
         return (root, id_) in self._unsaved or self._store.failure(root, id_) is not None
 
     def all(self) -> list[Failure]:
-        """Every failure that is kept.
+        """Every kept failure.
 
         Raises:
             WatcherError: the store cannot be read.
@@ -102,7 +102,7 @@ class FailureLog:
         return [*self._store.failures(), *self._unsaved.values()]
 
     def living(self) -> list[Failure]:
-        """The failures of containers that may live, and may be looked at again.
+        """The failures of containers that may live and can be tried again.
 
         Raises:
             WatcherError: the store cannot be read.
@@ -110,7 +110,7 @@ class FailureLog:
         return [failure for failure in self.all() if failure.id and not failure.refused]
 
     def any_living(self) -> bool:
-        """Whether there are any such.
+        """Whether :meth:`living` has any.
 
         Raises:
             WatcherError: the store cannot be read.

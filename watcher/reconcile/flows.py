@@ -1,11 +1,11 @@
-"""Exits the connections (flows) of released addresses and ports, many at a time.
+"""Ends the connections (flows) of released addresses and ports, many at a time.
 
-A walk through the kernel's table takes long and serves many. So a thread makes one as soon as
-anything is due, but at most one per :data:`PAUSE`, or :data:`SHORT` if UDP ports are among it: five
-hundred containers that end together cost one or two. No held runc waits for it. The lease store has
-the stale addresses, which were released before the last walk, and forgets them after the next one.
-So a kill in between loses nothing. An address that a new sandbox needs before that, such as that of
-a container that restarts at once, gets a walk of its own first.
+A pass through the kernel's table takes long and serves many. So a thread makes one as soon as
+anything is due, but at most one per :data:`PAUSE`, or per :data:`SHORT` if UDP ports are due: five
+hundred containers that end together cost one or two passes. No held runc waits for a pass. The
+lease store keeps a released address as stale until a pass has ended its flows, so a kill in between
+loses nothing. If a new sandbox needs such an address earlier, as when a container restarts at once,
+the address gets a pass of its own first.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from watcher.store.leases import LeaseStore
 
 PAUSE: Final = 0.5
-"""Seconds from the end of one pass to the next, which serves everything that came in between."""
+"""Seconds from the end of one pass to the next, which serves everything due in between."""
 
 SHORT: Final = 0.05
-"""The same, if a UDP port leads to another sandbox by now."""
+"""The same, if a released UDP port is another sandbox's by now."""
 
 SHARE: Final = 10
-"""The least pause after a pass, as a multiple of its processor time: so a full table costs at most
-a tenth of a processor."""
+"""The least pause after a pass, as a multiple of its processor time: a full table costs at most a
+tenth of a processor."""
 
 AFTER_FAILURE: Final = 60.0
 """Seconds until a failed pass is tried again."""
 
 
 class Flows:
-    """Exits the flows of sandboxes that have gone. Everything but the passes is in one thread.
+    """Ends the flows of removed sandboxes. One thread does everything except the passes.
 
     Args:
         store: has the stale addresses.
         conntrack: ends flows.
-        log: names failures.
+        log: gets the failures.
     """
 
     def __init__(self, store: LeaseStore, conntrack: ConntrackHandler, log: Log) -> None:
@@ -58,7 +58,7 @@ class Flows:
         self._ended: set[Address] = set()
 
     def resume(self) -> None:
-        """Continue the work that a killed process left.
+        """Continue the work of a killed process.
 
         Raises:
             WatcherError: the lease store cannot be read.
@@ -77,7 +77,7 @@ class Flows:
         self._try_to_forget_ended()
 
     def heard(self, fact: Fact) -> None:
-        """Have a pass made soon, if `fact` may have made one due; a subscriber of facts."""
+        """Request a pass if `fact` may have made one due; a subscriber of facts."""
         if isinstance(fact, Attached | Detached | Failed):
             self.soon()
 
@@ -97,7 +97,7 @@ class Flows:
                 self._change.notify_all()
 
     def end_before(self, sandbox: Sandbox) -> None:
-        """End now the flows that former holders of a new `sandbox`'s addresses may have left.
+        """End the flows that former holders of a new `sandbox`'s addresses may have left.
 
         Raises:
             OSError: the kernel refused.

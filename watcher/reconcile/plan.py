@@ -1,7 +1,7 @@
-"""What a container should get: nothing, a sandbox of its own, or a place in another's.
+"""Decides what a container gets: nothing, a sandbox of its own, or a place in another's.
 
-Pure: the container, its place, its request and the configuration in, a plan or an invalid request
-out.
+Pure: it takes the container, its place, its request and the configuration, and returns a plan or
+raises InvalidRequest.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from watcher.reconcile import ports
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """Leave it alone."""
+    """Leave the container alone."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Make a sandbox for it with an interface in each of `networks`."""
+    """Make a sandbox with an interface in each of `networks`."""
 
     networks: tuple[Network, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """It is in the namespace of `sandbox` already: count it in."""
+    """The container is in the namespace of `sandbox` already: make it a member."""
 
     sandbox: Sandbox
 
@@ -52,21 +52,16 @@ def plan(
     shared: Sandbox | None,
     kept: bool = False,
 ) -> Plan:
-    """What `container` should get.
+    """What a live `container` should get.
 
-    Whose namespace it is in is told by the kernel. What its configuration says of that counts only
-    where the kernel says nothing: whoever writes a bundle may have it read in more than one way.
+    The kernel says which namespace the container is in. Its configuration counts only where the
+    kernel cannot tell, because a bundle can be written so that two readers read it differently.
 
-    Args:
-        container: a live one.
-        place: where it is.
-        request: what its annotations ask for.
-        config: the configuration.
-        shared: the sandbox that its annotation `share` names.
-        kept: whether it has its network already: the limits of its root are for those who appear.
+    `shared` is the sandbox that its annotation `share` names. `kept`: it has its network already,
+    and the limits of its root apply only to new ones.
 
     Raises:
-        InvalidRequest: it asks for what its namespace or the configuration rules out.
+        InvalidRequest: its namespace or the configuration rules out the request.
     """
     root = root_of(config, container)
     inside = place.inside
@@ -77,7 +72,7 @@ def plan(
         return Ignore("it is in the host's network namespace")
     if inside is not None and not founded:
         _check_join(request, inside)
-        if not kept or inside.member(container) is None:  # else it is another's that is kept
+        if not kept or inside.member(container) is None:  # else another's network is kept
             _check_join_allowed(request, inside, root)
         return Join(inside)
     if container.namespace is Namespace.HOST:

@@ -1,6 +1,6 @@
-"""What may be in the way of the ports that a container asks for.
+"""Checks whether a container's port maps are possible and allowed.
 
-What other sandboxes have is in the way as well: that the lease store finds, in its transaction.
+The lease store checks them against those of other sandboxes, in its transaction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _KEY: Final = "io.watcher.ports"
 
 _WILDCARDS: Final = frozenset((IPv4Address("0.0.0.0"), IPv6Address("::")))  # noqa: S104
-"""What a port map without a host address asks for."""
+"""The host addresses of a port map that names none."""
 
 
 def check_carried(request: Request, networks: Iterable[Network]) -> None:
@@ -68,7 +68,7 @@ def check_free(request: Request, sock_diag: SockDiag) -> None:
 
 
 def _first_outside(port: PortMap, limits: Limits) -> int | None:
-    """The first host port of `port` that is in none of the ranges of `limits`."""
+    """The first host port of `port` that is in no range of `limits`."""
     at = port.host_port
     for low, high in sorted(limits.host_ports):
         if low <= at <= high:

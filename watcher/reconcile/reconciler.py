@@ -1,6 +1,6 @@
-"""The one path: look at a container, work out what should be, have the handlers close the gap.
+"""The one path: read a container, decide what it should have, have the handlers make it so.
 
-The gate, an event, the end of an init, a restart, `watcher sync` and self-healing all end here.
+The gate, kernel events, exits, restarts, `watcher sync` and self-healing all use it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,7 @@ if TYPE_CHECKING:
 
 
 class Reconciler:
-    """Makes leases and host agree with the containers. One thread uses it.
-
-    Attributes:
-        repairs: publishes what was put right.
-    """
+    """Makes leases and host agree with the containers, in one thread."""
 
     def __init__(self, context: Context) -> None:
         self._use(context)
@@ -51,10 +47,7 @@ class Reconciler:
         self.repairs = Repairs(context.facts)
 
     def configure(self, config: Config) -> None:
-        """Go by `config` from now on; what is attached stays as it is.
-
-        Its networks have to be known to the host already.
-        """
+        """Use `config` from now on; the host knows its networks already. Nothing is reattached."""
         self._use(replace(self._context, config=config))
 
     def _use(self, context: Context) -> None:
@@ -64,23 +57,21 @@ class Reconciler:
         self._recovery = Recovery(context, self._attachment)
 
     def serve(self, on_busy: Callable[[], object]) -> None:
-        """Wait hardly for other writers from now on, since everybody waits for this thread.
+        """Wait only briefly for other writers from now on, because the whole service waits.
 
-        Where one has the lock for longer, `look` and `mend` do nothing, `sync` and `admit` raise
-        Busy, and `on_busy` is called, once; from then on `blocked` is to be asked.
+        If one has the lock for longer, `look` and `mend` do nothing, `sync` and `admit` raise
+        Busy, and `on_busy` is called once. The caller then polls `blocked`.
         """
         self._turn.serve(on_busy)
 
     def blocked(self) -> Busy | None:
-        """Who has the lock, if anybody; everything is to be looked at when nobody has any more."""
+        """Who has the lock, if anybody. After it is free again, everything has to be looked at."""
         return self._turn.blocked()
 
     def look(self, root: str, id_: str) -> Process | None:
-        """Look at a container again, whatever made one think of it.
+        """Look at a container again, for whatever reason; errors become its failure.
 
-        Returns:
-            Its init if that runs, whose end is to be told by another look. What goes wrong is
-            noted as the container's failure and logged; nothing is raised.
+        Returns its init, if that runs; its exit requires another look.
         """
         id_ = named(id_)
         try:
@@ -97,21 +88,21 @@ class Reconciler:
             return None
 
     def admit(self, container: Container) -> None:
-        """Give a container that is held its network.
+        """Give a held container its network.
 
         Raises:
-            InvalidRequest: it asks for what cannot be met.
+            InvalidRequest: its request cannot be met.
             Busy: another process has the lock.
-            WatcherError, OSError: something is in the way; the host is as it was.
+            WatcherError, OSError: it could not be attached; the host is as it was.
         """
         request = parse_request(container.annotations)
         try:
             self._admit(container, request)
-        except StoreDamaged:  # it is opened anew now
+        except StoreDamaged:  # the retry opens it anew
             self._admit(container, request)
 
     def _admit(self, container: Container, request: Request) -> None:
-        if self._is_ignored(container, request):  # for nobody's work does such a one wait
+        if self._is_ignored(container, request):  # it need not wait for the lock
             return
         with self._with_store():
             self._attachment.appear(container, request)
@@ -121,10 +112,9 @@ class Reconciler:
         self._failures.note(root, id_, init, error, refused=denied)
 
     def mend(self, host_name: str) -> list[Repair]:
-        """Put right the sandbox whose link has that name on the host, if there is (still) one.
+        """Repair the sandbox whose link has that name on the host, if there still is one.
 
-        Returns:
-            What was wrong; what cannot be put right has its :attr:`Repair.error`.
+        Returns what was wrong; a failed repair has its :attr:`Repair.error`.
         """
         try:
             with self._with_store():
@@ -143,18 +133,15 @@ class Reconciler:
         return repairs
 
     def links(self) -> list[str]:
-        """The host ends of all links that there should be."""
+        """The host ends of all links that should exist."""
         return [i.host_name for sandbox in self._store.sandboxes() for i in sandbox.interfaces]
 
     def sync(self, *, dry_run: bool = False) -> list[Repair]:
-        """Make everything agree with the roots, whatever happened meanwhile.
-
-        Returns:
-            Each difference that was found; with `dry_run` nothing is changed.
+        """Make everything agree with the roots; `dry_run`: only find the differences. Returns them.
 
         Raises:
             Busy: another process has the lock.
-            WatcherError, OSError: something is in the way.
+            WatcherError, OSError: something could not be done.
         """
         with self._turn.taken():
             try:
@@ -162,7 +149,7 @@ class Reconciler:
             except StoreDamaged:
                 if dry_run:
                     raise
-                repairs = self._sync(dry_run=False)  # it is opened anew now
+                repairs = self._sync(dry_run=False)  # which opens it anew
             finally:
                 self._context.flows.soon()
         if not dry_run:
@@ -173,10 +160,10 @@ class Reconciler:
         return self._renew() + self._recovery.run(dry_run=dry_run)
 
     def take_all_back(self) -> list[Sandbox]:
-        """Take every sandbox's network back; which they were.
+        """Take back the network of every sandbox, and return the sandboxes.
 
         Raises:
-            WatcherError, OSError: something is in the way.
+            WatcherError, OSError: something could not be taken back.
         """
         with self._with_store():
             sandboxes = self._store.sandboxes()
@@ -185,7 +172,7 @@ class Reconciler:
         return sandboxes
 
     def failed(self) -> list[tuple[str, str]]:
-        """Root and id of the containers that failed and live, for another look.
+        """Root and id of the failed containers that may live, for another look.
 
         Raises:
             WatcherError: the lease store cannot be read.
@@ -201,7 +188,7 @@ class Reconciler:
         return self._failures.any_living()
 
     def living(self) -> list[tuple[str, str, Process]]:
-        """Root, id and init of the containers whose end is to be told."""
+        """Root, id and init of the containers whose exits matter."""
         members = [(m.root, m.id, m.init) for s in self._store.sandboxes() for m in s.members]
         return members + [(f.root, f.id, f.init) for f in self._failures.living() if f.init]
 
@@ -212,38 +199,38 @@ class Reconciler:
 
     @property
     def reaper(self) -> Reaper:
-        """What deletes links, in a thread that has to live."""
+        """Deletes links, in a thread that has to be kept alive."""
         return self._context.host.links.reaper
 
     def has_pin(self, name: str) -> bool:
-        """Whether `name` should be there under `netns_dir`."""
+        """Whether `name` should exist in `netns_dir`."""
         sandbox = self._store.sandbox_named(named(name))
         return sandbox is not None and name in sandbox.pins
 
     def lacks_pins(self) -> Iterator[bool]:
-        """Of each name under `netns_dir`, whether it was unmounted and should not have been."""
+        """For each name in `netns_dir`, whether it was unmounted but should be mounted."""
         for name in self._context.host.pins.unmounted():
             yield name is not None and self.has_pin(name)
 
     def has_store(self) -> bool:
-        """Whether nobody has removed or replaced the lease store since it was opened."""
+        """Whether the lease store is still the file that was opened."""
         return not self._store.lost()
 
     def rest(self) -> None:
-        """Do what is better done while nothing else is to do."""
+        """Do the work that can wait until the service is idle."""
         self._context.flows.soon()
         self._store.checkpoint()
 
     @contextmanager
     def _with_store(self) -> Iterator[None]:
-        """Hold the host-wide lock, with a lease store that everybody else sees, too."""
+        """Lock the host-wide lock, and make sure that the lease store is not a removed file."""
         with self._turn.taken():
-            if renewed := self._renew():  # nobody may be given what it does not say is another's
+            if renewed := self._renew():  # sync first: a new store does not know what is in use
                 self.repairs.publish(renewed + self._recovery.run(dry_run=False))
             yield
 
     def _renew(self) -> list[Repair]:
-        """Open the lease store anew if it was lost; whoever calls this has everything looked at."""
+        """Open the lease store anew if it was lost; the caller then makes a sync."""
         lost = self._store.renew()
         return [Repair("opened the lease store anew", "", lost)] if lost else []
 
@@ -252,7 +239,7 @@ class Reconciler:
             container = roots.read(root, id_)
         except Unreadable as error:
             member = running(root, id_, self._store.sandbox_of)
-            if member is not None:  # it needs its files no more
+            if member is not None:  # it is attached and needs its files no more
                 self._failures.note_unread(root, id_, error)
                 return member.init
             if self._store.knows(root, id_):  # its init has ended
@@ -268,9 +255,9 @@ class Reconciler:
         return container.init
 
     def _is_settled(self, root: str, id_: str) -> bool:
-        """Whether there is nothing to do for an entry, so that no lock need be waited for.
+        """Whether an entry needs nothing, so that it need not wait for the lock.
 
-        Nothing is known of it, and it has gone, has just been made, or is to be left alone.
+        It is unknown, and either has gone, or has just been made, or is to be ignored.
         """
         try:
             if self._store.knows(root, id_) or self._failures.has(root, id_):
@@ -284,7 +271,7 @@ class Reconciler:
             return False
 
     def _is_ignored(self, container: Container, request: Request) -> bool:
-        """Whether a container is to be left alone, and the store has nothing of it."""
+        """Whether a container is to be ignored, and the store has nothing of it."""
         if container.has_own_netns and request.networks != () and not self._selective:
             return False
         sandbox = self._store.sandbox_of(container.root, container.id)

@@ -1,4 +1,4 @@
-"""Repairs as they are published: each that was made, and once what cannot be made and why."""
+"""Publishes repairs: each that was made, and each that failed, once for its cause."""
 
 from __future__ import annotations
 
@@ -14,20 +14,16 @@ if TYPE_CHECKING:
 
 
 class Repairs:
-    """Publishes repairs.
-
-    Attributes:
-        failed: called with the host end of a link that could not be put right, to try again.
-    """
+    """Publishes repairs; `failed` gets the host end of a link whose repair failed, for a retry."""
 
     def __init__(self, facts: Publisher) -> None:
         self._facts = facts
         self.failed: Callable[[str], object] = lambda _: None
         self._causes: dict[str, str] = {}
-        """Why what cannot be put right cannot, by what would have been done."""
+        """The last published cause of each failed repair, by what it would have done."""
 
     def publish(self, repairs: Iterable[Repair]) -> None:
-        """Publish `repairs`, which nobody asked for; what fails as before was published before."""
+        """Publish `repairs`, except those that fail for the same cause as before."""
         for repair in repairs:
             if not repair.error:
                 self._causes.pop(repair.what, None)
@@ -40,7 +36,7 @@ class Repairs:
                 self.failed(repair.link)
 
     def is_right(self, link: str, *, gone: bool) -> None:
-        """Nothing was wrong with `link` any more; `gone`: nor is there a sandbox that has it."""
+        """Note that nothing is wrong with `link`; `gone`: its sandbox does not exist any more."""
         what = f"attached {link}"
         if self._causes.pop(what, None) and not gone:
             self._facts.publish(RightAgain(link))

@@ -1,7 +1,7 @@
-"""Recovery: everything made to agree with the roots, whatever happened meanwhile.
+"""Sync: makes everything agree with the roots, whatever happened meanwhile.
 
-Members that have gone leave, containers that are new appear, and each handler compares its kind of
-thing with what should be. Whoever calls this has the host-wide lock.
+Members that have gone are detached, new containers are attached, and each handler compares its
+kind of thing with what should exist. The caller has the host-wide lock.
 """
 
 from __future__ import annotations
@@ -29,17 +29,14 @@ if TYPE_CHECKING:
 
 
 class Recovery:
-    """Finds every difference, and closes it."""
+    """Finds every difference, and repairs it."""
 
     def __init__(self, context: Context, attachment: Attachment) -> None:
         self._context = context
         self._attachment = attachment
 
     def run(self, *, dry_run: bool) -> list[Repair]:
-        """Close every difference; with `dry_run` only find them.
-
-        The store is a copy then, for what would be in it.
-        """
+        """Repair every difference; with `dry_run` only find them, with a copy as the store."""
         store = self._context.store
         living = Snapshot.take(self._context.config.roots)
         if not dry_run:
@@ -56,7 +53,7 @@ class Recovery:
             ):
                 what = f"attached {container.id}"
                 repairs.append(Repair(what, container.id, "it had no network"))
-        if repairs or new:  # also one who failed may have what is put back into the store
+        if repairs or new:  # even an attachment that failed may have put a sandbox back
             sandboxes = store.sandboxes()
         repairs += self._context.host.sync(sandboxes, dry_run=dry_run)
         return repairs + self._unheld(dry_run=dry_run)
@@ -88,13 +85,13 @@ class Recovery:
     def _new(
         self, living: Snapshot, sandboxes: Sequence[Sandbox]
     ) -> list[tuple[Container, Inside]]:
-        """Those whom the store does not know, and what they have inside.
+        """The containers that the store does not know, with their orphans.
 
-        Who has a network already comes first: nobody else may be given what is theirs. Then who
-        makes a namespace comes before who joins it.
+        Those with an orphan come first, so that no other container gets their addresses. Then
+        those with a namespace of their own come before those that join one.
         """
         known = {(m.root, m.id, m.init) for s in sandboxes for m in s.members}
-        guarded = cache(self._context.host.firewall.guarded)  # all of them are of one moment
+        guarded = cache(self._context.host.firewall.guarded)  # read once for all of them
         new = [
             (c, look_inside(self._context, c, guarded))
             for c in living.containers
@@ -104,7 +101,7 @@ class Recovery:
         return new
 
     def _unheld(self, *, dry_run: bool) -> list[Repair]:
-        """Take back what a killed service made of the roots for its gate."""
+        """Take back what a killed service mounted on the roots for its gate."""
         if self._context.serving:
             return []
         config, repairs = self._context.config, []
@@ -122,8 +119,8 @@ class Recovery:
     def _would_bring(self, container: Container, inside: Inside, known: Set[int]) -> bool:
         """Whether a container would be attached.
 
-        Who has a network, and is not in the store, is put into this copy of it: else what they have
-        would be surplus. `known` are the sandboxes that the store had at first.
+        A container that has a network but is not in the store is added to this copy of it: else
+        its things would look surplus. `known` are the sandboxes that the store had at first.
         """
         store = self._context.store
         try:

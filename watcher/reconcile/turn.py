@@ -1,4 +1,4 @@
-"""The host-wide lock as reconcile takes it: a service does not wait long for another writer."""
+"""How reconcile takes the host-wide lock: a service waits only briefly for another writer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ if TYPE_CHECKING:
     from watcher.locks.lock import Lock
 
 SERVED_PATIENCE: Final = 0.05
-"""Seconds that the service's thread waits for another writer: most take milliseconds."""
+"""Seconds that the service's thread waits for another writer; most need milliseconds."""
 
 
 class Turn:
-    """Who writes at present.
-
-    Args:
-        lock: the host-wide lock.
-    """
+    """Takes the host-wide lock, and remembers who refused it."""
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
@@ -30,16 +26,16 @@ class Turn:
 
     @property
     def waits(self) -> bool:
-        """Whether another writer is waited for, so that Busy means that it takes too long."""
+        """Whether it waits for other writers at length, so that Busy is an error."""
         return self._on_busy is None
 
     def serve(self, on_busy: Callable[[], object]) -> None:
-        """Hardly wait from now on; `on_busy` is called, once, when another has the lock."""
+        """Wait only briefly from now on; `on_busy` is called once when another has the lock."""
         self._on_busy = on_busy
         self._lock.wait_no_longer(SERVED_PATIENCE)
 
     def blocked(self) -> Busy | None:
-        """Who has the lock, if anybody; asks for it anew."""
+        """Who has the lock, if anybody; tries to take it again."""
         self._busy = None
         try:
             with self._lock.locked():
@@ -50,7 +46,7 @@ class Turn:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Hold the lock; a service that was refused it asks again by `blocked` alone.
+        """Take the lock. After Busy, a service gets Busy at once until `blocked` finds it free.
 
         Raises:
             Busy: another process has it.

@@ -1,4 +1,4 @@
-"""The lease store's address rows: present and former holders, and how far a pool has been used."""
+"""The lease store's address rows: present and former holders, and each pool's cursor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class AddressBook:
     """One network's addresses of one family, for the container `id` of `root`.
 
-    It is an :class:`ipam.Book` over rows that do not change during the caller's transaction.
+    An :class:`ipam.Book` over rows that do not change during the caller's transaction.
 
     Attributes:
         cursor: as in :class:`ipam.Book`; :meth:`lease` stores it.
@@ -81,7 +81,7 @@ class AddressBook:
         return (ip_address(text) for (text,) in rows)
 
     def freed(self) -> Iterator[Address]:
-        """The free remembered addresses, the one that was freed first comes first."""
+        """The free remembered addresses, the first freed first."""
         rows = self._db.execute(
             "SELECT address FROM address WHERE network = ? AND family = ? AND freed IS NOT NULL"
             " ORDER BY freed",
@@ -90,7 +90,7 @@ class AddressBook:
         return (ip_address(text) for (text,) in rows)
 
     def in_use(self) -> int:
-        """The number of leased addresses of the subnet; it reads them all."""
+        """The number of leased addresses in the subnet; reads them all."""
         rows = self._db.execute(
             "SELECT address FROM address WHERE network = ? AND family = ? AND sandbox IS NOT NULL",
             (self._network, self._family),
@@ -98,7 +98,7 @@ class AddressBook:
         return sum(refusal(self._subnet, ip_address(text)) is None for (text,) in rows)
 
     def lease(self, address: Address, sandbox: int, ordinal: int) -> AddressWithPrefix:
-        """Leases a free `address` to an interface, and stores the cursor."""
+        """Lease a free `address` to an interface, and store the cursor."""
         self._db.execute(
             "INSERT INTO address"
             " (network, address, family, prefix, root, id, pooled, sandbox, ordinal, freed)"
@@ -131,9 +131,9 @@ class AddressBook:
         return interface((int(address), self._subnet.prefixlen))  # a number needs no parsing
 
     def _move(self) -> None:
-        """Moves to the network's new subnet after a change of the configuration.
+        """Move to the network's new subnet after a change of the configuration.
 
-        Leases outside of the new subnet stay until their sandbox ends, and are forgotten then.
+        A lease outside of the new subnet stays until its sandbox ends, and is then forgotten.
         """
         rows = self._db.execute(
             "SELECT address, freed IS NULL FROM address WHERE network = ? AND family = ?",
@@ -153,7 +153,7 @@ class AddressBook:
 
 
 def free_leases(db: sqlite3.Connection, sandbox: int) -> None:
-    """Frees a sandbox's leases; remembers their holder, and that their flows may be left."""
+    """Free a sandbox's leases; remember their holder, and that their flows may be left."""
     db.execute(
         "INSERT OR IGNORE INTO stale SELECT address FROM address WHERE sandbox = ?", (sandbox,)
     )

@@ -1,4 +1,4 @@
-"""Copies of a lease store in memory: for those who only read, and while its file is lost."""
+"""Copies of a lease store in memory: for readers, and while its file is lost."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def empty() -> sqlite3.Connection:
-    """A lease store in memory with nothing in it."""
+    """An empty lease store in memory."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     schema.migrate(db)
     return db
 
 
 def kept(db: sqlite3.Connection) -> sqlite3.Connection:
-    """A copy in memory of all that is in `db`; of nothing, if that is damaged."""
+    """A copy of `db` in memory; an empty one if `db` is damaged."""
     copy = sqlite3.connect(":memory:", isolation_level=None)
     with suppress(*BROKEN):
         db.backup(copy)
@@ -34,10 +34,9 @@ def kept(db: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def put_back(kept: sqlite3.Connection, db: sqlite3.Connection) -> None:
-    """Puts what is in `kept` in place of all that is in `db`, in its transaction.
+    """Replace the content of `db` with that of `kept`, in the transaction of `db`.
 
-    SQLite's own backup takes no file with another size of pages, as one may have that was made
-    before.
+    SQLite's own backup fails if the page sizes differ, as they may for an older file.
     """
     db.execute("PRAGMA defer_foreign_keys = ON")
     tables = kept.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
@@ -49,7 +48,7 @@ def put_back(kept: sqlite3.Connection, db: sqlite3.Connection) -> None:
 
 
 def fill(copy: sqlite3.Connection, path: Path) -> None:
-    """Fills an empty connection with what `path` holds, if there is such a file.
+    """Fill an empty connection from the file `path`, if it exists.
 
     Raises:
         WatcherError, sqlite3.Error: as :func:`watcher.store.opening.check`; or it cannot be read.
@@ -60,8 +59,8 @@ def fill(copy: sqlite3.Connection, path: Path) -> None:
         return
     journal = path.with_name(path.name + "-wal")
     if not journal.exists():
-        # Nobody has it open, and only `immutable` keeps SQLite from making files beside it. Should
-        # a writer come in meanwhile, what was read counts for nothing.
+        # No process has it open, and only `immutable` keeps SQLite from making files beside it. If
+        # a writer comes in meanwhile, what was read is discarded.
         error = None
         try:
             _backup(path, "immutable=1", copy)
@@ -78,6 +77,6 @@ def fill(copy: sqlite3.Connection, path: Path) -> None:
 
 def _backup(path: Path, options: str, copy: sqlite3.Connection) -> None:
     with closing(connect(path, options)) as source:
-        source.execute("BEGIN")  # the busy timeout holds for it, and not for a backup
+        source.execute("BEGIN")  # the busy timeout applies to it, but not to a backup
         check(source, path)
         source.backup(copy)

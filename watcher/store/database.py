@@ -1,4 +1,4 @@
-"""The file of the lease store: opening it, opening it anew where it was lost, its transactions."""
+"""The file of the lease store: opening it, reopening it after a loss, and transactions."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAGE_SIZE: Final = 1024
-"""Bytes of a page of a new file: a commit writes every page that it touches, some sixteen."""
+"""Bytes of a page of a new file: a commit writes whole pages, about sixteen."""
 
 CHECKPOINT: Final = 16384
 """Pages in the journal at which a commit stops to move them into the file itself."""
 
 
 class Database:
-    """One open file.
-
-    Attributes:
-        db: the connection; statements run by themselves outside of the transactions below.
-    """
+    """One open file. Outside of transactions, a statement on `db` is a transaction of its own."""
 
     __slots__ = ("_damage", "_files", "_news", "_path", "db")
 
@@ -36,16 +32,16 @@ class Database:
         self._path = path
         self._files = files
         self._damage = ""
-        """What SQLite said of the file since it was opened, if that is of no use any more."""
+        """The damage that SQLite has found since the file was opened; empty if none."""
         self._news = ""
-        """What became of the file that was there before this one."""
+        """What happened to the previous file."""
 
     @classmethod
     def open_anew(cls, path: Path, in_use_by: Callable[[], str] = lambda: "") -> Self:
-        """As :meth:`open`; a file that is no database or damaged is given another name before.
+        """Like :meth:`open`, but put a file aside first that is damaged or no database.
 
-        Another program's database, or that of a newer version, is left as it is. Whoever calls this
-        has the host-wide lock.
+        Another program's or a newer version's database is left alone. The caller has the
+        host-wide lock.
 
         Raises:
             WatcherError: as :meth:`open`.
@@ -61,28 +57,25 @@ class Database:
 
     @classmethod
     def open(cls, path: Path, in_use_by: Callable[[], str] = lambda: "") -> Self:
-        """Opens `path` to read and write, making it and bringing it up to date as needed.
+        """Open `path` for reading and writing; make or migrate it as needed.
 
-        Args:
-            path: the file.
-            in_use_by: as :func:`watcher.store.opening.check` has it.
+        `in_use_by` is as in :func:`watcher.store.opening.check`.
 
         Raises:
-            StoreDamaged: it is no database, or a damaged one.
+            StoreDamaged: it is damaged, or no database.
             WatcherError: it cannot be opened or written, is something else, is a newer program's,
                 or an older service has it open.
         """
         with translated(path):
             make(path)
-            made = StoreFiles.of(path)  # before it is opened: one put in its place is told then
+            made = StoreFiles.of(path)  # before it is opened, so that a replacement is noticed
             db = connect(path, "mode=rw")
             try:
                 check(db, path, in_use_by)
                 db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
                 db.execute("PRAGMA journal_mode = WAL")
-                # Without a sync at each commit, the last of them can be lost with the machine's
-                # power, the file stays whole, and a killed program loses nothing. No lease of that
-                # boot is worth anything to the next.
+                # A power failure may lose the last commits, but does not damage the file, and a
+                # killed program loses nothing. After a reboot the leases are worthless anyway.
                 db.execute("PRAGMA synchronous = NORMAL")
                 db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
                 schema.migrate(db)
@@ -97,17 +90,17 @@ class Database:
 
     @classmethod
     def open_empty(cls, path: Path, news: str) -> Self:
-        """An empty one in memory, in place of `path`, of which `news` tells."""
+        """An empty store in memory, in place of `path`; `news` says what happened to that."""
         database = cls(copies.empty(), path)
         database._news = news
         return database
 
     @classmethod
     def open_copy(cls, path: Path, *, read_only: bool = True) -> Self:
-        """Opens a copy, in memory, of what `path` holds now; empty if there is none.
+        """Open a copy in memory of the present content of `path`; empty if it is missing.
 
-        It waits for no writer, and no writer for it. It makes no file unless a writer that was
-        killed has left its journal behind.
+        It waits for no writer, and no writer for it. It makes no file unless a killed writer left
+        its journal.
 
         Raises:
             WatcherError: as :meth:`open`.
@@ -125,22 +118,19 @@ class Database:
             return cls(copy, path)
 
     def close(self) -> None:
-        """Closes the file; a second time does nothing."""
+        """Close the file; a second call does nothing."""
         self.db.close()
 
     def lost(self) -> str:
-        """Which of its files was removed, replaced or damaged meanwhile; empty if none was."""
+        """Which of its files was removed, replaced or damaged since it was opened; or empty."""
         return self._news or self._damage or ("" if self._files is None else self._files.lost())
 
     def renew(self) -> str:
-        """Opens anew, by its name, a database of which :meth:`lost` has something to tell.
+        """Open the file anew by its name, if :meth:`lost` is not empty; returns the text of that.
 
-        What was in it is put into the file that is there now, or was made, unless that has
-        sandboxes of its own. Until there is one that can be opened, it is kept in memory. A file
-        that is no database, or a damaged one, is given another name before.
-
-        Returns:
-            What :meth:`lost` told.
+        The old content is put into the file that is there now, or is made, unless that has
+        sandboxes already. Until a file can be opened, the content is kept in memory. A file that is
+        damaged or no database is put aside first.
 
         Raises:
             WatcherError: as :meth:`open`.
@@ -153,7 +143,7 @@ class Database:
         with translated(self._path):
             self._files.remove_beside()
         kept = copies.kept(self.db)
-        self.db.close()  # first: connections of one process share their locks, those lost as well
+        self.db.close()  # first: connections of one process share their locks, even lost ones
         replaced = self._files.lost()
         self.db, self._files = kept, self._files.given_up()
         if self._damage and not replaced:
@@ -175,10 +165,10 @@ class Database:
         return lost
 
     def checkpoint(self) -> None:
-        """Moves the journal into the file itself, as far as no reader is in the way.
+        """Move the journal into the file itself, as far as no reader prevents it.
 
-        Before, it looks whether others can read it as well: what is in this one's memory says
-        nothing of a file that somebody has written to.
+        First it checks that another connection can read the file: this one's cache would hide that
+        somebody has overwritten it.
 
         Raises:
             StoreDamaged: it is no database any more; :meth:`renew` makes it anew.
@@ -206,21 +196,15 @@ class Database:
         return row
 
     def writing(self) -> Transaction:
-        """A transaction that writes: all of it is done, or on any exception nothing.
-
-        It raises WatcherError where the file cannot be read or written.
-        """
+        """A transaction that any exception rolls back; WatcherError if the file cannot be used."""
         return Transaction(self, "BEGIN IMMEDIATE")
 
     def reading(self) -> Transaction:
-        """A transaction whose reads are all of one moment.
-
-        It raises WatcherError where the file cannot be read.
-        """
+        """A transaction whose reads see one moment; WatcherError if the file cannot be read."""
         return Transaction(self, "BEGIN")
 
     def tell(self, error: sqlite3.DatabaseError | ValueError) -> NoReturn:
-        """Raises what `error` says of the file; of one that is damaged it is remembered."""
+        """Raise `error` as one with a remedy, and remember it if the file is damaged."""
         try:
             tell(self._path, error)
         except StoreDamaged as damaged:
@@ -229,7 +213,7 @@ class Database:
 
 
 class Transaction:
-    """A transaction, in a `with`; a class of its own because the hot path has a dozen."""
+    """A transaction, for `with`; a class is fast, and the hot path has a dozen of them."""
 
     __slots__ = ("_begin", "_database", "_db")
 

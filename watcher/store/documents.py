@@ -1,4 +1,4 @@
-"""What a container asked for, as the JSON document that its row in the lease store has."""
+"""A container's request as the JSON document in its row of the lease store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def encode(request: Request) -> str:
-    """The document of a request; what it does not ask for is left out."""
+    """The document of a request, without what has its default."""
     return _ENCODER.encode(request).decode()
 
 
@@ -22,7 +22,7 @@ def decode(document: str) -> Request:
     """The request of a document.
 
     Raises:
-        ValueError: it is none, or one of a version that this program does not know.
+        ValueError: it is no document, or has an unknown version.
     """
     return _DECODER.decode(document)
 

@@ -1,4 +1,4 @@
-"""Turns errors of SQLite and the system about the lease store's file into errors with a remedy."""
+"""Turns errors of SQLite and the system about the lease store's file into ones with a remedy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BROKEN: Final = (sqlite3.DatabaseError, ValueError)
-"""The exceptions about a file; `ValueError` for a text or an address in it that is none."""
+"""The exceptions about a file; `ValueError` for a bad text or address in it."""
 
 AWAY: Final = "move it away and run `watcher sync`, which rebuilds it from what runs"
 """The remedy for a file that is no lease store of this program."""
 
 REBUILD: Final = "run `watcher sync`, which puts it aside and rebuilds it from what runs"
-"""The remedy for a file that is no database, or a damaged one."""
+"""The remedy for a file that is damaged or no database."""
 
 _SPACE: Final = "free some space on its file system and run `watcher sync`"
 _WRITABLE: Final = "make its file system writable, or set `state_dir` to a directory that is"
@@ -58,7 +58,7 @@ class StoreDamaged(WatcherError):
 
 @contextmanager
 def translated(path: Path) -> Generator[None]:
-    """Turns errors of SQLite and the system about `path` into one line with a remedy.
+    """Turn errors of SQLite and the system about `path` into one line with a remedy.
 
     Raises:
         WatcherError: in place of `OSError` and of SQLite's errors about the file. An error that
@@ -80,7 +80,7 @@ def translated(path: Path) -> Generator[None]:
 
 
 def tell(path: Path, error: sqlite3.DatabaseError | ValueError) -> NoReturn:
-    """Raise an error with a remedy for `error`; or `error` itself, if it is a defect of ours.
+    """Raise `error` with a remedy; or unchanged, if it is a defect of this program.
 
     Raises:
         WatcherError: it is about the file.
@@ -95,7 +95,7 @@ def tell(path: Path, error: sqlite3.DatabaseError | ValueError) -> NoReturn:
             f"lease store {quoted(path)} {what} ({shortened(error)})", remedy
         ) from error
     if code is None and isinstance(error, ValueError | sqlite3.OperationalError):
-        # Found by whoever reads it: to SQLite, any bytes are a text. Nothing is put aside for it.
+        # SQLite accepts any bytes as text, so only the reader notices. The file is not put aside.
         what = f"lease store {quoted(path)} is damaged ({shortened(error)})"
         raise WatcherError(what, AWAY) from error
     if code is None or code & 0xFF not in _SQLITE:

@@ -1,4 +1,4 @@
-"""Failures: why containers have no network, and the store's rows of them."""
+"""Failures: why containers have no network, and their rows in the store."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     import sqlite3
 
 MAX_VALUE: Final = 256
-"""The most characters to keep of an annotation's value, which may be of any length."""
+"""The most characters to keep of an annotation's value, which may have any length."""
 
 MAX_REASON: Final = 4096
-"""The most characters to keep of a reason; it shortens values, but may have several."""
+"""The most characters to keep of a reason, which may quote several shortened values."""
 
 MAX_REFUSED: Final = 100
 """The number of refused containers whose failures are kept: they never vanish."""
@@ -26,9 +26,9 @@ class Failure:
 
     Attributes:
         root, id: as in :class:`watcher.model.container.Container`.
-        init: its first process; `None` if it is not known.
+        init: its first process, if known.
         key: the faulty annotation; empty if there is none.
-        value: that annotation's value, of which :data:`MAX_VALUE` characters are kept.
+        value: the first :data:`MAX_VALUE` characters of that annotation's value.
         reason: the whole one-line message.
         refused: whether its start was denied, so that it never ran.
         at: the time, in seconds since the epoch.
@@ -45,7 +45,7 @@ class Failure:
 
 
 def keep(db: sqlite3.Connection, failure: Failure) -> None:
-    """Replaces the container's last failure; of the refused ones only the newest 100 stay."""
+    """Replace the container's last failure; of the refused ones only the newest 100 stay."""
     init = failure.init
     db.execute(
         "INSERT OR REPLACE INTO failure (root, id, pid, start, key, value, reason, refused, at)"
@@ -70,7 +70,7 @@ def keep(db: sqlite3.Connection, failure: Failure) -> None:
 
 
 def cut(db: sqlite3.Connection) -> None:
-    """Shortens values that an earlier version kept whole, perhaps hundreds of megabytes."""
+    """Shorten values that an earlier version kept whole, perhaps hundreds of megabytes."""
     for column, most in (("value", MAX_VALUE), ("reason", MAX_REASON)):
         long = f"FROM failure WHERE length({column}) > {most}"
         if db.execute(f"SELECT 1 {long} LIMIT 1").fetchone():
@@ -81,7 +81,7 @@ def cut(db: sqlite3.Connection) -> None:
 
 
 def forget(db: sqlite3.Connection, root: str, name: str, *, refused: bool) -> None:
-    """Drops a container's failure, if there is one; a refused one only with `refused`."""
+    """Drop a container's failure, if there is one; a refused one only with `refused`."""
     db.execute(
         "DELETE FROM failure WHERE id = ? AND root = ? AND refused <= ?", (name, root, refused)
     )
@@ -94,7 +94,7 @@ def load(db: sqlite3.Connection, root: str, name: str) -> Failure | None:
 
 
 def load_all(db: sqlite3.Connection) -> list[Failure]:
-    """Every failure that is kept, the oldest first."""
+    """Every kept failure, the oldest first."""
     return [_failure(row) for row in db.execute(f"{_SELECT} ORDER BY number")]
 
 

@@ -1,6 +1,6 @@
-"""Notices when the lease store's files are removed, moved or replaced after they were opened.
+"""Notices that the lease store's files were removed, moved or replaced while open.
 
-A process with such a file open would write to a file without a name, and get no error.
+Otherwise a process would go on writing to a file without a name, and get no error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STORE: Final = "leases.db"
 """The lease store's file, in `state_dir`."""
 
 SUFFIXES: Final = ("", "-wal", "-shm")
-"""SQLite's suffixes of a file's name: the file, its journal, and the journal's index and locks."""
+"""SQLite's file name suffixes: the file, its journal, and the journal's index and locks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class StoreFiles:
     """The files of one open database.
 
     Attributes:
-        paths: the name of each.
+        paths: their names.
         inodes: device and inode of each; `None` for a missing file.
     """
 
@@ -44,7 +44,7 @@ class StoreFiles:
         return replace(self, inodes=(None,) * len(self.inodes))
 
     def lost(self) -> str:
-        """What became of the first file that changed; empty if none did. Costs a stat for each."""
+        """What happened to the first file that changed; empty if none did. One stat per file."""
         for path, inode in zip(self.paths, self.inodes, strict=True):
             now = _inode(path)
             if now is None:
@@ -77,7 +77,7 @@ def put_aside(path: Path) -> str:
     aside = path.with_name(next(name for name in names if name not in taken))
     path.rename(aside)
     _, journal, index = SUFFIXES
-    with suppress(FileNotFoundError):  # a rest of them belongs to no other database
+    with suppress(FileNotFoundError):  # what is left of them belongs to no other database
         path.with_name(path.name + journal).rename(aside.with_name(aside.name + journal))
     path.with_name(path.name + index).unlink(missing_ok=True)
     return str(aside)
@@ -86,6 +86,6 @@ def put_aside(path: Path) -> str:
 def _inode(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)  # noqa: PTH116 (hot path)
-    except OSError:  # whatever is in the way, that name cannot be used
+    except OSError:  # whatever the cause, the name cannot be used
         return None
     return status.st_dev, status.st_ino

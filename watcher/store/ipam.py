@@ -1,4 +1,4 @@
-"""Which address a sandbox gets, and which MAC: the choice alone, without where it is kept."""
+"""Chooses a sandbox's addresses; it knows nothing of how they are stored."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 IP_KEY: Final = "io.watcher.ip"
 
 FIRST: Final = 2
-"""Offset in a subnet of the first address that a sandbox may have; the gateway is before it."""
+"""Offset in a subnet of the first address for a sandbox; the gateway is before it."""
 
 POOL: Final = 1 << 16
-"""How many addresses of a subnet are handed out by themselves, from the first on: all of an IPv4
-/16, and 64 times what one bridge has ports for. Those after it are given when asked for by name.
-It bounds the store's memory of freed addresses, which in an IPv6 /64 would grow for ever."""
+"""How many addresses of a subnet, from the first on, are leased without a request: all of an IPv4
+/16, and 64 times the ports of one bridge. Later ones are leased only on request. It bounds the
+store's memory of freed addresses, which would grow for ever in an IPv6 /64."""
 
 
 class Book(Protocol):
-    """What is known of one network's addresses of one family, for one container that asks.
+    """The known addresses of one network and family, for one container that needs an address.
 
     Attributes:
         cursor: offset in the subnet; every address of the pool before it is in the book.
@@ -34,23 +34,23 @@ class Book(Protocol):
     cursor: int
 
     def known(self, address: Address) -> bool:
-        """Whether `address` is held or remembered."""
+        """Whether `address` is leased or remembered."""
 
     def free(self, address: Address) -> bool:
-        """Whether no sandbox holds `address`."""
+        """Whether no sandbox has leased `address`."""
 
     def had(self) -> Iterable[Address]:
-        """The free addresses that the container is remembered to have had, the last first."""
+        """The free addresses that the container had before, the latest first."""
 
     def freed(self) -> Iterable[Address]:
-        """The free, remembered addresses, the one freed longest ago first."""
+        """The free remembered addresses, the first freed first."""
 
 
 def choose(book: Book, subnet: Subnet, adopt: Iterable[Address] = ()) -> Address | None:
-    """The address of `subnet` that a container gets, or `None` if there is none left.
+    """The address of `subnet` for a container; `None` if none is left.
 
-    In this order: one of `adopt`, which it has already; the one that it had last; one that nobody
-    has had; the one that was freed longest ago. `book.cursor` is moved past what is known.
+    In this order: one of `adopt`, which it has already; the one that it had last; one that was
+    never leased; the one freed first. `book.cursor` is moved past known addresses.
     """
     for address in adopt:
         if refusal(subnet, address) is None and book.free(address):
@@ -67,13 +67,13 @@ def choose(book: Book, subnet: Subnet, adopt: Iterable[Address] = ()) -> Address
 
 
 def pool_end(subnet: Subnet) -> int:
-    """The offset in `subnet` after the last address that is handed out by itself."""
+    """The offset in `subnet` after the last address of the pool."""
     reserved = 1 if subnet.version == 4 else 0  # the broadcast address
     return max(FIRST, min(subnet.num_addresses - reserved, FIRST + POOL))
 
 
 def in_pool(subnet: Subnet, address: Address) -> bool:
-    """Whether `address` is one that is handed out by itself in `subnet`."""
+    """Whether `address` is in the pool of `subnet`, which is leased from without a request."""
     if address.version != subnet.version:
         return False
     return FIRST <= int(address) - int(subnet.network_address) < pool_end(subnet)
@@ -96,19 +96,13 @@ def refusal(subnet: Subnet, address: Address) -> str | None:
 def place_fixed(
     networks: Sequence[Network], addresses: Sequence[Address], annotation: str | None = None
 ) -> Mapping[tuple[int, int], Address]:
-    """The interface of each fixed address: the first network that contains it.
+    """The fixed addresses by ordinal and IP version: each is in the first network that contains it.
 
-    Args:
-        networks: in the order of the interfaces.
-        addresses: those that are asked for.
-        annotation: how they are asked for, for an error to quote.
-
-    Returns:
-        The address of each (ordinal, IP version) for which there is a fixed one.
+    `networks` are in the order of the interfaces. An error quotes the `annotation`'s value.
 
     Raises:
-        InvalidRequest: an address is in none of the networks, is none that a sandbox may have, or
-            is the second of its family on one interface.
+        InvalidRequest: an address is in no network, may not be leased, or is the second of its
+            family on one interface.
     """
     value = ",".join(map(str, addresses)) if annotation is None else annotation
     placed: dict[tuple[int, int], Address] = {}

@@ -1,10 +1,10 @@
-"""The lease store: the sandboxes, and the addresses, MACs and ports that each one has.
+"""The lease store: the sandboxes, and the addresses, MACs and ports of each.
 
-It is the only memory of the program, and knows nothing of the kernel or of runc. Each method that
-changes it is one transaction: after a kill, the file has all of a change or nothing. No change, and
-no look at one sandbox, takes longer with more sandboxes.
+It is the program's only memory, and knows nothing of the kernel or of runc. Each method that
+changes it is one transaction, so a kill leaves all of a change or nothing. Neither a change nor a
+look at one sandbox takes longer if there are more sandboxes.
 
-The module is long: it is the whole interface of the store, a few lines a method.
+The module is long because it is the store's whole interface, a few lines per method.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["Failure", "LeaseStore"]
 
 
 class LeaseStore:
-    """The lease store, open; use it in `with`, from one thread.
+    """The open lease store. Use it in `with`, from one thread.
 
     Every method raises WatcherError, with a remedy, if the file cannot be read or written.
     """
@@ -47,7 +47,7 @@ class LeaseStore:
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Self:
-        """Opens the store at `path`, and makes or updates it as needed.
+        """Open the store at `path`; make or migrate it as needed.
 
         With `read_only`, it is a copy of the file's present content, and empty if there is no file.
         Nothing is made, and neither this process nor a writer waits.
@@ -60,23 +60,19 @@ class LeaseStore:
 
     @classmethod
     def open_anew(cls, path: Path, in_use_by: Callable[[], str] = lambda: "") -> Self:
-        """Opens the store at `path`; one that is no database or damaged is put aside before.
+        """Open the store at `path`; put it aside first if it is damaged or no database.
 
-        Whoever calls this has the host-wide lock, and calls :meth:`renew` next, which tells of it.
-
-        Args:
-            path: its file.
-            in_use_by: called for a store of an earlier schema; it names the service that has it
-                open, or returns an empty string.
+        The caller has the host-wide lock, and calls :meth:`renew` next, which reports this.
+        `in_use_by` is as in :func:`watcher.store.opening.check`.
 
         Raises:
-            WatcherError: as :meth:`open`, except for a damaged file; or that service has it open.
+            WatcherError: as :meth:`open`, but for a damaged file; or an older service has it open.
         """
         return cls(Database.open_anew(path, in_use_by))
 
     @classmethod
     def open_copy(cls, path: Path) -> Self:
-        """Opens a copy, as with `read_only`, which may be written: no file hears of that.
+        """Open a copy, as with `read_only`, that can be written without a change to the file.
 
         Raises:
             WatcherError: as :meth:`open_anew`.
@@ -87,32 +83,26 @@ class LeaseStore:
             return cls(Database.open_empty(path, error.what))
 
     def close(self) -> None:
-        """Closes the file; a second call does nothing."""
+        """Close the file; a second call does nothing."""
         self._database.close()
 
     def lost(self) -> str:
-        """Which of its files was removed or replaced meanwhile; empty if none was."""
+        """Which of its files was removed, replaced or damaged since it was opened; or empty."""
         return self._database.lost()
 
     def renew(self) -> str:
-        """Opens the store anew where it was lost, with what was in it if nobody was quicker.
+        """Open the store anew if it was lost, with its old content unless the new file has its own.
 
-        Whoever calls this has the host-wide lock, and has everything looked at then: the file may
-        be another's.
-
-        Returns:
-            What :meth:`lost` told.
+        The caller has the host-wide lock, and then makes a sync: the file may be another's.
+        Returns the text of :meth:`lost`.
 
         Raises:
-            WatcherError: as :meth:`open`; what was in it is kept until it can be opened.
+            WatcherError: as :meth:`open`; the content is kept until a file can be opened.
         """
         return self._database.renew()
 
     def checkpoint(self) -> None:
-        """Writes to disk what a later change would have to wait for.
-
-        It takes milliseconds, and is for idle moments.
-        """
+        """Move the journal into the file while idle, so that no later change waits for it."""
         self._database.checkpoint()
 
     def __enter__(self) -> Self:
@@ -186,18 +176,18 @@ class LeaseStore:
         request: Request,
         adopt: Mapping[str, Sequence[Address]] = {},
     ) -> Sandbox:
-        """Makes a sandbox for a live container, its first member, with an interface a network.
+        """Make a sandbox for a live container, its first member, with one interface per network.
 
         Args:
-            container: it leaves the sandbox that it was in, if the store has it in one.
+            container: it leaves its present sandbox, if the store has it in one.
             networks: in the order of its interfaces.
-            request: what it asks for is met, or nothing is done; it is kept as its document.
-            adopt: by name of a network, the addresses that the namespace has already; one of each
-                family is taken where it may be had, in preference to all but a fixed one.
+            request: met as a whole or not at all; it is kept as its document.
+            adopt: by network name, the addresses that the namespace has already; they are preferred
+                to all but fixed ones.
 
         Raises:
-            InvalidRequest: what it asks for is somebody else's or may not be had, or a network has
-                no free address.
+            InvalidRequest: what it asks for is in use or not allowed, or a network has no free
+                address.
             ValueError: its init has ended.
         """
         if container.netns is None:
@@ -207,12 +197,12 @@ class LeaseStore:
             return membership.create(db, container, networks, request, adopt)
 
     def join(self, container: Container, key: int, request: Request) -> Sandbox:
-        """Makes a container, with the ports of `request` and none else, a member of a sandbox.
+        """Make a container a member of a sandbox, with exactly the ports of `request`.
 
-        One that is in another sandbox is moved; one that is in this sandbox keeps its place.
+        It leaves any other sandbox; as a member of this one it keeps its place.
 
         Raises:
-            InvalidRequest: another port map is in the way of one of its.
+            InvalidRequest: another port map is in the way.
             WatcherError: there is no such sandbox.
         """
         with self._database.writing() as db:
@@ -221,41 +211,38 @@ class LeaseStore:
             return _load(db, key)
 
     def leave(self, root: str, id: str) -> None:  # noqa: A002
-        """Drops a member and its port maps; its sandbox stays, even if it was the last."""
+        """Drop a member and its port maps; its sandbox stays, even without members."""
         with self._database.writing() as db:
             membership.drop(db, root, id)
 
     def release(self, key: int) -> None:
-        """Drops a sandbox with everything that it has, and remembers its addresses."""
+        """Drop a sandbox with everything that it has, and remember its addresses."""
         with self._database.writing() as db:
             free_leases(db, key)
             db.execute("DELETE FROM sandbox WHERE key = ?", (key,))
 
     def stale(self) -> set[Address]:
-        """The stale addresses: released ones whose connections may be left in the kernel."""
+        """The stale addresses: released ones whose flows may be left in the kernel."""
         with self._database.reading() as db:
             return {ip_address(text) for (text,) in db.execute("SELECT address FROM stale")}
 
     def stale_of(self, addresses: Iterable[Address]) -> set[Address]:
-        """The stale ones of a few `addresses`."""
+        """The stale ones among a few `addresses`."""
         query = "SELECT 1 FROM stale WHERE address = ?"
         return {a for a in addresses if self._database.peek(query, (str(a),)) is not None}
 
     def forget_stale(self, addresses: Iterable[Address]) -> None:
-        """Notes that the connections of `addresses` have ended."""
+        """Note that the flows of `addresses` have ended."""
         with self._database.writing() as db:
             db.executemany("DELETE FROM stale WHERE address = ?", ((str(a),) for a in addresses))
 
     def fail(self, failure: Failure) -> None:
-        """Replaces the container's last failure.
-
-        Of the failures of refused containers, the newest 100 stay.
-        """
+        """Replace the container's last failure; of the refused ones only the newest 100 stay."""
         with self._database.writing() as db:
             failures.keep(db, failure)
 
     def forget_failure(self, root: str, id: str, *, refused: bool = True) -> None:  # noqa: A002
-        """Forgets a container's failure, if there is one; one of a refused only with `refused`."""
+        """Forget a container's failure, if there is one; a refused one only with `refused`."""
         with self._database.writing() as db:
             failures.forget(db, root, id, refused=refused)
 
@@ -270,7 +257,7 @@ class LeaseStore:
         return self._database.peek(query, ()) is not None
 
     def failures(self) -> list[Failure]:
-        """Every failure that is kept, the oldest first."""
+        """Every kept failure, the oldest first."""
         with self._database.reading() as db:
             return failures.load_all(db)
 
@@ -286,17 +273,17 @@ class LeaseStore:
             return [row[0] for row in db.execute("SELECT name FROM note ORDER BY name")]
 
     def note(self, name: str, value: str) -> None:
-        """Writes the note `name`, in place of an earlier one."""
+        """Write the note `name`, in place of an earlier one."""
         with self._database.writing() as db:
             db.execute("INSERT OR REPLACE INTO note (name, value) VALUES (?, ?)", (name, value))
 
     def erase(self, name: str) -> None:
-        """Removes the note `name`."""
+        """Remove the note `name`."""
         with self._database.writing() as db:
             db.execute("DELETE FROM note WHERE name = ?", (name,))
 
     def _found(self, query: str, *values: str | int) -> Sandbox | None:
-        """The sandbox whose number is the result of `query`; usually there is no result."""
+        """The sandbox whose key `query` returns; usually there is none."""
         row = self._database.peek(query, values)
         return None if row is None else self.by_key(row[0])
 

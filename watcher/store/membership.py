@@ -35,7 +35,7 @@ def create(
     request: Request,
     adopt: Mapping[str, Sequence[Address]],
 ) -> Sandbox:
-    """Makes a sandbox as :meth:`watcher.store.leases.LeaseStore.create_sandbox` has it."""
+    """Make a sandbox, as :meth:`watcher.store.leases.LeaseStore.create_sandbox` says."""
     assert container.netns is not None
     fixed = place_fixed(networks, request.addresses, container.annotations.get(IP_KEY))
     drop(db, container.root, container.id)
@@ -63,7 +63,7 @@ def create(
         interfaces.append(Interface(ordinal, network.name, name, host_name, mac, with_prefix))
     ports = _insert_member(db, container, key, request)
     member = Member(container.root, container.id, container.init, ports, request)
-    # Its pin leads to it: it is the newest that was made for one of that id.
+    # Its pin leads to it, because it is the newest sandbox made for that id.
     return Sandbox(
         key,
         container.id,
@@ -76,7 +76,7 @@ def create(
 
 
 def join(db: sqlite3.Connection, container: Container, key: int, request: Request) -> None:
-    """Makes a container a member, as :meth:`watcher.store.leases.LeaseStore.join` has it."""
+    """Make a container a member, as :meth:`watcher.store.leases.LeaseStore.join` says."""
     if db.execute("SELECT 1 FROM sandbox WHERE key = ?", (key,)).fetchone() is None:
         what = f"container {quoted(container.id)} cannot join sandbox {key}: it has been released"
         raise WatcherError(what, "run `watcher sync`")
@@ -99,7 +99,7 @@ def join(db: sqlite3.Connection, container: Container, key: int, request: Reques
 
 
 def drop(db: sqlite3.Connection, root: str, name: str) -> None:
-    """Removes a container and its port maps from its sandbox."""
+    """Remove a container and its port maps from its sandbox."""
     db.execute("DELETE FROM member WHERE id = ? AND root = ?", (name, root))
 
 
@@ -115,7 +115,7 @@ def _choose(
     version: int,
     adopt: Mapping[str, Sequence[Address]],
 ) -> tuple[AddressBook, Address]:
-    """The address that a container gets of a network's subnet, and the book to lease it in."""
+    """The address for a container in a network's subnet, and the book to lease it in."""
     subnet = network.subnet_of(version)
     assert subnet is not None
     book = AddressBook(db, network.name, subnet, container.root, container.id)
@@ -146,7 +146,7 @@ def _insert_interface(
     mac: str | None,
     addresses: Sequence[Address],
 ) -> str:
-    """Writes an interface of which all but the MAC stands in `row`; the MAC that it has got."""
+    """Write an interface, of which `row` has everything but the MAC, and return its MAC."""
     _, _, network, _, host_name = row
     for candidate in _derived_macs(host_name, addresses) if mac is None else (mac,):
         done = db.execute(
@@ -169,7 +169,7 @@ def _insert_interface(
 
 
 def _derived_macs(host_name: str, addresses: Sequence[Address]) -> Iterator[str]:
-    """MACs for the first address, in the order in which to try them."""
+    """MACs for the first address, in the order to try them."""
     if addresses:
         return (mac_of(addresses[0], attempt) for attempt in count())
     return (hashed_mac(host_name.encode(), attempt) for attempt in count())
@@ -178,7 +178,7 @@ def _derived_macs(host_name: str, addresses: Sequence[Address]) -> Iterator[str]
 def _insert_member(
     db: sqlite3.Connection, container: Container, key: int, request: Request
 ) -> tuple[PortMap, ...]:
-    """Writes a member with what it asks for; the port maps that it has got."""
+    """Write a member with its request, and return its port maps."""
     number = db.execute(
         "INSERT INTO member (root, id, pid, start, sandbox, asked) VALUES (?, ?, ?, ?, ?, ?)",
         (container.root, container.id, *_process(container), key, documents.encode(request)),

@@ -1,4 +1,4 @@
-"""All known networks: the configured ones, and those that live sandboxes still use."""
+"""All known networks: the configured ones, and those that sandboxes still use."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from watcher.store.leases import LeaseStore
 
 _NOTE: Final = "network "
-"""The prefix of the name of a note with a network's settings in use."""
+"""The prefix of the names of notes, each with the settings of a network."""
 
 
 def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
-    """The configured networks and those in use, by name; `store` has notes of those in use.
+    """The configured networks and those in use, by name; `store` has notes of the latter.
 
     Raises:
         UsageError: a changed setting of a network in use contradicts what its sandboxes have.
@@ -45,7 +45,7 @@ def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
 
 
 def noted_network(store: LeaseStore, name: str) -> Network | None:
-    """The settings of the network `name` as they were last used."""
+    """The settings with which the network `name` was last used."""
     text = store.noted(_NOTE + name)
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""A file of the lease store as it is opened: made, checked, and no larger than it need be."""
+"""Opens a file of the lease store: makes it, checks it, and shrinks it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_TIMEOUT: Final = 2.0
-"""Seconds that a transaction waits for another process's."""
+"""Seconds that a transaction waits for that of another process."""
 
 SLACK: Final = 8 << 20
-"""Bytes that a file may have and not need."""
+"""Unused bytes that a file may have."""
 
 
 def make(path: Path) -> None:
-    """Makes an empty `path` and its directory, for the owner alone whatever the umask."""
+    """Make an empty `path` and its directory, for the owner alone whatever the umask."""
     parent = path.parent
     if not parent.is_dir():
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         parent.chmod(0o700)
-    if os.statvfs(parent).f_flag & os.ST_RDONLY:  # SQLite would say less of it, and later
+    if os.statvfs(parent).f_flag & os.ST_RDONLY:  # SQLite's error would be later and vaguer
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
     if not path.exists():
-        for suffix in SUFFIXES[1:]:  # those of one that was removed are no part of another
+        for suffix in SUFFIXES[1:]:  # those of a removed file are no part of a new one
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -47,7 +47,7 @@ def make(path: Path) -> None:
 
 
 def connect(path: Path, options: str) -> sqlite3.Connection:
-    """Opens `path` as SQLite's URI parameters `options` say, e.g. `mode=ro`."""
+    """Open `path` with SQLite's URI parameters `options`, e.g. `mode=ro`."""
     return sqlite3.connect(
         f"file:{quote(os.fsencode(path.absolute()))}?{options}",
         uri=True,
@@ -57,13 +57,10 @@ def connect(path: Path, options: str) -> sqlite3.Connection:
 
 
 def check(db: sqlite3.Connection, path: Path, in_use_by: Callable[[], str] = lambda: "") -> None:
-    """Sees that an open file is a whole lease store that this program may bring up to date.
+    """Check that an open file is a whole lease store that this program may migrate.
 
-    Args:
-        db: the file, open.
-        path: its name.
-        in_use_by: called for a file of an earlier schema; it names the service that has the file
-            open, or returns an empty string.
+    `in_use_by` is called for a file of an earlier schema; it returns the name of the service that
+    has the file open, or an empty string.
 
     Raises:
         StoreDamaged: the file is damaged.
@@ -89,12 +86,12 @@ def check(db: sqlite3.Connection, path: Path, in_use_by: Callable[[], str] = lam
 
 
 def shrink(db: sqlite3.Connection) -> None:
-    """Gives back what the file does not need any more, if that is most of it and much."""
+    """Shrink the file if most of it, and more than :data:`SLACK`, is unused."""
     pages, free, size = db.execute(
         "SELECT page_count, freelist_count, page_size"
         " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
     ).fetchone()
     if free * 2 > pages and free * size > SLACK:
-        with suppress(sqlite3.OperationalError):  # somebody else writes, or there is no space
+        with suppress(sqlite3.OperationalError):  # another process writes, or there is no space
             db.execute("VACUUM")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

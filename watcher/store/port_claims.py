@@ -24,9 +24,9 @@ class Clash:
     """Two port maps, of one port each, that exclude each other.
 
     Attributes:
-        mine: the first requested port that cannot be had.
+        mine: the first requested port that is taken.
         theirs: the port map in its way.
-        sandbox: the number of the sandbox that has `theirs`.
+        sandbox: the key of the sandbox that has `theirs`.
         holder: that sandbox's id.
     """
 
@@ -37,7 +37,7 @@ class Clash:
 
 
 def overlap(one: Address | None, other: Address | None) -> bool:
-    """Whether one packet can be for both host addresses, as :class:`PortMap` has them."""
+    """Whether one packet can match both host addresses, as in :class:`PortMap`."""
     if one is None or other is None:
         return True
     if one.version != other.version:
@@ -67,10 +67,10 @@ def to_port_map(protocol: str, host_ip: str, host_port: int, port: int, length: 
 def claim(
     db: sqlite3.Connection, container: Container, sandbox: int, member: int, request: Request
 ) -> tuple[PortMap, ...]:
-    """Gives a member that has no port maps those that it asks for; which they are.
+    """Give a member without port maps those of `request`, and return them.
 
     Raises:
-        InvalidRequest: something is in the way of one of them.
+        InvalidRequest: another port map is in the way.
     """
     if not request.ports:
         return ()
@@ -89,7 +89,7 @@ def claim(
 
 
 def _write(db: sqlite3.Connection, member: int, ports: Sequence[PortMap]) -> None:
-    """Makes `ports` those of a member that has none, whatever they clash with."""
+    """Write the `ports` of a member that has none, whatever they clash with."""
     db.executemany(
         "INSERT INTO claim"
         " (member, position, protocol, host_ip, host_port, port, length, size)"
@@ -134,9 +134,9 @@ _OVERLAPS: Final = (
 
 
 def _first_clash(db: sqlite3.Connection, member: int, sandbox: int) -> Clash | None:
-    """The first of a member's ports that cannot stand, with what is in its way.
+    """The first of a member's ports that clashes with another, and that one.
 
-    It is one query for any number of ports. Each port costs one index lookup per size of range.
+    One query for any number of ports; each port map costs one index lookup per size of range.
     """
     for *row, key, holder in db.execute(_OVERLAPS, (member,)):
         mine, theirs = to_port_map(*row[:5]), to_port_map(*row[5:])

@@ -1,4 +1,4 @@
-"""Reads sandboxes from the lease store's rows: one, or all with the same number of queries."""
+"""Reads sandboxes from the lease store: one, or all with the same number of queries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INTERFACE: Final = (
 _INTERFACE_ORDER: Final = " ORDER BY interface.sandbox, interface.ordinal, address.family"
 _MEMBER: Final = (
     "SELECT sandbox, number, root, id, pid, start,"
-    " CASE WHEN ifnull(position, 0) = 0 THEN asked END,"  # once a member: it may be long
+    " CASE WHEN ifnull(position, 0) = 0 THEN asked END,"  # once per member: it may be long
     " protocol, host_ip, host_port, port, length"
     " FROM member LEFT JOIN claim ON claim.member = member.number "
 )
@@ -41,7 +41,7 @@ _ALL_MEMBER: Final = _MEMBER + _MEMBER_ORDER
 
 
 def load(db: sqlite3.Connection, key: int) -> Sandbox | None:
-    """The sandbox of that number."""
+    """The sandbox with that key."""
     row = db.execute(_ONE_SANDBOX, (key,)).fetchone()
     if row is None:
         return None
@@ -77,10 +77,9 @@ def load_all(db: sqlite3.Connection) -> list[Sandbox]:
 
 
 def key_named(db: sqlite3.Connection, name: str) -> int | None:
-    """The number of the sandbox that a container's id leads to, whatever its root.
+    """The key of the one sandbox that a container's id leads to, whatever its root.
 
-    It is the newest that has a container of that id, else the newest that was made for one. So a
-    name leads to at most one sandbox.
+    It is the newest that has a container of that id, else the newest that was made for one.
     """
     row = db.execute(
         "SELECT coalesce("
@@ -120,7 +119,7 @@ def _interfaces(rows: Iterable[tuple[Any, ...]]) -> tuple[Interface, ...]:
 
 
 def _members(rows: Iterable[tuple[Any, ...]]) -> tuple[Member, ...]:
-    """The members of one sandbox, from rows that are in order: one a port map."""
+    """The members of one sandbox, from ordered rows, one per port map."""
     return tuple(_member(list(group)) for _, group in groupby(rows, key=itemgetter(1)))
 
 

@@ -1,8 +1,8 @@
-"""The tables of the lease store, and how an older file becomes one of this version.
+"""The tables of the lease store, and the migrations of older files.
 
-`PRAGMA user_version` is the number of migrations that a file has seen. A migration is never changed
-once released; another follows it. Until it is restarted, a service of the version before may have
-the file open as well.
+`PRAGMA user_version` is the number of migrations that a file has seen. A released migration is
+never changed; another follows it. A service of the previous version may have the file open until
+it is restarted.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 APPLICATION_ID: Final = 0x77746368
-"""What `file` and this program tell a lease store by: `wtch`."""
+"""Identifies a lease store to `file` and this program: `wtch`."""
 
 _FIRST: Final = (
     f"PRAGMA application_id = {APPLICATION_ID}",
-    # AUTOINCREMENT: a key is never used twice. `root` and `id` are those of the container that it
-    # was made for, which may have gone.
+    # AUTOINCREMENT: a key is never reused. `root` and `id` are those of the container that the
+    # sandbox was made for, which may have gone.
     """
     CREATE TABLE sandbox (
         key   INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -58,9 +58,9 @@ _FIRST: Final = (
     """,
     "CREATE UNIQUE INDEX interface_mac ON interface (network, mac)",
     "CREATE INDEX interface_host_name ON interface (host_name)",
-    # One row an address that is held, or that was and is remembered: `root` and `id` are then those
-    # of the container that had it, and a greater `freed` was freed later. `pooled`: it is one that
-    # is handed out by itself, and so worth remembering.
+    # One row per leased or remembered address. If it is remembered, `root` and `id` are its last
+    # holder's, and `freed` is greater the later it was freed. `pooled`: it is in the pool, and so
+    # worth remembering.
     """
     CREATE TABLE address (
         network TEXT NOT NULL,
@@ -82,7 +82,7 @@ _FIRST: Final = (
     """
     CREATE INDEX address_had ON address (id, root, network, family, freed) WHERE freed IS NOT NULL
     """,
-    # How far each network's pool of one family has been handed out, as an offset in `subnet`.
+    # Each pool's cursor, as an offset in `subnet`: every address before it is in `address`.
     """
     CREATE TABLE pool (
         network TEXT NOT NULL,
@@ -92,7 +92,7 @@ _FIRST: Final = (
         PRIMARY KEY (network, family)
     ) STRICT, WITHOUT ROWID
     """,
-    # `host_ip` is empty for every address of both families.
+    # An empty `host_ip` means every address of both families.
     """
     CREATE TABLE claim (
         member    INTEGER NOT NULL REFERENCES member ON DELETE CASCADE,
@@ -122,13 +122,13 @@ _FIRST: Final = (
     """,
     "CREATE UNIQUE INDEX failure_id ON failure (id, root)",
     "CREATE INDEX failure_refused ON failure (number) WHERE refused",
-    # What the handlers and the networks have to know again after a restart.
+    # What the handlers and the networks have to know after a restart.
     "CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 
 _RANGES: Final = (
-    # A port map is `length` consecutive ports. `size` is the smallest power of 16 that is not less,
-    # by which an index finds those that overlap others.
+    # A port map is `length` consecutive ports. `size`, that rounded up to a power of 16, lets an
+    # index find overlaps.
     "ALTER TABLE claim ADD COLUMN length INTEGER NOT NULL DEFAULT 1",
     "ALTER TABLE claim ADD COLUMN size INTEGER NOT NULL DEFAULT 1",
     "DROP INDEX claim_port",
@@ -136,12 +136,12 @@ _RANGES: Final = (
 )
 
 _STALE: Final = (
-    # Addresses that were given back, and of which flows may be left in the kernel.
+    # Released addresses whose flows may be left in the kernel.
     "CREATE TABLE stale (address TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
 )
 
 _DOCUMENTS: Final = (
-    # Consecutive ports become one port map: version 0.1 has written one for each port.
+    # Consecutive ports become one port map: version 0.1 wrote one per port.
     """
     CREATE TABLE anew AS
     WITH split AS (
@@ -163,8 +163,8 @@ _DOCUMENTS: Final = (
     "DELETE FROM claim",
     "INSERT INTO claim SELECT * FROM anew",
     "DROP TABLE anew",
-    # `asked` is what the container asked for, as a document (`documents.py`). Until now nothing but
-    # networks and ports tells of it: what of the addresses and MACs was asked for is not known.
+    # `asked` is the container's request as a document (`documents.py`). For old rows it is made
+    # from networks and ports; which addresses and MACs were requested is not known.
     """ALTER TABLE member ADD COLUMN asked TEXT NOT NULL DEFAULT '{"version":1}'""",
     """
     UPDATE member SET asked = json_patch(asked, json_object(
@@ -193,7 +193,7 @@ VERSION: Final = len(MIGRATIONS)
 
 
 def version_of(db: sqlite3.Connection) -> int | None:
-    """The version of an open file's schema: 0 if it is empty, `None` if it is no lease store."""
+    """The schema version of an open file: 0 if it is empty, `None` if it is no lease store."""
     version, application, tables = db.execute(
         "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)"
         " FROM pragma_user_version, pragma_application_id"
@@ -204,7 +204,7 @@ def version_of(db: sqlite3.Connection) -> int | None:
 
 
 def migrate(db: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
-    """Brings an open file through all `migrations`, in one transaction; nothing if it is there."""
+    """Bring an open file through all `migrations` in one transaction; nothing if it has them."""
     version = len(migrations)
     if version_of(db) == version:
         return
