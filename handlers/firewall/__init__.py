@@ -1,1 +1,1 @@
-"""The firewall: this program's rules, and how other firewalls let our traffic pass."""
+"""The firewall: this program's rules, and exceptions for our traffic in other firewalls."""

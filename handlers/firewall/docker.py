@@ -1,6 +1,6 @@
-"""Docker's firewall: its FORWARD chain has the policy `drop`, and DOCKER-USER is for other rules.
+"""Docker's firewall: its FORWARD chain has the policy `drop`; DOCKER-USER is for other rules.
 
-The iptables command makes the rules, as it makes Docker's own, with the backend that is configured.
+Rules are made with the iptables command, as Docker does, so they are in the configured backend.
 Source: "Packet filtering and firewalls" in Docker's manual; iptables(8).
 """
 
@@ -13,7 +13,7 @@ import subprocess
 from typing import Final
 
 CHAIN: Final = "DOCKER-USER"
-"""Docker jumps to it before its own rules, and does not change it."""
+"""Docker jumps to this chain before its own rules, and does not change it."""
 
 _MARK: Final = ("-m", "comment", "--comment", "watcher")
 """The comment that marks this program's rules."""
@@ -23,14 +23,14 @@ _WAIT: Final = "2"
 
 
 class IptablesRefused(OSError):
-    """The command of iptables failed."""
+    """The iptables command failed."""
 
 
 class DockerUser:
     """Rules in DOCKER-USER of one family that accept all packets from or to a bridge.
 
-    They come after the rules of others, which therefore decide first, and before the `RETURN` that
-    some versions of Docker put at the end.
+    They come after the rules of others, which therefore decide first, and before the final `RETURN`
+    of some versions of Docker.
 
     Args:
         command: `iptables` or `ip6tables`.
@@ -49,11 +49,7 @@ class DockerUser:
         return any(self._call("-C", CHAIN, *rule) is None for rule in _rules(bridge))
 
     def admit(self, bridge: str) -> None:
-        """Add the rules for `bridge` that are missing.
-
-        Raises:
-            IptablesRefused: the command failed.
-        """
+        """Add the missing rules for `bridge`; `IptablesRefused` if that fails."""
         for rule in _rules(bridge):
             if self._call("-C", CHAIN, *rule) is not None:
                 continue
@@ -63,7 +59,7 @@ class DockerUser:
             self._run(*place, *rule)
 
     def dismiss(self, bridge: str) -> None:
-        """Remove all rules for `bridge`, repeated ones too."""
+        """Remove all rules for `bridge`, including duplicates."""
         for rule in _rules(bridge):
             while self._call("-D", CHAIN, *rule) is not None:
                 pass

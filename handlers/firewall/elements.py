@@ -1,7 +1,7 @@
-"""The elements that a sandbox has in the sets and maps of this program's nftables tables.
+"""A sandbox's elements in the sets and maps of this program's nftables tables.
 
-Each port map and each guarded address is one element, found by one hash lookup. A long range of
-ports that are the same inside is one element of a map of intervals, which is asked last.
+Each port map and each guarded address is one element, found by one hash lookup. A long range with
+the same ports on both sides is one element of an interval map, which is looked up last.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from handlers.networks.driver import Driver
 from watcher.model.sandbox import Sandbox, published_at
 
 RANGES: Final = ("range4", "range6", "range4_on", "range6_on")
-"""The maps of intervals; no two of what is in one may overlap."""
+"""The interval maps. Elements of one map must not overlap."""
 
 LONG: Final = 32
-"""Ports from which on a range is an interval.
+"""A range of at least so many ports is an interval.
 
-Taking one away takes the longer the more there are (`pipapo_drop` in `net/netfilter/
-nft_set_pipapo.c`: 14 ms at 500), so short ones, of which there may be many, are left to the hashes.
+Removing an interval takes longer the more there are (`pipapo_drop` in `net/netfilter/
+nft_set_pipapo.c`: 14 ms at 500), so short ranges, which may be many, use the hashes.
 """
 
 
 def of_sandbox(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> dict[Element, None]:
-    """The elements that `sandbox` needs, in order and without repetition."""
+    """The elements that `sandbox` needs, ordered and without duplicates."""
     found: dict[Element, None] = {}
     for interface in sandbox.interfaces:
         driver = drivers[interface.network]
@@ -43,7 +43,7 @@ def of_sandbox(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> dict[Element,
 
 
 def overlapping(one: Element, other: Element) -> bool:
-    """Whether two elements of :data:`RANGES` cannot both be."""
+    """Whether two elements of :data:`RANGES` exclude each other."""
     if (one.name, one.key[:-1]) != (other.name, other.key[:-1]):
         return False
     (first, last), (start, end) = (map(int, e.key[-1].split("-")) for e in (one, other))
@@ -76,7 +76,7 @@ def _forwards(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterable[Eleme
 
 
 def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """`spans` in order, those that overlap made one: containers of one sandbox may share ports."""
+    """`spans` sorted, overlapping ones merged: containers of one sandbox may share ports."""
     found: list[tuple[int, int]] = []
     for first, last in sorted(spans):
         if found and first <= found[-1][1]:

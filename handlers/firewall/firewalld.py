@@ -1,8 +1,7 @@
-"""firewalld: bridges in the zone `trusted`, by D-Bus.
+"""firewalld: puts bridges in the zone `trusted`, over D-Bus.
 
-jeepney speaks D-Bus, because it is pure Python without dependencies and has a blocking interface.
-It is imported only if there is a bus. Sources: firewalld.dbus(5),
-firewalld.zones(5), and the specification of D-Bus.
+jeepney is pure Python without dependencies and has a blocking interface. It is imported only if
+there is a bus. Sources: firewalld.dbus(5), firewalld.zones(5), and the specification of D-Bus.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _NAME: Final = "org.fedoraproject.FirewallD1"
 _PATH: Final = "/org/fedoraproject/FirewallD1"
 _SOCKET: Final = "/run/dbus/system_bus_socket"
 _PATIENCE: Final = 3.0
-"""Seconds to wait for an answer, far more than a change of a zone takes."""
+"""Seconds to wait for an answer; a change of a zone takes far less."""
 
 
 class FirewalldRefused(OSError):
@@ -35,13 +34,14 @@ class FirewalldRefused(OSError):
 class Firewalld:
     """Bridges in the zone `trusted`, now and after firewalld's next start.
 
-    A bridge that an administrator has put into another zone stays there.
+    A bridge that an administrator put into another zone stays there. Failures are
+    :class:`FirewalldRefused`.
     """
 
     name = "firewalld"
 
     def runs(self) -> bool:
-        """Whether firewalld is on the system bus; the question does not start it."""
+        """Whether firewalld is on the system bus; asking does not start it."""
         if "DBUS_SYSTEM_BUS_ADDRESS" not in os.environ and not Path(_SOCKET).exists():
             return False
         try:
@@ -51,20 +51,12 @@ class Firewalld:
             return False
 
     def lacks(self, bridge: str) -> bool:
-        """Whether `bridge` is in no zone now, or would be in none after firewalld's next start.
-
-        Raises:
-            FirewalldRefused: it does not answer.
-        """
+        """Whether `bridge` is in no zone now, or in none after firewalld's next start."""
         with _Bus.connected() as bus:
             return any(bus.lacking(bridge))
 
     def admit(self, bridge: str) -> None:
-        """Put `bridge` into the zone if it is in none.
-
-        Raises:
-            FirewalldRefused: it refuses.
-        """
+        """Put `bridge` into the zone if it is in none."""
         with _Bus.connected() as bus:
             now, later = bus.lacking(bridge)
             if later:
@@ -73,11 +65,7 @@ class Firewalld:
                 bus.call(_PATH, "zone", "addInterface", "ss", ZONE, bridge)
 
     def dismiss(self, bridge: str) -> None:
-        """Take `bridge` out of the zone if it is there, even if firewalld does not run.
-
-        Raises:
-            FirewalldRefused: it refuses.
-        """
+        """Take `bridge` out of the zone if it is there, even if firewalld does not run."""
         if not self.runs():
             _dismiss_offline(bridge)
             return
@@ -89,7 +77,7 @@ class Firewalld:
 
 
 class _Bus:
-    """A connection to the system bus, with the requests to firewalld."""
+    """A connection to the system bus, with the calls of firewalld."""
 
     def __init__(self, connection: DBusConnection) -> None:
         self._connection = connection
@@ -117,7 +105,7 @@ class _Bus:
         return bool(self._ask(address, "NameHasOwner", "s", name))
 
     def zone_now(self, bridge: str) -> str:
-        """The present zone of `bridge`; empty if it has none."""
+        """The present zone of `bridge`; empty if none."""
         return str(self.call(_PATH, "zone", "getZoneOfInterface", "s", bridge))
 
     def zone_later(self, bridge: str) -> str:
@@ -125,7 +113,7 @@ class _Bus:
         return str(self.call(f"{_PATH}/config", "config", "getZoneOfInterface", "s", bridge))
 
     def lacking(self, bridge: str) -> tuple[bool, bool]:
-        """Whether `bridge` should be put into the zone now, and for later."""
+        """Whether to put `bridge` into the zone now, and in the permanent configuration."""
         now, later = self.zone_now(bridge), self.zone_later(bridge)
         free = {now, later} <= {"", ZONE}
         return free and now == "", free and later == ""
@@ -152,7 +140,7 @@ class _Bus:
         message.header.flags |= MessageFlag.no_auto_start
         try:
             reply = self._connection.send_and_get_reply(message, timeout=_PATIENCE)
-        except OSError as error:  # a TimeoutError too
+        except OSError as error:  # includes TimeoutError
             raise FirewalldRefused(
                 errno.EIO, f"firewalld does not answer {method}; see `firewall-cmd --state`"
             ) from error
@@ -165,7 +153,7 @@ class _Bus:
 
 
 def _dismiss_offline(bridge: str) -> None:
-    """Take `bridge` out of the files of the permanent configuration, if it is in one."""
+    """Take `bridge` out of the files of the permanent configuration."""
     words = ["firewall-offline-cmd", f"--zone={ZONE}", f"--remove-interface={bridge}"]
     try:
         subprocess.run(words, capture_output=True, check=False)

@@ -1,7 +1,7 @@
-"""Other firewalls of the host, which let our bridges' traffic pass if `firewall.integrate` is set.
+"""Other firewalls of the host: they let our bridges' traffic pass if `firewall.integrate` is set.
 
 Each gets its own kind of rule, once per bridge. Each addition is noted, so that `watcher down`
-removes that and nothing else.
+removes it and nothing else.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class ForeignFirewall(Protocol):
         """Make it accept packets from and to `bridge`."""
 
     def dismiss(self, bridge: str) -> None:
-        """Undo `admit`, even if it does not run; no error if that was undone already."""
+        """Undo `admit`, even if the firewall does not run; no error if that is done already."""
 
 
 class ForeignFirewallHandler(Handler):
-    """Owns what was told to other firewalls of the managed networks' bridges.
+    """Owns the rules for managed bridges in other firewalls; they stay as long as the bridge.
 
-    That stays as long as the bridge. Where it may tell nothing, it only takes back.
+    If `firewall.integrate` is off, it only removes them.
     """
 
     def __init__(self, context: Context) -> None:
@@ -59,12 +59,10 @@ class ForeignFirewallHandler(Handler):
             Firewalld(),
         )
         self._admitted: set[str] = set()
-        """The bridges of which all were told by this process, or found to know."""
+        """The bridges that all firewalls are known to admit."""
 
     def appear(self, sandbox: Sandbox) -> None:
-        """Tell of the bridges of `sandbox` that were not told of yet.
-
-        The first sandbox of a bridge pays for it with some processes, none after it.
+        """Admit the bridges of `sandbox`. Only a bridge's first sandbox starts processes.
 
         Raises:
             OSError: one of the firewalls refused.
@@ -77,7 +75,7 @@ class ForeignFirewallHandler(Handler):
                 self._admitted.add(bridge)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Tell again what was forgotten, and take back what is of no bridge of ours any more."""
+        """Admit bridges that were forgotten, and dismiss those that are no longer ours."""
         repairs = apply(self._surplus(), dry_run=dry_run)
         if self._enabled:
             bridges = self._bridges(sandboxes)
@@ -87,7 +85,7 @@ class ForeignFirewallHandler(Handler):
         return repairs
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
-        """Take back all that was told; what that was, a line each."""
+        """Dismiss all admitted bridges; returns a line for each."""
         self._admitted.clear()
         told = self._told()
         for firewall in self._firewalls:
@@ -96,7 +94,7 @@ class ForeignFirewallHandler(Handler):
         return [f"removed {bridge} from {name}" for name, all_ in told.items() for bridge in all_]
 
     def _bridges(self, sandboxes: Iterable[Sandbox]) -> list[str]:
-        """The bridges that `sandboxes` use and this program manages, sorted."""
+        """The managed bridges that `sandboxes` use, sorted."""
         used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}
         networks = [self._drivers[name].network for name in used]
         return sorted(network.bridge for network in networks if network.managed)
@@ -127,7 +125,7 @@ class ForeignFirewallHandler(Handler):
                     )
 
     def _admit(self, firewall: ForeignFirewall, bridge: str) -> None:
-        """Write the note first, so that an interrupted addition is removed as well."""
+        """Write the note first, so that an interrupted addition is removed later."""
         told = self._told()
         told[firewall.name] = sorted({*told.get(firewall.name, []), bridge})
         self._note(told)

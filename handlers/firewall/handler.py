@@ -21,7 +21,7 @@ from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox, without
 
 _NOTE: Final = "ruleset"
-"""Under this name is noted what nftables lists of the tables when they are whole."""
+"""The note with the digest of the complete tables as nftables lists them."""
 
 
 class FirewallHandler(Handler):
@@ -34,7 +34,7 @@ class FirewallHandler(Handler):
         self._sandboxes = context.sandboxes
 
     def appear(self, sandbox: Sandbox) -> None:
-        """Add the elements of `sandbox`, in one transaction; make tables that are missing."""
+        """Add the elements of `sandbox` in one transaction; make missing tables."""
         wanted = elements.of_sandbox(sandbox, self._drivers)
         if not wanted:
             return
@@ -46,23 +46,23 @@ class FirewallHandler(Handler):
                 wanted |= elements.of_sandbox(other, self._drivers)
             self._rebuild(wanted)
         except NftError:
-            # In the way is an element with another value, which a killed predecessor left behind,
-            # or a range of the same sandbox that this one goes beyond.
+            # An element with another value is in the way, left behind by a killed predecessor, or
+            # a range of the same sandbox that this one extends.
             beside = self._overlapping(wanted)
             self._nft.run(commands("destroy", (*wanted, *beside)) + add)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Remove the elements that `sandbox` needs no more, in one transaction."""
+        """Remove the elements that `sandbox` no longer needs, in one transaction."""
         there = elements.of_sandbox(sandbox, self._drivers)
         rest = without(sandbox, leaving)
         wanted = {} if rest is None else elements.of_sandbox(rest, self._drivers)
         text = commands("destroy", (e for e in there if e not in wanted))
-        # What is smaller now than the range that it was a part of.
+        # A range that becomes shorter is replaced.
         text += commands("add", (e for e in wanted if e not in there))
         if text:
             try:
                 self._nft.run(text)
-            except NotThere:  # the table is gone, and they with it
+            except NotThere:  # the table is gone, and so are its elements
                 return
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
@@ -78,7 +78,7 @@ class FirewallHandler(Handler):
         return [f"removed table {family} {table}" for family, table in there]
 
     def guarded(self) -> dict[str, tuple[Address, ...]]:
-        """The addresses that the guard holds each host end to; without one where there is none."""
+        """The addresses that the guard allows each host end, except unguarded ones."""
         owners = {name for driver in all_drivers() for name in driver.rules.owners}
         found: dict[str, list[Address]] = {}
         for element in _elements(self._nft.listing(*table) for table in TABLES):
@@ -107,7 +107,7 @@ class FirewallHandler(Handler):
         missing = [element for element in wanted if element not in there]
         surplus = sorted(there - wanted.keys())
         if missing or surplus:
-            # One transaction: what is replaced goes first, for a map takes one value a key.
+            # One transaction. Removals come first, because a map has one value per key.
             text = commands("destroy", surplus) + commands("add", missing)
             todo = iter([lambda: self._nft.run(text)])
             for what, which, why in (
@@ -125,7 +125,7 @@ class FirewallHandler(Handler):
                     )
 
     def _overlapping(self, wanted: Iterable[Element]) -> list[Element]:
-        """The ranges that are there and, by overlapping one of those `wanted`, in its way."""
+        """The present ranges that overlap one of `wanted`."""
         ranges = [element for element in wanted if element.name in elements.RANGES]
         if not ranges:
             return []
@@ -138,7 +138,7 @@ class FirewallHandler(Handler):
         ]
 
     def _rebuild(self, wanted: Iterable[Element]) -> None:
-        """Both tables and all of `wanted` in one transaction; connections go on meanwhile."""
+        """Make both tables and all of `wanted` in one transaction; connections continue."""
         text = ruleset.base(self._drivers.values())
         self._nft.run(text + commands("add", wanted))
         self._notes.note(_NOTE, self._digest([self._nft.listing(*table) for table in TABLES]))
@@ -147,18 +147,18 @@ class FirewallHandler(Handler):
         return self._notes.noted(_NOTE)
 
     def _digest(self, listings: Iterable[list[dict[str, Any]] | None]) -> str:
-        """What is listed of the rules, and what they were made of, as a few characters."""
+        """A hash of the listed rules and of the text that they were made from."""
         whole = [_rules(listing or []) for listing in listings]
         made_of = ruleset.base(self._drivers.values())
         return hashlib.sha256(msgspec.json.encode([whole, made_of])).hexdigest()
 
 
 def _nothing() -> None:
-    """The transaction of the first difference did it all."""
+    """The close of a difference that the first difference's transaction closed."""
 
 
 def _rules(listing: list[dict[str, Any]]) -> list[Any]:
-    """`listing` without what changes of itself: handles, and the elements of sandboxes."""
+    """`listing` without what changes by itself: handles, and the elements of sandboxes."""
     found = []
     for object_ in listing:
         for kind, value in object_.items():

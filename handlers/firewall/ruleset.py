@@ -1,10 +1,9 @@
-"""The text of this program's nftables tables, and the elements that a sandbox has in them.
+"""The text of this program's nftables tables. Source: nft(8).
 
-The rules are the same for one sandbox and for ten thousand: each port map, each guarded address is
-an element of a map or set, found by one hash lookup; a long range of ports that stay the same
-inside is one element of a map of intervals, asked where the others know nothing. Source: nft(8).
+The rules are the same for one sandbox and for ten thousand; what belongs to a sandbox is elements
+of sets and maps (`elements.py`).
 
-    inet watcher     port maps, masquerade, what may be forwarded
+    inet watcher     port maps, masquerade, forward policy
     bridge watcher   which addresses a sandbox may use
 """
 
@@ -21,7 +20,7 @@ from watcher.model.network import Network
 TABLES: Final = (("inet", "watcher"), ("bridge", "watcher"))
 
 _HOST_ENDS: Final = "netnsv*"
-"""All host ends: by them go the packets of a network without a bridge of its own."""
+"""All host ends; they match packets of networks without a bridge of their own."""
 
 _INET: Final = """
 table inet watcher {{
@@ -85,7 +84,7 @@ _PUBLISHED: Final = (
         " : ipv{v}_addr; flags interval; }}"
     ),
 )
-"""The maps of published ports, where any network has a subnet of IP version v."""
+"""The maps of published ports, if any network has a subnet of IP version v."""
 
 _LOOKED_UP: Final = (
     "dnat {ip} to {ip} daddr . meta l4proto . th dport map @port{v}_on",
@@ -93,10 +92,10 @@ _LOOKED_UP: Final = (
     "dnat {ip} to {ip} daddr . meta l4proto . th dport map @range{v}_on",
     "dnat {ip} to meta l4proto . th dport map @range{v}",
 )
-"""The rules that look a port up in them."""
+"""The rules that look up a port in these maps."""
 
 _GUESTS: Final = ("set guests4 { type ipv4_addr; }", "set guests6 { type ipv6_addr; }")
-"""The sets of our own on bridges of somebody else."""
+"""Our addresses on bridges that this program does not manage."""
 
 _BRIDGE: Final = """
 table bridge watcher {
@@ -136,7 +135,7 @@ table bridge watcher {
 
 
 def base(drivers: Iterable[Driver]) -> str:
-    """The commands that make both tables anew for the networks of `drivers`, empty of elements."""
+    """The commands that make both tables anew for the networks of `drivers`, without elements."""
     known = sorted(drivers, key=lambda driver: driver.network.name)
     networks = [driver.network for driver in known]
     modes = list(dict.fromkeys(driver.rules for driver in known))
@@ -168,7 +167,7 @@ def _versions(networks: Iterable[Network]) -> list[int]:
 
 
 def _sets(networks: list[Network]) -> Iterable[str]:
-    """The sets and maps that these networks need: libnftables lists all at each command."""
+    """The sets and maps that these networks need; no more, as libnftables lists all each time."""
     for version in _versions(networks):
         yield from (map_.format(v=version) for map_ in _PUBLISHED)
     if not all(network.managed for network in networks):
@@ -187,7 +186,7 @@ def _masquerade(drivers: list[Driver]) -> Iterable[str]:
         for subnet in network.subnets:
             ip = _ip(subnet)
             ours = str(subnet) if network.managed else f"@guests{subnet.version}"
-            # A neighbour, or itself, by the host's address: the answer has to come back.
+            # To a neighbour or itself through a host port: the answer has to come back here.
             out = f'oifname "{driver.master or _HOST_ENDS}"'
             yield f"{out} ct status dnat {ip} saddr {subnet} {ip} daddr {ours} masquerade"
             if network.masquerade and not network.internal:
@@ -196,7 +195,7 @@ def _masquerade(drivers: list[Driver]) -> Iterable[str]:
 
 
 def _others(networks: list[Network], side: str, field: str) -> Iterable[str]:
-    """The rules that leave alone what is not of a sandbox, on a bridge of somebody else."""
+    """The rules that ignore other machines on a bridge that this program does not manage."""
     for network in networks:
         if not network.managed:
             for ip, guests in (("ip", "guests4"), ("ip6", "guests6")):
@@ -226,9 +225,9 @@ def _kept_in(driver: Driver) -> Iterable[str]:
 
 
 def _between(driver: Driver, other: Driver) -> Iterable[str]:
-    """What matches packets from one network to another, or to itself.
+    """Matches of packets from one network to another, or to itself.
 
-    A network with a bridge of its own is told by that, any other by its subnets.
+    A network is matched by its bridge, or by its subnets if the host ends are on none.
     """
     if driver.master and other.master:
         yield f'iifname "{driver.master}" oifname "{other.master}"'

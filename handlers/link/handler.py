@@ -1,8 +1,8 @@
 """Links: a sandbox's veth pairs, their addresses and routes.
 
-What is made here is told by its host end alone (:mod:`handlers.link.ours`): that has our interface
-group (`rtnl.OURS`), which the kernel sets as it makes the pair. A name alone says nothing of who
-made it, and a mark inside a sandbox is anybody's.
+Only the host end shows that a pair is ours (:mod:`handlers.link.ours`): it has our interface group
+(`rtnl.OURS`), which the kernel sets when it makes the pair. Anybody could choose its name, and the
+container can change anything inside the sandbox.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LinkTaken(OSError):
 
 
 class LinkHandler(Handler):
-    """Owns the links named `netnsv*` that carry our mark, and their other ends."""
+    """Owns the links named `netnsv*` with our mark, and their other ends."""
 
     def __init__(self, context: Context) -> None:
         self._netlink = context.netlink
@@ -41,8 +41,8 @@ class LinkHandler(Handler):
         """Make the veth pairs, addresses and routes of `sandbox`.
 
         Raises:
-            LinkTaken: one of the names is somebody else's.
-            NamespaceGone: it has ended meanwhile.
+            LinkTaken: an interface that is not ours has one of the names.
+            NamespaceGone: the namespace has ended meanwhile.
         """
         if not sandbox.interfaces:
             return
@@ -51,7 +51,7 @@ class LinkHandler(Handler):
                 self._attach(sandbox, interface, netns)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Cut off the veth pairs of `sandbox` when nobody is left in it, for the reaper."""
+        """Doom the veth pairs of `sandbox` if no member is left; the reaper deletes them."""
         if without(sandbox, leaving) is not None:
             return
         for interface in sandbox.interfaces:
@@ -60,11 +60,11 @@ class LinkHandler(Handler):
                 self.reaper.doom(self._netlink, link.index)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Delete links of sandboxes that are gone; put right what is missing of the others."""
+        """Delete links of vanished sandboxes; repair those of the others."""
         return apply(self._differences(sandboxes), dry_run=dry_run)
 
     def mend(self, sandbox: Sandbox) -> list[Repair]:
-        """Put right what is missing of the links of one `sandbox`; what it was."""
+        """Repair the links of one `sandbox`; returns what was wrong."""
         there = {
             link.name: link
             for interface in sandbox.interfaces
@@ -73,15 +73,15 @@ class LinkHandler(Handler):
         return apply(self._of_sandbox(sandbox, there), dry_run=False)
 
     def orphans(self, pid: int, netns: int, *, own: bool) -> list[Orphan]:
-        """What the namespace `netns` of process `pid` has of ours (:mod:`handlers.link.orphans`).
+        """The orphans in the namespace of process `pid` (:mod:`handlers.link.orphans`).
 
         Args:
             pid: a process in it.
             netns: its inode number.
-            own: only what was made for that very process.
+            own: only look for what was made for this process.
 
         Raises:
-            NamespaceGone: it has ended meanwhile.
+            NamespaceGone: the namespace has ended meanwhile.
         """
         names = [f"netnsv{n}-{pid}" for n in range(len(self._drivers))] if own else None
         with open_by_pid((pid,), netns) as descriptor:
@@ -102,21 +102,21 @@ class LinkHandler(Handler):
             sandbox_end.set_up(interface, driver)
         with inside:
             index = inside.index(interface.name)
-            if mend:  # first: with an address go those that the kernel has made second to it
+            if mend:  # first: the kernel removes secondary addresses together with their primary
                 self._clear(inside, index, interface)
             inside.send(sandbox_end.requests(sandbox, interface, self._drivers, index, mend=mend))
             if len(sandbox.interfaces) > 1:
                 inside.send(policy_routes.missing(inside, interface, driver, index))
-        # The host end was up before there was a carrier; and the bridge, if that is its only port.
+        # The host end went up before it had a carrier, and so did a bridge with no other port.
         self._netlink.see_carrier(interface.host_name)
         if driver.master:
             self._netlink.see_carrier(driver.master)
 
     def _adopt(self, sandbox: Sandbox, interface: Interface, netns: int) -> None:
-        """Put right a pair that is there already, or make it anew if it is another's old one."""
+        """Repair an existing pair, or replace a stale one."""
         driver = self._drivers[interface.network]
         alias = alias_of(sandbox.id)
-        self.reaper.wait()  # it may be one that is being deleted just now
+        self.reaper.wait()  # the reaper may be deleting it
         link = self._find(interface.host_name)
         with self._home.left_for(netns):
             inside = Netlink(most=MOST)
@@ -144,24 +144,24 @@ class LinkHandler(Handler):
         driver.make(self._netlink, interface, netns, alias=alias)
 
     def _clear(self, inside: Netlink, index: int, interface: Interface) -> None:
-        """Take off `interface` the addresses that it has no lease for."""
+        """Remove the addresses of `interface` that have no lease."""
         network = self._drivers[interface.network].network
         for address in surplus.surplus(inside, index, interface, network):
             try:
                 inside.send([rtnl.no_address(index, address)])
             except NetlinkError as error:
-                if error.errno != errno.EADDRNOTAVAIL:  # else it went with another, or just now
+                if error.errno != errno.EADDRNOTAVAIL:  # already removed, perhaps with its primary
                     raise
 
     def _ends_at(self, link: rtnl.Link, netns: int, index: int) -> bool:
-        """Whether `link` leads to the interface `index` of the namespace of descriptor `netns`."""
+        """Whether `link` leads to interface `index` of the namespace `netns` (a descriptor)."""
         return ours.leads_to(link, ours.number_of(self._netlink, netns), index)
 
     def _find(self, name: str) -> rtnl.Link | None:
         return ours.find(self._netlink, name)
 
     def _delete(self, link: rtnl.Link) -> None:
-        """Cut `link` off at once, and have it deleted soon."""
+        """Cut `link` off at once, and have the reaper delete it soon."""
         self.reaper.doom(self._netlink, link.index)
         self.reaper.reap()
 
@@ -170,7 +170,7 @@ class LinkHandler(Handler):
         links = list(map(rtnl.read_link, self._netlink.dump(rtnl.links("veth"))))
         there = {link.name: link for link in links if ours.is_host_end(link)}
         for link in links:
-            if link.group == rtnl.DOOMED:  # somebody was killed before it was deleted
+            if link.group == rtnl.DOOMED:  # a process was killed before it deleted this link
                 yield Difference(_deleted(link), lambda link=link: self._delete(link))  # type: ignore[misc]
         needed = {i.host_name for sandbox in sandboxes for i in sandbox.interfaces}
         for name in sorted(there.keys() - needed):
@@ -180,7 +180,7 @@ class LinkHandler(Handler):
             yield from self._of_sandbox(sandbox, there)
 
     def _of_sandbox(self, sandbox: Sandbox, there: Mapping[str, rtnl.Link]) -> Iterator[Difference]:
-        """What is wrong with the links of one sandbox, or why that cannot be told."""
+        """What is wrong with the links of one sandbox, or why that is unknown."""
         last = sandbox.interfaces[0] if sandbox.interfaces else None
         try:
             with open_namespace(sandbox) as netns:
@@ -195,7 +195,7 @@ class LinkHandler(Handler):
                             repair = _repair(sandbox, interface, wrong)
                             yield Difference(repair, self._repairer(sandbox, interface), alone=True)
         except NamespaceGone:
-            return  # it ends just now, which is an event of its own
+            return  # its init ends right now, which is an event of its own
         except OSError as error:
             if last is None:
                 raise
@@ -212,9 +212,9 @@ class LinkHandler(Handler):
         """What is wrong with either end of a pair; empty if nothing is.
 
         Args:
-            sandbox: it has `interface`.
-            interface: what should be.
-            link: the host end; `None` if it is not there.
+            sandbox: the sandbox of `interface`.
+            interface: the wanted state.
+            link: the host end; `None` if it is missing.
             netns: a descriptor of the namespace.
             inside: a socket in it.
         """

@@ -1,6 +1,6 @@
 """Finds orphans: what a namespace has of a sandbox that the lease store does not know.
 
-It looks at the host ends that lead there, not at anything inside (:mod:`handlers.link.ours`).
+The proof is the host ends that lead there, not anything inside (:mod:`handlers.link.ours`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from watcher.model.orphan import Orphan
 def orphans(
     netlink: Netlink, home: HostNamespace, descriptor: int, names: Iterable[str] | None
 ) -> list[Orphan]:
-    """The orphans in the namespace of `descriptor`: one, unless a link was moved there.
+    """The orphans in the namespace `descriptor`; more than one only if a link was moved there.
 
     Args:
         netlink: a socket of the host.
         home: the host's namespace.
-        descriptor: a descriptor of the namespace.
-        names: the host ends to ask for, one by one; `None` for all.
+        descriptor: of the namespace.
+        names: the host ends to look at; `None` for all.
     """
     number = ours.number_of(netlink, descriptor)
     if number < 0:

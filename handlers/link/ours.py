@@ -23,15 +23,15 @@ def sandbox_id(link: rtnl.Link) -> str:
 
 
 def is_host_end(link: rtnl.Link) -> bool:
-    """Whether `link`, a link of the host, is the host end of a pair that this program made."""
+    """Whether `link`, a link of the host, is the host end of a pair of this program."""
     return link.ours and HOST_NAME.fullmatch(link.name) is not None
 
 
 def is_of(link: rtnl.Link, id_: str) -> bool:
-    """Whether `link` is a host end of the sandbox `id_`, or one that was left half made.
+    """Whether `link` is a host end of the sandbox `id_`, or was left half made.
 
-    The pid in the name proves less: a sandbox may outlive the process that it was made for, and
-    another process may get that pid.
+    The pid in the name proves less: a sandbox may outlive its first process, and another process
+    may get that pid.
     """
     return link.ours and link.alias in ("", alias_of(id_))
 
@@ -42,7 +42,7 @@ def host_ends(netlink: Netlink) -> Iterator[rtnl.Link]:
 
 
 def find(netlink: Netlink, name: str) -> rtnl.Link | None:
-    """The host's link `name`, whoever made it; `None` if there is none."""
+    """The host's link `name`, ours or not."""
     body = netlink.get(rtnl.link(name))
     return None if body is None else rtnl.read_link(body)
 

@@ -1,9 +1,9 @@
-"""Policy routes: an answer leaves a sandbox by the interface that the request came in by.
+"""Policy routes: an answer leaves a sandbox through the interface that its request came in by.
 
-With the main table alone, an answer from an address of one network could leave by the interface of
-another, where the guard drops it. So in a sandbox with several interfaces, packets from the address
-of one are looked up in that interface's own table first. Sources: ip-rule(8),
-`net/core/fib_rules.c` of the kernel.
+With the main table alone, an answer from an address of one network could leave through another
+network, where the guard drops it. So in a sandbox with several interfaces, packets from an address
+are looked up in a table of that address's interface first. Sources: ip-rule(8),
+`net/core/fib_rules.c`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from watcher.model.network import Network
 from watcher.model.sandbox import Interface
 
 FIRST_TABLE: Final = 100
-"""The routing table of `eth0` inside a sandbox; the second interface has the next one."""
+"""The routing table of a sandbox's `eth0`; each further interface has the next one."""
 
 FIRST_PRIORITY: Final = 32000
-"""The priority of the rules of `eth0`: before the main table, after usual rules of a sandbox."""
+"""The priority of the rules of `eth0`: before the main table, after usual rules of the sandbox."""
 
 _LINK_LOCAL: Final = IPv6Network("fe80::/64")
 
@@ -38,16 +38,16 @@ _HEADER_SIZE: Final = 12
 """Bytes of `struct rtmsg` and of `struct fib_rule_hdr`."""
 
 _TABLE_OFFSET: Final = 16 + 4
-"""Of the table's number in a request about a route."""
+"""The offset of the table's number in a request about a route."""
 
 
 def missing(inside: Netlink, interface: Interface, driver: Driver, index: int) -> list[bytearray]:
-    """The requests for the routes and rules that `interface` should have and does not.
+    """The requests for missing policy routes and rules of `interface`.
 
     Args:
         inside: a socket in the sandbox's namespace.
         interface: one of several of a sandbox.
-        driver: that of its network.
+        driver: the driver of its network.
         index: its index in that namespace.
     """
     table = FIRST_TABLE + interface.ordinal
@@ -66,7 +66,7 @@ def missing(inside: Netlink, interface: Interface, driver: Driver, index: int) -
 
 
 def _wanted(way: Way, network: Network, index: int) -> Iterator[Route]:
-    """The routes for what is sent from the address of `way`."""
+    """The routes for packets from the address of `way`."""
     default, address = way.hop, way.address
     if way.on_link is not None:
         yield Route(way.on_link, None, index, 0)
@@ -98,7 +98,7 @@ def _rule(source: Address, family: int, table: int, priority: int) -> bytearray:
 
 
 def _rules(inside: Netlink, family: int) -> set[tuple[Address, int]]:
-    """Source and table of the rules for what is sent from one address."""
+    """Source and table of each rule that matches a single source address."""
     message = fibmsg()
     message["family"] = family
     found = set()

@@ -1,4 +1,4 @@
-"""Has links deleted after their sandbox was taken back."""
+"""Has the reaper delete doomed links after everything else of their sandbox was removed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from watcher.model.sandbox import Member, Sandbox
 
 
 class ReapingHandler(Handler):
-    """Starts the reaper after everything else: an unmount would wait for it in the kernel."""
+    """Starts the reaper last: an unmount would wait in the kernel for the deletions."""
 
     def __init__(self, context: Context) -> None:
         self._reaper = context.reaper
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:  # noqa: ARG002
-        """Have the reaper delete the links that were cut off, if any, in its own thread."""
+        """Have the reaper delete the doomed links, if any, in its own thread."""
         self._reaper.reap()

@@ -1,4 +1,4 @@
-"""A pair's end in the sandbox: its addresses, its routes, and which of them are missing.
+"""The sandbox end of a pair: its addresses, its routes, and which of them are missing.
 
 The network's driver says how packets leave (:class:`handlers.networks.driver.Way`).
 """
@@ -15,7 +15,7 @@ from watcher.model.sandbox import Interface, Sandbox
 
 
 def set_up(interface: Interface, driver: Driver) -> None:
-    """Write the settings of `interface` in the namespace that this thread is in at the moment."""
+    """Write the settings of `interface` in the namespace that this thread is in."""
     for name, value in driver.settings_inside(interface).items():
         sysctl.put(name, value)
 
@@ -28,9 +28,9 @@ def requests(
     *,
     mend: bool,
 ) -> list[bytearray]:
-    """The requests that make the sandbox's end of `interface` usable: addresses, up, routes.
+    """The requests that make the sandbox end of `interface` usable: addresses, up, routes.
 
-    With `mend`, also the routes that the kernel adds itself together with a new address.
+    With `mend`, also the routes that the kernel adds itself with a new address.
     """
     driver = drivers[interface.network]
     ways = driver.ways(interface)
@@ -50,7 +50,7 @@ def requests(
 def missing(
     inside: Netlink, sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
 ) -> str:
-    """What is wrong with the end, seen through the socket `inside` there; empty if nothing is."""
+    """What is wrong with the sandbox end; empty if nothing is. `inside` is a socket there."""
     driver = drivers[interface.network]
     body = inside.get(rtnl.link(interface.name))
     if body is None:
@@ -86,12 +86,12 @@ def _routes(
     ways: Sequence[Way],
     index: int,
 ) -> list[rtnl.Route]:
-    """The routes by `interface`: the network's own, and the default routes that are by it."""
+    """The routes through `interface`: the network's own, and its default routes."""
     network = drivers[interface.network].network
     found = [
         rtnl.Route(route.to if route.to.prefixlen else None, route.via, index, 0)
         for route in network.routes
-        if all(route.via != way.address.ip for way in ways)  # it is that router
+        if all(route.via != way.address.ip for way in ways)  # else the sandbox is that router
     ]
     own = {route.version for route in found if route.to is None}
     defaults = _defaults(sandbox, interface, drivers) - own
@@ -108,7 +108,7 @@ def _routes(
 def _defaults(
     sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
 ) -> frozenset[int]:
-    """The IP versions whose default route is by `interface`: the first that leads out."""
+    """The IP versions whose default route is by `interface`, the first that is not internal."""
     first: dict[int, Interface] = {}
     for one in sandbox.interfaces:
         if not drivers[one.network].network.internal:

@@ -1,7 +1,6 @@
-"""Addresses on a sandbox's interface without a lease.
+"""Addresses without a lease on a sandbox's interface.
 
-With the guard on, packets from them are dropped. So the addresses are removed, and do not look as
-if they worked.
+With the guard on, their packets are dropped. Removing the addresses makes that visible.
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ from watcher.model.network import Network
 from watcher.model.sandbox import Interface
 
 _SHOWN: Final = 3
-"""The most addresses to name in a message."""
+"""The most addresses that a message names."""
 
 
 def surplus(
     inside: Netlink, index: int, interface: Interface, network: Network
 ) -> list[AddressWithPrefix]:
-    """The addresses of `interface` that are no leases, seen by a socket `inside`; none unguarded.
+    """The addresses of `interface` without a lease; empty if the network has no guard.
 
-    The link-local address that the kernel makes of its MAC is none of them: the guard allows it.
+    The link-local address of its MAC is not among them: the guard allows it. `inside` is a socket
+    in the namespace.
     """
     if not network.guard:
         return []

@@ -1,7 +1,7 @@
-"""Network drivers: everything that a network's `mode` decides, one module per mode.
+"""Network drivers: what a network's `mode` decides, one module per mode.
 
-To add a mode, add its name and facts to :data:`watcher.model.network.MODES`, and add a module of
-that name here whose `DRIVER` is a :class:`handlers.networks.driver.Driver`.
+To add a mode, add its name and facts to :data:`watcher.model.network.MODES`, and a module of that
+name here with a `DRIVER`, a :class:`handlers.networks.driver.Driver`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def driver_of(network: Network) -> Driver:
 
 
 def all_drivers() -> list[type[Driver]]:
-    """The drivers of all modes, used by a network or not."""
+    """The drivers of all modes, including unused ones."""
     return [_driver(mode) for mode in MODES]
 
 

@@ -1,7 +1,7 @@
-"""`mode = "bridge"`: one bridge for all sandboxes, which has the gateway's addresses.
+"""`mode = "bridge"`: one bridge for all sandboxes, with the gateway's addresses.
 
-A bridge takes 1,023 ports (`BR_MAX_PORTS` in `net/bridge/br_private.h`), and floods each broadcast
-to all of them.
+A bridge has at most 1,023 ports (`BR_MAX_PORTS`, `net/bridge/br_private.h`), and floods each
+broadcast to all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_PORTS: Final = 1023
 
 
 class BridgeFull(OSError):
-    """The bridge takes no more ports."""
+    """The bridge has no free port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,7 @@ class BridgeDriver(Driver):
         return gateway_bridge.differences(self.network, netlink, settings, forwarded=forwarded)
 
     def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
-        """Make the pair with the host end on the bridge.
-
-        Raises:
-            BridgeFull: the bridge has no port left.
-        """
+        """Make the pair with the host end on the bridge; :class:`BridgeFull` if it is full."""
         network = self.network
         try:
             netlink.send([veth.pair(interface, network, netns, master=self._index(netlink))])
@@ -72,7 +68,7 @@ class BridgeDriver(Driver):
         netlink.send([enslaved, self._port(interface, alias)])
 
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:  # noqa: ARG002
-        """Whether it is on the bridge."""
+        """Check that the host end is on the bridge."""
         index = netlink.index(self.network.bridge)
         on_it = index and link.master == index
         return "" if on_it else f"the link was not on bridge {self.network.bridge}"
@@ -84,12 +80,12 @@ class BridgeDriver(Driver):
         return {f"ipv6/conf/{interface.name}/accept_ra": "0"}
 
     def way(self, address: AddressWithPrefix, ordinal: int) -> Way:  # noqa: ARG002
-        """The subnet is on the link, and the gateway a neighbour."""
+        """The subnet is on the link; the gateway is a neighbour."""
         subnet = self.network.subnet_of(address.version)
         return Way(address, address.network, None if subnet is None else gateway(subnet))
 
     def guards(self, interface: Interface) -> Iterable[Element]:
-        """The MAC and the addresses that its frames may have."""
+        """The MAC and the addresses that the guard allows as source of its frames."""
         name = f'"{interface.host_name}"'
         if not self.network.guard:
             yield Element("bridge", "free", (name,))
@@ -107,11 +103,7 @@ class BridgeDriver(Driver):
         return rtnl.port(interface.host_name, isolated=self.network.isolate, alias=alias)
 
     def _index(self, netlink: Netlink) -> int:
-        """The index of the bridge.
-
-        Raises:
-            OSError: it is missing.
-        """
+        """The index of the bridge; `OSError` if it is missing."""
         index = netlink.index(self.network.bridge)
         if not index:
             missing = f"bridge {self.network.bridge} of network {self.network.name} is missing"

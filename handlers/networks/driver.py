@@ -1,7 +1,7 @@
-"""The network driver: everything that differs between one `mode` and another.
+"""The network driver: everything that differs between the modes of networks.
 
-A driver holds its network's settings and no other state. For the sandbox's end of a link and for
-the firewall it only returns data; code that is the same for all modes carries that out.
+A driver holds its network's settings and no other state. For the sandbox end and the firewall it
+only returns data, which code common to all modes applies.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Way:
 
     Attributes:
         address: the address with the prefix length that the interface gets.
-        on_link: what is reachable without a next hop. If it is the network of `address`, the
-            kernel adds that route itself.
+        on_link: what is reachable without a next hop. The kernel adds this route itself if it is
+            the network of `address`.
         hop: the next hop for everything else; `None` if the network has no subnet of the family.
-        hop_mac: the MAC of `hop` if nobody answers ARP or ND for it; else empty.
-        beyond: what is routed through `hop` even if the default route is not.
+        hop_mac: the MAC of `hop` if nothing answers ARP or ND for it; else empty.
+        beyond: the subnet routed through `hop` even if the default route is not.
     """
 
     address: AddressWithPrefix
@@ -43,15 +43,15 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What table `inet watcher` needs in addition if any network has this mode.
+    """What the mode adds to table `inet watcher` if any network has it.
 
     Attributes:
         sets: more sets.
         guard: rules for incoming packets, at priority `raw`.
-        localhost: rules for what the host sends to its own published ports.
-        forward: rules that find what goes to sandboxes and what comes from them.
-        owners: the names of the sets, in either table, whose keys start with a host end and end
-            with an address that the guard allows it.
+        localhost: rules for packets from the host to its own published ports.
+        forward: rules that match packets to and from sandboxes.
+        owners: the sets, in either table, whose keys start with a host end and end with an
+            address that the guard allows it.
     """
 
     sets: tuple[str, ...] = ()
@@ -63,11 +63,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Driver(ABC):
-    """How one network works. Each method may run again over what is already there.
+    """How one network works. Every method may be repeated.
 
     Attributes:
         network: the network's settings.
-        rules: what the firewall needs in addition for this mode.
+        rules: what this mode adds to the firewall.
     """
 
     network: Network
@@ -75,43 +75,39 @@ class Driver(ABC):
 
     @property
     def master(self) -> str:
-        """The bridge that the host ends are ports of; empty if there is none.
+        """The bridge of the host ends; empty if there is none.
 
-        The firewall recognises the network's packets by this bridge, or else by their subnets.
+        The firewall matches the network's packets by this bridge, or else by their subnets.
         """
         return ""
 
     @abstractmethod
     def host_side(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
-        """What is wrong on the host with the part that all sandboxes of the network share.
+        """What is wrong with the host's part of the network, which all its sandboxes share.
 
-        Each difference is looked for after the ones before it are closed. In the end there is an
-        interface called :attr:`Network.bridge`; a new index means that the part was lost.
+        Each difference is looked for after the earlier ones are repaired. Afterwards an interface
+        named :attr:`Network.bridge` exists; if its index changes later, this part was lost.
 
         Raises:
-            OSError: it cannot be put right.
+            OSError: a repair is impossible.
         """
 
     @abstractmethod
     def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
-        """Make a pair with one end in the namespace of the descriptor `netns`; set up its host end.
+        """Make a pair with one end in the namespace `netns` (a descriptor); set up its host end.
 
         Raises:
-            NetlinkError: EEXIST if the name of either end is taken; nothing was made.
+            NetlinkError: EEXIST if the name of either end is taken; then nothing was made.
             OSError: the kernel refused.
         """
 
     @abstractmethod
     def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
-        """Put an existing host end right, whatever its state.
-
-        Raises:
-            OSError: the kernel refused.
-        """
+        """Repair an existing host end, whatever its state; `OSError` if the kernel refused."""
 
     @abstractmethod
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:
-        """What is wrong with the host end `link`, which exists and is up; empty if nothing is."""
+        """What is wrong with the host end `link`, which is up; empty if nothing is."""
 
     def settings_inside(self, interface: Interface) -> Mapping[str, str]:  # noqa: ARG002
         """Kernel settings to write in the namespace before `interface` is set up."""
@@ -127,4 +123,4 @@ class Driver(ABC):
 
     @abstractmethod
     def guards(self, interface: Interface) -> Iterable[Element]:
-        """The set elements that limit `interface` to its addresses, or exempt it."""
+        """The set elements that limit `interface` to its addresses, or exempt it from the guard."""

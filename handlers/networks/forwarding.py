@@ -1,4 +1,4 @@
-"""Forwarding: turned on for the whole host, together with what the kernel changes along with it.
+"""Turns on forwarding for the whole host, and notes what the kernel changes along with it.
 
 Source: `Documentation/networking/ip-sysctl.rst` (`forwarding`, `accept_ra`).
 """
@@ -16,9 +16,9 @@ FORWARDING: Final = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 
 
 def turn_on(settings: Sysctl, version: int) -> None:
-    """Let the host forward packets of IP `version`, and note all settings that this changes."""
+    """Let the host forward packets of IP `version`; note every setting that this changes."""
     if version == 6:
-        # A router ignores advertisements, and so would lose its own default route, unless told.
+        # With 1, a router ignores advertisements, and so would lose its own default route.
         for name in _accept_ra_names():
             if sysctl.get(name) == "1":
                 settings.set(name, "2")
@@ -40,7 +40,7 @@ def _accept_ra_names() -> list[str]:
 
 
 def _swept(version: int) -> dict[str, str]:
-    """What the kernel sets as forwarding is turned off, whatever it was before, and to what."""
+    """The settings that the kernel overwrites when forwarding is turned off, and their values."""
     swept = {f"ipv{version}/conf/{name}/forwarding": "0" for name in _conf(version)}
     swept.pop(f"ipv{version}/conf/all/forwarding", None)
     if version == 4:
@@ -49,7 +49,7 @@ def _swept(version: int) -> dict[str, str]:
 
 
 def _conf(version: int) -> list[str]:
-    """The interfaces that have settings of IP `version`, and `all` and `default`."""
+    """The interfaces with settings of IP `version`, and `all` and `default`."""
     try:
         return sorted(path.name for path in Path(f"/proc/sys/net/ipv{version}/conf").iterdir())
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""The bridge that has a network's gateway addresses: its MAC, its addresses, its settings.
+"""The bridge with a network's gateway addresses: its MAC, addresses and settings.
 
-Sources: `net/bridge/br_if.c` (a bridge without an address of its own takes its lowest port's) and
+Sources: `net/bridge/br_if.c` (a bridge without a MAC of its own takes its lowest port's) and
 `Documentation/networking/ip-sysctl.rst` (`route_localnet`).
 """
 
@@ -24,23 +24,23 @@ from watcher.model.network import Network, gateways
 from watcher.model.repair import Repair
 
 NET_ADDR_SET: Final = "3"
-"""In `/sys/class/net/<name>/addr_assign_type`: somebody set the MAC, so it stays."""
+"""`/sys/class/net/<name>/addr_assign_type` if the MAC was set, and so does not change."""
 
 _OF_IPV6: Final = {
     "accept_ra": "a sandbox is no router for the host",
     "accept_dad": "nothing is forwarded to a sandbox until the bridge has a link-local address",
 }
-"""What is turned off for a bridge with IPv6, and why: the kernel asks for the MAC of a packet's
-next hop in the name of its link-local address alone, which is none for a second where it is probed
-for first (`net/ipv6/ndisc.c`)."""
+"""Settings turned off for a bridge with IPv6, and why. The kernel solicits neighbours only from the
+bridge's link-local address, which duplicate address detection delays by a second
+(`net/ipv6/ndisc.c`)."""
 
 
 class NotABridge(OSError):
-    """Another kind of interface has the bridge's name, or one that we may not make is missing."""
+    """Another interface has the bridge's name, or an unmanaged bridge is missing."""
 
 
 def find(network: Network, netlink: Netlink) -> rtnl.Link | None:
-    """The interface with the name of the network's bridge; `None` if there is none."""
+    """The interface with the name of the network's bridge."""
     body = netlink.get(rtnl.link(network.bridge))
     return None if body is None else rtnl.read_link(body)
 
@@ -48,16 +48,12 @@ def find(network: Network, netlink: Netlink) -> rtnl.Link | None:
 def differences(
     network: Network, netlink: Netlink, settings: Sysctl, *, forwarded: bool
 ) -> Iterator[Difference]:
-    """What is wrong with the bridge, each looked for after the ones before it are closed.
+    """What is wrong with the bridge; each difference is looked for after the earlier repairs.
 
-    Args:
-        network: the bridge's network.
-        netlink: a socket of the host.
-        settings: where changed settings of the host are noted.
-        forwarded: whether the host has to forward the network's packets.
+    `forwarded` is whether the host has to forward the network's packets.
 
     Raises:
-        NotABridge: another interface has its name, or it is somebody else's and missing.
+        NotABridge: another interface has its name, or an unmanaged bridge is missing.
     """
     link = find(network, netlink)
     if link is None:
@@ -107,7 +103,7 @@ def _of_link(network: Network, link: rtnl.Link, netlink: Netlink) -> Iterator[Di
 def _gateway(network: Network, index: int, address: AddressWithPrefix) -> list[bytearray]:
     requests = [rtnl.address(index, address)]
     if address.version == 6 and not network.internal:
-        requests.append(rtnl.loopback(index))  # what `route_localnet` is for IPv4
+        requests.append(rtnl.loopback(index))  # for IPv6, what `route_localnet` is for IPv4
     return requests
 
 
@@ -148,6 +144,6 @@ def _repair(network: Network, what: str, why: str) -> Repair:
 def _mac_is_fixed(name: str) -> bool:
     try:
         text = Path(f"/sys/class/net/{name}/addr_assign_type").read_text(encoding="ascii")
-    except OSError:  # no sysfs of this namespace here: nothing can be told, nothing is changed
+    except OSError:  # /sys is of another namespace: unknown, so change nothing
         return True
     return text.strip() == NET_ADDR_SET

@@ -1,8 +1,8 @@
-"""`mode = "routed"`: no bridge; the host has a route to each address by the sandbox's own link.
+"""`mode = "routed"`: no bridge; the host has a route to each address through the sandbox's veth.
 
-The MACs are permanent entries of the neighbour table, which do not count against `gc_thresh3`
+The MACs are permanent neighbour entries, which do not count against `gc_thresh3`
 (`net/core/neighbour.c`). A sandbox's next hop exists only as such an entry: all host ends have the
-same MAC, so nobody has to ask for it. A bridge without ports has the gateway's addresses.
+same MAC, so no ARP or ND is needed. A bridge without ports has the gateway's addresses.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _NEXT_HOP: Final[Mapping[int, Address]] = {
     4: IPv4Address("169.254.1.1"),
     6: IPv6Address("fe80::1"),
 }
-"""The next hop of the first interface; each further interface has the next address."""
+"""The next hop of the first interface; each further interface has the next address after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutedDriver(Driver):
-    """A network whose sandboxes each have a host route by a link of their own."""
+    """A network in which each sandbox has host routes through its own link."""
 
     rules: ClassVar = Rules(
         sets=(
@@ -60,27 +60,27 @@ class RoutedDriver(Driver):
     )
 
     def host_side(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
-        """The bridge, and forwarding always: even neighbours reach each other through the host."""
+        """The bridge, and always forwarding: even neighbours reach each other through the host."""
         return gateway_bridge.differences(self.network, netlink, settings, forwarded=True)
 
     def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
-        """Make the pair and the host's routes by it."""
+        """Make the pair and the host's routes through it."""
         netlink.send([veth.pair(interface, self.network, netns, host_mac=HOST_MAC)])
         netlink.send(self._requests(netlink, interface, alias))
 
     def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
-        """Take the host end off any bridge, and make the routes by it."""
+        """Take the host end off any bridge, and make the routes through it."""
         off = rtnl.enslaved(interface.host_name, 0)
         netlink.send([off, *self._requests(netlink, interface, alias)])
 
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:
-        """Whether the host lacks a route by it."""
+        """Check the host's routes through the link."""
         for route in missing(netlink, self._routes(interface, link.index)):
             return f"the host's route to {route.to} was missing"
         return ""
 
     def way(self, address: AddressWithPrefix, ordinal: int) -> Way:
-        """Nothing is on the link; everything is behind a next hop that no machine has."""
+        """Nothing is on the link; everything is behind a virtual next hop."""
         own = ip_interface(address.ip)
         subnet = self.network.subnet_of(address.version)
         if subnet is None:
@@ -91,7 +91,7 @@ class RoutedDriver(Driver):
         return Way(own, on_link, hop, HOST_MAC, subnet)
 
     def guards(self, interface: Interface) -> Iterable[Element]:
-        """The addresses that its packets may have; its frames reach only the host."""
+        """The source addresses that the guard allows; frames reach only the host."""
         if self.network.guard:
             name = f'"{interface.host_name}"'
             yield Element("inet", "routed", (name,))
@@ -118,7 +118,7 @@ class RoutedDriver(Driver):
         return requests
 
     def _routes(self, interface: Interface, index: int) -> list[rtnl.Route]:
-        """The host's routes to the addresses of `interface`, by the link `index`."""
+        """The host's routes to the addresses of `interface`, through the link `index`."""
         found = []
         for address in interface.addresses:
             subnet = self.network.subnet_of(address.version)

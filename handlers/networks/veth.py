@@ -1,4 +1,4 @@
-"""What drivers that use veth pairs have in common."""
+"""What drivers with veth pairs have in common."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def mtu_of(network: Network) -> int:
 def pair(
     interface: Interface, network: Network, netns: int, *, master: int = 0, host_mac: str = ""
 ) -> bytearray:
-    """The request for the pair. Send it alone, so that nothing else changes another's link."""
+    """The request for the pair. Send it alone: a later request could hit another's link."""
     return rtnl.veth(
         interface.host_name,
         interface.name,
@@ -34,8 +34,8 @@ def turn_off_ipv6(name: str) -> None:
     """Keep the host from using IPv6 on `name`.
 
     Each interface with IPv6 has a route to ff00::/8 in one list, which the kernel walks whenever an
-    interface comes up or goes down (`fib6_add_rt2node`, `fib6_ifdown` in `net/ipv6`). With
-    thousands of interfaces this takes longer than everything else.
+    interface goes up or down (`fib6_add_rt2node`, `fib6_ifdown` in `net/ipv6`). With thousands of
+    interfaces, this takes longer than everything else.
     """
     with suppress(FileNotFoundError):  # a kernel without IPv6
         sysctl.put(f"ipv6/conf/{name}/disable_ipv6", "1")
