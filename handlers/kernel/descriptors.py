@@ -1,6 +1,6 @@
 """Threads with a descriptor table of their own, and borrowing a descriptor from such a thread.
 
-Sources: unshare(2), close_range(2), pidfd_getfd(2). Linux 6.9 and later give threads a pidfd each
+Sources: unshare(2), close_range(2), pidfd_getfd(2). A thread has a pidfd since Linux 6.9
 (`PIDFD_THREAD`, pidfd_open(2)).
 """
 
@@ -27,11 +27,11 @@ _pidfd_getfd.restype = ctypes.c_long
 
 
 def have_own(keep: Iterable[int]) -> None:
-    """Give this thread a table of its own, with `keep` and the standard descriptors in it."""
+    """Give this thread a descriptor table of its own, with `keep` and the standard descriptors."""
     os.unshare(os.CLONE_FILES)
     low = _STANDARD
     for high in [*sorted(keep), os.sysconf("SC_OPEN_MAX")]:
-        if low < high:  # Python turns an empty range into an endless one
+        if low < high:  # Python makes an empty range an endless one
             os.closerange(low, high)
         low = max(low, high + 1)
 

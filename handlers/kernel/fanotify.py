@@ -1,9 +1,9 @@
 """fanotify(7): permission events of a whole mount, or of a whole file system.
 
-This is a binding of our own, because the published one for Python forks a process that passes the
-events on, and the gate needs one system call between an event and its answer. Failures are
-`OSError` with the kernel's `errno`. Constants and structures: `include/uapi/linux/fanotify.h`;
-behaviour: fanotify_init(2), fanotify_mark(2), fanotify(7).
+Our own binding, because the published one for Python forks a process that passes the events on, and
+the gate needs one system call between an event and its answer. Failures are `OSError` with the
+kernel's `errno`. Constants and structures: `include/uapi/linux/fanotify.h`; behaviour:
+fanotify_init(2), fanotify_mark(2), fanotify(7).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _RESPONSE: Final = struct.Struct("=iI")
 """struct fanotify_response: fd, response."""
 
 _EVENTS_A_READ: Final = 64
-"""The most events of one read(2), since each takes a descriptor."""
+"""The most events per read(2): each takes a descriptor."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fanotify_init.argtypes = (ctypes.c_uint, ctypes.c_uint)
@@ -58,8 +58,8 @@ class Event:
 
     Attributes:
         fd: a descriptor of the file, to be answered and then closed; `None` for an overflow.
-        thread: the thread that opens it, in this process's pid namespace; 0 if it is outside of
-            that. `/proc/<thread>` exists as for a process, and describes that thread.
+        thread: the opening thread, in this process's pid namespace; 0 if it is not in that.
+            `/proc/<thread>` exists as for a process, and describes that thread.
     """
 
     fd: int | None
@@ -67,10 +67,10 @@ class Event:
 
 
 class FanotifyGroup:
-    """A fanotify group, which the kernel asks about each open(2) of a regular file below its marks.
+    """A fanotify group: the kernel asks it about each open(2) of a regular file below its marks.
 
-    When it is closed, by :meth:`close` or by the end of the process, the kernel allows all opens
-    that wait. Reading never blocks: wait for :meth:`fileno` to become readable.
+    When it closes, by :meth:`close` or the end of the process, the kernel allows all waiting opens.
+    Reading never blocks: wait for :meth:`fileno` to become readable.
 
     Args:
         unlimited: whether the queue of events is unlimited; else the sysctl
@@ -100,7 +100,7 @@ class FanotifyGroup:
         return self._fd
 
     def mark(self, path: str, *, filesystem: bool = False) -> None:
-        """Mark the whole mount of the directory `path`, to be asked about opens below it.
+        """Mark the whole mount of the directory `path`: opens below it become events.
 
         With `filesystem`, mark its whole file system, in all mounts and mount namespaces. Marking
         it twice changes nothing. The mark ends with the mount or the file system.
@@ -112,12 +112,12 @@ class FanotifyGroup:
         self._mark(_FAN_MARK_REMOVE, path, filesystem=filesystem)
 
     def read(self) -> list[Event]:
-        """The waiting events, oldest first; at most a fixed number, so more may be left.
+        """The oldest waiting events; at most a fixed number, so more may be left.
 
         Raises:
             OSError: `EMFILE` if this process has no descriptor left for an event's file; the
                 kernel has denied that open.
-            RuntimeError: the kernel speaks another version of the structure.
+            RuntimeError: the kernel has another version of the structure.
         """
         try:
             content = os.read(self._fd, _EVENTS_A_READ * _METADATA.size)
@@ -145,13 +145,13 @@ class FanotifyGroup:
         Args:
             fd: the number of the event's descriptor, in the table of the thread that has read it.
             allow: the answer.
-            group: another descriptor of this group, for a thread that has a table of its own.
+            group: another descriptor of this group, for a thread with a table of its own.
         """
         target = self._fd if group is None else group
         os.write(target, _RESPONSE.pack(fd, _FAN_ALLOW if allow else _FAN_DENY))
 
     def close(self) -> None:
-        """Allow all opens that wait, and end; a second call does nothing."""
+        """Allow all waiting opens, and end; a second call does nothing."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

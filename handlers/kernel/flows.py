@@ -1,4 +1,4 @@
-"""The kernel's table of connections: listing, reading and deleting flows over ctnetlink.
+"""The connection tracking table: lists, reads and deletes flows over ctnetlink.
 
 Sources: `include/uapi/linux/netfilter/nfnetlink*.h` and `net/netfilter/nf_conntrack_netlink.c`.
 """
@@ -28,7 +28,7 @@ _ENDS: Final = {
     int(socket.AF_INET): struct.Struct("=HH4x4x4s4x4s"),
     int(socket.AF_INET6): struct.Struct("=HH4x4x16s4x16s"),
 }
-"""Length and type of a tuple; behind the head of its addresses, source and destination."""
+"""Length and type of a tuple; after the header of its addresses, source and destination."""
 _CTA_PROTO_NUM, _CTA_PROTO_DST_PORT = 1, 3
 TUPLES: Final = (_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY)
 _VERSIONS: Final = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
@@ -52,11 +52,10 @@ def udp_port(body: memoryview) -> int:
 
 
 def ends(body: memoryview) -> tuple[bytes, bytes, bytes, bytes]:
-    """A flow's source and destination as first seen, and those of what is answered.
+    """Source and destination of a flow's first packet, and those of its replies.
 
-    A table may have 262,144 of them: this reads no further than it has to. The kernel lists both
-    tuples first, and in each its addresses first (`ctnetlink_fill_info` and
-    `ctnetlink_dump_tuples`).
+    A table may have 262,144 flows, so this reads no further than necessary. The kernel puts both
+    tuples first, and in each its addresses first (`ctnetlink_fill_info`, `ctnetlink_dump_tuples`).
     """
     layout = _ENDS[body[0]]
     offset = _GENERIC.size
@@ -68,17 +67,17 @@ def ends(body: memoryview) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def every_flow(family: int = socket.AF_UNSPEC) -> bytearray:
-    """Ask for all flows of a family, or of both."""
+    """Ask for all flows of a family, or of both families."""
     return _listing(family, b"")
 
 
 def flows_with(direction: int, source: Address) -> bytearray:
-    """Ask for the flows of IPv4 with that `source`, as first seen or in what is answered.
+    """Ask for the IPv4 flows with that `source`, in first packets or in replies (`direction`).
 
-    Those two are all of an address: what is addressed to it is answered by it.
+    The two directions find all flows of an address: it replies to what is sent to it.
     """
     tuple_ = attribute(_CTA_TUPLE_IP | _NESTED, attribute(_CTA_IP_V4_SRC, source.packed))
-    flags = attribute(direction, struct.pack("=I", _BY_SOURCE))  # numbered as the tuples are
+    flags = attribute(direction, struct.pack("=I", _BY_SOURCE))  # same numbers as the tuples
     return _listing(
         socket.AF_INET,
         attribute(direction | _NESTED, tuple_) + attribute(_CTA_FILTER | _NESTED, flags),
@@ -92,7 +91,7 @@ def _listing(family: int, content: bytes) -> bytearray:
 
 
 def deletion(body: memoryview) -> bytearray:
-    """Delete one flow, named as the kernel has listed it; not one that came in its place."""
+    """Delete one listed flow, but not a later flow with the same tuple."""
     named = chosen(body, _GENERIC.size, (_CTA_TUPLE_ORIG, _CTA_ID, _CTA_ZONE))
     content = bytearray(_GENERIC.pack(body[0], 0, 0))
     content += attribute(_CTA_TUPLE_ORIG | _NESTED, named[_CTA_TUPLE_ORIG])

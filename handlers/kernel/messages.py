@@ -25,7 +25,7 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 def encode(message: Any, kind: int, flags: int = 0) -> bytearray:
     """The bytes of a pyroute2 `message` of netlink type `kind`.
 
-    Its sequence number, and whether the kernel acknowledges it, are open until it is sent.
+    The sender sets its sequence number and whether the kernel acknowledges it.
     """
     message["header"]["type"] = kind
     message["header"]["flags"] = flags | NLM_F_REQUEST
@@ -35,7 +35,7 @@ def encode(message: Any, kind: int, flags: int = 0) -> bytearray:
 
 
 def messages(data: memoryview) -> Iterator[tuple[int, int, int, int, memoryview]]:
-    """Type, flags, sequence number, port and body of each message of `data` (netlink(7))."""
+    """Type, flags, sequence number, port and body of each message in `data` (netlink(7))."""
     offset = 0
     while offset + HEADER.size <= len(data):
         length, kind, flags, sequence, port = HEADER.unpack_from(data, offset)
@@ -44,7 +44,7 @@ def messages(data: memoryview) -> Iterator[tuple[int, int, int, int, memoryview]
 
 
 def attributes(data: memoryview, offset: int) -> Iterator[tuple[int, memoryview]]:
-    """Type and payload of each attribute of `data` from `offset` on (netlink(7), `nlattr`)."""
+    """Type and payload of each attribute in `data` from `offset` on (netlink(7), `nlattr`)."""
     end = len(data)
     while offset + 4 <= end:
         length, kind = _ATTRIBUTE.unpack_from(data, offset)
@@ -55,10 +55,7 @@ def attributes(data: memoryview, offset: int) -> Iterator[tuple[int, memoryview]
 
 
 def chosen(data: memoryview, offset: int, kinds: Collection[int]) -> dict[int, memoryview]:
-    """The payloads of those attributes of `data` from `offset` on that are of `kinds`.
-
-    A link has some fifty attributes, and few of them matter.
-    """
+    """The payloads of the attributes of `kinds`; a link has some fifty, of which few matter."""
     found = {}
     end = len(data)
     unpack = _ATTRIBUTE.unpack_from
@@ -73,5 +70,5 @@ def chosen(data: memoryview, offset: int, kinds: Collection[int]) -> dict[int, m
 
 
 def attribute(kind: int, value: bytes | memoryview) -> bytes:
-    """An attribute as it stands in a message."""
+    """An attribute in the form of a message."""
     return _ATTRIBUTE.pack(4 + len(value), kind) + bytes(value) + bytes(-len(value) % 4)

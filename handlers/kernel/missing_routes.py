@@ -1,8 +1,8 @@
-"""Which routes are missing, asked so that it costs the same however many others there are.
+"""Finds missing routes, at a cost that does not depend on the number of other routes.
 
-Whoever has CAP_NET_ADMIN in a sandbox makes as many routes there as he likes, and a router's host
-has a million. So the kernel is asked where it would send a packet, which is one look; only if that
-is another way than ours are the routes listed that are by our interface.
+A process with CAP_NET_ADMIN in a sandbox can make any number of routes, and the host of a router
+has a million. So the kernel is asked where it would send a packet, which is one lookup. Only if
+that is another route than ours, the routes through our interface are listed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ type _Key = tuple[object, object, int]
 def missing(
     netlink: Netlink, wanted: Iterable[rtnl.Route], *, table: int = RT_TABLE_MAIN
 ) -> list[rtnl.Route]:
-    """Those of `wanted` that are not in `table`, whatever their metrics and sources.
+    """Those of `wanted` that are not in `table`; metrics and sources do not matter.
 
     Args:
         netlink: a socket in the namespace that they should be in.
-        wanted: routes by one interface.
+        wanted: routes through one interface.
         table: the number of the routing table.
 
     Raises:
-        OSError: it cannot be told.
+        OSError: the routes cannot be read.
     """
     unsure = [route for route in wanted if table != RT_TABLE_MAIN or not _is_taken(netlink, route)]
     there: dict[int, set[_Key]] = {}
@@ -42,21 +42,21 @@ def missing(
 
 
 def _is_taken(netlink: Netlink, route: rtnl.Route) -> bool:
-    """Whether the kernel would take `route` to what it leads to."""
+    """Whether the kernel would use `route` for its destination."""
     try:
         body = netlink.get(rtnl.route_to(route))
-    except NetlinkError:  # it knows of none, or of one that says so
+    except NetlinkError:  # there is no route, or an unreachable one
         return False
     match = None if body is None else rtnl.read_route(body)
     return match is not None and _key(match) == _key(route)
 
 
 def _listed(netlink: Netlink, version: int, index: int, table: int) -> set[_Key]:
-    """The routes in `table` by the interface `index`."""
+    """The routes in `table` through the interface `index`."""
     try:
         bodies = netlink.dump(rtnl.routes(version, index=index, table=table))
     except NetlinkError as error:
-        if error.errno != errno.ENOENT:  # a table without any route
+        if error.errno != errno.ENOENT:  # the table has no route
             raise
         return set()
     return {_key(route) for route in rtnl.read_routes(bodies, table=table)}

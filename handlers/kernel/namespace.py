@@ -16,9 +16,9 @@ class NamespaceGone(OSError):
 
 @contextmanager
 def open_namespace(sandbox: Sandbox) -> Iterator[int]:
-    """A descriptor of the namespace of `sandbox`, by any process in it.
+    """A descriptor of the namespace of `sandbox`, opened through any process in it.
 
-    The inode number is compared, since pids are reused. The descriptor keeps the namespace.
+    The inode number is compared, because pids are reused. The descriptor keeps the namespace alive.
 
     Raises:
         NamespaceGone: all of these processes have ended.
@@ -29,10 +29,10 @@ def open_namespace(sandbox: Sandbox) -> Iterator[int]:
 
 @contextmanager
 def open_by_pid(pids: Iterable[int], netns: int) -> Iterator[int]:
-    """A descriptor of the namespace with inode number `netns`, by one of the processes `pids`.
+    """A descriptor of the namespace with inode number `netns`, opened through one of `pids`.
 
     Raises:
-        NamespaceGone: none of them is in it.
+        NamespaceGone: none of these processes is in it.
     """
     for path in (path for pid in pids for path in namespace_files(pid)):
         try:
@@ -51,7 +51,7 @@ def open_by_pid(pids: Iterable[int], netns: int) -> Iterator[int]:
 def namespace_files(pid: int) -> Iterator[str]:
     """The files of the network namespaces of process `pid`: of its first thread, then of each.
 
-    The first thread may have ended (pthread_exit(3)), and each may be in another one (setns(2)).
+    The first thread may have ended (pthread_exit(3)), and each may be elsewhere (setns(2)).
     """
     yield f"/proc/{pid}/ns/net"
     with suppress(FileNotFoundError, ProcessLookupError):
@@ -60,7 +60,7 @@ def namespace_files(pid: int) -> Iterator[str]:
 
 
 class HostNamespace:
-    """The host's network namespace, in which this thread starts and to which it returns."""
+    """The host's network namespace, which this thread is in, and returns to."""
 
     def __init__(self) -> None:
         self._descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -71,7 +71,7 @@ class HostNamespace:
 
     @contextmanager
     def left_for(self, descriptor: int) -> Iterator[None]:
-        """Enter the namespace of `descriptor` for a moment (setns(2)), with this thread only."""
+        """Enter the namespace `descriptor` for a moment (setns(2)), with this thread only."""
         os.setns(descriptor, os.CLONE_NEWNET)
         try:
             yield

@@ -1,8 +1,8 @@
 """A netlink socket that sends many requests at once and reads the kernel's answer to each.
 
-pyroute2 encodes the messages. Its sockets are not used, because one request at a time through an
-event loop costs three times as much as the kernel's work. Sources: netlink(7), rtnetlink(7),
-netdevice(7) and `Documentation/userspace-api/netlink/intro.rst` of the kernel.
+pyroute2 encodes the messages. Its sockets are not used: one request at a time through an event loop
+costs three times as much as the kernel's work. Sources: netlink(7), rtnetlink(7), netdevice(7) and
+`Documentation/userspace-api/netlink/intro.rst`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _KIND_OFFSET: Final = 4
 _FLAGS_OFFSET: Final = 6
 _SEQUENCE_OFFSET: Final = 8
 RECEIVE: Final = 80 << 10
-"""Bytes of the buffer for answers: enough for a link with as many names as it may have.
+"""Bytes of the buffer for answers: enough for a link with the most alternative names.
 
-The names take up to 64 KiB (`rtnl_alt_ifname` in `net/core/rtnetlink.c`); lists come in pieces of
+These take up to 64 KiB (`rtnl_alt_ifname` in `net/core/rtnetlink.c`); lists come in pieces of
 32 KiB.
 """
 
@@ -58,8 +58,8 @@ NETLINK_NETFILTER: Final = 12
 
 
 MOST: Final = (4096, 4 << 20)
-"""The most messages and bytes to read of one list in a sandbox, whose owner can make it as long as
-they like: some 20 ms of work."""
+"""The most messages and bytes to read of one list in a sandbox, which its owner can make
+arbitrarily long; some 20 ms of work."""
 
 
 class TooMuch(OSError):
@@ -98,9 +98,9 @@ def own_ports(protocol: int) -> frozenset[int]:
 class Netlink:
     """A netlink socket in the network namespace of the thread that makes it.
 
-    It belongs to the thread that uses it. It is blocking: the kernel answers within the `sendmsg`.
+    Only one thread may use it. It is blocking: the kernel answers within the `sendmsg`.
 
-    Answers are read into one buffer. A new buffer per recv(2) would be large and then shrunk, which
+    Answers are read into one buffer. A new large buffer per recv(2), shrunk to the answer,
     fragments glibc's heap: it grew by 0.5 KiB per container.
 
     Args:
@@ -140,8 +140,8 @@ class Netlink:
     def send(self, requests: Sequence[bytearray]) -> None:
         """Send all `requests` at once and wait until the kernel has carried out the last.
 
-        The kernel carries out every request, also after one that it refused. It answers in order
-        and reports refusals unasked, so only the last request asks for an acknowledgement.
+        The kernel continues after a refused request. It answers in order and reports refusals
+        unasked, so only the last request asks for an acknowledgement.
 
         Raises:
             NetlinkError: the first refusal.
@@ -170,15 +170,15 @@ class Netlink:
         """The kernel's list for a dump `request`: the body of each message.
 
         Raises:
-            NetlinkError: the kernel refused it.
-            TooMuch: the list is longer than this socket reads; the socket cannot be used any more.
+            NetlinkError: the kernel refused.
+            TooMuch: the list is longer than `most`; the socket must not be used any more.
         """
         return list(self.listed(request))
 
     def listed(self, request: bytearray) -> Iterator[memoryview]:
-        """Like :meth:`dump`, one body after the other, for a list of which little is kept.
+        """Like :meth:`dump`, but one body at a time, for a list of which little is kept.
 
-        The socket must not be used for anything else until the last is read.
+        Read it to the end before another use of the socket.
         """
         first = self._number([request])
         self._socket.sendall(request)
@@ -202,11 +202,7 @@ class Netlink:
                 raise TooMuch(errno.E2BIG, f"its namespace has more {what} than are read ({limit})")
 
     def get(self, request: bytearray) -> memoryview | None:
-        """The body of the one answer to `request`; `None` if there is no such thing.
-
-        Raises:
-            NetlinkError: the kernel refused it.
-        """
+        """The body of the only answer to `request`; `None` if there is no such thing."""
         first = self._number([request])
         self._socket.sendall(request)
         while True:
@@ -223,10 +219,7 @@ class Netlink:
     def index(self, name: str) -> int:
         """The index of the interface `name`; 0 if there is none.
 
-        It needs no descriptor, so it works when none is left (if_nametoindex(3) does not).
-
-        Raises:
-            OSError: the kernel does not answer.
+        Unlike if_nametoindex(3), it needs no new descriptor, so it works when none is left.
         """
         try:
             return self._asked(SIOCGIFINDEX, name)
@@ -236,21 +229,14 @@ class Netlink:
             return 0
 
     def is_up(self, name: str) -> bool:
-        """Whether the interface `name` is set up.
-
-        Raises:
-            OSError: there is no such interface, or the kernel does not answer.
-        """
+        """Whether the interface `name` is set up; `OSError` if it is missing."""
         return bool(self._asked(SIOCGIFFLAGS, name) & IFF_UP)
 
     def see_carrier(self, name: str) -> None:
         """Make the kernel check at once whether the interface `name`, if it exists, has a carrier.
 
-        The kernel would check a little later, and the interface drops packets until then.
+        Otherwise it checks a little later, and the interface drops packets until then.
         Source: `ethtool_op_get_link` in `net/ethtool/ioctl.c`.
-
-        Raises:
-            OSError: the kernel refuses.
         """
         value = array("I", (ETHTOOL_GLINK, 0))
         address, _ = value.buffer_info()
@@ -281,7 +267,7 @@ class Netlink:
 
 
 _LISTED: Final = {18: "links", 22: "addresses", 26: "routes", 34: "rules"}
-"""Names, for errors, of the things in a list, by the request's type (rtnetlink(7))."""
+"""What a list contains, for errors, by the request's type (rtnetlink(7))."""
 
 _ABSENT: Final = (2, 19)
 """ENOENT and ENODEV."""
@@ -290,7 +276,7 @@ _ABSENT: Final = (2, 19)
 def _error(number: int, flags: int, body: memoryview, index: int) -> NetlinkError:
     text = os.strerror(number)
     if flags & NLM_F_ACK_TLVS:
-        # With NETLINK_CAP_ACK the request's header alone stands between the number and these.
+        # With NETLINK_CAP_ACK, only the request's header is between the number and these.
         for kind, value in attributes(body, 4 + HEADER.size):
             if kind == NLMSGERR_ATTR_MSG:
                 text = f"{text} ({bytes(value).rstrip(bytes(1)).decode(errors='replace')})"

@@ -1,4 +1,4 @@
-"""nftables by its own library: commands, each list as one transaction, and listings.
+"""nftables through its own library: commands, each list as one transaction, and listings.
 
 Source: libnftables(3), libnftables-json(5), nft(8).
 """
@@ -15,7 +15,7 @@ from nftables import Nftables
 
 
 class NftError(OSError):
-    """nftables refused a transaction; nothing of it was done."""
+    """nftables refused a transaction, and changed nothing."""
 
 
 class NotThere(NftError):
@@ -23,7 +23,7 @@ class NotThere(NftError):
 
 
 class Element(NamedTuple):
-    """One element of a set or map: what is looked up, and what is found (empty in a set)."""
+    """One element of a set or map: the key, and the value (empty in a set)."""
 
     family: str
     name: str
@@ -31,15 +31,15 @@ class Element(NamedTuple):
     value: tuple[str, ...] = ()
 
     def text(self, verb: str) -> str:
-        """What it is in a command that does `verb` (`add`, `destroy`) to it."""
+        """Its text in a command with `verb` (`add`, `destroy`)."""
         key = " . ".join(self.key)
         return f"{key} : {' . '.join(self.value)}" if self.value and verb == "add" else key
 
 
 def commands(verb: str, elements: Iterable[Element]) -> str:
-    """The commands that do `verb` (`add`, `destroy`) to `elements` of tables named `watcher`.
+    """The commands that `verb` (`add`, `destroy`) `elements` of tables named `watcher`.
 
-    Neighbours of one set or map are in one command: for thousands that takes half the time.
+    Neighbours of one set or map share a command, which halves the time for thousands.
     """
     return "".join(
         f"{verb} element {family} watcher {name} {{ {', '.join(e.text(verb) for e in some)} }}\n"
@@ -52,7 +52,7 @@ _SET: Final = itemgetter(0, 1)
 
 
 class Nft:
-    """An nftables context: opened once, in the host's network namespace."""
+    """An nftables context, opened once in the host's network namespace."""
 
     def __init__(self) -> None:
         self._context = Nftables()
@@ -62,13 +62,13 @@ class Nft:
         """Carry out `commands`, as `nft -f` reads them, as one transaction.
 
         Raises:
-            NotThere: they name something that is not there.
+            NotThere: they name something that is missing.
             NftError: they were refused for another reason.
         """
         self._call(commands)
 
     def listing(self, family: str, table: str) -> list[dict[str, Any]] | None:
-        """All objects of `table`, as libnftables-json(5) has them; `None` if it is not there."""
+        """All objects of `table`, as libnftables-json(5) has them; `None` if it is missing."""
         self._context.set_json_output(True)
         try:
             text = self._call(f"list table {family} {table}")

@@ -1,10 +1,10 @@
-"""Deleting links, many at a time, while the work goes on.
+"""Deletes links, many at a time, in the background.
 
-The kernel takes some twenty milliseconds to delete a link, nearly all of it spent waiting until
-nobody can be looking at it any more (`netdev_run_todo` in `net/core/dev.c`); two hundred at a time
-take hardly longer. So a link is first cut off, which takes no time: set down, off its bridge, and
-into the group of the doomed. A thread then deletes that group. Who is killed in between leaves a
-link that says of itself what is to become of it, and the next sync finishes.
+The kernel takes some 20 ms to delete a link, and hardly longer for two hundred at a time: nearly
+all of it is a wait until no other code can use the link (`netdev_run_todo` in `net/core/dev.c`). So
+a link is first cut off, which takes no time: set down, taken off its bridge, and put into the group
+DOOMED. A thread then deletes that group. If the process is killed in between, the group marks the
+link for the next sync.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from handlers.kernel.netlink import Netlink, NetlinkError
 
 
 class Reaper:
-    """Deletes the links of the group :data:`handlers.kernel.rtnl.DOOMED`, in a thread of its own.
+    """Deletes the links of the group :data:`handlers.kernel.rtnl.DOOMED`, in its own thread.
 
-    It is made where the links are: in the host's network namespace.
+    Make it in the host's network namespace, where the links are.
     """
 
     def __init__(self) -> None:
@@ -34,16 +34,16 @@ class Reaper:
 
     @property
     def alive(self) -> bool:
-        """Whether its thread lives, and has not ended since :meth:`renew`."""
+        """Whether its thread lives, and none was lost since :meth:`renew`."""
         return self._thread.is_alive() and not self._was_lost
 
     def renew(self) -> None:
-        """Start the thread anew if it has ended; what it had to do is done."""
+        """Start the thread anew if it has ended; it first finishes what was requested."""
         self._revive()
         self._was_lost = False
 
     def doom(self, netlink: Netlink, index: int) -> None:
-        """Cut off the link `index` for :meth:`reap`; `netlink` is a socket of the caller's."""
+        """Cut off the link `index` for :meth:`reap`; `netlink` is the caller's socket."""
         self._doomed = True
         try:
             netlink.send([rtnl.doomed(index)])
@@ -52,7 +52,7 @@ class Reaper:
                 raise
 
     def reap(self) -> None:
-        """Have the thread delete the doomed links, if there are any."""
+        """Have the thread delete the doomed links, if any."""
         if not self._doomed:
             return
         self._doomed = False
@@ -61,10 +61,10 @@ class Reaper:
             self._change.notify_all()
 
     def wait(self) -> None:
-        """Wait until all links are gone that were doomed before the last `reap`.
+        """Wait until all links doomed before the last :meth:`reap` are deleted.
 
         Raises:
-            OSError: the kernel refused; they are still there, and may be tried again.
+            OSError: the kernel refused; the links exist, and may be reaped again.
         """
         while True:
             with self._change:
@@ -77,7 +77,7 @@ class Reaper:
             raise error
 
     def close(self) -> None:
-        """Wait until what was doomed is gone, and end the thread."""
+        """Wait for the requested deletions, and end the thread."""
         with self._change:
             self._closing = True
             self._change.notify_all()
@@ -91,7 +91,7 @@ class Reaper:
         return thread
 
     def _revive(self) -> None:
-        """Whoever waits for what the thread does must not wait for one that has ended."""
+        """Start the thread anew if it has ended, so that nothing waits for it in vain."""
         if self._ended:
             self._thread.join()
             self._was_lost = True
@@ -122,6 +122,6 @@ class Reaper:
         try:
             self._netlink.send([rtnl.group_gone(rtnl.DOOMED)])
         except NetlinkError as error:
-            if error.errno != errno.ENODEV:  # there is none
+            if error.errno != errno.ENODEV:  # the group is empty
                 return error
         return None

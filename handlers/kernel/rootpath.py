@@ -1,10 +1,10 @@
-"""Resolves a root's path without following a link that another user than root may have made.
+"""Resolves a root's path without following links that another user than root may have made.
 
 The program opens, mounts and marks the directory at a root's path, and reads containers there. A
 user who owns a part of that path could replace it by a link to `/` at any time. So a link is
 followed only if its directory belongs to root and no other user may write to it. The sticky bit
-makes no difference, because any user may make links in such a directory. Directories of other users
-are walked through: their content is theirs.
+makes no difference: any user may make links in such a directory. Directories of other users are
+walked through, because what is in them is theirs anyway.
 
 Everything is opened with `O_PATH`: nothing is read, and no fanotify event is made (open(2)).
 """
@@ -23,7 +23,7 @@ MODE: Final = 0o711
 """The mode that engines give a runtime's root and the directories above it."""
 
 NEVER_BELOW: Final = "/run/user"
-"""Here a session manager makes the directories, and one that exists before is in its way."""
+"""A session manager makes the directories here, and fails if one exists."""
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -53,7 +53,7 @@ class UntrustedLinkError(OSError):
 
 
 def open_directory(path: str, *, make: bool = False) -> int:
-    """A descriptor (`O_PATH`) of the directory that the absolute `path` leads to.
+    """A descriptor (`O_PATH`) of the directory at the absolute `path`.
 
     Args:
         path: the path.
@@ -64,7 +64,7 @@ def open_directory(path: str, *, make: bool = False) -> int:
         UntrustedLinkError: a part of it is a link that must not be followed.
         OSError: it is missing, is no directory, or cannot be made.
     """
-    # One call is enough if the path has no link, as is usual.
+    # Usually the path has no link, and one call is enough.
     found: int = _libc.syscall(_OPENAT2, -1, os.fsencode(path), _NO_LINKS, 24)
     if found >= 0:
         return found
@@ -77,12 +77,12 @@ def open_directory(path: str, *, make: bool = False) -> int:
             return descriptor
         except OSError as error:
             if not str(error.filename).startswith("/"):
-                error.filename = path  # the error names only a part of it
+                error.filename = path  # the error named only a part of it
             raise
 
 
 class Opened:
-    """:func:`open_directory` for `with`; a class because the hot path uses several."""
+    """:func:`open_directory` for `with`; a class, because the hot path uses it often."""
 
     __slots__ = ("_descriptor", "_path")
 
@@ -103,12 +103,10 @@ def opened(path: str) -> Opened:
 
 
 def walk(path: str, *, make: bool = False) -> Generator[tuple[int, str], None, int]:
-    """Walk along `path`: yield each directory on the way, and the name to look up in it next.
+    """Walk along `path`: yield each directory on the way, and the next name to look up in it.
 
     Each descriptor is closed when the next is requested. The last one, of `path`, is returned.
-
-    Raises:
-        OSError: as :func:`open_directory`.
+    Errors are those of :func:`open_directory`.
     """
     names = path.split("/")[::-1]
     links = 0
@@ -147,7 +145,7 @@ def real(path: str) -> str:
 
 
 def may_make(directory: int) -> bool:
-    """Whether missing directories may be made in an open directory, which must be root's."""
+    """Whether missing directories may be made in an open directory: it must be root's."""
     below = f"{path_of(directory)}/".startswith(f"{NEVER_BELOW}/")
     return not below and os.fstat(directory).st_uid == 0
 
@@ -158,7 +156,7 @@ def path_of(descriptor: int) -> str:
 
 
 def identity(descriptor: int) -> tuple[int, int]:
-    """The identity of a directory, whatever its name: device and inode."""
+    """Device and inode of an open directory, which identify it whatever its name."""
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
 

@@ -1,4 +1,4 @@
-"""The host ports that processes listen on, by the kernel's socket diagnostics.
+"""The host ports that processes listen on, read from the kernel's socket diagnostics.
 
 Source: sock_diag(7), `include/uapi/linux/inet_diag.h`.
 """
@@ -34,7 +34,7 @@ _REQUEST: Final = struct.Struct("=IHHIIBBBxI2s2s16s16sIIIHHBBHBBHBBHBBH")
 
 
 class ListeningSocket(NamedTuple):
-    """A socket that listens on a port; `both`: on addresses of both families."""
+    """A socket that listens on a port; with `both`, for both IP versions."""
 
     address: Address
     port: int
@@ -42,7 +42,7 @@ class ListeningSocket(NamedTuple):
 
 
 class SockDiag:
-    """Asks the kernel, by a socket in the network namespace of the thread that makes it."""
+    """Asks the kernel, in the network namespace of the thread that makes it."""
 
     def __init__(self) -> None:
         self._netlink = Netlink(_NETLINK_SOCK_DIAG)
@@ -81,7 +81,7 @@ class SockDiag:
         return dict(sorted(found.items()))
 
     def _between(self, protocol: str, low: int, high: int) -> Iterator[ListeningSocket]:
-        """The sockets that listen on a port from `low` to `high`; the kernel picks them out."""
+        """The sockets that listen on a port from `low` to `high`, filtered by the kernel."""
         state = _TCP_CLOSE if protocol == "udp" else _TCP_LISTEN
         for family in (socket.AF_INET, socket.AF_INET6):
             request = bytearray(
@@ -89,14 +89,14 @@ class SockDiag:
                     _REQUEST.size, _SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 0, 0,
                     family, _NUMBERS[protocol], 0, 1 << state, b"", b"", b"", b"", 0, 0, 0,
                     _FILTER_SIZE, _REQ_BYTECODE,
-                    # Each comparison is followed by its port; a jump behind the end refuses.
+                    # Each comparison is followed by its port; a jump past the end rejects.
                     _S_GE, 8, 20, 0, 0, low, _S_LE, 8, 12, 0, 0, high,
                 )
             )  # fmt: skip
             try:
                 bodies = self._netlink.dump(request)
             except NetlinkError as error:
-                if error.errno == errno.ENOENT:  # without the protocol there is no such socket
+                if error.errno == errno.ENOENT:  # the kernel lacks the protocol
                     continue
                 raise
             for body in bodies:
@@ -104,9 +104,9 @@ class SockDiag:
 
 
 def _read(body: memoryview) -> Iterator[ListeningSocket]:
-    """The sockets in a `struct inet_diag_msg` with its attributes; SCTP may have many addresses.
+    """The sockets in a `struct inet_diag_msg`; one of SCTP may have many addresses.
 
-    Source: `inet_sctp_diag_fill` in `net/sctp/diag.c` for those.
+    Source: `inet_sctp_diag_fill` in `net/sctp/diag.c`.
     """
     size = 4 if body[0] == socket.AF_INET else 16
     port = int.from_bytes(body[4:6], "big")
@@ -128,9 +128,9 @@ def _of_sockaddr(sockaddr: memoryview) -> bytes:
 
 
 def _listener(address: Address, port: int, *, only6: bool) -> ListeningSocket:
-    """A socket bound to `address`; one of IPv6 takes IPv4 as well unless that was ruled out.
+    """A socket bound to `address`, with the IP versions that it serves (ipv6(7)).
 
-    Bound to `::` it takes both, bound to `::ffff:0:0/96` IPv4 alone (ipv6(7)).
+    Bound to `::` it serves both versions unless `only6`; bound to `::ffff:0:0/96`, only IPv4.
     """
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return ListeningSocket(IPv4Address(address.ipv4_mapped), port, both=False)

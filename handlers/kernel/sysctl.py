@@ -1,7 +1,6 @@
-"""Kernel settings below `/proc/sys/net`.
+"""Kernel settings below `/proc/sys/net`, in the network namespace of the calling thread.
 
-Source: `Documentation/networking/ip-sysctl.rst` of the kernel. The content of a file depends on the
-network namespace of the thread that opens it.
+Source: `Documentation/networking/ip-sysctl.rst`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Netlink messages that are encoded once; the hot path only fills in the values.
 
 pyroute2 takes as long to encode the messages of one attach as the kernel takes to carry them out.
-The layout of a message depends on few things. So each layout is encoded once, with marks in place
-of the values, and the marks are overwritten in a copy.
+There are few message layouts. So each layout is encoded once, with marks in place of the values,
+and the marks are overwritten in a copy.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ NAME_SIZE: Final = 15
 """Bytes of an interface name without its NUL (`IFNAMSIZ` in `include/uapi/linux/if.h`)."""
 
 NAME: Final = "\x01" * NAME_SIZE
-"""Marks a name that is filled in later; a shorter name is padded with NULs."""
+"""The mark of a name; a shorter name is padded with NULs."""
 
 OTHER_NAME: Final = "\x02" * NAME_SIZE
 NUMBER: Final = 0x7E57AB1E
-"""Marks a number of 32 bits."""
+"""The mark of a number of 32 bits."""
 
 OTHER_NUMBER: Final = 0x7E57AB2E
 MAC, OTHER_MAC = "7e:57:ab:1e:7e:57", "7e:57:ab:2e:7e:57"
@@ -40,7 +40,7 @@ class Template:
         self._marks = {name: (_places(self._message, m), len(m)) for name, m in marks.items()}
 
     def filled(self, **values: bytes) -> bytearray:
-        """The message with `values` in place of the marks, each NUL-padded to its mark's length."""
+        """The message with `values` in place of their marks, each NUL-padded to its length."""
         message = bytearray(self._message)
         for name, value in values.items():
             places, length = self._marks[name]
@@ -52,7 +52,7 @@ class Template:
 
 
 def number(value: int) -> bytes:
-    """`value` in the form of a message: 32 bits in the machine's byte order."""
+    """`value` in the form of a message: 32 bits, little-endian."""
     return value.to_bytes(4, "little")
 
 

@@ -17,7 +17,7 @@ DEFAULT_MTU: Final = 1500
 
 
 def with_mtus(networks: Mapping[str, Network]) -> dict[str, Network]:
-    """`networks` with the uplink's MTU in those whose MTU is `auto`."""
+    """`networks`, with the uplink's MTU in place of `auto`."""
     if all(network.mtu != "auto" for network in networks.values()):
         return dict(networks)
     mtu = uplink_mtu()
@@ -41,9 +41,9 @@ def uplink_mtu() -> int:
 def uplink_index(netlink: Netlink, version: int) -> int:
     """The index of the interface with the host's default route of IP `version`; 0 for none.
 
-    It reads no routing table unless another route precedes the default one.
+    It reads the routing table only if another route precedes the default one.
     """
-    with suppress(NetlinkError):  # there is no default route, or it is an unreachable one
+    with suppress(NetlinkError):  # there is no default route, or an unreachable one
         body = netlink.get(rtnl.route_out(version))
         route = None if body is None else rtnl.read_route(body)
         if route is not None and route.to is None:

@@ -1,4 +1,4 @@
-"""The rtnetlink requests that this program sends, one function each, and readers of the answers.
+"""The rtnetlink requests that this program sends, one function each, and readers of answers.
 
 pyroute2 encodes them, most of them only once (:mod:`handlers.kernel.template`).
 """

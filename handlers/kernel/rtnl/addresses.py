@@ -23,7 +23,7 @@ from watcher.model.address import AddressWithPrefix
 
 
 def address(index: int, value: AddressWithPrefix) -> bytearray:
-    """Give the interface `index` an address, usable at once; nothing happens if it has it."""
+    """Give the interface `index` an address, usable at once; no effect if it has the address."""
     network = value.network
     packed = {"index": template.number(index), "ip": value.ip.packed}
     if value.version == 4:
@@ -50,7 +50,7 @@ def _address(version: int, prefix: int) -> Template:
 
 
 def no_address(index: int, value: AddressWithPrefix) -> bytearray:
-    """Take an address off the interface `index`, with whatever prefix length `value` has."""
+    """Remove the address `value` from the interface `index`."""
     message = ifaddrmsg()
     message["family"] = family(value.version)
     message["prefixlen"] = value.network.prefixlen
@@ -60,7 +60,7 @@ def no_address(index: int, value: AddressWithPrefix) -> bytearray:
 
 
 def addresses(index: int) -> bytearray:
-    """Ask for the addresses of both families of the interface `index`; 0 is all interfaces."""
+    """Ask for the addresses of both families of the interface `index`, or of all if it is 0."""
     return _addresses().filled(index=template.number(index))
 
 

@@ -42,10 +42,10 @@ from watcher.model.alias import MAX_ALIAS
 def veth(
     host_name: str, name: str, netns: int, *, master: int, host_mac: str, mac: str, mtu: int
 ) -> bytearray:
-    """A veth pair: `host_name` here, `name` with the MAC `mac` in the namespace `netns`.
+    """Make a veth pair: `host_name` here, `name` with the MAC `mac` in the namespace `netns`.
 
-    The host end is on the bridge `master`; 0 is none. Without a `host_mac` its MAC is random. Both
-    ends have one queue. The default is one per processor, each with files in sysfs, and veth does
+    The host end is on the bridge `master` (0: none), and has a random MAC without `host_mac`. Both
+    ends have one queue. The default is one per processor, each with files in sysfs, but veth does
     not use them without XDP or GRO (`veth_xmit`): it has no lock to contend for.
     """
     values = {
@@ -96,11 +96,11 @@ def _veth(mtu: int, host_mac: bool) -> Template:
 
 
 def bridge(name: str, *, mac: str, mtu: int) -> bytearray:
-    """A bridge `name` that keeps its MAC whatever is attached to it.
+    """Make a bridge `name` that keeps its MAC whatever is attached to it.
 
-    It does not snoop on multicast. With snooping, the kernel walks all ports for each port that
-    comes up (`br_multicast_enable_port` in `net/bridge/br_multicast.c`); at a thousand ports that
-    takes as long as the rest of an attach. Without a querier the bridge floods either way.
+    Multicast snooping is off. With it, the kernel walks all ports for each port that comes up
+    (`br_multicast_enable_port` in `net/bridge/br_multicast.c`); at a thousand ports that takes as
+    long as the rest of an attach. Without a querier, the bridge floods either way.
     """
     message = ifinfmsg()
     message["flags"] = message["change"] = IFF_UP
@@ -117,8 +117,7 @@ def bridge(name: str, *, mac: str, mtu: int) -> bytearray:
 def learn_no_link_local(index: int) -> bytearray:
     """Stop the bridge `index` from learning MACs from frames to 01:80:c2:00:00:0x.
 
-    The bridge learns from some of them before any filter sees them, and forwards none. pyroute2
-    does not know this option.
+    It learns from some of them before any filter, and forwards none. pyroute2 lacks this option.
     """
     data = attribute(IFLA_BR_MULTI_BOOLOPT, struct.pack("=II", NO_LL_LEARN, NO_LL_LEARN))
     info = attribute(IFLA_INFO_KIND, b"bridge\0") + attribute(IFLA_INFO_DATA, data)
@@ -138,8 +137,8 @@ def learns_link_local(body: memoryview) -> bool:
 def quiet(name: str, *, alias: str = "", up: bool = False) -> bytearray:
     """Stop `name` from making an IPv6 address itself; also set its `alias`, and set it `up`.
 
-    If it has IPv6 it must not be up before: the kernel makes the address when the interface comes
-    up, before it reads this.
+    With IPv6, it must not be up before: the kernel makes the address when the interface comes up,
+    before it reads this.
     """
     text = alias.encode()[:MAX_ALIAS]
     values = {"name": name.encode()} | ({"alias": text} if text else {})
@@ -161,17 +160,17 @@ def _quiet(alias_size: int, up: bool) -> Template:
 
 
 def _alias_size(text: bytes) -> int:
-    """The size of the field for an alias: few sizes, so that few templates are kept."""
+    """The size of the field for an alias, rounded up so that few templates are kept."""
     return min(-(-len(text) // 32) * 32, MAX_ALIAS)
 
 
 def port(name: str, *, isolated: bool, alias: str) -> bytearray:
-    """Settings of the bridge port `name`, which is up with them.
+    """Configure the bridge port `name` and set it up.
 
-    It makes no IPv6 address itself, because its traffic belongs to the bridge. A frame may leave by
-    the port that it came in by: with br_netfilter, which others may load, packets of a sandbox to
-    itself by a published port are bridged, not routed. An `isolated` port exchanges frames only
-    with ports that are not isolated.
+    It makes no IPv6 address itself, because its traffic belongs to the bridge. A frame may leave
+    through the port that it came in by (hairpin): with br_netfilter, which others may load, a
+    sandbox's packets to its own published port are bridged, not routed. An `isolated` port
+    exchanges frames only with ports that are not isolated.
     """
     text = alias.encode()[:MAX_ALIAS]
     return _port(isolated, _alias_size(text)).filled(name=name.encode(), alias=text)
@@ -222,7 +221,7 @@ def changed(index: int, attributes_: list[list[Any]]) -> bytearray:
 
 
 def gone(index: int) -> bytearray:
-    """Delete the interface `index`; of a veth pair both ends go."""
+    """Delete the interface `index`; a veth pair loses both ends."""
     message = ifinfmsg()
     message["index"] = index
     return encode(message, RTM_DELLINK)

@@ -36,9 +36,9 @@ from handlers.kernel.template import Template
 class Link:
     """An interface, as the kernel describes it.
 
-    `peer` is the index of a veth pair's other end. `master`, `group` and `peer` are 0 if there is
-    none. `peer_netns` is the number of the other end's namespace
-    (:func:`handlers.kernel.rtnl.read_netns`), and -1 if that is the link's own.
+    `peer` is the index of a veth pair's other end. `master`, `group` and `peer` are 0 if absent.
+    `peer_netns` is the number of the peer's namespace (:func:`handlers.kernel.rtnl.read_netns`),
+    or -1 if it is the link's own.
     """
 
     index: int

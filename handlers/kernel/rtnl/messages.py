@@ -1,8 +1,7 @@
-"""pyroute2's classes for rtnetlink's messages, without the rest of pyroute2.
+"""pyroute2's classes for rtnetlink messages, without the rest of pyroute2.
 
-The `__init__` of pyroute2 imports all its netlink families and its database of interfaces, which is
-more than a third of the service's start-up time. So the package is registered without running its
-`__init__`, and the modules below import what they need.
+The `__init__` of pyroute2 imports all its netlink families and its interface database, which takes
+more than a third of the service's start. So the package is registered without its `__init__`.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Asks for the number of a network namespace in this one. Source: `net/core/net_namespace.c`.
 
-The kernel numbers the namespaces that a namespace is connected to, for example by a link's other
-end. Nothing inside a sandbox can change the host's numbers.
+The kernel numbers the namespaces that a namespace is connected to, for example by a veth pair. A
+sandbox cannot change the host's numbers.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ _GENERIC: Final = 4
 
 
 def netns(descriptor: int) -> bytearray:
-    """Ask for the number of the namespace of `descriptor`.
-
-    The kernel answers EINVAL if it is not a namespace.
-    """
+    """Ask for the number of the namespace `descriptor`; EINVAL if it is no namespace."""
     body = bytes(_GENERIC) + attribute(NETNSA_FD, struct.pack("=I", descriptor))
     header = struct.pack("=IHHII", 16 + len(body), RTM_GETNSID, NLM_F_REQUEST, 0, 0)
     return bytearray(header + body)

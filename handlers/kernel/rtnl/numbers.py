@@ -10,10 +10,10 @@ import socket
 from typing import Final
 
 OURS: Final = 0x77617463
-"""Interface group ("watc") of every link that this program makes, by which it knows its own."""
+"""Interface group ("watc") of every link that this program makes; it identifies them."""
 
 DOOMED: Final = 0x776E6463
-"""Interface group of the links that are cut off and will be deleted."""
+"""Interface group of links that are cut off and will be deleted."""
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22

@@ -42,8 +42,8 @@ from watcher.model.address import Address
 class Route:
     """A unicast route of the main table.
 
-    `to` is `None` for a default route. `via` is `None` if the destination is on the link. `index`
-    is the interface's. With a `metric` of 0 or without a `source`, the kernel chooses.
+    `to` is `None` for a default route, `via` if the destination is on the link. The kernel chooses
+    the metric if `metric` is 0, and the source if `source` is `None`.
     """
 
     to: IPv4Network | IPv6Network | None
@@ -61,7 +61,7 @@ class Route:
 
 
 def route(wanted: Route) -> bytearray:
-    """Add a route; does nothing if it exists."""
+    """Add a route; no effect if it exists."""
     values = {"index": template.number(wanted.index)}
     if wanted.via is not None:
         values["via"] = wanted.via.packed
@@ -88,7 +88,7 @@ def _route(version: int, prefix: int | None, gateway: bool, source: bool, metric
         via = template.IPV4 if version == 4 else template.IPV6
         message["attrs"].append(["RTA_GATEWAY", via])
         marks["via"] = ip_address(via).packed
-    else:  # as the kernel makes it for an address
+    else:  # as the kernel makes routes for addresses
         message["proto"] = RTPROT_KERNEL
         message["scope"] = RT_SCOPE_LINK if version == 4 else RT_SCOPE_UNIVERSE
     if prefix is not None:
@@ -128,13 +128,13 @@ def _neighbour(version: int) -> Template:
 
 
 def loopback(index: int) -> bytearray:
-    """Accept packets for `::1` on the interface `index`; does nothing if it does so already.
+    """Accept packets for `::1` on the interface `index`; no effect if it accepts them already.
 
-    The kernel looks for `::1` only among the addresses of that interface, and drops packets for it
-    from the wire. So only answers pass, whose destination was translated back to `::1`.
+    The kernel looks for `::1` only among that interface's addresses, and drops packets for it from
+    the wire. So only answers pass, whose destination was translated back to `::1`.
     """
-    # A metric that none else has: behind that of `lo`, and ahead of all before it, since the kernel
-    # goes through those that a new one is behind (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`).
+    # A unique metric, after that of `lo` and before those of earlier interfaces: the kernel
+    # walks all routes that precede a new one (`fib6_add_rt2node` in `net/ipv6/ip6_fib.c`).
     metric = template.number((1 << 31) - index)
     return _loopback().filled(index=template.number(index), metric=metric)
 
@@ -158,16 +158,15 @@ def _loopback() -> Template:
 
 
 def route_to(wanted: Route) -> bytearray:
-    """Ask for the route by its interface that the kernel would use to the destination of `wanted`.
+    """Ask for the route through its interface that the kernel would use for `wanted`.
 
     The answer is a route as :func:`routes` lists it, found without a walk through all routes.
-    Source: `inet_rtm_getroute` in `net/ipv4/route.c`, `inet6_rtm_getroute` in `net/ipv6/route.c` of
-    the kernel.
+    Source: `inet_rtm_getroute` in `net/ipv4/route.c`, `inet6_rtm_getroute` in `net/ipv6/route.c`.
     """
     to = wanted.to
     if to is None:
         asked = _ELSEWHERE[wanted.version]
-    else:  # an address that is hardly ever local, since local ones are in another table
+    else:  # an address that is hardly ever local: local routes are in another table
         asked = to[-2].packed if to.num_addresses > 2 else to.network_address.packed
     values = {"index": template.number(wanted.index), "to": asked}
     return _route_to(wanted.version, True).filled(**values)
@@ -197,13 +196,13 @@ _ELSEWHERE: Final = {
     4: ip_address("240.0.0.1").packed,
     6: ip_address("4000::1").packed,
 }
-"""An unassigned address of each family, which only a default route leads to."""
+"""An unassigned address of each family, reached only by a default route."""
 
 
 def routes(version: int, *, index: int = 0, table: int = RT_TABLE_MAIN) -> bytearray:
-    """Ask for the routes in `table`; with an `index`, only for those by that interface.
+    """Ask for the routes in `table`, only for those through the interface `index` if given.
 
-    The kernel goes through the whole table either way, 0.1 µs per route.
+    The kernel walks the whole table either way, 0.1 µs per route.
     """
     values = {"index": template.number(index)} if index else {}
     return _routes(version, table, bool(index)).filled(**values)
@@ -248,6 +247,6 @@ _READ: Final = frozenset((RTA_TABLE, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_PRIORITY
 
 
 def read_route_index(body: memoryview) -> int:
-    """The interface of the route in `body`, an RTM_NEWROUTE or RTM_DELROUTE message; or 0."""
+    """The interface of the route in `body`, an RTM_NEWROUTE or RTM_DELROUTE message; 0 if none."""
     oif = chosen(body, 12, (RTA_OIF,)).get(RTA_OIF, b"")
     return int.from_bytes(oif, "little")
