@@ -1,14 +1,14 @@
-"""Connection tracking: ending the flows that would stick to what an address or a port was before.
+"""Connection tracking: ends flows that would stick to the former user of an address or port.
 
-A flow outlives both its ends for as long as somebody sends: a machine outside that goes on sending
-to a sandbox that is gone would reach whoever has its address next, and a UDP client that keeps
-asking would be led past a sandbox that is new.
+A flow outlives both its ends as long as somebody sends. A machine outside that goes on sending to
+a vanished sandbox would reach the next holder of its address. A UDP client that repeats its request
+would bypass a new sandbox.
 
-No flow can be found by an address: the kernel has a hash of whole tuples alone. So one pass over
-the whole table, some 12 ms where it is empty, ends the flows of a whole batch, of every protocol.
-For an address that cannot wait for its batch, the kernel sorts out the flows of others, but for
-those of IPv6: by such an address its filter takes all the others (`ctnetlink_filter_match_tuple`
-in `net/netfilter/nf_conntrack_netlink.c`).
+The kernel cannot look up flows by an address: its hash is of whole tuples. So one pass over the
+whole table, about 12 ms if it is empty, ends the flows of a batch, of every protocol. For an
+address that is needed at once, the kernel filters the list if it is an IPv4 address. Its filter
+by an IPv6 address is inverted, and matches all other flows (`ctnetlink_filter_match_tuple` in
+`net/netfilter/nf_conntrack_netlink.c`).
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from watcher.model.request import PortMap
 from watcher.model.sandbox import Member, Sandbox, published_at, without
 
 _LOOPBACK: Final = IPv4Network("127.0.0.0/8")
-"""All of it is the host's, though only one of it is listed."""
+"""All of it is local, though the kernel lists only one address of it."""
 _AT_ONCE: Final = 100
-"""Flows that are deleted by one call: as many refusals fit into the socket's buffer."""
+"""Flows deleted per call; the socket's buffer has room for as many errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortChange:
-    """UDP ports of the host that lead to a sandbox by now, or do so no more.
+    """UDP ports of the host that now lead to a sandbox, or no longer do.
 
     Attributes:
-        ports: which.
-        targets: that sandbox's address by IP version, where it has one.
-        published: they lead there, and flows that lead elsewhere end; else those that lead there.
+        ports: the ports.
+        targets: the sandbox's address by IP version, where it has one.
+        published: if true, flows of the ports that lead elsewhere end; else those that lead there.
     """
 
     ports: PortMap
@@ -55,11 +55,11 @@ class PortChange:
 
 @dataclass(slots=True)
 class Batch:
-    """Whose flows one pass ends.
+    """The flows that one pass ends.
 
     Attributes:
-        addresses: those, packed, that sandboxes have given back.
-        changes: of UDP ports, without repetition and in order.
+        addresses: packed addresses that sandboxes have given back.
+        changes: changes of UDP ports, ordered and without duplicates.
     """
 
     addresses: set[bytes] = field(default_factory=set)
@@ -70,11 +70,10 @@ class Batch:
 
 
 class ConntrackHandler(Handler):
-    """Collects whose flows have to end, and ends them when it is told to.
+    """Collects the flows that have to end, and ends them when told to.
 
-    The verbs of a handler only collect: a pass is too long for anybody to wait for, and one is
-    enough for many. They belong to one thread; :meth:`end_due` may be called in another at the
-    same time.
+    The verbs only collect: a pass is too long to wait for, and one is enough for many sandboxes.
+    They belong to one thread; :meth:`end_due` may run in another at the same time.
     """
 
     def __init__(self, context: Context) -> None:
@@ -84,11 +83,11 @@ class ConntrackHandler(Handler):
         self._ending = Batch()
 
     def appear(self, sandbox: Sandbox) -> None:
-        """Flows to its published UDP ports which lead elsewhere are to end."""
+        """Mark flows to its published UDP ports that lead elsewhere."""
         self._change(sandbox, sandbox.ports, published=True)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Flows of its addresses, or to the UDP ports of those `leaving`, are to end."""
+        """Mark the flows of its addresses if it ends, else those to UDP ports of `leaving`."""
         rest = without(sandbox, leaving)
         if rest is None:
             self.give_back(a.ip for i in sandbox.interfaces for a in i.addresses)
@@ -98,13 +97,13 @@ class ConntrackHandler(Handler):
         self._change(sandbox, gone, published=False)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Whoever was cut off between a change and its pass has left it to be done."""
+        """Repeat each `appear`, because its pass may have been cut off."""
         for sandbox in () if dry_run else sandboxes:
             self.appear(sandbox)
         return []
 
     def give_back(self, addresses: Iterable[Address]) -> None:
-        """Flows of `addresses` are to end."""
+        """Mark the flows of `addresses`."""
         with self._lock:
             self._due.addresses.update(address.packed for address in addresses)
 
@@ -115,17 +114,17 @@ class ConntrackHandler(Handler):
 
     @property
     def urgent(self) -> bool:
-        """Whether UDP ports are among it, whose clients go on asking somebody else until then."""
+        """Whether UDP ports are due: until the pass, their clients reach the former target."""
         return bool(self._due.changes)
 
     def end_of(self, addresses: Collection[Address]) -> None:
-        """End the flows of `addresses` now; they are about to be somebody's.
+        """End the flows of `addresses` now, because a sandbox is about to get these addresses.
 
         Raises:
             OSError: the kernel refused.
         """
         packed = {address.packed for address in addresses}
-        with self._lock:  # from now on a pass that is under way leaves them alone
+        with self._lock:  # from now on, a running pass leaves them alone
             self._due.addresses -= packed
             self._ending.addresses -= packed
         requests = (
@@ -141,10 +140,10 @@ class ConntrackHandler(Handler):
             raise
 
     def end_due(self) -> set[Address]:
-        """End by one pass all flows that are due; of which addresses that was.
+        """End all due flows in one pass; returns the addresses concerned.
 
         Raises:
-            OSError: the kernel refused; it is still due.
+            OSError: the kernel refused; everything is still due.
         """
         with self._lock:
             batch, self._due = self._due, Batch()
@@ -177,7 +176,7 @@ class ConntrackHandler(Handler):
                 self._due.changes[PortChange(port, targets, published)] = None
 
     def _pass(self, batch: Batch, *requests: bytearray) -> None:
-        """Go through what the kernel lists for `requests`, and end what `batch` names."""
+        """End those flows listed for `requests` that `batch` names."""
         if not batch:
             return
         ports = _Ports(batch.changes)
@@ -196,7 +195,7 @@ class ConntrackHandler(Handler):
     def _delete(
         self, netlink: Netlink, batch: Batch, found: list[tuple[frozenset[bytes], bytearray]]
     ) -> None:
-        """End the flows `found`, but not those of an address that was taken out of `batch`."""
+        """End the flows `found`, except those of addresses removed from `batch` meanwhile."""
         with self._lock:
             requests = [r for ends, r in found if not ends or not batch.addresses.isdisjoint(ends)]
             found.clear()
@@ -210,7 +209,7 @@ class ConntrackHandler(Handler):
 
 
 class _Ports:
-    """The changes of a batch by their port of the host."""
+    """The changes of a batch, by host port."""
 
     def __init__(self, changes: Iterable[PortChange]) -> None:
         self._by_port: defaultdict[int, tuple[PortChange, ...]] = defaultdict(tuple)
@@ -227,14 +226,14 @@ class _Ports:
         return bool(self._by_port)
 
     def concerns(self, body: memoryview, ends: Sequence[bytes]) -> bool:
-        """Whether a flow is one to such a port that has to end."""
+        """Whether a flow to a changed port has to end."""
         changes = self._by_port.get(flows.udp_port(body), ())
         _, asked, answers, _ = ends
         version = flows.version_of(body)
         return any(self._is_stuck(change, version, asked, answers) for change in changes)
 
     def _is_stuck(self, change: PortChange, version: int, asked: bytes, answers: bytes) -> bool:
-        """Whether a flow to a changed port leads where that led before."""
+        """Whether a flow to a changed port leads where the port led before."""
         to = dict(change.targets).get(version)
         if to is None:
             return False
@@ -243,7 +242,7 @@ class _Ports:
         return answers == to and asked != answers
 
     def _takes(self, change: PortChange, address: Address) -> bool:
-        """Whether its port map takes what is addressed to `address`."""
+        """Whether the port map covers packets to `address`."""
         host_ip = change.ports.host_ip
         if host_ip is not None and not host_ip.is_unspecified:
             return host_ip == address

@@ -19,7 +19,7 @@ from watcher.model.sandbox import Sandbox
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a handler is made of.
+    """What handlers are made from.
 
     Attributes:
         home: the host's network namespace.
@@ -30,7 +30,7 @@ class Context:
         notes: keeps what a handler has to know after a restart.
         sandboxes: returns all sandboxes of the lease store.
         netns_dir: the directory of pins.
-        integrate: whether to tell other firewalls of our bridges.
+        integrate: whether to have other firewalls admit our bridges.
     """
 
     home: HostNamespace
@@ -52,7 +52,7 @@ def open_context(
     *,
     integrate: bool = False,
 ) -> Iterator[Context]:
-    """A context with everything open. What handlers made with it stays when it is closed."""
+    """An open context. Closing it removes nothing that handlers made."""
     drivers = drivers_of(with_mtus(networks))
     with closing(HostNamespace()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
         yield Context(

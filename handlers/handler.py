@@ -1,4 +1,4 @@
-"""What a handler is: a few verbs over sandboxes, and differences that know how to close."""
+"""What a handler is: a few verbs over sandboxes, and differences with a way to close each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from watcher.model.sandbox import Member, Sandbox
 
 
 class Handler:
-    """One kind of thing on the host. Every verb may be called twice, or after being cut off.
+    """One kind of thing on the host. Every verb may be repeated, even after an interruption.
 
-    A handler leaves out the verbs that it does not need; those do nothing.
+    A verb that a handler leaves out does nothing.
     """
 
     def appear(self, sandbox: Sandbox) -> None:
@@ -26,30 +26,30 @@ class Handler:
         """
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Take back what `sandbox` needs no more when the members `leaving` have gone.
+        """Remove what `sandbox` no longer needs when the members `leaving` have gone.
 
-        Everything, if they are all that it has. What is gone already is no error.
+        That is everything if no member is left. What is gone already is no error.
         """
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:  # noqa: ARG002
-        """Make this kind of thing be exactly what all the living `sandboxes` need.
+        """Make this kind of thing exactly what the living `sandboxes` need.
 
         Returns:
-            What was different, in order; with `dry_run` nothing is changed.
+            The differences, in order; `dry_run` changes nothing.
         """
         return []
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
-        """Take back everything that is left after the last sandbox; returns a line for each thing.
+        """Remove everything that is left after the last sandbox; returns a line for each thing.
 
         Args:
-            networks: all networks that there are or ever were.
+            networks: every network, present or former.
         """
         return []
 
 
 class Notes(Protocol):
-    """Where a handler notes what it has to know again after a restart (the lease store)."""
+    """Keeps what a handler has to know after a restart (the lease store)."""
 
     def noted(self, name: str) -> str | None:
         """What was noted under `name`."""
@@ -66,9 +66,9 @@ class Difference:
     """Something that is not as it should be, and how to put it right.
 
     Attributes:
-        repair: what is told to the user.
-        close: puts it right; nothing is left to do where it is right meanwhile.
-        alone: whether it is of one sandbox, so that all else is put right where it cannot be.
+        repair: what the user is told.
+        close: puts it right; does nothing if it has become right meanwhile.
+        alone: whether it concerns one sandbox only; then a failure stops no other repair.
     """
 
     repair: Repair
@@ -77,13 +77,12 @@ class Difference:
 
 
 def apply(differences: Iterable[Difference], *, dry_run: bool) -> list[Repair]:
-    """Close each of `differences` as it is found, unless `dry_run`; what they were.
+    """Close each of `differences` as it is found, unless `dry_run`; returns their repairs.
 
-    What of one sandbox alone cannot be put right is told in its :attr:`Repair.error`, and holds
-    up nobody else.
+    The failure of a repair that concerns one sandbox only is put in :attr:`Repair.error`.
 
     Raises:
-        OSError: anything else cannot be put right.
+        OSError: another repair failed.
     """
     repairs: list[Repair] = []
     for difference in differences:
@@ -100,5 +99,5 @@ def apply(differences: Iterable[Difference], *, dry_run: bool) -> list[Repair]:
 
 
 def unknown(repair: Repair, error: OSError) -> Difference:
-    """A difference of which nobody knows whether it is one: there is nothing to close."""
+    """The difference of something that could not be looked at; there is nothing to close."""
     return Difference(replace(repair, error=message_with_remedy(error)), lambda: None, alone=True)

@@ -1,6 +1,6 @@
-"""The list of everything that acts on the host; what a handler needs stands before it.
+"""All handlers, each after those that it needs.
 
-This is what :mod:`watcher` sees of the handlers, beside the kernel bindings.
+Besides the kernel bindings, this is the part of the handlers that :mod:`watcher` uses.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ HANDLERS: Final = (
     Kind(HostSideHandler),
     Kind(LinkHandler),
     Kind(FirewallHandler),
-    Kind(ConntrackHandler, last=True),  # a flow that ended earlier would come back with a packet
+    Kind(ConntrackHandler, last=True),  # a flow ended earlier would come back with a packet
     Kind(ForeignFirewallHandler),
 )
 """All handlers, in the order in which they appear. A new kind of thing is one line here."""
@@ -61,8 +61,7 @@ class Host:
 
     Attributes:
         networks: each network by its name.
-        pins, host_sides, links, firewall, conntrack: the handlers that can do more than the verbs
-            which all have.
+        pins, host_sides, links, firewall, conntrack: the handlers with more than the verbs.
     """
 
     def __init__(
@@ -92,10 +91,7 @@ class Host:
             self._opened = opened.pop_all()
 
     def configure(self, networks: Mapping[str, Network]) -> None:
-        """Have every handler know `networks` from now on: all look them up in the same place.
-
-        What is on the host is left as it is, for a sync.
-        """
+        """Replace the networks that all handlers share; the host itself changes at a sync."""
         drivers = drivers_of(with_mtus(networks))
         self._drivers.update(drivers)
         self.networks.update((name, driver.network) for name, driver in drivers.items())
@@ -113,7 +109,7 @@ class Host:
         self.close()
 
     def appear(self, sandbox: Sandbox, arriving: Sequence[Member]) -> None:
-        """Make all that `sandbox` needs; if a step fails, take back what `arriving` brought.
+        """Make all that `sandbox` needs; if a step fails, undo what `arriving` brought.
 
         Raises:
             OSError: the kernel refused; the host is as it was.
@@ -125,31 +121,31 @@ class Host:
             undo.pop_all()
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Take back what `sandbox` needs no more without `leaving`, last made first.
+        """Remove what `sandbox` no longer needs without `leaving`, in reverse order.
 
         Raises:
-            OSError: the kernel refused a step; the other steps were done all the same.
+            OSError: a step failed; the other steps were done.
         """
         with ExitStack() as steps:
             for handler in reversed(self._back):
                 steps.callback(handler.vanish, sandbox, leaving)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Make the host be as all living `sandboxes` need it; what was different."""
+        """Make the host exactly as the living `sandboxes` need it; returns the differences."""
         repairs: list[Repair] = []
         for handler in self._handlers:
             repairs += handler.sync(sandboxes, dry_run=dry_run)
         return repairs
 
     def remove(self, networks: Iterable[Network]) -> list[str]:
-        """Take back everything that is left after the last sandbox; returns a line for each thing.
+        """Remove everything that is left after the last sandbox; returns a line for each thing.
 
         Args:
-            networks: all networks that there are or ever were.
+            networks: every network, present or former.
         """
         known = list(networks)
         return [line for handler in self._back for line in handler.remove(known)]
 
     def _of[H: Handler](self, kind: type[H]) -> H:
-        """The handler that is a `kind`."""
+        """The handler of class `kind`."""
         return next(handler for handler in self._handlers if isinstance(handler, kind))

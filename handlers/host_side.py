@@ -1,4 +1,4 @@
-"""The host's side of each network, as its driver wants it: the bridge, the gateway, forwarding."""
+"""The host's part of each network, as its driver wants it: the bridge, the gateway, forwarding."""
 
 from __future__ import annotations
 
@@ -17,23 +17,20 @@ from watcher.model.sandbox import Sandbox
 
 
 class HostSideHandler(Handler):
-    """Owns the part of a network on the host that all its sandboxes share.
-
-    It stays for the next sandbox, until `network rm` or `down`.
-    """
+    """Owns the host's part of each network; it stays until `network rm` or `down`."""
 
     def __init__(self, context: Context) -> None:
         self._netlink = context.netlink
         self._drivers = context.drivers
         self._settings = Sysctl(context.notes)
         self._whole: dict[str, int] = {}
-        """The index of each bridge that was found whole; one that was made anew has another."""
+        """The index of each complete bridge; a bridge that is made anew has another index."""
 
     def appear(self, sandbox: Sandbox) -> None:
-        """Make what `sandbox` needs, or what is missing of it.
+        """Make or repair the host's part of the networks of `sandbox`.
 
         Raises:
-            OSError: it cannot be made, e.g. because another interface has the bridge's name.
+            OSError: that is impossible, e.g. because another interface has the bridge's name.
         """
         for interface in sandbox.interfaces:
             driver = self._drivers[interface.network]
@@ -42,7 +39,7 @@ class HostSideHandler(Handler):
                 self._close(driver, dry_run=False)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Put right the host's side of all networks in use."""
+        """Repair the host's part of all networks in use."""
         used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}
         repairs: list[Repair] = []
         for name in sorted(used):
@@ -50,16 +47,16 @@ class HostSideHandler(Handler):
         return repairs
 
     def remove(self, networks: Iterable[Network]) -> list[str]:
-        """Delete the bridges of `networks`, and turn off forwarding if it was turned on here."""
+        """Delete the bridges of `networks`, and restore forwarding if it was turned on here."""
         done = [f"removed {network.bridge}" for network in networks if self.remove_one(network)]
         return done + [f"restored {name}" for name in forwarding.give_back(self._settings)]
 
     def exists(self, network: Network) -> bool:
-        """Whether the bridge of `network` is there."""
+        """Whether the bridge of `network` exists."""
         return self._netlink.index(network.bridge) > 0
 
     def remove_one(self, network: Network) -> bool:
-        """Delete the bridge of `network` if this program made it; whether it did."""
+        """Delete the bridge of `network` if this program made it; returns whether it did."""
         self._whole.pop(network.name, None)
         link = find(network, self._netlink)
         if link is None or not link.ours:
@@ -68,7 +65,7 @@ class HostSideHandler(Handler):
         return True
 
     def _close(self, driver: Driver, *, dry_run: bool) -> list[Repair]:
-        """Put right what is wrong; returns what that was."""
+        """Repair what is wrong; returns what that was."""
         repairs = apply(driver.host_side(self._netlink, self._settings), dry_run=dry_run)
         if not dry_run:
             network = driver.network

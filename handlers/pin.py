@@ -1,7 +1,7 @@
 """Pins: names under `netns_dir` that lead to a sandbox's namespace, as `ip netns` makes them.
 
-A name is an empty file on which the namespace is bind-mounted, so that runc can join it by that
-path and `ip netns exec` can enter it. Source: ip-netns(8), and `ip/ipnetns.c` of iproute2.
+A name is an empty file on which the namespace is bind-mounted: runc can join it by that path, and
+`ip netns exec` can enter it. Source: ip-netns(8), and `ip/ipnetns.c` of iproute2.
 
 A name is ours if the lease store says that it leads to that namespace, or if a host end that this
 program made for a container of that name leads there (:mod:`handlers.link.ours`). A file without a
@@ -34,16 +34,15 @@ _NOTE: Final = "netns_dir mount"
 """The note that this program made the directory a mount, as `ip netns` does."""
 
 _MODE: Final = 0o1400
-"""Of the files below our pins: the sticky bit, which means nothing on a file, tells them from all
-others. A file has it from the moment that it is there: one whose pin was cut off is known by it.
-"""
+"""The mode of the files below our pins. The sticky bit has no effect on a file, so it marks ours,
+even one whose namespace was never mounted because of an interruption."""
 
 _NO_NAMESPACE: Final = frozenset((errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV))
 """Errors of open(2) for a missing name, a link, or a socket or device without a driver or peer."""
 
 
 class _Proofs:
-    """The proofs that a name is ours, each looked up once and only if it is needed."""
+    """The proofs that a name is ours, each looked up once and on demand."""
 
     def __init__(self, context: Context) -> None:
         self._netlink = context.netlink
@@ -51,7 +50,7 @@ class _Proofs:
 
     @cached_property
     def remembered(self) -> frozenset[tuple[str, int | None]]:
-        """The names of the lease store's sandboxes, each with the namespace that it may lead to."""
+        """The names of the lease store's sandboxes, each with its namespace's inode number."""
         return frozenset(
             (name, sandbox.netns)
             for sandbox in self._sandboxes()
@@ -79,7 +78,7 @@ class PinHandler(Handler):
         """Let every name of `sandbox` lead to its namespace.
 
         Raises:
-            FileExistsError: the name is somebody else's.
+            FileExistsError: a name is somebody else's.
         """
         self._make_all(sandbox.pins, sandbox)
 
@@ -89,7 +88,7 @@ class PinHandler(Handler):
                 self._make(name, sandbox)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Remove the names of the members `leaving`, except one that leads elsewhere by now."""
+        """Remove the names of the members `leaving`, except those that lead elsewhere by now."""
         rest = without(sandbox, leaving)
         for name in sandbox.pins:
             if rest is not None and name in rest.pins:
@@ -99,9 +98,9 @@ class PinHandler(Handler):
                 self._remove(name)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Make missing names, and remove names that lead to a sandbox that has gone.
+        """Make missing names, and remove those of vanished sandboxes.
 
-        If somebody else uses a missing name, it stays, and the repair has an error.
+        A name that is somebody else's stays, and a repair says so.
         """
         return apply(self._differences(sandboxes), dry_run=dry_run)
 
@@ -136,7 +135,7 @@ class PinHandler(Handler):
                     lambda name=name: self._remove(name),  # type: ignore[misc]
                 )
             elif ends := [e for e in self._exits(name, proofs) if e.name not in living]:
-                # Those ends go now: it is told this once.
+                # These host ends are deleted by this sync, so this is reported only once.
                 yield Difference(
                     Repair(f"left {path}", ours.sandbox_id(ends[0]), _UNPROVEN), lambda: None
                 )
@@ -148,33 +147,25 @@ class PinHandler(Handler):
             return set()
 
     def _inode(self, name: str) -> int | None:
-        """The inode number that `name` leads to; `None` if it is missing."""
+        """The inode number behind `name`; `None` if it is missing."""
         try:
             return os.lstat(f"{self._directory}/{name}").st_ino
         except FileNotFoundError:
             return None
 
     def _may_make(self, name: str, proofs: _Proofs) -> bool:
-        """Whether `name` is free, or only ours."""
+        """Whether `name` is free or ours."""
         return self._inode(name) is None or self._is_unused(name) or self._is_ours(name, proofs)
 
     def _is_ours(self, name: str, proofs: _Proofs) -> bool:
-        """Whether `name` leads to the namespace of a sandbox that it was made for.
-
-        Raises:
-            OSError: it cannot be told.
-        """
+        """Whether `name` leads to the namespace that it was made for; `OSError` if unknown."""
         if (name, self._inode(name)) in proofs.remembered:
             return True
         alias = alias_of(name)
         return any(end.alias == alias for end in self._exits(name, proofs))
 
     def _exits(self, name: str, proofs: _Proofs) -> list[rtnl.Link]:
-        """The host ends that lead into the namespace that `name` leads to, if it does so.
-
-        Raises:
-            OSError: it cannot be told.
-        """
+        """The host ends that lead into the namespace of `name`; `OSError` if unknown."""
         path = f"{self._directory}/{name}"
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -212,7 +203,7 @@ class PinHandler(Handler):
     def _remove(self, name: str) -> None:
         path = f"{self._directory}/{name}"
         try:
-            while True:  # mounted twice, it has to be unmounted twice
+            while True:  # mounts may be stacked
                 mounts.unmount(path, lazy=True)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOENT):
@@ -221,12 +212,10 @@ class PinHandler(Handler):
             os.unlink(path)  # noqa: PTH108 (hot path)
 
     def take_back(self, living: Mapping[str, int]) -> None:
-        """Remove the names of live containers into whose namespaces a link of ours leads.
-
-        It is needed when the lease store does not have them.
+        """Remove pins of live containers that our links lead to, in case the store lost them.
 
         Args:
-            living: ids of live containers, with the inode numbers of their namespaces.
+            living: the inode number of each live container's namespace, by its id.
         """
         proofs = _Proofs(self._context)
         for name, netns in living.items():
@@ -234,12 +223,12 @@ class PinHandler(Handler):
                 self._remove(name)
 
     def unmounted(self) -> Iterator[str | None]:
-        """One at a time: each name without a mount, and `None` for each other name."""
+        """Each name without a mount, and `None` for each other name, one at a time."""
         for name in self._names():
             yield name if self._is_unused(name) else None
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
-        """Take back the directory's mount if this program made it, and nobody has a name in it."""
+        """Unmount the directory if this program made it a mount, and it is empty."""
         if self._names() or self._context.notes.noted(_NOTE) is None:
             return []
         self._ready = False
@@ -250,7 +239,7 @@ class PinHandler(Handler):
         return [f"unmounted {self._directory}"]
 
     def _prepare(self) -> None:
-        """Make the directory as `ip netns` does: shared, so that pins are seen everywhere."""
+        """Make the directory as `ip netns` does: shared, so that pins propagate."""
         if self._ready:
             return
         make_directory(self._directory, 0o755)
@@ -273,5 +262,5 @@ _TAKEN: Final = "the name is taken by a file or namespace that is not ours; remo
 
 
 def _create(path: str) -> None:
-    """Make an empty file; raises FileExistsError if there is something."""
+    """Make an empty file; `FileExistsError` if the name is taken."""
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, _MODE))

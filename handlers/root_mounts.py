@@ -1,11 +1,11 @@
-"""Makes each root a mount of its own, because the gate marks a mount.
+"""Makes each root a mount of its own, because the gate marks mounts.
 
-A root is bind-mounted on itself and made private. It is still the same directory under the same
-name, and its users do not notice. Nothing is stored: a mount is ours if it is private and shows the
-directory that it covers. A root that is a mount point already, a tmpfs or a bind mount of another
-directory, is used as it is and never unmounted.
+A root is bind-mounted on itself and made private. It remains the same directory under the same
+name, so its users do not notice. Nothing is stored: a mount is ours if it is private and shows the
+directory that it covers. A root that is a mount point already (a tmpfs, or a bind mount of another
+directory) is used as it is and never unmounted.
 
-Everything works by descriptor, because a path may lead elsewhere at any moment
+Everything works by descriptor, because a path may be replaced at any moment
 (:mod:`handlers.kernel.rootpath`).
 """
 
@@ -22,20 +22,20 @@ from handlers.kernel import mounts, rootpath
 from watcher.model.errors import WatcherError, quoted
 
 _NOTHING_SAID: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
-"""Errors that say nothing about a path."""
+"""Errors that say nothing about the path."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenRoot:
-    """An open root, wherever its path leads by now; :func:`release` closes it.
+    """An open root, wherever its path leads now; :func:`release` closes it.
 
     Attributes:
         path: its configured path.
         descriptor: its directory (`O_PATH`), on its own mount if it has one.
         identity: device and inode of the directory.
-        mount: the number of its mount if it is the root's own; else `None`.
+        mount: the number of the root's own mount, if it has one.
         whole: whether that mount shows a whole file system, which is mounted nowhere else.
-        made: whether this program mounted it just now.
+        made: whether this call mounted it.
     """
 
     path: str
@@ -47,7 +47,7 @@ class OpenRoot:
 
 
 def take(path: str) -> OpenRoot:
-    """Open the root `path`, and make it if it is missing; it does not become a mount.
+    """Open the root `path`, and make it if it is missing; do not mount it.
 
     Raises:
         OSError: it cannot be made or opened, or its path has a link that must not be followed.
@@ -57,11 +57,11 @@ def take(path: str) -> OpenRoot:
 
 
 def hold(path: str) -> OpenRoot:
-    """Open the root `path`, and make it a directory and a mount point if it is none.
+    """Open the root `path`, and make it a directory and a mount point if it is not.
 
     Raises:
         WatcherError: it is `/`, or a mount below it would be hidden.
-        OSError: as :func:`take`, or the kernel refuses the mount.
+        OSError: as :func:`take`, or the kernel refused the mount.
     """
     directory = rootpath.open_directory(path, make=True)
     try:
@@ -102,11 +102,7 @@ def refuse(path: str, directory: int) -> None:
 
 
 def release(root: OpenRoot) -> None:
-    """Close `root`, and undo :func:`hold`, whichever process called that.
-
-    Raises:
-        OSError: the kernel refuses.
-    """
+    """Close `root`, and undo :func:`hold`, even that of another process."""
     try:
         if root.mount is not None and _is_ours(root.descriptor):
             mounts.unmount_at(root.descriptor)
@@ -115,28 +111,28 @@ def release(root: OpenRoot) -> None:
 
 
 def take_back(path: str) -> bool:
-    """Undo :func:`hold`; the directory stays, and so do open files below it.
+    """Undo :func:`hold`; the directory and open files below it stay.
 
     Returns:
         Whether a mount of ours was removed.
 
     Raises:
-        OSError: out of descriptors or memory, so that nobody can tell.
+        OSError: out of descriptors or memory, so the answer is unknown.
     """
     return _if_ours(path, mounts.unmount_at)
 
 
 def is_ours(path: str) -> bool:
-    """Whether the topmost mount at `path` is one that :func:`hold` made, by whichever process.
+    """Whether :func:`hold`, in any process, made the topmost mount at `path`.
 
     Raises:
-        OSError: out of descriptors or memory, so that nobody can tell.
+        OSError: out of descriptors or memory, so the answer is unknown.
     """
     return _if_ours(path, lambda _: None)
 
 
 def _if_ours(path: str, do: Callable[[int], None]) -> bool:
-    """Whether the topmost mount at `path` is ours; if so, calls `do` with its open directory."""
+    """Whether the topmost mount at `path` is ours; if so, call `do` with its open directory."""
     try:
         with rootpath.opened(path) as directory:
             ours = _is_ours(directory)
@@ -152,14 +148,14 @@ def _if_ours(path: str, do: Callable[[int], None]) -> bool:
 def is_whole(directory: int) -> bool:
     """Whether an open directory is the top of a file system of its own.
 
-    A mark on that file system holds in every mount namespace (fanotify_mark(2),
+    A mark on such a file system covers every mount namespace (fanotify_mark(2),
     FAN_MARK_FILESYSTEM).
     """
     return mounts.is_top(directory) and _is_whole(mounts.mount_at(directory))
 
 
 def _is_whole(mount: mounts.Mount) -> bool:
-    """Whether `mount` shows the top of its file system, and no other mount here shows that."""
+    """Whether `mount` shows the top of its file system, and no other mount here does."""
     return mount.root == "/" and all(
         other.device != mount.device or other.id == mount.id for other in mounts.mounts()
     )
@@ -173,19 +169,19 @@ def _is_ours(directory: int) -> bool:
     except OSError as error:
         if error.errno != errno.ENOENT:
             raise
-        return False  # it is not mounted any more
+        return False  # it was unmounted
     others = mounts.mounts()
     if mount.propagation or any(other.parent == mount.id for other in others):
-        return False  # a mount on top of it would be removed too
+        return False  # a mount on it would be removed too
     covered = next((other for other in others if other.id == mount.parent), None)
     return (
         covered is not None
-        and covered.point != mount.point  # a second one on top of another is not ours
+        and covered.point != mount.point  # a mount stacked on another is not ours
         and covered.device == mount.device
         and _shown_at(covered, mount.point) == mount.root
     )
 
 
 def _shown_at(mount: mounts.Mount, path: str) -> str:
-    """The path inside its filesystem that `mount` shows at `path`, a path below its mount point."""
+    """The path inside its file system that `mount` shows at `path`, which is below its point."""
     return str(Path(mount.root) / Path(path).relative_to(mount.point))
