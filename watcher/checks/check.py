@@ -32,9 +32,9 @@ class Finding:
 
     Attributes:
         check: one word for the users; if empty, the registry fills in the name of the check.
-        level: `ok`; `warn` where something is lost; `fail` where containers get no network.
+        level: `ok`; `warn` if something is lost; `fail` if containers get no network.
         what: what was found and where.
-        remedy: what to do about it, as an imperative; empty where nothing is to be done.
+        remedy: what to do about it, as an imperative; empty if nothing.
     """
 
     check: str
@@ -50,7 +50,7 @@ class Check:
     Attributes:
         name: one word for the users.
         findings: yields the findings, each with its remedy; changes nothing on the host.
-        needs: the capability that `findings` cannot do without, if any.
+        needs: the capability that `findings` needs, if any.
     """
 
     name: str
@@ -59,15 +59,15 @@ class Check:
 
 
 def ok(what: str) -> Finding:
-    """Nothing is in the way."""
+    """A finding: no problem."""
     return Finding("", "ok", what)
 
 
 def warn(what: str, remedy: str) -> Finding:
-    """Something is lost; containers get their network without it."""
+    """A finding: something is lost, but containers get their network."""
     return Finding("", "warn", what, remedy)
 
 
 def fail(what: str, remedy: str) -> Finding:
-    """Containers do not get their network, or not one that works."""
+    """A finding: containers get no network, or none that works."""
     return Finding("", "fail", what, remedy)

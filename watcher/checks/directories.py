@@ -17,14 +17,14 @@ from watcher.model.errors import message_of, quoted
 _REMOTE: Final = frozenset(
     ("9p", "afs", "ceph", "cifs", "coda", "glusterfs", "lustre", "nfs", "nfs4", "smb3")
 )
-"""Types of filesystems of which another machine may hold a part (`/proc/filesystems`)."""
+"""Types of file systems that another machine may have a part of (`/proc/filesystems`)."""
 
 _ROOM: Final = 16 << 20
-"""Bytes of free space below which it is told: thousands of leases take as much."""
+"""Bytes of free space below which the check warns; thousands of leases take as much."""
 
 
 def findings(subject: Subject) -> Iterator[Finding]:
-    """What is wrong with a directory, or that it is as it should be."""
+    """What is wrong with each directory, or that nothing is."""
     for key in ("state_dir", "run_dir", "netns_dir"):
         path = getattr(subject.config, key)
         wrong = list(_of_directory(key, path, private=key != "netns_dir"))
@@ -105,7 +105,7 @@ def _of_opened(where: str, path: str, directory: int) -> Finding:
 
 
 def _of_missing(where: str, above: int) -> Finding:
-    """Of a root that is not there: whether it can be made in the directory `above`."""
+    """The finding for a missing root: whether it can be made in the directory `above`."""
     if rootpath.may_make(above):
         return ok(f"{where} is not there yet, and will be made")
     owner = os.fstat(above).st_uid
@@ -117,7 +117,7 @@ def _of_missing(where: str, above: int) -> Finding:
 
 
 def _existing(path: str) -> Path:
-    """`path`, or the nearest above it that is there."""
+    """`path`, or the nearest existing directory above it."""
     found = Path(path)
     while not os.path.lexists(found):
         found = found.parent

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def findings(subject: Subject) -> Iterator[Finding]:
-    """Each chain of another firewall that drops the traffic of one of the networks."""
+    """Each chain of another firewall that drops the traffic of a network."""
     integrate = subject.config.firewall.integrate
     uplinks = {version: packets.uplink(version) for version in (4, 6)}
     tables = host.tables()

@@ -49,28 +49,28 @@ def findings(subject: Subject) -> Iterator[Finding]:
 def _kernel_error() -> str:
     """Why the kernel refuses this process a gate; empty if it does not.
 
-    The trial marks a whole mount, since a kernel may have fanotify and no permission events. The
-    mount is in a mount namespace of the child's own, so the mark concerns the child alone.
+    The trial marks a whole mount, because a kernel may have fanotify but no permission events. The
+    mount is in the child's own mount namespace, so the mark affects only the child.
     """
 
     def trial() -> list[Finding]:
         os.unshare(os.CLONE_NEWNS)
         with FanotifyGroup() as group:
-            group.mark("/")  # no open below it until it is closed: nobody would answer
+            group.mark("/")  # open nothing below it until the group closes: nothing would answer
         return []
 
     return next((finding.what for finding in in_child(trial, "gate")), "")
 
 
 def _unheld(config: Config) -> Iterator[tuple[str, str]]:
-    """Why a root cannot be held, and what to do about it, for each that cannot."""
+    """Why a root cannot be held, and what to do, for each such root."""
     for root in config.roots:
         try:
             with rootpath.opened(root.path) as directory:
                 if not mounts.is_top(directory):
                     root_mounts.refuse(root.path, directory)
         except (FileNotFoundError, NotADirectoryError):
-            continue  # that is told with the directories
+            continue  # the check of directories reports that
         except WatcherError as error:
             yield error.what, error.remedy
         except OSError as error:
@@ -78,7 +78,7 @@ def _unheld(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _held(config: Config) -> Iterator[Finding]:
-    """By what each root is held that can be."""
+    """How each root is held, if it can be."""
     for root in config.roots:
         with suppress(OSError), rootpath.opened(root.path) as directory:
             where = f"root {quoted(root.path)} is held"

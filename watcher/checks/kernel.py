@@ -1,7 +1,7 @@
-"""Tries the kernel for real, in a child process with namespaces of its own.
+"""Tries the real kernel, in a child process with namespaces of its own.
 
 The child has network namespaces for a host and a container, and a mount namespace. The real
-handlers make a sandbox's network there, and all of it ends with the child.
+handlers make a sandbox's network there, and everything ends with the child.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ _FEATURES: Final = {
     "CONFIG_NFT_CT": ("inet", "ct state established accept"),
     "CONFIG_NF_TABLES_BRIDGE": ("bridge", "type filter hook input priority 0"),
 }
-"""Options of the kernel of which the ruleset has need, each with a chain that takes it alone."""
+"""Kernel options that the ruleset needs, each with a chain that needs only this option."""
 
 _TRIED: Final = "check"
 
 
 class _Forgetful:
-    """Notes for handlers whose work is undone by the end of the process."""
+    """Notes for handlers whose work ends with the process; nothing is kept."""
 
     def noted(self, name: str) -> str | None:
-        """Nothing was."""
+        """Always `None`."""
 
     def note(self, name: str, value: str) -> None:
-        """Not kept."""
+        """Do nothing."""
 
     def erase(self, name: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 def findings(subject: Subject) -> Iterator[Finding]:
-    """What the kernel refuses of what is needed, or that it can do it all."""
+    """What the kernel lacks, or that it lacks nothing."""
     yield from in_child(lambda: list(_trial(list(subject.networks.values()))), "kernel")
 
 
@@ -89,11 +89,11 @@ def _links(container: int, opened: ExitStack) -> Iterator[Finding]:
                 f"{what} cannot be made or used: {error.strerror or error}",
                 f"load it, e.g. `modprobe {module}`, or run a kernel that has it",
             )
-            return  # without it the next cannot be tried
+            return  # the next step needs it
 
 
 def _nftables(networks: list[Network]) -> Iterator[Finding]:
-    """Make both tables as they are made for `networks`."""
+    """Make both tables for `networks`."""
     nft = Nft()
     try:
         nft.run(ruleset.base(map(driver_of, networks)))
@@ -124,12 +124,12 @@ def _end_flows(context: Context, sandbox: Sandbox) -> None:
 
 @contextmanager
 def _process() -> Iterator[int]:
-    """A process in the namespaces in which this one is now, as a container's init would be."""
+    """A process in the present namespaces, in the role of a container's init."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(writer)
-        os.read(reader, 1)  # until the other end is closed, however that comes about
+        os.read(reader, 1)  # until the other end is closed, even by a crash
         os._exit(0)
     os.close(reader)
     try:
@@ -140,7 +140,7 @@ def _process() -> Iterator[int]:
 
 
 def _network() -> Network:
-    """A network of IPv4 and, where the kernel has it, IPv6."""
+    """A network of IPv4 and, if the kernel has it, IPv6."""
     subnets: tuple[IPv4Network | IPv6Network, ...] = (IPv4Network("192.0.2.0/24"),)
     if sysctl.get("ipv6/conf/default/disable_ipv6") == "0":
         subnets += (IPv6Network("2001:db8::/64"),)

@@ -1,4 +1,4 @@
-"""The lease store, and the networks that it says are in use."""
+"""The lease store, and the networks in use by it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class _Unchanged(LeaseStore):
-    """A copy of the store in which nothing is noted."""
+    """A copy of the store in which `note` does nothing."""
 
     __slots__ = ()
 
     def note(self, name: str, value: str) -> None:
-        """Nothing: it is looked at only."""
+        """Do nothing: the check only reads."""
 
 
 def findings(subject: Subject) -> Iterator[Finding]:
-    """Whether the store can be read, and whether the configuration contradicts it."""
+    """Whether the store can be read, and whether it agrees with the configuration."""
     path = Path(subject.config.state_dir, STORE)
     try:
         if not path.exists():
@@ -44,7 +44,7 @@ def findings(subject: Subject) -> Iterator[Finding]:
 
 
 def networks(config: Config) -> Mapping[str, Network]:
-    """The configured networks and, where the store can be read and agrees, those in use."""
+    """The configured networks and, if the store can be read and agrees, those in use."""
     try:
         with _Unchanged.open(Path(config.state_dir, STORE), read_only=True) as store:
             return known_networks(config, store)

@@ -15,11 +15,11 @@ from watcher.locks.holders import Holder, holder_of
 from watcher.locks.names import PATIENCE, SERVICE, WRITERS
 
 _STEP: Final = 0.02
-"""Seconds between two looks at a lock that is taken."""
+"""Seconds between two tries at a lock that is taken."""
 
 
 def findings(subject: Subject) -> Iterator[Finding]:
-    """Whether somebody has the writers' lock for long, or the service's and is stopped."""
+    """Whether a process keeps the writers' lock for long, or is stopped with the service's."""
     writer = _holder(_lasting_holder, Path(subject.config.run_dir, WRITERS))
     if writer is None:
         yield ok("nobody is in the way of a change of the host")
@@ -32,7 +32,7 @@ def findings(subject: Subject) -> Iterator[Finding]:
 
 
 def _holder(look: Callable[[int], Holder | None], path: Path) -> Holder | None:
-    """The holder that `look` finds of the lock at `path`; `None` if the file is missing."""
+    """The holder of the lock at `path`, as `look` finds it; `None` if the file is missing."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except (FileNotFoundError, NotADirectoryError):
@@ -42,7 +42,7 @@ def _holder(look: Callable[[int], Holder | None], path: Path) -> Holder | None:
 
 
 def _lasting_holder(descriptor: int) -> Holder | None:
-    """The holder of a lock that is taken for longer than a change of one container takes."""
+    """The holder of a lock that stays taken for longer than a change of one container takes."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         with suppress(BlockingIOError):

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from watcher.model.network import Network
 
 MAX_PORTS: Final = 1023
-"""Ports that the kernel gives a bridge (`BR_MAX_PORTS` in `net/bridge/br_private.h`, less one)."""
+"""The most ports of a bridge (`BR_MAX_PORTS` in `net/bridge/br_private.h`, less one)."""
 
 MANY_PORTS: Final = 900
-"""Ports at which it is time to think of another network."""
+"""From this number of ports on, the check warns."""
 
 
 def findings(subject: Subject) -> Iterator[Finding]:
-    """What stands in the way of each network; what the service would refuse comes first."""
+    """The problems of each network; those that the service would refuse come first."""
     networks = subject.networks.values()
     wrong = [fail(p.what, p.remedy) for p in problems(networks)]
     with Netlink() as netlink:
@@ -35,7 +35,7 @@ def findings(subject: Subject) -> Iterator[Finding]:
 
 
 def _of_bridge(network: Network, links: list[rtnl.Link]) -> Iterator[Finding]:
-    """What only `watcher check` tells of a bridge."""
+    """Problems of a bridge that only `watcher check` reports."""
     bridge = next((link for link in links if link.name == network.bridge), None)
     if bridge is None:
         if not network.managed:

@@ -1,4 +1,4 @@
-"""The capabilities of this process, against those that the work takes. Source: capabilities(7)."""
+"""The capabilities of this process and those that it needs. Source: capabilities(7)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ NEEDED: Final = {
 """The capabilities that the service needs, and what needs them."""
 
 READ_ANY: Final = ("CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH")
-"""Either of them reads a `config.json` that belongs to another user."""
+"""Either one is enough to read a `config.json` that belongs to another user."""
 
 
 def findings(_: Subject) -> Iterator[Finding]:
-    """Each capability that is missing, by name."""
+    """Each missing capability."""
     missing = {name: what for name, what in NEEDED.items() if not has(name)}
     if not any(map(has, READ_ANY)):
         missing[" or ".join(READ_ANY)] = "bundles of other users"

@@ -1,4 +1,4 @@
-"""The programs that are there: runc."""
+"""The programs that must be installed: runc."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 from watcher.checks.check import Finding, Subject, fail, ok, warn
 
 OLDEST: Final = (1, 1)
-"""The oldest runc that was tried."""
+"""The oldest tested version of runc."""
 
 _PATIENCE: Final = 10
 """Seconds for `runc --version`."""
 
 
 def findings(_: Subject) -> Iterator[Finding]:
-    """Whether runc is there, and which."""
+    """Whether runc is installed, and its version."""
     program = shutil.which("runc")
     if program is None:
         yield fail("runc is not in $PATH", "install it, e.g. `apt-get install runc`")

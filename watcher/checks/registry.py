@@ -1,6 +1,6 @@
 """The list of checks, in the order in which users read their findings.
 
-To add one, write a function that takes a `Subject` and yields findings, and name it in `CHECKS`.
+To add one, write a function that takes a `Subject` and yields findings, and add it to `CHECKS`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHECKS: Final = (
 
 
 def findings(config: Config) -> Iterator[Finding]:
-    """The findings of all checks, in order. If a check raises, that is a finding as well."""
+    """The findings of all checks, in order. A check that raises is a finding as well."""
     subject = Subject(config, leases.networks(config))
     for check in CHECKS:
         for finding in _found(check, subject):

@@ -1,4 +1,4 @@
-"""Which service has this network namespace."""
+"""The service that serves this network namespace."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from watcher.model.errors import quoted
 
 
 def findings(subject: Subject) -> Iterator[Finding]:
-    """One line, where it is of another configuration."""
+    """A failure if its configuration is another one."""
     found = serving()
     if found is not None and not found.is_by(subject.config.run_dir):
         yield fail(

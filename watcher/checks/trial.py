@@ -1,4 +1,4 @@
-"""Runs a trial in a child process, so that what it does to its namespaces ends with it."""
+"""Runs a trial in a child process, so that its changes to its namespaces end with it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Packets and packet filters as data.
 
-The modules `nftables` and `iptables` read rules. If they do not understand a part of a rule, its
-verdict is uncertain.
+The modules `nftables` and `iptables` read rules. A rule that they only partly understand has an
+uncertain verdict.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ type Family = Literal["ip", "ip6", "inet", "bridge"]
 type Hook = Literal["forward", "input"]
 
 _VERSIONS: Final = {"inet": (4, 6), "ip": (4,), "ip6": (6,)}
-"""The versions of IP that tables of a family see; tables of other families see none."""
+"""The IP versions that tables of a family see; other families see none."""
 
 PORT: Final = 65533
-"""Both ports of a packet: what no rule names by itself."""
+"""Both ports of a packet; hardly any rule names this port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class Packet:
 
     Attributes:
         iif: the interface that it came in by.
-        oif: the interface that it is to leave by; empty where it is for the host itself.
+        oif: the interface that it leaves by; empty if it is for the host itself.
         source, target: its addresses, of one family.
-        state: `new` or `established`, as connection tracking has it.
+        state: its state in connection tracking.
         dnat: whether its connection is to a published port.
-        bridged: whether it is a frame that a bridge forwards from one port to another.
+        bridged: whether it is a frame that a bridge forwards between its ports.
     """
 
     iif: str
@@ -46,17 +46,17 @@ class Packet:
 
     @property
     def hook(self) -> Hook:
-        """The hook at which the kernel calls base chains for it."""
+        """The hook whose base chains it passes."""
         return "forward" if self.oif else "input"
 
 
 type Condition = Callable[[Packet], bool | None]
-"""Whether a packet matches; `None` where that cannot be told."""
+"""Whether a packet matches; `None` if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a rule says: `chain` is where a `jump` or `goto` leads."""
+    """The verdict of a rule; `chain` is the target of a `jump` or `goto`."""
 
     kind: Literal["accept", "drop", "return", "jump", "goto"]
     chain: str = ""
@@ -64,12 +64,12 @@ class Verdict:
 
 
 type Rule = Callable[[Packet], Verdict | None]
-"""What a rule says of a packet; `None` where it says nothing."""
+"""The verdict of a rule on a packet; `None` if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain; `hook` is empty for one that is only jumped to, `policy` says `accept` or `drop`."""
+    """A chain. `hook` is empty unless it is a base chain; `policy` is `accept` or `drop`."""
 
     name: str
     rules: tuple[Rule, ...] = ()
@@ -79,12 +79,12 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Chains by name, and whose they are.
+    """Chains by name, and their owner.
 
     Attributes:
-        family, name: as nftables has them.
-        chains: all of them.
-        command: what changes it: `nft`, `iptables`, `ip6tables`, `iptables-legacy`, …
+        family, name: as in nftables.
+        chains: all its chains.
+        command: the program that changes it: `nft`, `iptables`, `ip6tables`, `iptables-legacy`, …
     """
 
     family: Family
@@ -100,7 +100,7 @@ class Table:
 
 
 def rule(conditions: Iterable[Condition], verdict: Verdict | None) -> Rule:
-    """A rule with one verdict, where all of `conditions` hold."""
+    """A rule with one verdict, reached if all `conditions` hold."""
     conditions = tuple(conditions)
 
     def apply(packet: Packet) -> Verdict | None:
@@ -115,7 +115,7 @@ def rule(conditions: Iterable[Condition], verdict: Verdict | None) -> Rule:
 
 
 def names_match(pattern: str, name: str, wildcard: str) -> bool:
-    """Whether the interface `name` is meant by `pattern`, which may end in a `wildcard`."""
+    """Whether `pattern`, which may end in a `wildcard`, matches the interface `name`."""
     if pattern.endswith(wildcard):
         return name.startswith(pattern.removesuffix(wildcard))
     return name == pattern

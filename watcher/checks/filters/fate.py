@@ -1,6 +1,6 @@
 """The fate of a packet in the packet filters of the host.
 
-A rule with an uncertain verdict makes the fate uncertain: what is only likely is not certain.
+A rule with an uncertain verdict makes the fate uncertain.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Drop:
 
 
 _DEPTH: Final = 64
-"""Jumps within jumps that are followed: the kernel itself takes 16 (nft(8), `jump`)."""
+"""The most nested jumps to follow; the kernel allows 16 (nft(8), `jump`)."""
 
 
 def drops(table: Table, packets: Collection[Packet]) -> Iterator[Drop]:
@@ -52,7 +52,7 @@ def fate(table: Table, base: Chain, packet: Packet) -> Fate:
 
 
 def _walk(table: Table, chain: Chain, packet: Packet, depth: int) -> tuple[str, bool]:
-    """`accept`, `drop`, or `return` at the end of `chain`; and whether that is certain."""
+    """`accept`, `drop`, or `return` at the end of `chain`; and whether this is certain."""
     certain = True
     for apply in chain.rules:
         verdict = apply(packet)
@@ -70,7 +70,7 @@ def _walk(table: Table, chain: Chain, packet: Packet, depth: int) -> tuple[str, 
             kind = "return" if ending == "return" else _as_verdict(ending)
         if verdict.certain:
             return kind, certain
-        certain = False  # it may end here, or go on
+        certain = False  # the rule may end the chain here, or not match
     return "return", certain
 
 

@@ -1,7 +1,7 @@
-"""The packet filters of the host that are not this program's: nftables, iptables, iptables-legacy.
+"""The packet filters of other programs on the host: nftables, iptables, iptables-legacy.
 
-Tables that iptables made are read by iptables itself where it is installed, since libnftables does
-not understand all that is in them.
+Tables that iptables made are read with iptables if it is installed, because libnftables does not
+understand everything in them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LEGACY: Final[tuple[tuple[Family, str, str], ...]] = (
     ("ip", "iptables-legacy", "ip_tables_names"),
     ("ip6", "ip6tables-legacy", "ip6_tables_names"),
 )
-"""Family, command, and the file below `/proc/net` with the names of its tables."""
+"""Family, command, and the file in `/proc/net` with the names of its tables."""
 
 _IPTABLES: Final[dict[str, str]] = {"ip": "iptables", "ip6": "ip6tables"}
 _IPTABLES_TABLES: Final = frozenset(("filter", "mangle", "nat", "raw", "security"))
@@ -34,7 +34,7 @@ _PATIENCE: Final = 10
 
 
 def tables() -> list[Table]:
-    """Every table that can be read, in no order that matters."""
+    """Every readable table, in any order."""
     context = Nftables()
     context.set_json_output(True)
     there = [o["table"] for o in _objects(context, "list tables") if "table" in o]
@@ -57,7 +57,7 @@ def tables() -> list[Table]:
 
 
 def unreadable() -> Iterator[tuple[str, str]]:
-    """Command and table of each of iptables-legacy that no program here can print."""
+    """Command and name of each table of iptables-legacy that no program here can print."""
     for _, command, names in _legacy():
         if shutil.which(f"{command}-save") is None:
             for name in names:
@@ -65,7 +65,7 @@ def unreadable() -> Iterator[tuple[str, str]]:
 
 
 def _legacy() -> Iterator[tuple[Family, str, list[str]]]:
-    """The families of which iptables-legacy has tables: to print others would make them."""
+    """The families in which iptables-legacy has tables; printing others would make them."""
     for family, command, file in _LEGACY:
         try:
             names = Path("/proc/self/net", file).read_text(encoding="ascii").split()
@@ -77,7 +77,7 @@ def _legacy() -> Iterator[tuple[Family, str, list[str]]]:
 
 def _objects(context: Any, command: str) -> list[dict[str, Any]]:
     status, output, _ = context.cmd(command)
-    if status != 0 or not output:  # it went away meanwhile, or may not be listed
+    if status != 0 or not output:  # the table was removed, or cannot be listed
         return []
     objects: list[dict[str, Any]] = msgspec.json.decode(output)["nftables"]
     return objects

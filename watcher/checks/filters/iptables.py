@@ -33,13 +33,13 @@ _VERDICTS: Final[dict[str, Literal["accept", "drop", "return"]]] = {
 _PLAIN: Final = frozenset(
     ("comment", "conntrack", "state", "tcp", "udp", "icmp", "icmp6", "multiport")
 )
-"""Modules that say nothing but by their options."""
+"""Modules that match nothing but by their options."""
 
 _IGNORED: Final = frozenset(("--comment", "-c", "--set-counters"))
 
 
 def read(text: str, family: Family, command: str) -> list[Table]:
-    """The tables in `text`; `command` is what changes them."""
+    """The tables in `text`; `command` is the program that changes them."""
     tables: list[Table] = []
     chains: dict[str, Chain] = {}
     rules: dict[str, list[Rule]] = {}
@@ -67,7 +67,7 @@ def _rule(words: list[str], chains: dict[str, Chain]) -> Rule:
     for option, values, negated in _options(words):
         if option in ("-j", "-g", "--jump", "--goto"):
             verdict = _verdict(option, values[0] if values else "", chains)
-            break  # what follows are the target's own options
+            break  # the rest are options of the target
         if option in _IGNORED or (option in ("-m", "--match") and _PLAIN.issuperset(values)):
             continue
         condition = _condition(option, values)
@@ -76,7 +76,7 @@ def _rule(words: list[str], chains: dict[str, Chain]) -> Rule:
 
 
 def _options(words: list[str]) -> Iterator[tuple[str, list[str], bool]]:
-    """Each option with its values, and whether a `!` is in front of it."""
+    """Each option with its values, and whether `!` precedes it."""
     negated = False
     option, values = "", list[str]()
     for word in words:
@@ -99,9 +99,9 @@ def _verdict(option: str, target: str, chains: dict[str, Chain]) -> Verdict | No
         return Verdict(_VERDICTS[target])
     if target in chains:
         return Verdict("goto" if option in ("-g", "--goto") else "jump", target)
-    if target in ("QUEUE", "NFQUEUE"):  # a program decides
+    if target in ("QUEUE", "NFQUEUE"):  # a userspace program decides
         return Verdict("accept", certain=False)
-    return None  # LOG, MARK and the like go on
+    return None  # LOG, MARK and the like continue
 
 
 def _condition(option: str, values: list[str]) -> Condition:

@@ -20,15 +20,15 @@ from watcher.checks.filters.chains import (
 )
 
 type Look = Callable[[Packet], list[Any] | None]
-"""What an expression sees of a packet, more than one where it has flags; `None` where a packet of
-that kind has no such thing, and so matches nothing."""
+"""The values of an expression for a packet, several for flags; `None` if such a packet does not
+have the field, so that nothing matches."""
 
 type Sets = Mapping[str, list[Any]]
 """The elements of each named set of a table."""
 
 _VERDICTS: Final = frozenset(("accept", "drop", "return", "jump", "goto"))
 _UNDECIDED: Final = frozenset(("xt", "limit", "quota", "ct count", "connlimit", "meter"))
-"""Statements that may end a rule, or not."""
+"""Statements with an unpredictable outcome."""
 
 
 def read(objects: list[dict[str, Any]]) -> Table | None:
@@ -67,7 +67,7 @@ def _rule(expressions: list[dict[str, Any]], sets: Sets) -> Rule:
                 return rule(conditions, Verdict(kind, (value or {}).get("target", "")))  # type: ignore[arg-type]
             elif kind == "reject":
                 return rule(conditions, Verdict("drop"))
-            elif kind == "queue":  # a program decides
+            elif kind == "queue":  # a userspace program decides
                 return rule(conditions, Verdict("accept", certain=False))
             elif kind == "vmap":
                 return _by_map(conditions, value, sets)
@@ -86,7 +86,7 @@ def _of_target(conditions: list[Condition], name: str) -> Rule:
 
 
 def _by_map(conditions: list[Condition], value: dict[str, Any], sets: Sets) -> Rule:
-    """A rule whose verdict is found in a map."""
+    """A rule that looks up its verdict in a map."""
     data = value["data"]
     entries = data["set"] if isinstance(data, dict) else sets.get(data.removeprefix("@"), [])
     rules = []
@@ -106,7 +106,7 @@ def _by_map(conditions: list[Condition], value: dict[str, Any], sets: Sets) -> R
 
 
 def _unknown(_: Packet) -> None:
-    """What this program does not understand."""
+    """The condition for an expression that this program does not understand."""
 
 
 def _match(value: dict[str, Any], sets: Sets) -> Condition:
@@ -129,7 +129,7 @@ def _match(value: dict[str, Any], sets: Sets) -> Condition:
 
 
 def _seen(left: Any) -> Look | None:
-    """What of a packet the expression `left` looks at, if that is known."""
+    """How to read the values of the expression `left` from a packet; `None` if unknown."""
     match left:
         case {"meta": {"key": str(key)}}:
             return _META.get(key)
@@ -159,7 +159,7 @@ _META: Final[dict[str, Look]] = {
     "nfproto": lambda packet: [f"ipv{packet.source.version}"],
     "protocol": lambda packet: ["ip" if packet.source.version == 4 else "ip6"],
 }
-"""What of a packet a `meta` expression looks at, by its key."""
+"""How to read the value of a `meta` expression from a packet, by its key."""
 
 
 def _address(address: Any, family: str) -> list[Any] | None:
@@ -167,7 +167,7 @@ def _address(address: Any, family: str) -> list[Any] | None:
 
 
 def _candidates(right: Any, sets: Sets) -> Iterator[Any]:
-    """The values that `right` stands for, one by one."""
+    """The values that `right` stands for."""
     match right:
         case str() if right.startswith("@"):
             for element in sets.get(right[1:], [None]):
@@ -184,7 +184,7 @@ def _candidates(right: Any, sets: Sets) -> Iterator[Any]:
 
 
 def _is(seen: Any, candidate: Any) -> bool | None:
-    """Whether a packet's value is that of a rule; `None` where that cannot be told."""
+    """Whether a packet's value matches that of a rule; `None` if unknown."""
     if isinstance(seen, str):
         if not isinstance(candidate, str):
             return None

@@ -1,4 +1,4 @@
-"""The packets that a container sends and gets, by which the filters of the host are tried."""
+"""The packets to and from a container that the host's filters are tried with."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from watcher.model.network import Network
 
 PORTS: Final = "netnsv*"
-"""The host ends of veth pairs, between which a bridge forwards."""
+"""The host ends, between which a bridge forwards."""
 
 _FAR: Final = {4: ip_address("198.51.100.1"), 6: ip_address("2001:db8::1")}
-"""An address of no network of anybody's (RFC 5737, RFC 3849)."""
+"""Addresses reserved for documentation, outside of every network (RFC 5737, RFC 3849)."""
 
 _BRIDGED: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-call-ip6tables"}
-"""The sysctls that send what a bridge forwards through filters of IP as well; Docker sets them
+"""The sysctls that send bridged packets through the IP filters as well; Docker sets them
 (`Documentation/networking/ip-sysctl.rst`, `bridge-nf-call-*`)."""
 
 
 def forwarded(network: Network, container: Address, uplink: str) -> Iterator[Packet]:
-    """The packets between `container`, an address of `network`, and machines and containers."""
+    """The packets between `container`, an address of `network`, and other machines."""
     bridge, far = network.bridge, _FAR[container.version]
-    if not network.internal:  # to the world, its answer, and a connection to a published port
+    if not network.internal:  # out, the answer, and a connection to a published port
         yield Packet(bridge, uplink, container, far)
         yield Packet(uplink, bridge, far, container, state="established")
         yield Packet(uplink, bridge, far, container, dnat=True)
@@ -48,7 +48,7 @@ def received(network: Network, subnet: Subnet, container: Address) -> Packet:
 
 
 def uplink(version: int) -> str:
-    """The interface with the default route; one that no rule names where there is none."""
+    """The interface with the default route; if there is none, a name that no rule has."""
     with Netlink() as netlink:
         index = uplink_index(netlink, version)
     return socket.if_indextoname(index) if index else "uplink"

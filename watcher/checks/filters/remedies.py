@@ -1,7 +1,7 @@
-"""Names the firewall that drops packets, and the commands that make it let them pass.
+"""Names the firewall that drops packets, and the commands that let them pass.
 
 An `accept` in one nftables table does not undo a `drop` in another (nft(8)), so each firewall
-needs a remedy of its own.
+needs its own remedy.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from watcher.checks.filters.fate import Drop
 
 _OPTIONS: Final = {"iif": "-i", "oif": "-o"}
-"""How iptables names the interfaces of a packet."""
+"""The options of iptables for the interfaces of a packet."""
 
 
 def named(drop: Drop) -> str:
-    """The chain and its firewall, as users know them."""
+    """The chain and its firewall, in words that users know."""
     table, chain = drop.table, drop.chain
     kind = f"nftables table {table.family}" if table.command == "nft" else f"{table.command} table"
     place = f"chain {chain.name} of {kind} {table.name}"
@@ -31,12 +31,12 @@ def named(drop: Drop) -> str:
 
 
 def to_forward(drop: Drop, bridge: str, *, integrate: bool) -> str:
-    """The remedy for a drop of what is forwarded from and to `bridge`.
+    """The remedy for a drop of packets that are forwarded from and to `bridge`.
 
     Args:
-        drop: the chain that drops it.
+        drop: the chain that drops them.
         bridge: the bridge of a network.
-        integrate: whether `[firewall] integrate` is set, which makes some firewalls let it pass.
+        integrate: whether `[firewall] integrate` is set, which lets them pass some firewalls.
     """
     table = drop.table
     if _is_firewalld(table):
@@ -50,7 +50,7 @@ def to_forward(drop: Drop, bridge: str, *, integrate: bool) -> str:
 
 
 def to_receive(drop: Drop, bridge: str) -> str:
-    """The remedy for a drop of what comes from `bridge` to the host itself."""
+    """The remedy for a drop of packets from `bridge` to the host itself."""
     if _is_firewalld(drop.table):
         return _firewalld(bridge)
     if _is_ufw(drop.table):
@@ -65,7 +65,7 @@ def _accept(drop: Drop, *where: tuple[str, str]) -> str:
         place = f"{table.family} {table.name} {chain}"
         words = [f"nft insert rule {place} {kind}name '\"{name}\"' accept" for kind, name in where]
     else:
-        # Docker puts its own chain back in front of whatever else is in FORWARD.
+        # Docker keeps moving its own chain to the front of FORWARD.
         chain = "DOCKER-USER" if _is_dockers(drop) else chain
         command = table.command if table.name == "filter" else f"{table.command} -t {table.name}"
         words = [f"{command} -I {chain} {_OPTIONS[kind]} {name} -j ACCEPT" for kind, name in where]
@@ -86,7 +86,7 @@ def _firewalld(bridge: str) -> str:
 
 
 def _is_firewalld(table: Table) -> bool:
-    """Whether firewalld made it, with nftables or with its older way by iptables."""
+    """Whether firewalld made it, with nftables or with its older iptables backend."""
     by_name = table.command == "nft" and table.name == "firewalld"
     return by_name or "FORWARD_POLICIES" in table.chains
 
