@@ -1,4 +1,4 @@
-"""The commands of the command line, one module each, imported only when it is used.
+"""The commands of the command line, one module each, imported only when used.
 
 Each module has `run(config, options)`, which prints to stdout and returns the exit status.
 """

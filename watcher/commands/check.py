@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Print a line for each finding; 1 if one of them is a failure. Nothing is made."""
+    """Print a line for each finding; returns 1 if one is a failure."""
     findings = list(registry.findings(config))
     if options.json:
         print_json(findings)

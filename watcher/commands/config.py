@@ -1,4 +1,4 @@
-"""`watcher config`: the configuration in force and where each value is from, or its JSON Schema."""
+"""`watcher config`: the configuration in force and the origin of each value, or its JSON Schema."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ from watcher.model.errors import printable
 
 
 def run(_config: Config, options: argparse.Namespace) -> int:
-    """Print what a command that starts now goes by: TOML, or with `--json` a list of keys.
-
-    Raises:
-        UsageError: the configuration cannot be read any more.
-    """
+    """Print the configuration that a command would use now, as TOML, or with `--json` as keys."""
     if options.schema:
         print_json(schema())
         return 0
@@ -44,7 +40,7 @@ def run(_config: Config, options: argparse.Namespace) -> int:
 
 
 def _print(source: Source, lines: dict[KeyPath, int]) -> None:
-    """Print the configuration as a file that would say the same, each value with its origin."""
+    """Print the configuration in the form of a file, each value with its origin."""
     values = list(_values(written(source.config), ()))
     texts = [f"{toml_key(str(path[-1]))} = {printable(toml(value))}" for path, value in values]
     width = min(48, max(map(len, texts)))
@@ -58,7 +54,7 @@ def _print(source: Source, lines: dict[KeyPath, int]) -> None:
 
 
 def _values(table: dict[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
-    """List each key that has no table of its own: those of a table before the tables in it."""
+    """Each key that is not a table, those of a table before those of the tables in it."""
     tables: list[tuple[KeyPath, dict[str, Any]]] = []
     for key, value in table.items():
         if isinstance(value, dict):
@@ -77,6 +73,6 @@ def _header(path: KeyPath) -> str:
 
 
 def _shown(path: KeyPath) -> str:
-    """Write a key as `root[0].limits.fixed`."""
+    """A key in the form `root[0].limits.fixed`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{toml_key(part)}" for part in path)
     return text.removeprefix(".")

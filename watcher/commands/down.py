@@ -22,7 +22,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """Remove every sandbox's network, the bridges, the tables, and the files.
 
     Raises:
-        WatcherError: a service runs on this host and would make all of it again.
+        WatcherError: a service runs on this host, and would make everything again.
     """
     log = make_log("warning", options.log_format)
     refuse_other(config.run_dir)
@@ -39,10 +39,10 @@ def run(config: Config, options: argparse.Namespace) -> int:
                 print(printable(line))  # noqa: T201
             with Lock(config.run_dir, WRITERS) as writers, writers.locked():
                 _remove_files(config)
-                # While they are locked, so that a waiter finds the file gone.
+                # While they are locked, so that a waiter notices that the file is gone.
                 for lock in (writers, service, host):
                     lock.remove()
-    with suppress(OSError):  # somebody else has something in it
+    with suppress(OSError):  # other files are in it
         Path(config.run_dir).rmdir()
     return 0
 
@@ -67,5 +67,5 @@ def _remove(config: Config, log: object) -> list[str]:
 def _remove_files(config: Config) -> None:
     for suffix in SUFFIXES:
         Path(config.state_dir, STORE + suffix).unlink(missing_ok=True)
-    with suppress(OSError):  # somebody else has something in it
+    with suppress(OSError):  # other files are in it
         Path(config.state_dir).rmdir()

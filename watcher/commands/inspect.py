@@ -13,11 +13,7 @@ from watcher.store.reading import read_store
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Print the container with the given id.
-
-    Raises:
-        WatcherError: there is none.
-    """
+    """Print the container with the given id; `WatcherError` if there is none."""
     with read_store(config) as store:
         found = [entry for entry in entries(config, store) if entry.id == options.id]
     if not found:

@@ -56,8 +56,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
 def _never_dump_core() -> None:
     """Make a fatal signal end every thread at once (PR_SET_DUMPABLE, prctl(2)).
 
-    For a core dump the kernel first waits for all threads (`coredump_wait` in `fs/coredump.c`),
-    also for one that waits for a file system. Until then every held runc would stay held.
+    For a core dump, the kernel first waits for all threads (`coredump_wait` in `fs/coredump.c`),
+    including one that waits for a file system. Until then, every held runc would stay held.
     """
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
@@ -70,7 +70,7 @@ def _tell_dropped(log: Log, count: int) -> None:
 
 
 def _serve(config: Config, again: Callable[[], Source], log: Log, main: MainThread) -> None:
-    """The service, in its thread. The gate comes first: all else may have to wait for others."""
+    """Run the service, in its own thread. The gate opens before anything that may have to wait."""
 
     def tell(text: str) -> None:
         log.warning(text)

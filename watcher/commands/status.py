@@ -1,4 +1,4 @@
-"""What `watcher ls` and `inspect` show: the roots, and what the lease store knows of them."""
+"""What `watcher ls` and `inspect` show: the roots, and the lease store's view of them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from watcher.store.leases import Failure, LeaseStore
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A container as it is shown.
+    """A container in the output.
 
     Attributes:
-        root, id: where it is.
-        status: what became of it.
-        reason: why it is failed or ignored; empty otherwise.
-        container: what runc tells; `None` where it does not.
-        sandbox: the sandbox that it is in.
-        member: its place there.
+        root, id: its root and its id.
+        status: its status.
+        reason: why it is failed or ignored; otherwise empty.
+        container: what runc's files say; `None` if they cannot be read.
+        sandbox: its sandbox.
+        member: its entry in the sandbox.
     """
 
     root: str
@@ -54,7 +54,7 @@ def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
     for root in config.roots:
         try:
             ids = roots.ids(root.path)
-        except Unreadable as error:  # what lives goes on, and the other roots are told of
+        except Unreadable as error:  # show its containers from the store, and the other roots
             for (path, id_), (of, known) in homes.items():
                 if path == root.path:
                     own = (of.id, of.init) == (id_, known.init)
@@ -85,7 +85,7 @@ def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
 def _unread(
     root: str, id_: str, error: Unreadable, sandbox: Sandbox | None, member: Member | None
 ) -> Entry:
-    """A container whose files tell nothing: one that has its network needs them no more."""
+    """A container with unreadable files; an attached one does not need them any more."""
     if sandbox is None or member is None or not proc.runs(member.init):
         return Entry(root, id_, Status.FAILED, str(error))
     own = (sandbox.id, sandbox.init) == (member.id, member.init)

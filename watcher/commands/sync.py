@@ -13,9 +13,9 @@ from watcher.service.assemble import assembled
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Repair every difference, or with `--dry-run` only find them, and print each.
+    """Repair every difference, or with `--dry-run` only find them; print each.
 
-    Containers that cannot be attached are named on stderr.
+    stderr names the containers that cannot be attached.
     """
     log = make_log("debug" if options.log_level == "debug" else "critical", options.log_format)
     dry_run = options.dry_run

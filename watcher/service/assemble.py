@@ -1,4 +1,4 @@
-"""The parts introduced to each other, for the commands that change something."""
+"""Makes the parts and connects them, for the commands that change something."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def _tell_on_stderr(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How other writers are waited for; see :class:`watcher.locks.lock.Lock`.
+    """How to wait for other writers; see :class:`watcher.locks.lock.Lock`.
 
     Attributes:
-        seconds: how long.
-        told: given what there is to tell of it.
+        seconds: the longest wait.
+        told: called with messages about the wait.
         rest: waits for a moment.
     """
 
@@ -47,7 +47,7 @@ class Patience:
     rest: Callable[[float], object] = time.sleep
 
     def lock(self, run_dir: str) -> Lock:
-        """The writers' lock, waited for like this."""
+        """The writers' lock with this patience."""
         hopeless = HOPELESS if self.seconds == WRITERS_PATIENCE else self.seconds
         return Lock(
             run_dir, WRITERS, patience=self.seconds, hopeless=hopeless,
@@ -56,7 +56,7 @@ class Patience:
 
 
 def _opened_under(lock: Lock, config: Config, *, dry_run: bool) -> LeaseStore:
-    """The lease store, opened while nobody else makes or renews it; a copy for a dry run."""
+    """The lease store, opened while no other process makes or renews it; a copy for a dry run."""
     with lock.locked():
         if dry_run:
             return LeaseStore.open_copy(_path(config))
@@ -64,12 +64,12 @@ def _opened_under(lock: Lock, config: Config, *, dry_run: bool) -> LeaseStore:
 
 
 def _other_service(run_dir: str) -> str:
-    """Which process is the host's service, if another one is; the writers' lock is held."""
+    """The host's service, if it is another process; the caller has the writers' lock."""
     with Lock(run_dir, SERVICE) as service:
         if service.free():
             return ""
         holder = service.holder()
-    if holder is None:  # it has another pid namespace
+    if holder is None:  # it is in another pid namespace
         return "the service"
     return "" if holder.pid == os.getpid() else str(holder)
 
@@ -89,20 +89,20 @@ def assembled(
     patience: Patience = Patience(),
     facts: Publisher | None = None,
 ) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
-    """The one path with all that it needs, open.
+    """The reconciler, the lease store and the host, open.
 
     Args:
         config: the configuration.
-        log: where it tells of what it does.
-        starting: to attach containers from now on.
-        serving: as the host's service, whose the roots' mounts are.
-        dry_run: to change nothing.
-        patience: how other writers are waited for.
-        facts: where what happens is published, if it is not to be made here.
+        log: the log of all parts.
+        starting: whether to attach containers from now on.
+        serving: whether this is the host's service, which owns the roots' mounts.
+        dry_run: whether to change nothing.
+        patience: how to wait for other writers.
+        facts: the publisher; made here if missing.
 
     Raises:
         WatcherError: the lease store or the lock cannot be opened, the configuration contradicts
-            what is in use, or a service of another configuration has this host.
+            what is in use, or a service with another configuration serves this host.
     """
     from handlers.host import Host
     from handlers.kernel.sockdiag import SockDiag

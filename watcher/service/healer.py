@@ -1,8 +1,8 @@
 """Self-healing: looks at everything that drift suspects, and repairs it if necessary.
 
 If another program keeps undoing a repair, the pauses between looks grow up to a minute, and the log
-says so. Each link and each thing of the host has a pause of its own, so that repeated changes of
-one do not delay the repair of another.
+says so. Each link and each thing of the host has its own pause, so that repeated changes of one do
+not delay the repair of another.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ PAUSES: Final = (0.05, 60.0)
 """Seconds from a suspicion to the look at it: first and maximum."""
 
 VAIN: Final = 5.0
-"""The maximum if nothing was wrong."""
+"""The maximum if the look found nothing wrong."""
 
 SWEPT: Final = 0.5
-"""The maximum if events of sandboxes were lost, so that all of them are looked at."""
+"""The maximum if events of sandboxes were lost, so that all of them are suspects."""
 
 _SHARE: Final = 10
-"""The pause after a look at all sandboxes is at least so many times as long as that look."""
+"""The pause after a look at all sandboxes is at least this many times as long as the look."""
 
 _BATCH: Final = 0.005
-"""Seconds of looking at sandboxes in one go."""
+"""Seconds of looking at sandboxes before other work gets its turn."""
 
 _PINS_AT_ONCE: Final = 100
-"""Pins to look at in one go."""
+"""Pins to look at before other work gets its turn."""
 
 _QUIET: Final = 10
-"""After so many pauses without a suspicion, the pause is the first again."""
+"""After this many pauses without a suspicion, the first pause applies again."""
 
 _SOON: Final = 0.5
-"""Seconds that the look at a link waits for a due look at the host; then it is made alone."""
+"""A look at a link waits for a look at the host that is due within so many seconds."""
 
 _SANDBOXES: Final = "all sandboxes"
 _PINS: Final = "all pins"
@@ -78,12 +78,11 @@ class Healer:
         self._drift: Drift | None = None
         self._pins: Iterator[bool] = iter(())
         self._swept: list[str] = []
-        """The links that are still to be looked at after events were lost."""
+        """The links still to look at after events were lost."""
         self._sweep_cost = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._pauses: dict[str, tuple[float, float, float]] = {}
-        """By thing that was looked at lately: its present pause, the length of the next one, and
-        until when they apply."""
+        """By thing looked at lately: the grown pause, the pause to wait, and when both expire."""
 
     @property
     def listens(self) -> bool:
@@ -94,7 +93,7 @@ class Healer:
         """Start listening, or start again, for changes of `networks` and their sandboxes.
 
         Raises:
-            OSError: the kernel gives no socket.
+            OSError: the kernel refused a socket.
         """
         if self._drift is not None:
             self._drift.close()
@@ -123,7 +122,7 @@ class Healer:
             self._timers[what] = self._loop.call_later(pause, self._look, what)
 
     def pin_gone(self, name: str) -> None:
-        """Check whether a name that was removed from `netns_dir` should be there."""
+        """Check whether a name that was removed from `netns_dir` is needed."""
         if self._reconciler.has_pin(name):
             self.suspect(_PINS)
 
@@ -133,7 +132,7 @@ class Healer:
         self._look_at_pins()
 
     def _look_at_pins(self) -> None:
-        """Look at some pins; other work comes in between."""
+        """Look at some pins, and let other work run in between."""
         some = list(islice(self._pins, _PINS_AT_ONCE))
         if any(some):
             self.suspect(_PINS)
@@ -146,20 +145,20 @@ class Healer:
             self._begin_sweep()
             return
         if HOST_NAME.fullmatch(what):
-            if self._host_is_due():  # first what links need, such as a missing bridge
+            if self._host_is_due():  # first repair what links need, such as a bridge
                 self.suspect(what)
                 return
             began = self._loop.time()
             repairs = self._reconciler.mend(what)
             least = _SHARE * (self._loop.time() - began)
         else:
-            # The sync also finds differences of links; those must not delay the host's next look.
+            # The sync also finds differences of links, which must not delay the host's next look.
             repairs, least = [r for r in self._sync() if not r.link], 0.0
         found = {f"{r.what}: {r.why}" for r in repairs}
         self._count(what, found, PAUSES[1] if found else VAIN, least)
 
     def _host_is_due(self) -> bool:
-        """Whether a look at the host is due in a moment."""
+        """Whether a look at the host is due soon."""
         soon = self._loop.time() + _SOON
         return any(
             timer.when() < soon
@@ -190,7 +189,7 @@ class Healer:
             self._count(_SANDBOXES, (), SWEPT, _SHARE * self._sweep_cost)
 
     def _count(self, what: str, found: Collection[str], most: float, least: float) -> None:
-        """Wait longer before the next look at `what` if the last one was only a moment ago."""
+        """Lengthen the pause before the next look at `what` if the last look was recent."""
         now = self._loop.time()
         if len(self._pauses) > _MANY:
             self._pauses = {key: entry for key, entry in self._pauses.items() if entry[2] > now}

@@ -1,4 +1,4 @@
-"""The service and the locks: another process has one, or somebody removed their files."""
+"""The service's locks: another process has one, or their files were removed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ASK_AGAIN: Final = (0.05, 0.2)
 
 
 class Blockade:
-    """Asks again and again for the lock that another process has, and says so after a while.
+    """Tries again for a lock that another process has, and logs that after a while.
 
     Args:
         loop: runs the attempts.
         reconciler: needs the lock.
         over: called when the lock is free again.
-        log: where it is said who has it.
+        log: names the holder.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Blockade:
         self._log = log
 
     def begin(self) -> None:
-        """The lock was refused just now."""
+        """Start; the lock was just refused."""
         self._ask_again(self._loop.time() + PATIENCE, ASK_AGAIN[0])
 
     def _ask_again(self, tell_at: float, pause: float) -> None:
@@ -67,15 +67,15 @@ class Blockade:
 
 
 class LockFiles:
-    """Sees that the files of the locks are still those that other processes find.
+    """Checks that the lock files are still those that other processes find.
 
     Args:
-        own: the lock of the host's service, which is held.
-        writers: the lock of whoever writes.
+        own: the lock of the host's service, which this process has.
+        writers: the writers' lock.
         run_dir: the directory of both.
         watch: reports changes in it.
-        lost: called with the reason when another service has the host by now.
-        log: where it is said that they were made anew.
+        lost: called with the reason if another service has the host by now.
+        log: reports locks that were made anew.
     """
 
     def __init__(
@@ -95,15 +95,11 @@ class LockFiles:
         self._log = log
 
     def watch(self) -> None:
-        """Check them at each change of their directory.
-
-        Raises:
-            OSError: it cannot be watched.
-        """
+        """Check them at each change of their directory; `OSError` if it cannot be watched."""
         self._watch.watch_names(self._run_dir, lambda _: self.check())
 
     def check(self) -> None:
-        """Make the locks anew if another process would find other files in their place."""
+        """Make the locks anew if other processes would find other files in their place."""
         locks = (self._own, self._writers)
         if not any(lock.lost() for lock in locks):
             return

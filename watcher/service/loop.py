@@ -1,9 +1,9 @@
 """The service: connects the sources of events to reconcile, in one event loop.
 
 Each source (the roots, runc's open at the gate, the end of an init, the clock) only names a
-container or asks for a sync; :mod:`watcher.reconcile.reconciler` does the rest, in this one thread.
+container or requests a sync; :mod:`watcher.reconcile.reconciler` does the rest, in this one thread.
 
-The module is long: all sources meet here, and each has a few lines.
+The module is long because all sources meet here; each has a few lines.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ SYNC_EVERY: Final = 3600.0
 """Seconds between regular syncs, in case an event was missed."""
 
 SETTLE: Final = 0.1
-"""Seconds until a look at an attached container that has changed: runc changes many things at
-once, and needs the processor itself then."""
+"""Seconds until a look at an attached container that has changed: runc makes many changes at once,
+and needs the processor meanwhile."""
 
 AFTER_END: Final = 0.02
-"""Seconds from the end of an init until its network is removed: runc cleans up first, and its
-caller waits for that. A container that needs the same address or port gets it nevertheless."""
+"""Seconds from the end of an init until its network is removed: first runc cleans up, and its
+caller waits for that. A container that needs the same address or port gets it anyway."""
 
 REST_AFTER: Final = 2.0
-"""Seconds of idleness until the lease store is tidied up."""
+"""Seconds of idleness until the maintenance of the lease store."""
 
 SWITCH_INTERVAL: Final = 0.0005
-"""Seconds until a computing thread lets another one run: runc may wait for that one."""
+"""Seconds until a computing thread lets another one run: runc may wait for that thread."""
 
 
 class Service:
@@ -66,12 +66,12 @@ class Service:
 
     Args:
         config: the configuration.
-        reconciler: the one path.
-        gate: asks already.
-        roots: are held already.
-        lock: what says that this is the host's service, and is held.
+        reconciler: decides and changes.
+        gate: already open, if it can be.
+        roots: already held.
+        lock: the lock of the host's service, which this process has.
         reload: reads the configuration anew.
-        log: where it tells of itself.
+        log: the log.
     """
 
     def __init__(
@@ -93,9 +93,9 @@ class Service:
         self._log = log
         self._resting: asyncio.TimerHandle | None = None
         self._refused = ""
-        """The error that ends the service, if there is one."""
+        """The error that ends the service, if any."""
         self._due: dict[tuple[str, str], asyncio.TimerHandle] = {}
-        """The next look at each container that has changed."""
+        """The planned look at each changed container."""
 
     async def run(self, main: MainThread) -> None:
         """Start, sync, notify systemd, and run until a signal to stop.
@@ -133,12 +133,12 @@ class Service:
         try:
             self._start()
             self._reconciler.serve(self._blockade.begin)
-            # Who knows how long it was stopped.
+            # After SIGCONT, any number of events may have been missed.
             main.attend(
                 loop, stop=stop.set, resume=self._sync, well=self._well,
                 reload=lambda: self._reload.run(self._config, self._configure),
             )  # fmt: skip
-            self._tell_ready()  # last: who is told may say at once that it is to stop
+            self._tell_ready()  # last: the manager may stop the service at once
             await stop.wait()
             self._log.info("stopping")
             systemd.notify("STOPPING=1")
@@ -155,7 +155,7 @@ class Service:
         self._listen()
         self._watch.start(self._loop)
         self._roots.serve(self._loop, self._watch, changed=self._sync)
-        # A sync before this start may have taken the mounts for those of a dead service.
+        # A sync before this start may have unmounted them as those of a dead service.
         self._roots.retry()
         self._watch_directories()
         self._lock_files.check()  # they may have been removed before the watch began
@@ -193,7 +193,7 @@ class Service:
         self._parts.add("reaper", lambda: reaper.alive, reaper.renew)
 
     def _well(self) -> bool:
-        """Start every ended part again; whether the manager may hear that all is well."""
+        """Start every ended part again; returns whether the watchdog may be fed."""
         self._lock_files.check()
         return self._parts.check()
 
@@ -211,11 +211,11 @@ class Service:
             self._roots.watch_again()
             self._watch_directories()
         except OSError:
-            self._watch.stop()  # half a watch is as good as none
+            self._watch.stop()  # a partial watch is useless
             raise
 
     def _configure(self, config: Config) -> None:
-        """Go by `config` from now on, and have those look again whom it lets in."""
+        """Use `config` from now on, and look at every container again."""
         anew = config.networks != self._config.networks
         self._config = config
         if anew:
@@ -243,7 +243,7 @@ class Service:
         self._lock_files.watch()
 
     def _changed(self, root: str, id_: str) -> None:
-        """Look at a changed container: at once if it is unknown, otherwise a moment later."""
+        """Look at a changed container: at once if it is unknown, else a moment later."""
         known = self._exits.watches(root, id_) or (root, id_) in self._due
         self._look_within(SETTLE if known else 0.0, root, id_)
 
@@ -259,29 +259,25 @@ class Service:
     def _look(self, root: str, id_: str) -> None:
         self._due.pop((root, id_), None)
         if not self._look_at(root, id_):
-            self._retries.soon()  # a failed container may wait for what it had
+            self._retries.soon()  # a failed container may wait for what this one had
         self._retries.plan()
         self._rest_soon()
 
     def _look_at(self, root: str, id_: str) -> bool:
-        """Look at a container now; whether it runs, so that its end is to be told."""
+        """Look at a container now; returns whether it runs, so that its end is watched."""
         init = self._reconciler.look(root, id_)
         if init is not None:
             self._watch_end(root, id_, init)
         return init is not None
 
     def _watch_end(self, root: str, id_: str, init: Process) -> None:
-        """Be told of the end of an init."""
+        """Watch for the end of an init."""
         if not self._exits.watches(root, id_):
             self._gate.started(root, id_, init)
         self._exits.watch(root, id_, init)
 
     def _sync_once(self) -> list[Repair]:
-        """Sync, and return the differences.
-
-        Raises:
-            WatcherError, OSError: it failed.
-        """
+        """Sync, and return the differences; `WatcherError` or `OSError` if that fails."""
         repairs = self._reconciler.sync()
         self._log.debug("synced", repairs=len(repairs))
         for root, id_, init in self._reconciler.living():
@@ -302,12 +298,12 @@ class Service:
             return []
 
     def _free_again(self) -> None:
-        """Do what waited for the lock."""
+        """Do what had to wait for the lock."""
         self._gate.again()
         self._sync()
 
     def _give_way(self, why: str) -> None:
-        """Stop, because another service has the host."""
+        """Stop, because another service serves the host."""
         self._refused = why
         self._stopping.set()
 
@@ -319,7 +315,7 @@ class Service:
         )
 
     def _store_changed(self) -> None:
-        """Check, after a change in its directory, that the store's file is still the same."""
+        """After a change in its directory, check that the store's file is still the same."""
         if self._reconciler.has_store():
             return
         self._sync()
@@ -329,11 +325,11 @@ class Service:
             self._log.error("lease store cannot be watched", reason=message_with_remedy(error))
 
     def _path_changed(self, root: str) -> None:
-        """Handle a root whose path may lead elsewhere."""
+        """Handle a root whose path may lead elsewhere now."""
         self._roots.path_may_lead_elsewhere(root)
 
     def _rest_soon(self) -> None:
-        """After a while of idleness, do the work that can wait."""
+        """Do the work that can wait, after a while of idleness."""
         if self._resting is not None:
             self._resting.cancel()
         self._resting = self._loop.call_later(REST_AFTER, self._rest)
@@ -358,7 +354,7 @@ class Service:
 
 
 def _raise_limits() -> None:
-    """Allow as many descriptors as possible: each container takes one, and each held runc."""
+    """Allow as many descriptors as possible: each container and each held runc takes one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     sys.setswitchinterval(SWITCH_INTERVAL)

@@ -1,8 +1,8 @@
 """The main thread of the service: takes signals and feeds systemd's watchdog.
 
 The service itself runs in another thread, which may wait in the kernel for a file system. The main
-thread waits for nothing but messages. It passes signals on to the service's event loop, and checks
-that the loop handles them in time.
+thread waits only for messages. It passes signals to the service's event loop, and checks that the
+loop answers in time.
 """
 
 from __future__ import annotations
@@ -26,34 +26,33 @@ if TYPE_CHECKING:
     from watcher.log.logger import Log
 
 GRACE: Final = 5.0
-"""Seconds from SIGTERM until a service that has not ended is killed."""
+"""Seconds from SIGTERM until the main thread kills a service that has not ended."""
 
 DRAIN: Final = 1.0
-"""Seconds to wait at the end until the log is written."""
+"""Seconds to wait at the end for the log to be written."""
 
 BEAT: Final = 5.0
-"""Seconds between two looks at the service, if systemd does not set them."""
+"""Seconds between two checks of the service, if systemd does not set them."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCONT, signal.SIGHUP)
 
 
 class Stopped(Exception):
-    """A signal to stop arrived while the service waited for something."""
+    """A signal to stop arrived while the service waited."""
 
 
 class MainThread:
     """Runs a service in a thread, until SIGTERM or SIGINT.
 
     Args:
-        log: says what the service waits for.
-        backlog: the lines of that log.
+        log: reports long waits of the service.
+        backlog: the unwritten lines of that log.
     """
 
     def __init__(self, log: Log, backlog: Backlog) -> None:
         self._log = log
         self._backlog = backlog
-        # A signal handler may interrupt the reader of the queue; only this kind of queue allows
-        # that.
+        # Only this kind of queue lets a signal handler interrupt the reader.
         self._news: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._ended = False
@@ -62,21 +61,21 @@ class MainThread:
         self._stop: Callable[[], object]
         self._resume: Callable[[], object]
         self._reload: Callable[[], object]
-        self._to_reload = False  # told so before there was anybody to do it
+        self._to_reload = False  # SIGHUP arrived before the service could take it
         self._well: Callable[[], bool]
         self._asked = False
-        self._waits = 0  # looks in a row that found it waiting in the kernel
+        self._waits = 0  # checks in a row that found the service waiting in the kernel
 
     def run(self, serve: Callable[[MainThread], None]) -> None:
         """Run `serve` in a thread, and raise what it raises. Call it in the main thread.
 
-        `serve` gets this object, for `rest` and `attend`.
+        `serve` gets this object, for :meth:`rest` and :meth:`attend`.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._news.put(self._told_to_stop))
         signal.signal(signal.SIGCONT, lambda *_: self._news.put(self._resumed))
         signal.signal(signal.SIGHUP, lambda *_: self._news.put(self._told_to_reload))
-        # Threads have their maker's mask: only the main thread is to be interrupted.
+        # Threads inherit the mask: signals are to interrupt only the main thread.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         thread = threading.Thread(target=self._serve, args=(serve,), name="service", daemon=True)
         thread.start()
@@ -86,11 +85,7 @@ class MainThread:
             raise self._error
 
     def rest(self, seconds: float) -> None:
-        """Wait for a moment, in the service's thread.
-
-        Raises:
-            Stopped: the service has to stop.
-        """
+        """Wait in the service's thread; raises :class:`Stopped` if the service has to stop."""
         if self._stopping.wait(seconds):
             raise Stopped
 
@@ -103,15 +98,17 @@ class MainThread:
         reload: Callable[[], object],
         well: Callable[[], bool],
     ) -> None:
-        """Have `loop` call `stop` when the service is to stop, `resume` when it was stopped.
+        """Pass signals to `loop` from now on, and check that it is alive. Call in its thread.
 
-        `reload` when it is to take its configuration anew, and `well` again and again, which says
-        whether the manager may be told that all is well.
-
-        Called in the service's thread; from now on it is looked after whether the loop goes on.
+        Args:
+            loop: the service's event loop.
+            stop: called when the service has to stop.
+            resume: called after SIGCONT.
+            reload: called after SIGHUP.
+            well: called regularly; returns whether the watchdog may be fed.
 
         Raises:
-            Stopped: it is to stop already.
+            Stopped: the service already has to stop.
         """
         self._stop, self._resume, self._reload, self._well = stop, resume, reload, well
         self._loop = loop
@@ -148,7 +145,7 @@ class MainThread:
 
     def _told_to_stop(self) -> None:
         self._stopping.set()
-        self._have(lambda: self._stop())  # noqa: PLW0108 (it may not be there yet)
+        self._have(lambda: self._stop())  # noqa: PLW0108 (it may not be set yet)
 
     def _resumed(self) -> None:
         self._have(lambda: self._resume())  # noqa: PLW0108
@@ -164,7 +161,7 @@ class MainThread:
         self._ended = True
 
     def _have(self, call: Callable[[], object]) -> bool:
-        """Make the service's loop call `call`; false if there is no loop."""
+        """Have the service's loop call `call`; false if there is no loop."""
         if self._loop is None:
             return False
         try:
@@ -177,10 +174,10 @@ class MainThread:
         """Let the service feed the watchdog if it makes progress; else log what it waits for.
 
         A process that waits uninterruptibly cannot be killed, so systemd must not try: the gate and
-        the log work, and everything else goes on when that wait ends.
+        the log work, and everything else continues after the wait.
         """
         if self._loop is not None and not self._asked:
-            self._asked = True  # first, since the answer may come before the call returns
+            self._asked = True  # first, because the answer may come before the call returns
             if not self._have(self._beat):
                 self._asked = False
             return
@@ -197,7 +194,7 @@ class MainThread:
             )
 
     def _beat(self) -> None:
-        """Note that the service's loop is alive; runs in it."""
+        """Note that the service's loop is alive; called in that loop."""
         self._asked = False
         if self._waits:
             self._waits = 0

@@ -1,4 +1,4 @@
-"""SIGHUP: a changed configuration is taken as a whole while the service runs, or refused."""
+"""SIGHUP: the running service takes a changed configuration as a whole, or refuses it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class Reload:
-    """Takes the configuration anew, for everybody who has it.
+    """Reads the configuration again, and passes it to all parts.
 
     Args:
         read: reads it.
-        reconciler, store, host, gate: who goes by it, beside the service itself.
-        log: where it tells what was taken, or why not.
+        reconciler, store, host, gate: the parts that use it, besides the service itself.
+        log: reports what was taken, or why not.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class Reload:
         self._log = log
 
     def run(self, config: Config, taken: Callable[[Config], object]) -> None:
-        """Read the configuration, and have `taken` called with it where it is taken.
+        """Read the configuration, and call `taken` with it if it was taken.
 
-        The manager is told when that begins, and when it is done: the old one is in force until
-        then, and stays so where anything is wrong with the new one.
+        The manager is notified at the beginning and the end. The present configuration is in force
+        until then, and stays so if anything is wrong with the new one.
 
         Args:
-            config: the one in force.
-            taken: has the service itself go by it, and everything looked at.
+            config: the present configuration.
+            taken: makes the service itself use the new one, and look at everything.
         """
         _notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         status = ""
@@ -88,6 +88,6 @@ class Reload:
 
 
 def _notify(state: str) -> None:
-    """Tell the manager, if there still is one: a reload does not depend on it."""
+    """Notify the manager, if it still exists: a reload does not depend on it."""
     with suppress(OSError):
         systemd.notify(state)

@@ -1,4 +1,4 @@
-"""Failed containers are looked at again, after growing pauses, as long as there are any."""
+"""Looks at failed containers again, after growing pauses, as long as there are any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RETRY_AFTER: Final = (1.0, 60.0)
 """Seconds until the next attempt at a failed container: first and maximum."""
 
 RETRY_BATCH: Final = 0.005
-"""Seconds of retrying failed containers in one go."""
+"""Seconds of retries before other work gets its turn."""
 
 
 class Retries:
@@ -27,7 +27,7 @@ class Retries:
         loop: runs the attempts.
         reconciler: knows which containers failed.
         look: looks at one of them, by root and id.
-        sync: makes everything agree, after the lease store could not be read.
+        sync: repairs everything after the lease store could not be read.
         log: where an error of the lease store goes.
     """
 
@@ -57,7 +57,7 @@ class Retries:
             self._store_fails(error)
 
     def soon(self) -> None:
-        """Make the pauses short again: a failed container may have waited for what just went."""
+        """Make the pauses short again: a failed container may have waited for what has vanished."""
         self._pause = RETRY_AFTER[0]
         if self._timer is not None:
             self._timer.cancel()
@@ -74,7 +74,7 @@ class Retries:
         self._retry_some()
 
     def _retry_some(self) -> None:
-        """Retry a few; other work comes in between."""
+        """Retry a few, and let other work run in between."""
         self._timer = None
         began = self._loop.time()
         while self._left and self._loop.time() - began < RETRY_BATCH:

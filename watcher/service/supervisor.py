@@ -1,8 +1,7 @@
 """Supervises the parts of the service: threads and readers of kernel events.
 
 The supervisor logs the end of a part as an error, starts the part again, and causes a sync for what
-it may have missed. As long as a part cannot be started, the service is not well, and does not feed
-its manager's watchdog.
+it may have missed. While a part cannot be started, the service does not feed the watchdog.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from watcher.log.logger import Log
 
 PAUSES: Final = (1.0, 60.0)
-"""Seconds until a part is started again: first, and the maximum while it cannot be started."""
+"""Seconds until a part is started again: first, and the maximum while starts fail."""
 
 
 @dataclass(slots=True)
@@ -58,7 +57,7 @@ class Supervisor:
         self._parts[name] = _Part(lives, renew)
 
     def ended(self, name: str, error: BaseException | None = None) -> None:
-        """Start the part `name`, which `error` has ended, again, unless it was started just now."""
+        """Start the part `name` again, which `error` has ended, unless that was tried just now."""
         if name not in self._parts:
             return  # the service is starting or stopping
         part, now = self._parts[name], self._loop.time()
@@ -82,7 +81,7 @@ class Supervisor:
         self._lost()
 
     def check(self) -> bool:
-        """Start every ended part again; whether all parts are alive."""
+        """Start every ended part again; returns whether all parts are alive."""
         for name, part in self._parts.items():
             if not part.lives():
                 self.ended(name)

@@ -1,6 +1,6 @@
 """Messages to the service manager. Source: sd_notify(3), sd_watchdog_enabled(3).
 
-It is written here because the maintained libraries bind libsystemd or cannot report a stop.
+Our own code, because the maintained libraries bind libsystemd or cannot report a stop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Logs exceptions that no code has caught, each cause once and in one line."""
+"""Logs uncaught exceptions, each cause once and in one line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ if TYPE_CHECKING:
     from watcher.log.logger import Log
 
 _MOST: Final = 1000
-"""The most causes to remember, so that each is logged once."""
+"""The most causes to remember."""
 
 
 class Unhandled:
-    """Handles exceptions that callbacks of the event loop raised.
-
-    Args:
-        log: the log.
-    """
+    """Handles exceptions that callbacks of the event loop raised."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
