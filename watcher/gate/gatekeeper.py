@@ -1,6 +1,6 @@
-"""The gate as the service uses it: opened if it may be, its questions answered by reconcile.
+"""The gate as the service uses it: opens it if possible, and has reconcile answer its holds.
 
-The module is long: it has every way in which a hold can end.
+The module is long because it has every way in which a hold can end.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from watcher.reconcile.reconciler import Reconciler
 
 _REMEMBERED: Final = 4096
-"""Containers that were held lately: each is asked for as it is seen first, a moment later."""
+"""Recently held containers to remember: each is looked up when it is first seen, a moment later."""
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _STARTING: Final = 0.1
-"""Seconds by which an init has to be younger than the mark: its start is told in clock ticks."""
+"""Seconds by which an init must be younger than its root's mark; start times are in clock ticks."""
 
 REMEDY = 'give the service CAP_SYS_ADMIN, or set mode = "off" in [gate]'
 
@@ -44,14 +44,14 @@ REMEDY = 'give the service CAP_SYS_ADMIN, or set mode = "off" in [gate]'
 class Gatekeeper:
     """Holds runc until reconcile has given its container a network.
 
-    It can be started before there is anybody to ask: who is held waits then, for no longer than a
-    hold lasts. All but the end of a hold at its deadline is done in the thread of the event loop.
+    It can start before reconcile is ready: holds wait then, at most until their deadline.
+    Everything but the end of a hold at its deadline happens in the event loop's thread.
 
     Args:
         settings: `[gate]`.
-        facts: where late answers are published; whoever is told of any fact waits until those who
-            are held have their answer.
-        log: where it tells of itself.
+        facts: where late answers are published; subscribers run only after waiting holds are
+            answered.
+        log: the log.
     """
 
     def __init__(self, settings: settings.Gate, facts: Publisher, log: Log) -> None:
@@ -66,9 +66,9 @@ class Gatekeeper:
         self._aside = Aside([self._inbox.fileno()])
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[tuple[Hold, Container]] = []
-        """The holds for which another process was in the way."""
+        """Holds that wait because another process has the writers' lock."""
         self._since: dict[str, float] = {}
-        """When each root was marked, on CLOCK_BOOTTIME, as the start of a process is told."""
+        """When each root was marked, on CLOCK_BOOTTIME, the clock of process start times."""
         self._let_in: deque[tuple[str, str, Process]] = deque(maxlen=_REMEMBERED)
 
     @property
@@ -78,14 +78,14 @@ class Gatekeeper:
 
     @property
     def alive(self) -> bool:
-        """Whether it does what it is to do: it asks, or could not be opened in the first place."""
+        """Whether its thread runs; also true if the gate is off or could not be opened."""
         return not self._wanted or (self._gate is not None and self._gate.alive)
 
     def start(self) -> None:
-        """Open the gate, as far as the configuration and the kernel allow; no root is held yet.
+        """Open the gate, if the configuration and the kernel allow it; no root is held yet.
 
         Raises:
-            WatcherError: it is required and cannot be.
+            WatcherError: the gate is required but impossible.
         """
         if self._settings.mode == "off":
             self._warn("the configuration turns it off", 'set mode = "auto" in [gate]')
@@ -100,11 +100,7 @@ class Gatekeeper:
             self._wanted = True
 
     def renew(self) -> None:
-        """Open the gate, in place of one before; no root is held yet.
-
-        Raises:
-            OSError: the kernel refuses.
-        """
+        """Open the gate, or replace it; no root is held yet. `OSError` if the kernel refuses."""
         self._stop_asking()
         self._gate = Gate(
             keep=[self._inbox.fileno()],
@@ -117,7 +113,7 @@ class Gatekeeper:
         )
 
     def configure(self, settings: settings.Gate) -> None:
-        """Go by `settings` from now on, whose mode is that of before; who is held stays so."""
+        """Use `settings` from now on, which have the same mode; present holds stay."""
         self._settings = settings
         if self._gate is not None:
             self._gate.configure(
@@ -133,13 +129,13 @@ class Gatekeeper:
         lost: Callable[[], object],
         ended: Callable[[], object],
     ) -> None:
-        """Answer holds from now on, those that wait already as well.
+        """Answer holds from now on, including those that wait already.
 
         Args:
-            loop: the event loop in whose thread reconcile is used, and this is called.
-            reconciler: what is asked.
-            watch: called with root, id and init of a container that is let in.
-            lost: called when a container may have gone by unseen.
+            loop: the event loop of the calling thread, in which reconcile is used.
+            reconciler: answers the holds.
+            watch: called with root, id and init of each admitted container.
+            lost: called when a container may have been missed.
             ended: called when the gate's thread may have ended.
         """
         self._loop, self._reconciler = loop, reconciler
@@ -148,14 +144,14 @@ class Gatekeeper:
         self._facts.defer(loop.call_soon)
 
     def again(self) -> None:
-        """Answer the holds for which another process was in the way."""
+        """Answer the holds that waited for another process."""
         waiting, self._waiting = self._waiting, []
         for hold, container in waiting:
             if time.monotonic() < hold.deadline:
                 self._admit(hold, container)
 
     def refuse(self, root: str, why: str) -> None:
-        """Raise a WatcherError where `root` cannot be held, and that is required."""
+        """Raise a WatcherError if `root` cannot be held but holding is required."""
         if self._settings.mode == "required":
             raise WatcherError(
                 f"runc cannot be held in root {quoted(root)}: {why}",
@@ -163,7 +159,7 @@ class Gatekeeper:
             )
 
     def hold(self, root: str) -> OpenRoot:
-        """Open `root`, and hold its runcs from now on; the gate is open.
+        """Open `root`, and hold its runcs from now on. The gate must be open.
 
         Raises:
             WatcherError, OSError: it cannot be a mount of its own, or cannot be marked.
@@ -177,7 +173,7 @@ class Gatekeeper:
         return held
 
     def mark(self, root: OpenRoot) -> None:
-        """Hold the runcs of a root that is a mount of its own; the gate is open.
+        """Hold the runcs of a root that is a mount of its own. The gate must be open.
 
         Raises:
             OSError: it cannot be marked.
@@ -190,11 +186,7 @@ class Gatekeeper:
         self._since[root.path] = time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def let_go(self, root: OpenRoot) -> None:
-        """Undo :meth:`hold`, and take back what the root was made.
-
-        Raises:
-            OSError: the kernel refuses.
-        """
+        """Undo :meth:`hold`, including the root's mount; `OSError` if the kernel refuses."""
         self._since.pop(root.path, None)
         try:
             if self._gate is not None:
@@ -203,15 +195,14 @@ class Gatekeeper:
             root_mounts.release(root)
 
     def started(self, root: str, id_: str, init: Process) -> None:
-        """A container was seen for the first time: publish it if the gate was evaded."""
+        """Publish it if a container that was just seen for the first time evaded the gate."""
         if self._was_evaded(root, id_, init):
             self._facts.publish(Evaded(root, id_))
 
     def _was_evaded(self, root: str, id_: str, init: Process) -> bool:
-        """Whether a container that is there was never held, though its root was by then.
+        """Whether a container was never held, though its root was when its init started.
 
-        Told by when its init was started: what is older than the mark may have come by another
-        service, or by none.
+        An init older than the mark may come from another service, or from a time without one.
         """
         since = self._since.get(root)
         if since is None or (root, id_, init) in self._let_in:
@@ -222,7 +213,7 @@ class Gatekeeper:
         )
 
     def stop(self) -> None:
-        """Let everybody go, and ask nobody any more; the roots are let go by :meth:`let_go`."""
+        """Release all holds and close the gate; :meth:`let_go` handles the roots."""
         self._stop_asking()
         if self._loop is not None:
             self._loop.remove_reader(self._inbox.fileno())
@@ -235,12 +226,12 @@ class Gatekeeper:
             self._gate = None
 
     def _on_hold(self, hold: Hold) -> None:
-        """In the gate's thread."""
+        """Pass a hold on, in the gate's thread."""
         self._let_in.append((hold.root, hold.id, hold.init))
         self._inbox.put(self._decide, hold)
 
     def _decide(self, hold: Hold) -> None:
-        """Give the held container its network, and let it start; or have runc fail."""
+        """Give the held container its network and let it start, or make runc fail."""
         if self._gives_up(hold):
             return
         if hold.root in self._slow:
@@ -256,16 +247,16 @@ class Gatekeeper:
             self._admit(hold, container)
 
     def _gives_up(self, hold: Hold) -> bool:
-        """Whether its runc does: the hold has been answered at its deadline, by a denial."""
+        """Whether runc fails anyway: the hold was denied at its deadline."""
         return time.monotonic() >= hold.deadline and self._settings.on_timeout == "deny"
 
     def _observe_aside(self, hold: Hold) -> None:
-        """Have another thread see what the container is, however long that takes."""
+        """Have another thread observe the container, however long that takes."""
 
         def read() -> None:
             try:
                 seen: Container | Exception = observe.observe(hold, patient=True)
-            except Exception as error:  # noqa: BLE001 (it is raised where it is waited for)
+            except Exception as error:  # noqa: BLE001 (raised in the loop's thread)
                 seen = error
             self._inbox.put(self._observed, hold, seen)
 
@@ -280,7 +271,7 @@ class Gatekeeper:
         if isinstance(seen, Unreadable):
             self._refuse_unread(hold, seen)
         elif isinstance(seen, Exception):
-            hold.answer(True)  # nobody waits for a defect of ours
+            hold.answer(True)  # an error of ours must not hold runc
             raise seen
         else:
             self._admit(hold, seen)
@@ -291,7 +282,7 @@ class Gatekeeper:
             return
         try:
             self._reconciler.admit(container)
-        except Busy:  # by `again`, or by the sync that comes with it
+        except Busy:  # `again` answers it, or the sync that comes with it
             now = time.monotonic()
             self._waiting = [one for one in self._waiting if now < one[0].deadline]
             self._waiting.append((hold, container))
@@ -300,18 +291,18 @@ class Gatekeeper:
             self._refuse(hold, error)
             return
         except BaseException:
-            hold.answer(True)  # nobody waits for a defect of ours
+            hold.answer(True)  # an error of ours must not hold runc
             raise
         hold.answer(True)
         self._watch(hold.root, hold.id, hold.init)
 
     def _refuse_unread(self, hold: Hold, error: Unreadable) -> None:
-        """It cannot be told what the container is; `state.json` tells it in a moment."""
+        """Handle a container that cannot be observed; its `state.json` tells more in a moment."""
         self._refuse(hold, error, denied=False if isinstance(error, observe.AsksNothing) else None)
 
     def _refuse(self, hold: Hold, error: Exception, *, denied: bool | None = None) -> None:
         if proc.start_time(hold.runc_pid) is None or not proc.runs(hold.init):
-            hold.answer(True)  # killed while it waited: there is no start, and nothing to tell
+            hold.answer(True)  # runc or the init was killed: no start, and nothing to report
             return
         if denied is None:
             denied = self._settings.on_invalid == "deny"
@@ -321,7 +312,7 @@ class Gatekeeper:
             hold.answer(not denied)
 
     def _expired(self, hold: Hold) -> None:
-        """In the gate's thread, since nobody else may be able to tell of it."""
+        """Publish it in the gate's thread, because the loop's thread may be stuck."""
         settings = self._settings
         self._facts.publish_at_once(
             HeldTooLong(hold.root, hold.id, settings.timeout, settings.on_timeout)

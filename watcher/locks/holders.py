@@ -19,7 +19,7 @@ class Holder:
 
     Attributes:
         pid: its pid.
-        command: its command line, or its name if it has no command line any more.
+        command: its command line, or its name if it no longer has a command line.
         stopped: whether it was stopped, as by Ctrl-Z.
         cannot_end: whether it was killed but still waits in the kernel.
     """

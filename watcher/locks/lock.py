@@ -1,11 +1,11 @@
 """The host's locks: one writer at a time, one service at a time. Source: flock(2).
 
-A waiter waits in short steps, so that it can name the holder and so that each wait has an end.
-The kernel knows the holder (`/proc/locks`), so taking a lock writes nothing.
+A waiter waits in short steps, so that it can name the holder and every wait has an end. The kernel
+knows the holder (`/proc/locks`), so taking a lock writes nothing.
 
 A killed process that waits uninterruptibly in the kernel (a frozen disk, an absent file server)
-keeps its locks for as long. It changes nothing any more, so a waiter replaces its lock file by a
-new one. Whoever gets a lock therefore checks that the locked file still has the lock's name.
+keeps its locks until that wait ends. It changes nothing any more, so a waiter replaces its lock
+file by a new one. A process that gets a lock then checks that the file still has the lock's name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from watcher.locks.names import PATIENCE
 from watcher.model.errors import WatcherError
 
 _TRIES: Final = 10
-"""How often to make a directory again that another process removes."""
+"""How often to make a directory again if another process removes it."""
 
 
 MOMENT: Final = 1.0
@@ -59,19 +59,19 @@ class Busy(WatcherError):
 
 
 class Lock:
-    """A lock file below `run_dir`; the kernel releases it when its holder ends, however it ends.
+    """A lock file in `run_dir`; the kernel releases it when its holder ends in any way.
 
-    A removed file is no lock any more. So after locking, the file is compared with the one that
-    has the name now, and opened anew if it is another one.
+    A removed file is no lock any more. So after locking, the file is compared with the present one
+    of that name, which is opened instead if it differs.
 
     Args:
         run_dir: its directory, which is made if it is missing.
         name: its name.
         patience: seconds that :meth:`locked` waits for another process.
         hopeless: the same, if that process is stopped, or was killed but does not end.
-        told: called once with a message about a long wait, or about a lock that was taken over
-            from a process that cannot end.
-        rest: waits for a moment; an exception that it raises ends the wait.
+        told: called once with a message about a long wait, or about a lock taken over from a
+            process that cannot end.
+        rest: waits for a moment; its exceptions end the wait.
 
     Raises:
         WatcherError: the file cannot be opened.
@@ -95,7 +95,7 @@ class Lock:
         self._descriptor = _open(self._path)
 
     def close(self) -> None:
-        """Release it, if it is locked, and close the file."""
+        """Release it and close the file."""
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:
@@ -105,10 +105,7 @@ class Lock:
         self.close()
 
     def locked(self) -> Locked:
-        """A context manager that holds the lock.
-
-        Entering it raises Busy if another process keeps the lock for longer than this one waits.
-        """
+        """A context manager that has the lock; entering it raises Busy after too long a wait."""
         return Locked(self)
 
     def acquire(self) -> None:
@@ -121,19 +118,19 @@ class Lock:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def wait_no_longer(self, seconds: float) -> None:
-        """Make :meth:`locked` wait at most `seconds` from now on, whatever `rest` was."""
+        """Make :meth:`locked` wait at most `seconds` from now on, without the `rest` given."""
         self._patience = self._hopeless = seconds
         self._rest = time.sleep
 
     def free(self) -> bool:
-        """Whether no process holds it now."""
+        """Whether no process has it now."""
         if not self._seized():
             return False
         self.release()
         return True
 
     def lost(self) -> bool:
-        """Whether its file was removed or replaced, so that others would open another file."""
+        """Whether its file was removed or replaced, so that other processes open another file."""
         try:
             there = os.stat(self._path, follow_symlinks=False)  # noqa: PTH116 (hot path)
         except FileNotFoundError:
@@ -141,7 +138,7 @@ class Lock:
         return not os.path.samestat(there, os.fstat(self._descriptor))
 
     def renew(self) -> None:
-        """Open the file that has the name now, and make it if it is missing. It is not locked then.
+        """Open the present file of that name, made if it is missing; it is not locked yet.
 
         Raises:
             WatcherError: it cannot be opened.
@@ -175,7 +172,7 @@ class Lock:
         return holders.holder_of(self._descriptor)
 
     def _seized(self) -> bool:
-        """Try to lock the file that has the name now; whether that worked."""
+        """Try to lock the present file of that name; returns whether that worked."""
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -192,7 +189,7 @@ class Lock:
         os.close(before)
 
     def _wait(self) -> None:
-        """Return with the lock taken, or raise Busy."""
+        """Wait for the lock and take it, or raise Busy."""
         began = time.monotonic()
         told = False
         step, longest = _STEPS
@@ -215,10 +212,10 @@ class Lock:
             step = min(step * 2, longest)
 
     def _took_over(self, holder: Holder) -> bool:
-        """Replace the file that `holder` keeps by a new one that this process has locked."""
+        """Replace the file that `holder` keeps by a new one, locked by this process."""
         directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)  # only one process does it
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)  # by one process at a time
             if self._seized():
                 return True
             if self.holder() != holder:
@@ -230,7 +227,7 @@ class Lock:
             beside.rename(self._path)
             self._change_to(mine)
             return True
-        except BlockingIOError:  # another process does it
+        except BlockingIOError:  # another process is doing this
             return False
         finally:
             os.close(directory)
@@ -261,7 +258,7 @@ def _open(path: Path) -> int:
     """Open the lock file `path`, and make it if it is missing.
 
     Raises:
-        WatcherError: it cannot be opened, or is another user's.
+        WatcherError: it cannot be opened, or belongs to another user.
     """
     try:
         descriptor = _made(path)

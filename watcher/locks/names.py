@@ -8,8 +8,8 @@ WRITERS: Final = "lock"
 SERVICE: Final = "service.lock"
 """The lock of a service as long as it runs.
 
-The holder of the writers' lock may check whether this one is free, and rely on the answer: a
-service that starts makes its roots mounts again after it has held the writers' lock.
+A process that has the writers' lock may check whether this one is free, and rely on the answer: a
+starting service mounts its roots again after it had the writers' lock.
 """
 
 PATIENCE: Final = 1.0

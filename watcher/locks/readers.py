@@ -1,4 +1,4 @@
-"""Reading while nothing changes: a reader keeps writers away, but waits for none for long."""
+"""Reads without concurrent changes: a reader keeps writers away, and waits only briefly for one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from watcher.locks.names import PATIENCE, WRITERS
 
 @contextmanager
 def without_writers(run_dir: str) -> Iterator[None]:
-    """Keep every process from changing the host or the lease store meanwhile.
+    """Keep every process from changing the host or the lease store in this context.
 
-    It waits for a writer, but no longer than `PATIENCE`. Use it in the main thread only.
+    It waits for a writer, but at most `PATIENCE`. Use it in the main thread only.
     """
     try:
         descriptor = os.open(Path(run_dir, WRITERS), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # no process has written yet, or this one may not know
+    except OSError:  # no process has written yet, or this one has no access
         yield
         return
     try:
@@ -34,7 +34,7 @@ def without_writers(run_dir: str) -> Iterator[None]:
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in code that takes longer. Source: setitimer(2)."""
+    """Raise TimeoutError in code that takes longer than `seconds`. Source: setitimer(2)."""
 
     def late(*_: object) -> NoReturn:
         raise TimeoutError

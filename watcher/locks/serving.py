@@ -1,8 +1,8 @@
-"""The one service of a network namespace, wherever its `run_dir` is.
+"""The only service of a network namespace, wherever its `run_dir` is.
 
-Its lock has a fixed path with the inode number of the namespace, in a directory in which only root
-can make a file. (Any user could take the name of an abstract socket first.) The lock in `run_dir`
-excludes services with the same configuration; this one excludes those with another one.
+Its lock has a fixed path with the namespace's inode number, in a directory in which only root can
+make a file. (Any user could take the name of an abstract socket first.) The lock in `run_dir`
+excludes services with the same configuration; this one excludes those with another.
 """
 
 from __future__ import annotations
@@ -40,11 +40,7 @@ class Serving:
 
 
 def serving() -> Serving | None:
-    """The service of this network namespace; `None` if there is none.
-
-    Raises:
-        OSError: this cannot be found out.
-    """
+    """The service of this network namespace, or `None`; `OSError` if that is unknown."""
     try:
         descriptor = os.open(_path(), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -64,7 +60,7 @@ def serve(
     told: Callable[[str], object] = lambda _: None,
     rest: Callable[[float], object] = time.sleep,
 ) -> Lock:
-    """Take the lock of this network namespace's service until it is closed.
+    """Take the lock of this network namespace's service; it is locked until it is closed.
 
     Args:
         run_dir: the `run_dir` of this service.
@@ -87,11 +83,7 @@ def serve(
 
 
 def refuse_other(run_dir: str) -> None:
-    """Refuse to change a host that a service with another `run_dir` serves.
-
-    Raises:
-        WatcherError: there is such a service, or this cannot be found out.
-    """
+    """Raise WatcherError if a service with another `run_dir` serves this host, or if unknown."""
     try:
         other = serving()
     except OSError as error:
