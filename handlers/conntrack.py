@@ -45,7 +45,7 @@ class PortChange:
     Attributes:
         ports: the ports.
         targets: the sandbox's address by IP version, where it has one.
-        published: if true, flows of the ports that lead elsewhere end; else those that lead there.
+        published: if true, flows of the ports that lead elsewhere end; else those to it.
     """
 
     ports: PortMap
@@ -118,11 +118,7 @@ class ConntrackHandler(Handler):
         return bool(self._due.changes)
 
     def end_of(self, addresses: Collection[Address]) -> None:
-        """End the flows of `addresses` now, because a sandbox is about to get these addresses.
-
-        Raises:
-            OSError: the kernel refused.
-        """
+        """End the flows of `addresses` now, because a sandbox is about to get them."""
         packed = {address.packed for address in addresses}
         with self._lock:  # from now on, a running pass leaves them alone
             self._due.addresses -= packed

@@ -42,8 +42,7 @@ class Handler:
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Remove everything that is left after the last sandbox; returns a line for each thing.
 
-        Args:
-            networks: every network, present or former.
+        `networks` are all present and former networks.
         """
         return []
 

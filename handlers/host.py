@@ -50,7 +50,7 @@ HANDLERS: Final = (
     Kind(HostSideHandler),
     Kind(LinkHandler),
     Kind(FirewallHandler),
-    Kind(ConntrackHandler, last=True),  # a flow ended earlier would come back with a packet
+    Kind(ConntrackHandler, last=True),  # flows that ended earlier would come back with a packet
     Kind(ForeignFirewallHandler),
 )
 """All handlers, in the order in which they appear. A new kind of thing is one line here."""
@@ -140,8 +140,7 @@ class Host:
     def remove(self, networks: Iterable[Network]) -> list[str]:
         """Remove everything that is left after the last sandbox; returns a line for each thing.
 
-        Args:
-            networks: every network, present or former.
+        `networks` are all present and former networks.
         """
         known = list(networks)
         return [line for handler in self._back for line in handler.remove(known)]

@@ -75,11 +75,7 @@ class PinHandler(Handler):
         self._ready = False
 
     def appear(self, sandbox: Sandbox) -> None:
-        """Let every name of `sandbox` lead to its namespace.
-
-        Raises:
-            FileExistsError: a name is somebody else's.
-        """
+        """Make every name of `sandbox`; `FileExistsError` if one is somebody else's."""
         self._make_all(sandbox.pins, sandbox)
 
     def _make_all(self, names: Iterable[str], sandbox: Sandbox) -> None:
@@ -214,8 +210,7 @@ class PinHandler(Handler):
     def take_back(self, living: Mapping[str, int]) -> None:
         """Remove pins of live containers that our links lead to, in case the store lost them.
 
-        Args:
-            living: the inode number of each live container's namespace, by its id.
+        `living` has the inode number of each container's namespace, by its id.
         """
         proofs = _Proofs(self._context)
         for name, netns in living.items():

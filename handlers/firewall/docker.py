@@ -30,10 +30,7 @@ class DockerUser:
     """Rules in DOCKER-USER of one family that accept all packets from or to a bridge.
 
     They come after the rules of others, which therefore decide first, and before the final `RETURN`
-    of some versions of Docker.
-
-    Args:
-        command: `iptables` or `ip6tables`.
+    of some versions of Docker. `command` is `iptables` or `ip6tables`.
     """
 
     def __init__(self, command: str) -> None:

@@ -123,11 +123,7 @@ class _Bus:
         return str(self.call(f"{_PATH}/config", "config", "getZoneByName", "s", ZONE))
 
     def call(self, path: str, interface: str, method: str, signature: str, *words: str) -> object:
-        """Call a method, and return firewalld's answer.
-
-        Raises:
-            FirewalldRefused: it answers with an error, or not at all.
-        """
+        """Call a method of firewalld; `FirewalldRefused` if it fails or does not answer."""
         from jeepney import DBusAddress
 
         address = DBusAddress(path, _NAME, f"{_NAME}.{interface}")

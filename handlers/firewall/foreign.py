@@ -62,11 +62,7 @@ class ForeignFirewallHandler(Handler):
         """The bridges that all firewalls are known to admit."""
 
     def appear(self, sandbox: Sandbox) -> None:
-        """Admit the bridges of `sandbox`. Only a bridge's first sandbox starts processes.
-
-        Raises:
-            OSError: one of the firewalls refused.
-        """
+        """Admit the bridges of `sandbox`; only a bridge's first sandbox starts processes."""
         if not self._enabled:
             return
         for bridge in self._bridges([sandbox]):

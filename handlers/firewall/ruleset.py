@@ -227,7 +227,7 @@ def _kept_in(driver: Driver) -> Iterable[str]:
 def _between(driver: Driver, other: Driver) -> Iterable[str]:
     """Matches of packets from one network to another, or to itself.
 
-    A network is matched by its bridge, or by its subnets if the host ends are on none.
+    A network is matched by the bridge of its host ends, or by its subnets if there is none.
     """
     if driver.master and other.master:
         yield f'iifname "{driver.master}" oifname "{other.master}"'

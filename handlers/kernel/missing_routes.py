@@ -22,13 +22,7 @@ def missing(
 ) -> list[rtnl.Route]:
     """Those of `wanted` that are not in `table`; metrics and sources do not matter.
 
-    Args:
-        netlink: a socket in the namespace that they should be in.
-        wanted: routes through one interface.
-        table: the number of the routing table.
-
-    Raises:
-        OSError: the routes cannot be read.
+    All lead through one interface, in the namespace of `netlink`.
     """
     unsure = [route for route in wanted if table != RT_TABLE_MAIN or not _is_taken(netlink, route)]
     there: dict[int, set[_Key]] = {}

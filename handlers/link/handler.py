@@ -75,10 +75,7 @@ class LinkHandler(Handler):
     def orphans(self, pid: int, netns: int, *, own: bool) -> list[Orphan]:
         """The orphans in the namespace of process `pid` (:mod:`handlers.link.orphans`).
 
-        Args:
-            pid: a process in it.
-            netns: its inode number.
-            own: only look for what was made for this process.
+        `netns` is its inode number. With `own`, only look for what was made for this process.
 
         Raises:
             NamespaceGone: the namespace has ended meanwhile.
@@ -211,12 +208,8 @@ class LinkHandler(Handler):
     ) -> str:
         """What is wrong with either end of a pair; empty if nothing is.
 
-        Args:
-            sandbox: the sandbox of `interface`.
-            interface: the wanted state.
-            link: the host end; `None` if it is missing.
-            netns: a descriptor of the namespace.
-            inside: a socket in it.
+        `link` is the host end, if it exists; `netns` is a descriptor of the namespace, and `inside`
+        a socket in it.
         """
         driver = self._drivers[interface.network]
         wrong = self._wrong_host_end(link, interface)

@@ -18,13 +18,9 @@ from watcher.model.orphan import Orphan
 def orphans(
     netlink: Netlink, home: HostNamespace, descriptor: int, names: Iterable[str] | None
 ) -> list[Orphan]:
-    """The orphans in the namespace `descriptor`; more than one only if a link was moved there.
+    """The orphans in the namespace of `descriptor`; several only if a link was moved there.
 
-    Args:
-        netlink: a socket of the host.
-        home: the host's namespace.
-        descriptor: of the namespace.
-        names: the host ends to look at; `None` for all.
+    `netlink` is a socket of the host. Only the host ends `names` are looked at, or all if `None`.
     """
     number = ours.number_of(netlink, descriptor)
     if number < 0:

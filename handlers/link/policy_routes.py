@@ -44,11 +44,7 @@ _TABLE_OFFSET: Final = 16 + 4
 def missing(inside: Netlink, interface: Interface, driver: Driver, index: int) -> list[bytearray]:
     """The requests for missing policy routes and rules of `interface`.
 
-    Args:
-        inside: a socket in the sandbox's namespace.
-        interface: one of several of a sandbox.
-        driver: the driver of its network.
-        index: its index in that namespace.
+    It is one of several of a sandbox, with the number `index` in the namespace of `inside`.
     """
     table = FIRST_TABLE + interface.ordinal
     requests: list[bytearray] = []

@@ -173,11 +173,7 @@ class Gatekeeper:
         return held
 
     def mark(self, root: OpenRoot) -> None:
-        """Hold the runcs of a root that is a mount of its own. The gate must be open.
-
-        Raises:
-            OSError: it cannot be marked.
-        """
+        """Hold the runcs of a root that is a mount of its own. The gate must be open."""
         assert self._gate is not None
         self._gate.mark(root.path, root.descriptor, filesystem=root.whole)
         self._slow.discard(root.path)

@@ -138,11 +138,7 @@ class Lock:
         return not os.path.samestat(there, os.fstat(self._descriptor))
 
     def renew(self) -> None:
-        """Open the present file of that name, made if it is missing; it is not locked yet.
-
-        Raises:
-            WatcherError: it cannot be opened.
-        """
+        """Open the present file of that name, made if it is missing, without locking it."""
         self._change_to(_open(self._path))
 
     def remove(self) -> None:

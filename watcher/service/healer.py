@@ -90,11 +90,7 @@ class Healer:
         return self._drift is not None and self._drift.alive
 
     def start(self, networks: Collection[Network]) -> None:
-        """Start listening, or start again, for changes of `networks` and their sandboxes.
-
-        Raises:
-            OSError: the kernel refused a socket.
-        """
+        """Listen, or listen anew, for changes of `networks` and their sandboxes."""
         if self._drift is not None:
             self._drift.close()
         bridges = {network.bridge for network in networks}
