@@ -35,7 +35,7 @@ class OpenRoot:
         identity: device and inode of the directory.
         mount: the number of the root's own mount, if it has one.
         whole: whether that mount shows a whole file system, which is mounted nowhere else.
-        made: whether this call mounted it.
+        made: whether :func:`hold` has just mounted it.
     """
 
     path: str

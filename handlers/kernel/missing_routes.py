@@ -1,8 +1,8 @@
 """Finds missing routes, at a cost that does not depend on the number of other routes.
 
 A process with CAP_NET_ADMIN in a sandbox can make any number of routes, and the host of a router
-has a million. So the kernel is asked where it would send a packet, which is one lookup. Only if
-that is another route than ours, the routes through our interface are listed.
+has a million. So the kernel is asked where it would send a packet, which is one lookup. The routes
+through our interface are listed only if that is not our route.
 """
 
 from __future__ import annotations

@@ -73,9 +73,7 @@ class Mount:
 
 
 def bind(source: str, target: str, *, recursive: bool = False) -> None:
-    """Bind-mount `source` on `target`, as `mount --bind` does: not what is mounted below it.
-
-    With `recursive`, as `mount --rbind`: that as well.
+    """Bind-mount `source` on `target`, with the mounts below it only if `recursive`.
 
     `source` may be a namespace file (`/proc/<pid>/ns/net`) or a descriptor (`/proc/self/fd/<n>`).
     `target` must exist, and be a directory if and only if `source` is one. Mounting twice stacks

@@ -98,7 +98,7 @@ def own_ports(protocol: int) -> frozenset[int]:
 class Netlink:
     """A netlink socket in the network namespace of the thread that makes it.
 
-    Only one thread may use it. It is blocking: the kernel answers within the `sendmsg`.
+    Only one thread may use it at a time. It is blocking: the kernel answers within the `sendmsg`.
 
     Answers are read into one buffer. A new large buffer per recv(2), shrunk to the answer,
     fragments glibc's heap: it grew by 0.5 KiB per container.

@@ -108,7 +108,7 @@ def _routes(
 def _defaults(
     sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
 ) -> frozenset[int]:
-    """The IP versions whose default route is by `interface`, the first that is not internal."""
+    """The IP versions whose default route is through `interface`, the first not internal."""
     first: dict[int, Interface] = {}
     for one in sandbox.interfaces:
         if not drivers[one.network].network.internal:

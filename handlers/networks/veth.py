@@ -18,7 +18,7 @@ def mtu_of(network: Network) -> int:
 def pair(
     interface: Interface, network: Network, netns: int, *, master: int = 0, host_mac: str = ""
 ) -> bytearray:
-    """The request for the pair. Send it alone: a later request could hit another's link."""
+    """The request for the pair. Send it alone: if it fails, later ones would hit another's link."""
     return rtnl.veth(
         interface.host_name,
         interface.name,
