@@ -15,10 +15,8 @@ a line `point NAME`, the end of a run one `ended STATUS`, and that of a razing `
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
-import pkgutil
 import select
 import shutil
 import signal
@@ -41,6 +39,7 @@ import watcher
 import watcher.cli
 import watcher.service.systemd
 from tests.support import kernel
+from tests.support.warm import import_all
 
 COMMIT: Final = "COMMIT"
 BEGIN: Final = "BEGIN IMMEDIATE"
@@ -213,14 +212,6 @@ def serve() -> None:
                 pidfd = os.pidfd_open(pid)
                 pids[pidfd] = pid
                 poll.register(pidfd, select.POLLIN)
-
-
-def import_all() -> None:
-    """Imports all of the program, so that no run has to."""
-    for package in (handlers, watcher):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.endswith("__main__"):
-                importlib.import_module(module.name)
 
 
 if __name__ == "__main__":

@@ -164,8 +164,8 @@ def _become(request: dict[str, Any], out: int, err: int) -> None:
         os._exit(status)
 
 
-def _import_all() -> None:
-    """Imports all that a command could, so that none has to."""
+def import_all() -> None:
+    """Imports all of the program, so that no run has to."""
     for package in map(importlib.import_module, ("handlers", "watcher")):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
@@ -173,6 +173,6 @@ def _import_all() -> None:
 
 
 if __name__ == "__main__":
-    _import_all()
+    import_all()
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))
