@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from watcher.checks.check import Finding, Subject, fail, ok
 from watcher.model.errors import WatcherError
 from watcher.store import schema
-from watcher.store.files import STORE
+from watcher.store.files import store_path
 from watcher.store.leases import LeaseStore
 from watcher.store.networks import known_networks
 
@@ -29,7 +28,7 @@ class _Unchanged(LeaseStore):
 
 def findings(subject: Subject) -> Iterator[Finding]:
     """Whether the store can be read, and whether it agrees with the configuration."""
-    path = Path(subject.config.state_dir, STORE)
+    path = store_path(subject.config)
     try:
         if not path.exists():
             yield ok(f"{path} is not there yet, and will be made")
@@ -46,7 +45,7 @@ def findings(subject: Subject) -> Iterator[Finding]:
 def networks(config: Config) -> Mapping[str, Network]:
     """The configured networks and, if the store can be read and agrees, those in use."""
     try:
-        with _Unchanged.open(Path(config.state_dir, STORE), read_only=True) as store:
+        with _Unchanged.open(store_path(config), read_only=True) as store:
             return known_networks(config, store)
     except (WatcherError, OSError):
         return config.networks

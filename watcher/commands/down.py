@@ -14,7 +14,7 @@ from watcher.locks.serving import refuse_other, serve
 from watcher.log.logger import make_log
 from watcher.model.errors import WatcherError, printable
 from watcher.service.assemble import assembled
-from watcher.store.files import STORE, SUFFIXES
+from watcher.store.files import SUFFIXES, store_path
 from watcher.store.networks import noted_networks
 
 
@@ -66,6 +66,6 @@ def _remove(config: Config, log: object) -> list[str]:
 
 def _remove_files(config: Config) -> None:
     for suffix in SUFFIXES:
-        Path(config.state_dir, STORE + suffix).unlink(missing_ok=True)
+        Path(f"{store_path(config)}{suffix}").unlink(missing_ok=True)
     with suppress(OSError):  # other files are in it
         Path(config.state_dir).rmdir()

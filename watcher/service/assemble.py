@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from watcher.locks.lock import HOPELESS, WRITERS_PATIENCE, Lock
 from watcher.locks.names import SERVICE, WRITERS
 from watcher.locks.serving import refuse_other
 from watcher.model.errors import printable
-from watcher.store.files import STORE
+from watcher.store.files import store_path
 from watcher.store.leases import LeaseStore
 from watcher.store.networks import known_networks
 
@@ -59,8 +58,8 @@ def _opened_under(lock: Lock, config: Config, *, dry_run: bool) -> LeaseStore:
     """The lease store, opened while no other process makes or renews it; a copy for a dry run."""
     with lock.locked():
         if dry_run:
-            return LeaseStore.open_copy(_path(config))
-        return LeaseStore.open_anew(_path(config), partial(_other_service, config.run_dir))
+            return LeaseStore.open_copy(store_path(config))
+        return LeaseStore.open_anew(store_path(config), partial(_other_service, config.run_dir))
 
 
 def _other_service(run_dir: str) -> str:
@@ -72,10 +71,6 @@ def _other_service(run_dir: str) -> str:
     if holder is None:  # it is in another pid namespace
         return "the service"
     return "" if holder.pid == os.getpid() else str(holder)
-
-
-def _path(config: Config) -> Path:
-    return Path(config.state_dir, STORE)
 
 
 @contextmanager

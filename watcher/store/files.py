@@ -9,16 +9,19 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-STORE: Final = "leases.db"
-"""The lease store's file, in `state_dir`."""
+    from watcher.config.settings import Config
 
 SUFFIXES: Final = ("", "-wal", "-shm")
 """SQLite's file name suffixes: the file, its journal, and the journal's index and locks."""
+
+
+def store_path(config: Config) -> Path:
+    """The file of the lease store."""
+    return Path(config.state_dir, "leases.db")
 
 
 @dataclass(frozen=True, slots=True)

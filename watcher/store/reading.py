@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from watcher.locks.readers import without_writers
-from watcher.store.files import STORE
+from watcher.store.files import store_path
 from watcher.store.leases import LeaseStore
 
 if TYPE_CHECKING:
@@ -20,4 +19,4 @@ def read_store(config: Config) -> LeaseStore:
         WatcherError: it cannot be opened.
     """
     with without_writers(config.run_dir):
-        return LeaseStore.open(Path(config.state_dir, STORE), read_only=True)
+        return LeaseStore.open(store_path(config), read_only=True)
