@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink
+from handlers.networks.bridge import MAX_PORTS
 from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.reconcile.conflicts import problems
 
 if TYPE_CHECKING:
     from watcher.model.network import Network
-
-MAX_PORTS: Final = 1023
-"""The most ports of a bridge (`BR_MAX_PORTS` in `net/bridge/br_private.h`, less one)."""
 
 MANY_PORTS: Final = 900
 """From this number of ports on, the check warns."""

@@ -112,7 +112,7 @@ class Service:
         self._exits = Exits(loop, lambda root, id_: self._look_within(AFTER_END, root, id_))
         self._parts = Supervisor(loop, self._sync, self._log)
         self._watch = RootWatch(
-            look=self._changed, anew=self._path_changed, overflow=self._sync,
+            look=self._changed, anew=self._roots.path_may_lead_elsewhere, overflow=self._sync,
             failed=lambda error: self._parts.ended("inotify", error), log=self._log,
         )  # fmt: skip
         self._retries = Retries(loop, self._reconciler, self._look_at, self._sync, self._log)
@@ -233,7 +233,7 @@ class Service:
             self._mounts.close()
         self._mounts = MountWatch(
             self._loop, [root.path for root in self._config.roots],
-            anew=self._path_changed, changed=self._healer.pins_may_be_gone,
+            anew=self._roots.path_may_lead_elsewhere, changed=self._healer.pins_may_be_gone,
             failed=lambda error: self._parts.ended("mount table", error),
         )  # fmt: skip
 
@@ -323,10 +323,6 @@ class Service:
             self._watch_store()  # the directory may be another one too
         except OSError as error:
             self._log.error("lease store cannot be watched", reason=message_with_remedy(error))
-
-    def _path_changed(self, root: str) -> None:
-        """Handle a root whose path may lead elsewhere now."""
-        self._roots.path_may_lead_elsewhere(root)
 
     def _rest_soon(self) -> None:
         """Do the work that can wait, after a while of idleness."""

@@ -62,11 +62,9 @@ class Reload:
         try:
             self._take(config, taken)
         except (WatcherError, OSError) as error:
-            status = f"configuration refused: {message_with_remedy(error)}"
-            self._log.error(
-                "configuration refused, the one before stays in force",
-                reason=message_with_remedy(error),
-            )
+            reason = message_with_remedy(error)
+            status = f"configuration refused: {reason}"
+            self._log.error("configuration refused, the one before stays in force", reason=reason)
         finally:
             _notify(f"READY=1\nSTATUS={status}")
 
