@@ -1,7 +1,7 @@
 """A sandbox's elements in the sets and maps of this program's nftables tables.
 
-Each port map and each guarded address is one element, found by one hash lookup. A long range with
-the same ports on both sides is one element of an interval map, which is looked up last.
+Each port map is one element, found by one hash lookup. A long range with the same ports on both
+sides is one element of an interval map, which is looked up last.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ def of_sandbox(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> dict[Element,
                 for address in interface.addresses
             )
             found.update(dict.fromkeys(guests))
-        found.update(dict.fromkeys(driver.guards(interface)))
     if sandbox.ports:
         found.update(dict.fromkeys(_forwards(sandbox, drivers)))
     return found

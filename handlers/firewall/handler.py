@@ -2,49 +2,55 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import ip_address
 from typing import Any, Final
 
 import msgspec
 
 from handlers.context import Context
 from handlers.firewall import elements, ruleset
-from handlers.firewall.ruleset import TABLES
+from handlers.firewall.ruleset import OLD_TABLE, TABLE
+from handlers.guard import link as guard
 from handlers.handler import Difference, Handler, apply
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
-from handlers.networks import all_drivers
-from watcher.model.address import Address
 from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox, without
 
 _NOTE: Final = "ruleset"
-"""The note with the digest of the complete tables as nftables lists them."""
+"""The note with the digest of the complete table as nftables lists it."""
 
 
 class FirewallHandler(Handler):
-    """Owns the tables named `watcher`: port maps, masquerade, the forward policy and the guard."""
+    """Owns the tables named `watcher`: port maps, masquerade and the forward policy."""
 
     def __init__(self, context: Context) -> None:
         self._nft = Nft()
+        self._netlink = context.netlink
+        self._made = False
+        """Whether the table was there once; if it goes, that is heard of."""
         self._drivers = context.drivers
         self._notes = context.notes
         self._sandboxes = context.sandboxes
 
     def appear(self, sandbox: Sandbox) -> None:
-        """Add the elements of `sandbox` in one transaction; make missing tables."""
+        """Add the elements of `sandbox`, if any, in one transaction; make a missing table."""
+        if not sandbox.interfaces:
+            return
         wanted = elements.of_sandbox(sandbox, self._drivers)
         if not wanted:
+            if not self._made and self._nft.listing(*TABLE) is None:
+                self._rebuild(self._of_all())
+            self._made = True
             return
         add = commands("add", wanted)
         try:
             self._nft.run(add)
+            self._made = True
         except NotThere:
-            for other in self._sandboxes():
-                wanted |= elements.of_sandbox(other, self._drivers)
-            self._rebuild(wanted)
+            self._rebuild(self._of_all() | wanted)
         except NftError:
             # An element with another value is in the way, left behind by a killed predecessor, or
             # a range of the same sandbox that this one extends.
@@ -70,40 +76,37 @@ class FirewallHandler(Handler):
         return apply(self._differences(sandboxes), dry_run=dry_run)
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
-        """Delete the tables."""
-        there = [t for t in TABLES if self._nft.listing(*t) is not None]
+        """Delete the table, and that of earlier versions."""
+        there = [t for t in (TABLE, OLD_TABLE) if self._nft.listing(*t) is not None]
         if there:
             self._nft.run("".join(f"destroy table {f} {t}\n" for f, t in there))
+        self._made = False
         self._notes.erase(_NOTE)
         return [f"removed table {family} {table}" for family, table in there]
-
-    def guarded(self) -> dict[str, tuple[Address, ...]]:
-        """The addresses that the guard allows each host end, except unguarded ones."""
-        owners = {name for driver in all_drivers() for name in driver.rules.owners}
-        found: dict[str, list[Address]] = {}
-        for element in _elements(self._nft.listing(*table) for table in TABLES):
-            if element.name in owners:
-                address = ip_address(element.key[-1])
-                if not address.is_link_local:
-                    found.setdefault(element.key[0].strip('"'), []).append(address)
-        return {name: tuple(addresses) for name, addresses in found.items()}
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
         wanted: dict[Element, str] = {}
         for sandbox in sandboxes:
             wanted |= dict.fromkeys(elements.of_sandbox(sandbox, self._drivers), sandbox.id)
-        listings = [self._nft.listing(*table) for table in TABLES]
-        if not wanted and not any(listings):
+        if self._nft.listing(*OLD_TABLE) is not None:
+            yield Difference(
+                Repair("made the nftables table", "", "those of an earlier version were there"),
+                lambda: self._replace_old(sandboxes, wanted),
+                alone=True,
+            )
             return
-        if any(listing is None for listing in listings) or self._digest(listings) != self._noted():
+        listing = self._nft.listing(*TABLE)
+        if listing is None and not any(sandbox.interfaces for sandbox in sandboxes):
+            return
+        if listing is None or self._digest(listing) != self._notes.noted(_NOTE):
             yield Difference(
                 Repair(
-                    "made the nftables tables", "", "rules were missing or not as they should be"
+                    "made the nftables table", "", "rules were missing or not as they should be"
                 ),
                 lambda: self._rebuild(wanted),
             )
             return
-        there = set(_elements(listings))
+        there = set(_elements(listing))
         missing = [element for element in wanted if element not in there]
         surplus = sorted(there - wanted.keys())
         if missing or surplus:
@@ -124,12 +127,19 @@ class FirewallHandler(Handler):
                         next(todo, _nothing),
                     )
 
+    def _of_all(self) -> dict[Element, None]:
+        """The elements of all sandboxes."""
+        wanted: dict[Element, None] = {}
+        for sandbox in self._sandboxes():
+            wanted |= elements.of_sandbox(sandbox, self._drivers)
+        return wanted
+
     def _overlapping(self, wanted: Iterable[Element]) -> list[Element]:
         """The present ranges that overlap one of `wanted`."""
         ranges = [element for element in wanted if element.name in elements.RANGES]
         if not ranges:
             return []
-        there = _elements([self._nft.listing("inet", "watcher")])
+        there = _elements(self._nft.listing(*TABLE) or [])
         return [
             element
             for element in there
@@ -137,20 +147,36 @@ class FirewallHandler(Handler):
             and any(elements.overlapping(element, other) for other in ranges)
         ]
 
+    def _replace_old(self, sandboxes: Sequence[Sandbox], wanted: Iterable[Element]) -> None:
+        """Replace the tables of an earlier version, whose rules are the guard, by today's.
+
+        Raises:
+            OSError: a link has no other guard yet; then the old ones stay.
+        """
+        for sandbox in sandboxes:
+            for interface in sandbox.interfaces:
+                facts = self._drivers[interface.network].guarded(interface)
+                index = self._netlink.index(interface.host_name)
+                if facts is not None and index and guard.wrong(self._netlink, index, facts):
+                    raise OSError(
+                        errno.EBUSY,
+                        f"{interface.host_name} is not guarded by a program on it; until all are,"
+                        " the tables of the earlier version stay",
+                    )
+        self._rebuild(wanted)
+
     def _rebuild(self, wanted: Iterable[Element]) -> None:
-        """Make both tables and all of `wanted` in one transaction; connections continue."""
+        """Make the table and all of `wanted` in one transaction; connections continue."""
         text = ruleset.base(self._drivers.values())
-        self._nft.run(text + commands("add", wanted))
-        self._notes.note(_NOTE, self._digest([self._nft.listing(*table) for table in TABLES]))
+        old = f"destroy table {' '.join(OLD_TABLE)}\n"
+        self._nft.run(text + commands("add", wanted) + old)
+        self._notes.note(_NOTE, self._digest(self._nft.listing(*TABLE)))
+        self._made = True
 
-    def _noted(self) -> str | None:
-        return self._notes.noted(_NOTE)
-
-    def _digest(self, listings: Iterable[list[dict[str, Any]] | None]) -> str:
+    def _digest(self, listing: list[dict[str, Any]] | None) -> str:
         """A hash of the listed rules and of the text that they were made from."""
-        whole = [_rules(listing or []) for listing in listings]
         made_of = ruleset.base(self._drivers.values())
-        return hashlib.sha256(msgspec.json.encode([whole, made_of])).hexdigest()
+        return hashlib.sha256(msgspec.json.encode([_rules(listing or []), made_of])).hexdigest()
 
 
 def _nothing() -> None:
@@ -169,19 +195,18 @@ def _rules(listing: list[dict[str, Any]]) -> list[Any]:
     return found
 
 
-def _elements(listings: Iterable[list[dict[str, Any]] | None]) -> Iterator[Element]:
-    for listing in listings:
-        for object_ in listing or []:
-            for kind, value in object_.items():
-                if kind in ("set", "map") and value["name"] != "bridges":
-                    for entry in value.get("elem", []):
-                        key, found = entry if kind == "map" else (entry, None)
-                        yield Element(
-                            value["family"],
-                            value["name"],
-                            _parts(key, value["type"]),
-                            () if found is None else _parts(found, ()),
-                        )
+def _elements(listing: Iterable[dict[str, Any]]) -> Iterator[Element]:
+    for object_ in listing:
+        for kind, value in object_.items():
+            if kind in ("set", "map") and value["name"] != "bridges":
+                for entry in value.get("elem", []):
+                    key, found = entry if kind == "map" else (entry, None)
+                    yield Element(
+                        value["family"],
+                        value["name"],
+                        _parts(key, value["type"]),
+                        () if found is None else _parts(found, ()),
+                    )
 
 
 def _parts(expression: Any, types: Any) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ The rules are the same for one sandbox and for ten thousand; what belongs to a s
 of sets and maps (`elements.py`).
 
     inet watcher     port maps, masquerade, forward policy
-    bridge watcher   which addresses a sandbox may use
+
+A packet pays for each chain and each rule that it meets, so those that most packets meet are few,
+and what most packets are is asked first.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ from handlers.networks.driver import Driver
 from watcher.model.address import Subnet
 from watcher.model.network import Network
 
-TABLES: Final = (("inet", "watcher"), ("bridge", "watcher"))
+TABLE: Final = ("inet", "watcher")
+"""The family and the name of this program's table."""
+
+OLD_TABLE: Final = ("bridge", "watcher")
+"""The table in which earlier versions guarded the sandboxes on bridges."""
 
 _HOST_ENDS: Final = "netnsv*"
 """All host ends; they match packets of networks without a bridge of their own."""
@@ -27,17 +33,19 @@ table inet watcher {{
     {sets}
     set bridges {{ type ifname; {bridges} }}
 
-    chain loopback {{
+    chain input {{
         comment "packets from the wire to 127.0.0.0/8, whatever route_localnet says"
-        type filter hook prerouting priority raw; policy accept;
-        iifname != "lo" ip daddr 127.0.0.0/8 drop
-        {guard}
+        type filter hook input priority filter; policy accept;
+        ip daddr 127.0.0.0/8 iifname != "lo" ct status snat,dnat accept
+        ip daddr 127.0.0.0/8 iifname != "lo" drop
     }}
     chain publish {{
         {publish}
     }}
     chain prerouting {{
-        type nat hook prerouting priority dstnat; policy accept;
+        comment "before other tables rewrite: they would hide that it was to 127.0.0.0/8"
+        type nat hook prerouting priority dstnat - 1; policy accept;
+        ip daddr 127.0.0.0/8 iifname != "lo" drop
         fib daddr type local jump publish
     }}
     chain output {{
@@ -53,20 +61,19 @@ table inet watcher {{
     }}
     chain forward {{
         type filter hook forward priority filter; policy accept;
+        ct state established,related accept
         oifname @bridges jump to_sandboxes
         iifname @bridges jump from_sandboxes
         {forward}
     }}
     chain to_sandboxes {{
         {to_others}
-        ct state established,related accept
         {inside}
         ct status dnat accept
         drop
     }}
     chain from_sandboxes {{
         {from_others}
-        ct state established,related accept
         {outwards}
     }}
 }}
@@ -97,53 +104,16 @@ _LOOKED_UP: Final = (
 _GUESTS: Final = ("set guests4 { type ipv4_addr; }", "set guests6 { type ipv6_addr; }")
 """Our addresses on bridges that this program does not manage."""
 
-_BRIDGE: Final = """
-table bridge watcher {
-    set free { type ifname; }
-    set macs { type ifname . ether_addr; }
-    set owner4 { type ifname . ether_addr . ipv4_addr; }
-    set owner6 { type ifname . ether_addr . ipv6_addr; }
-
-    chain prerouting {
-        type filter hook prerouting priority -300; policy accept;
-        iifname != "netnsv*" accept
-        iifname @free accept
-        iifname . ether saddr != @macs drop
-        ether type arp iifname . arp saddr ether . arp saddr ip @owner4 accept
-        ether type arp iifname . arp saddr ether @macs arp saddr ip 0.0.0.0 accept
-        ether type ip iifname . ether saddr . ip saddr @owner4 accept
-        ether type ip6 icmpv6 type { nd-router-advert, nd-redirect } drop
-        ether type ip6 icmpv6 type nd-neighbor-advert \
-            iifname . ether saddr . icmpv6 taddr != @owner6 drop
-        ether type ip6 iifname . ether saddr . ip6 saddr @owner6 accept
-        ether type ip6 ip6 saddr :: icmpv6 type nd-neighbor-solicit \
-            iifname . ether saddr . icmpv6 taddr @owner6 accept
-        ether type ip6 ip6 saddr :: icmpv6 type \
-            { mld-listener-report, mld2-listener-report } accept
-        drop
-    }
-    chain input {
-        comment "the frames that no bridge forwards teach it a MAC all the same"
-        type filter hook input priority -300; policy accept;
-        ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 jump link_local
-    }
-    chain link_local {
-        iifname "netnsv*" iifname != @free iifname . ether saddr != @macs drop
-    }
-}
-"""
-
 
 def base(drivers: Iterable[Driver]) -> str:
-    """The commands that make both tables anew for the networks of `drivers`, without elements."""
+    """The commands that make the table anew for the networks of `drivers`, without elements."""
     known = sorted(drivers, key=lambda driver: driver.network.name)
     networks = [driver.network for driver in known]
     modes = list(dict.fromkeys(driver.rules for driver in known))
     bridges = ", ".join(f'"{network.bridge}"' for network in networks)
     inet = _INET.format(
-        sets="\n    ".join((*_sets(networks), *chain.from_iterable(m.sets for m in modes))),
+        sets="\n    ".join(_sets(networks)),
         bridges=f"elements = {{ {bridges} }}" if bridges else "",
-        guard=_lines(chain.from_iterable(mode.guard for mode in modes)),
         publish=_lines(_looked_up(networks)),
         localhost=_lines(chain.from_iterable(mode.localhost for mode in modes)),
         masquerade=_lines(_masquerade(known)),
@@ -153,8 +123,7 @@ def base(drivers: Iterable[Driver]) -> str:
         from_others=_lines(_others(networks, "iifname", "saddr")),
         outwards=_lines(chain.from_iterable(map(_kept_in, known))),
     )
-    anew = "".join(f"table {f} {t}\ndelete table {f} {t}\n" for f, t in TABLES)
-    return anew + inet + _BRIDGE
+    return "table inet watcher\ndelete table inet watcher\n" + inet
 
 
 def _lines(rules: Iterable[str]) -> str:

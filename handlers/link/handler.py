@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from handlers.context import Context
+from handlers.guard import link as guard
 from handlers.handler import Difference, Handler, apply, unknown
 from handlers.kernel import rtnl
 from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
@@ -42,6 +43,7 @@ class LinkHandler(Handler):
 
         Raises:
             LinkTaken: an interface that is not ours has one of the names.
+            NoGuard: the kernel cannot guard a link.
             NamespaceGone: the namespace has ended meanwhile.
         """
         if not sandbox.interfaces:
@@ -227,7 +229,10 @@ class LinkHandler(Handler):
             return "the link was missing"
         if not link.up:
             return "the link was down"
-        return self._drivers[interface.network].wrong(self._netlink, link, interface)
+        driver = self._drivers[interface.network]
+        return guard.wrong(self._netlink, link.index, driver.guarded(interface)) or driver.wrong(
+            self._netlink, link, interface
+        )
 
     def _repairer(self, sandbox: Sandbox, interface: Interface) -> Callable[[], None]:
         def repair() -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from handlers.guard import link as guard
 from handlers.kernel import rtnl
 from handlers.kernel.namespace import HostNamespace
 from handlers.kernel.netlink import MOST, Netlink
 from handlers.link import ours
+from watcher.model.address import Address
 from watcher.model.alias import ALIAS
 from watcher.model.orphan import Orphan
 
@@ -35,15 +37,23 @@ def orphans(
     with home.left_for(descriptor):
         inside = Netlink(most=MOST)
     with inside:
-        return [_orphan(inside, sorted(e, key=ours.ordinal_in)) for e in of_each.values()]
+        return [_orphan(netlink, inside, sorted(e, key=ours.ordinal_in)) for e in of_each.values()]
 
 
-def _orphan(inside: Netlink, ends: Sequence[rtnl.Link]) -> Orphan:
+def _orphan(netlink: Netlink, inside: Netlink, ends: Sequence[rtnl.Link]) -> Orphan:
     """The orphan whose host ends are `ends`; `inside` is a socket in its namespace."""
-    addresses = (rtnl.read_addresses(inside.dump(rtnl.addresses(end.peer))) for end in ends)
     return Orphan(
         ours.sandbox_id(ends[0]),
         ours.pid_in(ends[0]),
         tuple(end.name for end in ends),
-        tuple(tuple(a.ip for a in of_one) for of_one in addresses),
+        tuple(_addresses(netlink, inside, end) for end in ends),
     )
+
+
+def _addresses(netlink: Netlink, inside: Netlink, end: rtnl.Link) -> tuple[Address, ...]:
+    """The addresses that the guard allows, whatever is inside; without a guard, those inside."""
+    allowed = guard.addresses(netlink, end.index)
+    if allowed is not None:
+        return allowed
+    there = rtnl.read_addresses(inside.dump(rtnl.addresses(end.peer)))
+    return tuple(address.ip for address in there)

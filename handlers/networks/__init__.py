@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from handlers.networks.driver import Driver
-from watcher.model.network import MODES, Network
+from watcher.model.network import Network
 
 
 def drivers_of(networks: Mapping[str, Network]) -> dict[str, Driver]:
@@ -21,11 +21,6 @@ def drivers_of(networks: Mapping[str, Network]) -> dict[str, Driver]:
 def driver_of(network: Network) -> Driver:
     """The driver of `network`."""
     return _driver(network.mode)(network)
-
-
-def all_drivers() -> list[type[Driver]]:
-    """The drivers of all modes, including unused ones."""
-    return [_driver(mode) for mode in MODES]
 
 
 def _driver(mode: str) -> type[Driver]:

@@ -7,19 +7,17 @@ broadcast to all of them.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 from handlers.handler import Difference
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink, NetlinkError
-from handlers.kernel.nft import Element
 from handlers.networks import gateway_bridge, veth
-from handlers.networks.driver import Driver, Rules, Way
+from handlers.networks.driver import Driver, Way
 from handlers.settings import Sysctl
 from watcher.model.address import AddressWithPrefix
-from watcher.model.naming import link_local
 from watcher.model.network import gateway
 from watcher.model.sandbox import Interface
 
@@ -34,8 +32,6 @@ class BridgeFull(OSError):
 class BridgeDriver(Driver):
     """A network whose host ends are ports of its bridge."""
 
-    rules: ClassVar = Rules(owners=("owner4", "owner6"))  # of table `bridge watcher`
-
     @property
     def master(self) -> str:
         """Its bridge."""
@@ -46,11 +42,11 @@ class BridgeDriver(Driver):
         forwarded = not self.network.internal
         return gateway_bridge.differences(self.network, netlink, settings, forwarded=forwarded)
 
-    def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
+    def make_pair(self, netlink: Netlink, interface: Interface, netns: int) -> None:
         """Make the pair with the host end on the bridge; :class:`BridgeFull` if it is full."""
         network = self.network
         try:
-            netlink.send([veth.pair(interface, network, netns, master=self._index(netlink))])
+            netlink.send([veth.pair(interface, network, netns, master=self.port_of(netlink))])
         except NetlinkError as error:
             if error.errno != errno.EXFULL:
                 raise
@@ -60,12 +56,19 @@ class BridgeDriver(Driver):
                 f' no more; set mode = "routed" in [network.{network.name}], or use another'
                 " network",
             ) from error
-        netlink.send([self._port(interface, alias)])
 
-    def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
-        """Put the host end on the bridge."""
-        enslaved = rtnl.enslaved(interface.host_name, self._index(netlink))
-        netlink.send([enslaved, self._port(interface, alias)])
+    def host_end(self, interface: Interface, index: int, alias: str) -> list[bytearray]:  # noqa: ARG002
+        """Configure the host end as a port of the bridge, without IPv6 of its own."""
+        veth.turn_off_ipv6(interface.host_name)
+        return [rtnl.port(interface.host_name, isolated=self.network.isolate, alias=alias)]
+
+    def port_of(self, netlink: Netlink) -> int:
+        """The index of its bridge; `OSError` if it is missing."""
+        index = netlink.index(self.network.bridge)
+        if not index:
+            missing = f"bridge {self.network.bridge} of network {self.network.name} is missing"
+            raise OSError(errno.ENODEV, missing)
+        return index
 
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:  # noqa: ARG002
         """Check that the host end is on the bridge."""
@@ -83,32 +86,6 @@ class BridgeDriver(Driver):
         """The subnet is on the link; the gateway is a neighbour."""
         subnet = self.network.subnet_of(address.version)
         return Way(address, address.network, None if subnet is None else gateway(subnet))
-
-    def guards(self, interface: Interface) -> Iterable[Element]:
-        """The MAC and the addresses that the guard allows as source of its frames."""
-        name = f'"{interface.host_name}"'
-        if not self.network.guard:
-            yield Element("bridge", "free", (name,))
-            return
-        yield Element("bridge", "macs", (name, interface.mac))
-        for address in interface.addresses:
-            key = (name, interface.mac, str(address.ip))
-            yield Element("bridge", f"owner{address.version}", key)
-        if any(address.version == 6 for address in interface.addresses):
-            yield Element("bridge", "owner6", (name, interface.mac, str(link_local(interface.mac))))
-
-    def _port(self, interface: Interface, alias: str) -> bytearray:
-        """The request that configures a host end and sets it up."""
-        veth.turn_off_ipv6(interface.host_name)
-        return rtnl.port(interface.host_name, isolated=self.network.isolate, alias=alias)
-
-    def _index(self, netlink: Netlink) -> int:
-        """The index of the bridge; `OSError` if it is missing."""
-        index = netlink.index(self.network.bridge)
-        if not index:
-            missing = f"bridge {self.network.bridge} of network {self.network.name} is missing"
-            raise OSError(errno.ENODEV, missing)
-        return index
 
 
 DRIVER: Final = BridgeDriver

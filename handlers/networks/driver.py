@@ -7,14 +7,15 @@ only returns data, which code common to all modes applies.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from handlers.guard import link as guard
+from handlers.guard.program import Facts
 from handlers.handler import Difference
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink
-from handlers.kernel.nft import Element
 from handlers.settings import Sysctl
 from watcher.model.address import Address, AddressWithPrefix, Subnet
 from watcher.model.network import Network
@@ -46,19 +47,12 @@ class Rules:
     """What the mode adds to table `inet watcher` if any network has it.
 
     Attributes:
-        sets: more sets.
-        guard: rules for incoming packets, at priority `raw`.
         localhost: rules for packets from the host to its own published ports.
         forward: rules that match packets to and from sandboxes.
-        owners: the sets, in either table, whose keys start with a host end and end with an
-            address that the guard allows it.
     """
 
-    sets: tuple[str, ...] = ()
-    guard: tuple[str, ...] = ()
     localhost: tuple[str, ...] = ()
     forward: tuple[str, ...] = ()
-    owners: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +86,52 @@ class Driver(ABC):
             OSError: a repair is impossible.
         """
 
-    @abstractmethod
     def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
         """Make a pair with one end in the namespace `netns` (a descriptor); set up its host end.
 
         Raises:
             NetlinkError: EEXIST if the name of either end is taken; then nothing was made.
+            NoGuard: the kernel cannot guard it.
             OSError: the kernel refused.
         """
+        self.make_pair(netlink, interface, netns)
+        index = netlink.index(interface.host_name)
+        facts = self.guarded(interface)
+        if facts is not None:
+            guard.put(netlink, index, facts)
+        netlink.send(self.host_end(interface, index, alias))
+
+    def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
+        """Repair an existing host end, whatever its state.
+
+        Raises:
+            NoGuard: the kernel cannot guard it.
+            OSError: the kernel refused.
+        """
+        index = netlink.index(interface.host_name)
+        facts = self.guarded(interface)
+        if facts is not None:
+            guard.put(netlink, index, facts)
+        else:
+            guard.take_off(netlink, index)
+        netlink.send([rtnl.enslaved(interface.host_name, self.port_of(netlink))])
+        netlink.send(self.host_end(interface, index, alias))
 
     @abstractmethod
-    def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
-        """Repair an existing host end, whatever its state; `OSError` if the kernel refused."""
+    def make_pair(self, netlink: Netlink, interface: Interface, netns: int) -> None:
+        """Make the pair, its host end down; the errors are those of :meth:`make`."""
+
+    @abstractmethod
+    def host_end(self, interface: Interface, index: int, alias: str) -> list[bytearray]:
+        """The requests that configure the host end, the link `index`, and set it up."""
+
+    def port_of(self, netlink: Netlink) -> int:  # noqa: ARG002
+        """The index of the bridge that the host ends are ports of; 0 if there is none.
+
+        Raises:
+            OSError: that bridge is missing.
+        """
+        return 0
 
     @abstractmethod
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:
@@ -121,6 +149,14 @@ class Driver(ABC):
         """The way of each address of `interface`."""
         return [self.way(address, interface.ordinal) for address in interface.addresses]
 
-    @abstractmethod
-    def guards(self, interface: Interface) -> Iterable[Element]:
-        """The set elements that limit `interface` to its addresses, or exempt it from the guard."""
+    def guarded(self, interface: Interface) -> Facts | None:
+        """What the guard holds `interface` to; `None` if the network has no guard.
+
+        The neighbour that a static route leads to forwards what comes from there.
+        """
+        network = self.network
+        if not network.guard:
+            return None
+        own = tuple(address.ip for address in interface.addresses)
+        routed = tuple(route.to for route in network.routes if route.via in own)
+        return Facts(interface.mac, own, routed, network.subnets)

@@ -7,7 +7,7 @@ same MAC, so no ARP or ND is needed. A bridge without ports has the gateway's ad
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from typing import ClassVar, Final
@@ -16,7 +16,6 @@ from handlers.handler import Difference
 from handlers.kernel import rtnl, sysctl
 from handlers.kernel.missing_routes import missing
 from handlers.kernel.netlink import Netlink
-from handlers.kernel.nft import Element
 from handlers.networks import gateway_bridge, veth
 from handlers.networks.driver import Driver, Rules, Way
 from handlers.settings import Sysctl
@@ -39,15 +38,6 @@ class RoutedDriver(Driver):
     """A network in which each sandbox has host routes through its own link."""
 
     rules: ClassVar = Rules(
-        sets=(
-            "set routed { type ifname; }",
-            "set routed4 { type ifname . ipv4_addr; }",
-            "set routed6 { type ifname . ipv6_addr; }",
-        ),
-        guard=(
-            "iifname @routed meta nfproto ipv4 iifname . ip saddr != @routed4 drop",
-            "iifname @routed meta nfproto ipv6 iifname . ip6 saddr != @routed6 drop",
-        ),
         localhost=(
             'oifname "netnsv*" ct status dnat ip saddr 127.0.0.0/8 masquerade',
             'oifname "netnsv*" ct status dnat ip6 saddr ::1 masquerade',
@@ -56,22 +46,15 @@ class RoutedDriver(Driver):
             'oifname "netnsv*" jump to_sandboxes',
             'iifname "netnsv*" jump from_sandboxes',
         ),
-        owners=("routed4", "routed6"),
     )
 
     def host_side(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
         """The bridge, and always forwarding: even neighbours reach each other through the host."""
         return gateway_bridge.differences(self.network, netlink, settings, forwarded=True)
 
-    def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
-        """Make the pair and the host's routes through it."""
+    def make_pair(self, netlink: Netlink, interface: Interface, netns: int) -> None:
+        """Make the pair."""
         netlink.send([veth.pair(interface, self.network, netns, host_mac=HOST_MAC)])
-        netlink.send(self._requests(netlink, interface, alias))
-
-    def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
-        """Take the host end off any bridge, and make the routes through it."""
-        off = rtnl.enslaved(interface.host_name, 0)
-        netlink.send([off, *self._requests(netlink, interface, alias)])
 
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:
         """Check the host's routes through the link."""
@@ -90,23 +73,14 @@ class RoutedDriver(Driver):
         on_link = ip_network(hop) if hop.version == 4 else None
         return Way(own, on_link, hop, HOST_MAC, subnet)
 
-    def guards(self, interface: Interface) -> Iterable[Element]:
-        """The source addresses that the guard allows; frames reach only the host."""
-        if self.network.guard:
-            name = f'"{interface.host_name}"'
-            yield Element("inet", "routed", (name,))
-            for address in interface.addresses:
-                yield Element("inet", f"routed{address.version}", (name, str(address.ip)))
-
-    def _requests(self, netlink: Netlink, interface: Interface, alias: str) -> list[bytearray]:
-        """The requests that configure a host end and set it up."""
+    def host_end(self, interface: Interface, index: int, alias: str) -> list[bytearray]:
+        """Configure the host end, and make the host's routes through it."""
         name, network = interface.host_name, self.network
         with_ipv6 = network.subnet_of(6) is not None
         if not with_ipv6:
             veth.turn_off_ipv6(name)
         if not network.internal and network.subnet_of(4) is not None:
             sysctl.put(f"ipv4/conf/{name}/route_localnet", "1")
-        index = netlink.index(name)
         requests = [rtnl.quiet(name, alias=alias, up=not with_ipv6)]
         if with_ipv6:
             requests.append(rtnl.up(name))

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from handlers.networks import all_drivers, driver_of
+from handlers.networks import driver_of
 from watcher.config.load import load
 from watcher.model.errors import UsageError
 from watcher.model.network import MODES, Network
@@ -36,15 +36,11 @@ def test_each_mode_has_a_driver(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_its_guard_holds_an_interface_to_its_addresses(mode: str) -> None:
     driver = driver_of(Network(mode=mode, subnets=SUBNETS))
-    held = {e.key[-1] for e in driver.guards(INTERFACE) if e.name in driver.rules.owners}
-    assert held >= {str(address.ip) for address in INTERFACE.addresses}
-    free = driver_of(Network(mode=mode, subnets=SUBNETS, guard=False))
-    assert not [e for e in free.guards(INTERFACE) if e.name in driver.rules.owners]
-
-
-def test_no_two_hold_by_one_set() -> None:
-    owners = [name for driver in all_drivers() for name in driver.rules.owners]
-    assert len(owners) == len(set(owners))
+    facts = driver.guarded(INTERFACE)
+    assert facts is not None
+    assert facts.mac == INTERFACE.mac
+    assert facts.addresses == tuple(address.ip for address in INTERFACE.addresses)
+    assert driver_of(Network(mode=mode, subnets=SUBNETS, guard=False)).guarded(INTERFACE) is None
 
 
 def test_a_configuration_may_have_these_modes_and_no_other(tmp_path: Path) -> None:

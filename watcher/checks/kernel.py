@@ -32,11 +32,10 @@ if TYPE_CHECKING:
     from watcher.model.address import AddressWithPrefix
 
 _FEATURES: Final = {
-    "CONFIG_NFT_NAT": ("inet", "type nat hook postrouting priority srcnat"),
-    "CONFIG_NFT_MASQ": ("inet", "masquerade"),
-    "CONFIG_NFT_FIB_INET": ("inet", "fib daddr type local accept"),
-    "CONFIG_NFT_CT": ("inet", "ct state established accept"),
-    "CONFIG_NF_TABLES_BRIDGE": ("bridge", "type filter hook input priority 0"),
+    "CONFIG_NFT_NAT": "type nat hook postrouting priority srcnat",
+    "CONFIG_NFT_MASQ": "masquerade",
+    "CONFIG_NFT_FIB_INET": "fib daddr type local accept",
+    "CONFIG_NFT_CT": "ct state established accept",
 }
 """Kernel options that the ruleset needs, each with a chain that needs only this option."""
 
@@ -93,24 +92,22 @@ def _links(container: int, opened: ExitStack) -> Iterator[Finding]:
 
 
 def _nftables(networks: list[Network]) -> Iterator[Finding]:
-    """Make both tables for `networks`."""
+    """Make the table for `networks`."""
     nft = Nft()
     try:
         nft.run(ruleset.base(map(driver_of, networks)))
     except NftError as error:
         missing = ", ".join(option for option in _FEATURES if not _has(nft, option))
         yield fail(
-            f"nftables refuses the tables{f' for want of {missing}' if missing else ''}: {error}",
+            f"nftables refuses the table{f' for want of {missing}' if missing else ''}: {error}",
             f"run a kernel with {missing or 'CONFIG_NF_TABLES'}",
         )
 
 
 def _has(nft: Nft, option: str) -> bool:
-    family, chain = _FEATURES[option]
+    chain = f"chain c {{\n{_FEATURES[option]}\n}}"
     try:
-        nft.run(
-            f"table {family} trial {{\nchain c {{\n{chain}\n}}\n}}\ndelete table {family} trial"
-        )
+        nft.run(f"table inet trial {{\n{chain}\n}}\ndelete table inet trial")
     except NftError:
         return False
     return True

@@ -1,9 +1,10 @@
 """Drift: kernel events about changes to things that this program made.
 
-One socket receives events about the host's links, addresses and routes, one about those in every
-sandbox, one about the host's settings, and one about nftables. An event is only a hint, and at most
-it causes a sync. Events about changes by this program itself arrive as well and are sorted out: a
-link that the lease store does not know is ignored, and nftables names the socket of a change.
+One socket receives events about the host's links, their guards, addresses and routes, one about
+those in every sandbox, one about the host's settings, and one about nftables. An event is only a
+hint, and at most it causes a sync. Events about changes by this program itself arrive as well and
+are sorted out: a link that the lease store does not know is ignored, and a change of nftables or of
+a guard names its socket.
 
 Events from sandboxes have a socket and a buffer of their own, and are read a few at a time. So a
 container that causes more events than can be read does not hide events about the host. A filter in
@@ -26,14 +27,23 @@ import errno
 import socket
 import struct
 from array import array
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
 from handlers.kernel import rtnl
+from handlers.kernel.bpf import Field, Node, Return, Test, assemble
 from handlers.kernel.messages import attributes, messages
 from handlers.kernel.netlink import NETLINK_NETFILTER, RECEIVE, SOL_NETLINK, own_ports
-from handlers.kernel.rtnl.numbers import RTPROT_KERNEL, RTPROT_STATIC
+from handlers.kernel.rtnl.numbers import (
+    RTM_DELCHAIN,
+    RTM_DELQDISC,
+    RTM_DELTFILTER,
+    RTM_NEWTFILTER,
+    RTPROT_KERNEL,
+    RTPROT_STATIC,
+)
+from handlers.kernel.rtnl.traffic_control import read_link_index
 from watcher.model.naming import HOST_NAME
 
 _NETLINK_LISTEN_ALL_NSID: Final = 8
@@ -42,6 +52,8 @@ _LINKS: Final = 1
 """RTNLGRP_LINK"""
 _ADDRESSES_AND_ROUTES: Final = {4: (5, 7), 6: (9, 11)}
 """RTNLGRP_IPV4_IFADDR and _IPV4_ROUTE, _IPV6_IFADDR and _IPV6_ROUTE."""
+_GUARDS: Final = 4
+"""RTNLGRP_TC"""
 _SETTINGS: Final = (24, 25)
 """RTNLGRP_IPV4_NETCONF and _IPV6_NETCONF."""
 _NFNLGRP_NFTABLES: Final = 7
@@ -103,11 +115,11 @@ class Drift:
         self._indices: dict[int, str] = {}
         """The names of host ends and bridges by interface index."""
         self._touched = False
-        self._own: frozenset[int] = frozenset()
-        """The ports of this process's netfilter sockets, including that of libnftables."""
+        self._own: dict[int, frozenset[int]] = {}
+        """By protocol, the ports of this process's sockets, including that of libnftables."""
         self._buffer = bytearray(RECEIVE)
         groups = [_LINKS, *(g for version in versions for g in _ADDRESSES_AND_ROUTES[version])]
-        own = _listen(socket.NETLINK_ROUTE, groups, _WANTED)
+        own = _listen(socket.NETLINK_ROUTE, [*groups, _GUARDS], _WANTED)
         inside = _listen(socket.NETLINK_ROUTE, groups, _WANTED)
         inside.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
         settings = _listen(socket.NETLINK_ROUTE, _SETTINGS)
@@ -165,7 +177,7 @@ class Drift:
             yield kind, port, namespace, body
 
     def _of_host(self, event: Event) -> None:
-        kind, _, _, body = event
+        kind, port, _, body = event
         if kind in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
             self._of_link(kind, body)
         elif kind == rtnl.RTM_DELADDR:
@@ -175,6 +187,10 @@ class Drift:
         elif kind == rtnl.RTM_DELROUTE:
             name = self._indices.get(rtnl.read_route_index(body), "")
             if HOST_NAME.fullmatch(name):
+                self._suspect(name)
+        elif kind in _OF_GUARDS:
+            name = self._indices.get(read_link_index(body), "")
+            if HOST_NAME.fullmatch(name) and not self._is_own(socket.NETLINK_ROUTE, port):
                 self._suspect(name)
 
     def _of_sandbox(self, event: Event) -> None:
@@ -209,7 +225,7 @@ class Drift:
             return
         elif wrong:
             self._suspect_host(link.name)
-        if kind == rtnl.RTM_DELLINK:
+        if kind == rtnl.RTM_DELLINK or link.group == rtnl.DOOMED:
             self._indices.pop(link.index, None)
         else:
             self._indices[link.index] = link.name
@@ -227,18 +243,18 @@ class Drift:
         """The changes of a transaction come first, and then one event that ends it."""
         kind, port, _, body = event
         if kind == _NFT_NEWGEN:
-            if self._touched and not self._is_own(port):
+            if self._touched and not self._is_own(NETLINK_NETFILTER, port):
                 self._suspect_host("nftables")
             self._touched = False
-        elif not self._touched and port not in self._own:
+        elif not self._touched and port not in self._own.get(NETLINK_NETFILTER, ()):
             self._touched = _table(body) == b"watcher"
 
-    def _is_own(self, port: int) -> bool:
-        """Whether a netfilter socket of this process has that port; libnftables opens new ones."""
-        if port not in self._own:
+    def _is_own(self, protocol: int, port: int) -> bool:
+        """Whether a socket of this process has that port; libnftables opens new ones."""
+        if port not in self._own.get(protocol, ()):
             with suppress(OSError):  # no descriptor left: rather look once too often
-                self._own = own_ports(NETLINK_NETFILTER)
-        return port in self._own
+                self._own[protocol] = own_ports(protocol)
+        return port in self._own.get(protocol, ())
 
 
 def _listen(protocol: int, groups: Collection[int], wanted: bytes = b"") -> socket.socket:
@@ -261,33 +277,31 @@ def _listen(protocol: int, groups: Collection[int], wanted: bytes = b"") -> sock
 def _filter() -> bytes:
     """A filter program that passes events about links, and about removed things of this program.
 
-    It is classic BPF (`Documentation/networking/filter.rst`), which loads numbers in network byte
-    order, while a message has them in the machine's byte order.
+    It loads numbers in network byte order, while a message has them in the machine's byte order.
     """
-    load_type, load_protocol, equal, end = (0x28, 4), (0x30, 16 + 5), 0x15, 0x06
+    kept, dropped = Return(0xFFFFFFFF), Return(0)
+    ours = _any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, dropped)
+    types = (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK, rtnl.RTM_DELADDR, *_OF_GUARDS)
+    routes = Test(_TYPE, _swapped(rtnl.RTM_DELROUTE), ours, dropped)
+    return assemble(_any_of(_TYPE, map(_swapped, types), kept, routes), short=dropped).text
 
-    def type_(number: int) -> int:
-        return int.from_bytes(struct.pack("=H", number), "big")
 
-    kept, dropped = 8, 9
-    steps = (
-        (*load_type, 0, 0),
-        (equal, type_(rtnl.RTM_NEWLINK), kept, 2),
-        (equal, type_(rtnl.RTM_DELLINK), kept, 3),
-        (equal, type_(rtnl.RTM_DELADDR), kept, 4),
-        (equal, type_(rtnl.RTM_DELROUTE), 5, dropped),
-        (*load_protocol, 0, 0),  # rtm_protocol, after the header
-        (equal, RTPROT_KERNEL, kept, 7),
-        (equal, RTPROT_STATIC, kept, dropped),
-        (end, 0xFFFFFFFF, 0, 0),
-        (end, 0, 0, 0),
-    )
-    return b"".join(
-        struct.pack(
-            "=HBBI", code, *((to - at - 1 for to in (yes, no)) if code == equal else (0, 0)), k
-        )
-        for at, (code, k, yes, no) in enumerate(steps)
-    )
+_OF_GUARDS: Final = (RTM_NEWTFILTER, RTM_DELTFILTER, RTM_DELCHAIN, RTM_DELQDISC)
+_TYPE: Final = Field(4, 2)
+"""`nlmsg_type`"""
+_PROTOCOL: Final = Field(16 + 5, 1)
+"""`rtm_protocol`, after the header."""
+
+
+def _any_of(field: Field, values: Iterable[int], yes: Node, no: Node) -> Node:
+    node = no
+    for value in values:
+        node = Test(field, value, yes, node)
+    return node
+
+
+def _swapped(number: int) -> int:
+    return int.from_bytes(struct.pack("=H", number), "big")
 
 
 _SO_ATTACH_FILTER: Final = 26

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from watcher.model.address import Address
 from watcher.model.alias import ALIAS, alias_of
@@ -18,7 +18,8 @@ class Orphan:
         id: the sandbox's id in the alias of its host ends.
         pid: the pid in the names of its links.
         links: the names of its host ends, in order.
-        addresses: for each of them, the addresses of the sandbox end.
+        addresses: for each of them, the addresses that the guard allows it; without a guard, those
+            of the sandbox end.
     """
 
     id: str
@@ -29,11 +30,6 @@ class Orphan:
     def is_of(self, sandbox_id: str) -> bool:
         """Whether it belonged to the sandbox of that id."""
         return alias_of(sandbox_id) == ALIAS + self.id
-
-    def held_to(self, guarded: Mapping[str, tuple[Address, ...]]) -> Orphan:
-        """A copy with the addresses that the host's guard allows its links, whatever is inside."""
-        both = zip(self.links, self.addresses, strict=True)
-        return replace(self, addresses=tuple(guarded.get(name, a) for name, a in both))
 
     def by_network(self, networks: Sequence[Network]) -> dict[str, tuple[Address, ...]]:
         """Its addresses by network: interface 0 is in the first of `networks`, and so on."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from watcher.containers import proc
 from watcher.containers.annotations import parse_request
 from watcher.containers.life import lives
-from watcher.model.address import Address
 from watcher.model.container import Container, Namespace, Process
 from watcher.model.orphan import Orphan
 from watcher.model.request import Request
@@ -18,23 +16,17 @@ if TYPE_CHECKING:
     from watcher.reconcile.context import Context
     from watcher.store.leases import LeaseStore
 
-type Guarded = Callable[[], Mapping[str, tuple[Address, ...]]]
-"""Returns the addresses that the host's guard allows each link."""
-
 type Inside = Orphan | OSError | None
 """The orphan in a namespace, if any; or why that is not known."""
 
 
-def look_inside(context: Context, container: Container, guarded: Guarded | None = None) -> Inside:
+def look_inside(context: Context, container: Container) -> Inside:
     """The orphan in the namespace of a live container, unless the store knows the container."""
     assert container.netns is not None
     if _knows(context.store, container) or container.netns == proc.own_netns():
         return None
     try:
-        orphan = _orphan(context, container, container.netns)
-        if orphan is None:
-            return None
-        return orphan.held_to((guarded or context.host.firewall.guarded)())
+        return _orphan(context, container, container.netns)
     except OSError as error:
         return error
 

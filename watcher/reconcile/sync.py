@@ -7,7 +7,6 @@ kind of thing with what should exist. The caller has the host-wide lock.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from functools import cache
 from typing import TYPE_CHECKING
 
 from handlers.host import root_mounts
@@ -91,9 +90,8 @@ class Recovery:
         those with a namespace of their own come before those that join one.
         """
         known = {(m.root, m.id, m.init) for s in sandboxes for m in s.members}
-        guarded = cache(self._context.host.firewall.guarded)  # read once for all of them
         new = [
-            (c, look_inside(self._context, c, guarded))
+            (c, look_inside(self._context, c))
             for c in living.containers
             if (c.root, c.id, c.init) not in known
         ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from nftables import Nftables
 
-from handlers.firewall.ruleset import TABLES
+from handlers.firewall.ruleset import OLD_TABLE, TABLE
 from watcher.checks.filters import iptables, nftables
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def tables() -> list[Table]:
             found += by_iptables
             read |= {(family, table.name) for table in by_iptables}
     for family, name in listed:
-        if (family, name) not in TABLES and (family, name) not in read:
+        if (family, name) not in (TABLE, OLD_TABLE) and (family, name) not in read:
             table = nftables.read(_objects(context, f"list table {family} {name}"))
             if table is not None:
                 found.append(table)

@@ -1,0 +1,1 @@
+"""The guard: a program on a sandbox's link that holds it to its MAC and its addresses."""

@@ -1,0 +1,109 @@
+"""Puts the guard on a link, compares it, and takes it off.
+
+The program is the first of the link's filters. Those of others stay as they are.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import Final
+
+from handlers.guard.program import Facts, addresses_in, program
+from handlers.kernel.netlink import Netlink, NetlinkError
+from handlers.kernel.rtnl import traffic_control
+from handlers.kernel.rtnl.traffic_control import Filter
+from watcher.model.address import Address
+
+_PRIORITY: Final = 1
+"""The first of all: a filter with a lower number cannot be made."""
+
+_HANDLE: Final = 1
+_ALL_PROTOCOLS: Final = 3
+
+
+class NoGuard(OSError):
+    """The kernel cannot run a program on a link."""
+
+
+def put(netlink: Netlink, index: int, facts: Facts) -> None:
+    """Hold the link `index` to `facts` from now on; no frame passes in between.
+
+    Raises:
+        NoGuard: the kernel lacks what the guard needs.
+        NetlinkError: it refused for another reason.
+    """
+    code = traffic_control.program(index, _PRIORITY, _HANDLE, program(facts))
+    try:
+        netlink.send([traffic_control.ingress(index), code])
+    except NetlinkError as error:
+        if error.errno == errno.EINVAL and error.index == 0:
+            netlink.send([code])  # the qdisc `clsact` is in the place of `ingress`
+            return
+        if error.errno in _LACKING:
+            raise NoGuard(error.errno, f"{LACKING}: {error.strerror}") from error
+        raise
+
+
+LACKING: Final = (
+    "the kernel cannot guard a link; load its modules sch_ingress and cls_bpf, or set"
+    " guard = false for the network"
+)
+"""Said where the kernel has no programs on links."""
+
+_LACKING: Final = (errno.ENOENT, errno.EOPNOTSUPP)
+
+
+def take_off(netlink: Netlink, index: int) -> None:
+    """Take the guard off the link `index`, if it has one; filters of others stay."""
+    found = list(_filters(netlink, index))
+    if not any(map(_is_guard, found)):
+        return
+    if len(found) == 1:
+        try:
+            netlink.send([traffic_control.no_ingress(index)])
+        except NetlinkError as error:
+            if error.errno != errno.EINVAL:  # not `ingress`, but another program's qdisc
+                raise
+        else:
+            return
+    netlink.send([traffic_control.no_program(index, _PRIORITY, _HANDLE)])
+
+
+def wrong(netlink: Netlink, index: int, facts: Facts | None) -> str:
+    """What is wrong with the guard of the link `index`; empty if nothing is."""
+    found = _guard(netlink, index)
+    if facts is None:
+        return "" if found is None else "the link was guarded"
+    if found is None:
+        return "the link was not guarded"
+    right = found.direct and found.program == program(facts)
+    return "" if right else "the link had another guard"
+
+
+def addresses(netlink: Netlink, index: int) -> tuple[Address, ...] | None:
+    """The addresses that its guard allows the link `index`; `None` if it has none."""
+    found = _guard(netlink, index)
+    return None if found is None else addresses_in(found.program)
+
+
+def of_others(netlink: Netlink, index: int) -> list[Filter]:
+    """The filters of other programs at the ingress of the link `index`."""
+    return [one for one in _filters(netlink, index) if not _is_guard(one)]
+
+
+def _guard(netlink: Netlink, index: int) -> Filter | None:
+    return next((one for one in _filters(netlink, index) if _is_guard(one)), None)
+
+
+def _is_guard(found: Filter) -> bool:
+    return (found.priority, found.handle, found.chain, found.kind, found.protocol) == (
+        _PRIORITY, _HANDLE, 0, "bpf", _ALL_PROTOCOLS,
+    )  # fmt: skip
+
+
+def _filters(netlink: Netlink, index: int) -> Iterator[Filter]:
+    for body in netlink.dump(traffic_control.filters(index)):
+        found = traffic_control.read_filter(body)
+        if found is not None:
+            yield found

@@ -1,0 +1,277 @@
+"""The guard's program: which frames from a sandbox pass.
+
+It runs on the ingress of the host end (tc-bpf(8)), before any bridge, router or program sees the
+frame. A frame that passes goes on to the link's further filters. Sources: RFC 826 (ARP), RFC 791,
+RFC 8200 (IPv6 and its extension headers), RFC 7112 (a first fragment has all headers), RFC 4302
+(AH), RFC 4861 (neighbour discovery), RFC 3810 (MLD), `include/uapi/linux/pkt_cls.h`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from handlers.kernel.bpf import (
+    SAVED,
+    VLAN_TAG_PRESENT,
+    Code,
+    Enter,
+    Field,
+    Loaded,
+    Node,
+    Require,
+    Return,
+    Skip,
+    Slot,
+    Test,
+    Value,
+    assemble,
+    read_trailer,
+)
+from watcher.model.address import Address, Subnet
+from watcher.model.naming import link_local
+
+PASS: Final = 0xFFFFFFFF
+"""TC_ACT_UNSPEC: the next filter of the link decides."""
+
+DROP: Final = 2
+"""TC_ACT_SHOT"""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a link may say.
+
+    Attributes:
+        mac: its MAC.
+        addresses: its addresses. With one of IPv6, the link-local address of the MAC is another.
+        routed: the subnets behind the sandbox, whose packets it forwards.
+        subnets: the network's own subnets: no `routed` has addresses of these.
+    """
+
+    mac: str
+    addresses: tuple[Address, ...]
+    routed: tuple[Subnet, ...] = ()
+    subnets: tuple[Subnet, ...] = ()
+
+
+def program(facts: Facts) -> bytes:
+    """The program for a link, as the kernel takes it (`struct sock_filter`)."""
+    four, six = _of_versions(facts.addresses)
+    if six:
+        six.append(link_local(facts.mac))
+    code = _code(len(four), len(six), facts.routed, facts.subnets if facts.routed else ())
+    return code.filled(list(_words(bytes.fromhex(facts.mac.replace(":", "")), four, six)))
+
+
+def addresses_in(program: bytes) -> tuple[Address, ...] | None:
+    """The addresses that a `program` was made for; `None` if it is none of this module."""
+    words = read_trailer(program)
+    if len(words) < _TRAILER or words[0] != _SIGN:
+        return None
+    fours, sixes = words[1], words[2]
+    rest = words[_TRAILER:]
+    if len(rest) < fours + 4 * sixes:
+        return None
+    four = [IPv4Address(word) for word in rest[:fours]]
+    raw = b"".join(word.to_bytes(4) for word in rest[fours : fours + 4 * sixes])
+    six = [IPv6Address(raw[at : at + 16]) for at in range(0, len(raw), 16)]
+    return *four, *six[:-1]  # the last one is the link-local address of the MAC
+
+
+_SIGN: Final = 0x77617463
+"""The last word of each program ("watc")."""
+
+_TRAILER: Final = 3
+"""Words behind the addresses: how many of each family, and the sign."""
+
+
+def _of_versions(addresses: Sequence[Address]) -> tuple[list[IPv4Address], list[IPv6Address]]:
+    four = [address for address in addresses if isinstance(address, IPv4Address)]
+    return four, [address for address in addresses if isinstance(address, IPv6Address)]
+
+
+def _words(mac: bytes, four: Sequence[Address], six: Sequence[Address]) -> Iterator[int]:
+    """The value of each slot: the MAC, the IPv4 addresses, the words of the IPv6 addresses."""
+    yield int.from_bytes(mac[:4])
+    yield int.from_bytes(mac[4:])
+    yield from map(int, four)
+    for address in six:
+        raw = address.packed
+        yield from (int.from_bytes(raw[at : at + 4]) for at in range(0, 16, 4))
+
+
+_MAC: Final = (Slot(0), Slot(1))
+_FIRST_ADDRESS: Final = 2
+
+_SOURCE_MAC: Final = 6
+_KIND: Final = Field(12, 2)
+_IPV4, _ARP, _IPV6 = 0x0800, 0x0806, 0x86DD
+_IPV4_SIZE, _ARP_SIZE, _IPV6_SIZE = 34, 42, 54
+"""The bytes up to the end of each header without options."""
+
+_ETHERNET_AND_IPV4: Final = (0x00010800, 0x0604)
+"""Kinds and sizes of the addresses in an ARP packet."""
+
+_SOURCE: Final = {4: 26, 6: 22}
+_NEXT_HEADER: Final = Field(20, 1)
+_TCP, _UDP, _ICMP6 = 6, 17, 58
+_FRAGMENT, _AH = 44, 51
+_OPTIONS: Final = (0, 43, 60)
+"""Hop-by-hop options, routing, destination options."""
+
+_LEAST_EXTENSION: Final = 8
+"""Bytes of the shortest extension header."""
+
+_MOST_HEADERS: Final = 4
+"""Extension headers in front of what is sent; no honest packet has as many."""
+
+_RESERVED: Final = Field(1, 1, relative=True)
+_FRAGMENT_OFFSET: Final = Field(2, 2, relative=True)
+_TYPE: Final = Field(0, 1, relative=True)
+_TARGET: Final = 8
+_ROUTER_ADVERT, _SOLICIT, _ADVERT, _REDIRECT = 134, 135, 136, 137
+_MLD_REPORTS: Final = (131, 143)
+
+_PASS: Final = Return(PASS)
+_DROP: Final = Return(DROP)
+
+
+@lru_cache(256)
+def _code(fours: int, sixes: int, routed: tuple[Subnet, ...], subnets: tuple[Subnet, ...]) -> Code:
+    """The program for so many addresses; they and the MAC are filled in."""
+    four = [(Slot(_FIRST_ADDRESS + n),) for n in range(fours)]
+    first = _FIRST_ADDRESS + fours
+    six = [tuple(Slot(first + 4 * n + word) for word in range(4)) for n in range(sixes)]
+    kinds = {_IPV4: _ipv4(four, routed, subnets), _ARP: _arp(four)}
+    if six:
+        kinds[_IPV6] = _ipv6(six, routed, subnets)
+    node: Node = _DROP
+    for kind, then in reversed(kinds.items()):
+        node = Test(_KIND, kind, then, node)
+    node = Test(VLAN_TAG_PRESENT, 0, node, _DROP)
+    node = Require(_IPV4_SIZE, _is_mac(_SOURCE_MAC, node))
+    words = [word for address in (*four, *six) for word in address]
+    return assemble(node, short=_DROP, trailer=[*reversed(words), sixes, fours, _SIGN])
+
+
+def _ipv4(
+    own: Sequence[Sequence[Value]], routed: Sequence[Subnet], subnets: Sequence[Subnet]
+) -> Node:
+    return _one_of(_SOURCE[4], own, _PASS, _in_routed(4, routed, subnets, _PASS))
+
+
+def _arp(own: Sequence[Sequence[Value]]) -> Node:
+    node = _one_of(28, [*own, (0,)], _PASS, _DROP)
+    node = _is_mac(22, node)
+    node = Test(Field(18, 2), _ETHERNET_AND_IPV4[1], node, _DROP)
+    return Require(_ARP_SIZE, Test(Field(14, 4), _ETHERNET_AND_IPV4[0], node, _DROP))
+
+
+def _ipv6(
+    own: Sequence[Sequence[Value]], routed: Sequence[Subnet], subnets: Sequence[Subnet]
+) -> Node:
+    walk = Enter(_IPV6_SIZE, _headers(own))
+    sent = _any_of(_NEXT_HEADER, (_TCP, _UDP), _PASS, walk)
+    other = _is(_SOURCE[6], _NOBODY, walk, _in_routed(6, routed, subnets, sent))
+    return Require(_IPV6_SIZE, _one_of(_SOURCE[6], own, sent, other))
+
+
+_NOBODY: Final = (0, 0, 0, 0)
+"""The unspecified address."""
+
+
+def _headers(own: Sequence[Sequence[Value]]) -> Node:
+    """Walk through the extension headers to what is sent, and decide by that."""
+    sent = _is(_SOURCE[6], _NOBODY, _DROP, _PASS)
+    whole = Require(0, sent, relative=True)
+    icmp = _icmp(own)
+    node: Node = _DROP
+    for number in range(_MOST_HEADERS, -1, -1):
+        kind: Loaded = SAVED if number else _NEXT_HEADER
+        header = _DROP if number == _MOST_HEADERS else _extension(kind, sent, node)
+        node = _any_of(kind, (*_OPTIONS, _FRAGMENT, _AH), header, whole)
+        node = Test(kind, _ICMP6, icmp, node)
+    return node
+
+
+def _extension(kind: Loaded, sent: Node, then: Node) -> Node:
+    """Go on behind an extension header of the `kind`; all but the first fragment end with it."""
+    skipped = Skip(1, 3, then)
+    # The reserved byte of a fragment header is where other headers have their length.
+    first = Test(_RESERVED, 0, skipped, _DROP)
+    fragment = Test(_FRAGMENT_OFFSET, 0xFFF8, sent, first, any_bit=True)
+    node = Test(kind, _FRAGMENT, fragment, skipped)
+    return Require(_LEAST_EXTENSION, Test(kind, _AH, Skip(2, 2, then), node), relative=True)
+
+
+def _icmp(own: Sequence[Sequence[Value]]) -> Node:
+    """What a sandbox may say of neighbours: only that its own addresses are its own."""
+    is_own = _one_of(_TARGET, own, _PASS, _DROP, relative=True)
+    targeted = Require(_TARGET + 16, is_own, relative=True)
+    nobody = Test(_TYPE, _SOLICIT, targeted, _any_of(_TYPE, _MLD_REPORTS, _PASS, _DROP))
+    other = Test(_TYPE, _ADVERT, targeted, _PASS)
+    known = _any_of(_TYPE, (_ROUTER_ADVERT, _REDIRECT), _DROP, other)
+    return Require(1, _is(_SOURCE[6], _NOBODY, nobody, known), relative=True)
+
+
+def _in_routed(
+    version: int, routed: Sequence[Subnet], subnets: Sequence[Subnet], yes: Node
+) -> Node:
+    node: Node = _DROP
+    for subnet in routed:
+        node = _within(version, subnet, yes, node)
+    if node is not _DROP:
+        for subnet in subnets:
+            node = _within(version, subnet, _DROP, node)
+    return node
+
+
+def _within(version: int, subnet: Subnet, yes: Node, no: Node) -> Node:
+    """Whether the source is in `subnet`; `no` if that is of another version."""
+    if subnet.version != version:
+        return no
+    node = yes
+    network, mask = subnet.network_address.packed, subnet.netmask.packed
+    for at in range(len(network) - 4, -1, -4):
+        bits = int.from_bytes(mask[at : at + 4])
+        if bits:
+            field = Field(_SOURCE[version] + at, 4)
+            node = Test(field, int.from_bytes(network[at : at + 4]), node, no, mask=bits)
+    return node
+
+
+def _is_mac(offset: int, yes: Node) -> Node:
+    last = Test(Field(offset + 4, 2), _MAC[1], yes, _DROP)
+    return Test(Field(offset, 4), _MAC[0], last, _DROP)
+
+
+def _is(
+    offset: int, words: Sequence[Value], yes: Node, no: Node, *, relative: bool = False
+) -> Node:
+    """Whether the words from `offset` on are `words`."""
+    node = yes
+    for number, word in reversed(list(enumerate(words))):
+        node = Test(Field(offset + 4 * number, 4, relative), word, node, no)
+    return node
+
+
+def _one_of(
+    offset: int, found: Sequence[Sequence[Value]], yes: Node, no: Node, *, relative: bool = False
+) -> Node:
+    """Whether the words from `offset` on are any of `found`."""
+    node = no
+    for words in reversed(found):
+        node = _is(offset, words, yes, node, relative=relative)
+    return node
+
+
+def _any_of(loaded: Loaded, values: Sequence[int], yes: Node, no: Node) -> Node:
+    """Whether what is loaded is any of `values`."""
+    node = no
+    for value in reversed(values):
+        node = Test(loaded, value, yes, node)
+    return node

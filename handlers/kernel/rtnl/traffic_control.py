@@ -1,0 +1,151 @@
+"""Requests about the programs on the ingress of a link, and the reader of the answers.
+
+pyroute2 knows programs of bpf(2) only, so these messages are written out here. Sources: tc(8),
+tc-bpf(8), `include/uapi/linux/pkt_sched.h`, `pkt_cls.h` and `rtnetlink.h`, `net/sched/cls_api.c`
+and `net/sched/cls_bpf.c` of the kernel.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from socket import htons
+from typing import Final
+
+from handlers.kernel.messages import (
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    attribute,
+    chosen,
+)
+from handlers.kernel.rtnl.numbers import (
+    RTM_DELQDISC,
+    RTM_DELTFILTER,
+    RTM_GETTFILTER,
+    RTM_NEWQDISC,
+    RTM_NEWTFILTER,
+)
+
+_TCMSG: Final = struct.Struct("=BxxxiIII")
+"""`struct tcmsg`: family, interface, handle, parent, info."""
+
+_HEADER: Final = struct.Struct("=IHHII")
+_QDISC: Final = 0xFFFF0000
+"""TC_H_INGRESS without its lower half: the handle of the qdisc `ingress`."""
+
+_AT_INGRESS: Final = 0xFFFFFFF1
+_FILTERS: Final = 0xFFFFFFF2
+"""The parent of a filter at the ingress. The qdisc `clsact`, which another program may have put in
+the place of `ingress`, has the same."""
+
+_ALL_PROTOCOLS: Final = htons(3)
+"""ETH_P_ALL"""
+
+_TCA_KIND, _TCA_OPTIONS, _TCA_CHAIN = 1, 2, 11
+_INGRESS: Final = attribute(_TCA_KIND, b"ingress\0")
+_OPS_LENGTH, _OPS, _FLAGS = 4, 5, 8
+_DIRECT: Final = struct.pack("=I", 1)
+"""TCA_BPF_FLAG_ACT_DIRECT: what the program returns is the verdict."""
+
+_INSTRUCTION_SIZE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter at the ingress of a link.
+
+    Attributes:
+        priority: the lowest one is asked first.
+        handle: its number among those of its priority.
+        kind: what it is, for example `bpf` or `u32`.
+        protocol: the ethertype of the frames that it is asked about, or 3 (ETH_P_ALL).
+        program: its program of classic BPF; empty if it has none.
+        direct: whether what its program returns is the verdict.
+        chain: the number of its chain; only chain 0 is asked for every frame.
+    """
+
+    priority: int
+    handle: int
+    kind: str
+    protocol: int
+    program: bytes
+    direct: bool
+    chain: int
+
+
+def ingress(index: int) -> bytearray:
+    """Let the link `index` have filters at its ingress; no effect if it can."""
+    return _message(RTM_NEWQDISC, NLM_F_CREATE, index, _QDISC, _AT_INGRESS, 0, _INGRESS)
+
+
+def no_ingress(index: int) -> bytearray:
+    """Undo :func:`ingress`; EINVAL if another qdisc is in that place."""
+    return _message(RTM_DELQDISC, 0, index, _QDISC, _AT_INGRESS, 0, _INGRESS)
+
+
+def program(index: int, priority: int, handle: int, code: bytes) -> bytearray:
+    """Run `code` (classic BPF) on each frame that enters by the link `index`.
+
+    What it returns is the verdict. It takes the place of one of that priority and handle.
+    """
+    options = (
+        attribute(_OPS_LENGTH, struct.pack("=H", len(code) // _INSTRUCTION_SIZE))
+        + attribute(_OPS, code)
+        + attribute(_FLAGS, _DIRECT)
+    )
+    return _message(
+        RTM_NEWTFILTER, NLM_F_CREATE, index, handle, _FILTERS, _info(priority),
+        attribute(_TCA_KIND, b"bpf\0") + attribute(_TCA_OPTIONS, options),
+    )  # fmt: skip
+
+
+def no_program(index: int, priority: int, handle: int) -> bytearray:
+    """Remove what :func:`program` made."""
+    return _message(
+        RTM_DELTFILTER, 0, index, handle, _FILTERS, _info(priority), attribute(_TCA_KIND, b"bpf\0")
+    )
+
+
+def filters(index: int) -> bytearray:
+    """Ask for all filters at the ingress of the link `index`."""
+    return _message(RTM_GETTFILTER, NLM_F_DUMP, index, 0, _FILTERS, 0)
+
+
+def read_filter(body: memoryview) -> Filter | None:
+    """The filter in `body`, an RTM_NEWTFILTER message; `None` if it only begins a priority."""
+    _, _, handle, _, info = _TCMSG.unpack_from(body)
+    if not handle:
+        return None
+    values = chosen(body, _TCMSG.size, (_TCA_KIND, _TCA_OPTIONS, _TCA_CHAIN))
+    kind = bytes(values.get(_TCA_KIND, b"")).rstrip(b"\0").decode(errors="replace")
+    options = {}
+    if kind == "bpf":
+        options = chosen(values.get(_TCA_OPTIONS, memoryview(b"")), 0, (_OPS, _FLAGS))
+    return Filter(
+        priority=info >> 16,
+        handle=handle,
+        kind=kind,
+        protocol=htons(info & 0xFFFF),
+        program=bytes(options.get(_OPS, b"")),
+        direct=bytes(options.get(_FLAGS, b"")) == _DIRECT,
+        chain=int.from_bytes(values.get(_TCA_CHAIN, b""), "little"),
+    )
+
+
+def read_link_index(body: memoryview) -> int:
+    """The interface that `body` is about, a message about a qdisc, a filter or a chain."""
+    index: int = _TCMSG.unpack_from(body)[1]
+    return index
+
+
+def _info(priority: int) -> int:
+    return priority << 16 | _ALL_PROTOCOLS
+
+
+def _message(
+    kind: int, flags: int, index: int, handle: int, parent: int, info: int, attributes: bytes = b""
+) -> bytearray:
+    body = _TCMSG.pack(0, index, handle, parent, info) + attributes
+    size = _HEADER.size + len(body)
+    return bytearray(_HEADER.pack(size, kind, flags | NLM_F_REQUEST, 0, 0) + body)
