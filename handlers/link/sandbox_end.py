@@ -6,12 +6,16 @@ The network's driver says how packets leave (:class:`handlers.networks.driver.Wa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from handlers.kernel import missing_routes, rtnl, sysctl
 from handlers.kernel.netlink import Netlink
 from handlers.link import policy_routes
 from handlers.networks.driver import Driver, Way
 from watcher.model.sandbox import Interface, Sandbox
+
+_OF_ADDRESS: Final = 256
+"""The metric of the route that the kernel adds with an IPv6 address (IP6_RT_PRIO_ADDRCONF)."""
 
 
 def set_up(interface: Interface, driver: Driver) -> None:
@@ -41,8 +45,14 @@ def requests(
     found += [
         rtnl.neighbour(index, way.hop, way.hop_mac) for way in ways if way.hop and way.hop_mac
     ]
-    made = [way for way in ways if mend or way.on_link != way.address.network]
-    found += map(rtnl.route, _connected(made, index))
+    for way in ways:
+        if way.on_link is None:
+            continue
+        if way.on_link != way.address.network:
+            found.append(rtnl.route(rtnl.Route(way.on_link, None, index, 0)))
+        elif mend:  # as the kernel adds it; with another metric there would be two
+            metric = _OF_ADDRESS if way.address.version == 6 else 0
+            found.append(rtnl.route(rtnl.Route(way.on_link, None, index, metric)))
     found += map(rtnl.route, _routes(sandbox, interface, drivers, ways, index))
     return found
 

@@ -63,7 +63,6 @@ DAMAGES: Final[dict[str, dict[str, Damage]]] = {
         "port map": Damage(
             "nft 'delete element inet watcher port4 {{ tcp . 8080 }}'", ("port4", "tcp 8080")
         ),
-        "guard": Damage("nft flush set bridge watcher macs", ("macs", "{veth}")),
     },
     "host": {
         "bridge": Damage("ip link delete netns0", ("bridge", "netns0")),
@@ -72,6 +71,15 @@ DAMAGES: Final[dict[str, dict[str, Damage]]] = {
             "ip address delete 172.19.0.1/16 dev netns0", ("172.19.0.1/16",)
         ),
         "forwarding": Damage("echo 0 > /proc/sys/net/ipv4/ip_forward", ("ip_forward",)),
+    },
+    "guard": {
+        "guard": Damage("tc filter delete dev {veth} ingress", ("{veth}", "guarded")),
+        "ingress": Damage("tc qdisc delete dev {veth} ingress", ("{veth}", "guarded")),
+        "another program": Damage(
+            "tc filter replace dev {veth} ingress prio 1 handle 1 protocol all"
+            " bpf direct-action bytecode '1,6 0 0 0'",
+            ("{veth}", "another guard"),
+        ),
     },
     "veth": {
         "veth": Damage("ip link delete {veth}", ("{veth}", "missing")),

@@ -368,6 +368,9 @@ class Model(RuleBasedStateMachine):
         )
         assert "up=True" in link, link
         assert "master=netns0" in link, link
+        seen = kernel.view(self.host.here.netns)
+        (guard,) = (x for x in seen if x.startswith(room.founder.veth) and " ingress " in x)
+        assert " ingress 1 bpf 1 " in guard, guard
         room.index = self.index_of(room.founder.veth)
         before = self.rooms.get(inode)
         if before is not None:
@@ -387,17 +390,11 @@ class Model(RuleBasedStateMachine):
 
     def elements(self, room: Room) -> list[str]:
         """The elements of nftables' sets and maps that are for a room."""
-        veth, address = room.founder.veth, room.address
-        mac = ":".join(f"{byte:02x}" for byte in (2, 66, *map(int, address.split("."))))
         asks = {self.boxes[name].ask for name in room.members}
         ports = [int(ask) for ask in asks if ask in ("8080", "8081")]
         return [
-            f"macs: {json.dumps({'concat': [veth, mac]})}",
-            f"owner4: {json.dumps({'concat': [veth, mac, address]})}",
-            *(
-                f"port4: {json.dumps([{'concat': ['tcp', p]}, {'concat': [address, 80]}])}"
-                for p in ports
-            ),
+            f"port4: {json.dumps([{'concat': ['tcp', p]}, {'concat': [room.address, 80]}])}"
+            for p in ports
         ]
 
     def answers(self, rooms: Mapping[int, Room]) -> None:

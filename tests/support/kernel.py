@@ -1,6 +1,6 @@
 """What the kernel has of links, addresses, routes and nftables, read without a process.
 
-Sources: rtnetlink(7), `include/uapi/linux/if_link.h`, `if_addr.h`, `rtnetlink.h` and
+Sources: rtnetlink(7), `include/uapi/linux/if_link.h`, `if_addr.h`, `rtnetlink.h`, `pkt_cls.h` and
 `netfilter/nf_tables.h`.
 """
 
@@ -20,12 +20,15 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _LINK: Final = struct.Struct("=BxHiII")
 _ADDRESS: Final = struct.Struct("=BBBBI")
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
+_FILTER: Final = struct.Struct("=BxxxiIII")
 _ERROR: Final = struct.Struct("=i")
 _INDEX: Final = struct.Struct("=I")
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _NEWLINK, _DELLINK, _GETLINK, _GETADDR, _GETROUTE = 16, 17, 18, 22, 26
+_GETFILTER, _AT_INGRESS = 46, 0xFFFFFFF2
+_TCA_KIND, _TCA_OPTIONS, _TCA_BPF_OPS, _TCA_BPF_FLAGS = 1, 2, 5, 8
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_GROUP = 18, 20, 27
 _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_ISOLATED = 5, 33
@@ -39,7 +42,7 @@ type Attributes = dict[int, bytes]
 
 
 def view(netns: int) -> list[str]:
-    """A line each of the links, addresses and routes in the namespace of that descriptor.
+    """A line each of the links, filters, addresses and routes in the namespace of that descriptor.
 
     What the kernel makes by itself of a MAC is left out, and so are the MACs of host ends.
     """
@@ -47,6 +50,9 @@ def view(netns: int) -> list[str]:
         links = {body[2]: (body, found) for body, found in _dump(rtnetlink, _GETLINK, _LINK)}
         names = {index: _text(found[_IFLA_IFNAME]) for index, (_, found) in links.items()}
         lines = [_link(names, body, found) for body, found in links.values()]
+        for index, (_, found) in links.items():
+            of = f"{names[index]} alias={_text(found.get(_IFLA_IFALIAS, b''))!r}"
+            lines += (f"{of} {filter_}" for filter_ in _filters(rtnetlink, index))
         for body, found in _dump(rtnetlink, _GETADDR, _ADDRESS):
             if body[3] != _LINK_SCOPE:
                 address = ip_address(found.get(_IFA_LOCAL) or found[_IFA_ADDRESS])
@@ -76,9 +82,9 @@ def _opened(netns: int, protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
 
 
 def _dump(
-    rtnetlink: socket.socket, kind: int, form: struct.Struct
+    rtnetlink: socket.socket, kind: int, form: struct.Struct, request: bytes = b""
 ) -> Iterator[tuple[tuple[int, ...], Attributes]]:
-    request = bytes(form.size)
+    request = request or bytes(form.size)
     rtnetlink.send(_HEADER.pack(16 + form.size, kind, _REQUEST | _DUMP, 1, 0) + request)
     while True:
         data = rtnetlink.recv(1 << 20)
@@ -118,6 +124,18 @@ def _link(names: dict[int, str], body: tuple[int, ...], found: Attributes) -> st
             f"isolated={port.get(_IFLA_BRPORT_ISOLATED, b'').hex()}",
         )
     )
+
+
+def _filters(rtnetlink: socket.socket, index: int) -> Iterator[str]:
+    request = _FILTER.pack(0, index, 0, _AT_INGRESS, 0)
+    for body, found in _dump(rtnetlink, _GETFILTER, _FILTER, request):
+        if body[2]:  # not only the beginning of a priority
+            options = _attributes(found.get(_TCA_OPTIONS, b""))
+            yield (
+                f"ingress {body[4] >> 16} {_text(found[_TCA_KIND])} {body[2]}"
+                f" flags={options.get(_TCA_BPF_FLAGS, b'').hex()}"
+                f" instructions={len(options.get(_TCA_BPF_OPS, b'')) // 8}"
+            )
 
 
 def _routes(

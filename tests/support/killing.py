@@ -168,7 +168,7 @@ def raze(made: dict[str, Any]) -> None:
     """
     with Path("/proc/self/ns/net").open("rb") as netns:
         kernel.delete_group(netns.fileno(), made["group"])
-    handlers.kernel.nft.Nft().run("destroy table inet watcher; destroy table bridge watcher")
+    handlers.kernel.nft.Nft().run("destroy table inet watcher")
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for point in reversed(points):
         if point.startswith(made["pins"]):
