@@ -15,6 +15,8 @@ from handlers.conntrack import ConntrackHandler
 from handlers.context import Context, open_context
 from handlers.firewall.foreign import ForeignFirewallHandler
 from handlers.firewall.handler import FirewallHandler
+from handlers.guard.link import is_guarded
+from handlers.guard.trial import why_not as why_no_guard
 from handlers.handler import Handler, Notes
 from handlers.host_side import HostSideHandler
 from handlers.kernel.reaper import Reaper
@@ -28,7 +30,10 @@ from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox
 
-__all__ = ["HANDLERS", "ConntrackHandler", "Host", "OpenRoot", "Reaper", "root_mounts"]
+__all__ = [
+    "HANDLERS", "ConntrackHandler", "Host", "OpenRoot", "Reaper", "is_guarded", "root_mounts",
+    "why_no_guard",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

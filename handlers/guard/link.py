@@ -15,7 +15,7 @@ from handlers.kernel.rtnl import traffic_control
 from handlers.kernel.rtnl.traffic_control import Filter
 from watcher.model.address import Address
 
-_PRIORITY: Final = 1
+PRIORITY: Final = 1
 """The first of all: a filter with a lower number cannot be made."""
 
 _HANDLE: Final = 1
@@ -33,7 +33,7 @@ def put(netlink: Netlink, index: int, facts: Facts) -> None:
         NoGuard: the kernel lacks what the guard needs.
         NetlinkError: it refused for another reason.
     """
-    code = traffic_control.program(index, _PRIORITY, _HANDLE, program(facts))
+    code = traffic_control.program(index, PRIORITY, _HANDLE, program(facts))
     try:
         netlink.send([traffic_control.ingress(index), code])
     except NetlinkError as error:
@@ -41,17 +41,14 @@ def put(netlink: Netlink, index: int, facts: Facts) -> None:
             netlink.send([code])  # the qdisc `clsact` is in the place of `ingress`
             return
         if error.errno in _LACKING:
-            raise NoGuard(error.errno, f"{LACKING}: {error.strerror}") from error
+            raise NoGuard(
+                errno.ENOPKG, f"the kernel cannot guard a link: {error.strerror}"
+            ) from error
         raise
 
 
-LACKING: Final = (
-    "the kernel cannot guard a link; load its modules sch_ingress and cls_bpf, or set"
-    " guard = false for the network"
-)
-"""Said where the kernel has no programs on links."""
-
 _LACKING: Final = (errno.ENOENT, errno.EOPNOTSUPP)
+"""How the kernel says that it knows no such qdisc or filter, or no traffic control at all."""
 
 
 def take_off(netlink: Netlink, index: int) -> None:
@@ -67,7 +64,7 @@ def take_off(netlink: Netlink, index: int) -> None:
                 raise
         else:
             return
-    netlink.send([traffic_control.no_program(index, _PRIORITY, _HANDLE)])
+    netlink.send([traffic_control.no_program(index, PRIORITY, _HANDLE)])
 
 
 def wrong(netlink: Netlink, index: int, facts: Facts | None) -> str:
@@ -87,6 +84,12 @@ def addresses(netlink: Netlink, index: int) -> tuple[Address, ...] | None:
     return None if found is None else addresses_in(found.program)
 
 
+def is_guarded(netlink: Netlink, name: str) -> bool:
+    """Whether the link `name` has a guard, whatever it allows."""
+    index = netlink.index(name)
+    return bool(index) and _guard(netlink, index) is not None
+
+
 def of_others(netlink: Netlink, index: int) -> list[Filter]:
     """The filters of other programs at the ingress of the link `index`."""
     return [one for one in _filters(netlink, index) if not _is_guard(one)]
@@ -98,7 +101,7 @@ def _guard(netlink: Netlink, index: int) -> Filter | None:
 
 def _is_guard(found: Filter) -> bool:
     return (found.priority, found.handle, found.chain, found.kind, found.protocol) == (
-        _PRIORITY, _HANDLE, 0, "bpf", _ALL_PROTOCOLS,
+        PRIORITY, _HANDLE, 0, "bpf", _ALL_PROTOCOLS,
     )  # fmt: skip
 
 

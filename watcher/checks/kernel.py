@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from handlers.conntrack import ConntrackHandler
 from handlers.context import Context, open_context
 from handlers.firewall import ruleset
+from handlers.guard.link import NoGuard
 from handlers.host_side import HostSideHandler
 from handlers.kernel import sysctl
 from handlers.kernel.nft import Nft, NftError
@@ -23,6 +24,7 @@ from handlers.networks import driver_of
 from watcher.checks.check import Finding, Subject, fail, ok
 from watcher.checks.trial import in_child
 from watcher.model.container import Process
+from watcher.model.errors import GUARD_REMEDY, message_of
 from watcher.model.naming import mac_of
 from watcher.model.network import Network
 from watcher.model.request import PortMap
@@ -83,6 +85,9 @@ def _links(container: int, opened: ExitStack) -> Iterator[Finding]:
     for what, module, step in steps:
         try:
             step()
+        except NoGuard as error:
+            yield fail(message_of(error), GUARD_REMEDY)
+            return
         except OSError as error:
             yield fail(
                 f"{what} cannot be made or used: {error.strerror or error}",

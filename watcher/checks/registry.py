@@ -13,6 +13,7 @@ from watcher.checks import (
     directories,
     firewalls,
     gate,
+    guards,
     kernel,
     leases,
     locks,
@@ -37,6 +38,7 @@ CHECKS: Final = (
     Check("locks", locks.findings),
     Check("leases", leases.findings),
     Check("networks", networks.findings),
+    Check("guards", guards.findings),
     Check("firewalls", firewalls.findings, needs="CAP_NET_ADMIN"),
 )
 

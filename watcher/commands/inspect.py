@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from handlers.host import is_guarded
+from handlers.kernel.netlink import Netlink
 from watcher.commands.ls import as_json
 from watcher.commands.output import print_json
 from watcher.commands.status import Entry, entries
@@ -27,6 +29,11 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 def _known(config: Config, entry: Entry) -> dict[str, object]:
     container, sandbox = entry.container, entry.sandbox
+    with Netlink() as netlink:
+        guarded = {
+            interface.host_name: is_guarded(netlink, interface.host_name)
+            for interface in (sandbox.interfaces if sandbox else ())
+        }
     return as_json(entry) | {
         "bundle": container.bundle if container else "",
         "annotations": {k: v for k, v in container.annotations.items() if k != "bundle"}
@@ -44,6 +51,7 @@ def _known(config: Config, entry: Entry) -> dict[str, object]:
                 "veth": interface.host_name,
                 "mac": interface.mac,
                 "addresses": [str(address) for address in interface.addresses],
+                "guarded": guarded[interface.host_name],
             }
             for interface in (sandbox.interfaces if sandbox else ())
         ],

@@ -51,12 +51,20 @@ def message_with_remedy(error: Exception) -> str:
     return f"{message_of(error)}; {remedy_for(error, 'run `watcher check`')}"
 
 
+GUARD_REMEDY: Final = (
+    "load the kernel's modules sch_ingress and cls_bpf, or set guard = false for the network"
+)
+"""What to do where the kernel cannot guard a link."""
+
+
 def remedy_for(error: OSError, otherwise: str) -> str:
     """What to do about `error`: `otherwise`, unless there are too many of something."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "raise LimitNOFILE of the service, or stop some containers"
     if error.errno == errno.E2BIG:  # handlers.kernel.netlink.TooMuch
         return "remove some of them, or stop that container"
+    if error.errno == errno.ENOPKG:  # handlers.guard.link.NoGuard
+        return GUARD_REMEDY
     return otherwise
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from watcher.locks.lock import HOPELESS, WRITERS_PATIENCE, Lock
 from watcher.locks.names import SERVICE, WRITERS
 from watcher.locks.serving import refuse_other
-from watcher.model.errors import printable
+from watcher.model.errors import GUARD_REMEDY, printable
 from watcher.store.files import store_path
 from watcher.store.leases import LeaseStore
 from watcher.store.networks import known_networks
@@ -131,4 +131,13 @@ def assembled(
             context = Context(
                 config, store, host, sock_diag, flows, failures, facts, lock, serving=serving
             )
+            if serving and any(network.guard for network in networks.values()):
+                _warn_of_no_guard(log)
             yield Reconciler(context), store, host
+
+
+def _warn_of_no_guard(log: Log) -> None:
+    from handlers.host import why_no_guard
+
+    if why := why_no_guard():
+        log.error("containers of guarded networks are refused", why=why, remedy=GUARD_REMEDY)
