@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bench.bars import Bar
-from bench.charts import Chart
+from bench.charts import Chart, Picture
 from bench.host import Host
 from bench.stats import Samples, Summary
 from bench.suites import Figures, Setting
@@ -114,7 +114,7 @@ def tables(figures: Figures) -> list[Table]:
     return [Table("With so many sandboxes there", header, tuple(rows), note)]
 
 
-def charts(figures: Figures) -> list[Chart]:
+def charts(figures: Figures) -> list[Picture]:
     """Attach; detach; commands; memory."""
     sizes = figures["sizes"]
 
