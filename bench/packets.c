@@ -221,7 +221,7 @@ static void make_connections(long long length)
 
 static void stream(int from, int streams, long long length)
 {
-	int sockets[MOST_STREAMS];
+	int sockets[MOST_STREAMS], gate[2];
 	long long sum = 0, *counts = mmap(NULL, sizeof *counts * MOST_STREAMS, PROT_READ | PROT_WRITE,
 					  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (counts == MAP_FAILED)
@@ -231,18 +231,23 @@ static void stream(int from, int streams, long long length)
 			swallow(from, counts + i);
 	for (int i = 0; i < streams; i++)
 		sockets[i] = connected(SOCK_STREAM);
-	long long begin = now();
+	CHECK(pipe(gate));
 	for (int i = 0; i < streams; i++)
 		if (child()) {
 			for (int j = 0; j < streams; j++)
 				if (j != i)
 					close(sockets[j]);
-			while (now() - begin < length)
+			close(gate[1]);
+			CHECK(read(gate[0], block, 1)); // all begin when its other end is closed
+			long long start = now();
+			while (now() - start < length)
 				CHECK(send(sockets[i], block, sizeof block, MSG_NOSIGNAL));
 			exit(0);
 		}
 	for (int i = 0; i < streams; i++)
 		close(sockets[i]);
+	long long begin = now();
+	close(gate[1]);
 	for (int status; wait(&status) > 0;)
 		if (status)
 			exit(1);

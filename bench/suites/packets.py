@@ -50,6 +50,13 @@ _COLUMNS: Final = {
     "1": "One stream by TCP",
     "4": "Four streams by TCP",
 }
+_STREAMS: Final = ("1", "4")
+_LENGTH, _STREAM = 20, 60
+"""Milliseconds of a burst, and of one of streams, which take a while to find their pace."""
+
+_SELDOM: Final = 3
+"""Streams are measured in one of so many rounds."""
+
 _SHORT: Final = {"tcp": "TCP_RR", "connect": "connections"}
 """What a bar calls a column; TCP_RR is netperf's name of transactions."""
 
@@ -71,23 +78,30 @@ _HARDLY_LESS = 0.995
 def measure(setting: Setting) -> Figures:
     """All figures of a round, one after the other; for each, all contenders in turn."""
     rows = [row for row in _ROWS if _has_bridge_nf(setting) or not row.endswith("1")]
-    cells = [(row, column) for row in rows for column in _COLUMNS]
-    rounds, length = setting.many((60, 60), (3, 30))
+    rounds = setting.many(150, 3)
+    cells = [
+        (number, row, column)
+        for number in range(1 + rounds)
+        for row in rows
+        for column in _COLUMNS
+        if column not in _STREAMS or number % _SELDOM == 0
+    ]
     samples = Samples()
     kinds = _kinds(setting)
     with hosts(setting.base, kinds) as contenders:
-        for number, name, host in turns(contenders, (1 + rounds) * len(cells)):
-            done, cell = divmod(number, len(cells))
-            row, column = cells[cell]
+        for at, name, host in turns(contenders, len(cells)):
+            number, row, column = cells[at]
             path, _, bridge_nf = row.rpartition(" ")
+            length = _STREAM if column in _STREAMS else _LENGTH
             rate = host.call("burst", path, column, int(bridge_nf), length)
-            if done:  # not the first, in which neighbours and flows get to be known
+            if number:  # not in the first, when neighbours and flows are not known yet
                 samples.add(f"{row} {column} {name}", rate)
-            if cell == 0 and done % 10 == 0 and name == _BASE:
-                setting.say(f"round {done} of {rounds}")
-    figures: Figures = {"rows": rows, "contenders": list(kinds), "rounds": rounds, "length": length}
-    for row, column in cells:
-        figures[f"{row} {column}"] = _cell(samples, f"{row} {column}", list(kinds))
+            if number % 25 == 0 and (row, column, name) == (rows[0], "tcp", _BASE):
+                setting.say(f"round {number} of {rounds}")
+    figures: Figures = {"rows": rows, "contenders": list(kinds), "rounds": rounds}
+    for row in rows:
+        for column in _COLUMNS:
+            figures[f"{row} {column}"] = _cell(samples, f"{row} {column}", list(kinds))
     return figures
 
 
@@ -172,7 +186,7 @@ def _ratios(figures: Figures, row: str, column: str) -> Iterator[tuple[str, Spre
 
 def _row(figures: Figures, row: str, column: str) -> tuple[str, ...]:
     rate = figures[f"{row} {column}"]["rate"]["median"]
-    shown = whole(rate) if column in ("tcp", "udp", "connect") else f"{rate * 8e-9:.1f} Gbit"
+    shown = whole(rate) if column not in _STREAMS else f"{rate * 8e-9:.1f} Gbit"
     return (_ROWS[row], shown, *(_shown(of) for _, of in _ratios(figures, row, column)))
 
 
