@@ -18,7 +18,9 @@ from bench.tables import Table
 
 type Figures = dict[str, Any]
 
-NAMES: Final = ("attach", "runc", "burst", "sweep", "packets", "connections", "idle")
+NAMES: Final = (
+    "attach", "runc", "burst", "sweep", "tails", "packets", "connections", "processor", "idle",
+)  # fmt: skip
 """The suites in their order."""
 
 
