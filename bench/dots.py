@@ -15,6 +15,8 @@ _STEP: Final = 11.0
 
 _GAP: Final = 16.0
 _TICK: Final = 0.05
+_MANY: Final = 12
+"""Ticks, from which on every other one has no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Dots:
         ]
         colours = dict(zip(names, COLOURS, strict=False))
         parts += [
-            text(14 + 150 * at, 46, f"● {name}", "start", colours[name])
+            text(14 + at * (_WIDTH - 28) / len(names), 46, f"● {name}", "start", colours[name])
             for at, name in enumerate(names)
         ]
         for number, (label, row) in enumerate(self.rows.items()):
@@ -60,12 +62,13 @@ class Dots:
         first, last = (round(end / _TICK) for end in self._ends())
         for number in range(first, last + 1):
             value = number * _TICK
-            x, opacity = self._place(value), 0.8 if number * _TICK == 1 else 0.25
+            x, opacity = self._place(value), 0.8 if round(value, 2) == 1 else 0.25
             found.append(
                 f'<line x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{INK}"'
                 f' stroke-opacity="{opacity}"/>'
             )
-            found.append(text(x, bottom + 18, f"{value:.2f}", "middle"))
+            if last - first < _MANY or number % 2 == 0:
+                found.append(text(x, bottom + 18, f"{value:.2f}", "middle"))
         return found
 
     def _drawn(self, y: float, of: Spread, colour: str) -> list[str]:
