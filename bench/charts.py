@@ -6,23 +6,41 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Final
+from typing import Final, Protocol
 
 _WIDTH, _HEIGHT = 640, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 130, 44, 46
-_COLOURS: Final = ("#2f81f7", "#e3873b", "#2da160", "#a371f7", "#d1477a")
-_INK: Final = "#7d8590"
+COLOURS: Final = ("#2f81f7", "#e3873b", "#2da160", "#a371f7", "#d1477a")
+INK: Final = "#7d8590"
 """Halfway between white and black, for everything but the lines."""
 
 _NEAR: Final = 14.0
 """The least distance between the names of two lines, in pixels."""
 
-_OPENING: Final = (
-    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
-    f' font-family="system-ui, sans-serif" font-size="12" fill="{_INK}">'
-)
-
 type Point = tuple[float, float]
+
+
+class Picture(Protocol):
+    """What becomes a file beside the page."""
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+
+    @property
+    def title(self) -> str:
+        """What it shows."""
+
+    def svg(self) -> str:
+        """The content of the SVG file."""
+
+
+def opening(width: int, height: int) -> str:
+    """The first line of an SVG file of that many pixels."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"'
+        f' font-family="system-ui, sans-serif" font-size="12" fill="{INK}">'
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +68,14 @@ class Chart:
         up = _Axis([y for _, y in points], _HEIGHT - _BOTTOM, _TOP, whole=True)
         title = escape(self.title)
         parts = [
-            _OPENING,
+            opening(_WIDTH, _HEIGHT),
             f"<title>{title}</title>",
             f'<text x="{_LEFT}" y="22" font-size="14" font-weight="600">{title}</text>',
             *self._grid(across, up),
         ]
         ends = {name: up.place(line[-1][1]) for name, line in self.lines.items()}
         labels = _apart(ends)
-        for (name, line), colour in zip(self.lines.items(), _COLOURS, strict=False):
+        for (name, line), colour in zip(self.lines.items(), COLOURS, strict=False):
             parts += _drawn(name, line, colour, across, up, labels[name])
         return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -67,16 +85,16 @@ class Chart:
         for value in up.ticks():
             y = up.place(value)
             found.append(
-                f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{_INK}"'
+                f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{INK}"'
                 ' stroke-opacity="0.25"/>'
             )
-            found.append(_text(_LEFT - 8, y + 4, _shown(value, self.unit), "end"))
+            found.append(text(_LEFT - 8, y + 4, _shown(value, self.unit), "end"))
         found += [
-            _text(across.place(value), bottom + 18, f"{value:,.0f}", "middle")
+            text(across.place(value), bottom + 18, f"{value:,.0f}", "middle")
             for value in sorted({x for line in self.lines.values() for x, _ in line})
         ]
         middle = (_LEFT + right) / 2
-        found.append(_text(middle, bottom + 38, self.across, "middle"))
+        found.append(text(middle, bottom + 38, self.across, "middle"))
         return found
 
 
@@ -115,13 +133,14 @@ def _drawn(
     return [
         f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>',
         *dots,
-        _text(_WIDTH - _RIGHT + 10, label + 4, name, "start", colour),
+        text(_WIDTH - _RIGHT + 10, label + 4, name, "start", colour),
     ]
 
 
-def _text(x: float, y: float, text: str, anchor: str, colour: str = _INK) -> str:
+def text(x: float, y: float, words: str, anchor: str, colour: str = INK) -> str:
+    """The element of `words` at a place; `anchor` as SVG's `text-anchor`."""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"'
-    return f"<text {place}>{escape(text)}</text>"
+    return f"<text {place}>{escape(words)}</text>"
 
 
 def _shown(value: float, unit: str) -> str:

@@ -34,7 +34,8 @@ class Host:
     Args:
         kind: the contender, a key of :data:`bench.worker.CONTENDERS`.
         base: a directory of this run; the host has a directory of its own in it.
-        options: further arguments of the contender's class.
+        options: further arguments of the contender's class; `tree` is the checkout whose program it
+            is, where that is not this one.
     """
 
     def __init__(self, kind: str, base: Path, **options: Any) -> None:

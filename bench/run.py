@@ -1,4 +1,4 @@
-"""The benchmark's command line: `python -m bench [--quick] [--report] [SUITE…]`."""
+"""The benchmark's command line: `python -m bench [--quick] [--report] [--before DIR] [SUITE…]`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def main() -> int:
     docs = scratch if options.quick else _REPOSITORY / "docs"
     if not options.report:
         with TemporaryDirectory(prefix="watcher-bench-") as base:
-            _measure(options.suites or NAMES, Path(base), kept, quick=options.quick)
+            setting = Setting(Path(base), options.quick, _say, options.before)
+            _measure(options.suites or NAMES, setting, kept)
     found = results.read(kept)
     report.write(docs, found)
     print(bars.table(report.reached(found)).text())
@@ -37,17 +38,17 @@ def main() -> int:
     return 0
 
 
-def _measure(names: tuple[str, ...], base: Path, kept: Path, *, quick: bool) -> None:
+def _measure(names: tuple[str, ...], setting: Setting, kept: Path) -> None:
     os.umask(0o022)
-    base.chmod(0o755)
-    native.compile_all(base)
+    setting.base.chmod(0o755)
+    native.compile_all(setting.base)
     described = machine.describe()
     for key, value in described.items():
         print(f"{key}: {value}")
     for name in names:
         begin = time.monotonic()
         print(f"\n=== {suite(name).TITLE}\n", flush=True)
-        figures = suite(name).measure(Setting(base, quick, _say))
+        figures = suite(name).measure(setting)
         results.write(kept, name, described, figures)
         for table in suite(name).tables(figures):
             print(table.text())
@@ -58,6 +59,12 @@ def _say(what: str) -> None:
     sys.stderr.write(f"bench: {what}\n")
 
 
+def _checkout(word: str) -> Path:
+    if not Path(word, "watcher").is_dir():
+        raise argparse.ArgumentTypeError(f"{word}: there is no directory watcher in it")
+    return Path(word).resolve()
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure this program.")
     parser.add_argument(
@@ -66,6 +73,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--report", action="store_true", help="measure nothing; write what was measured before anew"
     )
+    parser.add_argument(
+        "--before", type=_checkout, metavar="DIR",
+        help="another checkout of this program, to be measured in turn with this one",
+    )  # fmt: skip
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(NAMES)}")
     options = parser.parse_args()
     unknown = [name for name in options.suites if name not in NAMES]

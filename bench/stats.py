@@ -31,6 +31,31 @@ def summary(values: Iterable[float]) -> Summary:
     )
 
 
+class Spread(TypedDict):
+    """The median of `count` values, and their 10th and 90th percentile by nearest rank."""
+
+    count: int
+    median: float
+    p10: float
+    p90: float
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """The spread of `values`, at least one."""
+    ordered = sorted(values)
+    return Spread(
+        count=len(ordered),
+        median=statistics.median(ordered),
+        p10=_rank(ordered, 10),
+        p90=_rank(ordered, 90),
+    )
+
+
+def ratios(values: Iterable[float], bases: Iterable[float]) -> list[float]:
+    """Each of `values` to that of `bases` which was measured in the same round."""
+    return [value / base for value, base in zip(values, bases, strict=True)]
+
+
 def _rank(ordered: list[float], percent: int) -> float:
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 

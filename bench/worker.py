@@ -23,6 +23,10 @@ CONTENDERS: Final = {
     "ports-watcher": "bench.contenders.published:OfWatcher",
     "ports-netavark": "bench.contenders.published:OfNetavark",
     "ports-cni": "bench.contenders.published:OfCni",
+    "packets-none": "bench.contenders.packets:WithoutRules",
+    "packets-watcher": "bench.contenders.packets:OfWatcher",
+    "packets-netavark": "bench.contenders.packets:OfNetavark",
+    "packets-cni": "bench.contenders.packets:OfCni",
 }
 """The module and the class of each contender."""
 
@@ -33,9 +37,10 @@ def main(kind: str, base: str, directory: str, options: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     module, _, name = CONTENDERS[kind].partition(":")
-    contender = getattr(import_module(module), name)(
-        Path(base), Path(directory), **json.loads(options)
-    )
+    given = json.loads(options)
+    if (tree := given.pop("tree", None)) is not None:
+        sys.path.insert(0, tree)  # the program itself is imported from there
+    contender = getattr(import_module(module), name)(Path(base), Path(directory), **given)
     answers.write('{"result": null}\n')
     for line in sys.stdin:
         verb, *args = json.loads(line)

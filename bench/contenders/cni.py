@@ -46,7 +46,7 @@ class Cni(Contender):
         return {"all": took, "gone": took}
 
 
-def bridge(directory: Path) -> Json:
+def bridge(directory: Path, subnets: Sequence[str] = ("172.19.0.0/16",)) -> Json:
     """The configuration of the bridge plugin, with host-local's leases below `directory`."""
     return {
         "type": "bridge",
@@ -56,15 +56,19 @@ def bridge(directory: Path) -> Json:
         "ipam": {
             "type": "host-local",
             "dataDir": str(directory / "leases"),
-            "ranges": [[{"subnet": "172.19.0.0/16"}]],
+            "ranges": [[{"subnet": subnet}] for subnet in subnets],
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     }
 
 
-def portmap(ports: Sequence[int], inner: int = 80) -> Json:
+def portmap(ports: Sequence[int], inner: int = 80, protocols: Sequence[str] = ("tcp",)) -> Json:
     """The configuration of the portmap plugin, with `ports` that lead to `inner`."""
-    maps = [{"hostPort": port, "containerPort": inner, "protocol": "tcp"} for port in ports]
+    maps = [
+        {"hostPort": port, "containerPort": inner, "protocol": protocol}
+        for port in ports
+        for protocol in protocols
+    ]
     return {
         "type": "portmap",
         "capabilities": {"portMappings": True},

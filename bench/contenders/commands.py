@@ -12,7 +12,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-_REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
+import watcher
+
+_CHECKOUT: Final = Path(watcher.__file__).resolve().parent.parent
+"""Where the program is imported from."""
+
 _PATIENCE: Final = 120.0
 """Seconds within which the service has to be ready."""
 
@@ -50,13 +54,13 @@ class Commands:
             manager.bind(path)
             manager.settimeout(_PATIENCE)
             environment = {
-                **os.environ, "PYTHONPATH": str(_REPOSITORY), "NOTIFY_SOCKET": "@" + path[1:]
+                **os.environ, "PYTHONPATH": str(_CHECKOUT), "NOTIFY_SOCKET": "@" + path[1:]
             }  # fmt: skip
             with (self._directory / "service.log").open("ab") as log:
                 begin = time.perf_counter()
                 self._service = subprocess.Popen(
                     [*self._words, "--log-format", "json", "run"],
-                    stdout=log, stderr=log, env=environment,
+                    stdout=log, stderr=log, env=environment, cwd=_CHECKOUT,
                 )  # fmt: skip
             while manager.recv(1024) != b"READY=1":
                 pass
@@ -70,15 +74,16 @@ class Commands:
         self._service = None
 
     def usage(self) -> dict[str, float]:
-        """Resident bytes, seconds of processor time and voluntary switches of the service."""
+        """Resident bytes, seconds of processor time and voluntary switches of the service.
+
+        Of its threads, those that have ended are in the time, but not in the switches.
+        """
         assert self._service is not None
         process = Path("/proc", str(self._service.pid))
         status = (process / "status").read_text()
-        times = (process / "stat").read_text().rpartition(") ")[2].split()[11:13]
         return {
             "resident": _number(status, "VmRSS") * 1024,
-            "processor": sum(map(int, times)) / os.sysconf("SC_CLK_TCK"),
-            "runtime": sum(_run_time(task) for task in (process / "task").iterdir()),
+            "runtime": _run_time(self._service.pid),
             "switches": sum(
                 _number((task / "status").read_text(), "voluntary_ctxt_switches")
                 for task in (process / "task").iterdir()
@@ -86,9 +91,12 @@ class Commands:
         }
 
 
-def _run_time(task: Path) -> float:
-    """Seconds that a thread was on a processor, to the nanosecond."""
-    return int((task / "schedstat").read_text().split()[0]) / 1e9
+def _run_time(pid: int) -> float:
+    """Seconds that all threads of a process were on a processor, to the nanosecond.
+
+    Python has no clock_getcpuclockid(3): this is what it returns (`include/linux/posix-timers.h`).
+    """
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def _number(status: str, name: str) -> int:
@@ -99,7 +107,7 @@ def _number(status: str, name: str) -> int:
 
 def _seconds(*argv: str) -> float:
     begin = time.perf_counter()
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=_REPOSITORY)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=_CHECKOUT)
     took = time.perf_counter() - begin
     if done.returncode:
         raise RuntimeError(f"{argv} exits {done.returncode}: {done.stderr}{done.stdout[-500:]}")

@@ -103,6 +103,10 @@ class Watched(Containers):
         self._commands = Commands(directory, setting.write_config(directory))
         self._commands.start()
 
+    def usage(self) -> dict[str, float]:
+        """What the service has used until now."""
+        return self._commands.usage()
+
     def close(self) -> None:
         """Stop the service too."""
         self._commands.close()

@@ -18,7 +18,7 @@ PROGRAM: Final = "/usr/lib/podman/netavark"
 CONFIG: Final = Path("/run/netavark")
 """Its state directory on each throwaway host."""
 
-_NETWORK: Final = {
+_NETWORK: Final[dict[str, Any]] = {
     "name": "bench",
     "id": "b" * 64,
     "driver": "bridge",
@@ -29,6 +29,7 @@ _NETWORK: Final = {
     "dns_enabled": False,
     "ipam_options": {"driver": "host-local"},
 }
+_SUBNET6: Final = {"subnet": "fd00:19::/64", "gateway": "fd00:19::1"}
 
 
 class Netavark(Contender):
@@ -65,8 +66,19 @@ def address(number: int) -> str:
     return address_of(number)
 
 
-def request(number: int, ports: Sequence[int], *, inner: int = 80) -> str:
-    """What podman writes to netavark's standard input for sandbox `number`."""
+def request(number: int, ports: Sequence[int], *, inner: int = 80, both: bool = False) -> str:
+    """What podman writes to netavark's standard input for sandbox `number`.
+
+    Args:
+        number: the sandbox.
+        ports: of the host.
+        inner: where they lead.
+        both: IPv6 as well as IPv4, and UDP as well as TCP.
+    """
+    addresses, network = [address(number)], _NETWORK
+    if both:
+        addresses.append(f"fd00:19::1{number}")
+        network = _NETWORK | {"subnets": [*_NETWORK["subnets"], _SUBNET6], "ipv6_enabled": True}
     asked: dict[str, Any] = {
         "container_id": name_of(number),
         "container_name": name_of(number),
@@ -75,12 +87,13 @@ def request(number: int, ports: Sequence[int], *, inner: int = 80) -> str:
                 "container_port": inner,
                 "host_ip": "",
                 "host_port": port,
-                "protocol": "tcp",
+                "protocol": protocol,
                 "range": 1,
             }
             for port in ports
+            for protocol in (("tcp", "udp") if both else ("tcp",))
         ],
-        "networks": {"bench": {"static_ips": [address(number)], "interface_name": "eth0"}},
-        "network_info": {"bench": _NETWORK},
+        "networks": {"bench": {"static_ips": addresses, "interface_name": "eth0"}},
+        "network_info": {"bench": network},
     }
     return json.dumps(asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,12 +13,13 @@ from watcher.containers import proc
 ROOT: Final = "/run/runc"
 
 
-def write_config(directory: Path, mode: str = "bridge") -> Path:
-    """Write `watcher.toml` with a network of that `mode` into `directory`."""
+def write_config(directory: Path, mode: str = "bridge", more: Sequence[str] = ()) -> Path:
+    """Write `watcher.toml` with a network of that `mode` and `more` keys into `directory`."""
     file = directory / "watcher.toml"
     file.write_text(
         f'state_dir = "{directory}/state"\nrun_dir = "/run/watcher"\n'
         f'[[root]]\npath = "{ROOT}"\n\n[network.default]\nmode = "{mode}"\n'
+        + "".join(f"{line}\n" for line in more)
     )
     return file
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from bench.bars import Bar
-from bench.charts import Chart
+from bench.charts import Picture
 from bench.tables import Table
 
 type Figures = dict[str, Any]
 
-NAMES: Final = ("attach", "runc", "burst", "sweep", "connections", "idle")
+NAMES: Final = (
+    "attach", "runc", "burst", "sweep", "tails", "packets", "connections", "processor", "idle",
+)  # fmt: skip
 """The suites in their order."""
 
 
@@ -30,11 +32,13 @@ class Setting:
         base: a directory for this run, with the compiled programs in it.
         quick: few rounds and small numbers: to see that it works, not how fast.
         say: tells how far it is.
+        before: another checkout of this program, which some suites measure beside this one.
     """
 
     base: Path
     quick: bool
     say: Callable[[str], None]
+    before: Path | None = None
 
     def many[T](self, full: T, quick: T) -> T:
         """`full`, or `quick` where it has to be quick."""
@@ -53,7 +57,7 @@ class Suite(Protocol):
     def tables(self, figures: Figures) -> list[Table]:
         """The figures as tables."""
 
-    def charts(self, figures: Figures) -> list[Chart]:
+    def charts(self, figures: Figures) -> list[Picture]:
         """The figures as charts."""
 
     def bars(self, figures: Figures) -> list[Bar]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.bars import Bar
-from bench.charts import Chart
+from bench.charts import Picture
 from bench.stats import Samples
 from bench.suites import Figures, Setting
 from bench.tables import Table, seconds, times
@@ -55,7 +55,7 @@ def tables(figures: Figures) -> list[Table]:
     return [Table("Bursts of `runc run`, until all have run", header, tuple(rows))]
 
 
-def charts(figures: Figures) -> list[Chart]:
+def charts(figures: Figures) -> list[Picture]:
     """None."""
     del figures
     return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.bars import Bar
-from bench.charts import Chart
+from bench.charts import Chart, Picture
 from bench.stats import Samples
 from bench.suites import Figures, Setting
 from bench.tables import Table, seconds, times, whole
@@ -63,7 +63,7 @@ def tables(figures: Figures) -> list[Table]:
     ]
 
 
-def charts(figures: Figures) -> list[Chart]:
+def charts(figures: Figures) -> list[Picture]:
     """Latency by ports."""
     lines = {
         name: [(size, figures[f"{kind} {size} median"]["median"]) for size in figures["sizes"]]

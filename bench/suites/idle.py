@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from bench.bars import Bar
-from bench.charts import Chart
+from bench.charts import Picture
 from bench.host import Host
 from bench.suites import Figures, Setting
 from bench.tables import Table, mebibytes, seconds, whole
@@ -62,7 +62,7 @@ def tables(figures: Figures) -> list[Table]:
     ]
 
 
-def charts(figures: Figures) -> list[Chart]:
+def charts(figures: Figures) -> list[Picture]:
     """None."""
     del figures
     return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.bars import Bar
-from bench.charts import Chart
+from bench.charts import Picture
 from bench.stats import Samples
 from bench.suites import Figures, Setting
 from bench.tables import Table, seconds, times
@@ -52,7 +52,7 @@ def tables(figures: Figures) -> list[Table]:
     return [Table("`runc run` of `true`", header, tuple(rows))]
 
 
-def charts(figures: Figures) -> list[Chart]:
+def charts(figures: Figures) -> list[Picture]:
     """None."""
     del figures
     return []
