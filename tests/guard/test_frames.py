@@ -72,6 +72,25 @@ def test_a_frame_that_is_cut_is_heard_or_not_as_the_reference_says(
             assert {len(cut) for cut in cuts if cut in came} == passed, (name, who)
 
 
+def test_what_the_kernel_keeps_in_other_pages_is_seen(make_host: HostMaker) -> None:
+    host = make_host(f"{DUAL}mtu = 9000\n")
+    unaided(host)
+    web, thief = two(host)
+    me, wire = identity(thief), Wire(host, thief.place)
+    listener = Wire(host, web.place)
+    long = (chains.options(255), chains.routing(255), chains.options(255), chains.options(200))
+    end = packets.mark()
+    for body in (
+        packets.router_advert(me.mac, "2001:db8::"),
+        packets.advert(me.mac, identity(web).ip6),
+        packets.solicit(identity(web).ip6) + packets.said(end.decode()),
+    ):
+        packet = packets.icmp6(me.ip6, packets.ALL_NODES, body, long)
+        wire.send_scattered(ether(me.mac, BROADCAST, IPV6, packet))
+    came = [frame for frame in listener.until(lambda frame: end in frame) if len(frame) > 4096]
+    assert len(came) == 1
+
+
 def test_a_tag_is_no_part_of_the_frame_that_the_guard_sees(host: Host) -> None:
     """The kernel has put it aside, as it does where a card or a VLAN's link takes it off or on."""
     web = host.attach("web")

@@ -64,6 +64,16 @@ def test_everybody_hears_what_it_says_in_its_own(make_host: HostMaker, mode: str
     assert {name: who for name, who in found.items() if who != everybody} == {}
 
 
+def test_on_a_bridge_of_somebody_else_nobody_hears_it_either(make_host: HostMaker) -> None:
+    host = make_host(f"{DUAL}managed = false\n")
+    host.command("ip", "link", "add", "netns0", "type", "bridge", "stp_state", "0")
+    for address in (f"{GATEWAY}/16", f"{GATEWAY6}/64"):
+        host.command("ip", "address", "add", address, "dev", "netns0")
+    host.command("ip", "link", "set", "netns0", "up")
+    _, found = said(host, "bridge")
+    assert {name: who for name, who in found.items() if who} == {}
+
+
 def test_nobody_is_poisoned(make_host: HostMaker) -> None:
     host = make_host(DUAL)
     web, thief = two(host)

@@ -132,6 +132,19 @@ def with_a_bit_changed(frame: bytes, places: Iterable[int]) -> Iterator[bytes]:
             yield frame[:place] + bytes((frame[place] ^ 1 << bit,)) + frame[place + 1 :]
 
 
+def test_very_many_prefixes_are_told_apart() -> None:
+    """More of them than a jump of the program can pass over."""
+    four = [ip_network((0x0A000000 + (number << 9), 24)) for number in range(300)]
+    six = [ip_network(((0x20010DB8 << 96) + (number << 65), 64)) for number in range(100)]
+    facts = Facts(ME.mac, OWN, (*four, *six), SUBNETS)
+    with Kernel(program(facts)) as kernel:
+        for net in (*four, *six):
+            kind, to = (IPV4, WEB.ip4) if net.version == 4 else (IPV6, WEB.ip6)
+            for source in (net.network_address, net.broadcast_address, net.broadcast_address + 1):
+                frame = ether(ME.mac, BROADCAST, kind, packets.udp(str(source), to, 9, b""))
+                assert kernel.passes(frame) == passes(facts, frame) == (source in net)
+
+
 @settings(max_examples=200)
 @given(data=st.data())
 def test_any_frame_has_the_verdict_of_the_reference(data: st.DataObject) -> None:

@@ -38,7 +38,7 @@ ROUTER_ADVERT, NEIGHBOR_SOLICIT, NEIGHBOR_ADVERT, REDIRECT = 134, 135, 136, 137
 MLD_REPORT, MLD2_REPORT = 131, 143
 
 _SO_RCVBUFFORCE: Final = 33
-_SOL_PACKET, _PACKET_AUXDATA, _VLAN_VALID = 263, 8, 0x10
+_SOL_PACKET, _PACKET_AUXDATA, _PACKET_VNET_HDR, _VLAN_VALID = 263, 8, 15, 0x10
 _AUXDATA: Final = struct.Struct("=I12xHH")
 """`tpacket_auxdata`: `tp_status`, `tp_vlan_tci`, `tp_vlan_tpid` (`linux/if_packet.h`)."""
 _numbers = itertools.count(1)
@@ -182,6 +182,17 @@ class Wire:
     def send(self, *frames: bytes) -> None:
         for frame in frames:
             self._socket.send(frame)
+
+    def send_scattered(self, *frames: bytes) -> None:
+        """Sends frames of more than a page so that all but their Ethernet headers is elsewhere.
+
+        That is how a card and TCP have theirs (`packet_alloc_skb` in `net/packet/af_packet.c`).
+        """
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+        head = struct.pack("=BBHHHH", 0, 0, 14, 0, 0, 0)
+        for frame in frames:
+            self._socket.send(head + frame)
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 0)
 
     def until(self, last: Callable[[bytes], bool]) -> list[bytes]:
         """What comes, up to the first frame for which `last` holds, that one included."""

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import socket
 import struct
-import sys
 from typing import TYPE_CHECKING, Final
 
 from tests.support.traffic import entered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.host import Host, Place
 
 _LINK_AND_TC: Final = 1 << 0 | 1 << 3
 _SO_RCVBUFFORCE: Final = 33
 _HEADER: Final = struct.Struct("=IHHII")
+_INDEX_AND_FLAGS: Final = struct.Struct("=iI")
 _NEWLINK, _NEWTFILTER = 16, 44
 _IFF_UP: Final = 1
 
@@ -35,21 +33,20 @@ class Events:
         self._socket.bind((0, _LINK_AND_TC))
         self._socket.setblocking(False)
 
-    def of(self, index: int) -> Iterator[str]:
-        """What has happened to a link by now: `filter` for each made, `up` or `down` else."""
+    def so_far(self) -> list[tuple[int, str]]:
+        """What has happened to the link of which index: `filter` made, or now `up` or `down`."""
+        happened: list[tuple[int, str]] = []
         while True:
             try:
                 data = self._socket.recv(1 << 16)
             except BlockingIOError:
-                return
+                return happened
             while data:
                 length, kind, *_ = _HEADER.unpack_from(data)
-                message, data = data[16:length], data[(length + 3) & ~3 :]
                 # Both a `struct ifinfomsg` and a `struct tcmsg` have the index here.
-                if int.from_bytes(message[4:8], sys.byteorder) != index:
-                    continue
+                index, flags = _INDEX_AND_FLAGS.unpack_from(data, 20)
                 if kind == _NEWTFILTER:
-                    yield "filter"
+                    happened.append((index, "filter"))
                 elif kind == _NEWLINK:
-                    flags = int.from_bytes(message[8:12], sys.byteorder)
-                    yield "up" if flags & _IFF_UP else "down"
+                    happened.append((index, "up" if flags & _IFF_UP else "down"))
+                data = data[(length + 3) & ~3 :]
