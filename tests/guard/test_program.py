@@ -132,6 +132,17 @@ def with_a_bit_changed(frame: bytes, places: Iterable[int]) -> Iterator[bytes]:
             yield frame[:place] + bytes((frame[place] ^ 1 << bit,)) + frame[place + 1 :]
 
 
+def test_nobody_is_not_just_anybody() -> None:
+    """Whoever routes everything may pass on an echo of all addresses but `::`."""
+    facts = Facts(ME.mac, OWN, (ip_network("0.0.0.0/0"), ip_network("::/0")), SUBNETS)
+    echo = packets.icmp6("::", packets.ALL_NODES, struct.pack("!BBHI", 128, 0, 0, 1))
+    frame = ether(ME.mac, BROADCAST, IPV6, echo)
+    with Kernel(program(facts)) as kernel:
+        assert not kernel.passes(frame)
+        for changed in with_a_bit_changed(frame, range(22, 38)):
+            assert kernel.passes(changed) == passes(facts, changed), changed.hex()
+
+
 def test_very_many_prefixes_are_told_apart() -> None:
     """More of them than a jump of the program can pass over."""
     four = [ip_network((0x0A000000 + (number << 9), 24)) for number in range(300)]
