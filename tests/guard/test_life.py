@@ -24,11 +24,8 @@ DAMAGES: Final = {
     "filters": "tc filter del dev {veth} parent ffff:",
     "filter": "tc filter del dev {veth} parent ffff: prio 1",
     "qdisc": "tc qdisc del dev {veth} ingress",
-    "other program": (
-        "tc filter del dev {veth} parent ffff: prio 1;"
-        f" tc filter add dev {{veth}} parent ffff: prio 1 {ALLOW}"
-    ),
-    "clsact": "tc qdisc del dev {veth} ingress; tc qdisc add dev {veth} clsact",
+    "other program": f"tc filter replace dev {{veth}} parent ffff: prio 1 handle 1 {ALLOW}",
+    "clsact": "until tc qdisc del dev {veth} ingress && tc qdisc add dev {veth} clsact; do :; done",
 }
 
 

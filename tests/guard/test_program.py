@@ -185,6 +185,12 @@ def test_any_bytes_have_it(frame: bytes) -> None:
 # --- links -----------------------------------------------------------------------------------
 
 
+WIDE: Final = tuple(
+    ip_network(text) for text in ("0.0.0.0/0", "127.0.0.0/8", "::/0", "fe80::/10", "ff00::/8")
+)
+"""Prefixes with addresses that are nobody's or everybody's."""
+
+
 @st.composite
 def links(draw: Draw) -> Facts:
     """Facts of a link with 1 to 12 addresses, and up to 12 prefixes that may come from it."""
@@ -192,7 +198,8 @@ def links(draw: Draw) -> Facts:
     address = st.one_of(addresses(4), addresses(6))
     families = draw(st.sampled_from(((4,), (6,), (4, 6))))
     own = draw(st.lists(address, min_size=1, max_size=12, unique=True))
-    routed = draw(st.lists(subnets(), max_size=draw(st.sampled_from((0, 2, 12))), unique=True))
+    prefix = st.one_of(subnets(), st.sampled_from(WIDE))
+    routed = draw(st.lists(prefix, max_size=draw(st.sampled_from((0, 2, 12))), unique=True))
     around = (draw(subnets(draw(st.sampled_from(own)))) for _ in range(draw(st.integers(0, 2))))
     kept = tuple(a for a in own if a.version in families) or tuple(own)
     return Facts(mac.hex(":"), kept, tuple(routed), tuple(around))
