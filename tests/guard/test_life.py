@@ -73,6 +73,12 @@ def test_sync_names_it_and_puts_it_back(make_host: HostMaker, mode: str) -> None
         assert host.watcher("sync").stdout == NOTHING, damage
 
 
+def test_check_names_a_filter_of_others(host: Host) -> None:
+    web = host.attach("web")
+    redirect(host, web.veth, "lo")
+    assert web.veth in host.watcher("check", check=False).stdout
+
+
 def test_a_filter_of_others_stays(kept: Host) -> None:
     web = kept.attach("web")
     redirect(kept, web.veth, "lo")
