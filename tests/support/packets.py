@@ -2,7 +2,7 @@
 
 Frames are bytes from the Ethernet header on. A :class:`Wire` sends and hears them on one interface,
 as a program with `CAP_NET_RAW` does. Sources: RFC 826 (ARP), RFC 791, RFC 8200, RFC 4443 and 4861
-(ICMPv6 and neighbour discovery), RFC 9260 (SCTP).
+(ICMPv6 and neighbour discovery), RFC 2710 and 3810 (MLD), RFC 9260 (SCTP).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from tests.support import traffic
+from tests.support import chains, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,11 +31,16 @@ BROADCAST: Final = "ff:ff:ff:ff:ff:ff"
 ALL_NODES: Final = "ff02::1"
 PATIENCE: Final = 20.0
 
-ARP, IPV4, IPV6, VLAN, LLDP = 0x0806, 0x0800, 0x86DD, 0x8100, 0x88CC
+ARP, IPV4, IPV6, VLAN, SERVICE_VLAN, LLDP = 0x0806, 0x0800, 0x86DD, 0x8100, 0x88A8, 0x88CC
 NOBODY: Final = "00:00:00:00:00:00"
 ICMP6, SCTP = 58, 132
 ROUTER_ADVERT, NEIGHBOR_SOLICIT, NEIGHBOR_ADVERT, REDIRECT = 134, 135, 136, 137
+MLD_REPORT, MLD2_REPORT = 131, 143
 
+_SO_RCVBUFFORCE: Final = 33
+_SOL_PACKET, _PACKET_AUXDATA, _PACKET_VNET_HDR, _VLAN_VALID = 263, 8, 15, 0x10
+_AUXDATA: Final = struct.Struct("=I12xHH")
+"""`tpacket_auxdata`: `tp_status`, `tp_vlan_tci`, `tp_vlan_tpid` (`linux/if_packet.h`)."""
 _numbers = itertools.count(1)
 
 
@@ -46,10 +52,12 @@ def ip(text: str) -> bytes:
     return ip_address(text).packed
 
 
-def ether(source: str, destination: str, kind: int, payload: bytes, *, vlan: int = -1) -> bytes:
-    """A frame; with `vlan`, tagged with that number (0 is a priority alone)."""
-    tag = b"" if vlan < 0 else struct.pack("!HH", VLAN, vlan)
-    frame = mac(destination) + mac(source) + tag + struct.pack("!H", kind) + payload
+def ether(
+    source: str, destination: str, kind: int, payload: bytes, tags: Sequence[tuple[int, int]] = ()
+) -> bytes:
+    """A frame; `tags` are pairs of an ethertype and a VLAN's number (0 is a priority alone)."""
+    tagged = b"".join(struct.pack("!HH", *tag) for tag in tags)
+    frame = mac(destination) + mac(source) + tagged + struct.pack("!H", kind) + payload
     return frame.ljust(60, b"\0")
 
 
@@ -70,11 +78,6 @@ def ipv4(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
 def ipv6(source: str, destination: str, next_header: int, payload: bytes) -> bytes:
     head = struct.pack("!IHBB", 6 << 28, len(payload), next_header, 255)
     return head + ip(source) + ip(destination) + payload
-
-
-def options(next_header: int) -> bytes:
-    """A destination options header of IPv6 that says nothing."""
-    return struct.pack("!BBBB4x", next_header, 0, 1, 4)
 
 
 def udp(
@@ -133,15 +136,27 @@ def said(text: str) -> bytes:
     return bytes((253, units)) + content.ljust(8 * units - 2, b"\0")
 
 
-def icmp6(source: str, destination: str, body: bytes, *, extended: bool = False) -> bytes:
-    """A packet of the ICMPv6 message `body`, its checksum filled in.
+def mld_report(group: str) -> bytes:
+    """The word of a listener that it is in `group` (version 1)."""
+    return struct.pack("!BBHHH", MLD_REPORT, 0, 0, 0, 0) + ip(group)
 
-    With `extended`, an extension header that says nothing stands in front of the message.
-    """
-    message = body[:2] + struct.pack("!H", _sum_of(source, destination, ICMP6, body)) + body[4:]
-    if extended:
-        return ipv6(source, destination, 60, options(ICMP6) + message)
-    return ipv6(source, destination, ICMP6, message)
+
+def mld2_report(group: str) -> bytes:
+    """The same, of version 2: from now on all sources are wanted."""
+    return struct.pack("!BBHHHBBH", MLD2_REPORT, 0, 0, 0, 1, 4, 0, 0) + ip(group)
+
+
+def message6(source: str, destination: str, body: bytes) -> bytes:
+    """The ICMPv6 message `body`, its checksum filled in."""
+    return body[:2] + struct.pack("!H", _sum_of(source, destination, ICMP6, body)) + body[4:]
+
+
+def icmp6(
+    source: str, destination: str, body: bytes, headers: Sequence[chains.Header] = ()
+) -> bytes:
+    """A packet of the ICMPv6 message `body`, its checksum filled in, behind `headers`."""
+    first, content = chains.behind(headers, ICMP6, message6(source, destination, body))
+    return ipv6(source, destination, first, content)
 
 
 def link_local(mac_: str) -> str:
@@ -152,16 +167,32 @@ def link_local(mac_: str) -> str:
 
 
 class Wire:
-    """One interface of a place, on which any frame is sent and every frame that comes is heard."""
+    """One interface of a place, on which any frame is sent and every frame that comes is heard.
 
-    def __init__(self, host: Host, place: Place, name: str = "eth0") -> None:
+    With the `protocol` :data:`ALL` a frame is heard before any filter of the interface, and before
+    its bridge. With any other, it is heard where that protocol is handed it, if it gets there.
+    """
+
+    def __init__(self, host: Host, place: Place, name: str = "eth0", protocol: int = ALL) -> None:
         self._socket = traffic.make_socket(place.netns, socket.AF_PACKET, socket.SOCK_RAW)
         host.on_close(self._socket.close)
-        self._socket.bind((name, ALL))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 23)
+        self._socket.bind((name, protocol))
 
     def send(self, *frames: bytes) -> None:
         for frame in frames:
             self._socket.send(frame)
+
+    def send_scattered(self, *frames: bytes) -> None:
+        """Sends frames of more than a page so that all but their Ethernet headers is elsewhere.
+
+        That is how a card and TCP have theirs (`packet_alloc_skb` in `net/packet/af_packet.c`).
+        """
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+        head = struct.pack("=BBHHHH", 0, 0, 14, 0, 0, 0)
+        for frame in frames:
+            self._socket.send(head + frame)
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 0)
 
     def until(self, last: Callable[[bytes], bool]) -> list[bytes]:
         """What comes, up to the first frame for which `last` holds, that one included."""
@@ -176,6 +207,29 @@ class Wire:
                 if last(frame):
                     return heard
         raise AssertionError(f"not heard: {[frame.hex() for frame in heard]}")
+
+    def with_tags_until(self, end: bytes) -> list[tuple[bytes, tuple[int, int]]]:
+        """What comes, up to the first frame with `end`; each with the tag that is kept beside it.
+
+        A tag is an ethertype and a VLAN's number with its priority; `(0, 0)` if there is none.
+        """
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+        self._socket.settimeout(PATIENCE)
+        heard: list[tuple[bytes, tuple[int, int]]] = []
+        while not heard or end not in heard[-1][0]:
+            frame, ((_, _, data),), *_ = self._socket.recvmsg(65536, 64)
+            status, number, kind = _AUXDATA.unpack(data)
+            heard.append((frame, (kind, number) if status & _VLAN_VALID else (0, 0)))
+        return heard
+
+    def so_far(self) -> list[bytes]:
+        """What has come and was not asked for yet."""
+        heard: list[bytes] = []
+        while select.select([self._socket], [], [], 0)[0]:
+            frame, address = self._socket.recvfrom(65536)
+            if address[2] != socket.PACKET_OUTGOING:
+                heard.append(frame)
+        return heard
 
 
 def mark() -> bytes:
