@@ -59,6 +59,7 @@ class Gatekeeper:
         self._facts = facts
         self._log = log
         self._gate: Gate | None = None
+        self._may_borrow = True
         self._wanted = False
         self._slow: set[str] = set()
         """Roots on file systems that may never answer."""
@@ -111,6 +112,7 @@ class Gatekeeper:
             overflow=lambda: self._inbox.put(self._overflow),
             failed=lambda error: self._inbox.put(self._failed, error),
         )
+        self._gate.borrow(allowed=self._may_borrow)
 
     def configure(self, settings: settings.Gate) -> None:
         """Use `settings` from now on, which have the same mode; present holds stay."""
@@ -119,6 +121,12 @@ class Gatekeeper:
             self._gate.configure(
                 timeout=settings.timeout, on_timeout=settings.on_timeout == "allow"
             )
+
+    def borrow(self, *, allowed: bool) -> None:
+        """Whether answers may borrow a descriptor, as :meth:`Gate.borrow` says."""
+        self._may_borrow = allowed
+        if self._gate is not None:
+            self._gate.borrow(allowed=allowed)
 
     def serve(
         self,

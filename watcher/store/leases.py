@@ -101,9 +101,28 @@ class LeaseStore:
         """
         return self._database.renew()
 
+    @property
+    def journal_is_long(self) -> bool:
+        """Whether a checkpoint is due, because there were many changes since the last one."""
+        return self._database.journal_is_long
+
+    def begin_checkpoint(self, ended: Callable[[], object]) -> bool:
+        """Begin to move the journal into the file, so that no later change waits for that.
+
+        It happens in another thread, which calls `ended` at its end. Returns false, and does
+        nothing, if one has begun already. Nobody may borrow a descriptor meanwhile
+        (:mod:`handlers.kernel.descriptors`): the thread may wait for ever for the disk.
+        """
+        return self._database.begin_checkpoint(ended)
+
+    def end_checkpoint(self) -> None:
+        """Wait for the checkpoint, if one was begun; StoreDamaged if it found damage."""
+        self._database.end_checkpoint()
+
     def checkpoint(self) -> None:
-        """Move the journal into the file while idle, so that no later change waits for it."""
-        self._database.checkpoint()
+        """Move the journal into the file, and wait for that."""
+        self.begin_checkpoint(lambda: None)
+        self.end_checkpoint()
 
     def __enter__(self) -> Self:
         return self
