@@ -264,6 +264,7 @@ class Service:
 
     def _look_at(self, root: str, id_: str) -> bool:
         """Look at a container now; returns whether it runs, so that its end is watched."""
+        self._gate.answer_first()
         init = self._reconciler.look(root, id_)
         if init is not None:
             self._watch_end(root, id_, init)
