@@ -29,7 +29,9 @@ does nothing else, and if a service never gets to it."""
 class Database:
     """One open file. Outside of transactions, a statement on `db` is a transaction of its own."""
 
-    __slots__ = ("_checkpoints", "_commits", "_damage", "_files", "_news", "_path", "db")
+    __slots__ = (
+        "_changes", "_checkpoints", "_damage", "_files", "_moved", "_news", "_path", "db",
+    )  # fmt: skip
 
     def __init__(self, db: sqlite3.Connection, path: Path, files: StoreFiles | None = None) -> None:
         self.db = db
@@ -39,8 +41,8 @@ class Database:
         """The damage that SQLite has found since the file was opened; empty if none."""
         self._news = ""
         """What happened to the previous file."""
-        self._commits = 0
-        """Changes since the last checkpoint was begun."""
+        self._changes = self._moved = 0
+        """How often this object changed its content, and how often before the last checkpoint."""
         self._checkpoints = Checkpoints(path)
 
     @classmethod
@@ -171,13 +173,14 @@ class Database:
             renewed.close()
             raise
         self.db, self._files = renewed.db, renewed._files
+        self._changes += 1
         kept.close()
         return lost
 
     @property
     def journal_is_long(self) -> bool:
         """Whether a checkpoint is due."""
-        return self._commits >= DUE
+        return self._changes - self._moved >= DUE
 
     def begin_checkpoint(self, ended: Callable[[], object]) -> bool:
         """Begin to move the journal into the file, in another thread; false if that cannot be now.
@@ -186,7 +189,7 @@ class Database:
         """
         if self._files is None or not self._checkpoints.begin(self._files, ended):
             return False
-        self._commits = 0
+        self._moved = self._changes
         return True
 
     def end_checkpoint(self) -> None:
@@ -201,6 +204,18 @@ class Database:
             self._damage = error.what
         if error is not None:
             raise error
+
+    def version(self) -> tuple[int, int]:
+        """Differs from an earlier result if the content may have changed since, whoever did it.
+
+        Source: sqlite.org/pragma.html, `data_version`.
+
+        Raises:
+            WatcherError: the file cannot be read.
+        """
+        row = self.peek("PRAGMA data_version", ())
+        assert row is not None
+        return self._changes, row[0]
 
     def peek(self, query: str, values: Sequence[str | int]) -> tuple[Any, ...] | None:
         """The first row of one query, which needs no transaction.
@@ -255,7 +270,7 @@ class Transaction:
         try:
             if error is None:
                 self._db.execute("COMMIT")
-                self._database._commits += self._writes
+                self._database._changes += self._writes
         except BROKEN as refused:
             self._database.tell(refused)
         finally:
