@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
@@ -432,3 +433,19 @@ def test_no_change_reads_a_whole_table(store: LeaseStore, path: Path) -> None:
         "SCAN 5-ROW VALUES CLAUSE",  # how long a range of ports can be
     }
     assert [plan for plan in plans if "SCAN" in plan[0] and plan[0] not in bounded] == []
+
+
+def test_what_was_read_is_read_again_after_any_change(store: LeaseStore, path: Path) -> None:
+    web = container("web")
+    made = store.create_sandbox(web, [DEFAULT], Request())
+    assert store.by_key(made.key) is store.by_key(made.key)
+    sidecar = replace(container("sidecar", 1), netns=web.netns)
+    joined = store.join(sidecar, made.key, Request())
+    assert store.by_key(made.key) == joined
+    with LeaseStore.open(path) as other:  # as `watcher sync` beside the service
+        other.leave(sidecar.root, sidecar.id)
+    left = store.by_key(made.key)
+    assert left is not None
+    assert [member.id for member in left.members] == ["web"]
+    store.release(made.key)
+    assert store.by_key(made.key) is None
