@@ -61,16 +61,15 @@ class Recovery:
         self, new: Sequence[tuple[Container, Inside]], known: Set[int], *, dry_run: bool
     ) -> list[Repair]:
         """Attach `new` containers; `known` are the sandboxes that the store had at first."""
-        repairs = []
-        for container, inside in new:
-            if (
-                self._would_bring(container, inside, known)
-                if dry_run
-                else self._attachment.bring(container, inside)
-            ):
-                what = f"attached {container.id}"
-                repairs.append(Repair(what, container.id, "it had no network"))
-        return repairs
+        if dry_run:
+            done = [self._would_bring(container, inside, known) for container, inside in new]
+        else:
+            done = self._attachment.bring_all(new)
+        return [
+            Repair(f"attached {container.id}", container.id, "it had no network")
+            for (container, _), brought in zip(new, done, strict=True)
+            if brought
+        ]
 
     def _note_unreadable(self, living: Snapshot) -> None:
         failures = self._context.failures
