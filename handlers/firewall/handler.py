@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from handlers.handler import Difference, Handler, apply
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
 from handlers.networks import all_drivers
 from watcher.model.address import Address
+from watcher.model.errors import WatcherError
 from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox, without
@@ -42,14 +43,33 @@ class FirewallHandler(Handler):
         try:
             self._nft.run(add)
         except NotThere:
-            for other in self._sandboxes():
-                wanted |= elements.of_sandbox(other, self._drivers)
-            self._rebuild(wanted)
+            self._rebuild_with(wanted)
         except NftError:
             # An element with another value is in the way, left behind by a killed predecessor, or
             # a range of the same sandbox that this one extends.
             beside = self._overlapping(wanted)
             self._nft.run(commands("destroy", (*wanted, *beside)) + add)
+
+    def appear_all(self, sandboxes: Mapping[int, Sandbox]) -> dict[int, WatcherError | OSError]:
+        """Add the elements of all `sandboxes` in one transaction; if it fails, those of each."""
+        wanted: dict[Element, None] = {}
+        for sandbox in sandboxes.values():
+            wanted |= elements.of_sandbox(sandbox, self._drivers)
+        if len(sandboxes) < 2 or not wanted:
+            return super().appear_all(sandboxes)
+        try:
+            self._nft.run(commands("add", sorted(wanted)))
+        except NotThere:
+            self._rebuild_with(wanted)
+        except NftError:
+            return super().appear_all(sandboxes)
+        return {}
+
+    def _rebuild_with(self, wanted: dict[Element, None]) -> None:
+        """Make missing tables, with `wanted` and the elements of all sandboxes of the store."""
+        for other in self._sandboxes():
+            wanted |= elements.of_sandbox(other, self._drivers)
+        self._rebuild(wanted)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Remove the elements that `sandbox` no longer needs, in one transaction."""
