@@ -49,6 +49,23 @@ def test_every_way_to_ask_for_a_sandbox_finds_it(store: LeaseStore) -> None:
     assert store.by_key(made.key + 1) is None
 
 
+def test_many_sandboxes_are_made_as_each_would_be(store: LeaseStore) -> None:
+    """One that cannot be is left out with the reason, and takes nothing from the others."""
+    asked = [
+        (container("a", 1), [DEFAULT], Request(ports=(HTTP,))),
+        (container("b", 2), [DEFAULT], Request(ports=(HTTP,))),
+        (container("c", 3), [DEFAULT, DUAL], Request()),
+    ]
+    first, refused, last = store.create_sandboxes(asked)
+    assert isinstance(refused, InvalidRequest)
+    assert "sandbox" in str(refused)
+    assert store.sandboxes() == [first, last]
+    assert [addresses(made) for made in store.sandboxes()] == [
+        ["172.19.0.2/16"],
+        ["172.19.0.3/16", "10.8.0.2/24", "fd00::2/64"],
+    ]
+
+
 def test_the_store_outlives_its_program(path: Path) -> None:
     with LeaseStore.open(path) as store:
         made = store.create_sandbox(container("web"), [DUAL], Request(ports=(HTTP,)))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Self
 
-from watcher.model.errors import quoted
+from watcher.model.errors import InvalidRequest, quoted
 from watcher.store import failures, membership, sandboxes
 from watcher.store.addresses import free_leases
 from watcher.store.database import Database
@@ -228,6 +228,26 @@ class LeaseStore:
         with self._database.writing() as db:
             failures.forget(db, container.root, container.id, refused=True)
             return membership.create(db, container, networks, request, adopt)
+
+    def create_sandboxes(
+        self, wanted: Iterable[tuple[Container, Sequence[Network], Request]]
+    ) -> list[Sandbox | InvalidRequest]:
+        """Make many sandboxes in one transaction; for each, it or why it was not made.
+
+        Each is made as :meth:`create_sandbox` does, for a container that is in no sandbox.
+        """
+        made: list[Sandbox | InvalidRequest] = []
+        with self._database.writing() as db:
+            for container, networks, request in wanted:
+                db.execute("SAVEPOINT one")
+                try:
+                    failures.forget(db, container.root, container.id, refused=True)
+                    made.append(membership.create(db, container, networks, request, {}))
+                except InvalidRequest as refused:
+                    db.execute("ROLLBACK TO one")
+                    made.append(refused)
+                db.execute("RELEASE one")
+        return made
 
     def join(self, container: Container, key: int, request: Request) -> Sandbox:
         """Make a container a member of a sandbox, with exactly the ports of `request`.
