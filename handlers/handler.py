@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from watcher.model.errors import message_with_remedy
+from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox
@@ -24,6 +24,19 @@ class Handler:
         Raises:
             OSError: the kernel refused. What was made before stays, for `vanish` to take back.
         """
+
+    def appear_all(self, sandboxes: Mapping[int, Sandbox]) -> dict[int, WatcherError | OSError]:
+        """Like :meth:`appear` for each of `sandboxes`; returns the errors, under the same keys.
+
+        A handler for which one transaction can serve many sandboxes overrides it.
+        """
+        failed: dict[int, WatcherError | OSError] = {}
+        for key, sandbox in sandboxes.items():
+            try:
+                self.appear(sandbox)
+            except (WatcherError, OSError) as error:
+                failed[key] = error
+        return failed
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Remove what `sandbox` no longer needs when the members `leaving` have gone.

@@ -26,6 +26,7 @@ from handlers.link.reaping import ReapingHandler
 from handlers.networks import drivers_of
 from handlers.pin import PinHandler
 from handlers.root_mounts import OpenRoot
+from watcher.model.errors import WatcherError
 from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox
@@ -113,17 +114,40 @@ class Host:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def appear(self, sandbox: Sandbox, arriving: Sequence[Member]) -> None:
-        """Make all that `sandbox` needs; if a step fails, undo what `arriving` brought.
+    def appear(
+        self, arrivals: Sequence[tuple[Sandbox, Sequence[Member]]]
+    ) -> dict[int, WatcherError | OSError]:
+        """Make all that sandboxes need, each of which is given with its arriving members.
 
-        Raises:
-            OSError: the kernel refused; the host is as it was.
+        If a step fails for one of them, what its members brought is undone, and the others go on.
+        Returns the errors by the position in `arrivals`.
         """
-        with ExitStack() as undo:
+        failed: dict[int, WatcherError | OSError] = {}
+        left = {number: sandbox for number, (sandbox, _) in enumerate(arrivals)}
+        begun = 0
+        try:
             for handler in self._handlers:
-                undo.callback(handler.vanish, sandbox, arriving)
-                handler.appear(sandbox)
-            undo.pop_all()
+                begun += 1
+                for number, error in handler.appear_all(left).items():
+                    del left[number]
+                    failed[number] = self._undo(begun, *arrivals[number]) or error
+        except BaseException:
+            for number in left:
+                self._undo(begun, *arrivals[number])
+            raise
+        return failed
+
+    def _undo(
+        self, begun: int, sandbox: Sandbox, arriving: Sequence[Member]
+    ) -> WatcherError | OSError | None:
+        """Undo what the first `begun` handlers made for `arriving`; returns an error, if any."""
+        try:
+            with ExitStack() as undo:
+                for handler in self._handlers[:begun]:
+                    undo.callback(handler.vanish, sandbox, arriving)
+        except (WatcherError, OSError) as error:
+            return error
+        return None
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Remove what `sandbox` no longer needs without `leaving`, in reverse order.

@@ -4,8 +4,10 @@ A name is an empty file on which the namespace is bind-mounted: runc can join it
 `ip netns exec` can enter it. Source: ip-netns(8), and `ip/ipnetns.c` of iproute2.
 
 A name is ours if the lease store says that it leads to that namespace, or if a host end that this
-program made for a container of that name leads there (:mod:`handlers.link.ours`). A file without a
-namespace is ours if it has the mode that only we use. Every other name belongs to somebody else.
+program made for a container of that name leads there (:mod:`handlers.link.ours`), or if the file
+below it says so: it has the mode that only we use, and as its time of modification, in nanoseconds,
+the inode number of the namespace. A file without a namespace is ours if it has that mode. Every
+other name belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -25,6 +27,7 @@ from handlers.kernel import mounts, rtnl
 from handlers.kernel.directories import make_directory
 from handlers.kernel.namespace import open_namespace
 from handlers.link import ours
+from handlers.unpinning import Unpinning
 from watcher.model.alias import alias_of
 from watcher.model.network import Network
 from watcher.model.repair import Repair
@@ -40,6 +43,9 @@ even one whose namespace was never mounted because of an interruption."""
 _NO_NAMESPACE: Final = frozenset((errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ENODEV))
 """Errors of open(2) for a missing name, a link, or a socket or device without a driver or peer."""
 
+_NO_FILE: Final = frozenset((errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EPERM))
+"""Errors of open_tree(2) and fstatat(2) for a missing name, and where that is not possible."""
+
 
 class _Proofs:
     """The proofs that a name is ours, each looked up once and on demand."""
@@ -47,6 +53,29 @@ class _Proofs:
     def __init__(self, context: Context) -> None:
         self._netlink = context.netlink
         self._sandboxes = context.sandboxes
+        self._directory = context.netns_dir
+        self._beneath = -1
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._beneath >= 0:
+            os.close(self._beneath)
+
+    def made_for(self, name: str) -> int:
+        """The namespace that this program mounted on the file `name`; 0 if it did not.
+
+        Raises:
+            OSError: that is unknown, as with too many open files.
+        """
+        try:
+            if self._beneath < 0:
+                self._beneath = mounts.beneath(self._directory)
+            status = os.stat(name, dir_fd=self._beneath, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            return 0
+        return status.st_mtime_ns if status.st_mode == stat.S_IFREG | _MODE else 0
 
     @cached_property
     def remembered(self) -> frozenset[tuple[str, int | None]]:
@@ -72,6 +101,7 @@ class PinHandler(Handler):
     def __init__(self, context: Context) -> None:
         self._directory = Path(context.netns_dir)
         self._context = context
+        self._leaving = Unpinning(context.reaper, self._remove_if)
         self._ready = False
 
     def appear(self, sandbox: Sandbox) -> None:
@@ -80,18 +110,16 @@ class PinHandler(Handler):
 
     def _make_all(self, names: Iterable[str], sandbox: Sandbox) -> None:
         for name in names:
+            self._leaving.finish(name)
             if self._inode(name) != sandbox.netns:
                 self._make(name, sandbox)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Remove the names of the members `leaving`, except those that lead elsewhere by now."""
+        """Have the names of the members `leaving` removed, except those that lead elsewhere."""
         rest = without(sandbox, leaving)
         for name in sandbox.pins:
-            if rest is not None and name in rest.pins:
-                continue
-            inode = self._inode(name)
-            if inode is not None and (inode == sandbox.netns or self._is_unused(name)):
-                self._remove(name)
+            if rest is None or name not in rest.pins:
+                self._leaving.begin(name, sandbox.netns)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make missing names, and remove those of vanished sandboxes.
@@ -101,7 +129,11 @@ class PinHandler(Handler):
         return apply(self._differences(sandboxes), dry_run=dry_run)
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
-        proofs = _Proofs(self._context)
+        self._leaving.finish_all()
+        with closing(_Proofs(self._context)) as proofs:
+            yield from self._compared(sandboxes, proofs)
+
+    def _compared(self, sandboxes: Sequence[Sandbox], proofs: _Proofs) -> Iterator[Difference]:
         for sandbox in sandboxes:
             wrong = [name for name in sandbox.pins if self._inode(name) != sandbox.netns]
             taken = [name for name in wrong if not self._may_make(name, proofs)]
@@ -151,14 +183,19 @@ class PinHandler(Handler):
 
     def _may_make(self, name: str, proofs: _Proofs) -> bool:
         """Whether `name` is free or ours."""
-        return self._inode(name) is None or self._is_unused(name) or self._is_ours(name, proofs)
+        return self._inode(name) is None or self._is_ours(name, proofs)
 
     def _is_ours(self, name: str, proofs: _Proofs) -> bool:
-        """Whether `name` leads to the namespace that it was made for; `OSError` if unknown."""
-        if (name, self._inode(name)) in proofs.remembered:
+        """Whether `name` leads to the namespace that it was made for, or is unused.
+
+        `OSError` if that is unknown.
+        """
+        if (name, self._inode(name)) in proofs.remembered or self._is_unused(name):
             return True
         alias = alias_of(name)
-        return any(end.alias == alias for end in self._exits(name, proofs))
+        if any(end.alias == alias for end in self._exits(name, proofs)):
+            return True
+        return proofs.made_for(name) == self._inode(name)
 
     def _exits(self, name: str, proofs: _Proofs) -> list[rtnl.Link]:
         """The host ends that lead into the namespace of `name`; `OSError` if unknown."""
@@ -190,11 +227,19 @@ class PinHandler(Handler):
             try:
                 _create(path)
             except FileExistsError as taken:
-                if not self._may_make(name, _Proofs(self._context)):
-                    raise FileExistsError(errno.EEXIST, _TAKEN, path) from taken
+                with closing(_Proofs(self._context)) as proofs:
+                    if not self._may_make(name, proofs):
+                        raise FileExistsError(errno.EEXIST, _TAKEN, path) from taken
                 self._remove(name)
                 _create(path)
+            os.utime(path, ns=(sandbox.netns, sandbox.netns))
             mounts.bind(f"/proc/self/fd/{descriptor}", path)
+
+    def _remove_if(self, name: str, netns: int) -> None:
+        """Remove `name` if it leads to the namespace `netns`, or nowhere; else it is another's."""
+        inode = self._inode(name)
+        if inode is not None and (inode == netns or self._is_unused(name)):
+            self._remove(name)
 
     def _remove(self, name: str) -> None:
         path = f"{self._directory}/{name}"
@@ -212,10 +257,11 @@ class PinHandler(Handler):
 
         `living` has the inode number of each container's namespace, by its id.
         """
-        proofs = _Proofs(self._context)
-        for name, netns in living.items():
-            if self._inode(name) == netns and self._exits(name, proofs):
-                self._remove(name)
+        self._leaving.finish_all()
+        with closing(_Proofs(self._context)) as proofs:
+            for name, netns in living.items():
+                if self._inode(name) == netns and self._exits(name, proofs):
+                    self._remove(name)
 
     def unmounted(self) -> Iterator[str | None]:
         """Each name without a mount, and `None` for each other name, one at a time."""
@@ -224,6 +270,7 @@ class PinHandler(Handler):
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Unmount the directory if this program made it a mount, and it is empty."""
+        self._leaving.finish_all()
         if self._names() or self._context.notes.noted(_NOTE) is None:
             return []
         self._ready = False

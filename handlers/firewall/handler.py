@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +15,7 @@ from handlers.firewall.ruleset import OLD_TABLE, TABLE
 from handlers.guard import link as guard
 from handlers.handler import Difference, Handler, apply
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
+from watcher.model.errors import WatcherError
 from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox, without
@@ -40,22 +41,37 @@ class FirewallHandler(Handler):
         if not sandbox.interfaces:
             return
         wanted = elements.of_sandbox(sandbox, self._drivers)
-        if not wanted:
-            if not self._made and self._nft.listing(*TABLE) is None:
-                self._rebuild(self._of_all())
-            self._made = True
-            return
-        add = commands("add", wanted)
         try:
-            self._nft.run(add)
-            self._made = True
-        except NotThere:
-            self._rebuild(self._of_all() | wanted)
+            self._add(wanted)
         except NftError:
             # An element with another value is in the way, left behind by a killed predecessor, or
             # a range of the same sandbox that this one extends.
             beside = self._overlapping(wanted)
-            self._nft.run(commands("destroy", (*wanted, *beside)) + add)
+            self._nft.run(commands("destroy", (*wanted, *beside)) + commands("add", wanted))
+
+    def appear_all(self, sandboxes: Mapping[int, Sandbox]) -> dict[int, WatcherError | OSError]:
+        """Add the elements of all `sandboxes` in one transaction; if it fails, those of each."""
+        if len(sandboxes) < 2:
+            return super().appear_all(sandboxes)
+        wanted: dict[Element, None] = {}
+        for sandbox in sandboxes.values():
+            wanted |= elements.of_sandbox(sandbox, self._drivers)
+        try:
+            self._add(dict.fromkeys(sorted(wanted)))
+        except NftError:
+            return super().appear_all(sandboxes)
+        return {}
+
+    def _add(self, wanted: Mapping[Element, None]) -> None:
+        """Add elements, to all that there should be if the table is missing."""
+        try:
+            if wanted:
+                self._nft.run(commands("add", wanted))
+            elif not self._made and self._nft.listing(*TABLE) is None:
+                self._rebuild(self._of_all())
+        except NotThere:
+            self._rebuild({**self._of_all(), **wanted})
+        self._made = True
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Remove the elements that `sandbox` no longer needs, in one transaction."""

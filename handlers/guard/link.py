@@ -96,7 +96,14 @@ def of_others(netlink: Netlink, index: int) -> list[Filter]:
 
 
 def _guard(netlink: Netlink, index: int) -> Filter | None:
-    return next((one for one in _filters(netlink, index) if _is_guard(one)), None)
+    try:
+        body = netlink.get(traffic_control.program_at(index, PRIORITY, _HANDLE))
+    except NetlinkError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return None  # not even a filter of another program is in its place
+    found = None if body is None else traffic_control.read_filter(body)
+    return found if found is not None and _is_guard(found) else None
 
 
 def _is_guard(found: Filter) -> bool:

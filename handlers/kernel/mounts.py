@@ -24,6 +24,7 @@ _OPEN_TREE_CLONE: Final = 1
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 0x04
 _MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 _AT_EMPTY_PATH: Final = 0x1000
+_AT_FDCWD: Final = -100
 _UMOUNT_NOFOLLOW: Final = 8
 """`include/uapi/linux/mount.h`, `include/uapi/linux/fcntl.h`, `include/linux/fs.h`."""
 
@@ -185,6 +186,17 @@ def bind_itself(directory: int) -> int:
         error = _error(os.readlink(f"/proc/thread-self/fd/{directory}"))  # noqa: PTH115
         os.close(tree)
         raise error
+    return int(tree)
+
+
+def beneath(directory: str) -> int:
+    """A descriptor (`O_PATH`) of `directory` without anything that is mounted in it.
+
+    It shows the files that mounts cover. Source: open_tree(2), since Linux 5.2.
+    """
+    tree = _libc.open_tree(_AT_FDCWD, os.fsencode(directory), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    if tree < 0:
+        raise _error(directory)
     return int(tree)
 
 

@@ -1,4 +1,4 @@
-"""Deletes links, many at a time, in the background.
+"""Deletes links, many at a time, in the background, and does before what would wait for that.
 
 The kernel takes some 20 ms to delete a link, and hardly longer for two hundred at a time: nearly
 all of it is a wait until no other code can use the link (`netdev_run_todo` in `net/core/dev.c`). So
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import Callable
 
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink, NetlinkError
@@ -30,7 +31,12 @@ class Reaper:
         self._closing = False
         self._error: OSError | None = None
         self._was_lost = False
+        self._first: Callable[[], object] = lambda: None
         self._thread = self._started()
+
+    def precede(self, call: Callable[[], object]) -> None:
+        """Have the thread call `call` each time before it deletes links."""
+        self._first = call
 
     @property
     def alive(self) -> bool:
@@ -50,6 +56,10 @@ class Reaper:
         except NetlinkError as error:
             if error.errno != errno.ENODEV:
                 raise
+
+    def stir(self) -> None:
+        """Have the next :meth:`reap` wake the thread, even if no link is doomed."""
+        self._doomed = True
 
     def reap(self) -> None:
         """Have the thread delete the doomed links, if any."""
@@ -112,6 +122,7 @@ class Reaper:
                 if self._done == self._asked:
                     return
                 asked = self._asked
+            self._first()
             error = self._delete()
             with self._change:
                 self._done = asked

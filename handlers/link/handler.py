@@ -83,6 +83,8 @@ class LinkHandler(Handler):
             NamespaceGone: the namespace has ended meanwhile.
         """
         names = [f"netnsv{n}-{pid}" for n in range(len(self._drivers))] if own else None
+        if names is not None and not any(map(self._netlink.index, names)):
+            return []
         with open_by_pid((pid,), netns) as descriptor:
             return orphans(self._netlink, self._home, descriptor, names)
 

@@ -102,3 +102,27 @@ def test_without_descriptors_no_pin_is_taken_for_somebody_elses(host: Host) -> N
         assert "left" not in done.stdout
     assert done.returncode == 0
     assert host.pins() == set()
+
+
+def test_a_pin_that_only_its_file_knows_is_removed(host: Host) -> None:
+    """Whoever should have unmounted it was killed when store and link had gone."""
+    web = host.attach("web")
+    second_name(host, "debug", web)
+    host.delete("web")
+    host.here.run("ip", "link", "del", web.veth)
+    forget(host)
+    assert f"removed {host.netns_dir}/web" in host.watcher("sync").stdout
+    assert host.pins() == {"debug"}
+    assert host.watcher("sync").stdout == NOTHING
+
+
+def test_another_namespace_mounted_on_the_file_of_a_pin_stays(host: Host) -> None:
+    web, other = host.attach("web"), host.attach("other")
+    path = host.netns_dir / "web"
+    host.command("umount", str(path))
+    host.command("mount", "--bind", f"/proc/{other.pid}/ns/net", str(path))
+    host.delete("web")
+    host.here.run("ip", "link", "del", web.veth)
+    forget(host)
+    host.watcher("sync")
+    assert host.pin_inode("web") == other.place.inode

@@ -123,6 +123,11 @@ def test_service_has_a_bound_of_memory(machine: Booted) -> None:
     assert sorted(shown.stdout.split()) == ["MemoryHigh=infinity", f"MemoryMax={2 << 30}"]
 
 
+def test_service_comes_before_what_keeps_the_processors_busy(machine: Booted) -> None:
+    shown = machine.command("systemctl", "show", "--property=CPUWeight", "watcher")
+    assert shown.stdout == "CPUWeight=1000\n"
+
+
 def test_service_is_in_the_mount_namespace_of_the_machine(machine: Booted) -> None:
     namespaces = [
         machine.command("readlink", f"/proc/{pid}/ns/mnt").stdout for pid in (1, machine.main_pid)

@@ -20,6 +20,7 @@ FLOORS: Final = (
     "handlers.firewall",
     "handlers.link",
     "handlers.root_mounts",
+    "handlers.unpinning",
     "handlers.pin",
     "handlers.conntrack",
     "handlers.host",

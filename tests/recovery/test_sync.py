@@ -279,3 +279,44 @@ def test_who_publishes_keeps_it_without_the_lease_store(host: Host) -> None:
     host.watcher("sync")
     assert host.ls() == before
     assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+
+
+def test_of_many_new_containers_those_that_cannot_be_attached_stop_no_other(host: Host) -> None:
+    """Whether a port is another's, or a process of the host has it, or a link is in the way."""
+    host.run("first", ports="8080:80")
+    host.run("second", ports="8080:80")
+    host.run("third", ports="8081:80")
+    blocked = host.run("blocked", ports="8082:80")
+    host.command("ip", "link", "add", blocked.veth, "type", "bridge")
+
+    done = host.watcher("sync", check=False)
+    status = {name: row["status"] for name, row in host.ls().items()}
+    assert sorted((status["first"], status["second"])) == ["attached", "failed"]
+    assert (status["third"], status["blocked"]) == ("attached", "failed")
+    assert "8080" in done.stderr
+    assert "is in the way" in done.stderr
+    assert blocked.place.links() == {"lo"}
+    assert sorted(host.leases().values()) == sorted(
+        name for name, what in status.items() if what == "attached"
+    )
+
+    host.command("ip", "link", "delete", blocked.veth)
+    host.watcher("sync", check=False)
+    assert host.ls()["blocked"]["status"] == "attached"
+
+
+def test_many_new_containers_are_attached_though_the_tables_hold_what_is_in_their_way(
+    host: Host,
+) -> None:
+    """An element that nobody has by now, with another value: a transaction for all would fail."""
+    kept = host.run("kept", ports="8079:80")
+    host.watcher("sync")
+    host.run("web", ports="8080:80").serve(tcp=(80,))
+    host.run("other", ports="8081:80").serve(tcp=(80,))
+    element = "{ tcp . 8080 : 192.0.2.99 . 80 }"
+    host.command("nft", f"add element inet watcher port4 {element}")
+    host.watcher("sync")
+    assert kept.address
+    assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+    assert host.beyond.reach(UPLINK, 8081) == Answer("other", BEYOND)
+    assert host.watcher("sync").stdout == NOTHING

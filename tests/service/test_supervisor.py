@@ -185,9 +185,11 @@ def test_a_watch_that_ends_by_an_error_watches_again(tmp_path: Path) -> None:
             watch.watch_root("root", root)
 
         parts.add("inotify", lambda: watch.alive, start)
-        start()
         for id_ in ("good", "bad", "next"):
             (tmp_path / id_).mkdir()
+        start()
+        for id_ in ("good", "bad", "next"):
+            (tmp_path / id_).rmdir()
             assert await seen.get() == id_
             if id_ == "bad":
                 assert await seen.get() == "all"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
@@ -46,6 +47,23 @@ def test_every_way_to_ask_for_a_sandbox_finds_it(store: LeaseStore) -> None:
     assert store.sandbox_of("/other", "web") is None
     assert store.sandbox_named("db") is None
     assert store.by_key(made.key + 1) is None
+
+
+def test_many_sandboxes_are_made_as_each_would_be(store: LeaseStore) -> None:
+    """One that cannot be is left out with the reason, and takes nothing from the others."""
+    asked = [
+        (container("a", 1), [DEFAULT], Request(ports=(HTTP,))),
+        (container("b", 2), [DEFAULT], Request(ports=(HTTP,))),
+        (container("c", 3), [DEFAULT, DUAL], Request()),
+    ]
+    first, refused, last = store.create_sandboxes(asked)
+    assert isinstance(refused, InvalidRequest)
+    assert "sandbox" in str(refused)
+    assert store.sandboxes() == [first, last]
+    assert [addresses(made) for made in store.sandboxes()] == [
+        ["172.19.0.2/16"],
+        ["172.19.0.3/16", "10.8.0.2/24", "fd00::2/64"],
+    ]
 
 
 def test_the_store_outlives_its_program(path: Path) -> None:
@@ -432,3 +450,19 @@ def test_no_change_reads_a_whole_table(store: LeaseStore, path: Path) -> None:
         "SCAN 5-ROW VALUES CLAUSE",  # how long a range of ports can be
     }
     assert [plan for plan in plans if "SCAN" in plan[0] and plan[0] not in bounded] == []
+
+
+def test_what_was_read_is_read_again_after_any_change(store: LeaseStore, path: Path) -> None:
+    web = container("web")
+    made = store.create_sandbox(web, [DEFAULT], Request())
+    assert store.by_key(made.key) is store.by_key(made.key)
+    sidecar = replace(container("sidecar", 1), netns=web.netns)
+    joined = store.join(sidecar, made.key, Request())
+    assert store.by_key(made.key) == joined
+    with LeaseStore.open(path) as other:  # as `watcher sync` beside the service
+        other.leave(sidecar.root, sidecar.id)
+    left = store.by_key(made.key)
+    assert left is not None
+    assert [member.id for member in left.members] == ["web"]
+    store.release(made.key)
+    assert store.by_key(made.key) is None

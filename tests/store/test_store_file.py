@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.support.leases import DEFAULT, ROOT, container, content, python
+from tests.support.waiting import PATIENCE
 from watcher.model.errors import WatcherError
 from watcher.model.request import Request
+from watcher.store.database import BACKSTOP, DUE, PAGE_SIZE
 from watcher.store.leases import LeaseStore
 
 
@@ -86,6 +89,50 @@ def test_a_checkpoint_empties_the_journal_into_the_file(store: LeaseStore, path:
     store.create_sandbox(container("web"), [DEFAULT], Request())
     store.checkpoint()
     assert path.stat().st_size > before
+
+
+def test_changes_go_on_while_the_journal_is_moved(store: LeaseStore, path: Path) -> None:
+    ended = threading.Event()
+    moving = store.begin_checkpoint(ended.set)
+    assert moving
+    assert not store.begin_checkpoint(ended.set)
+    for n in range(100):
+        store.create_sandbox(container(f"c{n}", n), [DEFAULT], Request())
+    assert ended.wait(PATIENCE)
+    store.end_checkpoint()
+    assert len(content(path)) == 100
+    store.checkpoint()
+    assert len(content(path)) == 100
+
+
+def test_the_journal_starts_again_once_all_of_it_was_moved(store: LeaseStore, path: Path) -> None:
+    journal = path.with_name(path.name + "-wal")
+    for _ in range(4):
+        for n in range(DUE):
+            assert not store.journal_is_long
+            store.note("number", f"{n}")
+        assert store.journal_is_long
+        store.checkpoint()
+        assert not store.journal_is_long
+    assert journal.stat().st_size < 2 * DUE * 3 * PAGE_SIZE
+
+
+def test_without_a_service_a_commit_moves_it(store: LeaseStore, path: Path) -> None:
+    journal = path.with_name(path.name + "-wal")
+    page, frame = "x" * (PAGE_SIZE * 256), PAGE_SIZE + 24
+    for _ in range(3 * BACKSTOP // 256):
+        store.note("page", page)
+    assert journal.stat().st_size < 1.2 * BACKSTOP * frame
+
+
+def test_a_file_that_was_replaced_is_not_written_by_a_checkpoint(
+    store: LeaseStore, path: Path
+) -> None:
+    store.create_sandbox(container("web"), [DEFAULT], Request())
+    path.rename(path.with_name("kept"))
+    path.write_bytes(b"")
+    store.checkpoint()
+    assert path.read_bytes() == b""
 
 
 def test_closing_twice(path: Path) -> None:

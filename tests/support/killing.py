@@ -113,7 +113,7 @@ def instrument(points: Points) -> None:
     points.wrap(handlers.kernel.fanotify.FanotifyGroup, "answer", when=lambda *_, **__: "answer")
     points.wrap(handlers.kernel.fanotify.FanotifyGroup, "mark", when=lambda *_, **__: "mark")
     points.wrap(watcher.service.systemd, "notify", when=lambda word: f"notify {word}")
-    for name in ("mkdir", "rmdir", "unlink", "rename"):
+    for name in ("mkdir", "rmdir", "unlink", "rename", "utime"):
         points.wrap(os, name, when=lambda *_, name=name, **__: name)
     points.wrap(
         os, "open", when=lambda _, flags, *__, **___: "create" if flags & os.O_CREAT else ""

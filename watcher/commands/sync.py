@@ -7,7 +7,7 @@ import sys
 
 from watcher.commands.output import print_json
 from watcher.config.settings import Config
-from watcher.log.logger import make_log
+from watcher.log.logger import SILENCE, make_log
 from watcher.model.errors import printable
 from watcher.service.assemble import assembled
 
@@ -17,7 +17,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
     stderr names the containers that cannot be attached.
     """
-    log = make_log("debug" if options.log_level == "debug" else "critical", options.log_format)
+    log = make_log("debug", options.log_format) if options.log_level == "debug" else SILENCE
     dry_run = options.dry_run
     with assembled(config, log, starting=True, dry_run=dry_run) as (reconciler, store, _):
         repairs = reconciler.sync(dry_run=dry_run)

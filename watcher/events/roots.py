@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import rootpath
 from handlers.kernel.directories import make_directory
+from watcher.containers.annotations import valid_id
 from watcher.events.inotify import CREATED, DIRECTORY, ENDED, REMOVED, WRITTEN, Inotify, Watch
 from watcher.model.errors import message_of
 
@@ -229,8 +230,25 @@ class _Root:
             self._inotify.remove(watch)
         if what & CREATED and what & DIRECTORY:
             self._watch_entry(name)
+            if self._will_tell(name):
+                return
         if what & DIRECTORY:
             self._look(name)
+
+    def _will_tell(self, id_: str) -> bool:
+        """Whether a new directory has no state yet, and is watched, so that its state will be seen.
+
+        A look would find nothing, and runc is about to come to the gate.
+        """
+        if id_ not in self._entries or not valid_id(id_):
+            return False
+        try:
+            os.lstat(f"{self._path}/{id_}/{_STATE}")
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def _watch_entry(self, id_: str) -> None:
         """Watch for a container's state, which runc renames into place."""

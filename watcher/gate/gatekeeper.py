@@ -59,6 +59,7 @@ class Gatekeeper:
         self._facts = facts
         self._log = log
         self._gate: Gate | None = None
+        self._may_borrow = True
         self._wanted = False
         self._slow: set[str] = set()
         """Roots on file systems that may never answer."""
@@ -111,6 +112,7 @@ class Gatekeeper:
             overflow=lambda: self._inbox.put(self._overflow),
             failed=lambda error: self._inbox.put(self._failed, error),
         )
+        self._gate.borrow(allowed=self._may_borrow)
 
     def configure(self, settings: settings.Gate) -> None:
         """Use `settings` from now on, which have the same mode; present holds stay."""
@@ -119,6 +121,12 @@ class Gatekeeper:
             self._gate.configure(
                 timeout=settings.timeout, on_timeout=settings.on_timeout == "allow"
             )
+
+    def borrow(self, *, allowed: bool) -> None:
+        """Whether answers may borrow a descriptor, as :meth:`Gate.borrow` says."""
+        self._may_borrow = allowed
+        if self._gate is not None:
+            self._gate.borrow(allowed=allowed)
 
     def serve(
         self,
@@ -140,8 +148,22 @@ class Gatekeeper:
         """
         self._loop, self._reconciler = loop, reconciler
         self._watch, self._lost, self._ended = watch, lost, ended
-        loop.add_reader(self._inbox.fileno(), self._inbox.run)
-        self._facts.defer(loop.call_soon)
+        loop.add_reader(self._inbox.fileno(), self._inbox.run_any)
+        self._facts.defer(lambda deliver: loop.call_soon(self._answer_and_deliver, deliver))
+
+    def answer_first(self) -> None:
+        """Answer the holds that wait, before work of the loop that nobody waits for."""
+        if self._loop is None or not self._inbox.waiting:
+            return
+        try:
+            self._inbox.run_any()
+        except Exception as error:  # noqa: BLE001 (it is not the caller's)
+            self._loop.call_exception_handler({"message": "a hold", "exception": error})
+
+    def _answer_and_deliver(self, deliver: Callable[[], object]) -> None:
+        """Deliver facts behind the answers of all holds, whichever they are about."""
+        self.answer_first()
+        deliver()
 
     def again(self) -> None:
         """Answer the holds that waited for another process."""

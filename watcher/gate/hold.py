@@ -139,6 +139,7 @@ class Gate:
         self._pending: dict[Hold, int] = {}  # with its descriptor; the first is due first
         self._requests = Inbox()
         self._lender: Lender | None = None
+        self._may_borrow = True
         self._closed = self._ended = False
         kept = [*keep, self._requests.fileno()]
         opened: Future[FanotifyGroup] = Future()
@@ -200,6 +201,15 @@ class Gate:
     def configure(self, *, timeout: float, on_timeout: bool) -> None:
         """Change how long the holds to come last, and what becomes of all at their deadline."""
         self._timeout, self._on_timeout = timeout, on_timeout
+
+    def borrow(self, *, allowed: bool) -> None:
+        """Whether an answering thread may borrow the group's descriptor from now on.
+
+        It may not while another thread without a table of its own may wait for ever: if the process
+        is killed just then, that thread would keep the borrowed descriptor.
+        """
+        with self._lock:
+            self._may_borrow = allowed
 
     def close(self) -> None:
         """End the thread and release every held runc; a second call does nothing."""
@@ -344,7 +354,11 @@ class Gate:
             if threading.current_thread() is self._thread:
                 self._respond(fd, allow)
                 return True
-            if self._lender is not None and self._respond_borrowing(self._lender, fd, allow):
+            if (
+                self._may_borrow
+                and self._lender is not None
+                and self._respond_borrowing(self._lender, fd, allow)
+            ):
                 return True
             answered = threading.Lock()
             answered.acquire()

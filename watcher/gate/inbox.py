@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class Inbox:
@@ -27,6 +28,11 @@ class Inbox:
         """Its descriptor, readable while calls wait."""
         return self._descriptor
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a call waits."""
+        return bool(self._calls)
+
     def put[*A](self, call: Callable[[*A], object], *args: *A) -> None:
         """Queue `call(*args)` for the other thread. From any thread that has the descriptor."""
         self._calls.append((call, args))
@@ -37,8 +43,20 @@ class Inbox:
 
         If a call raises, the exception passes on; later calls stay queued, and the descriptor
         stays readable.
+
+        Raises:
+            BlockingIOError: no call waits.
         """
         os.eventfd_read(self._descriptor)
+        self._run()
+
+    def run_any(self) -> None:
+        """Like :meth:`run`, but do nothing if no call waits."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._descriptor)
+        self._run()
+
+    def _run(self) -> None:
         try:
             for _ in range(len(self._calls)):
                 call, args = self._calls.popleft()

@@ -5,15 +5,40 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any
-
-import structlog
-from structlog.typing import EventDict, FilteringBoundLogger
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
+    from structlog.typing import EventDict
+
     from watcher.log.backlog import Backlog
 
-type Log = FilteringBoundLogger
+
+class Log(Protocol):
+    """What all parts log by: what happened, in words that never change, and its fields."""
+
+    def debug(self, event: str, /, **fields: Any) -> object:
+        """Log what only a developer needs."""
+
+    def info(self, event: str, /, **fields: Any) -> object:
+        """Log what happened as it should."""
+
+    def warning(self, event: str, /, **fields: Any) -> object:
+        """Log what somebody should look at."""
+
+    def error(self, event: str, /, **fields: Any) -> object:
+        """Log what went wrong."""
+
+
+class _Silence:
+    def debug(self, event: str, /, **fields: Any) -> None:
+        """Nothing."""
+
+    info = warning = error = debug
+
+
+SILENCE: Final[Log] = _Silence()
+"""A log for a command that prints itself what it does. It needs no structlog, which takes longer
+to import than the rest of such a command."""
 
 
 def make_log(level: str, format_: str, backlog: Backlog | None = None) -> Log:
@@ -24,6 +49,8 @@ def make_log(level: str, format_: str, backlog: Backlog | None = None) -> Log:
         format_: `console`, `json`, or `auto`: JSON unless stderr is a terminal or the journal.
         backlog: writes the lines to stderr; without it, the thread that logs writes them itself.
     """
+    import structlog
+
     journal = "JOURNAL_STREAM" in os.environ
     console = format_ == "console" or (format_ == "auto" and (sys.stderr.isatty() or journal))
     processors: list[Any] = [

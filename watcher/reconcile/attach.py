@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import batched
+from typing import TYPE_CHECKING, Final
 
 from watcher.containers import proc
 from watcher.containers.annotations import parse_request
@@ -23,16 +24,22 @@ from watcher.reconcile.adopt import adopt
 from watcher.reconcile.plan import Create, Ignore, Join, plan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from watcher.model.container import Container
+    from watcher.model.network import Network
     from watcher.model.orphan import Orphan
     from watcher.model.request import Request
     from watcher.reconcile.adopt import Inside
     from watcher.reconcile.context import Context
     from watcher.reconcile.plan import Plan
 
+TOGETHER: Final = 100
+"""The most sandboxes that one transaction makes. A kill leaves so many to the next sync at most."""
+
 
 class Attachment:
-    """Attaches and detaches containers, one at a time."""
+    """Attaches and detaches containers."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -51,6 +58,19 @@ class Attachment:
             else:  # it ended meanwhile, which explains the error
                 self.vanish(container.root, container.id)
             return False
+
+    def bring_all(self, new: Iterable[tuple[Container, Inside]]) -> list[bool]:
+        """Like :meth:`bring` for each of `new` containers.
+
+        Sandboxes are made :data:`TOGETHER` at a time, so that one transaction serves many. A
+        container that needs anything else, or for which that fails, is left to :meth:`bring`.
+        """
+        done: list[bool] = []
+        for some in batched(new, TOGETHER):
+            plain = [container for container, inside in some if inside is None]
+            founders = {(c.root, c.id) for c in self._found_all(plain)}
+            done += [(c.root, c.id) in founders or self.bring(c, inside) for c, inside in some]
+        return done
 
     def appear(
         self,
@@ -176,19 +196,71 @@ class Attachment:
         orphan: Orphan | None,
     ) -> None:
         """Carry out a plan step by step; if a step fails, undo those before it."""
+        try:
+            sandbox = self._enter(container, request, wanted, orphan)
+        except InvalidRequest:
+            if not self._bury(beside=container):
+                raise
+            sandbox = self._enter(container, request, wanted, orphan)
+        arriving = tuple(m for m in sandbox.members if m.is_(container))
+        for error in self._make([(sandbox, arriving)]).values():
+            raise error
+
+    def _found_all(self, containers: Iterable[Container]) -> list[Container]:
+        """Make the sandboxes of those `containers` that need just that; returns these containers.
+
+        It has no effect on the others, whatever their reason.
+        """
+        context = self._context
+        wanted: dict[int | None, tuple[Container, tuple[Network, ...], Request]] = {}
+        for container in containers:
+            if (found := self._founded_by(container)) is not None:
+                wanted.setdefault(container.netns, (container, *found))
+        try:
+            asked = [port for _, _, request in wanted.values() for port in request.ports]
+            if context.sock_diag.first_taken(asked) is not None:
+                return []
+            made = context.store.create_sandboxes(wanted.values())
+            both = list(zip((container for container, *_ in wanted.values()), made, strict=True))
+            founded = [(c, sandbox) for c, sandbox in both if isinstance(sandbox, Sandbox)]
+            for container, _ in founded:
+                context.facts.publish(Appeared(container))
+            failed = self._make([(sandbox, sandbox.members) for _, sandbox in founded])
+        except (WatcherError, OSError):
+            return []
+        return [c for number, (c, _) in enumerate(founded) if number not in failed]
+
+    def _founded_by(self, container: Container) -> tuple[tuple[Network, ...], Request] | None:
+        """Networks and request of a sandbox to make, if nothing else is to do for `container`."""
+        try:
+            if self._context.store.knows(container.root, container.id):
+                return None
+            request, known = parse_request(container.annotations), self._known(container)
+            wanted = self._plan(container, known, request)
+        except (WatcherError, OSError):
+            return None
+        return (wanted.networks, request) if known is None and isinstance(wanted, Create) else None
+
+    def _make(
+        self, arrivals: Sequence[tuple[Sandbox, tuple[Member, ...]]]
+    ) -> dict[int, WatcherError | OSError]:
+        """Make what the lease store has got for the members that arrive in each sandbox.
+
+        Returns the errors by the position in `arrivals`; what failed is in the store no more.
+        """
         with ExitStack() as undo:
-            try:
-                sandbox = self._enter(container, request, wanted, orphan)
-            except InvalidRequest:
-                if not self._bury(beside=container):
-                    raise
-                sandbox = self._enter(container, request, wanted, orphan)
-            arriving = tuple(m for m in sandbox.members if m.is_(container))
-            undo.callback(self._forget, sandbox, arriving)
-            self._context.flows.end_before(sandbox)
-            self._context.host.appear(sandbox, arriving)  # undoes its own steps if it fails
+            for sandbox, arriving in arrivals:
+                undo.callback(self._forget, sandbox, arriving)
+            for sandbox, _ in arrivals:
+                self._context.flows.end_before(sandbox)
+            failed = self._context.host.appear(arrivals)  # undoes its own steps for what fails
             undo.pop_all()
-        self._context.facts.publish(Attached(sandbox, arriving))
+        for number, (sandbox, arriving) in enumerate(arrivals):
+            if number not in failed:
+                self._context.facts.publish(Attached(sandbox, arriving))
+        for number in failed:
+            self._forget(*arrivals[number])
+        return failed
 
     def _enter(
         self,

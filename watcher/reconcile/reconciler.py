@@ -219,7 +219,24 @@ class Reconciler:
     def rest(self) -> None:
         """Do the work that can wait until the service is idle."""
         self._context.flows.soon()
-        self._store.checkpoint()
+
+    @property
+    def journal_is_long(self) -> bool:
+        """Whether a checkpoint of the lease store is due."""
+        return self._store.journal_is_long
+
+    def begin_checkpoint(self, ended: Callable[[], object]) -> bool:
+        """Begin one, as :meth:`watcher.store.leases.LeaseStore.begin_checkpoint` says."""
+        return self._store.begin_checkpoint(ended)
+
+    def end_checkpoint(self) -> None:
+        """Wait for the checkpoint, if one was begun.
+
+        Raises:
+            StoreDamaged: it found damage.
+            WatcherError: the file cannot be written.
+        """
+        self._store.end_checkpoint()
 
     @contextmanager
     def _with_store(self) -> Iterator[None]:

@@ -1,7 +1,9 @@
 """Sync: makes everything agree with the roots, whatever happened meanwhile.
 
-Members that have gone are detached, new containers are attached, and each handler compares its
-kind of thing with what should exist. The caller has the host-wide lock.
+Members that have gone are detached. Containers that have a network which the lease store does not
+know are put back into it. Then each handler compares its kind of thing with what should exist, and
+at last the other new containers are attached. They come last because what has just been made need
+not be compared. The caller has the host-wide lock.
 """
 
 from __future__ import annotations
@@ -44,18 +46,29 @@ class Recovery:
         repairs = self._leaving(living, sandboxes, dry_run=dry_run)
         new = self._new(living, sandboxes)
         known = {sandbox.key for sandbox in sandboxes}
-        for container, inside in new:
-            if (
-                self._would_bring(container, inside, known)
-                if dry_run
-                else self._attachment.bring(container, inside)
-            ):
-                what = f"attached {container.id}"
-                repairs.append(Repair(what, container.id, "it had no network"))
-        if repairs or new:  # even an attachment that failed may have put a sandbox back
+        kept = [(c, inside) for c, inside in new if isinstance(inside, Orphan)]
+        repairs += self._bring(kept, known, dry_run=dry_run)
+        if repairs or kept:  # even an attachment that failed may have put a sandbox back
             sandboxes = store.sandboxes()
-        repairs += self._context.host.sync(sandboxes, dry_run=dry_run)
+        try:
+            repairs += self._context.host.sync(sandboxes, dry_run=dry_run)
+        finally:  # what is wrong with the others stops no new container
+            repairs += self._bring(new[len(kept) :], known, dry_run=dry_run)
         return repairs + self._unheld(dry_run=dry_run)
+
+    def _bring(
+        self, new: Sequence[tuple[Container, Inside]], known: Set[int], *, dry_run: bool
+    ) -> list[Repair]:
+        """Attach `new` containers; `known` are the sandboxes that the store had at first."""
+        if dry_run:
+            done = [self._would_bring(container, inside, known) for container, inside in new]
+        else:
+            done = self._attachment.bring_all(new)
+        return [
+            Repair(f"attached {container.id}", container.id, "it had no network")
+            for (container, _), brought in zip(new, done, strict=True)
+            if brought
+        ]
 
     def _note_unreadable(self, living: Snapshot) -> None:
         failures = self._context.failures

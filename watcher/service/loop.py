@@ -24,10 +24,10 @@ from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.service import systemd
 from watcher.service.healer import Healer
 from watcher.service.locks import Blockade, LockFiles
+from watcher.service.rest import Rest
 from watcher.service.retries import RETRY_AFTER, Retries
 from watcher.service.supervisor import Supervisor
 from watcher.service.unhandled import Unhandled
-from watcher.store.errors import StoreDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,9 +53,6 @@ and needs the processor meanwhile."""
 AFTER_END: Final = 0.02
 """Seconds from the end of an init until its network is removed: first runc cleans up, and its
 caller waits for that. A container that needs the same address or port gets it anyway."""
-
-REST_AFTER: Final = 2.0
-"""Seconds of idleness until the maintenance of the lease store."""
 
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds until a computing thread lets another one run: runc may wait for that thread."""
@@ -91,7 +88,6 @@ class Service:
         self._lock = lock
         self._reload = reload
         self._log = log
-        self._resting: asyncio.TimerHandle | None = None
         self._refused = ""
         """The error that ends the service, if any."""
         self._due: dict[tuple[str, str], asyncio.TimerHandle] = {}
@@ -115,6 +111,7 @@ class Service:
             look=self._changed, anew=self._roots.path_may_lead_elsewhere, overflow=self._sync,
             failed=lambda error: self._parts.ended("inotify", error), log=self._log,
         )  # fmt: skip
+        self._rest = Rest(loop, self._reconciler, self._gate, self._sync, self._log)
         self._retries = Retries(loop, self._reconciler, self._look_at, self._sync, self._log)
         self._blockade = Blockade(loop, self._reconciler, self._free_again, self._log)
         self._lock_files = LockFiles(
@@ -138,6 +135,7 @@ class Service:
                 loop, stop=stop.set, resume=self._sync, well=self._well,
                 reload=lambda: self._reload.run(self._config, self._configure),
             )  # fmt: skip
+            self._rest.begin()
             self._tell_ready()  # last: the manager may stop the service at once
             await stop.wait()
             self._log.info("stopping")
@@ -171,6 +169,7 @@ class Service:
 
     def _stop(self) -> None:
         self._parts.clear()
+        self._rest.stop()
         if self._mounts is not None:
             self._mounts.close()
         self._gate.stop()
@@ -261,10 +260,11 @@ class Service:
         if not self._look_at(root, id_):
             self._retries.soon()  # a failed container may wait for what this one had
         self._retries.plan()
-        self._rest_soon()
+        self._rest.worked()
 
     def _look_at(self, root: str, id_: str) -> bool:
         """Look at a container now; returns whether it runs, so that its end is watched."""
+        self._gate.answer_first()
         init = self._reconciler.look(root, id_)
         if init is not None:
             self._watch_end(root, id_, init)
@@ -283,7 +283,7 @@ class Service:
         for root, id_, init in self._reconciler.living():
             self._watch_end(root, id_, init)
         self._retries.plan()
-        self._rest_soon()
+        self._rest.worked()
         return repairs
 
     def _sync(self) -> list[Repair]:
@@ -323,21 +323,6 @@ class Service:
             self._watch_store()  # the directory may be another one too
         except OSError as error:
             self._log.error("lease store cannot be watched", reason=message_with_remedy(error))
-
-    def _rest_soon(self) -> None:
-        """Do the work that can wait, after a while of idleness."""
-        if self._resting is not None:
-            self._resting.cancel()
-        self._resting = self._loop.call_later(REST_AFTER, self._rest)
-
-    def _rest(self) -> None:
-        self._resting = None
-        try:
-            self._reconciler.rest()
-        except StoreDamaged:
-            self._sync()  # which makes the store anew, and logs it
-        except WatcherError as error:
-            self._log.error("lease store", reason=message_with_remedy(error))
 
     def _every(self, seconds: float, call: Callable[[], object]) -> None:
         """Call `call` every `seconds` from now on."""

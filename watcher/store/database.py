@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from watcher.store import copies, failures, schema
+from watcher.store.checkpoints import Checkpoints
 from watcher.store.errors import BROKEN, StoreDamaged, tell, translated
 from watcher.store.files import StoreFiles, put_aside
 from watcher.store.opening import check, connect, make, shrink
@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 PAGE_SIZE: Final = 1024
 """Bytes of a page of a new file: a commit writes whole pages, about sixteen."""
 
-CHECKPOINT: Final = 16384
-"""Pages in the journal at which a commit stops to move them into the file itself."""
+DUE: Final = 512
+"""Commits after which the journal is to be moved into the file itself: one to eight megabytes."""
+
+BACKSTOP: Final = 32768
+"""Pages in the journal at which a commit stops to move them into the file itself: in a process that
+does nothing else, and if a service never gets to it."""
 
 
 class Database:
     """One open file. Outside of transactions, a statement on `db` is a transaction of its own."""
 
-    __slots__ = ("_damage", "_files", "_news", "_path", "db")
+    __slots__ = (
+        "_changes", "_checkpoints", "_damage", "_files", "_moved", "_news", "_path", "db",
+    )  # fmt: skip
 
     def __init__(self, db: sqlite3.Connection, path: Path, files: StoreFiles | None = None) -> None:
         self.db = db
@@ -35,6 +41,9 @@ class Database:
         """The damage that SQLite has found since the file was opened; empty if none."""
         self._news = ""
         """What happened to the previous file."""
+        self._changes = self._moved = 0
+        """How often this object changed its content, and how often before the last checkpoint."""
+        self._checkpoints = Checkpoints(path)
 
     @classmethod
     def open_anew(cls, path: Path, in_use_by: Callable[[], str] = lambda: "") -> Self:
@@ -77,7 +86,7 @@ class Database:
                 # A power failure may lose the last commits, but does not damage the file, and a
                 # killed program loses nothing. After a reboot the leases are worthless anyway.
                 db.execute("PRAGMA synchronous = NORMAL")
-                db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
+                db.execute(f"PRAGMA wal_autocheckpoint = {BACKSTOP}")
                 schema.migrate(db)
                 failures.cut(db)
                 shrink(db)
@@ -119,6 +128,7 @@ class Database:
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
+        self._checkpoints.wait()
         self.db.close()
 
     def lost(self) -> str:
@@ -140,6 +150,8 @@ class Database:
             return news
         if self._files is None or not (lost := self._damage or self._files.lost()):
             return ""
+        # Its connection would remove the journal of the file that has the name by then.
+        self._checkpoints.wait()
         with translated(self._path):
             self._files.remove_beside()
         kept = copies.kept(self.db)
@@ -161,27 +173,49 @@ class Database:
             renewed.close()
             raise
         self.db, self._files = renewed.db, renewed._files
+        self._changes += 1
         kept.close()
         return lost
 
-    def checkpoint(self) -> None:
-        """Move the journal into the file itself, as far as no reader prevents it.
+    @property
+    def journal_is_long(self) -> bool:
+        """Whether a checkpoint is due."""
+        return self._changes - self._moved >= DUE
 
-        First it checks that another connection can read the file: this one's cache would hide that
-        somebody has overwritten it.
+    def begin_checkpoint(self, ended: Callable[[], object]) -> bool:
+        """Begin to move the journal into the file, in another thread; false if that cannot be now.
+
+        `ended` is called by that thread; :meth:`end_checkpoint` then says how it went.
+        """
+        if self._files is None or not self._checkpoints.begin(self._files, ended):
+            return False
+        self._moved = self._changes
+        return True
+
+    def end_checkpoint(self) -> None:
+        """Wait for the checkpoint, if one was begun.
 
         Raises:
             StoreDamaged: it is no database any more; :meth:`renew` makes it anew.
             WatcherError: the file cannot be written.
         """
-        try:
-            with translated(self._path), closing(connect(self._path, "mode=ro")) as other:
-                schema.version_of(other)
-        except StoreDamaged as damaged:
-            self._damage = damaged.what
-            raise
-        with translated(self._path):
-            self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        error = self._checkpoints.wait()
+        if isinstance(error, StoreDamaged):
+            self._damage = error.what
+        if error is not None:
+            raise error
+
+    def version(self) -> tuple[int, int]:
+        """Differs from an earlier result if the content may have changed since, whoever did it.
+
+        Source: sqlite.org/pragma.html, `data_version`.
+
+        Raises:
+            WatcherError: the file cannot be read.
+        """
+        row = self.peek("PRAGMA data_version", ())
+        assert row is not None
+        return self._changes, row[0]
 
     def peek(self, query: str, values: Sequence[str | int]) -> tuple[Any, ...] | None:
         """The first row of one query, which needs no transaction.
@@ -197,11 +231,11 @@ class Database:
 
     def writing(self) -> Transaction:
         """A transaction that any exception rolls back; WatcherError if the file cannot be used."""
-        return Transaction(self, "BEGIN IMMEDIATE")
+        return Transaction(self, "BEGIN IMMEDIATE", writes=True)
 
     def reading(self) -> Transaction:
         """A transaction whose reads see one moment; WatcherError if the file cannot be read."""
-        return Transaction(self, "BEGIN")
+        return Transaction(self, "BEGIN", writes=False)
 
     def tell(self, error: sqlite3.DatabaseError | ValueError) -> NoReturn:
         """Raise `error` as one with a remedy, and remember it if the file is damaged."""
@@ -215,12 +249,13 @@ class Database:
 class Transaction:
     """A transaction, for `with`; a class is fast, and the hot path has a dozen of them."""
 
-    __slots__ = ("_begin", "_database", "_db")
+    __slots__ = ("_begin", "_database", "_db", "_writes")
 
-    def __init__(self, database: Database, begin: str) -> None:
+    def __init__(self, database: Database, begin: str, *, writes: bool) -> None:
         self._database = database
         self._db = database.db
         self._begin = begin
+        self._writes = writes
 
     def __enter__(self) -> sqlite3.Connection:
         try:
@@ -235,6 +270,7 @@ class Transaction:
         try:
             if error is None:
                 self._db.execute("COMMIT")
+                self._database._changes += self._writes
         except BROKEN as refused:
             self._database.tell(refused)
         finally:

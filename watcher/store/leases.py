@@ -10,9 +10,9 @@ The module is long because it is the store's whole interface, a few lines per me
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from watcher.model.errors import quoted
+from watcher.model.errors import InvalidRequest, quoted
 from watcher.store import failures, membership, sandboxes
 from watcher.store.addresses import free_leases
 from watcher.store.database import Database
@@ -34,16 +34,23 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "LeaseStore"]
 
 
+_READ: Final = 16
+"""The most sandboxes to remember."""
+
+
 class LeaseStore:
     """The open lease store. Use it in `with`, from one thread.
 
     Every method raises WatcherError, with a remedy, if the file cannot be read or written.
     """
 
-    __slots__ = ("_database",)
+    __slots__ = ("_database", "_read", "_version")
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._version = (-1, -1)
+        self._read: dict[int, Sandbox] = {}
+        """Some sandboxes as read from the content of that version: one look reads each twice."""
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Self:
@@ -101,9 +108,28 @@ class LeaseStore:
         """
         return self._database.renew()
 
+    @property
+    def journal_is_long(self) -> bool:
+        """Whether a checkpoint is due, because there were many changes since the last one."""
+        return self._database.journal_is_long
+
+    def begin_checkpoint(self, ended: Callable[[], object]) -> bool:
+        """Begin to move the journal into the file, so that no later change waits for that.
+
+        It happens in another thread, which calls `ended` at its end. Returns false, and does
+        nothing, if one has begun already. Nobody may borrow a descriptor meanwhile
+        (:mod:`handlers.kernel.descriptors`): the thread may wait for ever for the disk.
+        """
+        return self._database.begin_checkpoint(ended)
+
+    def end_checkpoint(self) -> None:
+        """Wait for the checkpoint, if one was begun; StoreDamaged if it found damage."""
+        self._database.end_checkpoint()
+
     def checkpoint(self) -> None:
-        """Move the journal into the file while idle, so that no later change waits for it."""
-        self._database.checkpoint()
+        """Move the journal into the file, and wait for that."""
+        self.begin_checkpoint(lambda: None)
+        self.end_checkpoint()
 
     def __enter__(self) -> Self:
         return self
@@ -142,8 +168,15 @@ class LeaseStore:
 
     def by_key(self, key: int) -> Sandbox | None:
         """The sandbox of that number."""
+        if (version := self._database.version()) != self._version or len(self._read) >= _READ:
+            self._version, self._read = version, {}
+        elif (known := self._read.get(key)) is not None:
+            return known
         with self._database.reading() as db:
-            return sandboxes.load(db, key)
+            sandbox = sandboxes.load(db, key)
+        if sandbox is not None:
+            self._read[key] = sandbox
+        return sandbox
 
     def sandbox_with_link(self, host_name: str) -> Sandbox | None:
         """The newest sandbox with a link whose host end has that name."""
@@ -196,6 +229,26 @@ class LeaseStore:
             failures.forget(db, container.root, container.id, refused=True)
             return membership.create(db, container, networks, request, adopt)
 
+    def create_sandboxes(
+        self, wanted: Iterable[tuple[Container, Sequence[Network], Request]]
+    ) -> list[Sandbox | InvalidRequest]:
+        """Make many sandboxes in one transaction; for each, it or why it was not made.
+
+        Each is made as :meth:`create_sandbox` does, for a container that is in no sandbox.
+        """
+        made: list[Sandbox | InvalidRequest] = []
+        with self._database.writing() as db:
+            for container, networks, request in wanted:
+                db.execute("SAVEPOINT one")
+                try:
+                    failures.forget(db, container.root, container.id, refused=True)
+                    made.append(membership.create(db, container, networks, request, {}))
+                except InvalidRequest as refused:
+                    db.execute("ROLLBACK TO one")
+                    made.append(refused)
+                db.execute("RELEASE one")
+        return made
+
     def join(self, container: Container, key: int, request: Request) -> Sandbox:
         """Make a container a member of a sandbox, with exactly the ports of `request`.
 
@@ -243,6 +296,9 @@ class LeaseStore:
 
     def forget_failure(self, root: str, id: str, *, refused: bool = True) -> None:  # noqa: A002
         """Forget a container's failure, if there is one; a refused one only with `refused`."""
+        query = "SELECT 1 FROM failure WHERE id = ? AND root = ? AND refused <= ?"
+        if self._database.peek(query, (id, root, refused)) is None:  # mostly, and nothing to write
+            return
         with self._database.writing() as db:
             failures.forget(db, root, id, refused=refused)
 

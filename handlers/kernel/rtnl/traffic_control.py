@@ -107,6 +107,13 @@ def no_program(index: int, priority: int, handle: int) -> bytearray:
     )
 
 
+def program_at(index: int, priority: int, handle: int) -> bytearray:
+    """Ask for what :func:`program` made; EINVAL if the priority or the qdisc is missing."""
+    return _message(
+        RTM_GETTFILTER, 0, index, handle, _FILTERS, _info(priority), attribute(_TCA_KIND, b"bpf\0")
+    )
+
+
 def filters(index: int) -> bytearray:
     """Ask for all filters at the ingress of the link `index`."""
     return _message(RTM_GETTFILTER, NLM_F_DUMP, index, 0, _FILTERS, 0)
