@@ -159,7 +159,7 @@ def test_very_many_prefixes_are_told_apart() -> None:
                 assert kernel.passes(frame) == passes(facts, frame) == (source in net)
 
 
-@settings(max_examples=200, phases=PHASES)
+@settings(max_examples=100, phases=PHASES)
 @given(data=st.data())
 def test_any_frame_has_the_verdict_of_the_reference(data: st.DataObject) -> None:
     facts = data.draw(links())
