@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from handlers.guard.program import Facts, program
@@ -52,6 +52,9 @@ ROUTER: Final = Facts(
 
 FORGED: Final = forged(ME, WEB, HOST)
 HONEST: Final = honest(ME, WEB)
+
+PHASES: Final = (Phase.explicit, Phase.reuse, Phase.generate)
+"""A frame is short enough to be read as it is; to make it shorter takes longer than a test may."""
 
 type Draw = st.DrawFn
 
@@ -156,7 +159,7 @@ def test_very_many_prefixes_are_told_apart() -> None:
                 assert kernel.passes(frame) == passes(facts, frame) == (source in net)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100, phases=PHASES)
 @given(data=st.data())
 def test_any_frame_has_the_verdict_of_the_reference(data: st.DataObject) -> None:
     facts = data.draw(links())
@@ -165,7 +168,7 @@ def test_any_frame_has_the_verdict_of_the_reference(data: st.DataObject) -> None
             assert kernel.passes(frame) == passes(facts, frame), frame.hex()
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, phases=PHASES)
 @given(data=st.data())
 def test_any_frame_that_passes_has_it_when_cut(data: st.DataObject) -> None:
     facts = data.draw(links())
