@@ -1,6 +1,7 @@
 """Puts the guard on a link, compares it, and takes it off.
 
-The program is the first of the link's filters. Those of others stay as they are.
+The program is the first of the link's filters, and the only one of its priority: of two, the kernel
+asks the newer one first. Filters of other priorities stay as they are.
 """
 
 from __future__ import annotations
@@ -31,9 +32,14 @@ def put(netlink: Netlink, index: int, facts: Facts) -> None:
 
     Raises:
         NoGuard: the kernel lacks what the guard needs.
-        NetlinkError: it refused for another reason.
+        OSError: it refused for another reason, or the guard's program is too long.
     """
-    code = traffic_control.program(index, PRIORITY, _HANDLE, program(facts))
+    text = program(facts)
+    if len(text) > MAX_PROGRAM:
+        raise OSError(
+            errno.E2BIG, "its network has more static routes by it than the guard can tell apart"
+        )
+    code = traffic_control.program(index, PRIORITY, _HANDLE, text)
     try:
         netlink.send([traffic_control.ingress(index), code])
     except NetlinkError as error:
@@ -47,8 +53,18 @@ def put(netlink: Netlink, index: int, facts: Facts) -> None:
         raise
 
 
+MAX_PROGRAM: Final = 4096 * 8
+"""Bytes of the longest program of the kernel's (BPF_MAXINSNS)."""
+
 _LACKING: Final = (errno.ENOENT, errno.EOPNOTSUPP)
 """How the kernel says that it knows no such qdisc or filter, or no traffic control at all."""
+
+
+def put_back(netlink: Netlink, index: int, facts: Facts) -> None:
+    """Like :func:`put`, for a link that may have any filters. Those of its priority are removed."""
+    while before := [one for one in of_others(netlink, index) if one.priority == PRIORITY]:
+        netlink.send([traffic_control.no_filter(index, before[0])])  # may remove the others as well
+    put(netlink, index, facts)
 
 
 def take_off(netlink: Netlink, index: int) -> None:
@@ -69,13 +85,16 @@ def take_off(netlink: Netlink, index: int) -> None:
 
 def wrong(netlink: Netlink, index: int, facts: Facts | None) -> str:
     """What is wrong with the guard of the link `index`; empty if nothing is."""
-    found = _guard(netlink, index)
+    found = list(_filters(netlink, index))
+    guard = next(filter(_is_guard, found), None)
     if facts is None:
-        return "" if found is None else "the link was guarded"
-    if found is None:
+        return "" if guard is None else "the link was guarded"
+    if guard is None:
         return "the link was not guarded"
-    right = found.direct and found.program == program(facts)
-    return "" if right else "the link had another guard"
+    if not guard.direct or guard.program != program(facts):
+        return "the link had another guard"
+    before = any(one.priority == PRIORITY for one in found if one is not guard)
+    return "the guard was not the only filter of its priority" if before else ""
 
 
 def addresses(netlink: Netlink, index: int) -> tuple[Address, ...] | None:
@@ -101,7 +120,7 @@ def _guard(netlink: Netlink, index: int) -> Filter | None:
     except NetlinkError as error:
         if error.errno != errno.EINVAL:
             raise
-        return None  # not even a filter of another program is in its place
+        return None  # there is no such qdisc or priority, or it is another kind's
     found = None if body is None else traffic_control.read_filter(body)
     return found if found is not None and _is_guard(found) else None
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final
 
 from handlers.kernel.bpf import (
@@ -49,7 +49,7 @@ class Facts:
         mac: its MAC.
         addresses: its addresses. With one of IPv6, the link-local address of the MAC is another.
         routed: the subnets behind the sandbox, whose packets it forwards.
-        subnets: the network's own subnets: no `routed` has addresses of these.
+        subnets: the network's own subnets: what it forwards comes from none of these.
     """
 
     mac: str
@@ -135,6 +135,18 @@ _TYPE: Final = Field(0, 1, relative=True)
 _TARGET: Final = 8
 _ROUTER_ADVERT, _SOLICIT, _ADVERT, _REDIRECT = 134, 135, 136, 137
 _MLD_REPORTS: Final = (131, 143)
+
+_NEVER_FORWARDED: Final[tuple[Subnet, ...]] = tuple(
+    map(
+        ip_network,
+        (
+            "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3",
+            "::1/128", "fe80::/10", "ff00::/8",
+        ),
+    )
+)  # fmt: skip
+"""Sources that no router forwards: this host, loopback, link-local, multicast and reserved ones
+(RFC 6890, RFC 4291)."""
 
 _PASS: Final = Return(PASS)
 _DROP: Final = Return(DROP)
@@ -225,7 +237,7 @@ def _in_routed(
     for subnet in routed:
         node = _within(version, subnet, yes, node)
     if node is not _DROP:
-        for subnet in subnets:
+        for subnet in (*subnets, *_NEVER_FORWARDED):
             node = _within(version, subnet, _DROP, node)
     return node
 

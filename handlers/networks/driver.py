@@ -111,7 +111,7 @@ class Driver(ABC):
         index = netlink.index(interface.host_name)
         facts = self.guarded(interface)
         if facts is not None:
-            guard.put(netlink, index, facts)
+            guard.put_back(netlink, index, facts)
         else:
             guard.take_off(netlink, index)
         netlink.send([rtnl.enslaved(interface.host_name, self.port_of(netlink))])

@@ -291,6 +291,10 @@ def test_a_bad_value_is_refused(refusal: Refuser, text: str, error: str) -> None
         ("reach = ['default']", "the network itself"),
         ("reach = 'default'", "not a list of strings"),
         ("routes = [{ to = '10.0.0.0/8' }]", "has no via"),
+        (
+            "routes = [{ to = '10.0.0.0/8', via = '172.19.0.2' }]\nmode = 'routed'",
+            "have no neighbours on their links",
+        ),
         ("routes = [{ to = '10.0.0.1/8', via = '172.19.0.2' }]", 'write "10.0.0.0/8"'),
         ("routes = [{ to = '10.0.0.0/8', via = '10.0.0.1' }]", "an address of 172.19.0.0/16"),
         ("routes = [{ to = 'fd00::/8', via = '172.19.0.2' }]", "not of the family of fd00::/8"),

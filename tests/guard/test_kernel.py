@@ -84,11 +84,9 @@ def test_a_filter_of_another_program_is_left_alone_and_named(host: Host) -> None
     assert before["level"] == "fail"
     assert "before the guard" in before["what"]
 
-    host.command(
-        "tc", "filter", "del", "dev", web.veth, "ingress", "prio", "1", "handle", "1", "bpf"
-    )
     assert f"attached {web.veth}" in host.watcher("sync").stdout
-    assert {entry["level"] for entry in findings(host, "guards")} == {"fail", "warn"}
+    (finding,) = findings(host, "guards")
+    assert finding["level"] == "warn"
 
 
 def test_inspect_tells_whether_a_link_is_guarded(make_host: HostMaker) -> None:

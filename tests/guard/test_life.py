@@ -25,6 +25,12 @@ DAMAGES: Final = {
     "filter": "tc filter del dev {veth} parent ffff: prio 1",
     "qdisc": "tc qdisc del dev {veth} ingress",
     "other program": f"tc filter replace dev {{veth}} parent ffff: prio 1 handle 1 {ALLOW}",
+    "other kind": (
+        "until tc filter del dev {veth} parent ffff: prio 1"
+        " && tc filter add dev {veth} parent ffff: prio 1 protocol all u32 match u32 0 0;"
+        " do :; done"
+    ),
+    "second program": f"tc filter add dev {{veth}} parent ffff: prio 1 handle 9 {ALLOW}",
     "clsact": "until tc qdisc del dev {veth} ingress && tc qdisc add dev {veth} clsact; do :; done",
 }
 
@@ -71,12 +77,6 @@ def test_sync_names_it_and_puts_it_back(make_host: HostMaker, mode: str) -> None
         assert host.watcher("sync").stdout == dry, damage
         assert shown(host, web.veth) == before, damage
         assert host.watcher("sync").stdout == NOTHING, damage
-
-
-def test_check_names_a_filter_of_others(host: Host) -> None:
-    web = host.attach("web")
-    redirect(host, web.veth, "lo")
-    assert web.veth in host.watcher("check", check=False).stdout
 
 
 def test_a_filter_of_others_stays(kept: Host) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import packets
 from tests.support.frames import identity
-from tests.support.guarded import DUAL, GATEWAY6, end_of, listeners, unaided
+from tests.support.guarded import DUAL, GATEWAY6, end_of, listeners, router_of, unaided
 from tests.support.hearing import PORT, heard
 from tests.support.host import GATEWAY, Container, Host
 from tests.support.packets import ARP, BROADCAST, IPV4, IPV6, arp, ether
@@ -92,12 +92,13 @@ def test_a_default_router_may_not_speak_for_its_neighbours(
 ) -> None:
     host, router, web = joined(make_host, f'{{ to = "{to}", via = "{via}" }}')
     me, other = identity(router), identity(web)
+    locals_ = (other.local, router_of(host, router, "bridge").local, "fe80::1", "ff02::1")
     kind, target = (IPV6, other.ip6) if ":" in to else (IPV4, other.ip4)
     frames = {
         address: ether(
             me.mac, BROADCAST, kind, packets.udp(address, target, PORT, f"{address}.".encode())
         )
-        for address in (target, *forged, outside)
+        for address in (target, *forged, outside, *(locals_ if ":" in to else ()))
     }
     found = heard(host, frames, router.place, listeners(host, web, router, "bridge"), [end_of(me)])
     assert {name for name, who in found.items() if who} == {outside}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import TYPE_CHECKING, Final
 
 from tests.support.chains import AUTHENTICATION, FRAGMENT, HOP_BY_HOP, OPTIONS, ROUTING
@@ -132,9 +132,21 @@ def _target(read: Bytes, start: int) -> IPv6Address:
     return IPv6Address(read(start, ADVERT_SIZE)[8:24])
 
 
+NEVER_PASSED_ON: Final = [
+    ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"),
+        *("::1/128", "fe80::/10", "ff00::/8"),
+    )
+]
+"""What no router may send on (RFC 1122, RFC 3927, RFC 4291), whatever the prefix."""
+
+
 def _may_come(facts: Facts, source: Address) -> bool:
     """Whether a packet of `source` may come, be it its own or one that it passes on."""
     if source in facts.addresses:
         return True
+    if any(source in subnet for subnet in NEVER_PASSED_ON if subnet.version == source.version):
+        return False
     routed = any(source in prefix for prefix in facts.routed)
     return routed and not any(source in subnet for subnet in facts.subnets)

@@ -26,7 +26,7 @@ def findings(subject: Subject) -> Iterator[Finding]:  # noqa: ARG001
     if before:
         yield fail(
             f"another program's filter may decide before the guard on {_some(before)}",
-            "have that program use another priority; see `tc filter show dev LINK ingress`",
+            "run `watcher sync`, and have that program use another priority than 1",
         )
     if behind:
         yield warn(

@@ -148,6 +148,12 @@ def _check_mtu(network: Network) -> None:
 
 
 def _check_routes(network: Network) -> None:
+    if network.routes and not network.facts.on_link:
+        raise ConfigKeyError(
+            ("network", network.name, "routes"),
+            f'its sandboxes have no neighbours on their links with mode = "{network.mode}"',
+            "remove it",
+        )
     for index, route in enumerate(network.routes):
         path = ("network", network.name, "routes", index, "via")
         if route.via.version != route.to.version:
