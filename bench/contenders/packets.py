@@ -68,7 +68,7 @@ class Packets(Contender):
         raise NotImplementedError
 
     def burst(self, path: str, kind: str, bridge_nf: int, milliseconds: int) -> float:
-        """Send packets along `path`, and return the units per second of `kind`.
+        """Send packets along `path`; the units of `kind` per second of processor time.
 
         Args:
             path: `neighbour`, `neighbour 6`, `host`, `beyond` or `port`.

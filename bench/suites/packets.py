@@ -18,9 +18,11 @@ from bench.turns import hosts, turns
 TITLE = "Packets"
 
 ABOUT = """\
-Two processes exchange packets by TCP and UDP (`bench/packets.c`). Both are on one processor, so a
-rate shows what the way of a packet costs. A transaction is a byte there and a byte back. A
-connection is from `connect` until the server has closed it. Streams write 64 KiB at a time.
+Two processes exchange packets by TCP and UDP (`bench/packets.c`). Both are on one processor, which
+does the work of the whole way. A rate is per second of the processor time that both use: it shows
+what the way of a packet costs, and hardly depends on what else the machine does. A transaction is a
+byte there and a byte back. A connection is from `connect` until the server has closed it. Streams
+write 64 KiB at a time.
 
 Each contender has a host with two containers and a bridge; a machine beyond has a link to that
 host. The base has the same links, addresses and routes, and no rule at all. There the machine
@@ -51,7 +53,7 @@ _COLUMNS: Final = {
     "4": "Four streams by TCP",
 }
 _STREAMS: Final = ("1", "4")
-_LENGTH, _STREAM = 20, 60
+_LENGTH, _STREAM = 10, 30
 """Milliseconds of a burst, and of one of streams, which take a while to find their pace."""
 
 _SELDOM: Final = 3
@@ -78,7 +80,7 @@ _HARDLY_LESS = 0.995
 def measure(setting: Setting) -> Figures:
     """All figures of a round, one after the other; for each, all contenders in turn."""
     rows = [row for row in _ROWS if _has_bridge_nf(setting) or not row.endswith("1")]
-    rounds = setting.many(150, 3)
+    rounds = setting.many(200, 3)
     cells = [
         (number, row, column)
         for number in range(1 + rounds)
@@ -96,7 +98,7 @@ def measure(setting: Setting) -> Figures:
             rate = host.call("burst", path, column, int(bridge_nf), length)
             if number:  # not in the first, when neighbours and flows are not known yet
                 samples.add(f"{row} {column} {name}", rate)
-            if number % 25 == 0 and (row, column, name) == (rows[0], "tcp", _BASE):
+            if number % 50 == 0 and (row, column, name) == (rows[0], "tcp", _BASE):
                 setting.say(f"round {number} of {rounds}")
     figures: Figures = {"rows": rows, "contenders": list(kinds), "rounds": rounds}
     for row in rows:
@@ -108,7 +110,7 @@ def measure(setting: Setting) -> Figures:
 def tables(figures: Figures) -> list[Table]:
     """One a column, with a row a path."""
     contenders: list[str] = figures["contenders"]
-    header = ("", "no rules, a second", *(_NAMES[name] for name in contenders if name != _BASE))
+    header = ("", "no rules, per second", *(_NAMES[name] for name in contenders if name != _BASE))
     note = "" if "neighbour 1" in figures["rows"] else "This kernel has no `br_netfilter`."
     return [
         Table(
