@@ -22,6 +22,7 @@ class Cycle:
 def collector() -> Iterator[Collector]:
     collector = Collector()
     collector.begin()
+    collector.settle()
     yield collector
     collector.stop()
 
@@ -72,6 +73,7 @@ def test_what_became_older_under_constant_load_is_collected_as_well(collector: C
 def test_afterwards_python_collects_again() -> None:
     collector = Collector()
     collector.begin()
+    collector.settle()
     collector.stop()
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0

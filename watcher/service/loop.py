@@ -128,6 +128,7 @@ class Service:
             ended=lambda: loop.call_soon(self._parts.check),
         )  # fmt: skip
         try:
+            self._rest.begin()
             self._start()
             self._reconciler.serve(self._blockade.begin)
             # After SIGCONT, any number of events may have been missed.
@@ -135,7 +136,7 @@ class Service:
                 loop, stop=stop.set, resume=self._sync, well=self._well,
                 reload=lambda: self._reload.run(self._config, self._configure),
             )  # fmt: skip
-            self._rest.begin()
+            self._rest.ready()
             self._tell_ready()  # last: the manager may stop the service at once
             await stop.wait()
             self._log.info("stopping")

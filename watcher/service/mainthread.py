@@ -2,11 +2,12 @@
 
 The service itself runs in another thread, which may wait in the kernel for a file system. The main
 thread waits only for messages. It passes signals to the service's event loop, and checks that the
-loop answers in time.
+loop answers in time. Unless systemd wants to hear of that, it rests while the loop does.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from watcher.service import systemd
+from watcher.service.selector import Selector
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +34,7 @@ DRAIN: Final = 1.0
 """Seconds to wait at the end for the log to be written."""
 
 BEAT: Final = 5.0
-"""Seconds between two checks of the service, if systemd does not set them."""
+"""Seconds between two checks of a service that works, if systemd does not set them."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCONT, signal.SIGHUP)
 
@@ -64,6 +66,9 @@ class MainThread:
         self._to_reload = False  # SIGHUP arrived before the service could take it
         self._well: Callable[[], bool]
         self._asked = False
+        self._selector = Selector(self._loop_works)
+        self._beaten = 0  # the loop's rounds at its last answer
+        self._rests = False
         self._waits = 0  # checks in a row that found the service waiting in the kernel
 
     def run(self, serve: Callable[[MainThread], None]) -> None:
@@ -83,6 +88,11 @@ class MainThread:
         self._watch(thread)
         if self._error is not None:
             raise self._error
+
+    @property
+    def selector(self) -> Selector:
+        """For the service's event loop."""
+        return self._selector
 
     def rest(self, seconds: float) -> None:
         """Wait in the service's thread; raises :class:`Stopped` if the service has to stop."""
@@ -125,7 +135,8 @@ class MainThread:
         self._news.put(self._has_ended)
 
     def _watch(self, thread: threading.Thread) -> None:
-        interval = systemd.watchdog_interval() or BEAT
+        watchdog = systemd.watchdog_interval()
+        interval = watchdog or BEAT
         due = time.monotonic() + interval
         end: float | None = None
         while not self._ended:
@@ -134,14 +145,32 @@ class MainThread:
                 end = now + GRACE
             if end is not None and now >= end:
                 self._give_up()
-            if now >= due:
+            if now >= due and watchdog is None and self._may_rest():
+                due = math.inf
+            elif now >= due or (due == math.inf and not self._rests):
                 due = now + interval
                 self._look(thread)
+            until = min(due, end or due)
             try:
-                self._news.get(timeout=max(0.0, min(due, end or due) - now))()
+                self._news.get(timeout=None if until == math.inf else max(0.0, until - now))()
             except queue.Empty:
                 continue
         thread.join()
+
+    def _may_rest(self) -> bool:
+        """Whether the loop has done nothing since its last answer, and waits."""
+        self._rests = True  # first: the loop may begin to work just now, and then makes it false
+        selector = self._selector
+        if selector.waits and selector.rounds == self._beaten and not self._asked:
+            return True
+        self._rests = False
+        return False
+
+    def _loop_works(self) -> None:
+        """Called in the loop's thread, each time that it goes to work."""
+        if self._rests:
+            self._rests = False
+            self._news.put(lambda: None)
 
     def _told_to_stop(self) -> None:
         self._stopping.set()
@@ -196,6 +225,7 @@ class MainThread:
     def _beat(self) -> None:
         """Note that the service's loop is alive; called in that loop."""
         self._asked = False
+        self._beaten = self._selector.rounds
         if self._waits:
             self._waits = 0
             self._log.warning("the service goes on, the file system answers again")

@@ -59,6 +59,10 @@ class Rest:
         """Collect garbage only here from now on."""
         self._collector.begin()
 
+    def ready(self) -> None:
+        """The service has made what it keeps."""
+        self._collector.settle()
+
     def stop(self) -> None:
         """Let Python collect by itself again."""
         self._collector.stop()
@@ -101,6 +105,7 @@ class Rest:
 
     def _end_checkpoint(self) -> None:
         self._moving = False
+        self._gate.answer_first()  # it may wait for the disk a little
         try:
             self._reconciler.end_checkpoint()
         except StoreDamaged:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from watcher.store.files import StoreFiles
 
+CHECKPOINT: Final = "PRAGMA wal_checkpoint(PASSIVE)"
+"""Moves what no reader prevents; nobody waits for it, and it for nobody."""
+
 TURNS: Final = 4
 """Checkpoints in a row, each of what was committed during the one before. SQLite writes its journal
 from the beginning again only after one that nothing was committed beside."""
@@ -33,14 +36,18 @@ class Checkpoints:
 
     The thread has no descriptor table of its own, because connections of one process share their
     descriptors. Nobody may borrow a descriptor (:mod:`handlers.kernel.descriptors`) meanwhile.
+
+    Attributes:
+        whole: whether the last one has moved everything.
     """
 
-    __slots__ = ("_error", "_path", "_thread")
+    __slots__ = ("_error", "_path", "_thread", "whole")
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread: threading.Thread | None = None
         self._error: WatcherError | None = None
+        self.whole = False
 
     def begin(self, files: StoreFiles, ended: Callable[[], object]) -> bool:
         """Begin one of `files`; false if one has begun that :meth:`wait` was not called for.
@@ -49,6 +56,7 @@ class Checkpoints:
         """
         if self._thread is not None:
             return False
+        self.whole = False
         self._thread = threading.Thread(
             target=self._run, args=(files, ended), name="checkpoint", daemon=True
         )
@@ -81,6 +89,7 @@ class Checkpoints:
             if files.lost() or not schema.version_of(db):
                 return  # another file has that name by now; the next change notices it
             for _ in range(TURNS):
-                busy, pages, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                if busy or pages <= moved:
+                _, pages, moved = db.execute(CHECKPOINT).fetchone()
+                self.whole = pages <= moved
+                if self.whole:
                     return

@@ -6,7 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from watcher.store import copies, failures, schema
-from watcher.store.checkpoints import Checkpoints
+from watcher.store.checkpoints import CHECKPOINT, Checkpoints
 from watcher.store.errors import BROKEN, StoreDamaged, tell, translated
 from watcher.store.files import StoreFiles, put_aside
 from watcher.store.opening import check, connect, make, shrink
@@ -19,18 +19,22 @@ PAGE_SIZE: Final = 1024
 """Bytes of a page of a new file: a commit writes whole pages, about sixteen."""
 
 DUE: Final = 512
-"""Commits after which the journal is to be moved into the file itself: one to eight megabytes."""
+"""Commits after which the journal is to be moved into the file itself: some 8 MiB."""
 
-BACKSTOP: Final = 32768
-"""Pages in the journal at which a commit stops to move them into the file itself: in a process that
-does nothing else, and if a service never gets to it."""
+LONG: Final = 4 * DUE
+"""Commits after which it is moved by the thread that commits, if there always was another commit
+beside: SQLite begins it anew only when all of it was moved."""
+
+BACKSTOP: Final = 64 << 20
+"""Bytes of the journal at which a commit moves it, in a process that never does it otherwise."""
 
 
 class Database:
     """One open file. Outside of transactions, a statement on `db` is a transaction of its own."""
 
     __slots__ = (
-        "_changes", "_checkpoints", "_damage", "_files", "_moved", "_news", "_path", "db",
+        "_changes", "_checkpoints", "_damage", "_files", "_moved", "_news", "_path", "_whole",
+        "db",
     )  # fmt: skip
 
     def __init__(self, db: sqlite3.Connection, path: Path, files: StoreFiles | None = None) -> None:
@@ -41,8 +45,9 @@ class Database:
         """The damage that SQLite has found since the file was opened; empty if none."""
         self._news = ""
         """What happened to the previous file."""
-        self._changes = self._moved = 0
-        """How often this object changed its content, and how often before the last checkpoint."""
+        self._changes = self._moved = self._whole = 0
+        """How often this object has changed its content: by now, when the last checkpoint began,
+        and when all of the journal was moved."""
         self._checkpoints = Checkpoints(path)
 
     @classmethod
@@ -86,7 +91,8 @@ class Database:
                 # A power failure may lose the last commits, but does not damage the file, and a
                 # killed program loses nothing. After a reboot the leases are worthless anyway.
                 db.execute("PRAGMA synchronous = NORMAL")
-                db.execute(f"PRAGMA wal_autocheckpoint = {BACKSTOP}")
+                (size,) = db.execute("PRAGMA page_size").fetchone()
+                db.execute(f"PRAGMA wal_autocheckpoint = {BACKSTOP // size}")
                 schema.migrate(db)
                 failures.cut(db)
                 shrink(db)
@@ -204,6 +210,12 @@ class Database:
             self._damage = error.what
         if error is not None:
             raise error
+        if not self._checkpoints.whole and self._changes - self._whole >= LONG:
+            with translated(self._path):  # little is left to be moved
+                self.db.execute(CHECKPOINT).fetchone()
+        elif not self._checkpoints.whole:
+            return
+        self._whole = self._changes
 
     def version(self) -> tuple[int, int]:
         """Differs from an earlier result if the content may have changed since, whoever did it.
