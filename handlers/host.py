@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Final, Self
+
+from msgspec import Struct
 
 from handlers import root_mounts
 from handlers.conntrack import ConntrackHandler
@@ -32,8 +33,7 @@ from watcher.model.sandbox import Member, Sandbox
 __all__ = ["HANDLERS", "ConntrackHandler", "Host", "OpenRoot", "Reaper", "root_mounts"]
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """One kind of thing on the host.
 
     Attributes:

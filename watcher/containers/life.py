@@ -8,7 +8,8 @@ that is missing for a while interrupts nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from watcher.config.settings import Root
 from watcher.containers import proc, roots
@@ -20,8 +21,7 @@ type Find = Callable[[str, str], Sandbox | None]
 """Returns the sandbox of a container by its root and id, as the lease store does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """The roots at one moment.
 
     Attributes:

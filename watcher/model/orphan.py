@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from watcher.model.address import Address
 from watcher.model.alias import ALIAS, alias_of
 from watcher.model.network import Network
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan:
+class Orphan(Struct, frozen=True):
     """The links and addresses in a namespace whose sandbox the lease store does not know.
 
     Attributes:
