@@ -216,6 +216,24 @@ class Netlink:
                     return None
                 raise _error(-number, flags, body, 0)
 
+    def answers(self, requests: Sequence[bytearray]) -> list[memoryview | None]:
+        """The body of the only answer to each of `requests`; `None` for each that is refused.
+
+        They are sent together. None of them may be for a list.
+        """
+        found: list[memoryview | None] = [None] * len(requests)
+        if requests:
+            first = self._number(requests)
+            self._socket.sendall(b"".join(requests))
+            left = len(requests)
+            while left:
+                for kind, _, sequence, _, body in self._receive():
+                    if sequence >= first:
+                        left -= 1
+                        if kind != NLMSG_ERROR:
+                            found[sequence - first] = body
+        return found
+
     def index(self, name: str) -> int:
         """The index of the interface `name`; 0 if there is none.
 
