@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
+
 from handlers.handler import Difference
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink
@@ -21,8 +23,7 @@ from watcher.model.network import Network
 from watcher.model.sandbox import Interface
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """How a sandbox sends from one of its addresses.
 
     Attributes:
