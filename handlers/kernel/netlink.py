@@ -29,6 +29,7 @@ from handlers.kernel.messages import (
     messages,
 )
 
+SIOCGIFNAME: Final = 0x8910
 SIOCGIFINDEX: Final = 0x8933
 SIOCGIFFLAGS: Final = 0x8913
 SIOCETHTOOL: Final = 0x8946
@@ -245,6 +246,17 @@ class Netlink:
             if error.errno != errno.ENODEV:
                 raise
             return 0
+
+    def name(self, index: int) -> str:
+        """The name of the interface `index`; empty if there is none."""
+        try:
+            answer = fcntl.ioctl(self._socket, SIOCGIFNAME, _IFREQ.pack(b"", index))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return ""
+        name: bytes = _IFREQ.unpack(answer)[0]
+        return os.fsdecode(name.rstrip(b"\0"))
 
     def is_up(self, name: str) -> bool:
         """Whether the interface `name` is set up; `OSError` if it is missing."""
