@@ -167,7 +167,8 @@ def route_to(wanted: Route) -> bytearray:
     if to is None:
         asked = _ELSEWHERE[wanted.version]
     else:  # an address that is hardly ever local: local routes are in another table
-        asked = to[-2].packed if to.num_addresses > 2 else to.network_address.packed
+        more = to.max_prefixlen - to.prefixlen > 1
+        asked = to[-2].packed if more else to.network_address.packed
     values = {"index": template.number(wanted.index), "to": asked}
     return _route_to(wanted.version, True).filled(**values)
 
