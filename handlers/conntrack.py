@@ -23,6 +23,8 @@ from ipaddress import IPv4Network, ip_address
 from itertools import chain
 from typing import Final
 
+from msgspec import Struct
+
 from handlers.context import Context
 from handlers.handler import Handler
 from handlers.kernel import flows, rtnl
@@ -38,8 +40,7 @@ _AT_ONCE: Final = 100
 """Flows deleted per call; the socket's buffer has room for as many errors."""
 
 
-@dataclass(frozen=True, slots=True)
-class PortChange:
+class PortChange(Struct, frozen=True):
     """UDP ports of the host that now lead to a sandbox, or no longer do.
 
     Attributes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from handlers.handler import Notes
 from handlers.kernel.namespace import HostNamespace
@@ -17,8 +18,7 @@ from watcher.model.network import Network
 from watcher.model.sandbox import Sandbox
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What handlers are made from.
 
     Attributes:

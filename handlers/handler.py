@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.network import Network
@@ -73,8 +75,7 @@ class Notes(Protocol):
         """Forget what was noted under `name`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """Something that is not as it should be, and how to put it right.
 
     Attributes:

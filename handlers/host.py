@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Final, Self
+
+from msgspec import Struct
 
 from handlers import root_mounts
 from handlers.conntrack import ConntrackHandler
@@ -37,8 +38,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """One kind of thing on the host.
 
     Attributes:

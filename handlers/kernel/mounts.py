@@ -11,9 +11,10 @@ import ctypes
 import errno
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 _MS_BIND: Final = 0x1000
 _MS_REC: Final = 0x4000
@@ -49,8 +50,7 @@ _libc.move_mount.argtypes = (
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """One line of `/proc/self/mountinfo`.
 
     Attributes:

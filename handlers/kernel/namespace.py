@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from watcher.model.sandbox import Sandbox
 
@@ -14,8 +14,7 @@ class NamespaceGone(OSError):
     """The last process in the namespace has ended."""
 
 
-@contextmanager
-def open_namespace(sandbox: Sandbox) -> Iterator[int]:
+def open_namespace(sandbox: Sandbox) -> AbstractContextManager[int]:
     """A descriptor of the namespace of `sandbox`, opened through any process in it.
 
     The inode number is compared, because pids are reused. The descriptor keeps the namespace alive.
@@ -23,8 +22,7 @@ def open_namespace(sandbox: Sandbox) -> Iterator[int]:
     Raises:
         NamespaceGone: all of these processes have ended.
     """
-    with open_by_pid((member.init.pid for member in sandbox.members), sandbox.netns) as descriptor:
-        yield descriptor
+    return open_by_pid((member.init.pid for member in sandbox.members), sandbox.netns)
 
 
 @contextmanager

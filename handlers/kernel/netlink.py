@@ -29,6 +29,7 @@ from handlers.kernel.messages import (
     messages,
 )
 
+SIOCGIFNAME: Final = 0x8910
 SIOCGIFINDEX: Final = 0x8933
 SIOCGIFFLAGS: Final = 0x8913
 SIOCETHTOOL: Final = 0x8946
@@ -216,6 +217,24 @@ class Netlink:
                     return None
                 raise _error(-number, flags, body, 0)
 
+    def answers(self, requests: Sequence[bytearray]) -> list[memoryview | None]:
+        """The body of the only answer to each of `requests`; `None` for each that is refused.
+
+        They are sent together. None of them may be for a list.
+        """
+        found: list[memoryview | None] = [None] * len(requests)
+        if requests:
+            first = self._number(requests)
+            self._socket.sendall(b"".join(requests))
+            left = len(requests)
+            while left:
+                for kind, _, sequence, _, body in self._receive():
+                    if sequence >= first:
+                        left -= 1
+                        if kind != NLMSG_ERROR:
+                            found[sequence - first] = body
+        return found
+
     def index(self, name: str) -> int:
         """The index of the interface `name`; 0 if there is none.
 
@@ -227,6 +246,17 @@ class Netlink:
             if error.errno != errno.ENODEV:
                 raise
             return 0
+
+    def name(self, index: int) -> str:
+        """The name of the interface `index`; empty if there is none."""
+        try:
+            answer = fcntl.ioctl(self._socket, SIOCGIFNAME, _IFREQ.pack(b"", index))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return ""
+        name: bytes = _IFREQ.unpack(answer)[0]
+        return os.fsdecode(name.rstrip(b"\0"))
 
     def is_up(self, name: str) -> bool:
         """Whether the interface `name` is set up; `OSError` if it is missing."""

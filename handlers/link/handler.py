@@ -147,7 +147,8 @@ class LinkHandler(Handler):
     def _clear(self, inside: Netlink, index: int, interface: Interface) -> None:
         """Remove the addresses of `interface` that have no lease."""
         network = self._drivers[interface.network].network
-        for address in surplus.surplus(inside, index, interface, network):
+        there = rtnl.read_packed(inside.dump(rtnl.addresses(index)))
+        for address in surplus.surplus(there, interface, network):
             try:
                 inside.send([rtnl.no_address(index, address)])
             except NetlinkError as error:
@@ -217,13 +218,14 @@ class LinkHandler(Handler):
         """
         driver = self._drivers[interface.network]
         wrong = self._wrong_host_end(link, interface)
-        index = 0 if link is None else inside.index(interface.name)
-        if index and link is not None and not self._ends_at(link, netns, index):
-            wrong, index = f"{interface.name} was not its other end", 0
-        wrong = wrong or sandbox_end.missing(inside, sandbox, interface, self._drivers)
-        if not index:
+        end = sandbox_end.look(inside, interface)
+        leads = link is not None and end is not None and self._ends_at(link, netns, end.index)
+        if link is not None and end is not None and not leads:
+            wrong = f"{interface.name} was not its other end"
+        wrong = wrong or sandbox_end.missing(inside, sandbox, interface, self._drivers, end)
+        if end is None or not leads:
             return wrong
-        more = surplus.surplus(inside, index, interface, driver.network)
+        more = surplus.surplus(end.addresses, interface, driver.network)
         return "; ".join(filter(None, (wrong, surplus.described(interface.name, more))))
 
     def _wrong_host_end(self, link: rtnl.Link | None, interface: Interface) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from msgspec import Struct
+
 from handlers.kernel import missing_routes, rtnl, sysctl
 from handlers.kernel.netlink import Netlink
 from handlers.link import policy_routes
@@ -57,29 +59,50 @@ def requests(
     return found
 
 
-def missing(
-    inside: Netlink, sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
-) -> str:
-    """What is wrong with the sandbox end; empty if nothing is. `inside` is a socket there."""
-    driver = drivers[interface.network]
+class End(Struct, frozen=True):
+    """A sandbox end as it is: whether it is up, its index, and its packed addresses."""
+
+    index: int
+    up: bool
+    addresses: Sequence[tuple[bytes, int]]
+
+
+def look(inside: Netlink, interface: Interface) -> End | None:
+    """The sandbox end of `interface`, if it exists; `inside` is a socket there."""
     body = inside.get(rtnl.link(interface.name))
     if body is None:
+        return None
+    index, up = rtnl.read_state(body)
+    return End(index, up, rtnl.read_packed(inside.dump(rtnl.addresses(index))))
+
+
+def missing(
+    inside: Netlink,
+    sandbox: Sandbox,
+    interface: Interface,
+    drivers: Mapping[str, Driver],
+    end: End | None,
+) -> str:
+    """What is wrong with the sandbox end; empty if nothing is.
+
+    `inside` is a socket there, and `end` what :func:`look` has found.
+    """
+    driver = drivers[interface.network]
+    if end is None:
         return f"{interface.name} was missing"
-    link = rtnl.read_link(body)
     if not inside.is_up("lo"):
         return "lo was down"
-    if not link.up:
+    if not end.up:
         return f"{interface.name} was down"
     ways = driver.ways(interface)
-    has = rtnl.read_addresses(inside.dump(rtnl.addresses(link.index)))
     for way in ways:
-        if way.address not in has:
+        if (way.address.packed, way.address.network.prefixlen) not in end.addresses:
             return f"{interface.name} did not have {way.address}"
-    wanted = _connected(ways, link.index)
-    wanted += _routes(sandbox, interface, drivers, ways, link.index)
+    wanted = _connected(ways, end.index)
+    wanted += _routes(sandbox, interface, drivers, ways, end.index)
     for route in missing_routes.missing(inside, wanted):
         return f"the route to {route.to or 'default'} was missing"
-    if len(sandbox.interfaces) > 1 and policy_routes.missing(inside, interface, driver, link.index):
+    if len(sandbox.interfaces) > 1 and policy_routes.missing(inside, interface, driver, end.index):
         return f"a route or rule for what is sent from {interface.name} was missing"
     return ""
 

@@ -5,11 +5,10 @@ With the guard on, their packets are dropped. Removing the addresses makes that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_interface
 from typing import Final
 
-from handlers.kernel import rtnl
-from handlers.kernel.netlink import Netlink
 from watcher.model.address import AddressWithPrefix
 from watcher.model.naming import link_local
 from watcher.model.network import Network
@@ -20,18 +19,21 @@ _SHOWN: Final = 3
 
 
 def surplus(
-    inside: Netlink, index: int, interface: Interface, network: Network
+    there: Iterable[tuple[bytes, int]], interface: Interface, network: Network
 ) -> list[AddressWithPrefix]:
     """The addresses of `interface` without a lease; empty if the network has no guard.
 
-    The link-local address of its MAC is not among them: the guard allows it. `inside` is a socket
-    in the namespace.
+    The link-local address of its MAC is not among them: the guard allows it. `there` are its
+    addresses as :func:`handlers.kernel.rtnl.read_packed` returns them.
     """
     if not network.guard:
         return []
-    kept = {address.ip for address in interface.addresses} | {link_local(interface.mac)}
-    there = rtnl.read_addresses(inside.dump(rtnl.addresses(index)))
-    return [address for address in there if address.ip not in kept]
+    kept = {address.ip.packed for address in interface.addresses}
+    more = [one for one in there if one[0] not in kept]
+    if not more:
+        return []
+    own = link_local(interface.mac).packed
+    return [ip_interface(one) for one in more if one[0] != own]
 
 
 def described(name: str, addresses: Sequence[AddressWithPrefix]) -> str:

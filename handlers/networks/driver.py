@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
+
 from handlers.guard import link as guard
 from handlers.guard.program import Facts
 from handlers.handler import Difference
@@ -22,8 +24,7 @@ from watcher.model.network import Network
 from watcher.model.sandbox import Interface
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """How a sandbox sends from one of its addresses.
 
     Attributes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
+from functools import cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface, ip_network
 from typing import ClassVar, Final
 
 from handlers.handler import Difference
@@ -64,13 +65,11 @@ class RoutedDriver(Driver):
 
     def way(self, address: AddressWithPrefix, ordinal: int) -> Way:
         """Nothing is on the link; everything is behind a virtual next hop."""
-        own = ip_interface(address.ip)
+        own = ip_interface((address.packed, address.max_prefixlen))
         subnet = self.network.subnet_of(address.version)
         if subnet is None:
             return Way(own, None, None)
-        hop = _NEXT_HOP[address.version] + ordinal
-        # The IPv6 hop is a link-local address, which is on the link anyway.
-        on_link = ip_network(hop) if hop.version == 4 else None
+        hop, on_link = _next_hop(address.version, ordinal)
         return Way(own, on_link, hop, HOST_MAC, subnet)
 
     def host_end(self, interface: Interface, index: int, alias: str) -> list[bytearray]:
@@ -97,8 +96,19 @@ class RoutedDriver(Driver):
         for address in interface.addresses:
             subnet = self.network.subnet_of(address.version)
             source = None if subnet is None else gateway(subnet)
-            found.append(rtnl.Route(ip_network(address.ip), None, index, 0, source))
+            to = ip_network((address.packed, address.max_prefixlen))
+            found.append(rtnl.Route(to, None, index, 0, source))
         return found
+
+
+@cache
+def _next_hop(version: int, ordinal: int) -> tuple[Address, IPv4Network | None]:
+    """The next hop of an interface, and its route if it needs one.
+
+    The IPv6 hop is a link-local address, which is on the link anyway.
+    """
+    hop = _NEXT_HOP[version] + ordinal
+    return hop, IPv4Network(hop) if isinstance(hop, IPv4Address) else None
 
 
 DRIVER: Final = RoutedDriver

@@ -64,7 +64,7 @@ _BETWEEN: Final = 0.005
 
 TOLD: Final = """
     import json, sys
-    from dataclasses import asdict
+    from dataclasses import asdict, is_dataclass
     from pathlib import Path
     import msgspec
     try:
@@ -73,11 +73,13 @@ TOLD: Final = """
         from watcher.store.leases import LeaseStore
     with LeaseStore.open(Path(sys.argv[1]), read_only=sys.argv[2] == "read-only") as store:
         told = {
-            "sandboxes": [asdict(sandbox) for sandbox in store.sandboxes()],
-            "failures": [asdict(failure) for failure in store.failures()],
+            "sandboxes": store.sandboxes(),
+            "failures": store.failures(),
             "notes": {name: store.noted(name) for name in store.notes()},
         }
     def plain(value):
+        if is_dataclass(value):  # 0.1.0 has dataclasses
+            return asdict(value)
         return msgspec.structs.asdict(value) if isinstance(value, msgspec.Struct) else str(value)
     print(json.dumps(told, default=plain))
 """

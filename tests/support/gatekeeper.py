@@ -7,7 +7,6 @@ commands as lines of words; see :func:`_obey` for those.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import queue
@@ -17,6 +16,8 @@ import threading
 from contextlib import contextmanager
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
 
 from handlers import root_mounts
 from handlers.kernel import rootpath
@@ -163,7 +164,8 @@ def _mark(gate: Gate, root: str) -> None:
 
 def _observed(hold: Hold) -> Json:
     try:
-        return dataclasses.asdict(observe(hold, patient=True))
+        told: Json = msgspec.to_builtins(observe(hold, patient=True))
+        return told
     except WatcherError as error:
         return {"error": str(error)}
 
@@ -181,7 +183,7 @@ def _obey(gate: Gate, holds: dict[str, Hold], word: str, argument: str) -> objec
             return _observed(holds[argument])
         case "read":
             container = roots.read(*argument.split())
-            return container and dataclasses.asdict(container)
+            return container and msgspec.to_builtins(container)
         case "mark" | "unmark":
             try:
                 _mark(gate, argument) if word == "mark" else gate.unmark(argument)

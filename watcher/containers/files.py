@@ -21,21 +21,25 @@ class Unreadable(WatcherError):
     """A file exists but cannot be read, or is not what it should be."""
 
 
-def read_below(directory: str, name: str, file: str, *, limit: int = MAX_SIZE) -> bytes | None:
+def read_below(
+    directory: str, name: str, file: str, *, limit: int = MAX_SIZE, opened: int | None = None
+) -> bytes | None:
     """The content of `directory/name/file`; `None` if it or `name` is missing.
 
     `name` and `file` are single path components and may not be links, so nothing outside of
-    `directory` is ever read. :mod:`handlers.kernel.rootpath` opens `directory` itself.
+    `directory` is ever read. :mod:`handlers.kernel.rootpath` opens `directory` itself, unless
+    `opened` is a descriptor of it.
 
     Raises:
         Unreadable: it is a link, not a regular file, too large, or not permitted.
     """
     try:
-        above = rootpath.open_directory(directory)
+        above = rootpath.open_directory(directory) if opened is None else opened
         try:
             parent = os.open(name, _DIRECTORY, dir_fd=above)
         finally:
-            os.close(above)
+            if opened is None:
+                os.close(above)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -109,7 +113,7 @@ def _read(descriptor: int, shown: str, limit: int) -> bytes:
         # It may grow meanwhile; one byte more than allowed shows that.
         pieces = [os.read(descriptor, status.st_size + 1)]
         size = len(pieces[0])
-        while size <= limit and (more := os.read(descriptor, 1 << 16)):
+        while status.st_size < size <= limit and (more := os.read(descriptor, 1 << 16)):
             pieces.append(more)
             size += len(more)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -7,8 +7,10 @@ that is missing for a while interrupts nothing.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from watcher.config.settings import Root
 from watcher.containers import proc, roots
@@ -20,8 +22,7 @@ type Find = Callable[[str, str], Sandbox | None]
 """Returns the sandbox of a container by its root and id, as the lease store does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """The roots at one moment.
 
     Attributes:
@@ -41,30 +42,31 @@ class Snapshot:
     """Roots that are missing or show nothing: they may have been unmounted."""
 
     @classmethod
-    def take(cls, watched: Iterable[Root]) -> Snapshot:
-        """Read all `watched` roots."""
+    def take(cls, watched: Iterable[Root], sandboxes: Iterable[Sandbox] = ()) -> Snapshot:
+        """Read all `watched` roots; members of `sandboxes` are in the namespaces of these."""
+        known: defaultdict[str, dict[tuple[str, Process], int]] = defaultdict(dict)
+        for sandbox in sandboxes:
+            for member in sandbox.members:
+                known[member.root][member.id, member.init] = sandbox.netns
         found: dict[tuple[str, str], Container] = {}
         unreadable: list[tuple[str, str, Unreadable]] = []
         pending: set[tuple[str, str]] = set()
         unknown: set[str] = set()
         for root in watched:
+            empty = True
             try:
-                ids = roots.ids(root.path)
+                for id_, container in roots.read_all(root.path, known[root.path]):
+                    empty = False
+                    if isinstance(container, Unreadable):
+                        unreadable.append((root.path, id_, container))
+                    elif container is None:
+                        pending.add((root.path, id_))
+                    elif container.alive:
+                        found[root.path, id_] = container
             except Unreadable as error:
                 unreadable.append((root.path, "", error))
-                ids = []
-            if not ids:
+            if empty:
                 unknown.add(root.path)
-            for id_ in ids:
-                try:
-                    container = roots.read(root.path, id_)
-                except Unreadable as error:
-                    unreadable.append((root.path, id_, error))
-                    continue
-                if container is None:
-                    pending.add((root.path, id_))
-                elif container.alive:
-                    found[root.path, id_] = container
         broken = frozenset((root, id_) for root, id_, _ in unreadable)
         return cls(
             tuple(found.values()), tuple(unreadable), found, frozenset(pending), broken,

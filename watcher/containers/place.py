@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from watcher.containers import proc
 from watcher.containers.life import lives
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from watcher.model.sandbox import Sandbox
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """The network namespace of a live container.
 
     Attributes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from handlers.kernel import rootpath
@@ -106,6 +106,35 @@ def read(root: str, id_: str) -> Container | None:
     Raises:
         Unreadable: the entry is broken, or runc did not make it.
     """
+    return _read(root, id_, None, {})
+
+
+def read_all(
+    root: str, known: Mapping[tuple[str, Process], int]
+) -> Iterator[tuple[str, Container | Unreadable | None]]:
+    """Every entry of `root`: its id, and what :func:`read` returns or raises for it.
+
+    `known` has the inode numbers of network namespaces that need not be looked up, by id and init.
+
+    Raises:
+        Unreadable: as :func:`ids`.
+    """
+    listed = ids(root)
+    with ExitStack() as opened:
+        directory = None
+        with suppress(OSError):  # then each entry tells what is wrong
+            directory = opened.enter_context(rootpath.opened(root)) if listed else None
+        for id_ in listed:
+            try:
+                yield id_, _read(root, id_, directory, known)
+            except Unreadable as error:
+                yield id_, error
+
+
+def _read(
+    root: str, id_: str, opened: int | None, known: Mapping[tuple[str, Process], int]
+) -> Container | None:
+    """Like :func:`read`; `opened` may be a descriptor of `root`, and `known` is as above."""
     if not valid_id(id_):
         if not has(root, id_):
             return None
@@ -113,7 +142,7 @@ def read(root: str, id_: str) -> Container | None:
             f"container {quoted(id_)} in {quoted(root)}: not an id that runc would take",
             "remove that directory",
         )
-    content = read_below(root, id_, STATE)
+    content = read_below(root, id_, STATE, opened=opened)
     if content is None:
         return None
     try:
@@ -123,6 +152,9 @@ def read(root: str, id_: str) -> Container | None:
     if state.init_process_pid == 0:
         return None
     init = Process(state.init_process_pid, state.init_process_start)
+    netns = None
+    if proc.runs(init):
+        netns = known.get((id_, init)) or proc.netns_of(init.pid)
     annotations = annotations_of(state.config.labels or ())
     namespaces = state.config.namespaces or ()
     namespace, joined = namespace_of(namespaces, NEWNET)
@@ -134,6 +166,6 @@ def read(root: str, id_: str) -> Container | None:
         annotations=annotations,
         namespace=namespace,
         joined=joined,
-        netns=proc.netns_of(init.pid) if proc.runs(init) else None,
+        netns=netns,
         user_namespace=has_user_namespace(namespaces, NEWUSER),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from watcher.model.errors import quoted
 
@@ -13,8 +14,7 @@ _KILLED = 1 << (signal.SIGKILL - 1)
 """The bit of SIGKILL in the signal masks of `/proc/<pid>/status`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(Struct, frozen=True):
     """A process that holds a lock.
 
     Attributes:

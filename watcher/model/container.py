@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Status(StrEnum):
@@ -26,8 +27,7 @@ class Namespace(StrEnum):
     HOST = "host"
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Struct, frozen=True):
     """A process, identified by pid and start time because pids are reused.
 
     Attributes:
@@ -39,8 +39,7 @@ class Process:
     start: int
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(Struct, frozen=True):
     """One entry of a root, as runc and `/proc` describe it.
 
     Attributes:
@@ -59,7 +58,7 @@ class Container:
     id: str
     init: Process
     bundle: str
-    annotations: Mapping[str, str] = field(hash=False)
+    annotations: Mapping[str, str]
     namespace: Namespace
     joined: str
     netns: int | None

@@ -23,6 +23,8 @@ def shortened(value: object) -> str:
 
 def printable(text: str) -> str:
     """`text` without control characters and other unprintable ones, which are escaped."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -13,8 +12,7 @@ from watcher.model.address import AddressWithPrefix, Subnet
 from watcher.model.setting import about
 
 
-@dataclass(frozen=True, slots=True)
-class Mode:
+class Mode(Struct, frozen=True):
     """The facts about a `mode` that `watcher` needs; its driver has the rest (`handlers.networks`).
 
     Attributes:

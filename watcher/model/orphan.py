@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from watcher.model.address import Address
 from watcher.model.alias import ALIAS, alias_of
 from watcher.model.network import Network
 
 
-@dataclass(frozen=True, slots=True)
-class Orphan:
+class Orphan(Struct, frozen=True):
     """The links and addresses in a namespace whose sandbox the lease store does not know.
 
     Attributes:

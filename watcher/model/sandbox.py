@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from watcher.model.address import Address, AddressWithPrefix
 from watcher.model.container import Container, Process
@@ -14,8 +16,7 @@ from watcher.model.request import PortMap, Request
 _NOTHING: Final = Request()
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(Struct, frozen=True):
     """One veth pair of a sandbox with its leases.
 
     Attributes:
@@ -35,8 +36,7 @@ class Interface:
     addresses: tuple[AddressWithPrefix, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A container of a sandbox.
 
     Attributes:
@@ -58,8 +58,7 @@ class Member:
         return (self.id, self.root, self.init) == (container.id, container.root, container.init)
 
 
-@dataclass(frozen=True, slots=True)
-class Sandbox:
+class Sandbox(Struct, frozen=True):
     """One network namespace and the containers in it. A sandbox is what gets a network.
 
     Attributes:

@@ -8,9 +8,10 @@ rest. The caller has the host-wide lock.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
 from itertools import batched
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from watcher.containers import proc
 from watcher.containers.annotations import parse_request

@@ -6,7 +6,6 @@ host's routes, one of its addresses, and a request for each bridge.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -74,7 +73,7 @@ def problems(networks: Iterable[Network]) -> Iterator[Problem]:
     """Everything that makes one of `networks` impossible on this host."""
     networks = list(networks)
     with Netlink() as netlink:
-        taken = _taken(netlink, [subnet for network in networks for subnet in network.subnets])
+        taken = _taken(netlink, networks)
         for network in networks:
             body = netlink.get(rtnl.link(network.bridge))
             bridge = None if body is None else rtnl.read_link(body)
@@ -99,7 +98,7 @@ def _overlapping(
     for subnet in network.subnets:
         for use in taken:
             if use.index != index and _overlap(use.subnet, subnet):
-                device = _name(use.index)
+                device = netlink.name(use.index)
                 if not network.facts.on_link and HOST_NAME.fullmatch(device):
                     continue  # the link of one of its sandboxes
                 yield Problem(
@@ -130,12 +129,22 @@ def _without_ipv6(network: Network, *, there: bool) -> Iterator[Problem]:
         )
 
 
-def _taken(netlink: Netlink, subnets: list[Subnet]) -> list[_Taken]:
-    """The host's routes, except default routes, and addresses that overlap `subnets`."""
+def _taken(netlink: Netlink, networks: Iterable[Network]) -> list[_Taken]:
+    """The host's routes, except default routes, and addresses that overlap subnets of `networks`.
+
+    Routes to sandboxes are left out, but for those that overlap a network whose sandboxes are
+    reached without one.
+    """
+    subnets = [(subnet, network) for network in networks for subnet in network.subnets]
+    every = [subnet for subnet, _ in subnets]
+    on_links = [subnet for subnet, network in subnets if network.facts.on_link]
     found: list[_Taken] = []
     for version in (4, 6):  # a router has a million routes, of which almost none is near
-        near = [body for body in netlink.listed(rtnl.routes(version)) if _is_near(body, subnets)]
-        for route in rtnl.read_routes(near):
+        near = [body for body in netlink.listed(rtnl.routes(version)) if _is_near(body, every)]
+        others = [
+            body for body in near if _is_near(body, on_links) or not _is_to_sandbox(netlink, body)
+        ]
+        for route in rtnl.read_routes(others):
             if route.to is not None and route.to.prefixlen > _DEFAULT_PREFIX:
                 via = "" if route.via is None else f" via {route.via}"
                 found.append(_Taken(route.to, route.index, f"route {route.to}{via}"))
@@ -146,6 +155,11 @@ def _taken(netlink: Netlink, subnets: list[Subnet]) -> list[_Taken]:
             for address in rtnl.read_addresses([body])
         ]
     return found
+
+
+def _is_to_sandbox(netlink: Netlink, body: memoryview) -> bool:
+    """Whether the route in `body` is through the host end of a sandbox's link."""
+    return HOST_NAME.fullmatch(netlink.name(rtnl.read_route_index(body))) is not None
 
 
 def _is_near(body: memoryview, subnets: list[Subnet]) -> bool:
@@ -180,14 +194,6 @@ def _overlap(one: Subnet, other: Subnet) -> bool:
 def _carries(network: Network, index: int, netlink: Netlink) -> bool:
     there = rtnl.read_addresses(netlink.dump(rtnl.addresses(index)))
     return all(address in there for address in gateways(network))
-
-
-def _name(index: int) -> str:
-    """The name of the interface `index`; empty if it has gone, or for a multipath route."""
-    try:
-        return socket.if_indextoname(index) if index else ""
-    except OSError:
-        return ""
 
 
 def _kind(link: rtnl.Link) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from handlers.host import Host
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from watcher.store.leases import LeaseStore
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """Made by :func:`watcher.service.assemble.assembled` alone; a reload replaces `config`.
 
     Attributes:

@@ -7,7 +7,8 @@ raises InvalidRequest.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from watcher.config.settings import Config, Root
 from watcher.containers.place import Place
@@ -19,22 +20,19 @@ from watcher.model.sandbox import Sandbox
 from watcher.reconcile import ports
 
 
-@dataclass(frozen=True, slots=True)
-class Ignore:
+class Ignore(Struct, frozen=True):
     """Leave the container alone."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+class Create(Struct, frozen=True):
     """Make a sandbox with an interface in each of `networks`."""
 
     networks: tuple[Network, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(Struct, frozen=True):
     """The container is in the namespace of `sandbox` already: make it a member."""
 
     sandbox: Sandbox

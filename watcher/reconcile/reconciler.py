@@ -6,8 +6,9 @@ The gate, kernel events, exits, restarts, `watcher sync` and self-healing all us
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from watcher.containers import roots
 from watcher.containers.annotations import parse_request

@@ -39,10 +39,10 @@ class Recovery:
     def run(self, *, dry_run: bool) -> list[Repair]:
         """Repair every difference; with `dry_run` only find them, with a copy as the store."""
         store = self._context.store
-        living = Snapshot.take(self._context.config.roots)
+        sandboxes = store.sandboxes()
+        living = Snapshot.take(self._context.config.roots, sandboxes)
         if not dry_run:
             self._note_unreadable(living)
-        sandboxes = store.sandboxes()
         repairs = self._leaving(living, sandboxes, dry_run=dry_run)
         new = self._new(living, sandboxes)
         known = {sandbox.key for sandbox in sandboxes}

@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from watcher.locks.lock import HOPELESS, WRITERS_PATIENCE, Lock
 from watcher.locks.names import SERVICE, WRITERS
@@ -31,8 +32,7 @@ def _tell_on_stderr(text: str) -> None:
     sys.stderr.write(f"watcher: {printable(text)}\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(Struct, frozen=True):
     """How to wait for other writers; see :class:`watcher.locks.lock.Lock`.
 
     Attributes:
@@ -52,6 +52,9 @@ class Patience:
             run_dir, WRITERS, patience=self.seconds, hopeless=hopeless,
             told=self.told, rest=self.rest,
         )  # fmt: skip
+
+
+_PATIENT: Final = Patience()
 
 
 def _opened_under(lock: Lock, config: Config, *, dry_run: bool) -> LeaseStore:
@@ -81,7 +84,7 @@ def assembled(
     starting: bool = False,
     serving: bool = False,
     dry_run: bool = False,
-    patience: Patience = Patience(),
+    patience: Patience = _PATIENT,
     facts: Publisher | None = None,
 ) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
     """The reconciler, the lease store and the host, open.

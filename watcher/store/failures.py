@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 from watcher.model.container import Process
 
@@ -20,8 +21,7 @@ MAX_REFUSED: Final = 100
 """The number of refused containers whose failures are kept: they never vanish."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """Why a container has no network.
 
     Attributes:

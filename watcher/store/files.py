@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from watcher.config.settings import Config
@@ -24,8 +26,7 @@ def store_path(config: Config) -> Path:
     return Path(config.state_dir, "leases.db")
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFiles:
+class StoreFiles(Struct, frozen=True):
     """The files of one open database.
 
     Attributes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from watcher.model.errors import InvalidRequest, quoted
 from watcher.model.request import PortMap, Request
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 KEY: Final = "io.watcher.ports"
 
 
-@dataclass(frozen=True, slots=True)
-class Clash:
+class Clash(Struct, frozen=True):
     """Two port maps, of one port each, that exclude each other.
 
     Attributes:

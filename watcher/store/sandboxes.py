@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections import defaultdict
-from ipaddress import ip_interface
+from ipaddress import IPv4Interface, IPv6Interface
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,8 @@ from watcher.store.port_claims import to_port_map
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
+
+    from watcher.model.address import AddressWithPrefix
 
 _SANDBOX: Final = "SELECT key, id, pid, start, netns FROM sandbox "
 _INTERFACE: Final = (
@@ -110,12 +113,26 @@ def _interfaces(rows: Iterable[tuple[Any, ...]]) -> tuple[Interface, ...]:
             name,
             host_name,
             mac,
-            tuple(ip_interface((row[6], row[7])) for row in group if row[6] is not None),
+            tuple(_lease(row[6], row[7]) for row in group if row[6] is not None),
         )
         for (ordinal, network, name, host_name, mac), group in groupby(
             rows, key=itemgetter(1, 2, 3, 4, 5)
         )
     )
+
+
+def _lease(text: str, prefix: int) -> AddressWithPrefix:
+    """The address `text` with its prefix length; `ip_interface` would parse the text twice.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    try:
+        if ":" in text:
+            return IPv6Interface((socket.inet_pton(socket.AF_INET6, text), prefix))
+        return IPv4Interface((socket.inet_pton(socket.AF_INET, text), prefix))
+    except OSError as error:
+        raise ValueError(f"{text!r} is no address") from error
 
 
 def _members(rows: Iterable[tuple[Any, ...]]) -> tuple[Member, ...]:

@@ -3,7 +3,13 @@
 pyroute2 encodes them, most of them only once (:mod:`handlers.kernel.template`).
 """
 
-from handlers.kernel.rtnl.addresses import address, addresses, no_address, read_addresses
+from handlers.kernel.rtnl.addresses import (
+    address,
+    addresses,
+    no_address,
+    read_addresses,
+    read_packed,
+)
 from handlers.kernel.rtnl.link_changes import (
     bridge,
     changed,
@@ -18,7 +24,7 @@ from handlers.kernel.rtnl.link_changes import (
     up,
     veth,
 )
-from handlers.kernel.rtnl.link_table import Link, link, link_at, links, read_link
+from handlers.kernel.rtnl.link_table import Link, link, link_at, links, read_link, read_state
 from handlers.kernel.rtnl.netns import netns, read_netns
 from handlers.kernel.rtnl.numbers import (
     DOOMED,
@@ -76,9 +82,11 @@ __all__ = [
     "read_addresses",
     "read_link",
     "read_netns",
+    "read_packed",
     "read_route",
     "read_route_index",
     "read_routes",
+    "read_state",
     "route",
     "route_out",
     "route_to",

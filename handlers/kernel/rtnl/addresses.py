@@ -74,10 +74,15 @@ def _addresses() -> Template:
 
 def read_addresses(bodies: Iterable[memoryview]) -> list[AddressWithPrefix]:
     """The addresses in `bodies`, RTM_NEWADDR messages."""
-    found: list[AddressWithPrefix] = []
+    return [ip_interface(packed) for packed in read_packed(bodies)]
+
+
+def read_packed(bodies: Iterable[memoryview]) -> list[tuple[bytes, int]]:
+    """Like :func:`read_addresses`, but packed, with the prefix lengths: parsing takes long."""
+    found: list[tuple[bytes, int]] = []
     for body in bodies:
         values = chosen(body, 8, (IFA_LOCAL, IFA_ADDRESS))
         packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
         if packed is not None:
-            found.append(ip_interface((bytes(packed), body[1])))
+            found.append((bytes(packed), body[1]))
     return found

@@ -5,9 +5,10 @@ Sources: rtnetlink(7), `include/uapi/linux/if_link.h` and `net/core/rtnetlink.c`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
+
+from msgspec import Struct
 
 from handlers.kernel import template
 from handlers.kernel.messages import NLM_F_DUMP, chosen, encode
@@ -32,8 +33,7 @@ from handlers.kernel.rtnl.numbers import (
 from handlers.kernel.template import Template
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """An interface, as the kernel describes it.
 
     `peer` is the index of a veth pair's other end. `master`, `group` and `peer` are 0 if absent.
@@ -112,6 +112,12 @@ def read_link(body: memoryview) -> Link:
         peer=int.from_bytes(values.get(IFLA_LINK, _NOTHING), "little"),
         peer_netns=int.from_bytes(values.get(IFLA_LINK_NETNSID, _NOWHERE), "little", signed=True),
     )
+
+
+def read_state(body: memoryview) -> tuple[int, bool]:
+    """The index of the interface in `body`, and whether it is up: what its header tells."""
+    index = int.from_bytes(body[4:8], "little", signed=True)
+    return index, bool(int.from_bytes(body[8:12], "little") & IFF_UP)
 
 
 _READ: Final = frozenset(

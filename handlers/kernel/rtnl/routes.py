@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
+
+from msgspec import Struct
 
 from handlers.kernel import template
 from handlers.kernel.messages import NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, chosen, encode
@@ -38,8 +39,7 @@ from handlers.kernel.template import Template
 from watcher.model.address import Address
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """A unicast route of the main table.
 
     `to` is `None` for a default route, `via` if the destination is on the link. The kernel chooses
@@ -167,7 +167,8 @@ def route_to(wanted: Route) -> bytearray:
     if to is None:
         asked = _ELSEWHERE[wanted.version]
     else:  # an address that is hardly ever local: local routes are in another table
-        asked = to[-2].packed if to.num_addresses > 2 else to.network_address.packed
+        more = to.max_prefixlen - to.prefixlen > 1
+        asked = to[-2].packed if more else to.network_address.packed
     values = {"index": template.number(wanted.index), "to": asked}
     return _route_to(wanted.version, True).filled(**values)
 
