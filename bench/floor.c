@@ -10,8 +10,8 @@
 // reads commands, a line each, and answers each with one line:
 //
 //     nft FILE                           ok
-//     attach PID NAME IP PREFIX MAC PORT  nanoseconds in all, then of pin, link, inside, nft
-//     detach PID NAME IP MAC PORT         nanoseconds until it is cut off, then of nft, link, pin,
+//     attach PID NAME IP PREFIX MAC PORT  nanoseconds in all, then of pin, link, guard, inside, nft
+//     detach PID NAME PORT                nanoseconds until it is cut off, then of nft, link, pin,
 //                                         and after them of the RTM_DELLINK until the link is gone
 //
 // Whatever fails ends it with a word on stderr: a floor that skips a step would be none.
@@ -21,10 +21,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/ethtool.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/netlink.h>
+#include <linux/pkt_cls.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <linux/veth.h>
@@ -111,20 +115,31 @@ static void number(int type, unsigned value) { put(type, &value, sizeof value); 
 static void octet(int type, unsigned char value) { put(type, &value, sizeof value); }
 static void close_nest(size_t at) { ((struct nlattr *)(buffer + at))->nla_len = used - at; }
 
-static void mac(int type, const char *value)
+static void read_mac(unsigned char *at, const char *value)
 {
-	unsigned char at[6];
 	if (sscanf(value, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", at, at + 1, at + 2, at + 3, at + 4,
 		   at + 5) != 6)
 		die(value);
+}
+
+static struct in_addr read_ipv4(const char *value)
+{
+	struct in_addr address;
+	if (inet_pton(AF_INET, value, &address) != 1)
+		die(value);
+	return address;
+}
+
+static void mac(int type, const char *value)
+{
+	unsigned char at[6];
+	read_mac(at, value);
 	put(type, at, sizeof at);
 }
 
 static void ipv4(int type, const char *value)
 {
-	struct in_addr address;
-	if (inet_pton(AF_INET, value, &address) != 1)
-		die(value);
+	struct in_addr address = read_ipv4(value);
 	put(type, &address, sizeof address);
 }
 
@@ -256,11 +271,11 @@ static void common(void)
 	number(IFLA_NUM_RX_QUEUES, 1);
 }
 
-static void make_link(const char *pid, const char *name, const char *ip, const char *its, int netns)
+// Its index. It is down until its guard is there.
+static int make_link(const char *pid, const char *its, int netns)
 {
-	char host_name[IFNAMSIZ], alias[256];
+	char host_name[IFNAMSIZ];
 	snprintf(host_name, sizeof host_name, "netnsv0-%s", pid);
-	snprintf(alias, sizeof alias, "watcher %s", name);
 
 	link_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0);
 	text(IFLA_IFNAME, host_name);
@@ -282,19 +297,78 @@ static void make_link(const char *pid, const char *name, const char *ip, const c
 	end();
 	deliver(route);
 
-	int index = 0;
 	set_up(host_name, "ipv6", "disable_ipv6");
-	if (!bridge) {
+	if (!bridge)
 		set_up(host_name, "ipv4", "route_localnet");
-		index = index_of(route, host_name);
-	}
+	return index_of(route, host_name);
+}
+
+// The guard: a classic BPF program by which the host end takes no frame but those of its sandbox.
+static void make_guard(int index, const char *ip, const char *its)
+{
+	enum { PASS = 0xffffffff, DROP = TC_ACT_SHOT, ARP_SIZE = 42 };
+	unsigned char m[6];
+	read_mac(m, its);
+	unsigned high = (unsigned)m[0] << 24 | m[1] << 16 | m[2] << 8 | m[3], low = m[4] << 8 | m[5];
+	unsigned own = ntohl(read_ipv4(ip).s_addr);
+#define LOAD(size, at) BPF_STMT(BPF_LD | BPF_ABS | size, at)
+#define LENGTH BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0)
+#define EQUAL(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
+#define AT_LEAST(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, value, yes, no)
+	struct sock_filter code[] = {
+		/*  0 */ LENGTH, AT_LEAST(34, 0, 25),
+		/*  2 */ LOAD(BPF_W, 6), EQUAL(high, 0, 23),
+		/*  4 */ LOAD(BPF_H, 10), EQUAL(low, 0, 21),
+		/*  6 */ LOAD(BPF_W, SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT), EQUAL(0, 0, 19),
+		/*  8 */ LOAD(BPF_H, 12), EQUAL(ETH_P_IP, 0, 2),
+		/* 10 */ LOAD(BPF_W, 26), EQUAL(own, 14, 15),
+		/* 12 */ EQUAL(ETH_P_ARP, 0, 14),
+		/* 13 */ LENGTH, AT_LEAST(ARP_SIZE, 0, 12),
+		/* 15 */ LOAD(BPF_W, 14), EQUAL(0x00010800, 0, 10), // Ethernet and IPv4
+		/* 17 */ LOAD(BPF_H, 18), EQUAL(0x0604, 0, 8),      // and their sizes
+		/* 19 */ LOAD(BPF_W, 22), EQUAL(high, 0, 6),
+		/* 21 */ LOAD(BPF_H, 26), EQUAL(low, 0, 4),
+		/* 23 */ LOAD(BPF_W, 28), EQUAL(own, 1, 0), EQUAL(0, 0, 1),
+		/* 26 */ BPF_STMT(BPF_RET | BPF_K, PASS),
+		/* 27 */ BPF_STMT(BPF_RET | BPF_K, DROP),
+	};
+
+	begin(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL);
+	struct tcmsg *of = room(sizeof *of);
+	of->tcm_ifindex = index;
+	of->tcm_handle = TC_H_MAKE(TC_H_INGRESS, 0);
+	of->tcm_parent = TC_H_INGRESS;
+	text(TCA_KIND, "ingress");
+	end();
+
+	begin(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL);
+	of = room(sizeof *of);
+	of->tcm_ifindex = index;
+	of->tcm_parent = TC_H_MAKE(TC_H_INGRESS, TC_H_MIN_INGRESS);
+	of->tcm_info = TC_H_MAKE(1 << 16, htons(ETH_P_ALL)); // the first priority, all protocols
+	text(TCA_KIND, "bpf");
+	size_t options = nest(TCA_OPTIONS);
+	unsigned short length = sizeof code / sizeof *code;
+	put(TCA_BPF_OPS_LEN, &length, sizeof length);
+	put(TCA_BPF_OPS, code, sizeof code);
+	number(TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
+	close_nest(options);
+	end();
+	deliver(route);
+}
+
+static void set_link_up(int index, const char *name, const char *ip, const char *its)
+{
+	char alias[256];
+	snprintf(alias, sizeof alias, "watcher %s", name);
+
 	link_message(RTM_NEWLINK, 0, 1);
-	text(IFLA_IFNAME, host_name);
+	((struct ifinfomsg *)NLMSG_DATA((struct nlmsghdr *)(buffer + message_at)))->ifi_index = index;
 	text(IFLA_IFALIAS, alias);
 	if (bridge) {
-		info = nest(IFLA_LINKINFO);
+		size_t info = nest(IFLA_LINKINFO);
 		text(IFLA_INFO_SLAVE_KIND, "bridge");
-		data = nest(IFLA_INFO_SLAVE_DATA);
+		size_t data = nest(IFLA_INFO_SLAVE_DATA);
 		octet(IFLA_BRPORT_MODE, 1);
 		octet(IFLA_BRPORT_ISOLATED, 0);
 		close_nest(data);
@@ -350,24 +424,12 @@ static void fill_inside(int netns, const char *ip, int prefix)
 	close(inside);
 }
 
-static void rules(const char *verb, const char *pid, const char *ip, const char *its,
-		  const char *port)
+// The published port: all that a sandbox has in nftables, for its guard is on the link.
+static void rules(const char *verb, const char *port, const char *value)
 {
-	char commands[2048], guard[1024], value[64] = "";
-	if (!strcmp(verb, "add"))
-		snprintf(value, sizeof value, " : %s . 80", ip);
-	if (bridge)
-		snprintf(guard, sizeof guard,
-			 "%s element bridge watcher macs { \"netnsv0-%s\" . %s }\n"
-			 "%s element bridge watcher owner4 { \"netnsv0-%s\" . %s . %s }\n",
-			 verb, pid, its, verb, pid, its, ip);
-	else
-		snprintf(guard, sizeof guard,
-			 "%s element inet watcher routed { \"netnsv0-%s\" }\n"
-			 "%s element inet watcher routed4 { \"netnsv0-%s\" . %s }\n",
-			 verb, pid, verb, pid, ip);
-	snprintf(commands, sizeof commands, "%s%s element inet watcher port4 { tcp . %s%s }\n",
-		 guard, verb, port, value);
+	char commands[256];
+	snprintf(commands, sizeof commands, "%s element inet watcher port4 { tcp . %s%s }\n", verb,
+		 port, value);
 	if (nft_run_cmd_from_buffer(nft, commands))
 		die(nft_ctx_get_error_buffer(nft));
 }
@@ -437,31 +499,36 @@ static void remove_doomed(void)
 
 static void attach(char **word)
 {
-	char path[64];
-	long long t[5];
+	char path[64], value[64];
+	long long t[6];
 	t[0] = now();
 	snprintf(path, sizeof path, "/proc/%s/ns/net", word[1]);
 	int netns = open(path, O_RDONLY | O_CLOEXEC);
 	CHECK(netns);
 	make_pin(word[2], netns);
 	t[1] = now();
-	make_link(word[1], word[2], word[3], word[5], netns);
+	int index = make_link(word[1], word[5], netns);
 	t[2] = now();
+	make_guard(index, word[3], word[5]);
+	t[3] = now();
+	set_link_up(index, word[2], word[3], word[5]);
+	long long up = now() - t[3];
 	fill_inside(netns, word[3], atoi(word[4]));
 	see_carriers(word[1]);
-	t[3] = now();
-	rules("add", word[1], word[3], word[5], word[6]);
-	close(netns);
 	t[4] = now();
-	printf("%lld %lld %lld %lld %lld\n", t[4] - t[0], t[1] - t[0], t[2] - t[1], t[3] - t[2],
-	       t[4] - t[3]);
+	snprintf(value, sizeof value, " : %s . 80", word[3]);
+	rules("add", word[6], value);
+	close(netns);
+	t[5] = now();
+	printf("%lld %lld %lld %lld %lld %lld\n", t[5] - t[0], t[1] - t[0], t[2] - t[1] + up,
+	       t[3] - t[2], t[4] - t[3] - up, t[5] - t[4]);
 }
 
 static void detach(char **word)
 {
 	long long t[5];
 	t[0] = now();
-	rules("destroy", word[1], word[3], word[4], word[5]);
+	rules("destroy", word[3], "");
 	t[1] = now();
 	cut_off(ask_link(word[1]));
 	t[2] = now();
@@ -494,7 +561,7 @@ int main(int count, char **argument)
 			word[words++] = at;
 		if (words == 7 && !strcmp(word[0], "attach"))
 			attach(word);
-		else if (words == 6 && !strcmp(word[0], "detach"))
+		else if (words == 4 && !strcmp(word[0], "detach"))
 			detach(word);
 		else if (words == 2 && !strcmp(word[0], "nft") && !nft_run_cmd_from_filename(nft, word[1]))
 			puts("ok");

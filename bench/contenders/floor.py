@@ -14,7 +14,7 @@ from handlers.kernel.netlink import Netlink
 from handlers.networks import driver_of
 from watcher.model.network import Network, gateways
 
-_ATTACH: Final = ("all", "pin", "link", "inside", "nft")
+_ATTACH: Final = ("all", "pin", "link", "guard", "inside", "nft")
 _DETACH: Final = ("all", "nft", "link", "pin", "dellink")
 _NANO: Final = 1e-9
 
@@ -61,8 +61,7 @@ class Floor(Contender):
 
     def detach(self, number: int) -> Times:
         """As the program does it: cut off (`all`), and until the kernel's `dellink` is done too."""
-        words = (name_of(number), address_of(number), mac_of(number))
-        times = self._ask(_DETACH, "detach", number, *words)
+        times = self._ask(_DETACH, "detach", number, name_of(number))
         return {**times, "gone": times["all"] + times["dellink"]}
 
     def _ask(self, steps: tuple[str, ...], verb: str, number: int, *words: str) -> Times:

@@ -87,13 +87,15 @@ def tables(figures: Figures) -> list[Table]:
             for verb, step, name in (
                 ("attach", "pin", "the name below `/run/netns`"),
                 ("attach", "link", "veth pair, on the bridge, up"),
+                ("attach", "guard", "the guard on the link"),
                 ("attach", "inside", "address and routes inside"),
-                ("attach", "nft", "nftables elements"),
-                ("detach", "nft", "nftables elements"),
+                ("attach", "nft", "nftables element"),
+                ("detach", "nft", "nftables element"),
                 ("detach", "link", "link down and off the bridge"),
                 ("detach", "pin", "the name below `/run/netns`"),
                 ("detach", "dellink", "RTM_DELLINK, behind that"),
             )
+            if f"floor {verb} {step}" in figures
         ),
     )
     return [attach, cut_off, gone, steps]
