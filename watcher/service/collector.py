@@ -26,9 +26,9 @@ class Collector:
         gc.disable()
 
     def settle(self) -> None:
-        """Leave out from now on what the program is made of: 20 ms, and as much as it has grown.
+        """Leave out from now on all that there is: to go through it takes 20 ms and more each time.
 
-        What is garbage by now stays; there is next to none, and to find it would take as long.
+        What is garbage by now stays. There is next to none, and to find it would take as long.
         """
         gc.freeze()
 
