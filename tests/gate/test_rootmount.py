@@ -13,7 +13,8 @@ import pytest
 from tests.support.host import GATE_OFF, Host
 
 _CALL = """
-import dataclasses, json, sys
+import json, sys
+import msgspec
 from handlers import root_mounts
 from handlers.kernel import mounts
 from watcher.model.errors import WatcherError
@@ -24,7 +25,7 @@ try:
         result = result.made
 except (OSError, WatcherError) as error:
     result = str(error)
-print(json.dumps(dataclasses.asdict(result) if function == "mounts.mount_of" else result))
+print(json.dumps(msgspec.structs.asdict(result) if function == "mounts.mount_of" else result))
 """
 
 
