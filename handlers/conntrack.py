@@ -18,12 +18,11 @@ import socket
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Network, ip_address
 from itertools import chain
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from handlers.context import Context
 from handlers.handler import Handler
@@ -54,8 +53,7 @@ class PortChange(Struct, frozen=True):
     published: bool
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(Struct):
     """The flows that one pass ends.
 
     Attributes:

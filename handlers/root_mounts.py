@@ -14,9 +14,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from handlers.kernel import mounts, rootpath
 from watcher.model.errors import WatcherError, quoted
@@ -25,8 +26,7 @@ _NOTHING_SAID: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 """Errors that say nothing about the path."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRoot:
+class OpenRoot(Struct, frozen=True):
     """An open root, wherever its path leads now; :func:`release` closes it.
 
     Attributes:

@@ -9,10 +9,11 @@ RFC 8200 (IPv6 and its extension headers), RFC 7112 (a first fragment has all he
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final
+
+from msgspec import Struct
 
 from handlers.kernel.bpf import (
     SAVED,
@@ -41,8 +42,7 @@ DROP: Final = 2
 """TC_ACT_SHOT"""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What a link may say.
 
     Attributes:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 INSTRUCTION: Final = struct.Struct("=HBBI")
 """`struct sock_filter`: code, jump if true, jump if false, value."""
@@ -35,8 +36,7 @@ _ANCILLARY: Final = 0xFFFFF000
 """SKF_AD_OFF: offsets from here on are what the kernel knows of the frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """`size` bytes of the frame (1, 2 or 4), a number in network byte order.
 
     Its `offset` counts from the start of the frame; with `relative`, from the present header
@@ -53,15 +53,13 @@ class Field:
         return self.offset + self.size
 
 
-@dataclass(frozen=True, slots=True)
-class Ancillary:
+class Ancillary(Struct, frozen=True):
     """What the kernel knows of the frame besides its bytes: a number `SKF_AD_…`."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(Struct, frozen=True):
     """The byte that the last :class:`Skip` saved."""
 
 
@@ -73,8 +71,7 @@ SAVED: Final = Saved()
 type Loaded = Field | Ancillary | Saved
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """A value that is only filled in later (:meth:`Code.filled`): number `index` of them."""
 
     index: int
@@ -83,15 +80,13 @@ class Slot:
 type Value = int | Slot
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Return:
+class Return(Struct, frozen=True, eq=False):
     """The end, with a verdict."""
 
     verdict: Value
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Test:
+class Test(Struct, frozen=True, eq=False):
     """Goes to `yes` or `no`: is what is loaded, masked, the value?
 
     With `any_bit`, the question is whether it has any bit of the value.
@@ -105,8 +100,7 @@ class Test:
     any_bit: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Require:
+class Require(Struct, frozen=True, eq=False):
     """Goes on if there are `size` bytes of the frame, or of the present header if `relative`."""
 
     size: int
@@ -114,16 +108,14 @@ class Require:
     relative: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Enter:
+class Enter(Struct, frozen=True, eq=False):
     """Makes what begins `offset` bytes into the frame the present header."""
 
     offset: int
     then: Node
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Skip:
+class Skip(Struct, frozen=True, eq=False):
     """Saves the first byte of the present header, and goes on to the header behind it.
 
     The present one has (second byte + `more`) << `shift` bytes.
@@ -137,8 +129,7 @@ class Skip:
 type Node = Return | Test | Require | Enter | Skip
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(Struct, frozen=True):
     """An assembled program, some of whose values are to be filled in.
 
     Attributes:
@@ -213,8 +204,7 @@ def _order(root: Node, short: Return) -> list[Node]:
     return [*reversed(found), short]
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(Struct, frozen=True):
     """What is certain when a node begins.
 
     Attributes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from handlers.handler import Difference
@@ -28,9 +27,10 @@ class BridgeFull(OSError):
     """The bridge has no free port."""
 
 
-@dataclass(frozen=True, slots=True)
 class BridgeDriver(Driver):
     """A network whose host ends are ports of its bridge."""
+
+    __slots__ = ()
 
     @property
     def master(self) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from msgspec import Struct
 
@@ -43,8 +42,7 @@ class Way(Struct, frozen=True):
     beyond: Subnet | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """What the mode adds to table `inet watcher` if any network has it.
 
     Attributes:
@@ -56,7 +54,6 @@ class Rules:
     forward: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
 class Driver(ABC):
     """How one network works. Every method may be repeated.
 
@@ -65,8 +62,12 @@ class Driver(ABC):
         rules: what this mode adds to the firewall.
     """
 
-    network: Network
+    __slots__ = ("network",)
+
     rules: ClassVar[Rules] = Rules()
+
+    def __init__(self, network: Network) -> None:
+        self.network: Final = network
 
     @property
     def master(self) -> str:

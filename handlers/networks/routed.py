@@ -8,7 +8,6 @@ same MAC, so no ARP or ND is needed. A bridge without ports has the gateway's ad
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_interface, ip_network
 from typing import ClassVar, Final
@@ -34,9 +33,10 @@ _NEXT_HOP: Final[Mapping[int, Address]] = {
 """The next hop of the first interface; each further interface has the next address after it."""
 
 
-@dataclass(frozen=True, slots=True)
 class RoutedDriver(Driver):
     """A network in which each sandbox has host routes through its own link."""
+
+    __slots__ = ()
 
     rules: ClassVar = Rules(
         localhost=(

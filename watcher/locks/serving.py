@@ -11,9 +11,10 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from watcher.containers import proc
 from watcher.locks.lock import MOMENT, Busy, Lock, written_in
@@ -22,8 +23,7 @@ from watcher.model.errors import WatcherError, quoted
 DIRECTORY: Final = "/run"
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
+class Serving(Struct, frozen=True):
     """The service of this network namespace.
 
     Attributes:

@@ -7,9 +7,10 @@ host's routes, one of its addresses, and a request for each bridge.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from handlers.kernel import rtnl, sysctl
 from handlers.kernel.messages import attributes
@@ -31,8 +32,7 @@ _RTA_DST: Final = 1
 """`include/uapi/linux/rtnetlink.h`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """Why a network cannot be on this host.
 
     Attributes:
@@ -46,8 +46,7 @@ class Problem:
     in_operation: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
+class _Taken(Struct, frozen=True):
     """Addresses that the host uses on the interface `index`."""
 
     subnet: Subnet

@@ -8,9 +8,10 @@ and `net/sched/cls_bpf.c` of the kernel.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from socket import htons
 from typing import Final
+
+from msgspec import Struct
 
 from handlers.kernel.messages import (
     NLM_F_CREATE,
@@ -51,8 +52,7 @@ _DIRECT: Final = struct.pack("=I", 1)
 _INSTRUCTION_SIZE: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """A filter at the ingress of a link.
 
     Attributes:
