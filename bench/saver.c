@@ -42,7 +42,7 @@ static unsigned long long start_of(int pid)
 int main(int count, char **argument)
 {
 	char directory[512], save[600], state[600], rest[16];
-	if (count != 4 || chdir(argument[2]))
+	if (count != 5 || chdir(argument[2]))
 		return 2;
 	snprintf(directory, sizeof directory, "%s/%s", argument[1], argument[3]);
 	snprintf(save, sizeof save, "%s/state-1", directory);
@@ -59,8 +59,8 @@ int main(int count, char **argument)
 	dprintf(fd,
 		"{\"id\": \"%s\", \"init_process_pid\": %d, \"init_process_start\": %llu,"
 		" \"config\": {\"namespaces\": [{\"type\": \"NEWNET\", \"path\": \"\"}],"
-		" \"labels\": [\"bundle=%s\"]}}",
-		argument[3], pid, start, argument[2]);
+		" \"labels\": [\"bundle=%s\", \"io.watcher.ports=%s\"]}}",
+		argument[3], pid, start, argument[2], argument[4]);
 	close(fd);
 	if (rename(save, state))
 		return 1;

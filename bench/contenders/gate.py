@@ -61,7 +61,10 @@ class Gate(Contender):
         The namespace is kept, as for all contenders.
         """
         bundle = self.directory / f"bundle-{number}"
-        saver = Lines(str(self.programs / "saver"), setting.ROOT, str(bundle), name_of(number))
+        ports = setting.annotations_of(number)["io.watcher.ports"]
+        saver = Lines(
+            str(self.programs / "saver"), setting.ROOT, str(bundle), name_of(number), ports
+        )
         self._savers[number] = saver
         took, pid = map(int, saver.read().split())
         self._kept.append(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC))

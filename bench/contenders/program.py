@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from bench.contenders import setting
 from bench.contenders.commands import Commands
@@ -15,6 +17,14 @@ from watcher.containers import roots
 from watcher.facts.subscribers import make_publisher
 from watcher.log.logger import make_log
 from watcher.service import assemble
+
+
+def _collector() -> Any:
+    """The service's collector; `None` if the measured version has none."""
+    try:
+        return import_module("watcher.service.collector").Collector()
+    except ModuleNotFoundError:
+        return None
 
 
 class Program(Contender):
@@ -39,6 +49,11 @@ class Program(Contender):
         )
         # As in the service, whose gate has answered before anybody is told.
         self.facts.defer(lambda _: None)
+        self._collector = _collector()
+        if self._collector is not None:
+            self._opened.callback(self._collector.stop)
+            self._collector.begin()
+            self._collector.settle()
         sys.stderr.flush()
 
     def close(self) -> None:
@@ -68,7 +83,16 @@ class Program(Contender):
         self.reconciler.admit(container)
         took = time.perf_counter() - begin
         self.facts.deliver()
+        self._rest()
         return {"all": took}
+
+    def _rest(self) -> None:
+        """What the service does after its answers (`watcher/service/rest.py`)."""
+        if self._collector is None:
+            return
+        self._collector.collect_due()
+        if self.reconciler.journal_is_long and self.reconciler.begin_checkpoint(lambda: None):
+            self.reconciler.end_checkpoint()
 
     def detach(self, number: int) -> Times:
         """The work of reconcile when the container has gone from its root.

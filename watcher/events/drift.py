@@ -213,6 +213,9 @@ class Drift:
 
     def _of_link(self, kind: int, body: memoryview) -> None:
         link = rtnl.read_link(body)
+        if link.group == rtnl.DOOMED:
+            self._forget(link)
+            return
         wrong = kind == rtnl.RTM_DELLINK or not link.up
         if HOST_NAME.fullmatch(link.name):
             for type_, value in attributes(body, 16):
@@ -225,10 +228,16 @@ class Drift:
             return
         elif wrong:
             self._suspect_host(link.name)
-        if kind == rtnl.RTM_DELLINK or link.group == rtnl.DOOMED:
+        if kind == rtnl.RTM_DELLINK:
             self._indices.pop(link.index, None)
         else:
             self._indices[link.index] = link.name
+
+    def _forget(self, link: rtnl.Link) -> None:
+        """Expect that a link, which this program is taking away, and its other end go."""
+        self._indices.pop(link.index, None)
+        self._names.pop(link.peer_netns, None)
+        self._up -= {link.name, link.peer_netns}
 
     def _fell(self, which: str | int, wrong: bool) -> bool:
         """Whether a link that was up is down now; a link that is being made was never up."""

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from watcher.model.sandbox import Sandbox
     from watcher.store.leases import LeaseStore
 
-PAUSE: Final = 0.5
-"""Seconds from the end of one pass to the next, which serves everything due in between."""
+PAUSE: Final = 2.0
+"""Seconds from the end of one pass to the next, which serves everything due in between.
+
+A pass takes some 12 ms of a processor, whatever is due: the kernel walks all of its hash table.
+"""
 
 SHORT: Final = 0.05
 """The same, if a released UDP port is another sandbox's by now."""
