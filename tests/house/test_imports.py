@@ -14,6 +14,7 @@ FLOORS: Final = (
     "handlers.kernel",
     "handlers.handler",
     "handlers.settings",
+    "handlers.guard",
     "handlers.networks",
     "handlers.context",
     "handlers.host_side",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.leases import DEFAULT, DUAL, HTTP, ROOT, addresses, container, port
 from watcher.model.address import Address
