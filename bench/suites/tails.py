@@ -44,9 +44,9 @@ def measure(setting: Setting) -> Figures:
         contenders["before"] = ("watcher", routed | {"tree": str(setting.before)})
     samples = Samples()
     kinds = {f"{size} {name}": of for size in sizes for name, of in contenders.items()}
-    _measure(setting, kinds, samples, setting.many(400, 3))
+    _measure(setting, kinds, samples, setting.many(200, 3))
     for size in sizes:
-        _measure(setting, {f"{size} gate": ("gate", routed)}, samples, setting.many(200, 3))
+        _measure(setting, {f"{size} gate": ("gate", routed)}, samples, setting.many(100, 3))
     names = [name for name in _NAMES if name in contenders or name == "gate"]
     return {"sizes": sizes, "contenders": names, **samples.summaries()}
 

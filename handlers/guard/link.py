@@ -53,6 +53,18 @@ def put(netlink: Netlink, index: int, facts: Facts) -> None:
         raise
 
 
+def prepare(netlink: Netlink, index: int) -> None:
+    """Do the part of :func:`put` after which the kernel has to wait; it need not have been done.
+
+    A link takes its first filter only after a grace period of RCU (`mini_qdisc_pair_swap` in
+    `net/sched/sch_generic.c`). If many links are prepared before, one such period serves all.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    netlink.send([traffic_control.ingress(index)])
+
+
 MAX_PROGRAM: Final = 4096 * 8
 """Bytes of the longest program of the kernel's (BPF_MAXINSNS)."""
 

@@ -8,7 +8,7 @@ container can change anything inside the sandbox.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 
 from handlers.context import Context
@@ -20,6 +20,7 @@ from handlers.kernel.netlink import MOST, Netlink, NetlinkError
 from handlers.link import ours, policy_routes, sandbox_end, surplus
 from handlers.link.orphans import orphans
 from watcher.model.alias import alias_of
+from watcher.model.errors import WatcherError
 from watcher.model.orphan import Orphan
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Interface, Member, Sandbox, without
@@ -46,11 +47,36 @@ class LinkHandler(Handler):
             NoGuard: the kernel cannot guard a link.
             NamespaceGone: the namespace has ended meanwhile.
         """
+        self._appear(sandbox, frozenset())
+
+    def appear_all(self, sandboxes: Mapping[int, Sandbox]) -> dict[int, WatcherError | OSError]:
+        """Make the pairs of all `sandboxes` first: the kernel waits once for all of them."""
+        failed: dict[int, WatcherError | OSError] = {}
+        begun = self._begin(sandboxes.values()) if len(sandboxes) > 1 else frozenset()
+        for key, sandbox in sandboxes.items():
+            try:
+                self._appear(sandbox, begun)
+            except (WatcherError, OSError) as error:
+                failed[key] = error
+        return failed
+
+    def _begin(self, sandboxes: Iterable[Sandbox]) -> frozenset[str]:
+        """Begin the pairs of `sandboxes`; returns the names of those that only need an end."""
+        begun = set()
+        for sandbox in sandboxes:
+            # Whatever is wrong is found again, and told, when the sandbox's turn comes.
+            with suppress(WatcherError, OSError), open_namespace(sandbox) as netns:
+                for interface in sandbox.interfaces:
+                    self._drivers[interface.network].begin(self._netlink, interface, netns)
+                    begun.add(interface.host_name)
+        return frozenset(begun)
+
+    def _appear(self, sandbox: Sandbox, begun: Set[str]) -> None:
         if not sandbox.interfaces:
             return
         with open_namespace(sandbox) as netns:
             for interface in sandbox.interfaces:
-                self._attach(sandbox, interface, netns)
+                self._attach(sandbox, interface, netns, begun=interface.host_name in begun)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Doom the veth pairs of `sandbox` if no member is left; the reaper deletes them."""
@@ -89,11 +115,20 @@ class LinkHandler(Handler):
             return orphans(self._netlink, self._home, descriptor, names)
 
     def _attach(
-        self, sandbox: Sandbox, interface: Interface, netns: int, *, mend: bool = False
+        self,
+        sandbox: Sandbox,
+        interface: Interface,
+        netns: int,
+        *,
+        begun: bool = False,
+        mend: bool = False,
     ) -> None:
         driver = self._drivers[interface.network]
         try:
-            driver.make(self._netlink, interface, netns, alias=alias_of(sandbox.id))
+            if begun:
+                driver.finish(self._netlink, interface, alias=alias_of(sandbox.id))
+            else:
+                driver.make(self._netlink, interface, netns, alias=alias_of(sandbox.id))
         except NetlinkError as error:
             if error.errno != errno.EEXIST:
                 raise

@@ -97,6 +97,19 @@ class Driver(ABC):
             OSError: the kernel refused.
         """
         self.make_pair(netlink, interface, netns)
+        self.finish(netlink, interface, alias=alias)
+
+    def begin(self, netlink: Netlink, interface: Interface, netns: int) -> None:
+        """The first half of :meth:`make`, for many pairs one after the other.
+
+        The kernel then waits only once until all of them can be guarded (:func:`guard.prepare`).
+        """
+        self.make_pair(netlink, interface, netns)
+        if self.network.guard:
+            guard.prepare(netlink, netlink.index(interface.host_name))
+
+    def finish(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
+        """Guard the host end of a new pair, and set it up; the errors are those of :meth:`make`."""
         index = netlink.index(interface.host_name)
         facts = self.guarded(interface)
         if facts is not None:
