@@ -74,7 +74,7 @@ _LACKING: Final = (errno.ENOENT, errno.EOPNOTSUPP)
 
 def put_back(netlink: Netlink, index: int, facts: Facts) -> None:
     """Like :func:`put`, for a link that may have any filters. Those of its priority are removed."""
-    while before := [one for one in of_others(netlink, index) if one.priority == PRIORITY]:
+    while before := list(filter(may_be_first, of_others(netlink, index))):
         netlink.send([traffic_control.no_filter(index, before[0])])  # may remove the others as well
     put(netlink, index, facts)
 
@@ -105,7 +105,7 @@ def wrong(netlink: Netlink, index: int, facts: Facts | None) -> str:
         return "the link was not guarded"
     if not guard.direct or guard.program != program(facts):
         return "the link had another guard"
-    before = any(one.priority == PRIORITY for one in found if one is not guard)
+    before = any(map(may_be_first, (one for one in found if one is not guard)))
     return "the guard was not the only filter of its priority" if before else ""
 
 
@@ -119,6 +119,11 @@ def is_guarded(netlink: Netlink, name: str) -> bool:
     """Whether the link `name` has a guard, whatever it allows."""
     index = netlink.index(name)
     return bool(index) and _guard(netlink, index) is not None
+
+
+def may_be_first(other: Filter) -> bool:
+    """Whether another program's filter may be asked before the guard."""
+    return other.priority == PRIORITY and other.chain == 0
 
 
 def of_others(netlink: Netlink, index: int) -> list[Filter]:

@@ -22,7 +22,7 @@ def findings(subject: Subject) -> Iterator[Finding]:  # noqa: ARG001
         for link in ours.host_ends(netlink):
             for one in guard.of_others(netlink, link.index):
                 shown = f"{link.name} ({one.kind}, priority {one.priority})"
-                (before if one.priority == guard.PRIORITY else behind).append(shown)
+                (before if guard.may_be_first(one) else behind).append(shown)
     if before:
         yield fail(
             f"another program's filter may decide before the guard on {_some(before)}",

@@ -108,17 +108,13 @@ def no_program(index: int, priority: int, handle: int) -> bytearray:
 
 
 def no_filter(index: int, found: Filter) -> bytearray:
-    """Remove a filter; of a kind that is not `bpf`, all of that priority."""
+    """Remove a filter of chain 0; of a kind that is not `bpf`, all of that priority."""
     handle = found.handle if found.kind == "bpf" else 0
     kind = found.kind.encode() + b"\0" if handle else b""
     return _message(
         RTM_DELTFILTER, 0, index, handle, _FILTERS, found.priority << 16 | htons(found.protocol),
-        (attribute(_TCA_KIND, kind) if kind else b"") + _chain(found),
+        attribute(_TCA_KIND, kind) if kind else b"",
     )  # fmt: skip
-
-
-def _chain(found: Filter) -> bytes:
-    return attribute(_TCA_CHAIN, struct.pack("=I", found.chain)) if found.chain else b""
 
 
 def program_at(index: int, priority: int, handle: int) -> bytearray:
