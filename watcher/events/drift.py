@@ -119,8 +119,8 @@ class Drift:
         """By protocol, the ports of this process's sockets, including that of libnftables."""
         self._buffer = bytearray(RECEIVE)
         groups = [_LINKS, *(g for version in versions for g in _ADDRESSES_AND_ROUTES[version])]
-        own = _listen(socket.NETLINK_ROUTE, [*groups, _GUARDS], _WANTED)
-        inside = _listen(socket.NETLINK_ROUTE, groups, _WANTED)
+        own = _listen(socket.NETLINK_ROUTE, [*groups, _GUARDS], _filter())
+        inside = _listen(socket.NETLINK_ROUTE, groups, _filter(host_ends=False))
         inside.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
         settings = _listen(socket.NETLINK_ROUTE, _SETTINGS)
         netfilter = _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
@@ -283,21 +283,32 @@ def _listen(protocol: int, groups: Collection[int], wanted: bytes = b"") -> sock
     return heard
 
 
-def _filter() -> bytes:
+def _filter(*, host_ends: bool = True) -> bytes:
     """A filter program that passes events about links, and about removed things of this program.
 
+    Without `host_ends`, it drops those about links with the name of one, which another socket gets.
     It loads numbers in network byte order, while a message has them in the machine's byte order.
     """
     kept, dropped = Return(0xFFFFFFFF), Return(0)
+    links: Node = kept
+    if not host_ends:
+        rest = Test(_NAME_BEHIND, int.from_bytes(_HOST_END[4:]), dropped, kept)
+        links = Test(_NAME, int.from_bytes(_HOST_END[:4]), rest, kept)
     ours = _any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, dropped)
-    types = (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK, rtnl.RTM_DELADDR, *_OF_GUARDS)
+    removed = (rtnl.RTM_DELADDR, *_OF_GUARDS)
     routes = Test(_TYPE, _swapped(rtnl.RTM_DELROUTE), ours, dropped)
-    return assemble(_any_of(_TYPE, map(_swapped, types), kept, routes), short=dropped).text
+    node = _any_of(_TYPE, map(_swapped, removed), kept, routes)
+    of_links = map(_swapped, (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK))
+    return assemble(_any_of(_TYPE, of_links, links, node), short=dropped).text
 
 
 _OF_GUARDS: Final = (RTM_NEWTFILTER, RTM_DELTFILTER, RTM_DELCHAIN, RTM_DELQDISC)
 _TYPE: Final = Field(4, 2)
 """`nlmsg_type`"""
+_NAME, _NAME_BEHIND = Field(16 + 16 + 4, 4), Field(16 + 16 + 8, 2)
+"""The beginning of IFLA_IFNAME, the first attribute (`rtnl_fill_ifinfo` in
+`net/core/rtnetlink.c`)."""
+_HOST_END: Final = b"netnsv"
 _PROTOCOL: Final = Field(16 + 5, 1)
 """`rtm_protocol`, after the header."""
 
@@ -314,7 +325,6 @@ def _swapped(number: int) -> int:
 
 
 _SO_ATTACH_FILTER: Final = 26
-_WANTED: Final = _filter()
 
 
 def _numbered(request: bytearray) -> bytearray:
