@@ -32,13 +32,7 @@ class Handler:
 
         A handler for which one transaction can serve many sandboxes overrides it.
         """
-        failed: dict[int, WatcherError | OSError] = {}
-        for key, sandbox in sandboxes.items():
-            try:
-                self.appear(sandbox)
-            except (WatcherError, OSError) as error:
-                failed[key] = error
-        return failed
+        return appear_each(sandboxes, self.appear)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Remove what `sandbox` no longer needs when the members `leaving` have gone.
@@ -60,6 +54,19 @@ class Handler:
         `networks` are all present and former networks.
         """
         return []
+
+
+def appear_each(
+    sandboxes: Mapping[int, Sandbox], appear: Callable[[Sandbox], object]
+) -> dict[int, WatcherError | OSError]:
+    """Call `appear` for each of `sandboxes`; returns the errors, under the same keys."""
+    failed: dict[int, WatcherError | OSError] = {}
+    for key, sandbox in sandboxes.items():
+        try:
+            appear(sandbox)
+        except (WatcherError, OSError) as error:
+            failed[key] = error
+    return failed
 
 
 class Notes(Protocol):

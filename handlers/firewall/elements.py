@@ -1,4 +1,4 @@
-"""A sandbox's elements in the sets and maps of this program's nftables tables.
+"""A sandbox's elements in the sets and maps of this program's nftables table.
 
 Each port map is one element, found by one hash lookup. A long range with the same ports on both
 sides is one element of an interval map, which is looked up last.

@@ -1,4 +1,4 @@
-"""The firewall: this program's nftables tables, as they should be for all sandboxes."""
+"""The firewall: this program's nftables table, as it should be for all sandboxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of this program's nftables tables. Source: nft(8).
+"""The text of this program's nftables table. Source: nft(8).
 
 The rules are the same for one sandbox and for ten thousand; what belongs to a sandbox is elements
 of sets and maps (`elements.py`).

@@ -13,14 +13,13 @@ from typing import Final
 from handlers.guard.program import Facts, addresses_in, program
 from handlers.kernel.netlink import Netlink, NetlinkError
 from handlers.kernel.rtnl import traffic_control
-from handlers.kernel.rtnl.traffic_control import Filter
+from handlers.kernel.rtnl.traffic_control import ALL_PROTOCOLS, Filter
 from watcher.model.address import Address
 
 PRIORITY: Final = 1
 """The first of all: a filter with a lower number cannot be made."""
 
 _HANDLE: Final = 1
-_ALL_PROTOCOLS: Final = 3
 
 
 class NoGuard(OSError):
@@ -82,7 +81,8 @@ def put_back(netlink: Netlink, index: int, facts: Facts) -> None:
 def take_off(netlink: Netlink, index: int) -> None:
     """Take the guard off the link `index`, if it has one; filters of others stay."""
     found = list(_filters(netlink, index))
-    if not any(map(_is_guard, found)):
+    guard = next(filter(_is_guard, found), None)
+    if guard is None:
         return
     if len(found) == 1:
         try:
@@ -92,7 +92,7 @@ def take_off(netlink: Netlink, index: int) -> None:
                 raise
         else:
             return
-    netlink.send([traffic_control.no_program(index, PRIORITY, _HANDLE)])
+    netlink.send([traffic_control.no_filter(index, guard)])
 
 
 def wrong(netlink: Netlink, index: int, facts: Facts | None) -> str:
@@ -132,19 +132,12 @@ def of_others(netlink: Netlink, index: int) -> list[Filter]:
 
 
 def _guard(netlink: Netlink, index: int) -> Filter | None:
-    try:
-        body = netlink.get(traffic_control.program_at(index, PRIORITY, _HANDLE))
-    except NetlinkError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return None  # there is no such qdisc or priority, or it is another kind's
-    found = None if body is None else traffic_control.read_filter(body)
-    return found if found is not None and _is_guard(found) else None
+    return next(filter(_is_guard, _filters(netlink, index)), None)
 
 
 def _is_guard(found: Filter) -> bool:
     return (found.priority, found.handle, found.chain, found.kind, found.protocol) == (
-        PRIORITY, _HANDLE, 0, "bpf", _ALL_PROTOCOLS,
+        PRIORITY, _HANDLE, 0, "bpf", ALL_PROTOCOLS,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from handlers.kernel.bpf import (
     Slot,
     Test,
     Value,
+    any_of,
     assemble,
     read_trailer,
 )
@@ -187,7 +188,7 @@ def _ipv6(
     own: Sequence[Sequence[Value]], routed: Sequence[Subnet], subnets: Sequence[Subnet]
 ) -> Node:
     walk = Enter(_IPV6_SIZE, _headers(own))
-    sent = _any_of(_NEXT_HEADER, (_TCP, _UDP), _PASS, walk)
+    sent = any_of(_NEXT_HEADER, (_TCP, _UDP), _PASS, walk)
     other = _is(_SOURCE[6], _NOBODY, walk, _in_routed(6, routed, subnets, sent))
     return Require(_IPV6_SIZE, _one_of(_SOURCE[6], own, sent, other))
 
@@ -205,7 +206,7 @@ def _headers(own: Sequence[Sequence[Value]]) -> Node:
     for number in range(_MOST_HEADERS, -1, -1):
         kind: Loaded = SAVED if number else _NEXT_HEADER
         header = _DROP if number == _MOST_HEADERS else _extension(kind, sent, node)
-        node = _any_of(kind, (*_OPTIONS, _FRAGMENT, _AH), header, whole)
+        node = any_of(kind, (*_OPTIONS, _FRAGMENT, _AH), header, whole)
         node = Test(kind, _ICMP6, icmp, node)
     return node
 
@@ -224,9 +225,9 @@ def _icmp(own: Sequence[Sequence[Value]]) -> Node:
     """What a sandbox may say of neighbours: only that its own addresses are its own."""
     is_own = _one_of(_TARGET, own, _PASS, _DROP, relative=True)
     targeted = Require(_TARGET + 16, is_own, relative=True)
-    nobody = Test(_TYPE, _SOLICIT, targeted, _any_of(_TYPE, _MLD_REPORTS, _PASS, _DROP))
+    nobody = Test(_TYPE, _SOLICIT, targeted, any_of(_TYPE, _MLD_REPORTS, _PASS, _DROP))
     other = Test(_TYPE, _ADVERT, targeted, _PASS)
-    known = _any_of(_TYPE, (_ROUTER_ADVERT, _REDIRECT), _DROP, other)
+    known = any_of(_TYPE, (_ROUTER_ADVERT, _REDIRECT), _DROP, other)
     return Require(1, _is(_SOURCE[6], _NOBODY, nobody, known), relative=True)
 
 
@@ -278,12 +279,4 @@ def _one_of(
     node = no
     for words in reversed(found):
         node = _is(offset, words, yes, node, relative=relative)
-    return node
-
-
-def _any_of(loaded: Loaded, values: Sequence[int], yes: Node, no: Node) -> Node:
-    """Whether what is loaded is any of `values`."""
-    node = no
-    for value in reversed(values):
-        node = Test(loaded, value, yes, node)
     return node

@@ -12,7 +12,7 @@ filter.c` (`bpf_check_classic`, which accepts a program).
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -127,6 +127,14 @@ class Skip(Struct, frozen=True, eq=False):
 
 
 type Node = Return | Test | Require | Enter | Skip
+
+
+def any_of(loaded: Loaded, values: Iterable[Value], yes: Node, no: Node) -> Node:
+    """Whether what is loaded is any of `values`; the first one is asked first."""
+    node = no
+    for value in reversed(list(values)):
+        node = Test(loaded, value, yes, node)
+    return node
 
 
 class Code(Struct, frozen=True):

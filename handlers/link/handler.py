@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from handlers.context import Context
 from handlers.guard import link as guard
-from handlers.handler import Difference, Handler, apply, unknown
+from handlers.handler import Difference, Handler, appear_each, apply, unknown
 from handlers.kernel import rtnl
 from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
@@ -51,14 +51,8 @@ class LinkHandler(Handler):
 
     def appear_all(self, sandboxes: Mapping[int, Sandbox]) -> dict[int, WatcherError | OSError]:
         """Make the pairs of all `sandboxes` first: the kernel waits once for all of them."""
-        failed: dict[int, WatcherError | OSError] = {}
         begun = self._begin(sandboxes.values()) if len(sandboxes) > 1 else frozenset()
-        for key, sandbox in sandboxes.items():
-            try:
-                self._appear(sandbox, begun)
-            except (WatcherError, OSError) as error:
-                failed[key] = error
-        return failed
+        return appear_each(sandboxes, lambda sandbox: self._appear(sandbox, begun))
 
     def _begin(self, sandboxes: Iterable[Sandbox]) -> frozenset[str]:
         """Begin the pairs of `sandboxes`; returns the names of those that only need an end."""

@@ -27,12 +27,12 @@ import errno
 import socket
 import struct
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Final
 
 from handlers.kernel import rtnl
-from handlers.kernel.bpf import Field, Node, Return, Test, assemble
+from handlers.kernel.bpf import Field, Node, Return, Test, any_of, assemble
 from handlers.kernel.messages import attributes, messages
 from handlers.kernel.netlink import NETLINK_NETFILTER, RECEIVE, SOL_NETLINK, own_ports
 from handlers.kernel.rtnl.numbers import (
@@ -294,12 +294,12 @@ def _filter(*, host_ends: bool = True) -> bytes:
     if not host_ends:
         rest = Test(_NAME_BEHIND, int.from_bytes(_HOST_END[4:]), dropped, kept)
         links = Test(_NAME, int.from_bytes(_HOST_END[:4]), rest, kept)
-    ours = _any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, dropped)
+    ours = any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, dropped)
     removed = (rtnl.RTM_DELADDR, *_OF_GUARDS)
     routes = Test(_TYPE, _swapped(rtnl.RTM_DELROUTE), ours, dropped)
-    node = _any_of(_TYPE, map(_swapped, removed), kept, routes)
+    node = any_of(_TYPE, map(_swapped, removed), kept, routes)
     of_links = map(_swapped, (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK))
-    return assemble(_any_of(_TYPE, of_links, links, node), short=dropped).text
+    return assemble(any_of(_TYPE, of_links, links, node), short=dropped).text
 
 
 _OF_GUARDS: Final = (RTM_NEWTFILTER, RTM_DELTFILTER, RTM_DELCHAIN, RTM_DELQDISC)
@@ -311,13 +311,6 @@ _NAME, _NAME_BEHIND = Field(16 + 16 + 4, 4), Field(16 + 16 + 8, 2)
 _HOST_END: Final = b"netnsv"
 _PROTOCOL: Final = Field(16 + 5, 1)
 """`rtm_protocol`, after the header."""
-
-
-def _any_of(field: Field, values: Iterable[int], yes: Node, no: Node) -> Node:
-    node = no
-    for value in values:
-        node = Test(field, value, yes, node)
-    return node
 
 
 def _swapped(number: int) -> int:

@@ -14,6 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from handlers.kernel.messages import (
+    HEADER,
     NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_REQUEST,
@@ -31,7 +32,6 @@ from handlers.kernel.rtnl.numbers import (
 _TCMSG: Final = struct.Struct("=BxxxiIII")
 """`struct tcmsg`: family, interface, handle, parent, info."""
 
-_HEADER: Final = struct.Struct("=IHHII")
 _QDISC: Final = 0xFFFF0000
 """TC_H_INGRESS without its lower half: the handle of the qdisc `ingress`."""
 
@@ -40,7 +40,7 @@ _FILTERS: Final = 0xFFFFFFF2
 """The parent of a filter at the ingress. The qdisc `clsact`, which another program may have put in
 the place of `ingress`, has the same."""
 
-_ALL_PROTOCOLS: Final = htons(3)
+ALL_PROTOCOLS: Final = 3
 """ETH_P_ALL"""
 
 _TCA_KIND, _TCA_OPTIONS, _TCA_CHAIN = 1, 2, 11
@@ -59,7 +59,7 @@ class Filter(Struct, frozen=True):
         priority: the lowest one is asked first.
         handle: its number among those of its priority.
         kind: what it is, for example `bpf` or `u32`.
-        protocol: the ethertype of the frames that it is asked about, or 3 (ETH_P_ALL).
+        protocol: the ethertype of the frames that it is asked about, or :data:`ALL_PROTOCOLS`.
         program: its program of classic BPF; empty if it has none.
         direct: whether what its program returns is the verdict.
         chain: the number of its chain; only chain 0 is asked for every frame.
@@ -100,13 +100,6 @@ def program(index: int, priority: int, handle: int, code: bytes) -> bytearray:
     )  # fmt: skip
 
 
-def no_program(index: int, priority: int, handle: int) -> bytearray:
-    """Remove what :func:`program` made."""
-    return _message(
-        RTM_DELTFILTER, 0, index, handle, _FILTERS, _info(priority), attribute(_TCA_KIND, b"bpf\0")
-    )
-
-
 def no_filter(index: int, found: Filter) -> bytearray:
     """Remove a filter of chain 0; of a kind that is not `bpf`, all of that priority."""
     handle = found.handle if found.kind == "bpf" else 0
@@ -115,13 +108,6 @@ def no_filter(index: int, found: Filter) -> bytearray:
         RTM_DELTFILTER, 0, index, handle, _FILTERS, found.priority << 16 | htons(found.protocol),
         attribute(_TCA_KIND, kind) if kind else b"",
     )  # fmt: skip
-
-
-def program_at(index: int, priority: int, handle: int) -> bytearray:
-    """Ask for what :func:`program` made; EINVAL if the priority or the qdisc is missing."""
-    return _message(
-        RTM_GETTFILTER, 0, index, handle, _FILTERS, _info(priority), attribute(_TCA_KIND, b"bpf\0")
-    )
 
 
 def filters(index: int) -> bytearray:
@@ -157,12 +143,12 @@ def read_link_index(body: memoryview) -> int:
 
 
 def _info(priority: int) -> int:
-    return priority << 16 | _ALL_PROTOCOLS
+    return priority << 16 | htons(ALL_PROTOCOLS)
 
 
 def _message(
     kind: int, flags: int, index: int, handle: int, parent: int, info: int, attributes: bytes = b""
 ) -> bytearray:
     body = _TCMSG.pack(0, index, handle, parent, info) + attributes
-    size = _HEADER.size + len(body)
-    return bytearray(_HEADER.pack(size, kind, flags | NLM_F_REQUEST, 0, 0) + body)
+    size = HEADER.size + len(body)
+    return bytearray(HEADER.pack(size, kind, flags | NLM_F_REQUEST, 0, 0) + body)
