@@ -11,6 +11,8 @@ PACKAGES      := runc libnftables1 iproute2 python3-venv ca-certificates
 DEMO_PACKAGES := busybox-static nftables
 DEV_PACKAGES  := $(DEMO_PACKAGES) conntrack ethtool libcap2-bin netcat-openbsd procps systemd util-linux shellcheck \
   dbus firewalld iptables ufw e2fsprogs fuse3 python3-fusepy
+# The engines that the program is tried beside; nothing of them starts on the machine itself.
+ENGINE_PACKAGES := $(DEV_PACKAGES) docker.io docker-cli podman netavark containerd containernetworking-plugins crun uidmap
 
 # Any Python from 3.12 on; Debian's own first, since a virtual environment lives as long as its Python.
 PYTHON ?= $(firstword $(foreach python,/usr/bin/python3 python3.14 python3.13 python3.12 python3,\
@@ -49,7 +51,11 @@ demo: packages-demo $(VENV)/setup ## see it happen on real containers, in under 
 
 .PHONY: test
 test: packages-dev $(VENV)/setup-dev ## run the tests (TEST_FLAGS=…)
-	$(VENV)/bin/pytest $(TEST_FLAGS)
+	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines
+
+.PHONY: test-engines
+test-engines: packages-engines $(VENV)/setup-dev ## the tests beside Docker, Podman, containerd and crun
+	$(VENV)/bin/pytest $(TEST_FLAGS) tests/engines
 
 .PHONY: lint
 lint: packages-dev $(VENV)/setup-dev ## what CI holds the code to: ruff, mypy, shellcheck
@@ -67,13 +73,15 @@ clean: ## remove what the targets above left in the checkout
 	rm -rf $(VENV) build watcher.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: packages packages-demo packages-dev
+.PHONY: packages packages-demo packages-dev packages-engines
 packages:
 	@tools/require $(PACKAGES)
 packages-demo:
 	@tools/require $(PACKAGES) $(DEMO_PACKAGES)
 packages-dev:
 	@tools/require $(PACKAGES) $(DEV_PACKAGES)
+packages-engines:
+	@tools/require $(PACKAGES) $(ENGINE_PACKAGES)
 
 .PHONY: python
 python:
