@@ -5,6 +5,7 @@ Source: `Documentation/networking/ip-sysctl.rst`.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -18,9 +19,15 @@ def get(name: str) -> str | None:
 
 
 def put(name: str, value: str) -> None:
-    """Set `name`, a path below `net`, to `value`."""
+    """Set `name`, a path below `net`, to `value`.
+
+    Raises:
+        OSError: the kernel refused; EINVAL also if it took only the beginning of `value`.
+    """
     descriptor = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)  # hot path
     try:
-        os.write(descriptor, value.encode())
+        content = value.encode()
+        if os.write(descriptor, content) != len(content):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
     finally:
         os.close(descriptor)

@@ -17,7 +17,7 @@ from handlers.handler import Difference, Handler, appear_each, apply, unknown
 from handlers.kernel import rtnl
 from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
-from handlers.link import ours, policy_routes, sandbox_end, surplus
+from handlers.link import ours, sandbox_end, surplus, sysctls
 from handlers.link.orphans import orphans
 from watcher.model.alias import alias_of
 from watcher.model.errors import WatcherError
@@ -46,6 +46,7 @@ class LinkHandler(Handler):
             LinkTaken: an interface that is not ours has one of the names.
             NoGuard: the kernel cannot guard a link.
             NamespaceGone: the namespace has ended meanwhile.
+            InvalidRequest: a kernel setting that it asks for cannot be set.
         """
         self._appear(sandbox, frozenset())
 
@@ -130,17 +131,20 @@ class LinkHandler(Handler):
         with self._home.left_for(netns):
             inside = Netlink(most=MOST)
             sandbox_end.set_up(interface, driver)
+            refused = sysctls.write(inside, sandbox, interface)
         with inside:
+            if refused is not None and not mend:
+                raise refused
             index = inside.index(interface.name)
             if mend:  # first: the kernel removes secondary addresses together with their primary
                 self._clear(inside, index, interface)
-            inside.send(sandbox_end.requests(sandbox, interface, self._drivers, index, mend=mend))
-            if len(sandbox.interfaces) > 1:
-                inside.send(policy_routes.missing(inside, interface, driver, index))
+            sandbox_end.configure(inside, sandbox, interface, self._drivers, index, mend=mend)
         # The host end went up before it had a carrier, and so did a bridge with no other port.
         self._netlink.see_carrier(interface.host_name)
         if driver.master:
             self._netlink.see_carrier(driver.master)
+        if refused is not None:  # what else was wrong is repaired
+            raise OSError(errno.EINVAL, str(refused))
 
     def _adopt(self, sandbox: Sandbox, interface: Interface, netns: int) -> None:
         """Repair an existing pair, or replace a stale one."""

@@ -9,7 +9,7 @@ are looked up in a table of that address's interface first. Sources: ip-rule(8),
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Network, ip_address
 from typing import Final
 
@@ -18,7 +18,7 @@ from handlers.kernel.messages import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, attri
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.rtnl import Route
 from handlers.kernel.rtnl.messages import fibmsg
-from handlers.networks.driver import Driver, Way
+from handlers.networks.driver import Way
 from watcher.model.address import Address
 from watcher.model.network import Network
 from watcher.model.sandbox import Interface
@@ -41,17 +41,19 @@ _TABLE_OFFSET: Final = 16 + 4
 """The offset of the table's number in a request about a route."""
 
 
-def missing(inside: Netlink, interface: Interface, driver: Driver, index: int) -> list[bytearray]:
-    """The requests for missing policy routes and rules of `interface`.
+def missing(
+    inside: Netlink, interface: Interface, network: Network, ways: Iterable[Way], index: int
+) -> list[bytearray]:
+    """The requests for missing policy routes and rules of `interface`, whose ways are `ways`.
 
     It is one of several of a sandbox, with the number `index` in the namespace of `inside`.
     """
     table = FIRST_TABLE + interface.ordinal
     requests: list[bytearray] = []
-    for way in driver.ways(interface):
+    for way in ways:
         address = way.address
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        wanted = _wanted(way, driver.network, index)
+        wanted = _wanted(way, network, index)
         requests += (
             _in_table(rtnl.route(route), table)
             for route in missing_routes.missing(inside, wanted, table=table)

@@ -5,15 +5,17 @@ The network's driver says how packets leave (:class:`handlers.networks.driver.Wa
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from handlers.kernel import missing_routes, rtnl, sysctl
-from handlers.kernel.netlink import Netlink
+from handlers.kernel.netlink import Netlink, NetlinkError
 from handlers.link import policy_routes
 from handlers.networks.driver import Driver, Way
+from watcher.model.errors import InvalidRequest
 from watcher.model.sandbox import Interface, Sandbox
 
 _OF_ADDRESS: Final = 256
@@ -26,20 +28,52 @@ def set_up(interface: Interface, driver: Driver) -> None:
         sysctl.put(name, value)
 
 
-def requests(
+def configure(
+    inside: Netlink,
     sandbox: Sandbox,
     interface: Interface,
     drivers: Mapping[str, Driver],
     index: int,
     *,
     mend: bool,
-) -> list[bytearray]:
-    """The requests that make the sandbox end of `interface` usable: addresses, up, routes.
+) -> None:
+    """Make the sandbox end of `interface` usable: addresses, up, routes.
 
-    With `mend`, also the routes that the kernel adds itself with a new address.
+    Without those of IPv6, if that is turned off in there. With `mend`, also the routes that the
+    kernel adds itself with a new address.
+
+    Raises:
+        InvalidRequest: a new sandbox would have no address at all.
+        NetlinkError: the kernel refused.
     """
+    ipv6 = True
+    try:
+        inside.send(_requests(sandbox, interface, drivers, index, mend=mend))
+    except NetlinkError as error:
+        if error.errno != errno.EACCES or _has_ipv6(inside, interface):
+            raise
+        ipv6 = False
+        if not mend and all(address.version == 6 for address in interface.addresses):
+            raise InvalidRequest(
+                "io.watcher.network", interface.network, "it has IPv6 alone, which is turned off",
+                "remove net.ipv6.conf.*.disable_ipv6 from the sysctls of its config.json",
+            ) from None  # fmt: skip
+        inside.send(_requests(sandbox, interface, drivers, index, mend=mend, ipv6=False))
+    inside.send(_policies(inside, sandbox, interface, drivers, index, ipv6=ipv6))
+
+
+def _requests(
+    sandbox: Sandbox,
+    interface: Interface,
+    drivers: Mapping[str, Driver],
+    index: int,
+    *,
+    mend: bool,
+    ipv6: bool = True,
+) -> list[bytearray]:
+    """The requests of :func:`configure`; without `ipv6`, nothing of IPv6."""
     driver = drivers[interface.network]
-    ways = driver.ways(interface)
+    ways = _ways(interface, driver, ipv6=ipv6)
     name = interface.name
     found = [] if driver.network.subnet_of(6) is not None else [rtnl.quiet(name)]
     found += [rtnl.up("lo"), rtnl.up(name)]
@@ -60,10 +94,11 @@ def requests(
 
 
 class End(Struct, frozen=True):
-    """A sandbox end as it is: whether it is up, its index, and its packed addresses."""
+    """A sandbox end as it is: its index, whether it is up and has IPv6, its packed addresses."""
 
     index: int
     up: bool
+    ipv6: bool
     addresses: Sequence[tuple[bytes, int]]
 
 
@@ -73,7 +108,13 @@ def look(inside: Netlink, interface: Interface) -> End | None:
     if body is None:
         return None
     index, up = rtnl.read_state(body)
-    return End(index, up, rtnl.read_packed(inside.dump(rtnl.addresses(index))))
+    addresses = rtnl.read_packed(inside.dump(rtnl.addresses(index)))
+    return End(index, up, rtnl.read_ipv6(body), addresses)
+
+
+def _has_ipv6(inside: Netlink, interface: Interface) -> bool:
+    body = inside.get(rtnl.link(interface.name))
+    return body is None or rtnl.read_ipv6(body)
 
 
 def missing(
@@ -94,7 +135,7 @@ def missing(
         return "lo was down"
     if not end.up:
         return f"{interface.name} was down"
-    ways = driver.ways(interface)
+    ways = _ways(interface, driver, ipv6=end.ipv6)
     for way in ways:
         if (way.address.packed, way.address.network.prefixlen) not in end.addresses:
             return f"{interface.name} did not have {way.address}"
@@ -102,9 +143,31 @@ def missing(
     wanted += _routes(sandbox, interface, drivers, ways, end.index)
     for route in missing_routes.missing(inside, wanted):
         return f"the route to {route.to or 'default'} was missing"
-    if len(sandbox.interfaces) > 1 and policy_routes.missing(inside, interface, driver, end.index):
+    if _policies(inside, sandbox, interface, drivers, end.index, ipv6=end.ipv6):
         return f"a route or rule for what is sent from {interface.name} was missing"
     return ""
+
+
+def _policies(
+    inside: Netlink,
+    sandbox: Sandbox,
+    interface: Interface,
+    drivers: Mapping[str, Driver],
+    index: int,
+    *,
+    ipv6: bool,
+) -> list[bytearray]:
+    """The requests for missing policy routes, which only one of several interfaces needs."""
+    if len(sandbox.interfaces) == 1:
+        return []
+    driver = drivers[interface.network]
+    ways = _ways(interface, driver, ipv6=ipv6)
+    return policy_routes.missing(inside, interface, driver.network, ways, index)
+
+
+def _ways(interface: Interface, driver: Driver, *, ipv6: bool) -> list[Way]:
+    """How packets leave; a sandbox may turn IPv6 off, and keeps its lease."""
+    return [way for way in driver.ways(interface) if ipv6 or way.address.version == 4]
 
 
 def _connected(ways: Sequence[Way], index: int) -> list[rtnl.Route]:
@@ -121,10 +184,12 @@ def _routes(
 ) -> list[rtnl.Route]:
     """The routes through `interface`: the network's own, and its default routes."""
     network = drivers[interface.network].network
+    versions = {way.address.version for way in ways}
     found = [
         rtnl.Route(route.to if route.to.prefixlen else None, route.via, index, 0)
         for route in network.routes
-        if all(route.via != way.address.ip for way in ways)  # else the sandbox is that router
+        if route.to.version in versions
+        and all(route.via != way.address.ip for way in ways)  # else the sandbox is that router
     ]
     own = {route.version for route in found if route.to is None}
     defaults = _defaults(sandbox, interface, drivers) - own

@@ -176,7 +176,8 @@ class Scene:
         self.host = host
         self.names = names
         self.keeper = host.run("keeper", ports="7000:80")
-        self.containers = [host.run(name, ports=PORTS[name]) for name in names]
+        asked = {"io.watcher.sysctl": '{"net.ipv4.conf.eth0.arp_notify": "1"}'}
+        self.containers = [host.run(n, ports=PORTS[n], annotations=asked) for n in names]
         for container in (self.keeper, *self.containers):
             container.serve(tcp=(80,))
         self.away = host.base / "away"

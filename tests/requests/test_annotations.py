@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_address
 
 import pytest
@@ -37,11 +38,13 @@ def test_each_annotation_has_its_place_in_the_request() -> None:
         network="front, back",
         ip="172.19.0.50,fd00::50",
         mac="02-42-AC-13-00-32",
+        sysctl='{"net.ipv4.conf.eth0.arp_notify": "1", "net/ipv6/conf/eth0.7/mtu": "1400"}',
     ) == Request(
         networks=("front", "back"),
         ports=(PortMap("tcp", None, 8080, 80),),
         addresses=(ip_address("172.19.0.50"), ip_address("fd00::50")),
         mac="02:42:ac:13:00:32",
+        sysctl=(("ipv4/conf/eth0/arp_notify", "1"), ("ipv6/conf/eth0.7/mtu", "1400")),
         annotated=True,
     )
     assert request(share="db", ports="80:80") == Request(
@@ -121,22 +124,76 @@ def test_a_multicast_mac_is_mended() -> None:
     assert '"02:42:ac:13:00:32"' in refusal(mac="03:42:AC:13:00:32").remedy
 
 
+def test_a_setting_is_written_as_sysctl_takes_it() -> None:
+    value = """{"net.ipv4.conf.eth0/7.arp_notify": "1", "net/ipv6/conf/eth0.7/mtu": "1400",
+        "net.ipv4.tcp_rmem": "4096 65536\\t1000000"}"""
+    assert request(sysctl=value).sysctl == (
+        ("ipv4/conf/eth0.7/arp_notify", "1"),
+        ("ipv6/conf/eth0.7/mtu", "1400"),
+        ("ipv4/tcp_rmem", "4096 65536\t1000000"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("", "not JSON"),
+        ("[" * 4000, "not JSON"),
+        ("[]", "not a JSON object"),
+        ('"net.ipv4.ip_forward"', "not a JSON object"),
+        ('{"net.ipv4.ip_forward": 1}', "is no string"),
+        ('{"net.ipv4.ip_forward": true}', "is no string"),
+        ('{"net.ipv4.ip_forward": {"a": "b"}}', "is no string"),
+        ('{"net.ipv4.ip_forward": ""}', "no setting can have"),
+        ('{"net.ipv4.ip_forward": "1\\n"}', "no setting can have"),
+        ('{"net.ipv4.ip_forward": "\\u0000"}', "no setting can have"),
+        ('{"net.ipv4.ip_forward": "\\ud800"}', "no setting can have"),
+        ('{"net.a.b": "1", "net/a/b": "1"}', '"net/a/b" is repeated'),
+        ('{"net.a.b": "1", "net.a.b": "2"}', '"net.a.b" is repeated'),
+        ('{"kernel.shmmax": "1"}', "is no setting of a network namespace"),
+        ('{"net": "1"}', "is no setting of a network namespace"),
+        ('{"": "1"}', "is no setting of a network namespace"),
+        ('{"/net/ipv4/ip_forward": "1"}', "is no setting of a network namespace"),
+        ('{"netfilter.a": "1"}', "is no setting of a network namespace"),
+        ('{"net/../kernel/core_pattern": "|/x"}', "is no setting's name"),
+        ('{"net.//.kernel.core_pattern": "|/x"}', "is no setting's name"),
+        ('{"net/./a": "1"}', "is no setting's name"),
+        ('{"net/ipv4//a": "1"}', "is no setting's name"),
+        ('{"net/ipv4/": "1"}', "is no setting's name"),
+        ('{"net/a\\u0000": "1"}', "is no setting's name"),
+        ('{"net/\\ud800": "1"}', "is no setting's name"),
+        ('{"net/a b": "1"}', "is no setting's name"),
+        ('{"net.ipv4.tcp_congestion_control": "x"}', "would change the whole host"),
+        ('{"net/netfilter/nf_hooks_lwtunnel": "1"}', "would change the whole host"),
+        (json.dumps({f"net.a{n}": "1" for n in range(65)}), "65 settings"),
+        (" " * 5000, "5000 characters"),
+    ],
+)
+def test_settings_are_those_of_a_network_namespace(value: str, reason: str) -> None:
+    assert reason in refusal(sysctl=value).reason
+
+
 @pytest.mark.parametrize("value", ["", ".", "..", "a/b", "a b", "db\n", "dé", "a" * 256])
 def test_only_a_container_id_can_be_shared(value: str) -> None:
     assert refusal(share=value).reason == "not a container id"
 
 
-@pytest.mark.parametrize("key", ["network", "ip", "mac"])
+SETTING = '{"net.ipv4.ip_forward": "1"}'
+
+
+@pytest.mark.parametrize("key", ["network", "ip", "mac", "sysctl"])
 def test_a_shared_sandbox_has_its_network_already(key: str) -> None:
     values = {"network": "front", "ip": "172.19.0.50", "mac": "02:42:ac:13:00:32"}
+    values |= {"sysctl": SETTING}
     error = refusal(share="db", **{key: values[key]})
     assert error.key == PREFIX + key
     assert "io.watcher.share" in error.reason
 
 
-@pytest.mark.parametrize("key", ["ports", "ip", "mac"])
+@pytest.mark.parametrize("key", ["ports", "ip", "mac", "sysctl"])
 def test_no_network_means_none_of_its_properties(key: str) -> None:
     values = {"ports": "80:80", "ip": "172.19.0.50", "mac": "02:42:ac:13:00:32"}
+    values |= {"sysctl": SETTING}
     error = refusal(network="none", **{key: values[key]})
     assert error.key == PREFIX + key
     assert "io.watcher.network = none" in error.reason

@@ -53,6 +53,7 @@ requests = st.builds(
     ports=st.lists(port_maps, max_size=3).map(tuple),
     addresses=st.lists(addresses, max_size=2).map(tuple),
     mac=st.none() | st.just("02:42:ac:13:07:32"),
+    sysctl=st.lists(st.tuples(names, names), max_size=2).map(tuple),
     annotated=st.booleans(),
 )
 
@@ -69,6 +70,7 @@ def test_a_document_is_as_it_is_documented() -> None:
         ports=parse_ports("127.0.0.1:8080:80,9000-9009:80-89/udp"),
         addresses=(ip_address("172.19.0.50"), ip_address("fd00::50")),
         mac="02:42:ac:13:07:32",
+        sysctl=(("ipv4/conf/eth0/arp_notify", "1"),),
         annotated=True,
     )
     assert json.loads(documents.encode(request)) == {
@@ -78,6 +80,7 @@ def test_a_document_is_as_it_is_documented() -> None:
         "ports": [["tcp", "127.0.0.1", 8080, 80, 1], ["udp", None, 9000, 80, 10]],
         "addresses": ["172.19.0.50", "fd00::50"],
         "mac": "02:42:ac:13:07:32",
+        "sysctl": [["ipv4/conf/eth0/arp_notify", "1"]],
         "annotated": True,
     }
     assert documents.encode(Request()) == '{"version":1}'

@@ -26,6 +26,8 @@ _SYSCTLS: Final = (
     "ipv6/conf/all/forwarding",
     "ipv4/conf/netns0/route_localnet",
 )
+_ASKED: Final = ("ipv4/conf/eth0/arp_notify",)
+"""What a container may ask for."""
 _ROWS: Final = {
     "sandbox": "SELECT root, id, 'x-' || pid, netns FROM sandbox",
     "member": "SELECT member.root, member.id, 'x-' || member.pid, sandbox.id"
@@ -48,11 +50,12 @@ def take(host: Host, containers: Iterable[Container] = ()) -> Picture:
         "links and routes": kernel.view(host.here.netns),
         "nft": _nft(host),
         "mounts": list(_mounts(host)),
-        "sysctl": _sysctls(host),
+        "sysctl": _sysctls(host.here.netns, _SYSCTLS),
         "pins": [f"{name} -> {_inode(host, name)}" for name in host.pins()],
     }
     for container in alive:
-        picture[f"inside -{container.pid}"] = kernel.view(container.place.netns)
+        netns = container.place.netns
+        picture[f"inside -{container.pid}"] = kernel.view(netns) + _sysctls(netns, _ASKED)
     rows, words = _leases(host)
     picture |= rows
     for container in alive:
@@ -108,11 +111,11 @@ def _mounts(host: Host) -> Iterator[str]:
             yield " ".join((root, shown, "shared" * ("shared:" in line)))
 
 
-def _sysctls(host: Host) -> list[str]:
-    with entered(host.here.netns):
+def _sysctls(netns: int, names: Iterable[str]) -> list[str]:
+    with entered(netns):
         return [
             f"{name} = {path.read_text().strip()}"
-            for name in _SYSCTLS
+            for name in names
             if (path := Path("/proc/sys/net", name)).exists()
         ]
 

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from watcher.containers.ports import parse_ports
 from watcher.containers.runc import PREFIX
+from watcher.containers.sysctls import parse_sysctls
 from watcher.model.address import Address
 from watcher.model.errors import BadValue, InvalidRequest, quoted, shortened
 from watcher.model.network import valid_network_name
-from watcher.model.request import PortMap, Request
+from watcher.model.request import PortMap, Request, Sysctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-KEYS: Final = ("ports", "share", "network", "ip", "mac")
+KEYS: Final = ("ports", "share", "network", "ip", "mac", "sysctl")
 """The known annotations, without the prefix."""
 
 MAX_NETWORKS: Final = 10
@@ -57,12 +58,14 @@ def parse_request(annotations: Mapping[str, str]) -> Request:
 
     no_ports: tuple[PortMap, ...] = ()
     no_addresses: tuple[Address, ...] = ()
+    no_settings: tuple[Sysctl, ...] = ()
     request = Request(
         networks=read("network", _networks, None),
         share=read("share", _share, None),
         ports=read("ports", parse_ports, no_ports),
         addresses=read("ip", _addresses, no_addresses),
         mac=read("mac", _mac, None),
+        sysctl=read("sysctl", parse_sysctls, no_settings),
         annotated=bool(ours),
     )
     _refuse_contradictions(request, found)
@@ -95,10 +98,10 @@ def _unknown_key(short: str, value: str) -> InvalidRequest:
 def _refuse_contradictions(request: Request, found: Mapping[str, str]) -> None:
     """Raise InvalidRequest if one annotation rules out another."""
     if request.share is not None:
-        other, keys = f"with {PREFIX}share", ("network", "ip", "mac")
+        other, keys = f"with {PREFIX}share", ("network", "ip", "mac", "sysctl")
         remedy = f"write it in container {request.share}, whose network this one shares"
     elif request.networks == ():
-        other, keys = f"with {PREFIX}network = none", ("ports", "ip", "mac")
+        other, keys = f"with {PREFIX}network = none", ("ports", "ip", "mac", "sysctl")
         remedy = "remove one of the two"
     else:
         return

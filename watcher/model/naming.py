@@ -1,4 +1,4 @@
-"""Interface names and MACs, which follow from a sandbox's networks and addresses."""
+"""Names and MACs of interfaces, from a sandbox's networks and addresses; and sysctl names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from watcher.model.network import Network
 
 HOST_NAME: Final = re.compile(r"netnsv\d+-\d+")
 """The name of a host end."""
+
+SWAPPED: Final = str.maketrans("./", "/.")
+"""Turns the path of a kernel setting into its name, and back: an interface's name may have dots."""
 
 
 def interface_names(networks: Sequence[Network]) -> tuple[str, ...]:
@@ -60,3 +63,8 @@ def link_local(mac: str) -> IPv6Address:
 
 def _mac(raw: bytes) -> str:
     return raw.hex(":")
+
+
+def sysctl_name(path: str) -> str:
+    """The name that sysctl(8) has for the setting at `path`, which is below `/proc/sys/net`."""
+    return f"net/{path}".translate(SWAPPED)

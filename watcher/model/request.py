@@ -16,6 +16,9 @@ from watcher.model.address import Address
 
 type Protocol = Literal["tcp", "udp", "sctp"]
 
+type Sysctl = tuple[str, str]
+"""A kernel setting, a path below `/proc/sys/net`, and its value."""
+
 
 class PortMap(Struct, frozen=True, order=True, array_like=True):
     """Consecutive host ports, mostly one, each forwarded to a port of a sandbox.
@@ -72,6 +75,7 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
         ports: its port maps; no two overlap, and none continues the one before it.
         addresses: fixed addresses, at most one of each family.
         mac: fixed MAC of the first interface, lower case with colons.
+        sysctl: kernel settings of its network namespace, in the order to write them.
         annotated: whether it has any annotation of ours.
     """
 
@@ -80,6 +84,7 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
     ports: tuple[PortMap, ...] = ()
     addresses: tuple[Address, ...] = ()
     mac: str | None = None
+    sysctl: tuple[Sysctl, ...] = ()
     annotated: bool = False
 
     @property

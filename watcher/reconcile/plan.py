@@ -14,6 +14,7 @@ from watcher.config.settings import Config, Root
 from watcher.containers.place import Place
 from watcher.model.container import Container, Namespace
 from watcher.model.errors import InvalidRequest
+from watcher.model.naming import sysctl_name
 from watcher.model.network import Network
 from watcher.model.request import Request
 from watcher.model.sandbox import Sandbox
@@ -145,6 +146,13 @@ def _check_join(request: Request, inside: Sandbox) -> None:
                 f"it is in the sandbox of {inside.id}, which has its addresses",
                 "remove the annotation, or give it a network namespace of its own",
             )  # fmt: skip
+    if request.sysctl:
+        path, value = request.sysctl[0]
+        raise InvalidRequest(
+            "io.watcher.sysctl", f"{sysctl_name(path)} = {value}",
+            f"it is in the sandbox of {inside.id}, which has its settings",
+            "write it there, or give this one a network namespace of its own",
+        )  # fmt: skip
 
 
 def _check_join_allowed(request: Request, inside: Sandbox, root: Root) -> None:

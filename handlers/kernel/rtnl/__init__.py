@@ -24,7 +24,15 @@ from handlers.kernel.rtnl.link_changes import (
     up,
     veth,
 )
-from handlers.kernel.rtnl.link_table import Link, link, link_at, links, read_link, read_state
+from handlers.kernel.rtnl.link_table import (
+    Link,
+    link,
+    link_at,
+    links,
+    read_ipv6,
+    read_link,
+    read_state,
+)
 from handlers.kernel.rtnl.netns import netns, read_netns
 from handlers.kernel.rtnl.numbers import (
     DOOMED,
@@ -80,6 +88,7 @@ __all__ = [
     "port",
     "quiet",
     "read_addresses",
+    "read_ipv6",
     "read_link",
     "read_netns",
     "read_packed",

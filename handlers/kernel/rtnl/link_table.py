@@ -5,6 +5,7 @@ Sources: rtnetlink(7), `include/uapi/linux/if_link.h` and `net/core/rtnetlink.c`
 
 from __future__ import annotations
 
+import socket
 from functools import cache
 from typing import Final
 
@@ -15,11 +16,14 @@ from handlers.kernel.messages import NLM_F_DUMP, chosen, encode
 from handlers.kernel.netlink import IFF_UP
 from handlers.kernel.rtnl.messages import ifinfmsg
 from handlers.kernel.rtnl.numbers import (
+    DEVCONF_DISABLE_IPV6,
     IFI_SIZE,
     IFLA_ADDRESS,
+    IFLA_AF_SPEC,
     IFLA_GROUP,
     IFLA_IFALIAS,
     IFLA_IFNAME,
+    IFLA_INET6_CONF,
     IFLA_INFO_KIND,
     IFLA_LINK,
     IFLA_LINK_NETNSID,
@@ -118,6 +122,18 @@ def read_state(body: memoryview) -> tuple[int, bool]:
     """The index of the interface in `body`, and whether it is up: what its header tells."""
     index = int.from_bytes(body[4:8], "little", signed=True)
     return index, bool(int.from_bytes(body[8:12], "little") & IFF_UP)
+
+
+def read_ipv6(body: memoryview) -> bool:
+    """Whether the interface in `body` can have IPv6: the kernel has it, and nobody turned it off.
+
+    Source: `inet6_fill_link_af` in `net/ipv6/addrconf.c`.
+    """
+    spec = chosen(body, IFI_SIZE, (IFLA_AF_SPEC,)).get(IFLA_AF_SPEC, _NOTHING)
+    of_ipv6 = chosen(spec, 0, (socket.AF_INET6,)).get(socket.AF_INET6, _NOTHING)
+    settings = chosen(of_ipv6, 0, (IFLA_INET6_CONF,)).get(IFLA_INET6_CONF, _NOTHING)
+    offset = 4 * DEVCONF_DISABLE_IPV6
+    return len(settings) >= offset + 4 and not any(settings[offset : offset + 4])
 
 
 _READ: Final = frozenset(

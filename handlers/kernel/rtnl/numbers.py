@@ -1,6 +1,6 @@
 """The numbers of rtnetlink that this program uses, and two of its own.
 
-Sources: `include/uapi/linux/rtnetlink.h`, `if_link.h`, `if_addr.h`, `neighbour.h` and
+Sources: `include/uapi/linux/rtnetlink.h`, `if_link.h`, `if_addr.h`, `ipv6.h`, `neighbour.h` and
 `net_namespace.h` of the kernel.
 """
 
@@ -40,6 +40,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_INFO_KIND = 18, 20, 27, 1
 IFLA_INFO_DATA, IFLA_BR_MULTI_BOOLOPT, NO_LL_LEARN = 2, 46, 1
 IFLA_LINK_NETNSID: Final = 37
+IFLA_AF_SPEC, IFLA_INET6_CONF, DEVCONF_DISABLE_IPV6 = 26, 2, 26
 NETNSA_NSID, NETNSA_FD = 1, 3
 NOTHING: Final = memoryview(b"")
 IFA_ADDRESS, IFA_LOCAL = 1, 2
