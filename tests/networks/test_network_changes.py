@@ -11,7 +11,6 @@ from tests.support.host import BEYOND, GATE_OFF, GATEWAY, UPLINK, Host
 from tests.support.traffic import Answer
 
 if TYPE_CHECKING:
-    from tests.support.bundles import Spec
     from tests.support.host import HostMaker
 
 DUAL = '[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
@@ -135,19 +134,6 @@ def test_a_subnet_without_room_left(make_host: HostMaker) -> None:
     host.delete("first")
     host.watcher("sync")
     assert host.status("second") == "attached"
-
-
-def test_ipv6_that_is_turned_off_inside(make_host: HostMaker) -> None:
-    host = make_host(GATE_OFF + DUAL)
-    host.run("web", edit=without_ipv6)
-    reason = host.fails("web")
-    assert "IPv6" in reason
-    assert host.leftovers() == []
-
-
-def without_ipv6(spec: Spec) -> None:
-    settings = {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"}
-    spec["linux"]["sysctl"] = settings
 
 
 # --- while it is in use ----------------------------------------------------------------------
