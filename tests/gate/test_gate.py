@@ -179,7 +179,7 @@ def test_a_request_that_cannot_be_met_refuses_the_start(
     assert done.returncode != 0
     assert "eth0" not in done.stdout
 
-    assert not (host.root / "bad").exists()
+    assert not host.seen(host.root / "bad").exists()
     assert host.leftovers() == before
     assert host.veths() == {first.veth}
     service.logged("bad", "io.watcher.")

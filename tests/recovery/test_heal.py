@@ -140,6 +140,19 @@ class Healed:
         assert self.web.reach(BEYOND, 80) == Answer("beyond", UPLINK)
         return True
 
+    def heals(self, name: str, damage: Damage) -> None:
+        """Does the damage, and waits until it is repaired and the log has said so."""
+        words = [self.filled(word) for word in damage.words]
+        before = len(self.repairs())
+        self.host.command("sh", "-c", self.filled(damage.command))
+        eventually(lambda: self.whole(but="filter"), what=f"the repair of {name}")
+
+        def told() -> bool:
+            lines = [json.dumps(entry) for entry in self.repairs()[before:]]
+            return any(all(word in line for word in words) for line in lines)
+
+        eventually(told, what=f"a line with {words} about {name}")
+
 
 @pytest.fixture
 def healed(host: Host) -> Healed:
@@ -150,16 +163,7 @@ def healed(host: Host) -> Healed:
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_whatever_is_removed_comes_back_and_the_log_names_it(healed: Healed, kind: str) -> None:
     for name, damage in DAMAGES[kind].items():
-        words = [healed.filled(word) for word in damage.words]
-        before = len(healed.repairs())
-        healed.host.command("sh", "-c", healed.filled(damage.command))
-        eventually(lambda: healed.whole(but="filter"), what=f"the repair of {name}")
-
-        def told(words: list[str] = words, before: int = before) -> bool:
-            lines = [json.dumps(entry) for entry in healed.repairs()[before:]]
-            return any(all(word in line for word in words) for line in lines)
-
-        eventually(told, what=f"a line with {words} about {name}")
+        healed.heals(name, damage)
     assert healed.service.warnings() == []
     assert healed.host.watcher("sync").stdout == "nothing to do\n"
 

@@ -32,6 +32,11 @@ class Booted:
     Args:
         config: its `/etc/watcher/watcher.toml`.
         mount: whether `run-runc.mount` is enabled as it boots.
+
+    Attributes:
+        shared: a directory that is under the same path on it.
+        config: the file of its configuration, in that directory.
+        first: its first process.
     """
 
     def __init__(self, config: str = "", *, mount: bool = False) -> None:
@@ -50,9 +55,9 @@ class Booted:
             env={**os.environ, "ENABLED": "run-runc.mount" if mount else ""},
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
         )  # fmt: skip
-        self._first = 0
+        self.first = 0
         try:
-            self._first = eventually(self._find_first, what="systemd")
+            self.first = eventually(self._find_first, what="systemd")
             eventually(self._is_running, what="the boot")
         except BaseException:
             self.close()
@@ -78,9 +83,9 @@ class Booted:
 
     def close(self) -> None:
         """Ends everything of this machine."""
-        if self._first:
+        if self.first:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._first, signal.SIGKILL)
+                os.kill(self.first, signal.SIGKILL)
         elif self._process.poll() is None:
             self._process.kill()
         self._process.wait(timeout=30)
@@ -98,7 +103,7 @@ class Booted:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command on this machine to its end."""
         done = subprocess.run(
-            ["nsenter", f"--target={self._first}", "--all", "--wd=/", "--", *argv],
+            ["nsenter", f"--target={self.first}", "--all", "--wd=/", "--", *argv],
             input=stdin, capture_output=True, text=True, timeout=60, check=False,
             env={"PATH": _PATH},
         )  # fmt: skip

@@ -226,7 +226,7 @@ class Containers(Machine):
 
     def pid(self, name: str) -> int:
         """The pid of a container's init, from its `state.json`."""
-        state = json.loads((self.root / name / "state.json").read_text())
+        state = json.loads(self.seen(self.root / name / "state.json").read_text())
         pid: int = state["init_process_pid"]
         return pid
 

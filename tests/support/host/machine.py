@@ -23,12 +23,7 @@ from tests.support.host.place import Json, Place
 from tests.support.processes import Done, children, end
 
 _NAMESPACES: Final = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
-_SETUP: Final = """
-base=$1
-mount -t tmpfs tmpfs /run
-mount -t sysfs sysfs "$base/sys"
-mount --rbind /sys/fs/cgroup "$base/sys/fs/cgroup"
-mount --move "$base/sys" /sys
+LINKS: Final = """
 echo 0 > /proc/sys/net/ipv4/ip_forward
 echo 0 > /proc/sys/net/ipv6/conf/all/forwarding
 touch "$base/beyond"
@@ -47,6 +42,16 @@ addr add 2001:db8::2/64 dev uplink nodad
 route add default via 192.0.2.1
 route add default via 2001:db8::1
 END
+"""
+"""Makes the uplink and the machine beyond it, whose network namespace is `$base/beyond`."""
+
+_SETUP: Final = f"""
+base=$1
+mount -t tmpfs tmpfs /run
+mount -t sysfs sysfs "$base/sys"
+mount --rbind /sys/fs/cgroup "$base/sys/fs/cgroup"
+mount --move "$base/sys" /sys
+{LINKS}
 echo ready
 exec env --ignore-signal=CHLD cat
 """
@@ -66,10 +71,8 @@ class Machine:
     """
 
     def __init__(self) -> None:
-        self.base = Path(mkdtemp(prefix=f"watcher-test-{os.getpid()}-"))
-        self.base.chmod(0o755)
+        self.base = self._make_base()
         self.cgroup = f"watcher-test-{os.getpid()}-{next(_numbers)}"
-        (self.base / "sys").mkdir()
         self._on_close = contextlib.ExitStack()
         self._before_close = contextlib.ExitStack()
         try:
@@ -78,7 +81,13 @@ class Machine:
             self.close()
             raise
 
+    def _make_base(self) -> Path:
+        base = Path(mkdtemp(prefix=f"watcher-test-{os.getpid()}-"))
+        base.chmod(0o755)
+        return base
+
     def _open(self) -> None:
+        (self.base / "sys").mkdir()
         self._holder = subprocess.Popen(
             ["unshare", *_NAMESPACES, "sh", "-ec", _SETUP, "host", str(self.base)],
             stdin=subprocess.PIPE,
@@ -89,9 +98,13 @@ class Machine:
         assert self._holder.stdout is not None
         line = self._holder.stdout.readline()
         assert line == "ready\n", "the host could not be made"
-        self._first = children(self._holder.pid)[0]
-        self._proc = Path(f"/proc/{self._first}/root/proc")
-        self.here = self.add_place("host", Path(f"/proc/{self._first}/ns/net"))
+        self._enter(children(self._holder.pid)[0])
+
+    def _enter(self, first: int) -> None:
+        """This host is that of the process `first`, its first one."""
+        self._first = first
+        self._proc = Path(f"/proc/{first}/root/proc")
+        self.here = self.add_place("host", Path(f"/proc/{first}/ns/net"))
         self.beyond = self.add_place("beyond", self.seen(self.base / "beyond"))
 
     def _end_holder(self) -> None:

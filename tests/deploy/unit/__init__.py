@@ -1,0 +1,1 @@
+"""The unit as it is shipped, in systemd's hands: it runs what the tests run."""

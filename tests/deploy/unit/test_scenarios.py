@@ -1,0 +1,96 @@
+"""What a host goes through, under the capabilities, system calls and directories of the unit.
+
+A scenario is a function of the booted host: `unit`, or `make_host` with a configuration.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from tests.recovery.test_heal import DAMAGES, Healed
+from tests.support.host import BEYOND, GATEWAY, UPLINK
+from tests.support.host.booted import BootedHost
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
+
+BACK: Final = '[network.back]\nbridge = "back0"\nsubnets = ["172.22.0.0/24"]\n'
+IN_BACK: Final[dict[str, Any]] = {"annotations": {"io.watcher.network": "back"}}
+FIRST: Final = ("ping", "-c", "1", "-W", "1", GATEWAY)
+
+REFUSED: Final[dict[str, dict[str, str]]] = {
+    "io.watcher.netwrok": {"io.watcher.netwrok": "default"},
+    "io.watcher.network": {"io.watcher.network": "nowhere"},
+    "io.watcher.ports": {"io.watcher.ports": "8080:80"},
+    "io.watcher.ip": {"io.watcher.ip": "10.0.0.1"},
+    "io.watcher.sysctl": {"io.watcher.sysctl": '{"net.ipv4.conf.eth0.no": "1"}'},
+}
+
+
+def test_what_cannot_be_met_refuses_the_start_and_leaves_nothing(unit: BootedHost) -> None:
+    web = unit.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    before = unit.leftovers()
+    for key, asked in REFUSED.items():
+        assert unit.run_to_end("bad", FIRST, check=False, annotations=asked).returncode
+        assert key in unit.inspect("bad")["reason"]
+        assert unit.leftovers() == before
+    assert unit.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+    assert "1 packets received" in unit.run_to_end("bad", FIRST).stdout
+
+
+def test_a_reload_adds_a_network_and_takes_it_away(unit: BootedHost) -> None:
+    web = unit.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    stream = unit.beyond.stream(UPLINK, 8080)
+    pid = unit.unit.inner_pid
+    unit.reconfigure(BACK)
+    db = unit.attach("db", **IN_BACK)
+    db.serve(tcp=(80,))
+    assert unit.here.reach(db.address, 80) == Answer("db", "172.22.0.1")
+    unit.reconfigure("")
+    assert unit.run_to_end("late", ("true",), check=False, **IN_BACK).returncode
+    assert stream.say("still there") == "still there"
+    assert unit.unit.inner_pid == pid
+
+
+@pytest.mark.parametrize("by", ["sync", "start"])
+def test_what_happened_while_the_service_was_stopped_is_put_right(
+    unit: BootedHost, by: str
+) -> None:
+    web = unit.attach("web", ports="8080:80")
+    gone = unit.attach("gone")
+    web.serve(tcp=(80,))
+    unit.unit.stop()
+    unit.nft("flush", "ruleset")
+    unit.delete("gone")
+    assert unit.beyond.reach(UPLINK, 8080, timeout=0.1) is None
+    if by == "sync":
+        unit.watcher("sync")
+        assert unit.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+        assert gone.veth not in unit.veths()
+    unit.unit.start()
+    assert unit.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+    eventually(lambda: unit.veths() == {web.veth})
+    assert unit.watcher("sync").stdout == "nothing to do\n"
+
+
+@pytest.mark.parametrize(
+    "damages",
+    [("guard", "veth", "address"), ("flush ruleset", "bridge", "forwarding", "pin unmounted")],
+    ids=["of the sandbox", "of the host"],
+)
+def test_what_is_removed_comes_back(healed: Healed, damages: tuple[str, ...]) -> None:
+    known = {name: damage for kind in DAMAGES.values() for name, damage in kind.items()}
+    for name in damages:
+        healed.heals(name, known[name])
+    assert healed.service.warnings() == []
+
+
+def test_a_service_that_is_killed_is_back_for_the_next_container(unit: BootedHost) -> None:
+    web = unit.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    unit.unit.kill9()
+    assert "1 packets received" in unit.run_to_end("next", FIRST).stdout
+    assert unit.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
