@@ -94,7 +94,14 @@ def _requests(
 
 
 class End(Struct, frozen=True):
-    """A sandbox end as it is: its index, whether it is up and has IPv6, its packed addresses."""
+    """A sandbox end as it is.
+
+    Attributes:
+        index: its index.
+        up: whether it is up.
+        ipv6: whether it can have the IPv6 addresses that it needs, if any.
+        addresses: packed, each with its prefix length.
+    """
 
     index: int
     up: bool
@@ -108,8 +115,12 @@ def look(inside: Netlink, interface: Interface) -> End | None:
     if body is None:
         return None
     index, up = rtnl.read_state(body)
-    addresses = rtnl.read_packed(inside.dump(rtnl.addresses(index)))
-    return End(index, up, rtnl.read_ipv6(body), addresses)
+    ipv6 = _needs_ipv6(interface) and rtnl.read_ipv6(body)
+    return End(index, up, ipv6, rtnl.read_packed(inside.dump(rtnl.addresses(index))))
+
+
+def _needs_ipv6(interface: Interface) -> bool:
+    return any(address.version == 6 for address in interface.addresses)
 
 
 def _has_ipv6(inside: Netlink, interface: Interface) -> bool:

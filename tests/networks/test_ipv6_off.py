@@ -20,7 +20,8 @@ DUAL: Final = (
 )
 ROUTED: Final = DUAL.replace("subnets", 'mode = "routed"\nsubnets')
 NOTHING_TO_DO: Final = "nothing to do\n"
-SAY: Final = ("sh", "-c", f"ping -c 1 -W 2 {BEYOND} | grep received; ip -6 addr; ip -6 route")
+SAY: Final = ("sh", "-c", f"ping -c 1 -W 2 {BEYOND} | grep received; ip addr; ip -6 route")
+OFF: Final = '{"net.ipv6.conf.eth0.disable_ipv6": "1"}'
 
 
 def without_ipv6(spec: bundles.Spec) -> None:
@@ -36,10 +37,13 @@ def turn(container: Container, *, off: bool) -> None:
 def test_a_bundle_that_turns_ipv6_off_gets_ipv4_alone(make_host: HostMaker, config: str) -> None:
     host = make_host(config)
     service = host.service()
-    done = host.run_to_end("first", SAY, edit=without_ipv6)
-    assert "1 packets received" in done.stdout
-    assert "inet6" not in done.stdout
-    assert "fd00" not in done.stdout
+    asked: dict[str, Any] = {"annotations": {"io.watcher.sysctl": OFF}}
+    for how in (asked, {"edit": without_ipv6}):
+        done = host.run_to_end("first", SAY, **how)
+        assert "1 packets received" in done.stdout
+        assert "eth0" in done.stdout
+        assert "fd00" not in done.stdout
+        assert "fe80" not in done.stdout
 
     both: dict[str, Any] = {"annotations": {"io.watcher.network": "default,back"}}
     web = host.attach("web", ports="8080:80", edit=without_ipv6, **both)
