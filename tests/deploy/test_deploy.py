@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -182,40 +181,6 @@ def test_unit_lets_a_bundle_of_another_user_be_read(machine: Booted) -> None:
     machine.command("runc", "delete", "--force", "theirs")
 
 
-def test_unit_lets_a_whole_life_pass(machine: Booted) -> None:
-    """Published, shared, pinned, taken back: with the kernel's answer to each."""
-    serving = ("sh", "-c", "while true; do echo here | nc -l -p 80; done")
-    bundle = machine.bundle("web", serving, annotations={"io.watcher.ports": "80:80,53:53/udp"})
-    command = ("runc", "run", "--detach", "--bundle", str(bundle), "web")
-    machine.command("sh", "-c", 'exec "$@" >/dev/null 2>&1', "sh", *command)
-    assert machine.ls()["web"]["status"] == "attached"
-
-    def served(address: str) -> bool:
-        ip_address(address)
-        return machine.command("busybox", "nc", "-w", "2", address, "80").stdout == "here\n"
-
-    assert eventually(lambda: served("127.0.0.1"))
-    assert eventually(lambda: served(GATEWAY))
-
-    sidecar = machine.bundle("sidecar")
-    machine.command("watcher", "bundle", str(sidecar), "--share", "web")
-    command = ("runc", "run", "--detach", "--bundle", str(sidecar), "sidecar")
-    machine.command("sh", "-c", 'exec "$@" >/dev/null 2>&1', "sh", *command)
-    assert eventually(lambda: machine.ls()["sidecar"]["status"] == "shared")
-    assert machine.command("ip", "netns", "exec", "web", "true").returncode == 0
-
-    for name in ("web", "sidecar"):
-        machine.command("runc", "delete", "--force", name)
-
-    def nothing_left() -> bool:
-        assert "netnsv" not in machine.command("ip", "link").stdout
-        assert not machine.command("ls", "/run/netns").stdout
-        assert not machine.ls()
-        return True
-
-    assert eventually(nothing_left)
-
-
 DESCRIPTORS: Final = """
 cd /proc/$1/task
 for task in *; do
@@ -244,13 +209,6 @@ def test_unit_lets_the_gates_thread_have_descriptors_of_its_own(machine: Booted)
     machine.command("runc", "delete", "--force", "held")
 
 
-def test_service_that_is_killed_is_started_again(machine: Booted) -> None:
-    before = machine.main_pid
-    machine.command("kill", "-KILL", str(before))
-    eventually(lambda: machine.main_pid not in (0, before), what="a new process")
-    eventually(lambda: machine.show("ActiveState") == "active", what="its readiness")
-
-
 def test_service_that_hangs_is_ended_by_the_watchdog_and_lets_runc_go_on() -> None:
     with Booted() as machine:
         # The unit's own time is for hosts under load.
@@ -264,39 +222,6 @@ def test_service_that_hangs_is_ended_by_the_watchdog_and_lets_runc_go_on() -> No
         eventually(lambda: machine.main_pid not in (0, before), what="a new process")
         assert eventually(lambda: machine.ls()["held"]["status"] == "attached")
         assert machine.show("NRestarts") == "1"
-
-
-def test_containers_keep_their_network_when_the_service_is_stopped() -> None:
-    with Booted() as machine:
-        machine.command("systemctl", "start", "watcher")
-        machine.run("kept")
-        address = machine.ls()["kept"]["address"]
-        machine.command("systemctl", "stop", "watcher")
-        assert machine.show("Result") == "success"
-        assert machine.ls()["kept"]["address"] == address
-        ping = ("runc", "exec", "kept", "ping", "-c", "1", "-W", "1", GATEWAY)
-        assert "1 packets received" in machine.command(*ping).stdout
-        machine.command("watcher", "down")
-
-
-def test_systemctl_reload_takes_a_changed_configuration_or_says_why_not() -> None:
-    with Booted() as machine:
-        machine.command("systemctl", "start", "watcher")
-        machine.run("kept")
-        kept, pid = machine.ls()["kept"], machine.main_pid
-        machine.config.write_text("[root]\n")
-        machine.command("systemctl", "reload", "watcher")
-        refused = "configuration refused: /etc/watcher/watcher.toml:1: root: not a list of tables"
-        assert machine.show("StatusText").startswith(refused)
-
-        back = '[network.back]\nbridge = "back0"\nsubnets = ["172.22.0.0/24"]\n'
-        machine.config.write_text(back)
-        machine.command("systemctl", "reload", "watcher")
-        assert machine.show("StatusText") == ""
-        machine.run("new", annotations={"io.watcher.network": "back"})
-        assert machine.ls()["new"]["network"] == ["back"]
-        assert machine.ls()["kept"] == kept
-        assert (machine.main_pid, machine.show("ActiveState")) == (pid, "active")
 
 
 def test_wrong_configuration_is_not_tried_again() -> None:

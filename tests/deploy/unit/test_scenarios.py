@@ -40,11 +40,26 @@ def test_what_cannot_be_met_refuses_the_start_and_leaves_nothing(unit: BootedHos
     assert "1 packets received" in unit.run_to_end("bad", FIRST).stdout
 
 
-def test_a_reload_adds_a_network_and_takes_it_away(unit: BootedHost) -> None:
+def test_containers_keep_their_network_while_the_service_is_stopped(unit: BootedHost) -> None:
+    web = unit.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    stream = unit.beyond.stream(UPLINK, 8080)
+    row = unit.ls()["web"]
+    unit.unit.stop()
+    assert unit.ls()["web"] == row
+    assert stream.say("still there") == "still there"
+    assert "1 packets received" in web.exec(*FIRST).stdout
+
+
+def test_a_reload_takes_a_changed_configuration_or_says_why_not(unit: BootedHost) -> None:
     web = unit.attach("web", ports="8080:80")
     web.serve(tcp=(80,))
     stream = unit.beyond.stream(UPLINK, 8080)
     pid = unit.unit.inner_pid
+    unit.config.write_text("[root]\n")
+    assert unit.unit.reload().startswith(
+        "configuration refused: /etc/watcher/watcher.toml:1: root: not a list of tables"
+    )
     unit.reconfigure(BACK)
     db = unit.attach("db", **IN_BACK)
     db.serve(tcp=(80,))

@@ -82,7 +82,7 @@ class BootedHost(Host):
         """Has the running service take another configuration."""
         self.configure(config)
         self._configured = config
-        self.unit.reload()
+        assert self.unit.reload() == ""
 
     @contextlib.contextmanager
     def lent(self, config: str = "") -> Iterator[None]:
@@ -157,10 +157,10 @@ class UnitService(Service):
         """Stops it and starts it again."""
         self._booted.command("systemctl", "restart", "watcher")
 
-    def reload(self) -> None:
-        """Has it read its configuration again."""
+    def reload(self) -> str:
+        """Has it read its configuration again; returns the status that it shows then."""
         self._booted.command("systemctl", "reload", "watcher")
-        assert self._booted.show("StatusText") == ""
+        return self._booted.show("StatusText")
 
     def kill9(self) -> None:
         """Kills it; systemd starts it again."""
