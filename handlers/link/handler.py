@@ -10,11 +10,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from typing import Final
 
 from handlers.context import Context
 from handlers.guard import link as guard
 from handlers.handler import Difference, Handler, appear_each, apply, unknown
-from handlers.kernel import rtnl
+from handlers.kernel import rtnl, sysctl
 from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
 from handlers.link import ours, sandbox_end, surplus, sysctls
@@ -24,6 +25,8 @@ from watcher.model.errors import WatcherError
 from watcher.model.orphan import Orphan
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Interface, Member, Sandbox, without
+
+_NO_IPV6: Final = "ipv6/conf/default/disable_ipv6"
 
 
 class LinkTaken(OSError):
@@ -108,6 +111,17 @@ class LinkHandler(Handler):
             return []
         with open_by_pid((pid,), netns) as descriptor:
             return orphans(self._netlink, self._home, descriptor, names)
+
+    def has_ipv6(self, pid: int, netns: int) -> bool:
+        """Whether a new interface in the namespace of process `pid` would have IPv6.
+
+        `netns` is its inode number.
+
+        Raises:
+            NamespaceGone: the namespace has ended meanwhile.
+        """
+        with open_by_pid((pid,), netns) as descriptor, self._home.left_for(descriptor):
+            return sysctl.get(_NO_IPV6) == "0"
 
     def _attach(
         self,

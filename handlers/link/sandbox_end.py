@@ -15,7 +15,6 @@ from handlers.kernel import missing_routes, rtnl, sysctl
 from handlers.kernel.netlink import Netlink, NetlinkError
 from handlers.link import policy_routes
 from handlers.networks.driver import Driver, Way
-from watcher.model.errors import InvalidRequest
 from watcher.model.sandbox import Interface, Sandbox
 
 _OF_ADDRESS: Final = 256
@@ -39,11 +38,10 @@ def configure(
 ) -> None:
     """Make the sandbox end of `interface` usable: addresses, up, routes.
 
-    Without those of IPv6, if that is turned off in there. With `mend`, also the routes that the
-    kernel adds itself with a new address.
+    Without those of IPv6, if that was turned off in there after the lease. With `mend`, also the
+    routes that the kernel adds itself with a new address.
 
     Raises:
-        InvalidRequest: a new sandbox would have no address at all.
         NetlinkError: the kernel refused.
     """
     ipv6 = True
@@ -53,11 +51,6 @@ def configure(
         if error.errno != errno.EACCES or _has_ipv6(inside, interface):
             raise
         ipv6 = False
-        if not mend and all(address.version == 6 for address in interface.addresses):
-            raise InvalidRequest(
-                "io.watcher.network", interface.network, "it has IPv6 alone, which is turned off",
-                "remove net.ipv6.conf.*.disable_ipv6 from the sysctls of its config.json",
-            ) from None  # fmt: skip
         inside.send(_requests(sandbox, interface, drivers, index, mend=mend, ipv6=False))
     inside.send(_policies(inside, sandbox, interface, drivers, index, ipv6=ipv6))
 

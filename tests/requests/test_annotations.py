@@ -164,6 +164,7 @@ def test_a_setting_is_written_as_sysctl_takes_it() -> None:
         ('{"net/\\ud800": "1"}', "is no setting's name"),
         ('{"net/a b": "1"}', "is no setting's name"),
         ('{"net.ipv4.tcp_congestion_control": "x"}', "would change the whole host"),
+        ('{"net.ipv6.conf.eth0.disable_ipv6": "1"}', "comes too late"),
         ('{"net/netfilter/nf_hooks_lwtunnel": "1"}', "would change the whole host"),
         (json.dumps({f"net.a{n}": "1" for n in range(65)}), "65 settings"),
         (" " * 5000, "5000 characters"),

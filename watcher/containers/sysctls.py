@@ -92,6 +92,9 @@ def _path(name: str) -> str:
     if path in WHOLE_HOST or path.startswith("ipv4/vs/"):
         reason = f"{quoted(name)} would change the whole host"
         raise BadValue(reason, "set it on the host, or leave it out")
+    if path.startswith("ipv6/conf/") and path.endswith("/disable_ipv6"):
+        reason = f"{quoted(name)} decides which addresses it gets, and so comes too late"
+        raise BadValue(reason, "write it in linux.sysctl of its config.json")
     return path
 
 

@@ -20,7 +20,7 @@ from watcher.containers.place import Place
 from watcher.facts.kinds import Appeared, Attached, BundleChanged, Detached, RequestChanged
 from watcher.model.errors import InvalidRequest, WatcherError
 from watcher.model.sandbox import Member, Sandbox, without
-from watcher.reconcile import ports
+from watcher.reconcile import families, ports
 from watcher.reconcile.adopt import adopt
 from watcher.reconcile.plan import Create, Ignore, Join, plan
 
@@ -213,7 +213,7 @@ class Attachment:
         It has no effect on the others, whatever their reason.
         """
         context = self._context
-        wanted: dict[int | None, tuple[Container, tuple[Network, ...], Request]] = {}
+        wanted: dict[int | None, tuple[Container, Sequence[Network], Request]] = {}
         for container in containers:
             if (found := self._founded_by(container)) is not None:
                 wanted.setdefault(container.netns, (container, *found))
@@ -231,16 +231,19 @@ class Attachment:
             return []
         return [c for number, (c, _) in enumerate(founded) if number not in failed]
 
-    def _founded_by(self, container: Container) -> tuple[tuple[Network, ...], Request] | None:
+    def _founded_by(self, container: Container) -> tuple[Sequence[Network], Request] | None:
         """Networks and request of a sandbox to make, if nothing else is to do for `container`."""
         try:
             if self._context.store.knows(container.root, container.id):
                 return None
             request, known = parse_request(container.annotations), self._known(container)
             wanted = self._plan(container, known, request)
+            if known is not None or not isinstance(wanted, Create):
+                return None
+            host, networks = self._context.host, wanted.networks
+            return families.possible(host, container, networks, request), request
         except (WatcherError, OSError):
             return None
-        return (wanted.networks, request) if known is None and isinstance(wanted, Create) else None
 
     def _make(
         self, arrivals: Sequence[tuple[Sandbox, tuple[Member, ...]]]
@@ -274,8 +277,9 @@ class Attachment:
         store = self._context.store
         if isinstance(wanted, Join):
             return store.join(container, wanted.sandbox.key, request)
-        kept = {} if orphan is None else orphan.by_network(wanted.networks)
-        return store.create_sandbox(container, wanted.networks, request, kept)
+        networks = families.possible(self._context.host, container, wanted.networks, request)
+        kept = {} if orphan is None else orphan.by_network(networks)
+        return store.create_sandbox(container, networks, request, kept)
 
     def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
         """Remove `leaving` from the lease store, and the sandbox with its last member."""
