@@ -25,6 +25,7 @@ from handlers.kernel.uplink import with_mtus
 from handlers.link.handler import LinkHandler
 from handlers.link.reaping import ReapingHandler
 from handlers.networks import drivers_of
+from handlers.networks.gateway_bridge import renamed as renamed_bridge
 from handlers.pin import PinHandler
 from handlers.root_mounts import OpenRoot
 from watcher.model.errors import WatcherError
@@ -33,8 +34,8 @@ from watcher.model.repair import Repair
 from watcher.model.sandbox import Member, Sandbox
 
 __all__ = [
-    "HANDLERS", "ConntrackHandler", "Host", "OpenRoot", "Reaper", "is_guarded", "root_mounts",
-    "why_no_guard",
+    "HANDLERS", "ConntrackHandler", "Host", "OpenRoot", "Reaper", "is_guarded", "renamed_bridge",
+    "root_mounts", "why_no_guard",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from handlers.handler import Handler, apply
 from handlers.kernel import rtnl
 from handlers.networks import forwarding
 from handlers.networks.driver import Driver
-from handlers.networks.gateway_bridge import find
+from handlers.networks.gateway_bridge import find, renamed
 from handlers.settings import Sysctl
 from watcher.model.network import Network
 from watcher.model.repair import Repair
@@ -53,12 +53,15 @@ class HostSideHandler(Handler):
 
     def exists(self, network: Network) -> bool:
         """Whether the bridge of `network` exists."""
-        return self._netlink.index(network.bridge) > 0
+        there = self._netlink.index(network.bridge) > 0
+        return there or renamed(network, self._netlink) is not None
 
     def remove_one(self, network: Network) -> bool:
         """Delete the bridge of `network` if this program made it; returns whether it did."""
         self._whole.pop(network.name, None)
         link = find(network, self._netlink)
+        if network.managed and (link is None or not link.ours):
+            link = renamed(network, self._netlink)
         if link is None or not link.ours:
             return False
         self._netlink.send([rtnl.gone(link.index)])

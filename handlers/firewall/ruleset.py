@@ -5,6 +5,9 @@ of sets and maps (`elements.py`).
 
     inet watcher     port maps, masquerade, forward policy
 
+The rules tell our links by their names. Somebody may rename one, but it keeps its interface group:
+until it has its name again, nothing new is forwarded by it.
+
 A packet pays for each chain and each rule that it meets, so those that most packets meet are few,
 and what most packets are is asked first.
 """
@@ -15,6 +18,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Final
 
+from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
 from watcher.model.address import Subnet
 from watcher.model.network import Network
@@ -65,6 +69,8 @@ table inet watcher {{
         oifname @bridges jump to_sandboxes
         iifname @bridges jump from_sandboxes
         {forward}
+        iifgroup {ours} iifname != @bridges iifname != "{ends}" drop
+        oifgroup {ours} oifname != @bridges oifname != "{ends}" drop
     }}
     chain to_sandboxes {{
         {to_others}
@@ -122,6 +128,8 @@ def base(drivers: Iterable[Driver]) -> str:
         inside=_lines(_inside(known)),
         from_others=_lines(_others(networks, "iifname", "saddr")),
         outwards=_lines(chain.from_iterable(map(_kept_in, known))),
+        ours=OURS,
+        ends=_HOST_ENDS,
     )
     return "table inet watcher\ndelete table inet watcher\n" + inet
 

@@ -20,6 +20,7 @@ from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
 from handlers.link import ours, sandbox_end, surplus, sysctls
 from handlers.link.orphans import orphans
+from handlers.renaming import rename
 from watcher.model.alias import alias_of
 from watcher.model.errors import WatcherError
 from watcher.model.orphan import Orphan
@@ -46,7 +47,7 @@ class LinkHandler(Handler):
         """Make the veth pairs, addresses and routes of `sandbox`.
 
         Raises:
-            LinkTaken: an interface that is not ours has one of the names.
+            LinkTaken, NameTaken: an interface that is not ours has one of the names.
             NoGuard: the kernel cannot guard a link.
             NamespaceGone: the namespace has ended meanwhile.
             InvalidRequest: a kernel setting that it asks for cannot be set.
@@ -165,11 +166,14 @@ class LinkHandler(Handler):
         driver = self._drivers[interface.network]
         alias = alias_of(sandbox.id)
         self.reaper.wait()  # the reaper may be deleting it
-        link = self._find(interface.host_name)
         with self._home.left_for(netns):
             inside = Netlink(most=MOST)
         with inside:
             index = inside.index(interface.name)
+            renamed = self._renamed(sandbox, interface, netns, inside)
+        if renamed is not None:
+            rename(self._netlink, renamed, interface.host_name)
+        link = self._find(interface.host_name)
         ends_there = link is not None and self._ends_at(link, netns, index)
         if index and not ends_there:
             raise _taken_inside(interface)
@@ -190,6 +194,16 @@ class LinkHandler(Handler):
             self._delete(link)
             self.reaper.wait()
         driver.make(self._netlink, interface, netns, alias=alias)
+
+    def _renamed(
+        self, sandbox: Sandbox, interface: Interface, netns: int, inside: Netlink
+    ) -> rtnl.Link | None:
+        """The host end of `interface` if somebody has renamed it."""
+        end = ours.find(inside, interface.name)
+        if end is None:
+            return None
+        link = ours.behind(self._netlink, end, ours.number_of(self._netlink, netns), sandbox.id)
+        return link if link is not None and link.name != interface.host_name else None
 
     def _clear(self, inside: Netlink, index: int, interface: Interface) -> None:
         """Remove the addresses of `interface` that have no lease."""
@@ -222,8 +236,9 @@ class LinkHandler(Handler):
             if link.group == rtnl.DOOMED:  # a process was killed before it deleted this link
                 yield Difference(_deleted(link), lambda link=link: self._delete(link))  # type: ignore[misc]
         needed = {i.host_name for sandbox in sandboxes for i in sandbox.interfaces}
-        for name in sorted(there.keys() - needed):
-            link = there[name]
+        living = {alias_of(sandbox.id) for sandbox in sandboxes}
+        renamed = [one for one in links if ours.is_renamed(one) and one.alias not in living]
+        for link in [there[name] for name in sorted(there.keys() - needed)] + renamed:
             yield Difference(_deleted(link), lambda link=link: self._delete(link))  # type: ignore[misc]
         for sandbox in sandboxes:
             yield from self._of_sandbox(sandbox, there)
@@ -266,6 +281,9 @@ class LinkHandler(Handler):
         driver = self._drivers[interface.network]
         wrong = self._wrong_host_end(link, interface)
         end = sandbox_end.look(inside, interface)
+        if end is not None and link is None:
+            renamed = self._renamed(sandbox, interface, netns, inside)
+            wrong = wrong if renamed is None else f"the link was called {renamed.name}"
         leads = link is not None and end is not None and self._ends_at(link, netns, end.index)
         if link is not None and end is not None and not leads:
             wrong = f"{interface.name} was not its other end"

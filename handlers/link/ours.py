@@ -36,6 +36,30 @@ def is_of(link: rtnl.Link, id_: str) -> bool:
     return link.ours and link.alias in ("", alias_of(id_))
 
 
+def is_renamed(link: rtnl.Link) -> bool:
+    """Whether `link`, a link of the host, is the host end of a pair and has lost its name."""
+    return (
+        link.ours
+        and link.kind == "veth"
+        and link.alias.startswith(ALIAS)
+        and link.peer_netns >= 0
+        and HOST_NAME.fullmatch(link.name) is None
+    )
+
+
+def behind(netlink: Netlink, end: rtnl.Link, number: int, id_: str) -> rtnl.Link | None:
+    """The host end of the sandbox `id_` that leads to `end`, whatever its name.
+
+    `end` is in the namespace `number`. What it says of its other end is a claim until the kernel
+    says the same of the host's link.
+    """
+    body = netlink.get(rtnl.link_at(end.peer)) if end.peer else None
+    link = None if body is None else rtnl.read_link(body)
+    if link is None or not link.ours or link.kind != "veth" or link.alias != alias_of(id_):
+        return None
+    return link if leads_to(link, number, end.index) else None
+
+
 def host_ends(netlink: Netlink) -> Iterator[rtnl.Link]:
     """Every host end; `netlink` is a socket of the host."""
     return filter(is_host_end, map(rtnl.read_link, netlink.dump(rtnl.links("veth"))))

@@ -17,6 +17,7 @@ from handlers.kernel import rtnl, sysctl
 from handlers.kernel.netlink import Netlink
 from handlers.networks import forwarding
 from handlers.networks.veth import mtu_of
+from handlers.renaming import rename
 from handlers.settings import Sysctl
 from watcher.model.address import AddressWithPrefix
 from watcher.model.naming import mac_of
@@ -45,6 +46,18 @@ def find(network: Network, netlink: Netlink) -> rtnl.Link | None:
     return None if body is None else rtnl.read_link(body)
 
 
+def renamed(network: Network, netlink: Netlink) -> rtnl.Link | None:
+    """The bridge of `network` that this program made and somebody has renamed.
+
+    It is told by its MAC, which follows from the gateway's address and does not change.
+    """
+    mac = _mac_of(network)
+    for link in map(rtnl.read_link, netlink.dump(rtnl.links("bridge"))):
+        if link.ours and link.kind == "bridge" and link.mac == mac and link.name != network.bridge:
+            return link
+    return None
+
+
 def differences(
     network: Network, netlink: Netlink, settings: Sysctl, *, forwarded: bool
 ) -> Iterator[Difference]:
@@ -54,8 +67,17 @@ def differences(
 
     Raises:
         NotABridge: another interface has its name, or an unmanaged bridge is missing.
+        NameTaken: it was renamed, and another interface has its name.
     """
     link = find(network, netlink)
+    if network.managed and (link is None or not link.ours or link.name != network.bridge):
+        former = renamed(network, netlink)
+        if former is not None:
+            yield Difference(
+                _repair(network, f"renamed {former.name} to", "somebody had renamed it"),
+                partial(rename, netlink, former, network.bridge),
+            )
+            link = find(network, netlink) or former
     if link is None:
         if not network.managed:
             raise NotABridge(
@@ -133,8 +155,11 @@ def _of_settings(network: Network, settings: Sysctl, *, forwarded: bool) -> Iter
 
 
 def _make(network: Network, netlink: Netlink) -> None:
-    mac = mac_of(gateways(network)[0].ip)
-    netlink.send([rtnl.bridge(network.bridge, mac=mac, mtu=mtu_of(network))])
+    netlink.send([rtnl.bridge(network.bridge, mac=_mac_of(network), mtu=mtu_of(network))])
+
+
+def _mac_of(network: Network) -> str:
+    return mac_of(gateways(network)[0].ip)
 
 
 def _repair(network: Network, what: str, why: str) -> Repair:

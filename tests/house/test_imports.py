@@ -14,6 +14,7 @@ FLOORS: Final = (
     "handlers.kernel",
     "handlers.handler",
     "handlers.settings",
+    "handlers.renaming",
     "handlers.guard",
     "handlers.networks",
     "handlers.context",

@@ -87,6 +87,18 @@ DAMAGES: Final[dict[str, dict[str, Damage]]] = {
         "veth off the bridge": Damage("ip link set {veth} nomaster", ("{veth}", "netns0")),
         "eth0": Damage("{inside} ip link delete eth0", ("{veth}",)),
     },
+    "renamed": {
+        "host end": Damage("ip link set {veth} name eth7", ("{veth}", "eth7")),
+        "host end, down meanwhile": Damage(
+            "ip link set {veth} down && ip link set {veth} name eth8; ip link set eth8 up || :",
+            ("{veth}", "eth8"),
+        ),
+        "bridge": Damage("ip link set netns0 name lan0", ("netns0", "lan0")),
+        "bridge, down meanwhile": Damage(
+            "ip link set netns0 down && ip link set netns0 name lan1; ip link set lan1 up || :",
+            ("netns0", "lan1"),
+        ),
+    },
     "inside": {
         "eth0 down": Damage("{inside} ip link set eth0 down", ("eth0", "down")),
         "address": Damage("{inside} ip address delete {address}/16 dev eth0", ("{address}/16",)),

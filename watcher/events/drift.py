@@ -113,7 +113,7 @@ class Drift:
         self._up: set[str | int] = set()
         """Host ends, and namespaces of sandbox ends, that were up: down is wrong from then on."""
         self._indices: dict[int, str] = {}
-        """The names of host ends and bridges by interface index."""
+        """The names of host ends and bridges by interface index: those that they should have."""
         self._touched = False
         self._own: dict[int, frozenset[int]] = {}
         """By protocol, the ports of this process's sockets, including that of libnftables."""
@@ -216,6 +216,9 @@ class Drift:
         if link.group == rtnl.DOOMED:
             self._forget(link)
             return
+        before = self._indices.get(link.index, link.name)
+        if before != link.name:  # somebody renamed it, or it has its name again
+            self._suspect_link(before)
         wrong = kind == rtnl.RTM_DELLINK or not link.up
         if HOST_NAME.fullmatch(link.name):
             for type_, value in attributes(body, 16):
@@ -225,6 +228,8 @@ class Drift:
             if self._fell(link.name, wrong or not link.master):
                 self._suspect(link.name)
         elif link.name not in self._bridges:
+            if kind == rtnl.RTM_DELLINK:
+                self._indices.pop(link.index, None)
             return
         elif wrong:
             self._suspect_host(link.name)
@@ -232,6 +237,13 @@ class Drift:
             self._indices.pop(link.index, None)
         else:
             self._indices[link.index] = link.name
+
+    def _suspect_link(self, name: str) -> None:
+        """Suspect a host end or a bridge."""
+        if HOST_NAME.fullmatch(name):
+            self._suspect(name)
+        else:
+            self._suspect_host(name)
 
     def _forget(self, link: rtnl.Link) -> None:
         """Expect that a link, which this program is taking away, and its other end go."""

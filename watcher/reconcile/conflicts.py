@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from handlers.host import renamed_bridge
 from handlers.kernel import rtnl, sysctl
 from handlers.kernel.messages import attributes
 from handlers.kernel.netlink import Netlink
@@ -76,6 +77,17 @@ def problems(networks: Iterable[Network]) -> Iterator[Problem]:
         for network in networks:
             body = netlink.get(rtnl.link(network.bridge))
             bridge = None if body is None else rtnl.read_link(body)
+            if network.managed and (bridge is None or not bridge.ours):
+                former = renamed_bridge(network, netlink)
+                if former is not None and bridge is not None:
+                    yield Problem(
+                        f"network.{network.name}.bridge = {network.bridge}: an interface of that"
+                        f" name is there, and the network's bridge is called {former.name} now",
+                        "rename or remove that interface",
+                        in_operation=False,
+                    )
+                    continue
+                bridge = bridge or former
             if bridge is not None and bridge.kind != "bridge":
                 yield Problem(
                     f"network.{network.name}.bridge = {network.bridge}: an interface of that name"
@@ -85,7 +97,7 @@ def problems(networks: Iterable[Network]) -> Iterator[Problem]:
                 )
                 continue
             if network.subnet_of(6) is not None:
-                yield from _without_ipv6(network, there=bridge is not None)
+                yield from _without_ipv6(network, "default" if bridge is None else bridge.name)
             index = 0 if bridge is None else bridge.index
             yield from _overlapping(network, index, taken, netlink)
 
@@ -109,9 +121,9 @@ def _overlapping(
                 break  # one is enough to see why
 
 
-def _without_ipv6(network: Network, *, there: bool) -> Iterator[Problem]:
+def _without_ipv6(network: Network, interface: str) -> Iterator[Problem]:
     subnet = network.subnet_of(6)
-    name = f"ipv6/conf/{network.bridge if there else 'default'}/disable_ipv6"
+    name = f"ipv6/conf/{interface}/disable_ipv6"
     disabled = sysctl.get(name)
     if disabled is None:
         yield Problem(

@@ -25,14 +25,18 @@ from handlers.kernel.rtnl.numbers import (
     ADDR_GEN_MODE_NONE,
     DOOMED,
     IFI_SIZE,
+    IFLA_ALT_IFNAME,
     IFLA_BR_MULTI_BOOLOPT,
     IFLA_INFO_DATA,
     IFLA_INFO_KIND,
     IFLA_LINKINFO,
+    IFLA_PROP_LIST,
+    NLA_F_NESTED,
     NO_LL_LEARN,
     NOTHING,
     OURS,
     RTM_DELLINK,
+    RTM_DELLINKPROP,
     RTM_NEWLINK,
 )
 from handlers.kernel.template import Template
@@ -218,6 +222,29 @@ def changed(index: int, attributes_: list[list[Any]]) -> bytearray:
     message["index"] = index
     message["attrs"] = attributes_
     return encode(message, RTM_NEWLINK)
+
+
+def renamed(index: int, name: str) -> bytearray:
+    """Name the interface `index` `name`; its alternative names stay."""
+    return changed(index, [["IFLA_IFNAME", name]])
+
+
+def down(index: int) -> bytearray:
+    """Set the interface `index` down."""
+    message = ifinfmsg()
+    message["index"] = index
+    message["flags"], message["change"] = 0, IFF_UP
+    return encode(message, RTM_NEWLINK)
+
+
+def no_other_name(index: int, name: str) -> bytearray:
+    """Take the alternative name `name` from the interface `index`."""
+    names = attribute(
+        IFLA_PROP_LIST | NLA_F_NESTED, attribute(IFLA_ALT_IFNAME, f"{name}\0".encode())
+    )
+    message = struct.pack("=BBHiII", 0, 0, 0, index, 0, 0) + names
+    header = struct.pack("=IHHII", 16 + len(message), RTM_DELLINKPROP, NLM_F_REQUEST, 0, 0)
+    return bytearray(header + message)
 
 
 def gone(index: int) -> bytearray:
