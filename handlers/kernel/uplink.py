@@ -17,14 +17,18 @@ DEFAULT_MTU: Final = 1500
 
 
 def with_mtus(networks: Mapping[str, Network]) -> dict[str, Network]:
-    """`networks`, with the uplink's MTU in place of `auto`."""
-    if all(network.mtu != "auto" for network in networks.values()):
+    """`networks`, with the uplink's MTU in place of `auto`, except on bridges of others."""
+    if not any(map(_is_auto, networks.values())):
         return dict(networks)
     mtu = uplink_mtu()
     return {
-        name: msgspec.structs.replace(network, mtu=mtu) if network.mtu == "auto" else network
+        name: msgspec.structs.replace(network, mtu=mtu) if _is_auto(network) else network
         for name, network in networks.items()
     }
+
+
+def _is_auto(network: Network) -> bool:
+    return network.mtu == "auto" and network.managed
 
 
 def uplink_mtu() -> int:

@@ -46,7 +46,11 @@ class BridgeDriver(Driver):
         """Make the pair with the host end on the bridge; :class:`BridgeFull` if it is full."""
         network = self.network
         try:
-            netlink.send([veth.pair(interface, network, netns, master=self.port_of(netlink))])
+            if network.managed:
+                pair = veth.pair(interface, network, netns, master=self.port_of(netlink))
+            else:
+                pair = veth.pair_on(self._bridge(netlink), interface, network, netns)
+            netlink.send([pair])
         except NetlinkError as error:
             if error.errno != errno.EXFULL:
                 raise
@@ -57,6 +61,15 @@ class BridgeDriver(Driver):
                 " network",
             ) from error
 
+    def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
+        """Repair an existing host end; before it joins another program's bridge, make it fit."""
+        if not self.network.managed:
+            bridge, index = self._bridge(netlink), netlink.index(interface.host_name)
+            body = netlink.get(rtnl.link_at(index))
+            if body is not None and rtnl.read_link(body).master != bridge.index:
+                netlink.send([veth.fit(bridge, index)])
+        super().adopt(netlink, interface, alias=alias)
+
     def host_end(self, interface: Interface, index: int, alias: str) -> list[bytearray]:  # noqa: ARG002
         """Configure the host end as a port of the bridge, without IPv6 of its own."""
         veth.turn_off_ipv6(interface.host_name)
@@ -64,11 +77,15 @@ class BridgeDriver(Driver):
 
     def port_of(self, netlink: Netlink) -> int:
         """The index of its bridge; `OSError` if it is missing."""
-        index = netlink.index(self.network.bridge)
-        if not index:
+        return netlink.index(self.network.bridge) or self._bridge(netlink).index
+
+    def _bridge(self, netlink: Netlink) -> rtnl.Link:
+        """Its bridge; `OSError` if it is missing."""
+        link = gateway_bridge.find(self.network, netlink)
+        if link is None:
             missing = f"bridge {self.network.bridge} of network {self.network.name} is missing"
             raise OSError(errno.ENODEV, missing)
-        return index
+        return link
 
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:  # noqa: ARG002
         """Check that the host end is on the bridge."""

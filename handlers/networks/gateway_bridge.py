@@ -106,7 +106,7 @@ def _of_link(network: Network, link: rtnl.Link, netlink: Netlink) -> Iterator[Di
     def difference(what: str, why: str, *requests: bytearray) -> Difference:
         return Difference(_repair(network, what, why), lambda: netlink.send(requests))
 
-    if not _mac_is_fixed(link.name):
+    if not mac_is_fixed(link.name):
         fixed = rtnl.changed(link.index, [["IFLA_ADDRESS", link.mac]])
         yield difference("fixed the MAC of", "it would have changed with its ports", fixed)
     body = netlink.get(rtnl.link_at(link.index))
@@ -166,7 +166,8 @@ def _repair(network: Network, what: str, why: str) -> Repair:
     return Repair(f"{what} {network.bridge}", "", why)
 
 
-def _mac_is_fixed(name: str) -> bool:
+def mac_is_fixed(name: str) -> bool:
+    """Whether the bridge `name` has a MAC of its own, which its ports do not change."""
     try:
         text = Path(f"/sys/class/net/{name}/addr_assign_type").read_text(encoding="ascii")
     except OSError:  # /sys is of another namespace: unknown, so change nothing

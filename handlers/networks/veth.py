@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Final
 
 from handlers.kernel import rtnl, sysctl
 from watcher.model.network import Network
@@ -11,7 +12,7 @@ from watcher.model.sandbox import Interface
 
 def mtu_of(network: Network) -> int:
     """The MTU of the links of `network`, in bytes."""
-    assert network.mtu != "auto", "settled when the host is opened"
+    assert network.mtu != "auto", "settled when the host is opened, or that of another's bridge"
     return network.mtu
 
 
@@ -28,6 +29,34 @@ def pair(
         mac=interface.mac,
         mtu=mtu_of(network),
     )
+
+
+HIGHEST_MAC: Final = "fe:ff:ff:ff:ff:ff"
+"""The MAC of host ends on bridges of others. A bridge without a MAC of its own takes the lowest of
+its ports' (`br_stp_recalculate_bridge_id` in `net/bridge/br_stp_if.c`), and none is higher."""
+
+
+def pair_on(bridge: rtnl.Link, interface: Interface, network: Network, netns: int) -> bytearray:
+    """The request for a pair on another program's `bridge`, which stays as it is.
+
+    A bridge takes the lowest MTU of its ports (`br_mtu_auto_adjust` in `net/bridge/br_if.c`), so
+    the host end has that of the bridge.
+    """
+    return rtnl.veth(
+        interface.host_name,
+        interface.name,
+        netns,
+        master=bridge.index,
+        host_mac=HIGHEST_MAC,
+        mac=interface.mac,
+        mtu=bridge.mtu if network.mtu == "auto" else min(network.mtu, bridge.mtu),
+        host_mtu=bridge.mtu,
+    )
+
+
+def fit(bridge: rtnl.Link, index: int) -> bytearray:
+    """The request after which the host end `index` can join another program's `bridge`."""
+    return rtnl.changed(index, [["IFLA_MTU", bridge.mtu], ["IFLA_ADDRESS", HIGHEST_MAC]])
 
 
 def turn_off_ipv6(name: str) -> None:

@@ -302,6 +302,11 @@ def test_a_bridge_of_somebody_else_that_is_missing(make_host: HostMaker) -> None
     host = make_host("[network.default]\nmanaged = false\n")
     assert "managed = false" in only(host, "fail", "networks")["what"]
     host.ip(*["link", "add", "netns0", "up", "type", "bridge"])
+    mac, forwards = wrong(host)
+    assert "bridge netns0 of network default has no MAC of its own" in mac["what"]
+    assert "forwards no IPv4 for network default (net.ipv4.ip_forward = 0)" in forwards["what"]
+    for finding in (mac, forwards):
+        sh(host, finding["remedy"].split("`")[1])
     assert wrong(host) == []
 
 

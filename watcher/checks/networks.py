@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from handlers.kernel import rtnl
+from handlers.kernel import rtnl, sysctl
 from handlers.kernel.netlink import Netlink
 from handlers.networks.bridge import MAX_PORTS
+from handlers.networks.forwarding import FORWARDING
+from handlers.networks.gateway_bridge import mac_is_fixed
 from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.reconcile.conflicts import problems
 
@@ -43,6 +45,8 @@ def _of_bridge(network: Network, links: list[rtnl.Link]) -> Iterator[Finding]:
                 "make it, or set managed = true",
             )
         return
+    if not network.managed and bridge.kind == "bridge":
+        yield from _of_others(network, bridge)
     ports = sum(link.master == bridge.index for link in links)
     if bridge.kind == "bridge" and ports >= MANY_PORTS:
         yield warn(
@@ -50,6 +54,29 @@ def _of_bridge(network: Network, links: list[rtnl.Link]) -> Iterator[Finding]:
             f" {MAX_PORTS}",
             f'set mode = "routed" in [network.{network.name}], or use another network',
         )
+
+
+def _of_others(network: Network, bridge: rtnl.Link) -> Iterator[Finding]:
+    """What another program's bridge lacks, which this program may not change."""
+    if not mac_is_fixed(bridge.name):
+        yield warn(
+            f"bridge {bridge.name} of network {network.name} has no MAC of its own: it takes the"
+            " lowest of its ports', and changes it as they come and go",
+            f"run `ip link set {bridge.name} address {bridge.mac}`, and have it made like that",
+        )
+    for subnet in () if network.internal else network.subnets:
+        version = subnet.version
+        for name in (FORWARDING[version], f"ipv{version}/conf/{bridge.name}/forwarding"):
+            if sysctl.get(name) == "0":
+                dotted = f"net.{name.replace('/', '.')}"
+                yield warn(
+                    f"this host forwards no IPv{version} for network {network.name}"
+                    f" ({dotted} = 0), and with managed = false watcher does not turn it on: its"
+                    " published ports are not reached from elsewhere, and nothing gets out by this"
+                    " host",
+                    f"run `sysctl -w {dotted}=1`",
+                )
+                break
 
 
 def _subnets(network: Network) -> str:

@@ -73,7 +73,11 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "eth0"
     mtu: Annotated[
         Annotated[int, Meta(ge=576, le=65535)] | Literal["auto"],
-        about('The MTU, or "auto" for that of the host\'s uplink.', unit="bytes"),
+        about(
+            'The MTU, or "auto" for that of the host\'s uplink; with `managed = false` for that of'
+            " the bridge, which also is the most.",
+            unit="bytes",
+        ),
     ] = 1500
     masquerade: Annotated[
         bool, about("Whether traffic that leaves the host takes the host's address.", live=True)
@@ -84,7 +88,8 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
         bool,
         about(
             "false: the bridge is somebody else's; containers are attached to it, it is never"
-            " changed."
+            " changed. Forwarding, `route_localnet` and a MAC of the bridge's own are then up to"
+            " whoever made it; `watcher check` says what is missing."
         ),
     ] = True
     guard: Annotated[

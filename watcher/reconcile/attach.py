@@ -111,6 +111,7 @@ class Attachment:
                 self.take_back(known, known.members)
             if orphan is None:  # an orphan had its ports before any process that listens there now
                 ports.check_free(request, self._context.sock_diag)
+                ports.check_local(request, wanted.networks)
         self._attach(container, request, wanted, orphan)
         return True
 
@@ -240,10 +241,12 @@ class Attachment:
             wanted = self._plan(container, known, request)
             if known is not None or not isinstance(wanted, Create):
                 return None
-            host, networks = self._context.host, wanted.networks
-            return families.possible(host, container, networks, request), request
+            host = self._context.host
+            networks = families.possible(host, container, wanted.networks, request)
+            ports.check_local(request, networks)
         except (WatcherError, OSError):
             return None
+        return networks, request
 
     def _make(
         self, arrivals: Sequence[tuple[Sandbox, tuple[Member, ...]]]
@@ -306,8 +309,10 @@ class Attachment:
     def _check_ports(self, request: Request, sandbox: Sandbox) -> None:
         """Raise InvalidRequest for a port map that cannot be forwarded to `sandbox`."""
         networks = self._context.host.networks
-        ports.check_carried(request, [networks[i.network] for i in sandbox.interfaces])
+        carriers = [networks[i.network] for i in sandbox.interfaces]
+        ports.check_carried(request, carriers)
         ports.check_free(request, self._context.sock_diag)
+        ports.check_local(request, carriers)
 
 
 def _meets(sandbox: Sandbox, container: Container, request: Request) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
+from handlers.kernel import sysctl
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
 from watcher.model.request import PortMap, Request
@@ -65,6 +66,36 @@ def check_free(request: Request, sock_diag: SockDiag) -> None:
             f"a process of the host listens on {listener.address} port {listener.port}",
             "stop that process, or publish another port",
         )  # fmt: skip
+
+
+def check_local(request: Request, networks: Iterable[Network]) -> None:
+    """Raise InvalidRequest for a port map of localhost that leads to another program's bridge.
+
+    The kernel sends nothing from 127.0.0.0/8 to a bridge without its `route_localnet`, and nothing
+    from ::1 without a route that only this program makes. Such a bridge is never changed.
+    """
+    for port in request.ports:
+        if port.host_ip is None or not port.host_ip.is_loopback:
+            continue
+        version = port.host_ip.version
+        network = next((n for n in networks if not n.internal and n.subnet_of(version)), None)
+        if network is None or network.managed or (version == 4 and _routes_localnet(network)):
+            continue
+        name = f"net.ipv4.conf.{network.bridge}.route_localnet"
+        raise InvalidRequest(
+            _KEY, port,
+            f"bridge {network.bridge} of network {network.name} is not ours to change, and takes"
+            " nothing from localhost",
+            f"run `sysctl -w {name}=1`, or publish it on another address" if version == 4
+            else "publish it on another address",
+        )  # fmt: skip
+
+
+def _routes_localnet(network: Network) -> bool:
+    """Whether the kernel routes 127.0.0.0/8 to the bridge of `network` (`IN_DEV_ORCONF`)."""
+    return any(
+        sysctl.get(f"ipv4/conf/{name}/route_localnet") == "1" for name in ("all", network.bridge)
+    )
 
 
 def _first_outside(port: PortMap, limits: Limits) -> int | None:

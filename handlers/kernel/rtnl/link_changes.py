@@ -44,13 +44,22 @@ from watcher.model.alias import MAX_ALIAS
 
 
 def veth(
-    host_name: str, name: str, netns: int, *, master: int, host_mac: str, mac: str, mtu: int
+    host_name: str,
+    name: str,
+    netns: int,
+    *,
+    master: int,
+    host_mac: str,
+    mac: str,
+    mtu: int,
+    host_mtu: int = 0,
 ) -> bytearray:
     """Make a veth pair: `host_name` here, `name` with the MAC `mac` in the namespace `netns`.
 
-    The host end is on the bridge `master` (0: none), and has a random MAC without `host_mac`. Both
-    ends have one queue. The default is one per processor, each with files in sysfs, but veth does
-    not use them without XDP or GRO (`veth_xmit`): it has no lock to contend for.
+    The host end is on the bridge `master` (0: none), has a random MAC without `host_mac`, and the
+    MTU `mtu` without `host_mtu`. Both ends have one queue. The default is one per processor, each
+    with files in sysfs, but veth does not use them without XDP or GRO (`veth_xmit`): it has no lock
+    to contend for.
     """
     values = {
         "host_name": host_name.encode(),
@@ -61,13 +70,12 @@ def veth(
     }
     if host_mac:
         values["host_mac"] = template.mac(host_mac)
-    return _veth(mtu, bool(host_mac)).filled(**values)
+    return _veth(mtu, host_mtu or mtu, bool(host_mac)).filled(**values)
 
 
 @cache
-def _veth(mtu: int, host_mac: bool) -> Template:
+def _veth(mtu: int, host_mtu: int, host_mac: bool) -> Template:
     common = [
-        ["IFLA_MTU", mtu],
         ["IFLA_GROUP", OURS],
         ["IFLA_NUM_TX_QUEUES", 1],
         ["IFLA_NUM_RX_QUEUES", 1],
@@ -77,12 +85,14 @@ def _veth(mtu: int, host_mac: bool) -> Template:
         ["IFLA_IFNAME", template.OTHER_NAME],
         ["IFLA_NET_NS_FD", template.OTHER_NUMBER],
         ["IFLA_ADDRESS", template.MAC],
+        ["IFLA_MTU", mtu],
         *common,
     ]
     pair = ifinfmsg()
     pair["attrs"] = [
         ["IFLA_IFNAME", template.NAME],
         ["IFLA_MASTER", template.NUMBER],
+        ["IFLA_MTU", host_mtu],
         *common,
         _linkinfo("veth", {"attrs": [["VETH_INFO_PEER", {"attrs": peer["attrs"]}]]}),
     ]
