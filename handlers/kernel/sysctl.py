@@ -19,12 +19,17 @@ def get(name: str) -> str | None:
 
 
 def put(name: str, value: str) -> None:
-    """Set `name`, a path below `net`, to `value`.
+    """Set `name`, a path below `net`, to `value`; a read-only `/proc/sys` may have it already.
 
     Raises:
         OSError: the kernel refused; EINVAL also if it took only the beginning of `value`.
     """
-    descriptor = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)  # hot path
+    try:
+        descriptor = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)  # hot path
+    except OSError as error:
+        if error.errno == errno.EROFS and get(name) == value:
+            return
+        raise
     try:
         content = value.encode()
         if os.write(descriptor, content) != len(content):

@@ -141,10 +141,17 @@ def _of_settings(network: Network, settings: Sysctl, *, forwarded: bool) -> Iter
         return
     for subnet in network.subnets:
         name = forwarding.FORWARDING[subnet.version]
-        if sysctl.get(name) == "0":
+        of_bridge = f"ipv{subnet.version}/conf/{network.bridge}/forwarding"
+        why = "containers need it to get out"
+        if sysctl.get(name) == "0":  # which turns on that of each interface, too
             yield Difference(
-                Repair(f"turned on {name}", "", "containers need it to get out"),
+                Repair(f"turned on {name}", "", why),
                 partial(forwarding.turn_on, settings, subnet.version),
+            )
+        elif sysctl.get(of_bridge) == "0":
+            why = why if subnet.version == 4 else "the bridge is the containers' router"
+            yield Difference(
+                Repair(f"turned on {of_bridge}", "", why), partial(sysctl.put, of_bridge, "1")
             )
     localnet = f"ipv4/conf/{network.bridge}/route_localnet"
     if network.subnet_of(4) is not None and sysctl.get(localnet) == "0":

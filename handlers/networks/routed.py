@@ -58,10 +58,20 @@ class RoutedDriver(Driver):
         netlink.send([veth.pair(interface, self.network, netns, host_mac=HOST_MAC)])
 
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:
-        """Check the host's routes through the link."""
+        """Check the host's routes through the link, and that it forwards what comes from there."""
+        name = f"ipv4/conf/{interface.host_name}/forwarding"
+        if self.network.subnet_of(4) is not None and sysctl.get(name) == "0":
+            return f"{name} was turned off"
         for route in missing(netlink, self._routes(interface, link.index)):
             return f"the host's route to {route.to} was missing"
         return ""
+
+    def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
+        """Repair an existing host end, and have the host forward what comes from it."""
+        name = f"ipv4/conf/{interface.host_name}/forwarding"  # for IPv6, only that of all counts
+        if self.network.subnet_of(4) is not None and sysctl.get(name) == "0":
+            sysctl.put(name, "1")
+        super().adopt(netlink, interface, alias=alias)
 
     def way(self, address: AddressWithPrefix, ordinal: int) -> Way:
         """Nothing is on the link; everything is behind a virtual next hop."""

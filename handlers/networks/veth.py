@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import errno
 from typing import Final
 
 from handlers.kernel import rtnl, sysctl
@@ -66,5 +66,8 @@ def turn_off_ipv6(name: str) -> None:
     interface goes up or down (`fib6_add_rt2node`, `fib6_ifdown` in `net/ipv6`). With thousands of
     interfaces, this takes longer than everything else.
     """
-    with suppress(FileNotFoundError):  # a kernel without IPv6
+    try:
         sysctl.put(f"ipv6/conf/{name}/disable_ipv6", "1")
+    except OSError as error:  # a kernel without IPv6, or a read-only /proc/sys
+        if error.errno not in (errno.ENOENT, errno.EROFS):
+            raise

@@ -72,6 +72,19 @@ DAMAGES: Final[dict[str, dict[str, Damage]]] = {
         ),
         "forwarding": Damage("echo 0 > /proc/sys/net/ipv4/ip_forward", ("ip_forward",)),
     },
+    "settings": {
+        "bridge's forwarding": Damage(
+            "echo 0 > /proc/sys/net/ipv4/conf/netns0/forwarding", ("conf/netns0/forwarding",)
+        ),
+        "route_localnet": Damage(
+            "sysctl -q net.ipv4.conf.netns0.route_localnet=0", ("route_localnet",)
+        ),
+        "route_localnet of another bridge of that name": Damage(
+            "ip link delete netns0;"
+            " until sysctl -qw net.ipv4.conf.netns0.route_localnet=0 2>/dev/null; do :; done",
+            ("route_localnet",),
+        ),
+    },
     "guard": {
         "guard": Damage("tc filter delete dev {veth} ingress", ("{veth}", "guarded")),
         "ingress": Damage("tc qdisc delete dev {veth} ingress", ("{veth}", "guarded")),

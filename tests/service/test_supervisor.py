@@ -43,7 +43,7 @@ async def main():
     ended = []
     for _ in range(2):
         drift = Drift(
-            loop, ["netns0"], [4],
+            loop, ["netns0"], ["netns0"], [4],
             link=suspect, host=suspect, lost=lambda: None, failed=failed,
         )
         subprocess.run(["ip", "link", "add", "netns0", "up", "type", "bridge"], check=True)

@@ -1,7 +1,8 @@
 """Drift: kernel events about changes to things that this program made.
 
 One socket receives events about the host's links, their guards, addresses and routes, one about
-those in every sandbox, one about the host's settings, and one about nftables. An event is only a
+those in every sandbox, one about the host's settings, and one about nftables. What netlink does not
+tell of settings, :mod:`watcher.events.settings` does. An event is only a
 hint, and at most it causes a sync. Events about changes by this program itself arrive as well and
 are sorted out: a link that the lease store does not know is ignored, and a change of nftables or of
 a guard names its socket.
@@ -44,6 +45,7 @@ from handlers.kernel.rtnl.numbers import (
     RTPROT_STATIC,
 )
 from handlers.kernel.rtnl.traffic_control import read_link_index
+from watcher.events.settings import SettingsWatch
 from watcher.model.naming import HOST_NAME
 
 _NETLINK_LISTEN_ALL_NSID: Final = 8
@@ -79,6 +81,7 @@ class Drift:
     Args:
         loop: the event loop in whose thread it listens.
         bridges: the names of the bridges that should exist while sandboxes use them.
+        local: those of them that `localhost` needs for published ports.
         versions: the IP versions that sandboxes have.
         link: called with the host end of a link that may have changed.
         host: called with the part of the host that may have changed: `nftables`, a bridge's name,
@@ -94,6 +97,7 @@ class Drift:
         self,
         loop: asyncio.AbstractEventLoop,
         bridges: Collection[str],
+        local: Collection[str],
         versions: Collection[int],
         *,
         link: Callable[[str], None],
@@ -105,6 +109,7 @@ class Drift:
         self._failed = failed
         self._loop = loop
         self._bridges = frozenset(bridges)
+        self._local = frozenset(local)
         self._suspect = link
         self._suspect_host = host
         self._lost = lost
@@ -123,6 +128,7 @@ class Drift:
         inside = _listen(socket.NETLINK_ROUTE, groups, _filter(host_ends=False))
         inside.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
         settings = _listen(socket.NETLINK_ROUTE, _SETTINGS)
+        self._settings = SettingsWatch(loop, host, lambda: host("events"), self._end)
         netfilter = _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
         own.send(_numbered(rtnl.links()))  # the answer looks as if all were just made
         self._heard: dict[socket.socket, Callable[[Event], None]] = {
@@ -141,6 +147,8 @@ class Drift:
         for heard in heard_before:
             self._loop.remove_reader(heard)
             heard.close()
+        if heard_before:
+            self._settings.close()
 
     def _read(self, heard: socket.socket) -> None:
         take = self._heard[heard]
@@ -152,8 +160,7 @@ class Drift:
             return
         except Exception as error:  # noqa: BLE001 (whatever it is, what else was heard is lost)
             if not (isinstance(error, OSError) and error.errno == errno.ENOBUFS):
-                self.close()
-                self._failed(error)
+                self._end(error)
                 return
             if heard is self._inside:
                 self._lost()
@@ -161,6 +168,10 @@ class Drift:
                 self._suspect_host("events")
         self._loop.remove_reader(heard)
         self._loop.call_later(_BREATH, self._read_on, heard)
+
+    def _end(self, error: Exception) -> None:
+        self.close()
+        self._failed(error)
 
     def _read_on(self, heard: socket.socket) -> None:
         if heard in self._heard:
@@ -208,8 +219,10 @@ class Drift:
 
     def _of_setting(self, event: Event) -> None:
         kind, _, _, body = event
-        if kind == _RTM_NEWNETCONF and _stops_forwarding(body):
-            self._suspect_host("forwarding")
+        if kind == _RTM_NEWNETCONF and (index := _stops_forwarding(body)) is not None:
+            name = self._indices.get(index, "")
+            if index == _IFINDEX_ALL or name in self._bridges:
+                self._suspect_host("forwarding")
 
     def _of_link(self, kind: int, body: memoryview) -> None:
         link = rtnl.read_link(body)
@@ -217,7 +230,8 @@ class Drift:
             self._forget(link)
             return
         before = self._indices.get(link.index, link.name)
-        if before != link.name:  # somebody renamed it, or it has its name again
+        if before != link.name:  # somebody has renamed it
+            self._settings.forget(before)
             self._suspect_link(before)
         wrong = kind == rtnl.RTM_DELLINK or not link.up
         if HOST_NAME.fullmatch(link.name):
@@ -231,12 +245,20 @@ class Drift:
             if kind == rtnl.RTM_DELLINK:
                 self._indices.pop(link.index, None)
             return
-        elif wrong:
-            self._suspect_host(link.name)
+        else:
+            self._of_bridge(kind, link.name, wrong=wrong)
         if kind == rtnl.RTM_DELLINK:
             self._indices.pop(link.index, None)
         else:
             self._indices[link.index] = link.name
+
+    def _of_bridge(self, kind: int, name: str, *, wrong: bool) -> None:
+        if wrong:
+            self._suspect_host(name)
+        if kind == rtnl.RTM_DELLINK:
+            self._settings.forget(name)
+        elif name in self._local:
+            self._settings.watch(name)
 
     def _suspect_link(self, name: str) -> None:
         """Suspect a host end or a bridge."""
@@ -337,12 +359,13 @@ def _numbered(request: bytearray) -> bytearray:
     return request
 
 
-def _stops_forwarding(body: memoryview) -> bool:
+def _stops_forwarding(body: memoryview) -> int | None:
+    """The interface by which nothing is forwarded now, or all; `None` if it is another event."""
     values = dict(attributes(body, 4))
     index, forwarding = values.get(_NETCONFA_IFINDEX), values.get(_NETCONFA_FORWARDING)
-    if index is None or forwarding is None:
-        return False
-    return int.from_bytes(index, "little", signed=True) == _IFINDEX_ALL and not any(forwarding)
+    if index is None or forwarding is None or any(forwarding):
+        return None
+    return int.from_bytes(index, "little", signed=True)
 
 
 def _table(body: memoryview) -> bytes:

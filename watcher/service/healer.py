@@ -94,10 +94,11 @@ class Healer:
         if self._drift is not None:
             self._drift.close()
         bridges = {network.bridge for network in networks}
+        local = {n.bridge for n in networks if n.managed and not n.internal and n.subnet_of(4)}
         versions = {subnet.version for network in networks for subnet in network.subnets}
         self._reconciler.repairs.failed = self.suspect
         self._drift = Drift(
-            self._loop, bridges, versions,
+            self._loop, bridges, local, versions,
             link=self.suspect, host=self.suspect, lost=lambda: self.suspect(_SANDBOXES),
             failed=self._failed,
         )  # fmt: skip
