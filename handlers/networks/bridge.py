@@ -94,10 +94,17 @@ class BridgeDriver(Driver):
         return "" if on_it else f"the link was not on bridge {self.network.bridge}"
 
     def settings_inside(self, interface: Interface) -> Mapping[str, str]:
-        """Ignore neighbours that claim to be routers."""
+        """Ignore neighbours that claim to be routers; have a router forward at once.
+
+        The next hop of a static route forwards nothing to a neighbour until its link-local address
+        is there, which duplicate address detection delays (`ndisc_solicit` in `net/ipv6/ndisc.c`).
+        """
         if self.network.subnet_of(6) is None:
             return {}
-        return {f"ipv6/conf/{interface.name}/accept_ra": "0"}
+        settings = {f"ipv6/conf/{interface.name}/accept_ra": "0"}
+        if self.routed(interface):
+            settings[f"ipv6/conf/{interface.name}/accept_dad"] = "0"
+        return settings
 
     def way(self, address: AddressWithPrefix, ordinal: int) -> Way:  # noqa: ARG002
         """The subnet is on the link; the gateway is a neighbour."""

@@ -173,5 +173,9 @@ class Driver(ABC):
         if not network.guard:
             return None
         own = tuple(address.ip for address in interface.addresses)
-        routed = tuple(route.to for route in network.routes if route.via in own)
-        return Facts(interface.mac, own, routed, network.subnets)
+        return Facts(interface.mac, own, self.routed(interface), network.subnets)
+
+    def routed(self, interface: Interface) -> tuple[Subnet, ...]:
+        """The subnets to which static routes of the network lead by `interface`."""
+        own = [address.ip for address in interface.addresses]
+        return tuple(route.to for route in self.network.routes if route.via in own)

@@ -10,9 +10,10 @@ from tests.support import packets
 from tests.support.frames import identity
 from tests.support.guarded import DUAL, GATEWAY6, end_of, listeners, router_of, unaided
 from tests.support.hearing import PORT, heard
-from tests.support.host import GATEWAY, Container, Host
+from tests.support.host import GATEWAY, Container, Host, Place
 from tests.support.packets import ARP, BROADCAST, IPV4, IPV6, arp, ether
 from tests.support.traffic import Answer
+from tests.support.waiting import LATENCY_FREE_NO
 
 if TYPE_CHECKING:
     from tests.support.host import HostMaker
@@ -102,3 +103,76 @@ def test_a_default_router_may_not_speak_for_its_neighbours(
     }
     found = heard(host, frames, router.place, listeners(host, web, router, "bridge"), [end_of(me)])
     assert {name for name, who in found.items() if who} == {outside}
+
+
+DOCUMENTED: Final = (
+    '{ to = "10.8.0.0/16", via = "172.19.0.2" }, { to = "2001:db8:8::/48", via = "fd00:19::2" }'
+)
+"""The example of `deploy/watcher.toml`, and the same by IPv6."""
+
+
+def network_behind(host: Host, router: Container) -> Place:
+    """A machine on a link of the router's own, as one at the other end of its tunnel."""
+    behind = host.machine("behind", "10.8.0.0/24")
+    router.place.run("sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad")
+    host.command("ip", "link", "set", "behind", "netns", f"/proc/{router.pid}/ns/net")
+    router.place.run(
+        "ip",
+        "-batch",
+        "-",
+        stdin="""link set behind up
+addr add 10.8.0.1/24 dev behind
+addr add 2001:db8:8::1/64 dev behind nodad
+""",
+    )
+    for setting in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        router.place.run("sh", "-c", f"echo 1 > /proc/sys/net/{setting}")
+    behind.run(
+        "ip",
+        "-batch",
+        "-",
+        stdin="""addr add 2001:db8:8::2/64 dev uplink nodad
+route add default via 2001:db8:8::1
+""",
+    )
+    return behind
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_the_documented_route_carries_packets_both_ways(
+    make_host: HostMaker, *, filtered: bool
+) -> None:
+    """With `filtered`, the host's rules see what its bridge forwards."""
+    host = make_host(f"{DUAL}routes = [{DOCUMENTED}]\n")
+    for name in ("ip", "ip6", "arp"):
+        value = int(filtered)
+        host.command("sh", "-c", f"echo {value} > /proc/sys/net/bridge/bridge-nf-call-{name}tables")
+    host.service()
+    host.run("web")
+    router = host.run("router", annotations={"io.watcher.ip": "172.19.0.2,fd00:19::2"})
+    end = router.place.link("eth0") or {}
+    assert not any(address.get("tentative") for address in end["addr_info"]), "it forwards at once"
+    web = host.attached("web")
+    behind = network_behind(host, router)
+    behind.serve(tcp=(80,), udp=(80,))
+    web.serve(tcp=(80,), udp=(80,))
+    host.here.serve(tcp=(80,), udp=(80,))
+    me = identity(web)
+    # The host itself takes no route from a network: whoever wants one adds it.
+    host.command("ip", "route", "add", "10.8.0.0/16", "via", "172.19.0.2")
+    host.command("ip", "-6", "route", "add", "2001:db8:8::/48", "via", "fd00:19::2")
+    for there, of_web, of_host in (
+        ("10.8.0.2", me.ip4, GATEWAY),
+        ("2001:db8:8::2", me.ip6, GATEWAY6),
+    ):
+        for protocol in ("tcp", "udp"):
+            assert web.reach(there, 80, protocol) == Answer("behind", of_web)
+            assert behind.reach(of_web, 80, protocol) == Answer("web", there)
+            assert host.here.reach(there, 80, protocol) == Answer("behind", of_host)
+            assert behind.reach(of_host, 80, protocol) == Answer("host", there)
+    behind.run("ip", "link", "set", "uplink", "down")
+    for address in ("10.8.0.2", "2001:db8:8::2"):  # the same from anybody else is forged
+        nodad = ["nodad"] * (":" in address)
+        web.place.run("ip", "addr", "add", address, "dev", "eth0", *nodad)
+        to = GATEWAY6 if ":" in address else GATEWAY
+        assert web.place.reach(to, 80, source=address, timeout=LATENCY_FREE_NO) is None

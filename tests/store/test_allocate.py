@@ -59,6 +59,15 @@ def container(**labels: str) -> Container:
     return Container("/run/runc", "web", Process(7, 1), "/b", labels, Namespace.OWN, "", 4026532000)
 
 
+def test_what_is_leased_on_request_only_is_left_out() -> None:
+    had, other = IPv4Address("172.19.0.2"), IPv4Address("172.19.0.3")
+    assert choose(PlainBook(), V4, asked_for=[had]) == other
+    assert choose(PlainBook(remembered=[had], mine=[had]), V4, asked_for=[had]) == other
+    full = PlainBook(remembered=[had, other], cursor=1 << 16)
+    assert choose(full, V4, asked_for=[had]) == other
+    assert choose(PlainBook(), V4, [had], [had]) == had, "an orphan keeps what it has"
+
+
 def test_the_first_address_is_the_one_after_the_gateway() -> None:
     assert choose(PlainBook(), V4) == IPv4Address("172.19.0.2")
     assert choose(PlainBook(), V6) == IPv6Address("fd00::2")

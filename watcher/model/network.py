@@ -103,7 +103,9 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     routes: Annotated[
         tuple[Route, ...],
         about(
-            "Static routes inside, by a neighbour.",
+            "Static routes inside, by a neighbour: a container that asks for that address with"
+            " io.watcher.ip, as no other gets it. It alone may forward what a route leads to; the"
+            " host itself takes no route.",
             examples=[[{"to": "10.8.0.0/16", "via": "172.19.0.2"}]],
         ),
     ] = ()

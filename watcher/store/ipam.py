@@ -8,7 +8,7 @@ from watcher.model.errors import InvalidRequest
 from watcher.model.network import gateway
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from watcher.model.address import Address, Subnet
     from watcher.model.network import Network
@@ -28,7 +28,8 @@ class Book(Protocol):
     """The known addresses of one network and family, for one container that needs an address.
 
     Attributes:
-        cursor: offset in the subnet; every address of the pool before it is in the book.
+        cursor: offset in the subnet; every address of the pool before it is in the book, or is
+            leased on request only.
     """
 
     cursor: int
@@ -46,24 +47,28 @@ class Book(Protocol):
         """The free remembered addresses, the first freed first."""
 
 
-def choose(book: Book, subnet: Subnet, adopt: Iterable[Address] = ()) -> Address | None:
+def choose(
+    book: Book, subnet: Subnet, adopt: Iterable[Address] = (), asked_for: Collection[Address] = ()
+) -> Address | None:
     """The address of `subnet` for a container; `None` if none is left.
 
     In this order: one of `adopt`, which it has already; the one that it had last; one that was
-    never leased; the one freed first. `book.cursor` is moved past known addresses.
+    never leased; the one freed first. Those `asked_for` are leased on request only. `book.cursor`
+    is moved past known addresses.
     """
     for address in adopt:
         if refusal(subnet, address) is None and book.free(address):
             return address
     for address in book.had():
-        if in_pool(subnet, address):
+        if in_pool(subnet, address) and address not in asked_for:
             return address
     for offset in range(book.cursor, pool_end(subnet)):
         book.cursor = offset + 1
         address = subnet.network_address + offset
-        if not book.known(address):
+        if address not in asked_for and not book.known(address):
             return address
-    return next((address for address in book.freed() if in_pool(subnet, address)), None)
+    freed = (address for address in book.freed() if address not in asked_for)
+    return next((address for address in freed if in_pool(subnet, address)), None)
 
 
 def pool_end(subnet: Subnet) -> int:
