@@ -43,7 +43,8 @@ class HostSideHandler(Handler):
         used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}
         repairs: list[Repair] = []
         for name in sorted(used):
-            repairs += self._close(self._drivers[name], dry_run=dry_run)
+            found = self._close(self._drivers[name], dry_run=dry_run)
+            repairs += [one for one in found if one not in repairs]  # a dry run repairs none
         return repairs
 
     def remove(self, networks: Iterable[Network]) -> list[str]:

@@ -310,6 +310,14 @@ def test_a_bridge_of_somebody_else_that_is_missing(make_host: HostMaker) -> None
     assert wrong(host) == []
 
 
+def test_an_uplink_that_does_not_forward(host: Host) -> None:
+    sh(host, "cd /proc/sys/net/ipv4; echo 1 > ip_forward; echo 0 > conf/uplink/forwarding")
+    finding = only(host, "warn", "networks")
+    assert "net.ipv4.conf.uplink.forwarding = 0" in finding["what"]
+    sh(host, finding["remedy"].split("`")[1])
+    assert wrong(host) == []
+
+
 def test_a_bridge_that_is_nearly_full(host: Host) -> None:
     lines = ["link add netns0 type bridge"]
     for number in range(450):

@@ -39,6 +39,15 @@ def test_sync_names_each_setting_and_turns_it_on(make_host: HostMaker, mode: str
         assert host.here.reach("127.0.0.1", 8080) is not None
 
 
+def test_a_dry_run_names_once_what_several_networks_need(make_host: HostMaker) -> None:
+    host = make_host('[network.front]\nbridge = "front0"\nsubnets = ["172.21.0.0/24"]\n')
+    host.attach("web", annotations={"io.watcher.network": "default,front"})
+    put(host, "ipv4/ip_forward", 0)
+    dry = host.watcher("sync", "--dry-run").stdout
+    assert dry.count("ip_forward") == 1
+    assert host.watcher("sync").stdout == dry
+
+
 def test_a_new_bridge_forwards_where_new_interfaces_do_not(host: Host) -> None:
     put(host, "ipv4/ip_forward", 1)
     put(host, "ipv4/conf/default/forwarding", 0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import rtnl, sysctl
 from handlers.kernel.netlink import Netlink
+from handlers.kernel.uplink import uplink_index
 from handlers.networks.bridge import MAX_PORTS
 from handlers.networks.forwarding import FORWARDING
 from handlers.networks.gateway_bridge import mac_is_fixed
@@ -26,8 +27,9 @@ def findings(subject: Subject) -> Iterator[Finding]:
     wrong = [fail(p.what, p.remedy) for p in problems(networks)]
     with Netlink() as netlink:
         links = [rtnl.read_link(body) for body in netlink.dump(rtnl.links())]
-    for network in networks:
-        wrong += _of_bridge(network, links)
+        for network in networks:
+            wrong += _of_bridge(network, links)
+        wrong += _of_uplink(networks, netlink)
     yield from wrong
     if not wrong:
         shown = ", ".join(f"{n.name} ({_subnets(n)} on {n.bridge})" for n in networks)
@@ -77,6 +79,21 @@ def _of_others(network: Network, bridge: rtnl.Link) -> Iterator[Finding]:
                     f"run `sysctl -w {dotted}=1`",
                 )
                 break
+
+
+def _of_uplink(networks: Collection[Network], netlink: Netlink) -> Iterator[Finding]:
+    """Whether the host forwards what comes from outside, where it forwards at all."""
+    index = uplink_index(netlink, 4)
+    name = netlink.name(index) if index else ""
+    out = [n.name for n in networks if not n.internal and n.subnet_of(4) is not None]
+    setting = f"ipv4/conf/{name}/forwarding"
+    if name and out and sysctl.get(FORWARDING[4]) == "1" and sysctl.get(setting) == "0":
+        dotted = f"net.{setting.replace('/', '.')}"
+        yield warn(
+            f"this host forwards nothing that comes in by {name} ({dotted} = 0): containers of"
+            f" {', '.join(out)} get no answers from outside",
+            f"run `sysctl -w {dotted}=1`",
+        )
 
 
 def _subnets(network: Network) -> str:
