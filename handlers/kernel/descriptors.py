@@ -1,4 +1,4 @@
-"""Threads with a descriptor table of their own, and borrowing a descriptor from such a thread.
+"""Threads with a descriptor table of their own, and copies of another thread's descriptors.
 
 Sources: unshare(2), close_range(2), pidfd_getfd(2). A thread has a pidfd since Linux 6.9
 (`PIDFD_THREAD`, pidfd_open(2)).
@@ -36,6 +36,20 @@ def have_own(keep: Iterable[int]) -> None:
         low = max(low, high + 1)
 
 
+def copy_of(descriptor: int, pidfd: int) -> int:
+    """A copy of `descriptor` of the process or thread of `pidfd`; the caller closes it.
+
+    Raises:
+        OSError: there is no such descriptor, or the kernel does not allow it (ptrace(2), "Ptrace
+            access mode checking").
+    """
+    copy: int = _pidfd_getfd(_SYS_PIDFD_GETFD, pidfd, descriptor, 0)
+    if copy < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return copy
+
+
 class Lender:
     """A thread of this process, by its pidfd."""
 
@@ -59,11 +73,7 @@ class Lender:
         Raises:
             OSError: there is no such descriptor, or the kernel does not allow it.
         """
-        borrowed: int = _pidfd_getfd(_SYS_PIDFD_GETFD, self._pidfd, descriptor, 0)
-        if borrowed < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-        return borrowed
+        return copy_of(descriptor, self._pidfd)
 
     def close(self) -> None:
         """Close the pidfd."""

@@ -209,6 +209,20 @@ def test_unit_lets_the_gates_thread_have_descriptors_of_its_own(machine: Booted)
     machine.command("runc", "delete", "--force", "held")
 
 
+@pytest.mark.parametrize("stderr", ["a pipe", "a file", "a terminal"])
+def test_unit_tells_a_refused_runc_why(machine: Booted, stderr: str) -> None:
+    bundle = machine.bundle("bad", ("true",), annotations={"io.watcher.ip": "10.0.0.1"})
+    run = f"runc run --bundle {bundle} bad"
+    script = {
+        "a pipe": run,
+        "a file": f"{run} 2>/tmp/errors; cat /tmp/errors >&2",
+        "a terminal": f"script -qc '{run}' /dev/null >&2",
+    }[stderr]
+    said = machine.command("sh", "-c", script, check=False).stderr
+    why = 'watcher: container "bad": io.watcher.ip = "10.0.0.1": '
+    assert why in said.partition("level=")[0], said
+
+
 def test_service_that_hangs_is_ended_by_the_watchdog_and_lets_runc_go_on() -> None:
     with Booted() as machine:
         # The unit's own time is for hosts under load.

@@ -145,6 +145,23 @@ def test_an_answer_after_the_deadline_changes_nothing(host: Host, root: Path) ->
         assert process.wait(PATIENCE) == 0
 
 
+@pytest.mark.parametrize("finish", [True, False])
+def test_what_is_decided_is_answered_whether_it_is_finished_or_not(
+    host: Host, root: Path, finish: bool
+) -> None:
+    """Not by the deadline, which would allow it, nor by a later answer."""
+    host.bundle("web", ["true"])
+    with Gatekeeper(host, root) as gate, runc(host, "run", "web") as process:
+        gate.held("web")
+        assert gate.ask("decide", "web") is True
+        assert gate.ask("allow", "web") is False
+        assert gate.ask("decide", "web") is False
+        if finish:
+            gate.ask("finish", "web")
+        assert process.wait(PATIENCE) == 1
+        assert gate.end() == []
+
+
 @pytest.mark.parametrize("end", ["kill -9", "close"])
 def test_the_end_of_the_gate_lets_everybody_go(host: Host, root: Path, end: str) -> None:
     host.bundle("one", ["true"])

@@ -173,12 +173,17 @@ def _observed(hold: Hold) -> Json:
 def _obey(gate: Gate, holds: dict[str, Hold], word: str, argument: str) -> object:
     """Does one command and returns its result.
 
-    `allow ID`, `deny ID`, `observe ID` of a hold; `read ROOT ID` as `roots.read`;
-    `mark ROOT`, `unmark ROOT`; `alive`; `close`.
+    `allow ID`, `deny ID`, `decide ID` (to deny), `finish ID`, `observe ID` of a hold;
+    `read ROOT ID` as `roots.read`; `mark ROOT`, `unmark ROOT`; `alive`; `close`.
     """
     match word:
         case "allow" | "deny":
             return holds[argument].answer(word == "allow")
+        case "decide":
+            return gate.decide(holds[argument], allow=False)
+        case "finish":
+            gate.finish(holds[argument])
+            return None
         case "observe":
             return _observed(holds[argument])
         case "read":

@@ -47,6 +47,9 @@ _MOUNT_SIZE: Final = 512
 _MOUNT_MAGIC: Final = 24
 """The offset of `sb_magic` in `struct statmount`."""
 
+_STATFS_SIZE: Final = 256
+"""More than `struct statfs` takes; its first field is `f_type` (statfs(2))."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.statx.argtypes = (
     ctypes.c_int,
@@ -69,15 +72,36 @@ class _MountIdRequest(ctypes.Structure):
     )
 
 
+_PLAIN: Final = _PROMPT | {
+    0x794C7630,  # overlay
+    0xCA451A4E,  # bcachefs
+    0x4D44,  # vfat
+    0x2011BAB0,  # exfat
+    0x6969,  # nfs
+    0xFE534D42,  # smb2 and later
+    0x00C36400,  # ceph
+    0x01021997,  # 9p
+}
+"""Those whose files are only data: a write to one of `/proc` or `/sys` would be an order.
+
+FUSE is left out, because anybody may serve that.
+"""
+
+
 class Seen(NamedTuple):
-    """The target of a name: its mount's number, which is never reused, and whether it is a link."""
+    """The target of a name: its mount's number, which is never reused, and its mode (inode(7))."""
 
     mount: int
-    link: bool
+    mode: int
+
+    @property
+    def link(self) -> bool:
+        """Whether it is a link."""
+        return stat.S_ISLNK(self.mode)
 
 
 def look(directory: int, name: str = "") -> Seen | None:
-    """Look at `name` in the open `directory`, or at the directory itself.
+    """Look at `name` in the open `directory`, or at the open file itself.
 
     It asks no other file system than that of `directory`, and that one only for names.
 
@@ -89,7 +113,7 @@ def look(directory: int, name: str = "") -> Seen | None:
     if _libc.statx(directory, os.fsencode(name), _FLAGS, _MASK, address) != 0:
         return None
     got, mode, mount = _STATX.unpack_from(buffer)
-    return Seen(mount, stat.S_ISLNK(mode)) if got & _STATX_MNT_ID_UNIQUE else None
+    return Seen(mount, mode) if got & _STATX_MNT_ID_UNIQUE else None
 
 
 def is_prompt_at(directory: int) -> bool:
@@ -98,16 +122,36 @@ def is_prompt_at(directory: int) -> bool:
     return seen is not None and is_prompt(seen.mount)
 
 
-@lru_cache(1024)
 def is_prompt(mount: int) -> bool:
     """Whether reads on that mount of this mount namespace never wait for others.
 
     False if that is unknown.
     """
+    return _magic(mount) in _PROMPT
+
+
+def is_plain_at(descriptor: int) -> bool:
+    """Whether an open file is on a file system whose files are only data.
+
+    It may take for ever if the file was opened in another mount namespace: `statmount` does not
+    know that mount, so the file system itself is asked.
+    """
+    seen = look(descriptor)
+    magic = 0 if seen is None else _magic(seen.mount)
+    if magic == 0:
+        buffer = ctypes.create_string_buffer(_STATFS_SIZE)
+        if _libc.fstatfs(ctypes.c_int(descriptor), buffer) == 0:
+            magic = ctypes.c_long.from_buffer(buffer).value
+    return magic in _PLAIN
+
+
+@lru_cache(1024)
+def _magic(mount: int) -> int:
+    """The type of the file system of that mount; 0 if that is unknown."""
     request = _MountIdRequest(ctypes.sizeof(_MountIdRequest), 0, mount, _STATMOUNT_SB_BASIC)
     buffer = ctypes.create_string_buffer(_MOUNT_SIZE)
     number = ctypes.c_long(_SYS_STATMOUNT)
     size = ctypes.c_size_t(_MOUNT_SIZE)
     if _libc.syscall(number, ctypes.byref(request), buffer, size, ctypes.c_uint(0)) != 0:
-        return False
-    return ctypes.c_uint64.from_buffer(buffer, _MOUNT_MAGIC).value in _PROMPT
+        return 0
+    return ctypes.c_uint64.from_buffer(buffer, _MOUNT_MAGIC).value

@@ -20,8 +20,9 @@ from watcher.gate import filesystems, observe
 from watcher.gate.aside import Aside
 from watcher.gate.hold import Gate, Hold
 from watcher.gate.inbox import Inbox
+from watcher.gate.notices import Notices
 from watcher.locks.lock import Busy
-from watcher.model.errors import WatcherError, message_of, quoted
+from watcher.model.errors import WatcherError, about, message_of, quoted
 
 if TYPE_CHECKING:
     from handlers.host import OpenRoot
@@ -65,6 +66,7 @@ class Gatekeeper:
         """Roots on file systems that may never answer."""
         self._inbox = Inbox()
         self._aside = Aside([self._inbox.fileno()])
+        self._notices = Notices([self._inbox.fileno()])
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[tuple[Hold, Container]] = []
         """Holds that wait because another process has the writers' lock."""
@@ -278,10 +280,13 @@ class Gatekeeper:
                 seen = error
             self._inbox.put(self._observed, hold, seen)
 
-        if self._aside.run(read):
-            return
-        if hold.answer(self._settings.on_timeout == "allow"):
-            self._facts.publish(NotHeld(hold.root, hold.id, self._settings.on_timeout))
+        if not self._aside.run(read):
+            verdict = self._settings.on_timeout
+            self._facts.publish(NotHeld(hold.root, hold.id, verdict))
+            why = "the file systems of many other bundles do not answer"
+            self._answer_with_notice(
+                hold, _unready(hold, why, verdict, "see to them"), allow=verdict == "allow"
+            )
 
     def _observed(self, hold: Hold, seen: Container | Exception) -> None:
         if self._gives_up(hold):
@@ -327,14 +332,32 @@ class Gatekeeper:
         try:
             self._reconciler.refuse(hold.root, hold.id, hold.init, error, denied=denied)
         finally:
-            hold.answer(not denied)
+            if denied:
+                self._answer_with_notice(hold, about(hold.id, error), allow=False)
+            else:
+                hold.answer(True)
+
+    def _answer_with_notice(self, hold: Hold, why: str, *, allow: bool) -> None:
+        """Tell runc's user why, and then answer; only a moment later if that cannot be told."""
+        if self._gate is not None and self._gate.decide(hold, allow=allow):
+            self._notify(hold, why)
+
+    def _notify(self, hold: Hold, why: str) -> None:
+        """Tell runc's user why its hold has ended, and then give the answer. From any thread."""
+        if not self._notices.send(hold, why, lambda: self._inbox.put(self._finish, hold)):
+            self._inbox.put(self._finish, hold)
+
+    def _finish(self, hold: Hold) -> None:
+        if self._gate is not None:
+            self._gate.finish(hold)
 
     def _expired(self, hold: Hold) -> None:
         """Publish it in the gate's thread, because the loop's thread may be stuck."""
-        settings = self._settings
-        self._facts.publish_at_once(
-            HeldTooLong(hold.root, hold.id, settings.timeout, settings.on_timeout)
-        )
+        timeout, verdict = self._settings.timeout, self._settings.on_timeout
+        self._facts.publish_at_once(HeldTooLong(hold.root, hold.id, timeout, verdict))
+        why = f"its network was not ready within {timeout:g} s"
+        remedy = "see what the host is busy with, or raise gate.timeout"
+        self._notify(hold, _unready(hold, why, verdict, remedy))
 
     def _overflow(self) -> None:
         self._lost()
@@ -348,3 +371,9 @@ class Gatekeeper:
             "no gate: a container's first instructions may run before it has its network",
             why=why, remedy=remedy,
         )  # fmt: skip
+
+
+def _unready(hold: Hold, why: str, verdict: str, remedy: str) -> str:
+    """The notice of a hold that ends before the container has its network."""
+    fate = "it starts before its network" if verdict == "allow" else "its start is denied"
+    return f"container {quoted(hold.id)}: {why}, so {fate}; {remedy}"

@@ -44,6 +44,12 @@ from watcher.model.container import Process
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+LAST_WORDS: Final = 0.1
+"""Seconds between the end of a hold and its answer, in which runc's user can be told why.
+
+A busy host may take some of them to let a thread run; :meth:`Gate.finish` ends them.
+"""
+
 _SAVE: Final = "state-"
 """The beginning of the name of the file that runc renames to `state.json`."""
 
@@ -59,7 +65,8 @@ class Hold:
             always runc's first one: runc 1.2 and later have a thread in the container's mount
             namespace (`process_linux.go`, `goCreateMountSources`), and that may be the first.
         init: the container's first process, already in its network namespace.
-        deadline: when the gate answers by itself, on the clock of `time.monotonic`.
+        deadline: when nobody but the gate itself can answer any more, on the clock of
+            `time.monotonic`.
         respond: called by :meth:`answer` with the hold itself.
     """
 
@@ -103,7 +110,8 @@ class Gate:
         timeout: seconds until the gate answers a hold by itself.
         on_timeout: whether that answer lets the container start.
         decide: called with each hold; it must see to it that :meth:`Hold.answer` is called.
-        expired: called with each hold that was answered at its deadline.
+        expired: called with each hold whose deadline has passed, :data:`LAST_WORDS` before the gate
+            answers it.
         overflow: called if the kernel dropped events: their containers started unheld.
         failed: called with each unexpected error; see :attr:`alive`.
         keep: descriptors that the callbacks need; besides these and the standard ones, the gate's
@@ -137,6 +145,8 @@ class Gate:
         self._host_netns = proc.own_netns()
         self._lock = threading.Lock()
         self._pending: dict[Hold, int] = {}  # with its descriptor; the first is due first
+        self._decided: dict[Hold, tuple[float, int, bool]] = {}
+        """When to answer, the event's descriptor, the answer; the first is due first."""
         self._requests = Inbox()
         self._lender: Lender | None = None
         self._may_borrow = True
@@ -211,6 +221,32 @@ class Gate:
         with self._lock:
             self._may_borrow = allowed
 
+    def decide(self, hold: Hold, *, allow: bool) -> bool:
+        """End a hold with that answer, which is given :data:`LAST_WORDS` later. From any thread.
+
+        :meth:`finish` gives it sooner.
+
+        Returns:
+            As :meth:`Hold.answer`.
+        """
+        with self._lock:
+            if hold not in self._pending:
+                return False
+            self._decide_in(LAST_WORDS, hold, allow)
+            self._requests.put(lambda: None)  # which sees when it is due
+        return True
+
+    def finish(self, hold: Hold) -> None:
+        """Give the answer of a decided hold now, unless that has been done. From any thread."""
+        with self._lock:
+            _, fd, allow = self._decided.pop(hold, (0, None, False))
+            answered = None if fd is None else self._give(fd, allow)
+        if answered is not None:
+            answered.acquire()
+
+    def _decide_in(self, seconds: float, hold: Hold, allow: bool) -> None:
+        self._decided[hold] = (time.monotonic() + seconds, self._pending.pop(hold), allow)
+
     def close(self) -> None:
         """End the thread and release every held runc; a second call does nothing."""
         if not self._closed:
@@ -264,12 +300,11 @@ class Gate:
             self._end(group)
 
     def _until_due(self) -> float | None:
-        """Milliseconds until the first deadline, rounded up; `None` if there is none."""
+        """Milliseconds until something is due, rounded up; `None` if nothing is."""
         with self._lock:
-            first = next(iter(self._pending), None)
-        if first is None:
-            return None
-        return max(0.0, first.deadline - time.monotonic()) * 1000 + 1
+            due = [hold.deadline for hold in itertools.islice(self._pending, 1)]
+            due += [when for when, *_ in itertools.islice(self._decided.values(), 1)]
+        return max(0.0, min(due) - time.monotonic()) * 1000 + 1 if due else None
 
     def _take_events(self, group: FanotifyGroup) -> None:
         try:
@@ -351,21 +386,30 @@ class Gate:
             fd = self._pending.pop(hold, None)
             if fd is None:
                 return False
-            if threading.current_thread() is self._thread:
-                self._respond(fd, allow)
-                return True
-            if (
-                self._may_borrow
-                and self._lender is not None
-                and self._respond_borrowing(self._lender, fd, allow)
-            ):
-                return True
-            answered = threading.Lock()
+            answered = self._give(fd, allow)
+        if answered is not None:
             answered.acquire()
-            self._requests.put(self._respond_for, fd, allow, answered)
-        # Otherwise the gate's thread gets the interpreter only when this thread gives it up.
-        answered.acquire()
         return True
+
+    def _give(self, fd: int, allow: bool) -> threading.Lock | None:
+        """Answer the event, or have the gate's thread do so; then it is to be waited for.
+
+        Otherwise that thread gets the interpreter only when this thread gives it up. The caller has
+        the lock.
+        """
+        if threading.current_thread() is self._thread:
+            self._respond(fd, allow)
+            return None
+        if (
+            self._may_borrow
+            and self._lender is not None
+            and self._respond_borrowing(self._lender, fd, allow)
+        ):
+            return None
+        answered = threading.Lock()
+        answered.acquire()
+        self._requests.put(self._respond_for, fd, allow, answered)
+        return answered
 
     def _respond_borrowing(self, lender: Lender, fd: int, allow: bool) -> bool:
         """Try to answer the event in this thread; whether that worked."""
@@ -401,10 +445,16 @@ class Gate:
     def _answer_due(self) -> None:
         now = time.monotonic()
         with self._lock:
+            ready = list(itertools.takewhile(lambda one: one[1][0] <= now, self._decided.items()))
+            for hold, _ in ready:
+                del self._decided[hold]
             due = list(itertools.takewhile(lambda hold: hold.deadline <= now, self._pending))
+            for hold in due:
+                self._decide_in(LAST_WORDS, hold, self._on_timeout)
+        for _, (_, fd, allow) in ready:
+            self._respond(fd, allow)
         for hold in due:
-            if hold.answer(self._on_timeout):
-                self._guarded(partial(self._expired, hold))
+            self._guarded(partial(self._expired, hold))
 
     def _guarded(self, callback: Callable[[], None]) -> None:
         try:
@@ -422,9 +472,10 @@ class Gate:
             self._ended = True
             self._finish_requests()
             group.close()
-            for fd in self._pending.values():
+            for fd in (*self._pending.values(), *(fd for _, fd, _ in self._decided.values())):
                 os.close(fd)
             self._pending.clear()
+            self._decided.clear()
 
     def _finish_requests(self) -> None:
         """Run the requests that are left, because other threads wait for them."""
