@@ -13,6 +13,7 @@ from watcher import __version__
 from watcher.model.errors import WatcherError, message_with_remedy
 
 LEVELS = ("debug", "info", "warning", "error")
+_CONTAINER = "an id, a name, or the beginning of an id"
 FORMATS = ("auto", "console", "json")
 
 
@@ -74,9 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     sync = commands.add_parser("sync", help="find and repair every difference, once")
     sync.add_argument("--dry-run", action="store_true", help="only print them")
     _json(sync)
-    _json(commands.add_parser("ls", help="a table of containers"))
+    ls = commands.add_parser("ls", help="a table of containers")
+    ls.add_argument("--no-trunc", action="store_true", help="shorten nothing")
+    ls.add_argument("--all", action="store_true", help="those as well that were refused lately")
+    _json(ls)
     inspect = commands.add_parser("inspect", help="everything known of one container, as JSON")
-    inspect.add_argument("id", metavar="ID")
+    inspect.add_argument("container", metavar="CONTAINER", help=_CONTAINER)
     _json(commands.add_parser("check", help="whether this host can run it, and what to change"))
     network = commands.add_parser("network", help="the networks")
     actions = network.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -85,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     remove.add_argument("name", metavar="NAME")
     bundle = commands.add_parser("bundle", help="make a bundle join a container's sandbox")
     bundle.add_argument("directory", metavar="DIR", type=Path)
-    bundle.add_argument("--share", metavar="ID", required=True)
+    bundle.add_argument("--share", metavar="CONTAINER", required=True, help=_CONTAINER)
     config = commands.add_parser("config", help="the configuration, and where each value is from")
     config.add_argument("--schema", action="store_true", help="print its JSON Schema instead")
     _json(config)

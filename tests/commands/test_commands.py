@@ -20,7 +20,7 @@ def test_ls_prints_a_table(kept: Host) -> None:
     web = kept.attach("web", ports="8080:80,127.0.0.1:5353:53/udp")
     kept.share("sidecar", "web")
     header, *rows = kept.watcher("ls").stdout.splitlines()
-    assert header.split() == ["ID", "PID", "STATUS", "NETWORK", "ADDRESS", "PORTS", "VETH"]
+    assert header.split() == ["ID", "NAME", "PID", "STATUS", "NETWORK", "ADDRESS", "PORTS", "VETH"]
     by_id = {row.split()[0]: row for row in rows}
     assert set(by_id) == {"web", "sidecar"}
     for word in (str(web.pid), "attached", "default", web.address, "8080:80/tcp", web.veth):

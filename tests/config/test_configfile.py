@@ -240,6 +240,8 @@ def test_finds_the_line_of_a_key(text: str, path: tuple[str | int, ...], line: i
         ('[[root]]\nlimits.host_addresses = ["x"]', "not an IPv4 or IPv6 address"),
         ('[[root]]\nlimits.networks = ["lab"]', 'networks = "lab": no such network'),
         ("[[root]]\nlimits.fixed = 1", "not true or false"),
+        ('[[root]]\nlimits.names = ["a_*"]', "not a pattern of names"),
+        ('[[root]]\nlimits.names = [""]', "not a pattern of names"),
         ("[gate]\ntimeout = 0", "gate.timeout = 0: not more than 0 and at the most 600 seconds"),
         ("[gate]\ntimeout = inf", "gate.timeout = inf: not more than 0"),
         ("[gate]\ntimeout = nan", "gate.timeout = nan: not more than 0"),

@@ -184,7 +184,8 @@ def test_a_request_that_cannot_be_met_refuses_the_start(
     assert host.veths() == {first.veth}
     service.logged("bad", "io.watcher.")
     assert len([entry for entry in service.warnings() if "bad" in json.dumps(entry)]) == 1
-    assert "bad" in host.watcher("ls").stdout
+    assert "bad" not in host.watcher("ls").stdout
+    assert "bad" in host.watcher("ls", "--all").stdout
     assert "io.watcher." in host.inspect("bad")["reason"]
 
 

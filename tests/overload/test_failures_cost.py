@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import sqlite3
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -69,8 +70,8 @@ def test_a_store_that_has_kept_them_whole_shrinks(host: Host) -> None:
         for number in range(5):
             store.execute(
                 "INSERT INTO failure (root, id, key, value, reason, refused, at)"
-                " VALUES (?, ?, 'io.watcher.ip', ?, ?, 1, 1.0)",
-                (str(host.root), f"big{number}", "1" * HUGE, "it is no address"),
+                " VALUES (?, ?, 'io.watcher.ip', ?, ?, 1, ?)",
+                (str(host.root), f"big{number}", "1" * HUGE, "it is no address", time.time()),
             )
     assert store_size(host) > 5 * HUGE
     assert host.watcher("sync").stdout == "nothing to do\n"

@@ -39,6 +39,7 @@ def test_each_annotation_has_its_place_in_the_request() -> None:
         ip="172.19.0.50,fd00::50",
         mac="02-42-AC-13-00-32",
         sysctl='{"net.ipv4.conf.eth0.arp_notify": "1", "net/ipv6/conf/eth0.7/mtu": "1400"}',
+        name="DB, app-1",
     ) == Request(
         networks=("front", "back"),
         ports=(PortMap("tcp", None, 8080, 80),),
@@ -46,6 +47,7 @@ def test_each_annotation_has_its_place_in_the_request() -> None:
         mac="02:42:ac:13:00:32",
         sysctl=(("ipv4/conf/eth0/arp_notify", "1"), ("ipv6/conf/eth0.7/mtu", "1400")),
         annotated=True,
+        names=("db", "app-1"),
     )
     assert request(share="db", ports="80:80") == Request(
         share="db", ports=(PortMap("tcp", None, 80, 80),), annotated=True
@@ -118,6 +120,29 @@ def test_fixed_addresses_are_one_of_each_family(value: str, reason: str) -> None
 )
 def test_a_fixed_mac_is_that_of_one_interface(value: str, reason: str) -> None:
     assert reason in refusal(mac=value).reason
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("", '"" is no DNS label'),
+        ("db,", '"" is no DNS label'),
+        ("my_db", '"my_db" is no DNS label'),
+        ("-db", "is no DNS label"),
+        ("db-", "is no DNS label"),
+        ("a.b", "is no DNS label"),
+        ("a" * 64, "is no DNS label"),
+        ("\u212a8s", "is no DNS label"),  # a Kelvin sign, which is a k in lower case
+        ("db\n,b\x1b", "is no DNS label"),
+        ("Host", '"Host" is reserved'),
+        ("db,localhost", '"localhost" is reserved'),
+        ("db,DB", "name db is repeated"),
+        (",".join(f"n{i}" for i in range(17)), "17 names"),
+        ("n," * 5000, "10000 characters"),
+    ],
+)
+def test_a_name_is_a_dns_label(value: str, reason: str) -> None:
+    assert reason in refusal(name=value).reason
 
 
 def test_a_multicast_mac_is_mended() -> None:

@@ -55,6 +55,7 @@ requests = st.builds(
     mac=st.none() | st.just("02:42:ac:13:07:32"),
     sysctl=st.lists(st.tuples(names, names), max_size=2).map(tuple),
     annotated=st.booleans(),
+    names=st.lists(names, max_size=3).map(tuple),
 )
 
 
@@ -72,6 +73,7 @@ def test_a_document_is_as_it_is_documented() -> None:
         mac="02:42:ac:13:07:32",
         sysctl=(("ipv4/conf/eth0/arp_notify", "1"),),
         annotated=True,
+        names=("app", "db"),
     )
     assert json.loads(documents.encode(request)) == {
         "version": 1,
@@ -82,6 +84,7 @@ def test_a_document_is_as_it_is_documented() -> None:
         "mac": "02:42:ac:13:07:32",
         "sysctl": [["ipv4/conf/eth0/arp_notify", "1"]],
         "annotated": True,
+        "names": ["app", "db"],
     }
     assert documents.encode(Request()) == '{"version":1}'
 
@@ -173,6 +176,32 @@ def test_a_file_of_schema_3(tmp_path: Path) -> None:
         assert store.noted("ruleset") == "abc"
         back = store.create_sandbox(container("gone", 200), [DEFAULT], Request())
         assert str(back.interfaces[0].addresses[0].ip) == "172.19.0.2"
+    with closing(sqlite3.connect(file)) as db:
+        assert schema.version_of(db) == schema.VERSION
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_a_file_of_schema_4(tmp_path: Path) -> None:
+    file = Path(shutil.copy(STORES / "schema-4.db", tmp_path / "leases.db"))
+    with LeaseStore.open(file, read_only=True) as copy:
+        before = copy.sandboxes()
+    with closing(sqlite3.connect(file)) as db:
+        assert schema.version_of(db) == 4
+    with LeaseStore.open(file) as store:
+        assert store.sandboxes() == before
+        of_each = {name: (one.share, one.addresses, one.mac) for name, one in asked(store).items()}
+        assert of_each == {
+            "web": (None, (), None),
+            "sidecar": ("web", (), None),
+            "fixed": (
+                None, (ip_address("10.8.0.50"), ip_address("fd00::50")), "02:42:ac:13:07:32",
+            ),
+        }  # fmt: skip
+        assert [failure.id for failure in store.failures()] == ["refused"]
+        assert store.noted("ruleset") == "abc"
+        made = store.create_sandbox(container("new", 200), [DEFAULT], Request(names=("db",)))
+        assert store.sandbox_to_share("db", container("other", 201)) == made
     with closing(sqlite3.connect(file)) as db:
         assert schema.version_of(db) == schema.VERSION
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -415,6 +415,40 @@ def test_the_newest_hundred_refusals_are_kept(store: LeaseStore) -> None:
     assert [kept.id for kept in store.failures()] == ["running"] + [f"c{n}" for n in range(30, 130)]
 
 
+def test_a_refusal_is_kept_for_an_hour(store: LeaseStore) -> None:
+    store.fail(failure("running", refused=False))
+    for name, at in (("a", 100.0), ("b", 3600.0), ("c", 3700.0)):
+        store.fail(failure(name, at))
+    assert [kept.id for kept in store.failures()] == ["running", "b", "c"]
+
+
+# Names
+
+
+def test_a_name_leads_to_the_sandbox_of_who_has_it(store: LeaseStore) -> None:
+    other = container("other", 9)
+    db = store.create_sandbox(container("one"), [DEFAULT], Request(names=("db", "sql")))
+    web = store.create_sandbox(container("two", 2), [DEFAULT], Request())
+    assert store.sandbox_to_share("DB", other) == db
+    assert store.sandbox_to_share("two", other) == web
+    assert store.sandbox_to_share("nobody", other) is None
+
+    # An id counts before a name; a container's own name does not count for itself.
+    named_two = store.create_sandbox(container("three", 3), [DEFAULT], Request(names=("two",)))
+    assert store.sandbox_to_share("two", other) == web
+    assert store.sandbox_to_share("sql", container("one")) is None
+
+    store.join(container("three", 3), named_two.key, Request(names=("sql",)))
+    with pytest.raises(InvalidRequest, match="several containers have that name: one, three"):
+        store.sandbox_to_share("sql", other)
+    assert store.sandbox_to_share("sql", container("one")) is not None
+    store.leave(ROOT, "one")
+    assert store.sandbox_to_share("db", other) is None
+    found = store.sandbox_to_share("sql", other)
+    assert found is not None
+    assert found.key == named_two.key
+
+
 # The cost
 
 
@@ -422,13 +456,15 @@ def test_no_change_reads_a_whole_table(store: LeaseStore, path: Path) -> None:
     store.create_sandbox(container("old", 9), [DUAL], Request(ports=(HTTP,)))
     statements: list[str] = []
     store._database.db.set_trace_callback(statements.append)
-    asked = Request(ports=(port(None, 1), port("::1", 2)), addresses=(IPv4Address("10.8.0.9"),))
+    ports = (port(None, 1), port("::1", 2))
+    asked = Request(ports=ports, addresses=(IPv4Address("10.8.0.9"),), names=("db", "sql"))
     made = store.create_sandbox(container("web"), [DUAL, DEFAULT], asked)
     store.join(container("side", 2), made.key, Request(ports=(port(None, 3),)))
     store.join(container("side", 3), made.key, Request(ports=(port(None, 4),)))
     store.sandbox(made.netns)
     store.sandbox_of(ROOT, "web")
     store.sandbox_named("web")
+    assert store.sandbox_to_share("db", container("side", 3)) is not None
     store.leave(ROOT, "side")
     store.release(made.key)
     store.create_sandbox(container("web"), [DUAL, DEFAULT], Request())

@@ -1,4 +1,4 @@
-"""`watcher bundle DIR --share ID`: let a bundle's container join a sandbox."""
+"""`watcher bundle DIR --share CONTAINER`: let a bundle's container join a sandbox."""
 
 from __future__ import annotations
 
@@ -7,13 +7,27 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from watcher.commands.lookup import find
 from watcher.config.settings import Config
 from watcher.containers.files import Unreadable, read_regular
 from watcher.containers.runc import PREFIX
 from watcher.model.errors import WatcherError, quoted
 from watcher.store.reading import read_store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from watcher.model.sandbox import Sandbox
+
+
+class _Sharer(NamedTuple):
+    """A container whose sandbox can be shared, and that sandbox."""
+
+    id: str
+    names: tuple[str, ...]
+    sandbox: Sandbox
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -23,18 +37,30 @@ def run(config: Config, options: argparse.Namespace) -> int:
         WatcherError: there is no such sandbox or bundle.
     """
     with read_store(config) as store:
-        sandbox = store.sandbox_named(options.share)
-    if sandbox is None:
+        sharer = find(options.share, _sharers(store.sandboxes()))
+    if sharer is None:
         raise WatcherError(
             f"there is no container {quoted(options.share)} with a sandbox",
             "start it first; see `watcher ls`",
         )
     path = Path(options.directory, "config.json")
-    pin = Path(config.netns_dir, options.share if options.share in sandbox.pins else sandbox.id)
+    sandbox = sharer.sandbox
+    pin = Path(config.netns_dir, sharer.id if sharer.id in sandbox.pins else sandbox.id)
     spec = _read(path)
-    _join(spec, str(pin), options.share, path)
+    _join(spec, str(pin), sharer.id, path)
     _replace(path, json.dumps(spec, indent="\t") + "\n")
     return 0
+
+
+def _sharers(sandboxes: Sequence[Sandbox]) -> list[_Sharer]:
+    """Whoever leads to a sandbox: its containers, and the one that it was made for.
+
+    The newest come first, and all containers before those that may have gone.
+    """
+    newest = list(reversed(sandboxes))
+    found = [_Sharer(m.id, m.asked.names, s) for s in newest for m in s.members]
+    known = {(sharer.id, sharer.sandbox.key) for sharer in found}
+    return found + [_Sharer(s.id, (), s) for s in newest if (s.id, s.key) not in known]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`watcher inspect ID`: everything that is known about one container, as JSON."""
+"""`watcher inspect CONTAINER`: everything that is known about one container, as JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 
 from handlers.host import is_guarded
 from handlers.kernel.netlink import Netlink
+from watcher.commands.lookup import find
 from watcher.commands.ls import as_json
 from watcher.commands.output import print_json
 from watcher.commands.status import Entry, entries
@@ -15,15 +16,19 @@ from watcher.store.reading import read_store
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Print the container with the given id; `WatcherError` if there is none."""
+    """Print the container with the given id, name, or beginning of an id.
+
+    Raises:
+        WatcherError: there is none, or several.
+    """
     with read_store(config) as store:
-        found = [entry for entry in entries(config, store) if entry.id == options.id]
-    if not found:
+        found = find(options.container, entries(config, store))
+    if found is None:
         roots = ", ".join(root.path for root in config.roots)
         raise WatcherError(
-            f"there is no container {quoted(options.id)} in {roots}", "see `watcher ls`"
+            f"there is no container {quoted(options.container)} in {roots}", "see `watcher ls`"
         )
-    print_json(_known(config, found[0]))
+    print_json(_known(config, found))
     return 0
 
 

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import re
+from typing import Final
 
-from watcher.commands.output import print_json, print_table
+from watcher.commands.output import print_json, print_table, terminal_width
 from watcher.commands.status import Entry, entries
 from watcher.config.settings import Config
 from watcher.containers.ports import format_ports
 from watcher.store.reading import read_store
 
-HEADER = ("ID", "PID", "STATUS", "NETWORK", "ADDRESS", "PORTS", "VETH")
+HEADER: Final = ("ID", "NAME", "PID", "STATUS", "NETWORK", "ADDRESS", "PORTS", "VETH")
+REASON: Final = "REASON"
+"""The last column, if any container has one."""
+
+SHORT_ID: Final = 12
+"""The digits that are shown of an id of 64 hexadecimal ones."""
+
+_ENGINES_ID: Final = re.compile("[0-9a-f]{64}")
+_LEAST: Final = {
+    REASON: 16, "PORTS": 8, "NAME": 8, "NETWORK": 7, "VETH": 8, "ADDRESS": 15, "ID": SHORT_ID,
+}  # fmt: skip
+"""What is shortened to fit a terminal, in this order, and to how many characters."""
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Print every container of every root."""
+    """Print every container of every root, and with `--all` or `--json` those refused lately."""
     with read_store(config) as store:
-        found = [as_json(entry) for entry in entries(config, store)]
+        found = list(entries(config, store))
     if options.json:
-        print_json(found)
+        print_json([as_json(entry) for entry in found])
         return 0
-    print_table(HEADER, [_row(item) for item in found])
+    shown = [as_json(entry) for entry in found if options.all or not entry.refused]
+    header = (*HEADER, REASON) if any(item["reason"] for item in shown) else HEADER
+    if options.no_trunc:
+        print_table(header, [_row(item, header) for item in shown])
+        return 0
+    for item in shown:
+        if _ENGINES_ID.fullmatch(str(item["id"])):
+            item["id"] = str(item["id"])[:SHORT_ID]
+    rows = [_row(item, header) for item in shown]
+    print_table(header, rows, within=terminal_width(), least=_LEAST)
     return 0
 
 
@@ -29,6 +51,7 @@ def as_json(entry: Entry) -> dict[str, object]:
     interfaces = entry.sandbox.interfaces if entry.sandbox else ()
     return {
         "id": entry.id,
+        "name": list(entry.names),
         "pid": entry.pid,
         "status": str(entry.status),
         "network": [interface.network for interface in interfaces],
@@ -39,12 +62,13 @@ def as_json(entry: Entry) -> dict[str, object]:
         "veth": [interface.host_name for interface in interfaces],
         "root": entry.root,
         "reason": entry.reason,
+        "refused": entry.refused,
     }
 
 
-def _row(item: dict[str, object]) -> list[str]:
+def _row(item: dict[str, object], header: tuple[str, ...]) -> list[str]:
     cells = []
-    for name in HEADER:
+    for name in header:
         value = item[name.lower()]
         cells.append(",".join(value) if isinstance(value, list) else str(value or ""))
     return cells

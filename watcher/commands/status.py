@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-from watcher.config.settings import Config
+from watcher.config.settings import Config, Root
 from watcher.containers import proc, roots
 from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
 from watcher.containers.place import Place
 from watcher.model.container import Container, Namespace, Status
 from watcher.model.errors import InvalidRequest, about
+from watcher.model.naming import is_allowed_name
 from watcher.model.sandbox import Member, Sandbox
 from watcher.reconcile.plan import Ignore, plan
+from watcher.store.failures import REFUSED_FOR
 from watcher.store.leases import Failure, LeaseStore
+
+_INCOMPLETE: Final = "its runtime has not made it yet"
+_WAITING: Final = "it has no network yet; see that a service runs, or run `watcher sync`"
+_EXITED: Final = "its init has ended; its runtime has not deleted it yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +32,12 @@ class Entry:
     Attributes:
         root, id: its root and its id.
         status: its status.
-        reason: why it is failed or ignored; otherwise empty.
+        reason: why it has no network; empty if it has one.
         container: what runc's files say; `None` if they cannot be read.
         sandbox: its sandbox.
         member: its entry in the sandbox.
+        names: what it is called beside its id, as far as its root may call it that.
+        refused: whether its start was refused, so that its root does not have it.
     """
 
     root: str
@@ -37,6 +47,8 @@ class Entry:
     container: Container | None = None
     sandbox: Sandbox | None = None
     member: Member | None = None
+    names: tuple[str, ...] = ()
+    refused: bool = False
 
     @property
     def pid(self) -> int:
@@ -45,7 +57,7 @@ class Entry:
 
 
 def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
-    """Every container of every root, and those whose start was refused."""
+    """Every container of every root, and then those whose start was refused lately."""
     failures = {(f.root, f.id): f for f in store.failures()}
     sandboxes = store.sandboxes()
     homes = {(m.root, m.id): (s, m) for s in sandboxes for m in s.members}
@@ -59,7 +71,8 @@ def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
                 if path == root.path:
                     own = (of.id, of.init) == (id_, known.init)
                     status = Status.ATTACHED if own else Status.SHARED
-                    yield Entry(path, id_, status, str(error), None, of, known)
+                    names = known.asked.names
+                    yield Entry(path, id_, status, str(error), None, of, known, names)
             continue
         for id_ in ids:
             shown.add((root.path, id_))
@@ -70,16 +83,18 @@ def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
                 yield _unread(root.path, id_, error, *homes.get((root.path, id_), (None, None)))
                 continue
             if container is None:
-                yield Entry(root.path, id_, Status.WAITING)
+                yield Entry(root.path, id_, Status.WAITING, _INCOMPLETE)
                 continue
             sandbox, member = homes.get((root.path, id_), (None, None))
             if member is not None and member.init != container.init:
                 sandbox = member = None
-            status, reason = _status(config, container, sandbox, failure, by_netns)
-            yield Entry(root.path, id_, status, reason, container, sandbox, member)
+            status, reason = _status(config, store, container, sandbox, failure, by_netns)
+            names = _names(root, container) if member is None else member.asked.names
+            yield Entry(root.path, id_, status, reason, container, sandbox, member, names)
+    lately = time.time() - REFUSED_FOR
     for name, failure in failures.items():
-        if failure.refused and name not in shown:
-            yield Entry(*name, Status.FAILED, failure.reason)
+        if failure.refused and failure.at > lately and name not in shown:
+            yield Entry(*name, Status.FAILED, failure.reason, refused=True)
 
 
 def _unread(
@@ -92,18 +107,28 @@ def _unread(
     status = Status.ATTACHED if own else Status.SHARED
     namespace = Namespace.OWN if own else Namespace.JOINED
     container = Container(root, id_, member.init, "", {}, namespace, "", sandbox.netns)
-    return Entry(root, id_, status, "", container, sandbox, member)
+    return Entry(root, id_, status, "", container, sandbox, member, member.asked.names)
+
+
+def _names(root: Root, container: Container) -> tuple[str, ...]:
+    """The names in the annotations of a container that the store does not have."""
+    try:
+        names = parse_request(container.annotations).names
+    except InvalidRequest:
+        return ()
+    return tuple(name for name in names if is_allowed_name(name, root.limits.names))
 
 
 def _status(
     config: Config,
+    store: LeaseStore,
     container: Container,
     sandbox: Sandbox | None,
     failure: Failure | None,
     by_netns: Mapping[int, Sandbox],
 ) -> tuple[Status, str]:
     if not container.alive:
-        return Status.EXITED, ""
+        return Status.EXITED, _EXITED
     if sandbox is not None:
         own = (sandbox.id, sandbox.init) == (container.id, container.init)
         return Status.ATTACHED if own else Status.SHARED, ""
@@ -112,10 +137,11 @@ def _status(
     try:
         request = parse_request(container.annotations)
         place = Place.of(container, by_netns.get(container.netns or 0))
-        named = (s for s in by_netns.values() if any(m.id == request.share for m in s.members))
-        plan_ = plan(container, place, request, config, shared=next(named, None))
+        share = request.share
+        shared = None if share is None else store.sandbox_to_share(share, container)
+        plan_ = plan(container, place, request, config, shared=shared)
     except InvalidRequest as error:
         return Status.FAILED, about(container.id, error)
     if isinstance(plan_, Ignore):
         return Status.IGNORED, plan_.reason
-    return Status.WAITING, ""
+    return Status.WAITING, _WAITING

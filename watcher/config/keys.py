@@ -233,6 +233,15 @@ def _link_name(value: Any, path: KeyPath) -> str:
     return text
 
 
+def _name_pattern(value: Any, path: KeyPath) -> str:
+    text: str = _typed(str, value, path)
+    if re.fullmatch(r"[a-zA-Z0-9*-]{1,63}", text) is None:
+        raise ConfigKeyError(
+            path, "not a pattern of names", 'write letters, digits, - and *, such as "app-*"'
+        )
+    return text.lower()
+
+
 def _bridge(value: Any, path: KeyPath) -> str:
     name = _link_name(value, path)
     if name.startswith("netnsv"):
@@ -281,6 +290,7 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
     Limits: {
         "host_ports": partial(_list, _port_range, "strings"),
         "host_addresses": partial(_list, _address, "strings"),
+        "names": partial(_list, _name_pattern, "strings"),
     },
     Network: {
         "bridge": _bridge,

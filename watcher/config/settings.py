@@ -50,6 +50,14 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
             live=True,
         ),
     ] = "any"
+    names: Annotated[
+        tuple[str, ...],
+        about(
+            "What io.watcher.name may call a container; * stands for any characters; none written:"
+            " anything.",
+            live=True, examples=[["app-*"]],
+        ),
+    ] = ()  # fmt: skip
 
 
 class Root(Struct, frozen=True, forbid_unknown_fields=True):

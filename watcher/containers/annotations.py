@@ -15,23 +15,28 @@ from watcher.containers.runc import PREFIX
 from watcher.containers.sysctls import parse_sysctls
 from watcher.model.address import Address
 from watcher.model.errors import BadValue, InvalidRequest, quoted, shortened
+from watcher.model.naming import RESERVED_NAMES, container_name
 from watcher.model.network import valid_network_name
 from watcher.model.request import PortMap, Request, Sysctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-KEYS: Final = ("ports", "share", "network", "ip", "mac", "sysctl")
+KEYS: Final = ("ports", "share", "network", "ip", "mac", "sysctl", "name")
 """The known annotations, without the prefix."""
 
 MAX_NETWORKS: Final = 10
 """Networks of one sandbox: `netnsv9-4194304` fills the 15 bytes of an interface's name."""
+
+MAX_NAMES: Final = 16
+"""Names of one container."""
 
 MAX_ID: Final = 255
 """Bytes of a container id: it is a file's name under `netns_dir` (NAME_MAX, limits.h)."""
 
 _MAX_LENGTH: Final = 4096
 _NETWORK_REMEDY: Final = 'name configured networks with commas between, or "none" alone'
+_NAME_REMEDY: Final = "write up to 63 letters, digits and -, with none of these - at an end"
 _MAC_REMEDY: Final = 'write six bytes in hexadecimal, such as "02:42:ac:13:00:32"'
 
 
@@ -59,6 +64,7 @@ def parse_request(annotations: Mapping[str, str]) -> Request:
     no_ports: tuple[PortMap, ...] = ()
     no_addresses: tuple[Address, ...] = ()
     no_settings: tuple[Sysctl, ...] = ()
+    no_names: tuple[str, ...] = ()
     request = Request(
         networks=read("network", _networks, None),
         share=read("share", _share, None),
@@ -67,6 +73,7 @@ def parse_request(annotations: Mapping[str, str]) -> Request:
         mac=read("mac", _mac, None),
         sysctl=read("sysctl", parse_sysctls, no_settings),
         annotated=bool(ours),
+        names=read("name", _names, no_names),
     )
     _refuse_contradictions(request, found)
     return request
@@ -140,6 +147,21 @@ def _share(value: str) -> str:
     if not valid_id(value):
         raise BadValue("not a container id", "name the container whose network is to be shared")
     return value
+
+
+def _names(value: str) -> tuple[str, ...]:
+    names = []
+    for text in (part.strip() for part in _bounded(value).split(",")):
+        name = container_name(text)
+        if name is None:
+            reason = "is reserved" if text.lower() in RESERVED_NAMES else "is no DNS label"
+            raise BadValue(f"{quoted(text)} {reason}", _NAME_REMEDY)
+        if name in names:
+            raise BadValue(f"name {name} is repeated", "write each name once")
+        names.append(name)
+    if len(names) > MAX_NAMES:
+        raise BadValue(f"{len(names)} names", f"write at most {MAX_NAMES}")
+    return tuple(names)
 
 
 def _addresses(value: str) -> tuple[Address, ...]:

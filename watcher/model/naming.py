@@ -1,10 +1,11 @@
-"""Names and MACs of interfaces, from a sandbox's networks and addresses; and sysctl names."""
+"""Names and MACs of interfaces; names of containers and of kernel settings."""
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -16,6 +17,28 @@ HOST_NAME: Final = re.compile(r"netnsv\d+-\d+")
 
 SWAPPED: Final = str.maketrans("./", "/.")
 """Turns the path of a kernel setting into its name, and back: an interface's name may have dots."""
+
+_LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""A DNS label (RFC 1123, section 2.1)."""
+
+RESERVED_NAMES: Final = ("host", "localhost")
+"""What no container can be called."""
+
+
+def container_name(text: str) -> str | None:
+    """The container's name that `text` is, in lower case; `None` if it is none."""
+    name = text.lower()
+    is_label = text.isascii() and _LABEL.fullmatch(name) is not None
+    return name if is_label and name not in RESERVED_NAMES else None
+
+
+def is_allowed_name(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a container's `name` matches one of `patterns`, or there is none.
+
+    A pattern is in lower case; its `*` stands for any characters, or for none.
+    """
+    patterns = tuple(patterns)
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def interface_names(networks: Sequence[Network]) -> tuple[str, ...]:

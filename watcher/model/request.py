@@ -71,11 +71,12 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
     Attributes:
         networks: names of networks in the order of `eth0`, `eth1`, …; empty means `none`;
             `None` without the annotation: the network `default`.
-        share: the id of the container whose sandbox it is to be in.
+        share: the id or name of the container whose sandbox it is to be in.
         ports: its port maps; no two overlap, and none continues the one before it.
         addresses: fixed addresses, at most one of each family.
         mac: fixed MAC of the first interface, lower case with colons.
         sysctl: kernel settings of its network namespace, in the order to write them.
+        names: what it is called beside its id, in lower case.
         annotated: whether it has any annotation of ours.
     """
 
@@ -86,6 +87,7 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
     mac: str | None = None
     sysctl: tuple[Sysctl, ...] = ()
     annotated: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def options(self) -> Request:

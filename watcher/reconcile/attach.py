@@ -153,8 +153,12 @@ class Attachment:
         *,
         kept: bool = False,
     ) -> Plan:
-        context, share = self._context, request.share
-        shared = None if share is None else context.store.sandbox_named(share)
+        context, share, shared = self._context, request.share, None
+        if share is not None:
+            if kept and known is not None and known.member(container) is not None:
+                request = replace(request, share=None)  # whatever that leads to by now
+            else:
+                shared = context.store.sandbox_to_share(share, container)
         place = Place.of(container, known)
         return plan(container, place, request, context.config, shared=shared, kept=kept)
 

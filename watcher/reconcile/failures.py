@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from watcher.facts.kinds import Failed, Moved, Unread
 from watcher.model.errors import InvalidRequest, WatcherError, about, named
-from watcher.store.failures import MAX_REASON, MAX_VALUE, Failure
+from watcher.store.failures import MAX_REASON, MAX_REFUSED, MAX_VALUE, Failure
 
 if TYPE_CHECKING:
     from watcher.facts.publisher import Publisher
@@ -52,7 +52,7 @@ class FailureLog:
             self._store.fail(failure)
             self._unsaved.pop((root, id_), None)
         except WatcherError:
-            self._unsaved[root, id_] = failure
+            self._keep_unsaved(failure)
 
     def note_unread(self, root: str, id_: str, error: Exception) -> None:
         """Publish that the files of an attached container cannot be read.
@@ -118,6 +118,15 @@ class FailureLog:
         if any(failure.id and not failure.refused for failure in self._unsaved.values()):
             return True
         return self._store.has_failures()
+
+    def _keep_unsaved(self, failure: Failure) -> None:
+        """Keep a failure in memory; of the refused ones, which never vanish, as many as on disk."""
+        key = (failure.root, failure.id)
+        self._unsaved.pop(key, None)
+        self._unsaved[key] = failure
+        refused = [key for key, kept in self._unsaved.items() if kept.refused]
+        for old in refused[:-MAX_REFUSED]:
+            del self._unsaved[old]
 
     def _kept(self, root: str, id_: str) -> Failure | None:
         unsaved = self._unsaved.get((root, id_))

@@ -14,7 +14,7 @@ from watcher.config.settings import Config, Root
 from watcher.containers.place import Place
 from watcher.model.container import Container, Namespace
 from watcher.model.errors import InvalidRequest
-from watcher.model.naming import sysctl_name
+from watcher.model.naming import is_allowed_name, sysctl_name
 from watcher.model.network import Network
 from watcher.model.request import Request
 from watcher.model.sandbox import Sandbox
@@ -163,6 +163,7 @@ def _check_join_allowed(request: Request, inside: Sandbox, root: Root) -> None:
             "io.watcher.share", inside.id,
             f"root {root.path} may not join that sandbox", f"it has limits.share = {share}",
         )  # fmt: skip
+    _check_names(request, root)
     ports.check_allowed(request, root, _out_of_limits(root))
 
 
@@ -179,7 +180,17 @@ def _check_limits(request: Request, networks: Iterable[Network], root: Root) -> 
         key = "io.watcher.ip" if request.addresses else "io.watcher.mac"
         value = ",".join(map(str, request.addresses)) or request.mac
         raise InvalidRequest(key, value, where, "remove the annotation")
+    _check_names(request, root)
     ports.check_allowed(request, root, _out_of_limits(root))
+
+
+def _check_names(request: Request, root: Root) -> None:
+    for name in request.names:
+        if not is_allowed_name(name, root.limits.names):
+            raise InvalidRequest(
+                "io.watcher.name", name, _out_of_limits(root),
+                f"write a name like {', '.join(root.limits.names)}",
+            )  # fmt: skip
 
 
 def _out_of_limits(root: Root) -> str:

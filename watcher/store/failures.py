@@ -20,6 +20,9 @@ MAX_REASON: Final = 4096
 MAX_REFUSED: Final = 100
 """The number of refused containers whose failures are kept: they never vanish."""
 
+REFUSED_FOR: Final = 3600.0
+"""Seconds for which such a failure counts; it is removed with the next failure."""
+
 
 class Failure(Struct, frozen=True):
     """Why a container has no network.
@@ -45,7 +48,10 @@ class Failure(Struct, frozen=True):
 
 
 def keep(db: sqlite3.Connection, failure: Failure) -> None:
-    """Replace the container's last failure; of the refused ones only the newest 100 stay."""
+    """Replace the container's last failure; of the refused ones only the last hour's stay.
+
+    Of these only the newest 100.
+    """
     init = failure.init
     db.execute(
         "INSERT OR REPLACE INTO failure (root, id, pid, start, key, value, reason, refused, at)"
@@ -62,6 +68,7 @@ def keep(db: sqlite3.Connection, failure: Failure) -> None:
             failure.at,
         ),
     )
+    db.execute("DELETE FROM failure WHERE refused AND at <= ?", (failure.at - REFUSED_FOR,))
     db.execute(
         "DELETE FROM failure WHERE refused AND number <= (SELECT number FROM failure"
         " WHERE refused ORDER BY number DESC LIMIT 1 OFFSET ?)",

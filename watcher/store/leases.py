@@ -12,7 +12,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Self
 
-from watcher.model.errors import InvalidRequest, quoted
+from watcher.model.errors import InvalidRequest, quoted, shortened
 from watcher.store import failures, membership, sandboxes
 from watcher.store.addresses import free_leases
 from watcher.store.database import Database
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Failure", "LeaseStore"]
 
+
+SHARE_KEY: Final = "io.watcher.share"
+
+_LISTED: Final = 5
+"""The most containers that an error lists."""
 
 _READ: Final = 16
 """The most sandboxes to remember."""
@@ -166,6 +171,28 @@ class LeaseStore:
             key = sandboxes.key_named(db, id)
             return None if key is None else sandboxes.load(db, key)
 
+    def sandbox_to_share(self, share: str, container: Container) -> Sandbox | None:
+        """The sandbox that `share`, an id or a name, leads `container` to.
+
+        Raises:
+            InvalidRequest: it is the name of several other containers.
+        """
+        if (sandbox := self.sandbox_named(share)) is not None:
+            return sandbox
+        with self._database.reading() as db:
+            beside = container.id, container.root
+            found = sandboxes.named(db, share.lower(), beside, _LISTED + 1)
+        if len(found) > 1:
+            listed = ", ".join(shortened(id_) for id_, _ in found[:_LISTED])
+            more = " and others" if len(found) > _LISTED else ""
+            raise InvalidRequest(
+                SHARE_KEY,
+                share,
+                f"several containers have that name: {listed}{more}",
+                "name one of them by its id",
+            )
+        return self.by_key(found[0][1]) if found else None
+
     def by_key(self, key: int) -> Sandbox | None:
         """The sandbox of that number."""
         if (version := self._database.version()) != self._version or len(self._read) >= _READ:
@@ -290,7 +317,7 @@ class LeaseStore:
             db.executemany("DELETE FROM stale WHERE address = ?", ((str(a),) for a in addresses))
 
     def fail(self, failure: Failure) -> None:
-        """Replace the container's last failure; of the refused ones only the newest 100 stay."""
+        """Replace the container's last failure, as :func:`watcher.store.failures.keep` does."""
         with self._database.writing() as db:
             failures.keep(db, failure)
 

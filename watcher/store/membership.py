@@ -95,6 +95,8 @@ def join(db: sqlite3.Connection, container: Container, key: int, request: Reques
             "UPDATE member SET pid = ?, start = ?, asked = ? WHERE number = ?", (*now, number)
         )
         db.execute("DELETE FROM claim WHERE member = ?", (number,))
+        db.execute("DELETE FROM name WHERE member = ?", (number,))
+        _insert_names(db, number, request)
         port_claims.claim(db, container, key, number, request)
 
 
@@ -185,4 +187,11 @@ def _insert_member(
         (container.root, container.id, *_process(container), key, documents.encode(request)),
     ).lastrowid
     assert number is not None
+    _insert_names(db, number, request)
     return port_claims.claim(db, container, key, number, request)
+
+
+def _insert_names(db: sqlite3.Connection, number: int, request: Request) -> None:
+    if request.names:
+        rows = ((name, number) for name in request.names)
+        db.executemany("INSERT INTO name (name, member) VALUES (?, ?)", rows)

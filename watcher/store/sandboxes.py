@@ -94,6 +94,20 @@ def key_named(db: sqlite3.Connection, name: str) -> int | None:
     return key
 
 
+def named(
+    db: sqlite3.Connection, name: str, beside: tuple[str, str], most: int
+) -> list[tuple[str, int]]:
+    """The ids of containers that have a name, and the keys of their sandboxes; `most` of them.
+
+    `beside` is the id and root of one that does not count.
+    """
+    return db.execute(
+        "SELECT member.id, sandbox FROM name JOIN member ON number = name.member"
+        " WHERE name.name = ? AND (member.id, root) <> (?, ?) LIMIT ?",
+        (name, *beside, most),
+    ).fetchall()
+
+
 def _sandbox(
     row: tuple[Any, ...],
     interfaces: tuple[Interface, ...],

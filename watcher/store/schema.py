@@ -186,7 +186,20 @@ _DOCUMENTS: Final = (
     """,
 )
 
-MIGRATIONS: Final = (_FIRST, _RANGES, _STALE, _DOCUMENTS)
+_NAMES: Final = (
+    # What members are called beside their ids; the request has it too, but no index has that.
+    """
+    CREATE TABLE name (
+        name   TEXT NOT NULL,
+        member INTEGER NOT NULL REFERENCES member ON DELETE CASCADE,
+        PRIMARY KEY (name, member)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX name_member ON name (member)",
+    "CREATE INDEX failure_at ON failure (at) WHERE refused",
+)
+
+MIGRATIONS: Final = (_FIRST, _RANGES, _STALE, _DOCUMENTS, _NAMES)
 
 VERSION: Final = len(MIGRATIONS)
 """The version of the schema that this program reads and writes."""
