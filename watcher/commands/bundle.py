@@ -1,4 +1,4 @@
-"""`watcher bundle DIR --share CONTAINER`: let a bundle's container join a sandbox."""
+"""`watcher bundle DIR --share CONTAINER` lets its container join a sandbox; `--check` foretells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from watcher.commands.lookup import find
 from watcher.config.settings import Config
 from watcher.containers.files import Unreadable, read_regular
 from watcher.containers.runc import PREFIX
-from watcher.model.errors import WatcherError, quoted
+from watcher.model.errors import WatcherError, printable, quoted
 from watcher.store.reading import read_store
 
 if TYPE_CHECKING:
@@ -31,11 +31,16 @@ class _Sharer(NamedTuple):
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    """Write the namespace path of the sandbox of `--share` into `DIR/config.json`.
+    """Write the namespace path of the sandbox of `--share` into `DIR/config.json`, or check it.
 
     Raises:
-        WatcherError: there is no such sandbox or bundle.
+        WatcherError: there is no such sandbox or bundle, or the check fails.
     """
+    if options.check:
+        from watcher.commands import foretell
+
+        print(printable(foretell.foretell(config, options.directory)))  # noqa: T201
+        return 0
     with read_store(config) as store:
         sharer = find(options.share, _sharers(store.sandboxes()))
     if sharer is None:

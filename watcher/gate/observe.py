@@ -49,7 +49,7 @@ MAX_ASKING: Final = MAX_SIZE
 MAX_BUNDLE: Final = 64 << 20
 """Bytes of the largest `config.json` that is read."""
 
-type _Told = tuple[Mapping[str, str], Namespace, str, bool]
+type Told = tuple[Mapping[str, str], Namespace, str, bool]
 """Annotations, kind of network namespace, its path if joined, whether there is a user namespace."""
 
 
@@ -97,7 +97,7 @@ def observe(hold: Hold, *, patient: bool = False) -> Container:
     )
 
 
-def _from_state(hold: Hold) -> _Told | None:
+def _from_state(hold: Hold) -> Told | None:
     """Read the early `state.json`; `None` if there is none, as with runc 1.1 and 1.2."""
     content = read_below(hold.root, hold.id, STATE, limit=MAX_BUNDLE)
     if content is None:
@@ -108,7 +108,7 @@ def _from_state(hold: Hold) -> _Told | None:
     return annotations, *namespace_of(namespaces, NEWNET), has_user_namespace(namespaces, NEWUSER)
 
 
-def _from_bundle(runc_pid: int, *, patient: bool) -> _Told:
+def _from_bundle(runc_pid: int, *, patient: bool) -> Told:
     """Read the `config.json` that runc `runc_pid` was started with."""
     cwd = f"/proc/{runc_pid}/cwd"
     try:
@@ -118,13 +118,22 @@ def _from_bundle(runc_pid: int, *, patient: bool) -> _Told:
             f"the bundle of runc {runc_pid} cannot be opened: {error.strerror}", "start it again"
         ) from error
     try:
-        bundle = os.readlink(f"/proc/thread-self/fd/{directory}")  # noqa: PTH115
-        shown = f"{bundle}/{_CONFIG}"
         if not patient:
             _refuse_to_hang(directory)
-        content = read_linked(_CONFIG, shown, dir_fd=directory, limit=MAX_BUNDLE)
+        return read_bundle(directory)
     finally:
         os.close(directory)
+
+
+def read_bundle(directory: int) -> Told:
+    """Read the `config.json` of the bundle that is open as `directory`.
+
+    Raises:
+        Unreadable: it is missing, too large, not JSON, or not a regular file.
+    """
+    bundle = os.readlink(f"/proc/thread-self/fd/{directory}")  # noqa: PTH115
+    shown = f"{bundle}/{_CONFIG}"
+    content = read_linked(_CONFIG, shown, dir_fd=directory, limit=MAX_BUNDLE)
     if content is None:
         raise Unreadable(f"{quoted(shown)} is missing", "put it back until the container runs")
     spec = _decoded(content, shown)

@@ -1,0 +1,143 @@
+"""`watcher bundle DIR --check`: what a container of a bundle would get now, or why nothing.
+
+It decides as reconcile does, for a container that is not there yet, and writes its leases to a copy
+of the lease store. Nothing changes.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from handlers.kernel.sockdiag import SockDiag
+from watcher.containers import proc
+from watcher.containers.annotations import parse_request, valid_id
+from watcher.containers.files import Unreadable
+from watcher.containers.life import lives
+from watcher.containers.place import Place
+from watcher.containers.ports import format_ports
+from watcher.gate.observe import read_bundle
+from watcher.locks.readers import without_writers
+from watcher.model.container import Container, Namespace, Process
+from watcher.model.errors import InvalidRequest, UsageError, WatcherError, quoted
+from watcher.reconcile import ports
+from watcher.reconcile.plan import Ignore, Join, plan
+from watcher.store.files import store_path
+from watcher.store.leases import LeaseStore
+from watcher.store.networks import known_networks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from watcher.config.settings import Config
+    from watcher.model.request import Request
+    from watcher.model.sandbox import Sandbox
+
+_NONE: int = 0
+"""The inode number of no namespace, as it is not made yet."""
+
+
+def foretell(config: Config, directory: Path) -> str:
+    """What a container of the bundle in `directory` would get now in the first root, on one line.
+
+    Raises:
+        UsageError: an annotation is bad.
+        WatcherError: what it asks for cannot be met now, or the bundle cannot be read.
+    """
+    with without_writers(config.run_dir):
+        store = LeaseStore.open_copy(store_path(config))
+    with store:
+        container = _container(config, store, directory)
+        about = f"bundle {quoted(directory)}"
+        try:
+            request = parse_request(container.annotations)
+        except InvalidRequest as error:
+            raise UsageError(f"{about}: {error.what}", error.remedy) from None
+        try:
+            return _foretell(config, store, container, request)
+        except InvalidRequest as error:
+            raise WatcherError(f"{about}: {error.what}", error.remedy) from None
+
+
+def _container(config: Config, store: LeaseStore, directory: Path) -> Container:
+    """A container of the bundle that is not there yet.
+
+    Engines call the bundle's directory by the container's id, which then has its last address.
+    """
+    try:
+        opened = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unreadable(
+            f"bundle {quoted(directory)} cannot be opened: {error.strerror}",
+            "name a directory with a config.json",
+        ) from error
+    try:
+        annotations, namespace, joined, user = read_bundle(opened)
+    finally:
+        os.close(opened)
+    root, name = config.roots[0].path, directory.resolve().name
+    return Container(
+        root=root,
+        id=name if valid_id(name) and not store.knows(root, name) else "",
+        init=Process(0, 0),
+        bundle=annotations["bundle"],
+        annotations=annotations,
+        namespace=namespace,
+        joined=joined,
+        user_namespace=user,
+        netns=_netns(namespace, joined),
+    )
+
+
+def _netns(namespace: Namespace, joined: str) -> int:
+    if namespace is Namespace.OWN:
+        return _NONE
+    if namespace is Namespace.HOST:
+        return proc.own_netns()
+    try:
+        return os.stat(joined).st_ino  # noqa: PTH116
+    except OSError as error:
+        raise WatcherError(
+            f"its namespace {quoted(joined)} cannot be found: {error.strerror}",
+            "start the container that has it, or see `watcher bundle --share`",
+        ) from error
+
+
+def _foretell(config: Config, store: LeaseStore, container: Container, request: Request) -> str:
+    assert container.netns is not None
+    known = store.sandbox(container.netns)
+    inside = known if known is not None and lives(known) else None
+    place = Place(container.netns == proc.own_netns(), inside, container.has_own_netns)
+    share = request.share
+    shared = None if share is None else store.sandbox_to_share(share, container)
+    wanted = plan(container, place, request, config, shared=shared)
+    where = f"in root {container.root}"
+    if isinstance(wanted, Ignore):
+        return f"ignored {where}: {wanted.reason}"
+    if isinstance(wanted, Join):
+        networks = known_networks(config, store)
+        carriers = [networks[interface.network] for interface in wanted.sandbox.interfaces]
+        ports.check_carried(request, carriers)
+    with closing(SockDiag()) as sock_diag:
+        ports.check_free(request, sock_diag)
+    if isinstance(wanted, Join):
+        sandbox = store.join(container, wanted.sandbox.key, request)
+        found = f"shared {where}: with {sandbox.id};"
+    else:
+        sandbox = store.create_sandbox(container, wanted.networks, request)
+        found = f"attached {where}:"
+    return f"{found} {_described(sandbox, request)}"
+
+
+def _described(sandbox: Sandbox, request: Request) -> str:
+    parts = [
+        f"{interface.name} in network {interface.network} with "
+        + " and ".join(str(address.ip) for address in interface.addresses)
+        for interface in sandbox.interfaces
+    ]
+    if request.ports:
+        parts.append(f"ports {format_ports(request.ports)}")
+    if request.names:
+        parts.append(f"called {', '.join(request.names)}")
+    return "; ".join(parts)
