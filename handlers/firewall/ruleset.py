@@ -32,6 +32,9 @@ OLD_TABLE: Final = ("bridge", "watcher")
 _HOST_ENDS: Final = "netnsv*"
 """All host ends; they match packets of networks without a bridge of their own."""
 
+_AWAY: Final = f'oifname != @bridges oifname != "{_HOST_ENDS}"'
+"""Matches packets that leave the host's networks."""
+
 _INET: Final = """
 table inet watcher {{
     {sets}
@@ -80,6 +83,7 @@ table inet watcher {{
     }}
     chain from_sandboxes {{
         {from_others}
+        {unmasqueraded}
         {outwards}
     }}
 }}
@@ -127,6 +131,7 @@ def base(drivers: Iterable[Driver]) -> str:
         to_others=_lines(_others(networks, "oifname", "daddr")),
         inside=_lines(_inside(known)),
         from_others=_lines(_others(networks, "iifname", "saddr")),
+        unmasqueraded=_lines(_unmasqueraded(known)),
         outwards=_lines(chain.from_iterable(map(_kept_in, known))),
         ours=OURS,
         ends=_HOST_ENDS,
@@ -161,14 +166,31 @@ def _masquerade(drivers: list[Driver]) -> Iterable[str]:
     for driver in drivers:
         network = driver.network
         for subnet in network.subnets:
-            ip = _ip(subnet)
-            ours = str(subnet) if network.managed else f"@guests{subnet.version}"
+            ip, ours = _ip(subnet), _ours(network, subnet)
             # To a neighbour or itself through a host port: the answer has to come back here.
             out = f'oifname "{driver.master or _HOST_ENDS}"'
             yield f"{out} ct status dnat {ip} saddr {subnet} {ip} daddr {ours} masquerade"
             if network.masquerade and not network.internal:
-                away = f'oifname != @bridges oifname != "{_HOST_ENDS}"'
-                yield f"{ip} saddr {ours} {away} masquerade"
+                yield f"{ip} saddr {ours} {_AWAY} masquerade"
+
+
+def _unmasqueraded(drivers: list[Driver]) -> Iterable[str]:
+    """The rules that drop what would leave with a sandbox's own address.
+
+    Without an entry in the table of connections, nothing is masqueraded. There is none for a
+    packet that conntrack calls invalid, such as a segment outside of its connection's window.
+    """
+    for driver in drivers:
+        network = driver.network
+        if network.masquerade and not network.internal:
+            for subnet in network.subnets:
+                source = f"{_ip(subnet)} saddr {_ours(network, subnet)}"
+                yield f"ct state invalid,untracked {source} {_AWAY} drop"
+
+
+def _ours(network: Network, subnet: Subnet) -> str:
+    """The addresses of sandboxes in `subnet` of `network`."""
+    return str(subnet) if network.managed else f"@guests{subnet.version}"
 
 
 def _others(networks: list[Network], side: str, field: str) -> Iterable[str]:

@@ -34,6 +34,7 @@ PATIENCE: Final = 20.0
 ARP, IPV4, IPV6, VLAN, SERVICE_VLAN, LLDP = 0x0806, 0x0800, 0x86DD, 0x8100, 0x88A8, 0x88CC
 NOBODY: Final = "00:00:00:00:00:00"
 ICMP6, SCTP = 58, 132
+SYN, RST, ACK = 2, 4, 16
 ROUTER_ADVERT, NEIGHBOR_SOLICIT, NEIGHBOR_ADVERT, REDIRECT = 134, 135, 136, 137
 MLD_REPORT, MLD2_REPORT = 131, 143
 
@@ -91,11 +92,27 @@ def udp(
     return make(source, destination, 17, datagram)
 
 
-def tcp_syn(source: str, destination: str, port: int) -> bytes:
-    """The IPv4 packet that asks for a connection."""
-    bare = struct.pack("!HHIIBBHHH", 4242, port, 1, 0, 5 << 4, 2, 65535, 0, 0)
+def tcp(
+    source: str,
+    destination: str,
+    port: int,
+    flags: int,
+    *,
+    source_port: int = 4242,
+    sequence: int = 1,
+    payload: bytes = b"",
+) -> bytes:
+    """A whole IP packet of one segment, of the family of the addresses (RFC 9293)."""
+    head = (source_port, port, sequence, 0, 5 << 4, flags, 65535, 0, 0)
+    bare = struct.pack("!HHIIBBHHH", *head) + payload
     segment = bare[:16] + struct.pack("!H", _sum_of(source, destination, 6, bare)) + bare[18:]
-    return ipv4(source, destination, 6, segment)
+    make = ipv4 if ip_address(source).version == 4 else ipv6
+    return make(source, destination, 6, segment)
+
+
+def tcp_syn(source: str, destination: str, port: int) -> bytes:
+    """The packet that asks for a connection."""
+    return tcp(source, destination, port, SYN)
 
 
 def sctp_init(port: int, source_port: int = 4242) -> bytes:

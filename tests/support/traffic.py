@@ -203,6 +203,12 @@ class Stream(Client):
         self.answer = Answer(who, seen)
         self._socket.settimeout(10)
 
+    @property
+    def port(self) -> int:
+        """The client's own port."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
     def _line(self) -> str:
         line = b""
         while not line.endswith(b"\n"):
