@@ -5,7 +5,8 @@ a vanished sandbox would reach the next holder of its address. A UDP client that
 would bypass a new sandbox.
 
 The kernel cannot look up flows by an address: its hash is of whole tuples. So one pass over the
-whole table, about 12 ms if it is empty, ends the flows of a batch, of every protocol. For an
+whole table, about 12 ms if it is empty, ends the flows of a batch, of every protocol. So do flows
+that began while rules were missing (:mod:`handlers.translations`). For an
 address that is needed at once, the kernel filters the list if it is an IPv4 address. Its filter
 by an IPv6 address is inverted, and matches all other flows (`ctnetlink_filter_match_tuple` in
 `net/netfilter/nf_conntrack_netlink.c`).
@@ -16,9 +17,8 @@ from __future__ import annotations
 import errno
 import socket
 import threading
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from ipaddress import IPv4Network, ip_address
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from itertools import chain
 from typing import Final
 
@@ -26,34 +26,24 @@ from msgspec import Struct, field
 
 from handlers.context import Context
 from handlers.handler import Handler
-from handlers.kernel import flows, rtnl, sysctl
+from handlers.kernel import flows, sysctl
 from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink, NetlinkError
+from handlers.port_changes import PortChange, PortChanges
+from handlers.translations import Translations
 from watcher.model.address import Address
+from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.request import PortMap
 from watcher.model.sandbox import Member, Sandbox, published_at, without
 
-_LOOPBACK: Final = IPv4Network("127.0.0.0/8")
-"""All of it is local, though the kernel lists only one address of it."""
 _COUNT: Final = "netfilter/nf_conntrack_count"
 """The number of flows. To go through an empty table takes as long as through a full one."""
 
 _AT_ONCE: Final = 100
 """Flows deleted per call; the socket's buffer has room for as many errors."""
 
-
-class PortChange(Struct, frozen=True):
-    """UDP ports of the host that now lead to a sandbox, or no longer do.
-
-    Attributes:
-        ports: the ports.
-        targets: the sandbox's address by IP version, where it has one.
-        published: if true, flows of the ports that lead elsewhere end; else those to it.
-    """
-
-    ports: PortMap
-    targets: tuple[tuple[int, bytes], ...]
-    published: bool
+_STRETCH: Final = 32
+"""Flows to look at in one go, some 0.1 ms; then other threads get their turn."""
 
 
 class Batch(Struct):
@@ -62,13 +52,35 @@ class Batch(Struct):
     Attributes:
         addresses: packed addresses that sandboxes have given back.
         changes: changes of UDP ports, ordered and without duplicates.
+        reviewed: the sandboxes whose flows have to be translated as the rules say, by key.
+        networks: the networks of these, by name.
     """
 
     addresses: set[bytes] = field(default_factory=set)
     changes: dict[PortChange, None] = field(default_factory=dict)
+    reviewed: dict[int, Sandbox] = field(default_factory=dict)
+    networks: Mapping[str, Network] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.addresses or self.changes)
+        return bool(self.addresses or self.changes or self.reviewed)
+
+
+class _Found(Struct, frozen=True):
+    """A flow to end.
+
+    Attributes:
+        deletion: the request.
+        ends: its addresses, if it ends because of those.
+        lacking: the sandbox because of which it should be translated otherwise, if that is why.
+    """
+
+    deletion: bytearray
+    ends: frozenset[bytes] = frozenset()
+    lacking: Sandbox | None = None
+
+
+def _no_rest() -> None:
+    """Go on at once."""
 
 
 class ConntrackHandler(Handler):
@@ -86,11 +98,13 @@ class ConntrackHandler(Handler):
 
     def appear(self, sandbox: Sandbox) -> None:
         """Mark flows to its published UDP ports that lead elsewhere."""
+        self._note(sandbox.key, sandbox)
         self._change(sandbox, sandbox.ports, published=True)
 
     def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
         """Mark the flows of its addresses if it ends, else those to UDP ports of `leaving`."""
         rest = without(sandbox, leaving)
+        self._note(sandbox.key, rest)
         if rest is None:
             self.give_back(a.ip for i in sandbox.interfaces for a in i.addresses)
             return
@@ -99,10 +113,27 @@ class ConntrackHandler(Handler):
         self._change(sandbox, gone, published=False)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Repeat each `appear`, because its pass may have been cut off."""
-        for sandbox in () if dry_run else sandboxes:
+        """Repeat each `appear`, because its pass may have been cut off; review all flows.
+
+        The rules are right by now, but may have been missing for a while.
+        """
+        if dry_run:
+            return []
+        for sandbox in sandboxes:
             self.appear(sandbox)
+        with self._lock:
+            self._due.reviewed = {sandbox.key: sandbox for sandbox in sandboxes}
+            self._due.networks = {name: d.network for name, d in self._drivers.items()}
         return []
+
+    def _note(self, key: int, sandbox: Sandbox | None) -> None:
+        """Let a review that is due or running know a sandbox that has changed or gone."""
+        with self._lock:
+            for batch in (self._due, self._ending):
+                if key in batch.reviewed:
+                    del batch.reviewed[key]
+                    if sandbox is not None:
+                        batch.reviewed[key] = sandbox
 
     def give_back(self, addresses: Iterable[Address]) -> None:
         """Mark the flows of `addresses`."""
@@ -116,8 +147,8 @@ class ConntrackHandler(Handler):
 
     @property
     def urgent(self) -> bool:
-        """Whether UDP ports are due: until the pass, their clients reach the former target."""
-        return bool(self._due.changes)
+        """Whether UDP ports or a review are due: until then, clients reach nobody, or others."""
+        return bool(self._due.changes or self._due.reviewed)
 
     def end_of(self, addresses: Collection[Address]) -> None:
         """End the flows of `addresses` now, because a sandbox is about to get them."""
@@ -137,8 +168,10 @@ class ConntrackHandler(Handler):
             self.give_back(addresses)
             raise
 
-    def end_due(self) -> set[Address]:
+    def end_due(self, rest: Callable[[], object] = _no_rest) -> set[Address]:
         """End all due flows in one pass; returns the addresses concerned.
+
+        `rest` is called again and again during the pass, for the sake of other threads.
 
         Raises:
             OSError: the kernel refused; everything is still due.
@@ -146,12 +179,15 @@ class ConntrackHandler(Handler):
         with self._lock:
             batch, self._due = self._due, Batch()
             self._ending = batch
+        requests = [flows.every_flow()] if batch.addresses or batch.changes else _SUSPECT
         try:
-            self._pass(batch, flows.every_flow())
+            self._pass(batch, *map(bytearray, requests), rest=rest)
         except OSError:
             with self._lock:
                 self._due.addresses |= batch.addresses
                 self._due.changes = batch.changes | self._due.changes
+                self._due.reviewed = self._due.reviewed or batch.reviewed
+                self._due.networks = self._due.networks or batch.networks
             raise
         finally:
             with self._lock:
@@ -173,29 +209,51 @@ class ConntrackHandler(Handler):
                 self._due.changes.pop(PortChange(port, targets, not published), None)
                 self._due.changes[PortChange(port, targets, published)] = None
 
-    def _pass(self, batch: Batch, *requests: bytearray) -> None:
+    def _pass(
+        self, batch: Batch, *requests: bytearray, rest: Callable[[], object] = _no_rest
+    ) -> None:
         """End those flows listed for `requests` that `batch` names."""
         if not batch or sysctl.get(_COUNT) == "0":
             return
-        ports = _Ports(batch.changes)
         with Netlink(NETLINK_NETFILTER) as listing, Netlink(NETLINK_NETFILTER) as deleting:
-            found: list[tuple[frozenset[bytes], bytearray]] = []
-            for body in chain.from_iterable(map(listing.listed, requests)):
-                ends = flows.ends(body)
-                if not batch.addresses.isdisjoint(ends):
-                    found.append((frozenset(ends), flows.deletion(body)))
-                elif ports and ports.concerns(body, ends):
-                    found.append((frozenset(), flows.deletion(body)))
-                if len(found) >= _AT_ONCE:
-                    self._delete(deleting, batch, found)
+            found: list[_Found] = []
+            with Netlink() as route:
+                judge = self._judge(batch, route)
+                for number, body in enumerate(chain.from_iterable(map(listing.listed, requests))):
+                    if (one := judge(body)) is not None:
+                        found.append(one)
+                    if len(found) >= _AT_ONCE:
+                        self._delete(deleting, batch, found)
+                    if number % _STRETCH == _STRETCH - 1:
+                        rest()
             self._delete(deleting, batch, found)
 
-    def _delete(
-        self, netlink: Netlink, batch: Batch, found: list[tuple[frozenset[bytes], bytearray]]
-    ) -> None:
-        """End the flows `found`, except those of addresses removed from `batch` meanwhile."""
+    def _judge(self, batch: Batch, route: Netlink) -> Callable[[memoryview], _Found | None]:
+        """What says of a listed flow whether it has to end."""
         with self._lock:
-            requests = [r for ends, r in found if not ends or not batch.addresses.isdisjoint(ends)]
+            reviewed = list(batch.reviewed.values())
+        addresses = batch.addresses
+        ports = PortChanges(batch.changes, route) if batch.changes else None
+        translations = Translations(reviewed, batch.networks, route) if reviewed else None
+
+        def judge(body: memoryview) -> _Found | None:
+            ends = flows.ends(body)
+            if not addresses.isdisjoint(ends):
+                return _Found(flows.deletion(body), frozenset(ends))
+            if ports is not None and ports.concerns(body, ends):
+                return _Found(flows.deletion(body))
+            if translations is not None:
+                sandbox = translations.lacking(body, ends)
+                if sandbox is not None:
+                    return _Found(flows.deletion(body), lacking=sandbox)
+            return None
+
+        return judge
+
+    def _delete(self, netlink: Netlink, batch: Batch, found: list[_Found]) -> None:
+        """End the flows `found`, unless what they end for has changed meanwhile."""
+        with self._lock:
+            requests = [one.deletion for one in found if _still_due(one, batch)]
             found.clear()
             if not requests:
                 return
@@ -206,44 +264,15 @@ class ConntrackHandler(Handler):
                     raise
 
 
-class _Ports:
-    """The changes of a batch, by host port."""
+_SUSPECT: Final = (
+    flows.with_status(0, flows.SOURCE_CHANGED | flows.DESTINATION_CHANGED),
+    flows.with_status(flows.DESTINATION_CHANGED, flows.DESTINATION_CHANGED | flows.ANSWERED),
+)
+"""Lists the flows that may lack a translation: those without any, and without an answer."""
 
-    def __init__(self, changes: Iterable[PortChange]) -> None:
-        self._by_port: defaultdict[int, tuple[PortChange, ...]] = defaultdict(tuple)
-        for change in changes:
-            for port in range(change.ports.host_port, change.ports.last + 1):
-                self._by_port[port] += (change,)
-        self._local: frozenset[Address] = frozenset()
-        if self._by_port:
-            with Netlink() as route:
-                bodies = route.dump(rtnl.addresses(0))
-                self._local = frozenset(address.ip for address in rtnl.read_addresses(bodies))
 
-    def __bool__(self) -> bool:
-        return bool(self._by_port)
-
-    def concerns(self, body: memoryview, ends: Sequence[bytes]) -> bool:
-        """Whether a flow to a changed port has to end."""
-        changes = self._by_port.get(flows.udp_port(body), ())
-        _, asked, answers, _ = ends
-        version = flows.version_of(body)
-        return any(self._is_stuck(change, version, asked, answers) for change in changes)
-
-    def _is_stuck(self, change: PortChange, version: int, asked: bytes, answers: bytes) -> bool:
-        """Whether a flow to a changed port leads where the port led before."""
-        to = dict(change.targets).get(version)
-        if to is None:
-            return False
-        if change.published:
-            return answers != to and self._takes(change, ip_address(asked))
-        return answers == to and asked != answers
-
-    def _takes(self, change: PortChange, address: Address) -> bool:
-        """Whether the port map covers packets to `address`."""
-        host_ip = change.ports.host_ip
-        if host_ip is not None and not host_ip.is_unspecified:
-            return host_ip == address
-        if host_ip is not None and host_ip.version != address.version:
-            return False
-        return address in self._local or address in _LOOPBACK
+def _still_due(one: _Found, batch: Batch) -> bool:
+    """Whether the reason for the end of a flow is the same as when it was found."""
+    if one.lacking is not None:
+        return batch.reviewed.get(one.lacking.key) == one.lacking
+    return not one.ends or not batch.addresses.isdisjoint(one.ends)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from handlers.kernel.messages import (
     HEADER,
@@ -29,7 +29,14 @@ _ENDS: Final = {
     int(socket.AF_INET6): struct.Struct("=HH4x4x16s4x16s"),
 }
 """Length and type of a tuple; after the header of its addresses, source and destination."""
-_CTA_PROTO_NUM, _CTA_PROTO_DST_PORT = 1, 3
+_CTA_PROTO_NUM, _CTA_PROTO_SRC_PORT, _CTA_PROTO_DST_PORT = 1, 2, 3
+_CTA_STATUS, _CTA_PROTOINFO, _CTA_STATUS_MASK = 3, 4, 26
+_CTA_PROTOINFO_TCP, _CTA_PROTOINFO_TCP_STATE, _TCP_CONNTRACK_CLOSE = 1, 1, 8
+ANSWERED, SOURCE_CHANGED, DESTINATION_CHANGED = 1 << 1, 1 << 4, 1 << 5
+"""Bits of a flow's status: IPS_SEEN_REPLY, IPS_SRC_NAT, IPS_DST_NAT
+(`include/uapi/linux/netfilter/nf_conntrack_common.h`)."""
+_CONNECTED: Final = (socket.IPPROTO_TCP, socket.IPPROTO_SCTP, 33)
+"""Protocols with connections; 33 is DCCP."""
 TUPLES: Final = (_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY)
 _VERSIONS: Final = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 _GENERIC: Final = struct.Struct("=BBH")
@@ -41,14 +48,53 @@ def version_of(body: memoryview) -> int:
     return _VERSIONS[body[0]]
 
 
-def udp_port(body: memoryview) -> int:
-    """The destination port of the first packet of the flow in `body`; 0 if it is not UDP."""
-    flow = chosen(body, _GENERIC.size, (_CTA_TUPLE_ORIG,))[_CTA_TUPLE_ORIG]
-    proto = chosen(flow, 0, (_CTA_TUPLE_PROTO,))[_CTA_TUPLE_PROTO]
-    told = dict(attributes(proto, 0))
-    if told[_CTA_PROTO_NUM][0] != socket.IPPROTO_UDP:
-        return 0
-    return int.from_bytes(told[_CTA_PROTO_DST_PORT], "big")
+class Details(NamedTuple):
+    """What :func:`ends` leaves out, of a flow that may matter.
+
+    Attributes:
+        protocol: the number of its protocol.
+        port: the destination port of its first packet; 0 if the protocol has none.
+        answering: the source port of its replies.
+        connected: whether it is a connection that both ends have, and that may go on.
+    """
+
+    protocol: int
+    port: int
+    answering: int
+    connected: bool
+
+
+def details(body: memoryview) -> Details:
+    """The details of the flow in `body`."""
+    flow = chosen(body, _GENERIC.size, _OF_DETAILS)
+    first, replies = (_protocol(flow[kind]) for kind in TUPLES)
+    protocol = first[_CTA_PROTO_NUM][0]
+    status = int.from_bytes(flow.get(_CTA_STATUS, b""), "big")
+    return Details(
+        protocol=protocol,
+        port=int.from_bytes(first.get(_CTA_PROTO_DST_PORT, b""), "big"),
+        answering=int.from_bytes(replies.get(_CTA_PROTO_SRC_PORT, b""), "big"),
+        connected=protocol in _CONNECTED
+        and bool(status & ANSWERED)
+        and not _was_reset(flow.get(_CTA_PROTOINFO)),
+    )
+
+
+_OF_DETAILS: Final = frozenset((*TUPLES, _CTA_STATUS, _CTA_PROTOINFO))
+
+
+def _protocol(flow: memoryview) -> dict[int, memoryview]:
+    """The attributes about the protocol in a tuple."""
+    return dict(attributes(chosen(flow, 0, (_CTA_TUPLE_PROTO,))[_CTA_TUPLE_PROTO], 0))
+
+
+def _was_reset(info: memoryview | None) -> bool:
+    """Whether `info` about a flow's protocol says that it is of TCP, and ended by a reset."""
+    tcp = None if info is None else chosen(info, 0, (_CTA_PROTOINFO_TCP,)).get(_CTA_PROTOINFO_TCP)
+    if tcp is None:
+        return False
+    state = dict(attributes(tcp, 0)).get(_CTA_PROTOINFO_TCP_STATE)
+    return state is not None and state[0] == _TCP_CONNTRACK_CLOSE
 
 
 def ends(body: memoryview) -> tuple[bytes, bytes, bytes, bytes]:
@@ -81,6 +127,19 @@ def flows_with(direction: int, source: Address) -> bytearray:
     return _listing(
         socket.AF_INET,
         attribute(direction | _NESTED, tuple_) + attribute(_CTA_FILTER | _NESTED, flags),
+    )
+
+
+def with_status(value: int, mask: int) -> bytearray:
+    """Ask for the flows whose status is `value` in the bits of `mask`.
+
+    An old kernel lists all. Source: `ctnetlink_filter_match` in
+    `net/netfilter/nf_conntrack_netlink.c`.
+    """
+    return _listing(
+        socket.AF_UNSPEC,
+        attribute(_CTA_STATUS, struct.pack("!I", value))
+        + attribute(_CTA_STATUS_MASK, struct.pack("!I", mask)),
     )
 
 

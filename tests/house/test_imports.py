@@ -24,6 +24,8 @@ FLOORS: Final = (
     "handlers.root_mounts",
     "handlers.unpinning",
     "handlers.pin",
+    "handlers.translations",
+    "handlers.port_changes",
     "handlers.conntrack",
     "handlers.host",
     "watcher.log",

@@ -236,7 +236,11 @@ def ask_tcp(
 
 
 class Datagrams(Client):
-    """A UDP socket that asks one :class:`Echo` again and again: one flow for conntrack."""
+    """A UDP socket that asks one :class:`Echo` again and again: one flow for conntrack.
+
+    Attributes:
+        version: the IP version of what it sends.
+    """
 
     def __init__(self, netns: int, address: str, port: int, *, source: str = "") -> None:
         self._socket = make_socket(netns, family_of(address), socket.SOCK_DGRAM)
@@ -244,6 +248,7 @@ class Datagrams(Client):
             self._socket.bind((source, 0))
         self._to = (address, port)
         self._connected = False
+        self.version = ip_address(address).version
 
     def ask(self, timeout: float = ENOUGH) -> Answer | None:
         """The server's answer, or `None` if none comes within `timeout` seconds."""

@@ -1,8 +1,10 @@
-"""Ends the connections (flows) of released addresses and ports, many at a time.
+"""Ends connections (flows), many at a time.
+
+They are those of released addresses and ports, and those that began while rules were missing.
 
 A pass through the kernel's table takes long and serves many. So a thread makes one as soon as
-anything is due, but at most one per :data:`PAUSE`, or per :data:`SHORT` if UDP ports are due: five
-hundred containers that end together cost one or two passes. No held runc waits for a pass. The
+anything is due, but at most one per :data:`PAUSE`, or per :data:`SHORT` if clients wait for it:
+five hundred containers that end together cost one or two passes. No held runc waits for a pass. The
 lease store keeps a released address as stale until a pass has ended its flows, so a kill in between
 loses nothing. If a new sandbox needs such an address earlier, as when a container restarts at once,
 the address gets a pass of its own first.
@@ -18,6 +20,8 @@ from watcher.facts.kinds import Attached, Detached, Failed
 from watcher.model.errors import WatcherError, message_with_remedy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from handlers.host import ConntrackHandler
     from watcher.facts.kinds import Fact
     from watcher.log.logger import Log
@@ -32,11 +36,14 @@ A pass takes some 12 ms of a processor, whatever is due: the kernel walks all of
 """
 
 SHORT: Final = 0.05
-"""The same, if a released UDP port is another sandbox's by now."""
+"""The same, if a UDP port is another sandbox's by now, or rules were missing."""
 
 SHARE: Final = 10
 """The least pause after a pass, as a multiple of its processor time: a full table costs at most a
 tenth of a processor."""
+
+REST: Final = 10
+"""The same after a stretch of a pass, some 0.1 ms, so that a full table delays no held runc."""
 
 AFTER_FAILURE: Final = 60.0
 """Seconds until a failed pass is tried again."""
@@ -59,6 +66,8 @@ class Flows:
         self._thread: threading.Thread | None = None
         self._closing = self._asked = self._urgent = False
         self._ended: set[Address] = set()
+        self._rested = 0.0
+        """The thread's processor time at the end of its last rest."""
 
     def resume(self) -> None:
         """Continue the work of a killed process.
@@ -141,18 +150,25 @@ class Flows:
                 self._asked = self._urgent = False
                 if self._closing:
                     return
-            begin = time.thread_time()
-            if self._end_due():
+            begin = self._rested = time.thread_time()
+            if self._end_due(self._rest):
                 share = SHARE * (time.thread_time() - begin)
                 least, most = max(SHORT, share), max(PAUSE, share)
             else:
                 least = most = AFTER_FAILURE
 
-    def _end_due(self) -> bool:
+    def _rest(self) -> None:
+        """Let other threads run for a while, in the midst of a pass."""
+        with self._change:
+            used = time.thread_time() - self._rested
+            self._change.wait_for(lambda: self._closing, REST * used)
+        self._rested = time.thread_time()
+
+    def _end_due(self, rest: Callable[[], object] = lambda: None) -> bool:
         """Make one pass; false if it failed."""
         begin = time.monotonic()
         try:
-            ended = self._conntrack.end_due()
+            ended = self._conntrack.end_due(rest)
         except OSError as error:
             self._log.error(
                 "flows of containers that have ended cannot be ended",

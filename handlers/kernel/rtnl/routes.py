@@ -193,6 +193,29 @@ def _route_to(version: int, by_index: bool) -> Template:
     return Template(encode(message, RTM_GETROUTE), **marks)
 
 
+def path_to(version: int, to: bytes) -> bytearray:
+    """Ask how the kernel would send to the packed address `to`; read by :func:`read_path`."""
+    return _path_to(version).filled(to=to)
+
+
+@cache
+def _path_to(version: int) -> Template:
+    message = rtmsg()
+    message["family"] = family(version)
+    message["dst_len"] = 32 if version == 4 else 128
+    to = template.IPV4 if version == 4 else template.IPV6
+    message["attrs"] = [["RTA_DST", to]]
+    return Template(encode(message, RTM_GETROUTE), to=ip_address(to).packed)
+
+
+def read_path(body: memoryview | None) -> int:
+    """The interface by which one host is reached; 0 if the address is local, or not of one host.
+
+    `body` is an answer to :func:`path_to`.
+    """
+    return 0 if body is None or body[7] != RTN_UNICAST else read_route_index(body)
+
+
 _ELSEWHERE: Final = {
     4: ip_address("240.0.0.1").packed,
     6: ip_address("4000::1").packed,
