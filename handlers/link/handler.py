@@ -18,7 +18,7 @@ from handlers.handler import Difference, Handler, appear_each, apply, unknown
 from handlers.kernel import rtnl, sysctl
 from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
-from handlers.link import ours, sandbox_end, surplus, sysctls
+from handlers.link import announce, ours, sandbox_end, surplus, sysctls
 from handlers.link.orphans import orphans
 from handlers.renaming import rename
 from watcher.model.alias import alias_of
@@ -42,6 +42,7 @@ class LinkHandler(Handler):
         self._home = context.home
         self._drivers = context.drivers
         self.reaper = context.reaper
+        self._announcer = announce.Announcer()
 
     def appear(self, sandbox: Sandbox) -> None:
         """Make the veth pairs, addresses and routes of `sandbox`.
@@ -88,6 +89,8 @@ class LinkHandler(Handler):
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Delete links of vanished sandboxes; repair those of the others."""
+        if not dry_run:
+            self._announcer.remember_all(sandboxes, self._drivers)
         return apply(self._differences(sandboxes), dry_run=dry_run)
 
     def mend(self, sandbox: Sandbox) -> list[Repair]:
@@ -143,9 +146,12 @@ class LinkHandler(Handler):
             if error.errno != errno.EEXIST:
                 raise
             self._adopt(sandbox, interface, netns)
+        news = self._announcer.is_news(sandbox, interface, driver)
         with self._home.left_for(netns):
             inside = Netlink(most=MOST)
             sandbox_end.set_up(interface, driver)
+            if news:  # first, as the container may want it otherwise
+                announce.prepare(interface)
             refused = sysctls.write(inside, sandbox, interface)
         with inside:
             if refused is not None and not mend:
@@ -154,10 +160,14 @@ class LinkHandler(Handler):
             if mend:  # first: the kernel removes secondary addresses together with their primary
                 self._clear(inside, index, interface)
             sandbox_end.configure(inside, sandbox, interface, self._drivers, index, mend=mend)
-        # The host end went up before it had a carrier, and so did a bridge with no other port.
-        self._netlink.see_carrier(interface.host_name)
+            # The host end went up before it had a carrier, and so did a bridge with no other port.
+            self._netlink.see_carrier(interface.host_name)
+            if driver.master:
+                self._netlink.see_carrier(driver.master)
+            if news:
+                announce.announce(inside, index, interface)
         if driver.master:
-            self._netlink.see_carrier(driver.master)
+            self._announcer.remember(sandbox, interface)
         if refused is not None:  # what else was wrong is repaired
             raise OSError(errno.EINVAL, str(refused))
 
