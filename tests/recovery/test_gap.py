@@ -175,3 +175,16 @@ def test_a_connection_that_a_process_of_the_host_still_has_goes_on(served: Host)
             assert stream.recv(10) == b"on"
             stream.sendall(b"and on")
             assert asking.recv(10) == b"and on"
+
+
+def test_who_never_stops_sending_is_answered_after_a_reload(served: Host) -> None:
+    web = served.attach("web", ports="5353:80/udp")
+    web.serve(udp=(80,))
+    served.beyond.serve(udp=(53,))
+    sending = served.beyond.datagrams(UPLINK, 5353), web.place.datagrams(BEYOND, 53)
+    for _ in range(3):
+        served.command("nft", "-f", "-", stdin=RELOAD)
+        for client in sending:
+            client.ask(0.01)  # mostly before the rules are back
+        for client in sending:
+            eventually(lambda client=client: client.ask(0.05))  # type: ignore[misc]

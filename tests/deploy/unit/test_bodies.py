@@ -12,6 +12,9 @@ from tests.attach.test_share import (
     test_port_maps_of_either_apply,
     test_watcher_bundle_writes_the_path_to_share,
 )
+from tests.networks.test_announce import (
+    test_a_neighbour_and_the_host_reach_the_next_at_once,
+)
 from tests.networks.test_sysctls import (
     test_they_are_set_before_the_first_instruction,
 )
@@ -21,6 +24,9 @@ from tests.ports.test_publish import (
     test_a_published_port_is_reached_from_everywhere,
     test_a_udp_client_is_not_stuck_with_a_container_that_has_gone,
 )
+from tests.recovery.test_gap import (
+    test_who_never_stops_sending_is_answered_after_a_reload,
+)
 from tests.recovery.test_heal import (
     test_connections_go_on_through_a_flush,
 )
@@ -29,6 +35,7 @@ __all__ = [
     "test_a_container_reaches_a_machine_beyond_as_the_host",
     "test_a_dual_stack_container_is_reached_by_ipv6_as_well",
     "test_a_dual_stack_container_reaches_beyond_by_ipv6",
+    "test_a_neighbour_and_the_host_reach_the_next_at_once",
     "test_a_published_port_is_reached_from_everywhere",
     "test_a_udp_client_is_not_stuck_with_a_container_that_has_gone",
     "test_connections_go_on_through_a_flush",
@@ -37,4 +44,5 @@ __all__ = [
     "test_the_host_and_its_containers_reach_each_other",
     "test_they_are_set_before_the_first_instruction",
     "test_watcher_bundle_writes_the_path_to_share",
+    "test_who_never_stops_sending_is_answered_after_a_reload",
 ]
