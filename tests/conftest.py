@@ -46,19 +46,25 @@ def rootfs() -> Iterator[Path]:
 
 
 @pytest.fixture
-def make_host(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[HostMaker]:
+def hosts(request: pytest.FixtureRequest) -> Iterator[list[Host]]:
+    """The hosts of the test, which end with it."""
+    made: list[Host] = []
+    request.node.stash[_hosts] = made
+    yield made
+    for host in made:
+        host.close()
+
+
+@pytest.fixture
+def make_host(rootfs: Path, hosts: list[Host]) -> HostMaker:
     """Makes hosts, with more TOML for `watcher.toml` if any; see :class:`Host`."""
-    hosts: list[Host] = []
-    request.node.stash[_hosts] = hosts
 
     def make(config: str = "") -> Host:
         host = Host(rootfs, config)
         hosts.append(host)
         return host
 
-    yield make
-    for host in hosts:
-        host.close()
+    return make
 
 
 @pytest.fixture

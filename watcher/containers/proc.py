@@ -20,6 +20,8 @@ _THREADS = 17
 _START_TIME = 19
 """Indices after the command's name in `/proc/<pid>/stat`: fields 3, 20 and 22."""
 
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC
+
 NS_GET_USERNS: Final = 0xB701
 NS_GET_PARENT: Final = 0xB702
 """`include/uapi/linux/nsfs.h`."""
@@ -55,6 +57,47 @@ def netns_of(pid: int) -> int | None:
         with suppress(FileNotFoundError, ProcessLookupError):
             return os.stat(path).st_ino  # noqa: PTH116 (hot path)
     return None
+
+
+_MADE_BY_KERNEL: Final = frozenset(
+    (
+        *(b"lo", b"tunl0", b"gre0", b"gretap0", b"erspan0", b"ip_vti0"),
+        *(b"sit0", b"ip6tnl0", b"ip6gre0", b"ip6_vti0"),
+    )
+)
+"""The links of a new network namespace: `lo`, and one for each kind of tunnel that is loaded
+(`fb_tunnels_only_for_init_net` in `Documentation/admin-guide/sysctl/net.rst`)."""
+
+_SOME_LINKS: Final = 4096
+"""Bytes of `/proc/<pid>/net/dev` that are lines of more links than the kernel makes by itself."""
+
+_HEADER: Final = 2
+_WITH_LO_ALONE: Final = _HEADER + 1
+"""Lines of that file: its header, and with that `lo`, which every namespace has."""
+
+
+def link_of_others(pid: int) -> str:
+    """A link in the network namespace of process `pid` that the kernel did not make by itself.
+
+    It is empty if there is none, or the process has ended. One read tells, however many there are.
+    """
+    for path in namespace_files(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            descriptor = os.open(f"{path.removesuffix('ns/net')}net/dev", _READ)
+            try:
+                text = os.read(descriptor, _SOME_LINKS)
+            finally:
+                os.close(descriptor)
+            return "" if text.count(b"\n") == _WITH_LO_ALONE else _other_link(text)
+    return ""
+
+
+def _other_link(text: bytes) -> str:
+    for line in text.splitlines()[_HEADER:]:
+        name, colon, _ = line.strip().partition(b":")
+        if colon and name not in _MADE_BY_KERNEL:
+            return os.fsdecode(name)
+    return ""
 
 
 @cache

@@ -82,6 +82,12 @@ class Failed(OfContainer, frozen=True):
     refused: bool
 
 
+class Unmet(OfContainer, frozen=True):
+    """It asks for a network, but is left alone; published once for each init."""
+
+    reason: str
+
+
 class Unread(OfContainer, frozen=True):
     """It keeps its network, though its files can no longer be read."""
 

@@ -36,6 +36,8 @@ def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
                 "refused" if fact.refused else "failed",
                 container=fact.id, root=fact.root, reason=fact.reason,
             )  # fmt: skip
+        case kinds.Unmet(root, id_, reason):
+            log.warning("ignored", container=id_, root=root, reason=reason)
         case kinds.Unread(root, id_, reason):
             log.warning(
                 "keeps its network, though its files cannot be read",

@@ -102,6 +102,7 @@ class Attachment:
             wanted = self._plan(container, known, request)
         if isinstance(wanted, Ignore):
             self._context.failures.forget(container.root, container.id, refused=True)
+            self._note_unmet(container, wanted)
             return False
         self._context.facts.publish(Appeared(container))
         if isinstance(wanted, Join):
@@ -123,6 +124,22 @@ class Attachment:
         """
         return self._plan(container, self._known(container), request, kept=kept)
 
+    def ignores(self, container: Container, request: Request) -> bool:
+        """Whether a live container is to be left alone; if it asks for a network, that is told.
+
+        Raises:
+            InvalidRequest: its request cannot be met.
+        """
+        wanted = self.plan(container, request)
+        if not isinstance(wanted, Ignore):
+            return False
+        self._note_unmet(container, wanted)
+        return True
+
+    def _note_unmet(self, container: Container, wanted: Ignore) -> None:
+        if wanted.unmet:
+            self._context.failures.note_unmet(container, wanted.reason)
+
     def vanish(self, root: str, id_: str) -> None:
         """Take back what a container had, if anything.
 
@@ -130,6 +147,7 @@ class Attachment:
             WatcherError, OSError: something is left; sync finds it.
         """
         self._context.failures.forget(root, id_, refused=False)
+        self._context.failures.forget_unmet(root, id_)
         sandbox = self._context.store.sandbox_of(root, id_)
         if sandbox is not None:
             leaving = tuple(m for m in sandbox.members if (m.root, m.id) == (root, id_))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from watcher.facts.kinds import Failed, Moved, Unread
+from watcher.facts.kinds import Failed, Moved, Unmet, Unread
 from watcher.model.errors import InvalidRequest, WatcherError, about, named
 from watcher.store.failures import MAX_REASON, MAX_REFUSED, MAX_VALUE, Failure
 
@@ -31,6 +31,8 @@ class FailureLog:
         """Why the files of an attached container cannot be read, as published, by container."""
         self._moved: dict[tuple[str, str], Process] = {}
         """The inits that were published as having left their namespaces, by container."""
+        self._unmet: dict[tuple[str, str], Process] = {}
+        """The inits that were published as left alone despite their request, by container."""
 
     def note(
         self, root: str, id_: str, init: Process | None, error: Exception, *, refused: bool = False
@@ -73,6 +75,17 @@ class FailureLog:
         if self._moved.get(key) != container.init:
             self._moved[key] = container.init
             self._facts.publish(Moved(*key))
+
+    def note_unmet(self, container: Container, reason: str) -> None:
+        """Publish that `container` asks for a network, but is left alone for `reason`."""
+        key = (container.root, container.id)
+        if self._unmet.get(key) != container.init:
+            self._unmet[key] = container.init
+            self._facts.publish(Unmet(*key, reason))
+
+    def forget_unmet(self, root: str, id_: str) -> None:
+        """Forget what :meth:`note_unmet` has noted of a container, which has gone."""
+        self._unmet.pop((root, id_), None)
 
     def forget(self, root: str, id_: str, *, refused: bool) -> None:
         """Forget a container's failure; that of a `refused` start only if `refused` is true.

@@ -7,13 +7,14 @@ raises InvalidRequest.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec import Struct
 
 from watcher.config.settings import Config, Root
 from watcher.containers.place import Place
 from watcher.model.container import Container, Namespace
-from watcher.model.errors import InvalidRequest
+from watcher.model.errors import InvalidRequest, quoted
 from watcher.model.naming import is_allowed_name, sysctl_name
 from watcher.model.network import Network
 from watcher.model.request import Request
@@ -22,9 +23,15 @@ from watcher.reconcile import ports
 
 
 class Ignore(Struct, frozen=True):
-    """Leave the container alone."""
+    """Leave the container alone.
+
+    Attributes:
+        reason: why.
+        unmet: whether it asks for a network, which it does not get.
+    """
 
     reason: str
+    unmet: bool = False
 
 
 class Create(Struct, frozen=True):
@@ -74,14 +81,9 @@ def plan(
         if not kept or inside.member(container) is None:  # else another's network is kept
             _check_join_allowed(request, inside, root)
         return Join(inside)
-    if container.namespace is Namespace.HOST:
-        return Ignore("it is in the network namespace that its runtime was started in")
-    if container.namespace is Namespace.JOINED:
-        return Ignore(f"its namespace {container.joined} is none of ours")
-    if request.networks == ():
-        return Ignore("io.watcher.network = none")
-    if root.attach == "annotated" and not request.annotated:
-        return Ignore("its root attaches annotated containers alone")
+    left_alone = _left_alone(container, place, request, root, kept=kept)
+    if left_alone is not None:
+        return left_alone
     networks = tuple(_networks(request, config))
     if not kept:
         _check_limits(request, networks, root)
@@ -91,6 +93,65 @@ def plan(
     if not place.of_runtime:
         return Ignore("its network namespace is not one that its runtime made")
     return Create(networks)
+
+
+def _left_alone(
+    container: Container, place: Place, request: Request, root: Root, *, kept: bool
+) -> Ignore | None:
+    """Why a container that is in no other one's sandbox gets no sandbox of its own; else `None`.
+
+    Raises:
+        InvalidRequest: it asks for a network, but has one.
+    """
+    if container.namespace is Namespace.HOST:
+        return Ignore("it is in the network namespace that its runtime was started in")
+    if container.namespace is Namespace.JOINED:
+        return _ignore_joined(container, request)
+    if request.networks == ():
+        return Ignore("io.watcher.network = none")
+    if root.attach == "annotated" and not request.annotated:
+        return Ignore("its root attaches annotated containers alone")
+    if place.other_link and not kept:
+        return _ignore_connected(request, place.other_link)
+    return None
+
+
+def _ignore_joined(container: Container, request: Request) -> Ignore:
+    """Ignore a container in a namespace of somebody else; one with a request learns what to do."""
+    what = f"its namespace {container.joined} is none of ours"
+    if wish_of(request) is None:
+        return Ignore(what)
+    return Ignore(f"{what}; {_WITHOUT_NETWORK}", unmet=True)
+
+
+def _ignore_connected(request: Request, link: str) -> Ignore:
+    """Ignore a container to which another program has given the network interface `link`.
+
+    Raises:
+        InvalidRequest: it asks for a network.
+    """
+    what = f"another program has given it the interface {quoted(link)}"
+    wish = wish_of(request)
+    if wish is not None:
+        raise InvalidRequest(*wish, what, _WITHOUT_NETWORK)
+    return Ignore(f"its network is not ours: {what}")
+
+
+_WITHOUT_NETWORK: Final = (
+    "start it without a network, as by `--network none` of Docker and Podman, or remove the"
+    " annotations of io.watcher"
+)
+
+
+def wish_of(request: Request) -> tuple[str, str] | None:
+    """The annotation by which a container asks for a network, and its value."""
+    for key, value in (
+        ("network", request.networks), ("ports", request.ports), ("ip", request.addresses),
+        ("mac", (request.mac,) if request.mac else ()),
+    ):  # fmt: skip
+        if value:
+            return f"io.watcher.{key}", ",".join(map(str, value))
+    return None
 
 
 def root_of(config: Config, container: Container) -> Root:

@@ -19,7 +19,6 @@ from watcher.model.errors import WatcherError, message_with_remedy, named
 from watcher.model.repair import Repair
 from watcher.reconcile.adopt import look_inside
 from watcher.reconcile.attach import Attachment
-from watcher.reconcile.plan import Ignore
 from watcher.reconcile.repairs import Repairs
 from watcher.reconcile.sync import Recovery
 from watcher.reconcile.turn import Turn
@@ -105,8 +104,12 @@ class Reconciler:
     def _admit(self, container: Container, request: Request) -> None:
         if self._is_ignored(container, request):  # it need not wait for the lock
             return
-        with self._with_store():
-            self._attachment.appear(container, request)
+        try:
+            with self._with_store():
+                self._attachment.appear(container, request)
+        except Busy:
+            if not self._attachment.ignores(container, request):
+                raise
 
     def refuse(self, root: str, id_: str, init: Process, error: Exception, *, denied: bool) -> None:
         """Note why a held container gets no network; `denied`: it is not started either."""
@@ -282,6 +285,7 @@ class Reconciler:
                 return False
             container = roots.read(root, id_)
             if container is None or not container.alive:
+                self._failures.forget_unmet(root, id_)
                 return container is None
             request = parse_request(container.annotations)
             return self._is_ignored(container, request)
@@ -295,4 +299,4 @@ class Reconciler:
         sandbox = self._store.sandbox_of(container.root, container.id)
         if sandbox is not None:
             return False
-        return isinstance(self._attachment.plan(container, request), Ignore)
+        return self._attachment.ignores(container, request)

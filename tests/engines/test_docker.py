@@ -1,0 +1,71 @@
+"""Beside Docker."""
+
+from __future__ import annotations
+
+from tests.support.engines import DockerHost
+from tests.support.host import BEYOND, UPLINK
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
+
+
+def test_the_recipe(docker: DockerHost) -> None:
+    """The first instruction has its network, ports work, and a restart has the same address."""
+    service = docker.service()
+    docker.beyond.serve(tcp=(80,))
+    show = ("sh", "-c", "ip -4 addr show eth0; exec sleep 1000000")
+    web = docker.run_in_engine("web", "--network", "none", args=show, ports="8080:80")
+    web.serve(tcp=(80,))
+    assert docker.status(web.id) == "attached"
+    address = web.address
+    assert docker.beyond.reach(UPLINK, 8080) == Answer(web.id, BEYOND)
+    assert web.reach(BEYOND, 80) == Answer("beyond", UPLINK)
+    eventually(lambda: f"inet {address}/16" in docker.engine("logs", "web").stdout)
+
+    docker.engine("restart", "--time", "0", "web")
+    again = docker.container(web.id)
+    again.serve(tcp=(80,))
+    assert again.address == address
+    assert docker.beyond.reach(UPLINK, 8080) == Answer(web.id, BEYOND)
+    docker.engine("rm", "--force", "web")
+    docker.empty()
+    assert service.warnings() == []
+
+
+def test_containers_on_docker_s_own_networks_are_docker_s(docker: DockerHost) -> None:
+    """They start and reach each other as ever, while one that asks for both is refused."""
+    docker.service()
+    theirs = docker.run_in_engine("theirs", "--publish", "9090:90")
+    theirs.serve(tcp=(90,))
+    assert "another program has given it" in docker.inspect(theirs.id)["reason"]
+    assert docker.status(theirs.id) == "ignored"
+    assert docker.beyond.reach(UPLINK, 9090) is not None
+    assert theirs.place.links() == {"lo", "eth0"}
+
+    done = docker.engine(
+        "run", "--detach", "--name", "both", "--annotation", "io.watcher.ports=8080:80", "box",
+        "true", check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    both = docker.engine("inspect", "--format", "{{.Id}}", "both").stdout.strip()
+    assert "--network none" in docker.fails(both)
+    assert docker.leftovers() == []
+
+
+def test_down_takes_nothing_of_docker_s(docker: DockerHost) -> None:
+    service = docker.service()
+    theirs = docker.run_in_engine("theirs", "--publish", "9090:90")
+    theirs.serve(tcp=(90,))
+    web = docker.run_in_engine("web", "--network", "none", ports="8080:80")
+    assert docker.attached(web.id)
+    service.stop()
+    docker.watcher("down")
+
+    assert "docker0" in docker.here.links()
+    assert "netns0" not in docker.here.links()
+    assert docker.leftovers() == []
+    assert docker.beyond.reach(UPLINK, 9090) is not None
+    later = docker.run_in_engine("later", "--publish", "9091:90")
+    later.serve(tcp=(90,))
+    assert docker.beyond.reach(UPLINK, 9091) is not None
+    docker.engine("restart", "--time", "0", "web", "theirs")
+    docker.engine("rm", "--force", "web", "theirs", "later")

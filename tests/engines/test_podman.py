@@ -1,0 +1,70 @@
+"""Beside Podman."""
+
+from __future__ import annotations
+
+from tests.support.engines import PodmanHost
+from tests.support.host import BEYOND, UPLINK
+from tests.support.traffic import Answer
+from tests.support.waiting import eventually
+
+
+def test_the_recipe(podman: PodmanHost) -> None:
+    """The first instruction has its network, ports work, and a restart has the same address."""
+    service = podman.service()
+    podman.beyond.serve(tcp=(80,))
+    show = ("sh", "-c", "ip -4 addr show eth0; exec sleep 1000000")
+    web = podman.run_in_engine("web", "--network", "none", args=show, ports="8080:80")
+    web.serve(tcp=(80,))
+    assert podman.status(web.id) == "attached"
+    address = web.address
+    assert podman.beyond.reach(UPLINK, 8080) == Answer(web.id, BEYOND)
+    assert web.reach(BEYOND, 80) == Answer("beyond", UPLINK)
+    eventually(lambda: f"inet {address}/16" in podman.engine("logs", "web").stdout)
+
+    podman.engine("restart", "--time", "0", "web")
+    again = podman.container(web.id)
+    again.serve(tcp=(80,))
+    assert again.address == address
+    assert podman.beyond.reach(UPLINK, 8080) == Answer(web.id, BEYOND)
+    podman.engine("rm", "--force", "--time", "0", "web")
+    podman.empty()
+    assert service.warnings() == []
+
+
+def test_containers_on_podman_s_own_networks_are_podman_s(podman: PodmanHost) -> None:
+    """They start and are reached as ever; one that asks for both learns once what to do."""
+    service = podman.service()
+    theirs = podman.run_in_engine("theirs", "--publish", "9090:90")
+    theirs.serve(tcp=(90,))
+    assert podman.status(theirs.id) == "ignored"
+    assert podman.beyond.reach(UPLINK, 9090) is not None
+    assert theirs.place.links() == {"lo", "eth0"}
+    assert service.warnings() == []
+
+    both = podman.run_in_engine("both", ports="8080:80")
+    assert podman.status(both.id) == "ignored"
+    reason = podman.inspect(both.id)["reason"]
+    assert "/netns-" in reason
+    assert "--network none" in reason
+    podman.watcher("sync")
+    assert [entry["event"] for entry in service.warnings()] == ["ignored"]
+    assert podman.leftovers() == []
+
+
+def test_down_takes_nothing_of_podman_s(podman: PodmanHost) -> None:
+    service = podman.service()
+    theirs = podman.run_in_engine("theirs", "--publish", "9090:90")
+    theirs.serve(tcp=(90,))
+    web = podman.run_in_engine("web", "--network", "none", ports="8080:80")
+    assert podman.attached(web.id)
+    service.stop()
+    podman.watcher("down")
+
+    assert "podman0" in podman.here.links()
+    assert "netns0" not in podman.here.links()
+    assert podman.leftovers() == []
+    assert podman.beyond.reach(UPLINK, 9090) is not None
+    later = podman.run_in_engine("later", "--publish", "9091:90")
+    later.serve(tcp=(90,))
+    assert podman.beyond.reach(UPLINK, 9091) is not None
+    podman.engine("restart", "--time", "0", "web", "theirs")
