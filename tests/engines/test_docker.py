@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.support.engines import DockerHost
+from tests.engines.conftest import EngineMaker
+from tests.support.engines import WITH_DOCKER, DockerHost
 from tests.support.host import BEYOND, UPLINK
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
@@ -69,3 +70,23 @@ def test_down_takes_nothing_of_docker_s(docker: DockerHost) -> None:
     assert docker.beyond.reach(UPLINK, 9091) is not None
     docker.engine("restart", "--time", "0", "web", "theirs")
     docker.engine("rm", "--force", "web", "theirs", "later")
+
+
+def test_a_container_in_the_network_of_another_one(make_engine: EngineMaker) -> None:
+    """The first of both has no annotation; what the second one's ask for is for both."""
+    docker = make_engine(DockerHost, 'attach = "annotated"\n' + WITH_DOCKER)
+    docker.service()
+    first = docker.run_in_engine("first", "--network", "none")
+    second = docker.run_in_engine("second", "--network", "container:first", ports="8080:80")
+    second.serve(tcp=(80,))
+    assert docker.status(first.id) == "attached"
+    assert docker.status(second.id) == "shared"
+    assert first.address == second.address
+    assert docker.beyond.reach(UPLINK, 8080) == Answer(second.id, BEYOND)
+
+    docker.run_in_engine("theirs")
+    lost = docker.run_in_engine("lost", "--network", "container:theirs", ports="8081:80")
+    assert docker.status(lost.id) == "ignored"
+    assert "to which another program has given" in docker.inspect(lost.id)["reason"]
+    docker.engine("rm", "--force", "second", "first")
+    docker.empty()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.engines.conftest import EngineMaker
 from tests.support.engines import PodmanHost
 from tests.support.host import BEYOND, UPLINK
 from tests.support.traffic import Answer
@@ -68,3 +69,33 @@ def test_down_takes_nothing_of_podman_s(podman: PodmanHost) -> None:
     later.serve(tcp=(90,))
     assert podman.beyond.reach(UPLINK, 9091) is not None
     podman.engine("restart", "--time", "0", "web", "theirs")
+
+
+def test_a_pod(make_engine: EngineMaker) -> None:
+    """The pause container has no annotation; a member's give the pod its network."""
+    podman = make_engine(PodmanHost, 'attach = "annotated"\n')
+    service = podman.service()
+    pause = podman.pod("shop", "--network", "none")
+    assert podman.status(pause.id) == "ignored"
+    web = podman.run_in_engine("web", "--pod", "shop", ports="8080:80")
+    web.serve(tcp=(80,))
+    assert podman.status(pause.id) == "attached"
+    assert podman.status(web.id) == "shared"
+    address = web.address
+    assert podman.beyond.reach(UPLINK, 8080) == Answer(web.id, BEYOND)
+    plain = podman.run_in_engine("plain", "--pod", "shop")
+    assert podman.attached(plain.id, "shared").address == address
+
+    podman.engine("restart", "--time", "0", "web")
+    again = podman.attached(web.id, "shared")
+    assert again.address == address
+    assert podman.beyond.reach(UPLINK, 8080) == Answer(web.id, BEYOND)
+    service.kill9()
+    for file in podman.state_dir.iterdir():
+        file.unlink()
+    service.start()
+    assert podman.watcher("sync").stdout == "nothing to do\n"
+    assert again.address == address
+    assert podman.beyond.reach(UPLINK, 8080) == Answer(web.id, BEYOND)
+    podman.engine("pod", "rm", "--force", "--time", "0", "shop")
+    podman.empty()

@@ -109,7 +109,7 @@ def _hold_and_serve(
             config, log, starting=True, serving=True, patience=patience, facts=facts
         ) as opened_:
             reload = Reload(again, *opened_, gate, log)
-            service = Service(config, opened_[0], gate, roots, lock, reload, log)
+            service = Service(config, opened_[0], gate, roots, lock, reload, facts, log)
             asyncio.run(
                 service.run(main), loop_factory=lambda: asyncio.SelectorEventLoop(main.selector)
             )

@@ -11,11 +11,13 @@ from watcher.config.settings import Config, Root
 from watcher.containers import proc, roots
 from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
+from watcher.containers.life import Snapshot
 from watcher.containers.place import Place
 from watcher.model.container import Container, Namespace, Status
 from watcher.model.errors import InvalidRequest, about
 from watcher.model.naming import is_allowed_name
 from watcher.model.sandbox import Member, Sandbox
+from watcher.reconcile.founders import Founder, Founders
 from watcher.reconcile.plan import Ignore, plan
 from watcher.store.failures import REFUSED_FOR
 from watcher.store.leases import Failure, LeaseStore
@@ -62,6 +64,7 @@ def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
     sandboxes = store.sandboxes()
     homes = {(m.root, m.id): (s, m) for s in sandboxes for m in s.members}
     by_netns = {s.netns: s for s in sandboxes}
+    founders = _Founders(config)
     shown = set()
     for root in config.roots:
         try:
@@ -88,13 +91,33 @@ def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
             sandbox, member = homes.get((root.path, id_), (None, None))
             if member is not None and member.init != container.init:
                 sandbox = member = None
-            status, reason = _status(config, store, container, sandbox, failure, by_netns)
+            status, reason = _status(config, store, container, sandbox, failure, by_netns, founders)
             names = _names(root, container) if member is None else member.asked.names
             yield Entry(root.path, id_, status, reason, container, sandbox, member, names)
     lately = time.time() - REFUSED_FOR
     for name, failure in failures.items():
         if failure.refused and failure.at > lately and name not in shown:
             yield Entry(*name, Status.FAILED, failure.reason, refused=True)
+
+
+class _Founders:
+    """Finds founders; all containers are read once, if any has joined a foreign namespace."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._all: Founders | None = None
+
+    def of(self, container: Container, place: Place) -> Founder | None:
+        """As :meth:`watcher.reconcile.founders.Founders.of`, for a container without a sandbox."""
+        if container.namespace is not Namespace.JOINED or place.inside is not None:
+            return None
+        if self._all is None:
+            self._all = Founders()
+            self._all.remember_only(Snapshot.take(self._config.roots).containers)
+        try:
+            return self._all.of(container)
+        except Unreadable:
+            return None
 
 
 def _unread(
@@ -126,6 +149,7 @@ def _status(
     sandbox: Sandbox | None,
     failure: Failure | None,
     by_netns: Mapping[int, Sandbox],
+    founders: _Founders,
 ) -> tuple[Status, str]:
     if not container.alive:
         return Status.EXITED, _EXITED
@@ -139,7 +163,8 @@ def _status(
         place = Place.of(container, by_netns.get(container.netns or 0))
         share = request.share
         shared = None if share is None else store.sandbox_to_share(share, container)
-        plan_ = plan(container, place, request, config, shared=shared)
+        founder = founders.of(container, place)
+        plan_ = plan(container, place, request, config, shared=shared, founder=founder)
     except InvalidRequest as error:
         return Status.FAILED, about(container.id, error)
     if isinstance(plan_, Ignore):

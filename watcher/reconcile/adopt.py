@@ -12,9 +12,15 @@ from watcher.containers.life import lives
 from watcher.model.container import Container, Namespace, Process
 from watcher.model.orphan import Orphan
 from watcher.model.request import Request
+from watcher.reconcile.founders import is_annotated
+from watcher.reconcile.plan import root_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from watcher.model.network import Network
     from watcher.reconcile.context import Context
+    from watcher.reconcile.founders import Founders
     from watcher.store.leases import LeaseStore
 
 type Inside = Orphan | OSError | None
@@ -32,10 +38,12 @@ def look_inside(context: Context, container: Container) -> Inside:
         return error
 
 
-def adopt(context: Context, container: Container, inside: Inside) -> Orphan | None:
+def adopt(
+    context: Context, container: Container, inside: Inside, founders: Founders
+) -> Orphan | None:
     """Let a container keep the orphan that it has `inside`.
 
-    If the orphan was made for a container that has gone, its sandbox is put back into the store.
+    If `container` asks for no sandbox by itself, that of the orphan is put back into the store.
 
     Raises:
         OSError: whether there is an orphan is not known.
@@ -44,20 +52,45 @@ def adopt(context: Context, container: Container, inside: Inside) -> Orphan | No
     assert container.netns is not None
     if isinstance(inside, OSError):
         raise inside
-    orphan, store, configured = inside, context.store, context.config.networks
-    if orphan is None or container.has_own_netns or store.sandbox(container.netns):
+    orphan, store = inside, context.store
+    if orphan is None or store.sandbox(container.netns) or _asks(context, container, founders):
         return orphan
-    names = ["default"] if len(orphan.addresses) == 1 else list(configured)
-    networks = [configured[name] for name in names][: len(orphan.addresses)]
+    networks = _networks(orphan, context.config.networks)
+    kept = orphan.by_network(networks)
+    if container.has_own_netns:
+        store.create_sandbox(container, networks, Request(), kept)
+        return orphan
     id_ = container.id if orphan.is_of(container.id) else orphan.id
     founder = replace(container, id=id_, init=Process(orphan.pid, 0), namespace=Namespace.OWN)
-    sandbox = store.create_sandbox(founder, networks, Request(), orphan.by_network(networks))
+    sandbox = store.create_sandbox(founder, networks, Request(), kept)
     store.join(container, sandbox.key, Request())
     if id_ != container.id:
         store.leave(founder.root, founder.id)
     # It has its port maps already. Unless the store has them, too, `appear` takes its sandbox back.
     store.join(container, sandbox.key, parse_request(container.annotations))
     return orphan
+
+
+def _asks(context: Context, container: Container, founders: Founders) -> bool:
+    """Whether `container` gets its sandbox, or that of its founder, by what it asks for."""
+    annotated = is_annotated(container)
+    if container.has_own_netns:
+        return annotated or root_of(context.config, container).attach == "all"
+    return annotated and founders.of(container) is not None
+
+
+def _networks(orphan: Orphan, configured: Mapping[str, Network]) -> list[Network]:
+    """The networks that an orphan was in, as far as its addresses tell."""
+    found = {
+        network.name: network
+        for addresses in orphan.addresses
+        for network in configured.values()
+        if any(address in subnet for address in addresses for subnet in network.subnets)
+    }
+    if len(found) == len(orphan.addresses):
+        return list(found.values())
+    names = ["default"] if len(orphan.addresses) == 1 else list(configured)
+    return [configured[name] for name in names][: len(orphan.addresses)]
 
 
 def _orphan(context: Context, container: Container, netns: int) -> Orphan | None:

@@ -7,14 +7,15 @@ rest. The caller has the host-wide lock.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import batched
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from watcher.containers import proc
+from watcher.containers import proc, roots
 from watcher.containers.annotations import parse_request
+from watcher.containers.files import Unreadable
 from watcher.containers.life import ended
 from watcher.containers.place import Place
 from watcher.facts.kinds import Appeared, Attached, BundleChanged, Detached, RequestChanged
@@ -22,7 +23,8 @@ from watcher.model.errors import InvalidRequest, WatcherError
 from watcher.model.sandbox import Member, Sandbox, without
 from watcher.reconcile import families, ports
 from watcher.reconcile.adopt import adopt
-from watcher.reconcile.plan import Create, Ignore, Join, plan
+from watcher.reconcile.founders import Founders
+from watcher.reconcile.plan import Create, CreateFor, Ignore, Join, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,10 +42,15 @@ TOGETHER: Final = 100
 
 
 class Attachment:
-    """Attaches and detaches containers."""
+    """Attaches and detaches containers.
 
-    def __init__(self, context: Context) -> None:
+    Attributes:
+        founders: the containers that others may give a sandbox to.
+    """
+
+    def __init__(self, context: Context, founders: Founders) -> None:
         self._context = context
+        self.founders = founders
 
     def bring(self, container: Container, inside: Inside) -> bool:
         """Give a live container what it should have; an error becomes its failure.
@@ -51,7 +58,7 @@ class Attachment:
         `inside` is the orphan in its namespace. Returns whether anything had to be done.
         """
         try:
-            orphan = adopt(self._context, container, inside)
+            orphan = adopt(self._context, container, inside, self.founders)
             return self.appear(container, orphan=orphan) or orphan is not None
         except (WatcherError, OSError) as error:
             if proc.runs(container.init):
@@ -114,6 +121,8 @@ class Attachment:
                 ports.check_free(request, self._context.sock_diag)
                 ports.check_local(request, wanted.networks)
         self._attach(container, request, wanted, orphan)
+        if isinstance(wanted, CreateFor):
+            self._bring_joined(container)
         return True
 
     def plan(self, container: Container, request: Request, *, kept: bool = False) -> Plan:
@@ -123,6 +132,19 @@ class Attachment:
             InvalidRequest: its request cannot be met.
         """
         return self._plan(container, self._known(container), request, kept=kept)
+
+    def _bring_joined(self, container: Container) -> None:
+        """Make members of those that were in the namespace of `container` before it.
+
+        If they are very many, sync brings the others: the start of `container` waits for this.
+        """
+        assert container.netns is not None
+        for name in self.founders.joined(container.netns)[:TOGETHER]:
+            self.founders.forget(*name)
+            with suppress(Unreadable):  # which its own look tells
+                other = roots.read(*name)
+                if other is not None and other.netns == container.netns:
+                    self.bring(other, None)
 
     def ignores(self, container: Container, request: Request) -> bool:
         """Whether a live container is to be left alone; if it asks for a network, that is told.
@@ -148,6 +170,7 @@ class Attachment:
         """
         self._context.failures.forget(root, id_, refused=False)
         self._context.failures.forget_unmet(root, id_)
+        self.founders.forget(root, id_)
         sandbox = self._context.store.sandbox_of(root, id_)
         if sandbox is not None:
             leaving = tuple(m for m in sandbox.members if (m.root, m.id) == (root, id_))
@@ -178,7 +201,13 @@ class Attachment:
             else:
                 shared = context.store.sandbox_to_share(share, container)
         place = Place.of(container, known)
-        return plan(container, place, request, context.config, shared=shared, kept=kept)
+        founder = None if place.inside is not None else self.founders.of(container)
+        wanted = plan(
+            container, place, request, context.config, shared=shared, founder=founder, kept=kept
+        )
+        if isinstance(wanted, Ignore):
+            self.founders.remember(container)
+        return wanted
 
     def _known(self, container: Container) -> Sandbox | None:
         """The sandbox in the store with the number of the container's namespace."""
@@ -216,7 +245,7 @@ class Attachment:
         self,
         container: Container,
         request: Request,
-        wanted: Create | Join,
+        wanted: Create | CreateFor | Join,
         orphan: Orphan | None,
     ) -> None:
         """Carry out a plan step by step; if a step fails, undo those before it."""
@@ -226,7 +255,9 @@ class Attachment:
             if not self._bury(beside=container):
                 raise
             sandbox = self._enter(container, request, wanted, orphan)
-        arriving = tuple(m for m in sandbox.members if m.is_(container))
+        arriving = sandbox.members
+        if isinstance(wanted, Join):
+            arriving = tuple(member for member in sandbox.members if member.is_(container))
         for error in self._make([(sandbox, arriving)]).values():
             raise error
 
@@ -295,7 +326,7 @@ class Attachment:
         self,
         container: Container,
         request: Request,
-        wanted: Create | Join,
+        wanted: Create | CreateFor | Join,
         orphan: Orphan | None,
     ) -> Sandbox:
         """Write the plan into the lease store; :meth:`_forget` undoes it."""
@@ -304,6 +335,8 @@ class Attachment:
             return store.join(container, wanted.sandbox.key, request)
         networks = families.possible(self._context.host, container, wanted.networks, request)
         kept = {} if orphan is None else orphan.by_network(networks)
+        if isinstance(wanted, CreateFor):
+            return store.create_sandbox_for(wanted.founder, networks, container, request, kept)
         return store.create_sandbox(container, networks, request, kept)
 
     def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:

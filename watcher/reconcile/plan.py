@@ -6,7 +6,7 @@ raises InvalidRequest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Final
 
 from msgspec import Struct
@@ -20,6 +20,7 @@ from watcher.model.network import Network
 from watcher.model.request import Request
 from watcher.model.sandbox import Sandbox
 from watcher.reconcile import ports
+from watcher.reconcile.founders import Founder
 
 
 class Ignore(Struct, frozen=True):
@@ -40,13 +41,20 @@ class Create(Struct, frozen=True):
     networks: tuple[Network, ...]
 
 
+class CreateFor(Struct, frozen=True):
+    """Make a sandbox for `founder`, and make the container, which is in its namespace, a member."""
+
+    founder: Container
+    networks: tuple[Network, ...]
+
+
 class Join(Struct, frozen=True):
     """The container is in the namespace of `sandbox` already: make it a member."""
 
     sandbox: Sandbox
 
 
-type Plan = Ignore | Create | Join
+type Plan = Ignore | Create | CreateFor | Join
 
 
 def plan(
@@ -56,6 +64,7 @@ def plan(
     config: Config,
     *,
     shared: Sandbox | None,
+    founder: Founder | None = None,
     kept: bool = False,
 ) -> Plan:
     """What a live `container` should get.
@@ -63,7 +72,8 @@ def plan(
     The kernel says which namespace the container is in. Its configuration counts only where the
     kernel cannot tell, because a bundle can be written so that two readers read it differently.
 
-    `shared` is the sandbox that its annotation `share` names. `kept`: it has its network already,
+    `shared` is the sandbox that its annotation `share` names. `founder` is the container whose
+    namespace it has joined, if that has no sandbox. `kept`: it has its network already,
     and the limits of its root apply only to new ones.
 
     Raises:
@@ -81,7 +91,7 @@ def plan(
         if not kept or inside.member(container) is None:  # else another's network is kept
             _check_join_allowed(request, inside, root)
         return Join(inside)
-    left_alone = _left_alone(container, place, request, root, kept=kept)
+    left_alone = _left_alone(container, place, request, root, founder, kept=kept)
     if left_alone is not None:
         return left_alone
     networks = tuple(_networks(request, config))
@@ -90,25 +100,37 @@ def plan(
     ports.check_carried(request, networks)
     if inside is not None:
         return Join(inside)
+    if founder is not None:
+        if not kept:
+            _check_share_allowed(founder.container.id, root, {founder.container.root})
+        return CreateFor(founder.container, networks)
     if not place.of_runtime:
         return Ignore("its network namespace is not one that its runtime made")
     return Create(networks)
 
 
 def _left_alone(
-    container: Container, place: Place, request: Request, root: Root, *, kept: bool
+    container: Container,
+    place: Place,
+    request: Request,
+    root: Root,
+    founder: Founder | None,
+    *,
+    kept: bool,
 ) -> Ignore | None:
-    """Why a container that is in no other one's sandbox gets no sandbox of its own; else `None`.
+    """Why a container that is in no other one's sandbox gives nobody a sandbox; else `None`.
 
     Raises:
         InvalidRequest: it asks for a network, but has one.
     """
     if container.namespace is Namespace.HOST:
         return Ignore("it is in the network namespace that its runtime was started in")
-    if container.namespace is Namespace.JOINED:
+    if container.namespace is Namespace.JOINED and founder is None:
         return _ignore_joined(container, request)
     if request.networks == ():
         return Ignore("io.watcher.network = none")
+    if founder is not None:
+        return _ignore_member(container, request, founder, kept=kept)
     if root.attach == "annotated" and not request.annotated:
         return Ignore("its root attaches annotated containers alone")
     if place.other_link and not kept:
@@ -122,6 +144,23 @@ def _ignore_joined(container: Container, request: Request) -> Ignore:
     if wish_of(request) is None:
         return Ignore(what)
     return Ignore(f"{what}; {_WITHOUT_NETWORK}", unmet=True)
+
+
+def _ignore_member(
+    container: Container, request: Request, founder: Founder, *, kept: bool
+) -> Ignore | None:
+    """Why a container gives no sandbox to the `founder` of its namespace; else `None`."""
+    what = f"its namespace {container.joined} is that of {founder.container.id}"
+    if not request.annotated:
+        return Ignore(f"{what}, which has no network of ours")
+    if founder.other_link and not kept:
+        link = quoted(founder.other_link)
+        return Ignore(
+            f"{what}, to which another program has given the interface {link}; start that one"
+            " without a network, as by `--network none` of Docker and Podman",
+            unmet=wish_of(request) is not None,
+        )
+    return None
 
 
 def _ignore_connected(request: Request, link: str) -> Ignore:
@@ -193,19 +232,23 @@ def _check_share(
 
 
 def _check_join(request: Request, inside: Sandbox) -> None:
-    if request.networks:
+    """Raise InvalidRequest for what the sandbox does not have already."""
+    remedy = "remove the annotation, or give it a network namespace of its own"
+    networks = tuple(interface.network for interface in inside.interfaces)
+    if request.networks and request.networks != networks:
         raise InvalidRequest(
             "io.watcher.network", ",".join(request.networks),
-            f"it is in the sandbox of {inside.id}, which has its networks",
-            "remove the annotation, or give it a network namespace of its own",
+            f"it is in the sandbox of {inside.id}, which has its networks", remedy,
         )  # fmt: skip
-    for key, value in (("ip", request.addresses), ("mac", request.mac)):
-        if value:
+    has = {address.ip for interface in inside.interfaces for address in interface.addresses}
+    macs = {interface.mac for interface in inside.interfaces[:1]}
+    for key, values, there in (
+        ("ip", request.addresses, has), ("mac", (request.mac,) if request.mac else (), macs),
+    ):  # fmt: skip
+        if not there.issuperset(values):
             raise InvalidRequest(
-                f"io.watcher.{key}",
-                ",".join(map(str, value)) if isinstance(value, tuple) else value,
-                f"it is in the sandbox of {inside.id}, which has its addresses",
-                "remove the annotation, or give it a network namespace of its own",
+                f"io.watcher.{key}", ",".join(map(str, values)),
+                f"it is in the sandbox of {inside.id}, which has its addresses", remedy,
             )  # fmt: skip
     if request.sysctl:
         path, value = request.sysctl[0]
@@ -217,15 +260,19 @@ def _check_join(request: Request, inside: Sandbox) -> None:
 
 
 def _check_join_allowed(request: Request, inside: Sandbox, root: Root) -> None:
-    share = root.limits.share
-    foreign = all(member.root != root.path for member in inside.members)
-    if share == "none" or (share == "root" and foreign):
-        raise InvalidRequest(
-            "io.watcher.share", inside.id,
-            f"root {root.path} may not join that sandbox", f"it has limits.share = {share}",
-        )  # fmt: skip
+    _check_share_allowed(inside.id, root, {member.root for member in inside.members})
     _check_names(request, root)
     ports.check_allowed(request, root, _out_of_limits(root))
+
+
+def _check_share_allowed(id_: str, root: Root, roots: Set[str]) -> None:
+    """Raise InvalidRequest if `root` may not join the sandbox `id_` of members in `roots`."""
+    share = root.limits.share
+    if share == "none" or (share == "root" and root.path not in roots):
+        raise InvalidRequest(
+            "io.watcher.share", id_,
+            f"root {root.path} may not join that sandbox", f"it has limits.share = {share}",
+        )  # fmt: skip
 
 
 def _check_limits(request: Request, networks: Iterable[Network], root: Root) -> None:

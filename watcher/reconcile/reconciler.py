@@ -19,6 +19,7 @@ from watcher.model.errors import WatcherError, message_with_remedy, named
 from watcher.model.repair import Repair
 from watcher.reconcile.adopt import look_inside
 from watcher.reconcile.attach import Attachment
+from watcher.reconcile.founders import Founders
 from watcher.reconcile.repairs import Repairs
 from watcher.reconcile.sync import Recovery
 from watcher.reconcile.turn import Turn
@@ -40,6 +41,7 @@ class Reconciler:
     """Makes leases and host agree with the containers, in one thread."""
 
     def __init__(self, context: Context) -> None:
+        self._founders = Founders()
         self._use(context)
         self._store = context.store
         self._failures = context.failures
@@ -53,7 +55,7 @@ class Reconciler:
     def _use(self, context: Context) -> None:
         self._context = context
         self._selective = any(root.attach != "all" for root in context.config.roots)
-        self._attachment = Attachment(context)
+        self._attachment = Attachment(context, self._founders)
         self._recovery = Recovery(context, self._attachment)
 
     def serve(self, on_busy: Callable[[], object]) -> None:
@@ -286,6 +288,7 @@ class Reconciler:
             container = roots.read(root, id_)
             if container is None or not container.alive:
                 self._failures.forget_unmet(root, id_)
+                self._founders.forget(root, id_)
                 return container is None
             request = parse_request(container.annotations)
             return self._is_ignored(container, request)

@@ -22,7 +22,8 @@ from watcher.model.orphan import Orphan
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Sandbox
 from watcher.reconcile.adopt import Inside, adopt, look_inside
-from watcher.reconcile.plan import Create, Ignore, Join
+from watcher.reconcile.founders import is_annotated
+from watcher.reconcile.plan import Create, CreateFor, Ignore, Join, root_of
 
 if TYPE_CHECKING:
     from watcher.reconcile.attach import Attachment
@@ -100,7 +101,8 @@ class Recovery:
         """The containers that the store does not know, with their orphans.
 
         Those with an orphan come first, so that no other container gets their addresses. Then
-        those with a namespace of their own come before those that join one.
+        those that may get a sandbox of their own come before those that join one, and last are
+        those that get nothing by themselves: what an orphan among them was is known from a member.
         """
         known = {(m.root, m.id, m.init) for s in sandboxes for m in s.members}
         new = [
@@ -108,8 +110,18 @@ class Recovery:
             for c in living.containers
             if (c.root, c.id, c.init) not in known
         ]
-        new.sort(key=lambda one: (not isinstance(one[1], Orphan), not one[0].has_own_netns))
+        self._attachment.founders.remember_only(container for container, _ in new)
+        new.sort(key=lambda one: (not isinstance(one[1], Orphan), self._rank(one[0])))
         return new
+
+    def _rank(self, container: Container) -> int:
+        asks = is_annotated(container)
+        if container.has_own_netns and (asks or not self._is_selective(container)):
+            return 0
+        return 1 if asks else 2 + (not container.has_own_netns)
+
+    def _is_selective(self, container: Container) -> bool:
+        return root_of(self._context.config, container).attach == "annotated"
 
     def _unheld(self, *, dry_run: bool) -> list[Repair]:
         """Take back what a killed service mounted on the roots for its gate."""
@@ -136,12 +148,15 @@ class Recovery:
         store = self._context.store
         try:
             request = parse_request(container.annotations)
-            orphan = adopt(self._context, container, inside)
+            orphan = adopt(self._context, container, inside, self._attachment.founders)
             match self._attachment.plan(container, request, kept=orphan is not None):
                 case Ignore():
                     return False
                 case Create(networks) if orphan is not None:
                     store.create_sandbox(container, networks, request, orphan.by_network(networks))
+                case CreateFor(founder, networks) if orphan is not None:
+                    kept = orphan.by_network(networks)
+                    store.create_sandbox_for(founder, networks, container, request, kept)
                 case Join(sandbox) if sandbox.key not in known:
                     store.join(container, sandbox.key, request)
         except (WatcherError, OSError):

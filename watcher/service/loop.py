@@ -19,6 +19,7 @@ from watcher.events.exits import Exits
 from watcher.events.inotify import CREATED, REMOVED
 from watcher.events.mounts import MountWatch
 from watcher.events.roots import RootWatch
+from watcher.facts.kinds import Attached
 from watcher.locks.lock import Busy
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.service import systemd
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from watcher.config.settings import Config
+    from watcher.facts.kinds import Fact
+    from watcher.facts.publisher import Publisher
     from watcher.gate.gatekeeper import Gatekeeper
     from watcher.gate.rootkeeper import RootKeeper
     from watcher.locks.lock import Lock
@@ -68,6 +71,7 @@ class Service:
         roots: already held.
         lock: the lock of the host's service, which this process has.
         reload: reads the configuration anew.
+        facts: tells of members that come with another container.
         log: the log.
     """
 
@@ -79,6 +83,7 @@ class Service:
         roots: RootKeeper,
         lock: Lock,
         reload: Reload,
+        facts: Publisher,
         log: Log,
     ) -> None:
         self._config = config
@@ -87,6 +92,7 @@ class Service:
         self._roots = roots
         self._lock = lock
         self._reload = reload
+        facts.subscribe(self._watch_members)
         self._log = log
         self._refused = ""
         """The error that ends the service, if any."""
@@ -276,6 +282,13 @@ class Service:
         if not self._exits.watches(root, id_):
             self._gate.started(root, id_, init)
         self._exits.watch(root, id_, init)
+
+    def _watch_members(self, fact: Fact) -> None:
+        """Watch for the ends of all members of a new sandbox: it may be a founder's, too."""
+        if isinstance(fact, Attached):
+            for member in fact.members:
+                if not self._exits.watches(member.root, member.id):
+                    self._exits.watch(member.root, member.id, member.init)
 
     def _sync_once(self) -> list[Repair]:
         """Sync, and return the differences; `WatcherError` or `OSError` if that fails."""

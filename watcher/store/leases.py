@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Self
 
 from watcher.model.errors import InvalidRequest, quoted, shortened
+from watcher.model.request import Request
 from watcher.store import failures, membership, sandboxes
 from watcher.store.addresses import free_leases
 from watcher.store.database import Database
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from watcher.model.address import Address
     from watcher.model.container import Container
     from watcher.model.network import Network
-    from watcher.model.request import Request
     from watcher.model.sandbox import Sandbox
 
 __all__ = ["Failure", "LeaseStore"]
@@ -255,6 +255,27 @@ class LeaseStore:
         with self._database.writing() as db:
             failures.forget(db, container.root, container.id, refused=True)
             return membership.create(db, container, networks, request, adopt)
+
+    def create_sandbox_for(
+        self,
+        founder: Container,
+        networks: Sequence[Network],
+        container: Container,
+        request: Request,
+        adopt: Mapping[str, Sequence[Address]] = {},
+    ) -> Sandbox:
+        """Make a sandbox for `founder`, with the interfaces that `container` in it asks for.
+
+        Both become members; the ports are those of `container`. The rest is as in
+        :meth:`create_sandbox`.
+        """
+        with self._database.writing() as db:
+            for one in (founder, container):
+                failures.forget(db, one.root, one.id, refused=True)
+            asked = Request(networks=request.networks, addresses=request.addresses, mac=request.mac)
+            made = membership.create(db, founder, networks, asked, adopt)
+            membership.join(db, container, made.key, request)
+            return _load(db, made.key)
 
     def create_sandboxes(
         self, wanted: Iterable[tuple[Container, Sequence[Network], Request]]
