@@ -38,6 +38,15 @@ class HostSideHandler(Handler):
             if index is None or self._netlink.index(driver.network.bridge) != index:
                 self._close(driver, dry_run=False)
 
+    def prepare(self, network: Network) -> None:
+        """Make the bridge of `network`, though no sandbox uses it yet.
+
+        Raises:
+            OSError: that is impossible.
+        """
+        driver = self._drivers[network.name]
+        apply(driver.reserve(self._netlink, self._settings), dry_run=False)
+
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Repair the host's part of all networks in use."""
         used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}

@@ -42,6 +42,10 @@ class BridgeDriver(Driver):
         forwarded = not self.network.internal
         return gateway_bridge.differences(self.network, netlink, settings, forwarded=forwarded)
 
+    def reserve(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
+        """The bridge."""
+        return gateway_bridge.differences(self.network, netlink, settings, forwarded=False)
+
     def make_pair(self, netlink: Netlink, interface: Interface, netns: int) -> None:
         """Make the pair with the host end on the bridge; :class:`BridgeFull` if it is full."""
         network = self.network

@@ -88,6 +88,13 @@ class Driver(ABC):
             OSError: a repair is impossible.
         """
 
+    def reserve(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:  # noqa: ARG002
+        """The part of :meth:`host_side` that has other programs see the subnets as taken.
+
+        It is made before any sandbox. Nothing is forwarded because of it.
+        """
+        return iter(())
+
     def make(self, netlink: Netlink, interface: Interface, netns: int, *, alias: str) -> None:
         """Make a pair with one end in the namespace `netns` (a descriptor); set up its host end.
 

@@ -53,6 +53,10 @@ class RoutedDriver(Driver):
         """The bridge, and always forwarding: even neighbours reach each other through the host."""
         return gateway_bridge.differences(self.network, netlink, settings, forwarded=True)
 
+    def reserve(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
+        """The bridge."""
+        return gateway_bridge.differences(self.network, netlink, settings, forwarded=False)
+
     def make_pair(self, netlink: Netlink, interface: Interface, netns: int) -> None:
         """Make the pair."""
         netlink.send([veth.pair(interface, self.network, netns, host_mac=HOST_MAC)])

@@ -38,10 +38,12 @@ def test_the_first_member_that_asks_gives_the_pod_its_network(kept: Host) -> Non
     assert kept.status("pause") == kept.status("plain") == "ignored"
 
     asked = {"io.watcher.network": "back", "io.watcher.ip": "172.22.0.9"}
+    asked["io.watcher.sysctl"] = '{"net.ipv4.conf.eth0.arp_notify": "1"}'
     join(kept, "web", "pause", ports="8080:80", annotations=asked)
     web = kept.attached("web", "shared")
     web.serve(tcp=(80,))
     assert web.address == "172.22.0.9"
+    assert web.exec("cat", "/proc/sys/net/ipv4/conf/eth0/arp_notify").stdout == "1\n"
     assert kept.veths() == {pause.veth}
     assert kept.status("pause") == "attached"
     assert kept.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)

@@ -246,6 +246,16 @@ def refused(host: Host, *words: str) -> None:
     host.watcher("down")  # is not kept from taking back what there is
 
 
+def refuses_containers(host: Host, *words: str) -> None:
+    """`check` says why in one line with all of `words`, and so does the reason of a container."""
+    finding = only(host, "fail", "networks")
+    for word in words:
+        assert word in finding["what"]
+    host.run("web")
+    assert f"{finding['what']}; {finding['remedy']}" in host.fails("web")
+    assert host.here.links() == {"lo", "uplink"}
+
+
 @pytest.mark.parametrize(
     ("command", "named"),
     [
@@ -257,13 +267,13 @@ def refused(host: Host, *words: str) -> None:
 )
 def test_a_subnet_that_overlaps_the_hosts_own(host: Host, command: str, named: str) -> None:
     host.ip(*command.split())
-    refused(host, "network.default.subnets = 172.19.0.0/16", named)
+    refuses_containers(host, "network.default.subnets = 172.19.0.0/16", named)
 
 
 def test_an_ipv6_subnet_that_overlaps_the_hosts_own(make_host: HostMaker) -> None:
     host = make_host(DUAL)
     host.ip("-6", *["route", "add", "fd00:19::/48", "via", "2001:db8::1"])
-    refused(host, "fd00:19::/64", "route fd00:19::/48 via 2001:db8::1 dev uplink")
+    refuses_containers(host, "fd00:19::/64", "route fd00:19::/48 via 2001:db8::1 dev uplink")
 
 
 def test_default_routes_and_routes_by_the_bridge_overlap_nothing(host: Host) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.engines.conftest import EngineMaker
-from tests.support.engines import WITH_DOCKER, DockerHost
-from tests.support.host import BEYOND, UPLINK
+from tests.support.engines import IMAGE, WITH_DOCKER, DockerHost
+from tests.support.host import BEYOND, SUBNET, UPLINK
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -90,3 +92,36 @@ def test_a_container_in_the_network_of_another_one(make_engine: EngineMaker) -> 
     assert "to which another program has given" in docker.inspect(lost.id)["reason"]
     docker.engine("rm", "--force", "second", "first")
     docker.empty()
+
+
+def subnet_of(docker: DockerHost, network: str) -> str:
+    """The subnet that Docker has taken for a network that it has just made."""
+    docker.engine("network", "create", network)
+    found = docker.engine("network", "inspect", "--format", "{{json .IPAM.Config}}", network)
+    subnet: str = json.loads(found.stdout)[0]["Subnet"]
+    return subnet
+
+
+def test_docker_takes_no_subnet_of_a_network_that_waits_for_containers(docker: DockerHost) -> None:
+    docker.service()
+    taken = [subnet_of(docker, f"n{number}") for number in range(3)]
+    assert "172.18.0.0/16" in taken
+    assert SUBNET not in taken
+    docker.attached(docker.run_in_engine("web", "--network", "none", ports="8080:80").id)
+
+
+def test_a_subnet_that_docker_has_taken_is_docker_s_until_it_is_free(docker: DockerHost) -> None:
+    assert SUBNET in [subnet_of(docker, f"n{number}") for number in range(2)]
+    theirs = docker.run_in_engine("theirs", "--network", "n1", "--publish", "9090:90")
+    theirs.serve(tcp=(90,))
+    service = docker.service()
+    late = ("run", "--rm", "--network", "none", "--annotation", "io.watcher.ports=8080:80", IMAGE)
+    assert docker.engine(*late, "true", check=False).returncode != 0
+    told = service.logged("a network refuses containers", level="error")["reason"]
+    assert "overlaps the host's own route 172.19.0.0/16 dev br-" in told
+    assert docker.beyond.reach(UPLINK, 9090) is not None
+
+    docker.engine("rm", "--force", "theirs")
+    docker.engine("network", "rm", "n1")
+    service.logged("a network takes containers again")
+    assert docker.engine(*late, "true").returncode == 0

@@ -29,6 +29,7 @@ WOUNDED = REPOSITORY / "tests/support/wounded.py"
 
 DRIFT = """
 import asyncio, subprocess
+from ipaddress import ip_network
 from watcher.events.drift import Drift
 
 async def main():
@@ -43,7 +44,8 @@ async def main():
     ended = []
     for _ in range(2):
         drift = Drift(
-            loop, ["netns0"], ["netns0"], [4],
+            loop, ["netns0"], ["netns0"], [ip_network("172.19.0.0/16")],
+            overlapping=lambda: (), routes=lambda: None,
             link=suspect, host=suspect, lost=lambda: None, failed=failed,
         )
         subprocess.run(["ip", "link", "add", "netns0", "up", "type", "bridge"], check=True)

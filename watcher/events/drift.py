@@ -30,7 +30,7 @@ import struct
 from array import array
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import rtnl
 from handlers.kernel.bpf import Field, Node, Return, Test, any_of, assemble
@@ -40,13 +40,18 @@ from handlers.kernel.rtnl.numbers import (
     RTM_DELCHAIN,
     RTM_DELQDISC,
     RTM_DELTFILTER,
+    RTM_NEWROUTE,
     RTM_NEWTFILTER,
     RTPROT_KERNEL,
     RTPROT_STATIC,
 )
 from handlers.kernel.rtnl.traffic_control import read_link_index
+from watcher.events.near_routes import is_near, passing
 from watcher.events.settings import SettingsWatch
 from watcher.model.naming import HOST_NAME
+
+if TYPE_CHECKING:
+    from watcher.model.address import Subnet
 
 _NETLINK_LISTEN_ALL_NSID: Final = 8
 _NETLINK_ADD_MEMBERSHIP: Final = 1
@@ -82,7 +87,9 @@ class Drift:
         loop: the event loop in whose thread it listens.
         bridges: the names of the bridges that should exist while sandboxes use them.
         local: those of them that `localhost` needs for published ports.
-        versions: the IP versions that sandboxes have.
+        subnets: those of all networks.
+        overlapping: returns the indices of links with addresses or routes that overlap them.
+        routes: called if such a link was lost, or if a route near `subnets` came or went.
         link: called with the host end of a link that may have changed.
         host: called with the part of the host that may have changed: `nftables`, a bridge's name,
             `forwarding`; or `events`, if some were lost.
@@ -98,8 +105,10 @@ class Drift:
         loop: asyncio.AbstractEventLoop,
         bridges: Collection[str],
         local: Collection[str],
-        versions: Collection[int],
+        subnets: Collection[Subnet],
         *,
+        overlapping: Callable[[], Collection[int]],
+        routes: Callable[[], None],
         link: Callable[[str], None],
         host: Callable[[str], None],
         lost: Callable[[], None],
@@ -110,6 +119,9 @@ class Drift:
         self._loop = loop
         self._bridges = frozenset(bridges)
         self._local = frozenset(local)
+        self._subnets = subnets
+        self._overlapping = overlapping
+        self._suspect_routes = routes
         self._suspect = link
         self._suspect_host = host
         self._lost = lost
@@ -123,8 +135,9 @@ class Drift:
         self._own: dict[int, frozenset[int]] = {}
         """By protocol, the ports of this process's sockets, including that of libnftables."""
         self._buffer = bytearray(RECEIVE)
+        versions = {subnet.version for subnet in subnets}
         groups = [_LINKS, *(g for version in versions for g in _ADDRESSES_AND_ROUTES[version])]
-        own = _listen(socket.NETLINK_ROUTE, [*groups, _GUARDS], _filter())
+        own = _listen(socket.NETLINK_ROUTE, [*groups, _GUARDS], _filter(subnets=subnets))
         inside = _listen(socket.NETLINK_ROUTE, groups, _filter(host_ends=False))
         inside.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
         settings = _listen(socket.NETLINK_ROUTE, _SETTINGS)
@@ -195,14 +208,20 @@ class Drift:
             name = self._indices.get(int.from_bytes(body[4:8], "little"), "")
             if name in self._bridges:
                 self._suspect_host(name)
-        elif kind == rtnl.RTM_DELROUTE:
-            name = self._indices.get(rtnl.read_route_index(body), "")
-            if HOST_NAME.fullmatch(name):
-                self._suspect(name)
+        elif kind in (RTM_NEWROUTE, rtnl.RTM_DELROUTE):
+            self._of_route(kind, body)
         elif kind in _OF_GUARDS:
             name = self._indices.get(read_link_index(body), "")
             if HOST_NAME.fullmatch(name) and not self._is_own(socket.NETLINK_ROUTE, port):
                 self._suspect(name)
+
+    def _of_route(self, kind: int, body: memoryview) -> None:
+        name = self._indices.get(rtnl.read_route_index(body), "")
+        if HOST_NAME.fullmatch(name):
+            if kind == rtnl.RTM_DELROUTE:
+                self._suspect(name)
+        elif name not in self._bridges and is_near(body, self._subnets):
+            self._suspect_routes()
 
     def _of_sandbox(self, event: Event) -> None:
         kind, _, namespace, body = event
@@ -234,6 +253,8 @@ class Drift:
             self._settings.forget(before)
             self._suspect_link(before)
         wrong = kind == rtnl.RTM_DELLINK or not link.up
+        if wrong and link.index in self._overlapping():  # its routes went without a word
+            self._suspect_routes()
         if HOST_NAME.fullmatch(link.name):
             for type_, value in attributes(body, 16):
                 if type_ == _IFLA_LINK_NETNSID:
@@ -317,8 +338,10 @@ def _listen(protocol: int, groups: Collection[int], wanted: bytes = b"") -> sock
     return heard
 
 
-def _filter(*, host_ends: bool = True) -> bytes:
+def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] = ()) -> bytes:
     """A filter program that passes events about links, and about removed things of this program.
+
+    Of routes that appear, it passes those near `subnets`.
 
     Without `host_ends`, it drops those about links with the name of one, which another socket gets.
     It loads numbers in network byte order, while a message has them in the machine's byte order.
@@ -328,9 +351,11 @@ def _filter(*, host_ends: bool = True) -> bytes:
     if not host_ends:
         rest = Test(_NAME_BEHIND, int.from_bytes(_HOST_END[4:]), dropped, kept)
         links = Test(_NAME, int.from_bytes(_HOST_END[:4]), rest, kept)
-    ours = any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, dropped)
+    near = passing(subnets, kept, dropped)
+    ours = any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, near)
     removed = (rtnl.RTM_DELADDR, *_OF_GUARDS)
-    routes = Test(_TYPE, _swapped(rtnl.RTM_DELROUTE), ours, dropped)
+    added = Test(_TYPE, _swapped(RTM_NEWROUTE), near, dropped)
+    routes = Test(_TYPE, _swapped(rtnl.RTM_DELROUTE), ours, added)
     node = any_of(_TYPE, map(_swapped, removed), kept, routes)
     of_links = map(_swapped, (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK))
     return assemble(any_of(_TYPE, of_links, links, node), short=dropped).text

@@ -1,4 +1,4 @@
-"""Every kind of fact; each is about one container, sandbox or link.
+"""Every kind of fact; each is about one container, sandbox, link or network.
 
 They are of msgspec, which makes a class faster than dataclasses do: every command imports them all.
 """
@@ -56,6 +56,24 @@ class RightAgain(Fact, frozen=True):
     """A link that could not be repaired is as it should be."""
 
     link: str
+
+
+class NetworkTaken(Fact, frozen=True):
+    """The host uses addresses of the network elsewhere, so it refuses containers.
+
+    Attributes:
+        network: its name.
+        reason: why, with the remedy.
+    """
+
+    network: str
+    reason: str
+
+
+class NetworkFree(Fact, frozen=True):
+    """The host uses addresses of the network nowhere else any more."""
+
+    network: str
 
 
 class OfContainer(Fact, frozen=True):

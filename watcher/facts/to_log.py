@@ -82,6 +82,10 @@ def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
                 "cannot be put right", what=repair.what, sandbox=repair.sandbox,
                 why=repair.why, reason=repair.error,
             )  # fmt: skip
+        case kinds.NetworkTaken(network, reason):
+            log.error("a network refuses containers", network=network, reason=reason)
+        case kinds.NetworkFree(network):
+            log.info("a network takes containers again", network=network)
         case kinds.RightAgain(link):
             log.info("is right again", link=link)
 

@@ -56,9 +56,9 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
             " has the gateway's address."
         ),
     ] = "bridge"
-    bridge: Annotated[str, about("The bridge; it is made when the first container needs it.")] = (
-        "netns0"
-    )
+    bridge: Annotated[
+        str, about("The bridge; it is made when the service starts, or its first container.")
+    ] = "netns0"
     subnets: Annotated[
         tuple[IPv4Network | IPv6Network, ...],
         about(

@@ -207,6 +207,8 @@ class Attachment:
         )
         if isinstance(wanted, Ignore):
             self.founders.remember(container)
+        elif not kept and not isinstance(wanted, Join):
+            context.overlaps.refuse(wanted.networks)
         return wanted
 
     def _known(self, container: Container) -> Sandbox | None:

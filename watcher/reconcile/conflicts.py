@@ -1,6 +1,7 @@
 """Finds networks that this host cannot have: addresses or bridge are in use, or IPv6 is off.
 
-The service and sync call it at their start, and so does `watcher check`. It costs a dump of the
+The service and sync call it at their start, and so does `watcher check`; the service again when a
+bridge is made or a route near a network's subnets appears. It costs a dump of the
 host's routes, one of its addresses, and a request for each bridge.
 """
 
@@ -8,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Final
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from handlers.host import renamed_bridge
 from handlers.kernel import rtnl, sysctl
-from handlers.kernel.messages import attributes
 from handlers.kernel.netlink import Netlink
+from watcher.events.near_routes import DEFAULT_PREFIX, is_near
 from watcher.model.errors import UsageError
 from watcher.model.naming import HOST_NAME
 from watcher.model.network import gateways
@@ -24,27 +26,27 @@ if TYPE_CHECKING:
     from watcher.model.address import AddressWithPrefix, Subnet
     from watcher.model.network import Network
 
-_DEFAULT_PREFIX: Final = 1
-"""VPNs split the default route in two; so a route to half of all addresses counts as one."""
-
-_RTMSG_SIZE: Final = 12
-
-_RTA_DST: Final = 1
-"""`include/uapi/linux/rtnetlink.h`."""
-
 
 class Problem(Struct, frozen=True):
     """Why a network cannot be on this host.
 
     Attributes:
+        network: its name.
         what, remedy: as in :class:`watcher.model.errors.WatcherError`.
         in_operation: whether its bridge has the gateway's address already, so that its sandboxes
             may work nevertheless.
+        link: the index of the link by which the host uses its addresses, if that is the problem;
+            it may pass.
+        harmless: whether packets for the network find its bridge nevertheless, because that use
+            is of a larger subnet.
     """
 
+    network: str
     what: str
     remedy: str
-    in_operation: bool
+    in_operation: bool = False
+    link: int | None = None
+    harmless: bool = False
 
 
 class _Taken(Struct, frozen=True):
@@ -55,18 +57,20 @@ class _Taken(Struct, frozen=True):
     what: str
 
 
-def refuse_impossible(networks: Mapping[str, Network]) -> None:
-    """Refuse to start with a network that this host cannot have.
+def refuse_impossible(networks: Mapping[str, Network], *, starting: bool = False) -> list[Problem]:
+    """Refuse to take networks that this host cannot have; returns what is no reason to refuse.
 
-    A network in operation passes if only its subnet is in use, so that a new route on the host
-    does not keep a restarted service from its sandboxes.
+    An overlap is none for a network in operation. It is none for whoever is `starting` either: only
+    its own containers are refused, and it may pass.
 
     Raises:
         UsageError: for the first such network.
     """
-    for problem in problems(networks.values()):
-        if not problem.in_operation:
+    found = list(problems(networks.values()))
+    for problem in found:
+        if not (problem.in_operation or (starting and problem.link is not None)):
             raise UsageError(problem.what, problem.remedy)
+    return found
 
 
 def problems(networks: Iterable[Network]) -> Iterator[Problem]:
@@ -81,19 +85,19 @@ def problems(networks: Iterable[Network]) -> Iterator[Problem]:
                 former = renamed_bridge(network, netlink)
                 if former is not None and bridge is not None:
                     yield Problem(
+                        network.name,
                         f"network.{network.name}.bridge = {network.bridge}: an interface of that"
                         f" name is there, and the network's bridge is called {former.name} now",
                         "rename or remove that interface",
-                        in_operation=False,
                     )
                     continue
                 bridge = bridge or former
             if bridge is not None and bridge.kind != "bridge":
                 yield Problem(
+                    network.name,
                     f"network.{network.name}.bridge = {network.bridge}: an interface of that name"
                     f" is there and is no bridge but {_kind(bridge)}",
                     "name another bridge, or remove that interface",
-                    in_operation=False,
                 )
                 continue
             if network.subnet_of(6) is not None:
@@ -107,18 +111,24 @@ def _overlapping(
 ) -> Iterator[Problem]:
     """The host's uses of addresses of `network`, other than on the network's own bridge."""
     for subnet in network.subnets:
-        for use in taken:
-            if use.index != index and _overlap(use.subnet, subnet):
-                device = netlink.name(use.index)
-                if not network.facts.on_link and HOST_NAME.fullmatch(device):
-                    continue  # the link of one of its sandboxes
-                yield Problem(
-                    f"network.{network.name}.subnets = {subnet}: overlaps the host's own"
-                    f" {use.what}{f' dev {device}' if device else ''}",
-                    "give the network another subnet, or remove that from the host",
-                    in_operation=index > 0 and _carries(network, index, netlink),
-                )
-                break  # one is enough to see why
+        uses = [
+            (use.subnet.prefixlen < subnet.prefixlen, use, device)
+            for use in taken
+            if use.index != index and _overlap(use.subnet, subnet)
+            for device in (netlink.name(use.index),)
+            if network.facts.on_link or not HOST_NAME.fullmatch(device)  # of its sandboxes
+        ]
+        if uses:  # one is enough to see why
+            harmless, use, device = min(uses, key=itemgetter(0))
+            yield Problem(
+                network.name,
+                f"network.{network.name}.subnets = {subnet}: overlaps the host's own"
+                f" {use.what}{f' dev {device}' if device else ''}",
+                "give the network another subnet, or remove that from the host",
+                in_operation=index > 0 and _carries(network, index, netlink),
+                link=use.index,
+                harmless=harmless,
+            )
 
 
 def _without_ipv6(network: Network, interface: str) -> Iterator[Problem]:
@@ -127,16 +137,16 @@ def _without_ipv6(network: Network, interface: str) -> Iterator[Problem]:
     disabled = sysctl.get(name)
     if disabled is None:
         yield Problem(
+            network.name,
             f"network.{network.name}.subnets = {subnet}: IPv6 is turned off in the kernel",
             "boot without ipv6.disable=1, or remove the IPv6 subnet",
-            in_operation=False,
         )
     elif disabled == "1":
         dotted = f"net.{name.replace('/', '.')}"
         yield Problem(
+            network.name,
             f"network.{network.name}.subnets = {subnet}: IPv6 is turned off by {dotted} = 1",
             f"run `sysctl -w {dotted}=0`, or remove the IPv6 subnet",
-            in_operation=False,
         )
 
 
@@ -151,12 +161,12 @@ def _taken(netlink: Netlink, networks: Iterable[Network]) -> list[_Taken]:
     on_links = [subnet for subnet, network in subnets if network.facts.on_link]
     found: list[_Taken] = []
     for version in (4, 6):  # a router has a million routes, of which almost none is near
-        near = [body for body in netlink.listed(rtnl.routes(version)) if _is_near(body, every)]
+        near = [body for body in netlink.listed(rtnl.routes(version)) if is_near(body, every)]
         others = [
-            body for body in near if _is_near(body, on_links) or not _is_to_sandbox(netlink, body)
+            body for body in near if is_near(body, on_links) or not _is_to_sandbox(netlink, body)
         ]
         for route in rtnl.read_routes(others):
-            if route.to is not None and route.to.prefixlen > _DEFAULT_PREFIX:
+            if route.to is not None and route.to.prefixlen > DEFAULT_PREFIX:
                 via = "" if route.via is None else f" via {route.via}"
                 found.append(_Taken(route.to, route.index, f"route {route.to}{via}"))
     for body in netlink.dump(rtnl.addresses(0)):
@@ -171,23 +181,6 @@ def _taken(netlink: Netlink, networks: Iterable[Network]) -> list[_Taken]:
 def _is_to_sandbox(netlink: Netlink, body: memoryview) -> bool:
     """Whether the route in `body` is through the host end of a sandbox's link."""
     return HOST_NAME.fullmatch(netlink.name(rtnl.read_route_index(body))) is not None
-
-
-def _is_near(body: memoryview, subnets: list[Subnet]) -> bool:
-    """Whether the route in `body` overlaps one of `subnets`. Fast: hosts have thousands of routes.
-
-    `body` begins with a `struct rtmsg`, whose second byte is the prefix length.
-    """
-    for kind, value in attributes(body, _RTMSG_SIZE):
-        if kind == _RTA_DST:
-            address, bits, length = int.from_bytes(value), len(value) * 8, body[1]
-            for subnet in subnets:
-                shift = bits - min(length, subnet.prefixlen)
-                same_family = subnet.max_prefixlen == bits
-                if same_family and address >> shift == int(subnet.network_address) >> shift:
-                    return True
-            return False
-    return False
 
 
 def _alone(address: AddressWithPrefix) -> Subnet:

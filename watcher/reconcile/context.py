@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from watcher.locks.lock import Lock
     from watcher.reconcile.failures import FailureLog
     from watcher.reconcile.flows import Flows
+    from watcher.reconcile.overlaps import Overlaps
     from watcher.store.leases import LeaseStore
 
 
@@ -27,6 +28,7 @@ class Context(Struct, frozen=True):
         sock_diag: finds the ports that processes of the host listen on.
         flows: ends the flows of an address's former holders.
         failures: keeps the failures of containers.
+        overlaps: knows which networks refuse containers.
         facts: publishes what happens.
         lock: the host-wide lock, which admits one writer at a time.
         serving: whether this process is the host's service, which holds runc in the roots.
@@ -38,6 +40,7 @@ class Context(Struct, frozen=True):
     sock_diag: SockDiag
     flows: Flows
     failures: FailureLog
+    overlaps: Overlaps
     facts: Publisher
     lock: Lock
     serving: bool = False

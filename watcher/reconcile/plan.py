@@ -87,8 +87,8 @@ def plan(
     if place.of_host:
         return Ignore("it is in the host's network namespace")
     if inside is not None and not founded:
-        _check_join(request, inside)
         if not kept or inside.member(container) is None:  # else another's network is kept
+            _check_join(request, inside)
             _check_join_allowed(request, inside, root)
         return Join(inside)
     left_alone = _left_alone(container, place, request, root, founder, kept=kept)
@@ -187,6 +187,7 @@ def wish_of(request: Request) -> tuple[str, str] | None:
     for key, value in (
         ("network", request.networks), ("ports", request.ports), ("ip", request.addresses),
         ("mac", (request.mac,) if request.mac else ()),
+        ("sysctl", [f"{sysctl_name(path)} = {value}" for path, value in request.sysctl]),
     ):  # fmt: skip
         if value:
             return f"io.watcher.{key}", ",".join(map(str, value))

@@ -26,7 +26,7 @@ from watcher.reconcile.turn import Turn
 from watcher.store.errors import StoreDamaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from handlers.host import Reaper
     from watcher.config.settings import Config
@@ -42,6 +42,8 @@ class Reconciler:
 
     def __init__(self, context: Context) -> None:
         self._founders = Founders()
+        self._unprepared: set[str] = set()
+        """The networks whose bridges are to be made as soon as nothing overlaps."""
         self._use(context)
         self._store = context.store
         self._failures = context.failures
@@ -137,6 +139,37 @@ class Reconciler:
         if not repairs:
             self.repairs.is_right(host_name, gone=sandbox is None)
         return repairs
+
+    def prepare(self, names: Iterable[str] = ()) -> list[tuple[str, Exception]]:
+        """Make the bridges of the networks `names`, so that others see their subnets as taken.
+
+        Returns the networks for which that failed, and why. One that overlaps has its turn when
+        that has passed.
+        """
+        self._unprepared |= set(names)
+        failed: list[tuple[str, Exception]] = []
+        for name in sorted(self._unprepared - self._context.overlaps.names):
+            network = self._context.host.networks.get(name)
+            try:
+                if network is not None and network.managed:
+                    with self._turn.taken():
+                        self._context.host.host_sides.prepare(network)
+            except Busy:
+                break
+            except (WatcherError, OSError) as error:
+                failed.append((name, error))
+            self._unprepared.discard(name)
+        return failed
+
+    def look_for_overlaps(self) -> bool:
+        """Look again which networks overlap; returns whether any does not any more."""
+        before = self._context.overlaps.names
+        self._context.overlaps.look()
+        return bool(before - self._context.overlaps.names)
+
+    def overlapping_links(self) -> frozenset[int]:
+        """The indices of the links with addresses or routes that networks overlap with."""
+        return self._context.overlaps.links
 
     def links(self) -> list[str]:
         """The host ends of all links that should exist."""

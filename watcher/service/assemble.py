@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from watcher.config.settings import Config
     from watcher.facts.publisher import Publisher
     from watcher.log.logger import Log
+    from watcher.reconcile.conflicts import Problem
     from watcher.reconcile.reconciler import Reconciler
 
 
@@ -108,6 +109,7 @@ def assembled(
     from watcher.reconcile.context import Context
     from watcher.reconcile.failures import FailureLog
     from watcher.reconcile.flows import Flows
+    from watcher.reconcile.overlaps import Overlaps
     from watcher.reconcile.reconciler import Reconciler
 
     facts = facts or make_publisher(config, log)
@@ -117,10 +119,11 @@ def assembled(
         _opened_under(lock, config, dry_run=dry_run) as store,
     ):
         networks = known_networks(config, store)
+        problems: list[Problem] = []
         if starting:
             from watcher.reconcile.conflicts import refuse_impossible
 
-            refuse_impossible(networks)
+            problems = refuse_impossible(networks, starting=True)
         integrate = config.firewall.integrate
         with (
             Host(config.netns_dir, networks, store, store.sandboxes, integrate=integrate) as host,
@@ -131,9 +134,12 @@ def assembled(
                 flows.resume()
             facts.subscribe(flows.heard)
             failures = FailureLog(store, facts)
+            overlaps = Overlaps(host.networks, host.host_sides.exists, facts)
+            overlaps.take(problems)
             context = Context(
-                config, store, host, sock_diag, flows, failures, facts, lock, serving=serving
-            )
+                config, store, host, sock_diag, flows, failures, overlaps, facts, lock,
+                serving=serving,
+            )  # fmt: skip
             if serving and any(network.guard for network in networks.values()):
                 _warn_of_no_guard(log)
             yield Reconciler(context), store, host

@@ -8,7 +8,7 @@ not delay the repair of another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -45,6 +45,9 @@ _QUIET: Final = 10
 
 _SOON: Final = 0.5
 """A look at a link waits for a look at the host that is due within so many seconds."""
+
+ROUTES: Final = "routes"
+"""The suspicion that a network overlaps with the host, or no longer does."""
 
 _SANDBOXES: Final = "all sandboxes"
 _PINS: Final = "all pins"
@@ -95,10 +98,11 @@ class Healer:
             self._drift.close()
         bridges = {network.bridge for network in networks}
         local = {n.bridge for n in networks if n.managed and not n.internal and n.subnet_of(4)}
-        versions = {subnet.version for network in networks for subnet in network.subnets}
+        subnets = [subnet for network in networks for subnet in network.subnets]
         self._reconciler.repairs.failed = self.suspect
         self._drift = Drift(
-            self._loop, bridges, local, versions,
+            self._loop, bridges, local, subnets,
+            overlapping=self._reconciler.overlapping_links, routes=lambda: self.suspect(ROUTES),
             link=self.suspect, host=self.suspect, lost=lambda: self.suspect(_SANDBOXES),
             failed=self._failed,
         )  # fmt: skip
@@ -141,6 +145,9 @@ class Healer:
         if what == _SANDBOXES:
             self._begin_sweep()
             return
+        if what == ROUTES:
+            self._look_at_routes()
+            return
         if HOST_NAME.fullmatch(what):
             if self._host_is_due():  # first repair what links need, such as a bridge
                 self.suspect(what)
@@ -154,13 +161,30 @@ class Healer:
         found = {f"{r.what}: {r.why}" for r in repairs}
         self._count(what, found, PAUSES[1] if found else VAIN, least)
 
+    def _look_at_routes(self) -> None:
+        """Look for overlaps; where one has passed, containers may get their networks."""
+        began = self._loop.time()
+        passed = self._reconciler.look_for_overlaps()
+        least = _SHARE * (self._loop.time() - began)
+        if passed:
+            self.prepare(())
+            self._sync()
+        self._count(ROUTES, (), VAIN, least)
+
+    def prepare(self, networks: Iterable[str]) -> None:
+        """Make the bridges of `networks`, so that others see their subnets as taken."""
+        for name, error in self._reconciler.prepare(networks):
+            self._log.warning(
+                "a network cannot be prepared", network=name, reason=message_with_remedy(error)
+            )
+
     def _host_is_due(self) -> bool:
         """Whether a look at the host is due soon."""
         soon = self._loop.time() + _SOON
         return any(
             timer.when() < soon
             for what, timer in self._timers.items()
-            if what != _SANDBOXES and not HOST_NAME.fullmatch(what)
+            if what not in (_SANDBOXES, ROUTES) and not HOST_NAME.fullmatch(what)
         )
 
     def _begin_sweep(self) -> None:

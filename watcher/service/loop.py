@@ -167,6 +167,7 @@ class Service:
         self._watch_mounts()
         self._supervise()
         self._sync_once()
+        self._healer.prepare(self._config.networks)
         self._every(SYNC_EVERY, self._hourly)
 
     def _tell_ready(self) -> None:
@@ -223,12 +224,14 @@ class Service:
     def _configure(self, config: Config) -> None:
         """Use `config` from now on, and look at every container again."""
         anew = config.networks != self._config.networks
+        added = config.networks.keys() - self._config.networks.keys()
         self._config = config
         if anew:
             try:
                 self._listen()
             except OSError as error:
                 self._parts.ended("drift", error)
+        self._healer.prepare(added)
         self._sync()
 
     def _listen(self) -> None:

@@ -32,9 +32,9 @@ class Container:
     @property
     def address(self) -> str:
         """Its IPv4 address on `eth0`."""
-        return next(
-            address.split("/")[0] for address in self.place.addresses() if ":" not in address
-        )
+        found = [address.split("/")[0] for address in self.place.addresses() if ":" not in address]
+        assert found, f"{self.id} has no address"
+        return found[0]
 
     def serve(
         self, *, tcp: tuple[int, ...] = (), udp: tuple[int, ...] = (), address: str = ""
