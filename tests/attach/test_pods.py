@@ -78,6 +78,19 @@ def test_the_pause_container_keeps_the_network(kept: Host) -> None:
     kept.empty()
 
 
+def test_a_bundle_says_that_it_would_give_its_pod_a_network(make_host: HostMaker) -> None:
+    host = make_host('attach = "annotated"\n')
+    pause = host.run("pause")
+    bundle = host.bundle("web", netns_path=f"/proc/{pause.pid}/ns/net", ports="8080:80")
+    said = host.watcher("bundle", str(bundle), "--check").stdout
+    assert "with pause, which gets eth0 in network default with 172.19.0.2" in said
+    host.command("ip", "route", "add", "172.19.8.0/24", "via", "192.0.2.1")
+    done = host.watcher("bundle", str(bundle), "--check", check=False)
+    assert done.returncode == 1
+    assert "overlaps the host's own route 172.19.8.0/24" in done.stderr
+    assert pause.place.links() == {"lo"}
+
+
 def test_a_member_finds_its_network_at_its_first_instruction(make_host: HostMaker) -> None:
     host = make_host('attach = "annotated"\n')
     host.service()

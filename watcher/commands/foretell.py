@@ -14,7 +14,7 @@ from handlers.kernel.sockdiag import SockDiag
 from watcher.containers import proc
 from watcher.containers.annotations import parse_request, valid_id
 from watcher.containers.files import Unreadable
-from watcher.containers.life import lives
+from watcher.containers.life import Snapshot, lives
 from watcher.containers.place import Place
 from watcher.containers.ports import format_ports
 from watcher.gate.observe import read_bundle
@@ -22,7 +22,10 @@ from watcher.locks.readers import without_writers
 from watcher.model.container import Container, Namespace, Process
 from watcher.model.errors import InvalidRequest, UsageError, WatcherError, quoted
 from watcher.reconcile import ports
-from watcher.reconcile.plan import Ignore, Join, plan
+from watcher.reconcile.conflicts import problems
+from watcher.reconcile.founders import Founders
+from watcher.reconcile.overlaps import refusal
+from watcher.reconcile.plan import CreateFor, Ignore, Join, plan
 from watcher.store.files import store_path
 from watcher.store.leases import LeaseStore
 from watcher.store.networks import known_networks
@@ -111,7 +114,10 @@ def _foretell(config: Config, store: LeaseStore, container: Container, request: 
     place = Place(container.netns == proc.own_netns(), inside, container.has_own_netns)
     share = request.share
     shared = None if share is None else store.sandbox_to_share(share, container)
-    wanted = plan(container, place, request, config, shared=shared)
+    founder = None
+    if container.namespace is Namespace.JOINED and inside is None:
+        founder = Founders.among(Snapshot.take(config.roots).containers).of(container)
+    wanted = plan(container, place, request, config, shared=shared, founder=founder)
     where = f"in root {container.root}"
     if isinstance(wanted, Ignore):
         return f"ignored {where}: {wanted.reason}"
@@ -119,11 +125,18 @@ def _foretell(config: Config, store: LeaseStore, container: Container, request: 
         networks = known_networks(config, store)
         carriers = [networks[interface.network] for interface in wanted.sandbox.interfaces]
         ports.check_carried(request, carriers)
+    else:
+        for problem in problems(wanted.networks):
+            if problem.refuses:
+                raise refusal(problem)
     with closing(SockDiag()) as sock_diag:
         ports.check_free(request, sock_diag)
     if isinstance(wanted, Join):
         sandbox = store.join(container, wanted.sandbox.key, request)
         found = f"shared {where}: with {sandbox.id};"
+    elif isinstance(wanted, CreateFor):
+        sandbox = store.create_sandbox_for(wanted.founder, wanted.networks, container, request)
+        found = f"shared {where}: with {sandbox.id}, which gets"
     else:
         sandbox = store.create_sandbox(container, wanted.networks, request)
         found = f"attached {where}:"

@@ -112,8 +112,7 @@ class _Founders:
         if container.namespace is not Namespace.JOINED or place.inside is not None:
             return None
         if self._all is None:
-            self._all = Founders()
-            self._all.remember_only(Snapshot.take(self._config.roots).containers)
+            self._all = Founders.among(Snapshot.take(self._config.roots).containers)
         try:
             return self._all.of(container)
         except Unreadable:

@@ -48,6 +48,11 @@ class Problem(Struct, frozen=True):
     link: int | None = None
     harmless: bool = False
 
+    @property
+    def refuses(self) -> bool:
+        """Whether the network can take no container meanwhile."""
+        return self.link is None or not (self.in_operation and self.harmless)
+
 
 class _Taken(Struct, frozen=True):
     """Addresses that the host uses on the interface `index`."""

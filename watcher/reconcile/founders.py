@@ -7,7 +7,7 @@ of them all.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from msgspec import Struct
 
@@ -48,6 +48,13 @@ class Founders:
         self._joined: defaultdict[int, set[Name]] = defaultdict(set)
         """The others in a namespace."""
         self._namespaces: dict[Name, int] = {}
+
+    @classmethod
+    def among(cls, containers: Iterable[Container]) -> Self:
+        """The founders among all `containers` that live."""
+        founders = cls()
+        founders.remember_only(containers)
+        return founders
 
     def remember(self, container: Container) -> None:
         """Remember a `container` that is left alone, in a namespace other than the host's."""

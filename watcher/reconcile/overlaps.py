@@ -48,7 +48,7 @@ class Overlaps:
         """Take what :func:`watcher.reconcile.conflicts.problems` has found."""
         before, self._found = self._found, {}
         for problem in found:
-            if problem.link is not None and not (problem.in_operation and problem.harmless):
+            if problem.link is not None and problem.refuses:
                 self._found.setdefault(problem.network, problem)
         for name, problem in self._found.items():
             if name not in before or before[name].what != problem.what:
@@ -82,4 +82,9 @@ class Overlaps:
                 self.look()
             problem = self._found.get(network.name)
             if problem is not None:
-                raise InvalidRequest(_KEY, network.name, problem.what, problem.remedy)
+                raise refusal(problem)
+
+
+def refusal(problem: Problem) -> InvalidRequest:
+    """What a container is told whose network has that `problem`."""
+    return InvalidRequest(_KEY, problem.network, problem.what, problem.remedy)
