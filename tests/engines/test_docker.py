@@ -55,16 +55,21 @@ def test_containers_on_docker_s_own_networks_are_docker_s(docker: DockerHost) ->
 
 
 def test_down_takes_nothing_of_docker_s(docker: DockerHost) -> None:
-    service = docker.service()
+    def rules() -> list[str]:
+        return [docker.command("iptables", "-t", table, "-S").stdout for table in ("filter", "nat")]
+
     theirs = docker.run_in_engine("theirs", "--publish", "9090:90")
     theirs.serve(tcp=(90,))
+    links, before = docker.here.links(), rules()
+    service = docker.service()
     web = docker.run_in_engine("web", "--network", "none", ports="8080:80")
     assert docker.attached(web.id)
+    assert rules() != before
     service.stop()
     docker.watcher("down")
 
-    assert "docker0" in docker.here.links()
-    assert "netns0" not in docker.here.links()
+    assert docker.here.links() == links
+    assert rules() == before
     assert docker.leftovers() == []
     assert docker.beyond.reach(UPLINK, 9090) is not None
     later = docker.run_in_engine("later", "--publish", "9091:90")
