@@ -21,7 +21,9 @@ from tests.support.host import BEYOND, GATEWAY, UPLINK, Host, Service
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 from watcher.containers.files import MAX_SIZE, Unreadable
-from watcher.containers.runc import StateNamespace, decode_spec, decode_state
+from watcher.containers.runtimes.crun import decode_config, decode_status
+from watcher.containers.runtimes.runc import decode_state
+from watcher.containers.spec import SpecNamespace, decode_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -343,7 +345,7 @@ def test_a_bundle_is_read_as_runc_reads_it(host: Host) -> None:
     assert taken >= 10
 
 
-def _kind(namespace: StateNamespace) -> tuple[str, str]:
+def _kind(namespace: SpecNamespace) -> tuple[str, str]:
     kinds = {
         "network": "NEWNET",
         "pid": "NEWPID",
@@ -356,5 +358,6 @@ def _kind(namespace: StateNamespace) -> tuple[str, str]:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_bundle_or_an_error(content: bytes) -> None:
-    with suppress(Unreadable):
-        decode_spec(content, "config.json")
+    for decode in (decode_spec, decode_config, decode_status):
+        with suppress(Unreadable):
+            decode(content, "config.json")

@@ -21,14 +21,9 @@ from typing import Final
 
 from watcher.config import load
 from watcher.containers.annotations import KEYS, parse_request
-from watcher.containers.runc import (
-    NEWNET,
-    PREFIX,
-    annotations_of,
-    decode_spec,
-    decode_state,
-    namespace_of,
-)
+from watcher.containers.runtimes.crun import decode_config, decode_status
+from watcher.containers.runtimes.runc import NEWNET, annotations_of, decode_state
+from watcher.containers.spec import PREFIX, decode_spec, namespace_of
 from watcher.model.container import Container, Namespace, Process
 from watcher.model.errors import WatcherError
 from watcher.model.network import Network
@@ -87,6 +82,10 @@ def _state(data: bytes, _: Path) -> None:
 
 
 def _bundle(data: bytes, _: Path) -> None:
+    with suppress(WatcherError):
+        decode_status(data, "status")
+    with suppress(WatcherError):
+        decode_config(data, "config.json")
     spec = decode_spec(data, "config.json")
     namespace_of(spec.namespaces, "network")
     parse_request(spec.annotations)

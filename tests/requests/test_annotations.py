@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from watcher.containers.annotations import KEYS, parse_request, valid_id
-from watcher.containers.runc import PREFIX
+from watcher.containers.spec import PREFIX
 from watcher.model.errors import InvalidRequest
 from watcher.model.request import PortMap, Request
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from watcher.commands.lookup import find
 from watcher.config.settings import Config
 from watcher.containers.files import Unreadable, read_regular
-from watcher.containers.runc import PREFIX
+from watcher.containers.spec import PREFIX
 from watcher.model.errors import WatcherError, printable, quoted
 from watcher.store.reading import read_store
 

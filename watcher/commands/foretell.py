@@ -76,7 +76,7 @@ def _container(config: Config, store: LeaseStore, directory: Path) -> Container:
             "name a directory with a config.json",
         ) from error
     try:
-        annotations, namespace, joined, user = read_bundle(opened)
+        saved = read_bundle(opened)
     finally:
         os.close(opened)
     root, name = config.roots[0].path, directory.resolve().name
@@ -84,12 +84,12 @@ def _container(config: Config, store: LeaseStore, directory: Path) -> Container:
         root=root,
         id=name if valid_id(name) and not store.knows(root, name) else "",
         init=Process(0, 0),
-        bundle=annotations["bundle"],
-        annotations=annotations,
-        namespace=namespace,
-        joined=joined,
-        user_namespace=user,
-        netns=_netns(namespace, joined),
+        bundle=saved.bundle,
+        annotations=saved.annotations,
+        namespace=saved.namespace,
+        joined=saved.joined,
+        user_namespace=saved.user_namespace,
+        netns=_netns(saved.namespace, saved.joined),
     )
 
 

@@ -86,7 +86,8 @@ def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
                 yield _unread(root.path, id_, error, *homes.get((root.path, id_), (None, None)))
                 continue
             if container is None:
-                yield Entry(root.path, id_, Status.WAITING, _INCOMPLETE)
+                if roots.is_container(root.path, id_):
+                    yield Entry(root.path, id_, Status.WAITING, _INCOMPLETE)
                 continue
             sandbox, member = homes.get((root.path, id_), (None, None))
             if member is not None and member.init != container.init:

@@ -11,7 +11,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from watcher.containers.ports import parse_ports
-from watcher.containers.runc import PREFIX
+from watcher.containers.spec import PREFIX
 from watcher.containers.sysctls import parse_sysctls
 from watcher.model.address import Address
 from watcher.model.errors import BadValue, InvalidRequest, quoted, shortened

@@ -21,22 +21,20 @@ class Unreadable(WatcherError):
     """A file exists but cannot be read, or is not what it should be."""
 
 
-def read_below(
-    directory: str, name: str, file: str, *, limit: int = MAX_SIZE, opened: int | None = None
-) -> bytes | None:
-    """The content of `directory/name/file`; `None` if it or `name` is missing.
+def open_below(directory: str, name: str, *, opened: int | None = None) -> int | None:
+    """A descriptor (`O_PATH`) of the directory `directory/name`; `None` if it is missing.
 
-    `name` and `file` are single path components and may not be links, so nothing outside of
-    `directory` is ever read. :mod:`handlers.kernel.rootpath` opens `directory` itself, unless
-    `opened` is a descriptor of it.
+    `name` is a single path component and may not be a link, so nothing outside of `directory` is
+    ever opened. :mod:`handlers.kernel.rootpath` opens `directory` itself, unless `opened` is a
+    descriptor of it.
 
     Raises:
-        Unreadable: it is a link, not a regular file, too large, or not permitted.
+        Unreadable: it is a link, not a directory, or not permitted.
     """
     try:
         above = rootpath.open_directory(directory) if opened is None else opened
         try:
-            parent = os.open(name, _DIRECTORY, dir_fd=above)
+            return os.open(name, _DIRECTORY, dir_fd=above)
         finally:
             if opened is None:
                 os.close(above)
@@ -44,9 +42,21 @@ def read_below(
         return None
     except OSError as error:
         raise _unreadable(f"{directory}/{name}", error) from error
+
+
+def read_below(directory: str, name: str, file: str, *, limit: int = MAX_SIZE) -> bytes | None:
+    """The content of `directory/name/file`; `None` if it or `name` is missing.
+
+    `file` may not be a link either.
+
+    Raises:
+        Unreadable: as :func:`open_below` and :func:`read_regular`.
+    """
+    parent = open_below(directory, name)
+    if parent is None:
+        return None
     try:
-        shown = f"{directory}/{name}/{file}"
-        return read_regular(file, shown, dir_fd=parent, limit=limit)
+        return read_regular(file, f"{directory}/{name}/{file}", dir_fd=parent, limit=limit)
     finally:
         os.close(parent)
 

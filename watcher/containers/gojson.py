@@ -40,15 +40,52 @@ def read(content: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
     Raises:
         NotGo: runc would refuse it.
     """
+    return _read(_first_value(content))
+
+
+def read_unambiguous(content: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Like :func:`read`, for a runtime that is not written in Go.
+
+    Raises:
+        NotGo: it is as :func:`read` says, or another reader could read other namespaces: a key that
+            matters is repeated or in another case, a namespace is repeated, or a text has a NUL,
+            which ends it in C.
+    """
+    if b"\\u0000" in content:
+        raise NotGo("a text has a NUL")
+    value = _first_value(content)
+    for linux in _unambiguous(value, "annotations", "linux"):
+        for namespaces in _unambiguous(linux, "namespaces"):
+            for entry in namespaces if isinstance(namespaces, list) else ():
+                list(_unambiguous(entry, "type", "path"))
+    annotations, found = _read(value)
+    if len({kind for kind, _ in found}) < len(found):
+        raise NotGo("a namespace is there twice")
+    return annotations, found
+
+
+def _unambiguous(value: object, *names: str) -> Iterator[object]:
+    """The member of an object with the last of `names`, if any; NotGo if one is not unique."""
+    found = {}
+    for key, member in _members(value) if isinstance(value, _Object) else ():
+        name = key.translate(_FOLDED).lower()
+        if name in names and (name in found or name != key):
+            raise NotGo(f"{name} is there twice, or in another case")
+        found[name] = member
+    if names[-1] in found:
+        yield found[names[-1]]
+
+
+def _read(value: object) -> tuple[dict[str, str], list[tuple[str, str]]]:
     annotations: dict[str, str] = {}
     namespaces = _Namespaces()
-    for name, value in _fields(_first_value(content)):
+    for name, member in _fields(value):
         if name == "annotations":
-            annotations = {} if value is None else annotations | _texts(value)
+            annotations = {} if member is None else annotations | _texts(member)
         elif name == "linux":
-            if value is None:
+            if member is None:
                 namespaces = _Namespaces()
-            for name_, value_ in _fields(value):
+            for name_, value_ in _fields(member):
                 if name_ == "namespaces":
                     namespaces.read(value_)
     return annotations, namespaces.all()

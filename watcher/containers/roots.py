@@ -1,33 +1,32 @@
-"""Lists and reads the containers of roots, from runc's files and `/proc`."""
+"""Lists and reads the containers of roots, from their runtimes' files and `/proc`."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from handlers.kernel import rootpath
 from watcher.containers import proc
 from watcher.containers.annotations import valid_id
-from watcher.containers.files import Unreadable, read_below
-from watcher.containers.runc import (
-    NEWNET,
-    NEWUSER,
-    annotations_of,
-    decode_state,
-    has_user_namespace,
-    namespace_of,
-)
+from watcher.containers.files import Unreadable, open_below, read_regular
+from watcher.containers.runtimes import RUNTIMES, SAVES, STATES
 from watcher.model.container import Container, Process
 from watcher.model.errors import message_of, named, quoted
 
-STATE: Final = "state.json"
+if TYPE_CHECKING:
+    from watcher.containers.runtimes.runtime import Runtime, Saved
 
 _REMEDY: Final = (
-    "once its container has ended, delete it with `runc delete --force`, or remove that directory"
+    "once its container has ended, delete it with `{} delete --force`, or remove that directory"
 )
+
+_ENOUGH: Final = 500
+"""Directories that tell what a root is."""
 
 
 def ids(root: str) -> list[str]:
@@ -104,7 +103,7 @@ def read(root: str, id_: str) -> Container | None:
     """The container `id_` of `root`; `None` if it is missing or not complete yet.
 
     Raises:
-        Unreadable: the entry is broken, or runc did not make it.
+        Unreadable: the entry is broken, or no runtime made it.
     """
     return _read(root, id_, None, {})
 
@@ -142,30 +141,94 @@ def _read(
             f"container {quoted(id_)} in {quoted(root)}: not an id that runc would take",
             "remove that directory",
         )
-    content = read_below(root, id_, STATE, opened=opened)
-    if content is None:
+    directory = open_below(root, id_, opened=opened)
+    if directory is None:
         return None
     try:
-        state = decode_state(content, f"{root}/{id_}/{STATE}")
-    except Unreadable as error:
-        raise Unreadable(error.what, _REMEDY) from error
-    if state.init_process_pid == 0:
+        saved = _saved(directory, f"{root}/{id_}")
+    finally:
+        os.close(directory)
+    if saved is None or saved.init is None:
         return None
-    init = Process(state.init_process_pid, state.init_process_start)
+    init = saved.init
     netns = None
     if proc.runs(init):
         netns = known.get((id_, init)) or proc.netns_of(init.pid)
-    annotations = annotations_of(state.config.labels or ())
-    namespaces = state.config.namespaces or ()
-    namespace, joined = namespace_of(namespaces, NEWNET)
     return Container(
         root=root,
         id=id_,
         init=init,
-        bundle=annotations.get("bundle", ""),
-        annotations=annotations,
-        namespace=namespace,
-        joined=joined,
+        bundle=saved.bundle,
+        annotations=saved.annotations,
+        namespace=saved.namespace,
+        joined=saved.joined,
         netns=netns,
-        user_namespace=has_user_namespace(namespaces, NEWUSER),
+        user_namespace=saved.user_namespace,
     )
+
+
+def _saved(directory: int, shown: str) -> Saved | None:
+    """What its runtime has saved in the open directory of a container; `None` if nothing yet."""
+    for runtime in RUNTIMES:
+        content = read_regular(runtime.state, f"{shown}/{runtime.state}", dir_fd=directory)
+        if content is not None:
+            try:
+                return runtime.read(content, directory, shown)
+            except Unreadable as error:
+                raise Unreadable(error.what, _REMEDY.format(runtime.name)) from error
+    return None
+
+
+class Contents(Struct, frozen=True):
+    """What the directories in a root are, by the first hundreds of them.
+
+    Attributes:
+        runtimes: the runtimes of its containers.
+        others: the names of directories that no known runtime has made.
+    """
+
+    runtimes: tuple[Runtime, ...]
+    others: tuple[str, ...]
+
+
+def contents(root: str) -> Contents:
+    """What the directories in `root` are; a missing root has none.
+
+    Raises:
+        Unreadable: as :func:`ids`.
+    """
+    found: set[str] = set()
+    others = []
+    for id_ in ids(root)[:_ENOUGH]:
+        names = _names_in(root, id_)
+        by = {r.name for r in RUNTIMES if r.state in names or id_ in r.beside}
+        found |= by
+        if not by and not _is_container(id_, names):
+            others.append(id_)
+    return Contents(tuple(r for r in RUNTIMES if r.name in found), tuple(others))
+
+
+def is_container(root: str, id_: str) -> bool:
+    """Whether the directory `id_` of `root` is of a container, complete or in the making."""
+    return _is_container(id_, _names_in(root, id_))
+
+
+def _is_container(id_: str, names: Collection[str]) -> bool:
+    """Whether a directory with these files is. An empty one may have been made just now."""
+    if not names:
+        return all(id_ not in runtime.beside for runtime in RUNTIMES)
+    known = STATES.union(*(runtime.others for runtime in RUNTIMES))
+    return any(name in known or name.startswith(SAVES) for name in names)
+
+
+def _names_in(root: str, id_: str) -> list[str]:
+    """The names in a directory of `root`; none if it cannot be listed, or has just gone."""
+    with suppress(Unreadable, OSError):
+        directory = open_below(root, id_)
+        if directory is not None:
+            try:
+                with _listed(directory) as entries:
+                    return [entry.name for entry in entries]
+            finally:
+                os.close(directory)
+    return []

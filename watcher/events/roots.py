@@ -12,18 +12,17 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from handlers.kernel import rootpath
 from handlers.kernel.directories import make_directory
 from watcher.containers.annotations import valid_id
+from watcher.containers.runtimes import STATES
 from watcher.events.inotify import CREATED, DIRECTORY, ENDED, REMOVED, WRITTEN, Inotify, Watch
 from watcher.model.errors import message_of
 
 if TYPE_CHECKING:
     from watcher.log.logger import Log
-
-_STATE: Final = "state.json"
 
 type Changed = Callable[[str], object]
 
@@ -238,27 +237,28 @@ class _Root:
     def _will_tell(self, id_: str) -> bool:
         """Whether a new directory has no state yet, and is watched, so that its state will be seen.
 
-        A look would find nothing, and runc is about to come to the gate.
+        A look would find nothing, and the runtime is about to come to the gate.
         """
         if id_ not in self._entries or not valid_id(id_):
             return False
         try:
-            os.lstat(f"{self._path}/{id_}/{_STATE}")
-        except FileNotFoundError:
-            return True
+            for state in STATES:
+                with suppress(FileNotFoundError):
+                    os.lstat(f"{self._path}/{id_}/{state}")
+                    return False
         except OSError:
             return False
-        return False
+        return True
 
     def _watch_entry(self, id_: str) -> None:
-        """Watch for a container's state, which runc renames into place."""
+        """Watch for a container's state, which its runtime renames into place."""
         if id_ in self._entries:
             return
 
         def tell(what: int, name: str) -> None:
             if what & ENDED:
                 self._entries.pop(id_, None)
-            elif name == _STATE:
+            elif name in STATES:
                 self._look(id_)
 
         try:

@@ -4,6 +4,8 @@ runc saves a container's state as `<root>/<id>/state-<random>`, renamed to `stat
 container's init is in its namespaces and waits for it (runc's `libcontainer/container_linux.go`,
 `saveState`). A mark on the root's own mount, or on its file system if nothing else is on that,
 holds runc in the open(2) of that file. The gate's answer starts the container or refuses it.
+The same goes for crun and its `status.tmp`; but init waits only for `crun create`, while the
+program of `crun run` runs by then.
 
 One thread asks the kernel and answers it, and does nothing else, so that nothing else in this
 program can keep runc waiting. It opens no file below a marked mount, and takes no lock for longer
@@ -38,20 +40,20 @@ from handlers.kernel import descriptors, mounts
 from handlers.kernel.descriptors import Lender
 from handlers.kernel.fanotify import Event, FanotifyGroup
 from watcher.containers import proc
+from watcher.containers.runtimes import RUNTIMES, SAVES
 from watcher.gate.inbox import Inbox
 from watcher.model.container import Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from watcher.containers.runtimes import Runtime
+
 LAST_WORDS: Final = 0.1
 """Seconds between the end of a hold and its answer, in which runc's user can be told why.
 
 A busy host may take some of them to let a thread run; :meth:`Gate.finish` ends them.
 """
-
-_SAVE: Final = "state-"
-"""The beginning of the name of the file that runc renames to `state.json`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +63,7 @@ class Hold:
     Attributes:
         root: the container's root, as given to :meth:`Gate.mark`.
         id: the container's name in it.
+        runtime: the runtime that waits; where it is not runc, read "runc" as its name.
         runc_pid: the waiting thread of runc. `/proc/<runc_pid>` describes this thread, and not
             always runc's first one: runc 1.2 and later have a thread in the container's mount
             namespace (`process_linux.go`, `goCreateMountSources`), and that may be the first.
@@ -72,6 +75,7 @@ class Hold:
 
     root: str
     id: str
+    runtime: Runtime
     runc_pid: int
     init: Process
     deadline: float
@@ -340,7 +344,7 @@ class Gate:
     def _hold_of(self, event: Event, fd: int) -> Hold | None:
         """The hold for this event; `None` unless runc saves a container with a live namespace."""
         directory, _, name = os.readlink(f"/proc/thread-self/fd/{fd}").rpartition("/")  # noqa: PTH115
-        if event.thread == 0 or not name.startswith(_SAVE):
+        if event.thread == 0 or not name.startswith(SAVES):
             return None
         id_ = directory.rpartition("/")[2]
         root = self._root_of(fd, id_, name)
@@ -350,7 +354,8 @@ class Gate:
         if init is None:
             return None
         deadline = time.monotonic() + self._timeout
-        hold = Hold(root, id_, event.thread, init, deadline, self._answer)
+        runtime = next(runtime for runtime in RUNTIMES if name.startswith(runtime.save))
+        hold = Hold(root, id_, runtime, event.thread, init, deadline, self._answer)
         with self._lock:
             last = next(reversed(self._pending), hold)
             self._pending[hold] = fd

@@ -1,10 +1,12 @@
-"""Works out what a held container is, before runc has written its `state.json`.
+"""Works out what a held container is, before its runtime has saved it.
 
 runc 1.3 and later saves `state.json` once early, without a pid but with the annotations. With older
 versions the only source is the file that runc itself reads: `config.json` in the bundle, which is
 runc's working directory (runc's `utils_linux.go`, `setupSpec`). Both give the same container that
 :func:`watcher.containers.roots.read` gives later, except for the path of its bundle: here it is the
 real path, while runc uses `$PWD` if that leads to the same directory.
+
+crun has copied `config.json` into the container's directory by then, and goes on to use that copy.
 """
 
 from __future__ import annotations
@@ -15,31 +17,29 @@ from typing import TYPE_CHECKING, Final
 from watcher.containers import proc
 from watcher.containers.annotations import valid_id
 from watcher.containers.files import MAX_SIZE, Unreadable, read_below, read_linked
-from watcher.containers.roots import STATE
-from watcher.containers.runc import (
-    NEWNET,
-    NEWUSER,
+from watcher.containers.runtimes import CRUN, RUNC, crun, runc
+from watcher.containers.runtimes.runc import annotations_of
+from watcher.containers.runtimes.runtime import Saved
+from watcher.containers.spec import (
+    NETWORK,
     PREFIX,
+    USER,
     Spec,
-    annotations_of,
     could_ask,
     decode_spec,
-    decode_state,
     has_user_namespace,
     namespace_of,
 )
 from watcher.gate import filesystems
-from watcher.model.container import Container, Namespace
+from watcher.model.container import Container
 from watcher.model.errors import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
     from watcher.gate.hold import Hold
 
 _CONFIG: Final = "config.json"
-_NETWORK, _USER = "network", "user"
-"""The names of these namespaces in `config.json`."""
 
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -48,9 +48,6 @@ MAX_ASKING: Final = MAX_SIZE
 
 MAX_BUNDLE: Final = 64 << 20
 """Bytes of the largest `config.json` that is read."""
-
-type Told = tuple[Mapping[str, str], Namespace, str, bool]
-"""Annotations, kind of network namespace, its path if joined, whether there is a user namespace."""
 
 
 class AsksNothing(Unreadable):
@@ -81,34 +78,41 @@ def observe(hold: Hold, *, patient: bool = False) -> Container:
             f"container {quoted(hold.id)} in {quoted(hold.root)}: not an id that runc would take",
             "remove that directory",
         )
-    annotations, namespace, joined, user = _from_state(hold) or _from_bundle(
-        hold.runc_pid, patient=patient
-    )
+    of_root = _from_copy if hold.runtime is CRUN else _from_state
+    saved = of_root(hold) or _from_bundle(hold.runc_pid, patient=patient)
     return Container(
         root=hold.root,
         id=hold.id,
         init=hold.init,
-        bundle=annotations.get("bundle", ""),
-        annotations=annotations,
-        namespace=namespace,
-        joined=joined,
-        user_namespace=user,
+        bundle=saved.bundle,
+        annotations=saved.annotations,
+        namespace=saved.namespace,
+        joined=saved.joined,
+        user_namespace=saved.user_namespace,
         netns=proc.netns_of(hold.init.pid) if proc.runs(hold.init) else None,
     )
 
 
-def _from_state(hold: Hold) -> Told | None:
+def _from_state(hold: Hold) -> Saved | None:
     """Read the early `state.json`; `None` if there is none, as with runc 1.1 and 1.2."""
-    content = read_below(hold.root, hold.id, STATE, limit=MAX_BUNDLE)
+    content = read_below(hold.root, hold.id, RUNC.state, limit=MAX_BUNDLE)
+    return None if content is None else runc.saved(content, f"{hold.root}/{hold.id}/{RUNC.state}")
+
+
+def _from_copy(hold: Hold) -> Saved | None:
+    """Read crun's copy of `config.json`; `None` if there is none."""
+    content = read_below(hold.root, hold.id, _CONFIG, limit=MAX_BUNDLE)
     if content is None:
         return None
-    config = decode_state(content, f"{hold.root}/{hold.id}/{STATE}").config
-    namespaces = config.namespaces or ()
-    annotations = annotations_of(config.labels or ())
-    return annotations, *namespace_of(namespaces, NEWNET), has_user_namespace(namespaces, NEWUSER)
+    spec = _decoded(content, f"{hold.root}/{hold.id}/{_CONFIG}", crun.decode_config)
+    try:
+        bundle = os.readlink(f"/proc/{hold.runc_pid}/cwd")  # noqa: PTH115
+    except OSError:  # it was killed
+        bundle = ""
+    return crun.saved_with(spec, None, bundle)
 
 
-def _from_bundle(runc_pid: int, *, patient: bool) -> Told:
+def _from_bundle(runc_pid: int, *, patient: bool) -> Saved:
     """Read the `config.json` that runc `runc_pid` was started with."""
     cwd = f"/proc/{runc_pid}/cwd"
     try:
@@ -125,7 +129,7 @@ def _from_bundle(runc_pid: int, *, patient: bool) -> Told:
         os.close(directory)
 
 
-def read_bundle(directory: int) -> Told:
+def read_bundle(directory: int) -> Saved:
     """Read the `config.json` of the bundle that is open as `directory`.
 
     Raises:
@@ -136,15 +140,14 @@ def read_bundle(directory: int) -> Told:
     content = read_linked(_CONFIG, shown, dir_fd=directory, limit=MAX_BUNDLE)
     if content is None:
         raise Unreadable(f"{quoted(shown)} is missing", "put it back until the container runs")
-    spec = _decoded(content, shown)
+    spec = _decoded(content, shown, decode_spec)
     # As runc does it: a string for each, and its own last, which replaces an annotation of that
     # name.
     labels = [f"{key}={value}" for key, value in spec.annotations.items()]
-    return (
-        annotations_of([*labels, f"bundle={bundle}"]),
-        *namespace_of(spec.namespaces, _NETWORK),
-        has_user_namespace(spec.namespaces, _USER),
-    )
+    return Saved(
+        None, bundle, annotations_of([*labels, f"bundle={bundle}"]),
+        *namespace_of(spec.namespaces, NETWORK), has_user_namespace(spec.namespaces, USER),
+    )  # fmt: skip
 
 
 def _refuse_to_hang(directory: int) -> None:
@@ -160,9 +163,9 @@ def _refuse_to_hang(directory: int) -> None:
         raise MayHang
 
 
-def _decoded(content: bytes, shown: str) -> Spec:
+def _decoded(content: bytes, shown: str, decode: Callable[[bytes, str], Spec]) -> Spec:
     try:
-        spec = decode_spec(content, shown)
+        spec = decode(content, shown)
     except Unreadable as error:
         if could_ask(content):
             raise

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from watcher.containers import roots
 from watcher.containers.place import Place
-from watcher.containers.runc import PREFIX
+from watcher.containers.spec import PREFIX
 from watcher.model.container import Container, Namespace
 
 if TYPE_CHECKING:

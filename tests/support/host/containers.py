@@ -63,7 +63,12 @@ class Containers(Machine):
 
     Args:
         rootfs: the root file system of its containers (:func:`bundles.make_rootfs`).
+
+    Attributes:
+        runtime: the command line of its runtime.
     """
+
+    runtime: tuple[str, ...] = ("runc",)
 
     def __init__(self, rootfs: Path) -> None:
         super().__init__()
@@ -81,7 +86,7 @@ class Containers(Machine):
 
     def runc(self, *args: str, check: bool = True, root: Path | None = None) -> Done:
         """Runs `runc --root …`; what a container of it prints goes to its bundle's `output`."""
-        return self.command("runc", "--root", str(root or self.root), *args, check=check)
+        return self.command(*self.runtime, "--root", str(root or self.root), *args, check=check)
 
     def runc_default(self, *args: str) -> None:
         """Runs `runc` with its own default root, `/run/runc`, which a host has for itself."""
@@ -148,7 +153,7 @@ class Containers(Machine):
         root: Path | None = None,
     ) -> subprocess.Popen[str]:
         """Begins what :meth:`launch` does; :meth:`launched` waits for its end."""
-        command = ["runc", "--root", str(root or self.root), verb, *options]
+        command = [*self.runtime, "--root", str(root or self.root), verb, *options]
         command += ["--bundle", str(self.bundles / name), name]
         output, errors = self.bundles / name / "output", self.bundles / name / "errors"
         with output.open("w") as out, errors.open("w") as err:

@@ -1,15 +1,13 @@
-"""Decodes the parts of runc's `state.json` and `config.json` that matter for the network.
+"""Decodes the parts of a bundle's `config.json` that matter for the network.
 
-Sources: `libcontainer/container_linux.go` (type State) and `libcontainer/configs/config.go` of
-runc for `state.json`; the OCI runtime specification, `config.md` and `config-linux.md`, for
-`config.json`.
+Source: the OCI runtime specification, `config.md` and `config-linux.md`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
@@ -21,36 +19,18 @@ from watcher.model.errors import quoted
 PREFIX: Final = "io.watcher."
 """The prefix of our annotations."""
 
-MAX_PID: Final = 1 << 22
-"""`PID_MAX_LIMIT` in `include/linux/threads.h`."""
+NETWORK: Final = "network"
+"""The name of the network namespace in `config.json`."""
 
-NEWNET: Final = "NEWNET"
-"""The network namespace's name in `state.json`."""
-
-NEWUSER: Final = "NEWUSER"
-"""The user namespace's name in `state.json`."""
+USER: Final = "user"
+"""The name of the user namespace in `config.json`."""
 
 
-class StateNamespace(msgspec.Struct, frozen=True):
-    """An entry of `config.namespaces` in `state.json`; `path` is empty for a new namespace."""
+class SpecNamespace(msgspec.Struct, frozen=True):
+    """A namespace of a configuration; `path` is empty for a new one."""
 
     type: str
     path: str = ""
-
-
-class StateConfig(msgspec.Struct, frozen=True):
-    """`config` in `state.json`; each label is `key=value`."""
-
-    namespaces: tuple[StateNamespace, ...] | None = None
-    labels: tuple[str, ...] | None = None
-
-
-class State(msgspec.Struct, frozen=True):
-    """`state.json`; runc 1.3 and later also write it early, with `init_process_pid` 0."""
-
-    init_process_pid: Annotated[int, msgspec.Meta(ge=0, le=MAX_PID)]
-    init_process_start: Annotated[int, msgspec.Meta(ge=0)]
-    config: StateConfig
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -62,7 +42,7 @@ class Spec(msgspec.Struct, frozen=True):
     """
 
     annotations: dict[str, str]
-    namespaces: tuple[StateNamespace, ...]
+    namespaces: tuple[SpecNamespace, ...]
 
 
 class _PlainLinux(msgspec.Struct, frozen=True):
@@ -85,20 +65,7 @@ _ESCAPED_PREFIX: Final = re.compile(
 )
 """The prefix of our annotations, each character plain or escaped."""
 
-_state_decoder = msgspec.json.Decoder(State)
 _plain_decoder = msgspec.json.Decoder(_PlainSpec)
-
-
-def decode_state(content: bytes, shown: str) -> State:
-    """The `state.json` in `content`, shown in errors as `shown`.
-
-    Raises:
-        Unreadable: it is not JSON, or not of runc's types.
-    """
-    try:
-        return _state_decoder.decode(content)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _not_runcs(shown, error) from error
 
 
 def decode_spec(content: bytes, shown: str) -> Spec:
@@ -113,8 +80,24 @@ def decode_spec(content: bytes, shown: str) -> Spec:
     try:
         annotations, namespaces = gojson.read(content)
     except gojson.NotGo as error:
-        raise _not_runcs(shown, error) from error
-    return Spec(annotations, tuple(StateNamespace(type_, path) for type_, path in namespaces))
+        raise not_written_by("runc", shown, error) from error
+    return _spec(annotations, namespaces)
+
+
+def decode_unambiguous_spec(content: bytes, shown: str, runtime: str) -> Spec:
+    """The `config.json` in `content`, as any reader reads it, also `runtime`.
+
+    Raises:
+        Unreadable: readers could differ about its namespaces, or refuse it.
+    """
+    try:
+        return _spec(*gojson.read_unambiguous(content))
+    except gojson.NotGo as error:
+        raise not_written_by(runtime, shown, error) from error
+
+
+def _spec(annotations: dict[str, str], namespaces: Iterable[tuple[str, str]]) -> Spec:
+    return Spec(annotations, tuple(SpecNamespace(type_, path) for type_, path in namespaces))
 
 
 def could_ask(content: bytes) -> bool:
@@ -139,17 +122,12 @@ def _decode_plain(content: bytes) -> Spec | None:
         return None
     if any(entry.keys() - {"type", "path"} for entry in spec.linux.namespaces):
         return None
-    entries = (StateNamespace(e.get("type", ""), e.get("path", "")) for e in spec.linux.namespaces)
+    entries = (SpecNamespace(e.get("type", ""), e.get("path", "")) for e in spec.linux.namespaces)
     return Spec(spec.annotations, tuple(entries))
 
 
-def annotations_of(labels: Iterable[str]) -> dict[str, str]:
-    """The `key=value` labels of runc as a mapping; a label without `=` has an empty value."""
-    return {key: value for key, _, value in (label.partition("=") for label in labels)}
-
-
-def namespace_of(namespaces: Sequence[StateNamespace], kind: str) -> tuple[Namespace, str]:
-    """The namespace of `kind` (`NEWNET`, in `config.json` `network`), and its path if joined."""
+def namespace_of(namespaces: Sequence[SpecNamespace], kind: str) -> tuple[Namespace, str]:
+    """The namespace of that `kind`, and its path if joined."""
     for namespace in namespaces:
         if namespace.type == kind:
             joined = namespace.path
@@ -157,13 +135,14 @@ def namespace_of(namespaces: Sequence[StateNamespace], kind: str) -> tuple[Names
     return Namespace.HOST, ""
 
 
-def has_user_namespace(namespaces: Iterable[StateNamespace], kind: str) -> bool:
-    """Whether there is a user namespace; `kind` is `NEWUSER`, in `config.json` `user`."""
+def has_user_namespace(namespaces: Iterable[SpecNamespace], kind: str) -> bool:
+    """Whether there is a user namespace, which is called `kind`."""
     return any(namespace.type == kind for namespace in namespaces)
 
 
-def _not_runcs(shown: str, error: Exception) -> Unreadable:
+def not_written_by(runtime: str, shown: str, error: Exception) -> Unreadable:
+    """The error about a file, shown as `shown`, that cannot be one of that runtime."""
     return Unreadable(
-        f"{quoted(shown)} is not what runc writes: {str(error)[:200]}",
-        "delete the container with `runc delete --force`, or remove that directory",
+        f"{quoted(shown)} is not what {runtime} writes: {str(error)[:200]}",
+        f"delete the container with `{runtime} delete --force`, or remove that directory",
     )

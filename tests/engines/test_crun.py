@@ -1,0 +1,139 @@
+"""crun: its containers appear and vanish as runc's do, and the gate holds `crun create`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.bundles import Spec
+from tests.support.crun import CrunHost
+from tests.support.host import UPLINK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SHOWS_ETH0 = ("ip", "-4", "addr", "show", "eth0")
+WAITS_FOR_ETH0 = ("sh", "-c", "until ip -4 addr show eth0; do :; done")
+
+
+@pytest.fixture
+def crun(rootfs: Path) -> Iterator[CrunHost]:
+    with CrunHost(rootfs) as host:
+        yield host
+
+
+@pytest.mark.parametrize("by", ["service", "sync"])
+def test_a_container_of_crun_appears_is_reached_and_vanishes(crun: CrunHost, by: str) -> None:
+    if by == "service":
+        crun.service()
+    web = crun.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    assert crun.beyond.reach(UPLINK, 8080)
+    assert crun.inspect("web")["bundle"] == str(crun.bundles / "web")
+    crun.delete("web")
+    crun.gone(web)
+    crun.empty()
+
+
+def test_a_program_of_create_starts_with_its_network_and_one_of_run_gets_it(crun: CrunHost) -> None:
+    crun.service()
+    for n in range(5):
+        name = f"c{n}"
+        crun.create(name, SHOWS_ETH0)
+        assert crun.status(name) == "attached"
+        crun.start(name)
+        crun.shows(name, "inet 172.19.")
+    assert "inet 172.19." in crun.run_to_end("run", WAITS_FOR_ETH0).stdout
+
+
+@pytest.mark.parametrize("verb", ["create", "run"])
+def test_a_request_that_cannot_be_met_is_refused(crun: CrunHost, verb: str) -> None:
+    service = crun.service()
+    crun.bundle("bad", annotations={"io.watcher.network": "elsewhere"})
+    assert crun.launch(verb, "bad", check=False).returncode == 1  # type: ignore[arg-type]
+    service.logged("refused", "bad", "elsewhere")
+    assert not (crun.root / "bad").exists()
+    crun.empty()
+
+
+def test_it_is_kept_over_restarts_and_kills(crun: CrunHost) -> None:
+    service = crun.service()
+    web = crun.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    service.restart()
+    assert crun.beyond.reach(UPLINK, 8080)
+    service.kill9()
+    meanwhile = crun.run("meanwhile")
+    crun.delete("web")
+    service.start()
+    crun.gone(web)
+    crun.attached("meanwhile")
+    assert json.loads(crun.watcher("sync", "--json").stdout) == []
+    crun.kill("meanwhile")  # its directory stays
+    crun.gone(meanwhile)
+    assert crun.status("meanwhile") == "exited"
+    service.stop()
+    assert str(crun.root) not in crun.command("cat", "/proc/self/mountinfo").stdout
+
+
+def with_seccomp(spec: Spec) -> None:
+    spec["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}],
+    }
+
+
+def test_what_crun_keeps_beside_its_containers_is_no_container(crun: CrunHost) -> None:
+    crun.service()
+    crun.run("web", edit=with_seccomp)
+    crun.attached("web")
+    assert (crun.root / ".cache").is_dir()
+    assert list(crun.ls()) == ["web"]
+
+
+def repeated(text: str, member: str, foreign: str) -> str:
+    """Edits a bundle: crun reads the first of two keys, and other readers read the last."""
+    path = f'"path": "{foreign}"'
+    if member == "path":
+        return text.replace('"type": "network"', f'"type": "network", {path}, "path": ""', 1)
+    namespaces = json.loads(text)["linux"]["namespaces"]
+    joins = json.dumps(
+        [n | ({"path": foreign} if n["type"] == "network" else {}) for n in namespaces]
+    )
+    return text.replace('"namespaces":', f'"namespaces": {joins}, "{member}":', 1)
+
+
+@pytest.mark.parametrize("member", ["namespaces", "NameSpaces", "path"])
+def test_a_bundle_that_says_two_things_gets_no_foreign_namespace(
+    crun: CrunHost, member: str
+) -> None:
+    """The namespace of another program would get a network by a bundle that joins it."""
+    service = crun.service()
+    foreign = crun.base / "foreign"
+    crun.command("sh", "-c", f"touch {foreign} && unshare --net={foreign} true")
+    config = crun.bundle("bad", annotations={"io.watcher.ports": "8080:80"}) / "config.json"
+    config.write_text(repeated(config.read_text(), member, str(foreign)))
+    done = crun.launch("create", "bad", check=False)
+    assert "status" in done.stderr  # of its own it would start
+    service.logged("bad", "is there twice, or in another case")
+    links = json.loads(crun.command("nsenter", f"--net={foreign}", "ip", "-j", "link").stdout)
+    assert [link["ifname"] for link in links] == ["lo"]
+    assert not crun.veths()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"pid": "1"}', '{"pid": 99999999999999999999, "bundle": 1}', "\0\ufffe"]
+)
+def test_any_status_is_an_error_of_that_container_alone(crun: CrunHost, content: str) -> None:
+    crun.service()
+    entry = crun.root / "odd"
+    entry.mkdir()
+    (entry / "config.json").write_text("{}")
+    (entry / "status.tmp").write_text(content)
+    (entry / "status.tmp").rename(entry / "status")
+    crun.attach("web")
+    assert "status" in crun.fails("odd")
+    assert "crun delete --force" in crun.fails("odd")

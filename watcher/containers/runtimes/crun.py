@@ -1,0 +1,97 @@
+"""What crun saves of a container: `status`, and a copy of the bundle's `config.json`.
+
+crun copies `config.json` into the container's directory before it makes the container, and later
+writes `status.tmp` and renames it to `status`. Source: `src/libcrun/status.c`
+(`libcrun_write_container_status`) and `src/libcrun/container.c` (`libcrun_copy_config_file`); tried
+with crun 1.21.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from watcher.containers.files import Unreadable, read_regular
+from watcher.containers.runtimes.runc import MAX_PID
+from watcher.containers.runtimes.runtime import Runtime, Saved
+from watcher.containers.spec import (
+    NETWORK,
+    USER,
+    Spec,
+    decode_unambiguous_spec,
+    has_user_namespace,
+    namespace_of,
+    not_written_by,
+)
+from watcher.model.container import Process
+from watcher.model.errors import quoted
+
+CONFIG: Final = "config.json"
+
+_NAME: Final = "crun"
+_STATE: Final = "status"
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The parts of `status` that matter."""
+
+    pid: Annotated[int, msgspec.Meta(ge=1, le=MAX_PID)]
+    start: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(name="process-start-time")
+    bundle: str = ""
+
+
+_decoder = msgspec.json.Decoder(Status)
+
+
+def decode_status(content: bytes, shown: str) -> Status:
+    """The `status` in `content`, shown in errors as `shown`.
+
+    Raises:
+        Unreadable: it is not JSON, or not of crun's types.
+    """
+    try:
+        return _decoder.decode(content)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise not_written_by(_NAME, shown, error) from error
+
+
+def saved_with(spec: Spec, init: Process | None, bundle: str) -> Saved:
+    """What crun has saved of a container with that `config.json`."""
+    return Saved(
+        init, bundle, spec.annotations, *namespace_of(spec.namespaces, NETWORK),
+        has_user_namespace(spec.namespaces, USER),
+    )  # fmt: skip
+
+
+def decode_config(content: bytes, shown: str) -> Spec:
+    """The `config.json` in `content`, shown in errors as `shown`.
+
+    The bundle's writer may want crun and this program to read different namespaces: crun takes the
+    first of repeated keys, for example (`yajl_tree_get` of yajl).
+
+    Raises:
+        Unreadable: that could be so, or it is not JSON.
+    """
+    return decode_unambiguous_spec(content, shown, _NAME)
+
+
+def _read(content: bytes, directory: int, shown: str) -> Saved:
+    status = decode_status(content, f"{shown}/{_STATE}")
+    path = f"{shown}/{CONFIG}"
+    config = read_regular(CONFIG, path, dir_fd=directory)
+    if config is None:
+        raise Unreadable(f"{quoted(path)} is missing", "put it back")
+    init = Process(status.pid, status.start)
+    return saved_with(decode_config(config, path), init, status.bundle)
+
+
+CRUN: Final = Runtime(
+    name=_NAME,
+    state=_STATE,
+    save="status.tmp",
+    others=frozenset((CONFIG, "exec.fifo")),
+    beside=frozenset((".cache",)),
+    read=_read,
+    promise="`crun create` is held; what `crun run` starts gets its network a moment later",
+)
