@@ -60,11 +60,12 @@ def hold(path: str) -> OpenRoot:
     """Open the root `path`, and make it a directory and a mount point if it is not.
 
     Raises:
-        WatcherError: it is `/`, or a mount below it would be hidden.
+        WatcherError: as :func:`refuse`.
         OSError: as :func:`take`, or the kernel refused the mount.
     """
     directory = rootpath.open_directory(path, make=True)
     try:
+        refuse(path, directory)
         if mounts.is_top(directory):
             mount = mounts.mount_at(directory)
             found = OpenRoot(
@@ -72,7 +73,6 @@ def hold(path: str) -> OpenRoot:
             )
             directory = -1
             return found
-        refuse(path, directory)
         own = mounts.bind_itself(directory)
         try:
             mounts.make_private(f"/proc/self/fd/{own}")
@@ -87,7 +87,20 @@ def hold(path: str) -> OpenRoot:
 
 
 def refuse(path: str, directory: int) -> None:
-    """Raise WatcherError if the open `directory` of the root `path` cannot be a mount."""
+    """Raise WatcherError if the open `directory` of the root `path` cannot be held.
+
+    It is a user's own, or it can be no mount: it is `/`, or a mount below it would be hidden.
+    """
+    owner = os.fstat(directory).st_uid
+    if owner != 0:
+        # That user's runtimes are in a mount namespace where the mount is not, and the user could
+        # not remove the directory any more.
+        raise WatcherError(
+            f"root {quoted(path)} cannot be held, for it is user {owner}'s own",
+            "expect the network a moment after the start there",
+        )
+    if mounts.is_top(directory):
+        return
     real = rootpath.path_of(directory)
     if real == "/":
         raise WatcherError(

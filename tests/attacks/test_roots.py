@@ -33,11 +33,11 @@ except OSError as error:
 
 @pytest.fixture
 def theirs(host: Host) -> Host:
-    """A host whose root is `home/a/runc`, and `home` is Mallory's, with all that is in it."""
+    """A host whose root is `home/a/runc`, and all above that is Mallory's from `home` on."""
     host.root = host.base / "home/a/runc"
     host.configure()
     host.root.mkdir(parents=True, mode=0o755)
-    for path in (host.base / "home", host.base / "home/a", host.root):
+    for path in (host.base / "home", host.base / "home/a"):
         os.chown(path, MALLORY, MALLORY)
     return host
 
@@ -120,7 +120,8 @@ def test_a_directory_that_is_moved_takes_no_hold_with_it(theirs: Host) -> None:
     service = theirs.service()
     web = theirs.attach("web")
     moved = theirs.base / "home/b/runc"
-    mallory(theirs, "mv a b; mkdir -p a/runc")
+    mallory(theirs, "mv a b; mkdir a")
+    theirs.root.mkdir()
 
     eventually(lambda: str(moved) not in mounted(theirs), what="the old root's end as a mount")
     eventually(lambda: mounted(theirs).count(str(theirs.root)) == 1, what="the new root's hold")

@@ -103,7 +103,19 @@ def test_a_bad_configuration_is_wrong_usage(make_host: HostMaker) -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
-# --- privileges and programs -----------------------------------------------------------------
+# --- roots and privileges and programs -------------------------------------------------------
+
+
+def test_a_root_of_no_runtime_is_named(host: Host) -> None:
+    """As `/run/docker/runtime-runc` is, whose `moby` would be the root."""
+    (host.root / "moby/web").mkdir(parents=True)
+    (host.root / "moby/web/state.json").write_text("{}")
+    finding = only(host, "warn", "runtimes")
+    assert f'"{host.root}" is no state directory of runc or crun: it has "moby"' in finding["what"]
+    assert host.ls() == {}
+    (host.root / "new").mkdir()
+    (host.root / "new/exec.fifo").touch()
+    assert host.status("new") == "waiting"  # runc may be about to save it
 
 
 @pytest.mark.parametrize("name", ["net_admin", "sys_admin", "sys_ptrace"])

@@ -94,6 +94,17 @@ def test_what_crun_keeps_beside_its_containers_is_no_container(crun: CrunHost) -
     assert list(crun.ls()) == ["web"]
 
 
+def test_ready_and_check_say_what_of_crun_is_held(crun: CrunHost) -> None:
+    crun.run("web")
+    root, promise = str(crun.root), "`crun create` is held"
+    ready = crun.service().logged("ready")
+    assert ready["held"] == {root: "mount"}
+    assert promise in ready["runtimes"][root]
+    findings = json.loads(crun.watcher("check", "--json").stdout)
+    assert [f for f in findings if promise in f["what"] and f["level"] == "ok"]
+    assert [f for f in findings if f'root "{root}" is held by its mount' in f["what"]]
+
+
 def repeated(text: str, member: str, foreign: str) -> str:
     """Edits a bundle: crun reads the first of two keys, and other readers read the last."""
     path = f'"path": "{foreign}"'

@@ -106,11 +106,22 @@ def test_a_root_that_others_have_to_make_is_taken_once_it_is_there(host: Host) -
 
     user = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups")
     host.command(*user, "mkdir", "-p", str(theirs))
-    service.logged("kept again", str(theirs))
-    assert "inet 172.19." in first_instruction(host, "held", theirs)
+    assert "user 4321's own" in service.logged("is not held", str(theirs))["reason"]
+    host.bundle("late")
+    host.launch("run", "late", "--detach", root=theirs)
+    eventually(lambda: host.ls()["late"]["status"] == "attached")
+    mounts = host.command("cat", "/proc/self/mountinfo").stdout
+    assert f" {host.root} " in mounts
+    assert f" {theirs} " not in mounts
+    checked = host.watcher("check").stdout
+    assert "user 4321's own" in checked
+    service.restart()
+    ready = [entry for entry in service.log() if entry["event"] == "ready"][-1]
+    assert "user 4321's own" in ready["not_held"][str(theirs)]
+    assert ready["runtimes"] == {str(theirs): "runc"}
 
 
-@pytest.mark.parametrize("why", ["a mount below", "another user's"])
+@pytest.mark.parametrize("why", ["a mount below", "in another user's", "another user's"])
 def test_a_root_that_cannot_be_held_refuses_the_start_where_that_is_required(
     make_host: HostMaker, why: str
 ) -> None:
@@ -121,8 +132,9 @@ def test_a_root_that_cannot_be_held_refuses_the_start_where_that_is_required(
         host.command("mkdir", "-p", str(other / "below"))
         host.command("mount", "-t", "tmpfs", "tmpfs", str(other / "below"))
     else:
-        other.parent.mkdir()
-        os.chown(other.parent, 4321, 4321)
+        theirs = other if why == "another user's" else other.parent
+        theirs.mkdir(parents=True)
+        os.chown(theirs, 4321, 4321)
     done = host.watcher("run", check=False, timeout=20)
     assert done.returncode == 1
     assert str(other) in done.stderr.splitlines()[-1]

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from handlers import root_mounts
-from handlers.kernel import mounts, rootpath
+from handlers.kernel import rootpath
 from handlers.kernel.fanotify import FanotifyGroup
 from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.checks.trial import in_child
@@ -67,8 +67,7 @@ def _unheld(config: Config) -> Iterator[tuple[str, str]]:
     for root in config.roots:
         try:
             with rootpath.opened(root.path) as directory:
-                if not mounts.is_top(directory):
-                    root_mounts.refuse(root.path, directory)
+                root_mounts.refuse(root.path, directory)
         except (FileNotFoundError, NotADirectoryError):
             continue  # the check of directories reports that
         except WatcherError as error:
@@ -80,9 +79,10 @@ def _unheld(config: Config) -> Iterator[tuple[str, str]]:
 def _held(config: Config) -> Iterator[Finding]:
     """How each root is held, if it can be."""
     for root in config.roots:
-        with suppress(OSError), rootpath.opened(root.path) as directory:
+        with suppress(OSError, WatcherError), rootpath.opened(root.path) as directory:
+            root_mounts.refuse(root.path, directory)
             where = f"root {quoted(root.path)} is held"
             if root_mounts.is_whole(directory):
                 yield ok(f"{where} by its file system, in every mount namespace")
-            elif mounts.is_top(directory) or rootpath.path_of(directory) != "/":
+            else:
                 yield ok(f"{where} by its mount, in this mount namespace alone")

@@ -20,6 +20,7 @@ from watcher.checks import (
     networks,
     privileges,
     programs,
+    runtimes,
     services,
 )
 from watcher.checks.check import Check, Finding, Subject, fail
@@ -33,6 +34,7 @@ CHECKS: Final = (
     Check("runc", programs.findings),
     Check("kernel", kernel.findings, needs="CAP_NET_ADMIN"),
     Check("gate", gate.findings),
+    Check("runtimes", runtimes.findings),
     Check("service", services.findings),
     Check("directories", directories.findings),
     Check("locks", locks.findings),

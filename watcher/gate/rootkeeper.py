@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.host import root_mounts
 from handlers.kernel import mounts, rootpath
+from watcher.containers import roots
+from watcher.containers.files import Unreadable
 from watcher.model.errors import WatcherError, message_of, quoted
 
 if TYPE_CHECKING:
     from handlers.host import OpenRoot
+    from watcher.containers.runtimes import Runtime
     from watcher.events.roots import RootWatch
     from watcher.gate.gatekeeper import Gatekeeper
     from watcher.log.logger import Log
@@ -49,16 +52,16 @@ class RootKeeper:
     It can hold them before there is a loop; it watches them from :meth:`serve` on.
 
     Args:
-        roots: their paths.
+        paths: their paths.
         gate: holds runc in them.
         log: names roots that are left alone.
     """
 
-    def __init__(self, roots: Iterable[str], gate: Gatekeeper, log: Log) -> None:
+    def __init__(self, paths: Iterable[str], gate: Gatekeeper, log: Log) -> None:
         self._gate = gate
         self._log = log
         self._watch: RootWatch | None = None
-        self._kept = {root: _Kept() for root in roots}
+        self._kept = {root: _Kept() for root in paths}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._pauses: dict[str, tuple[float, float]] = {}
         """By root whose path changed lately: its present pause, and until when that lasts."""
@@ -138,17 +141,23 @@ class RootKeeper:
             self._changed()
 
     def state(self) -> dict[str, dict[str, str]]:
-        """The state of each root: held by mount or file system; or not held, or left, and why."""
-        kept = self._kept.items()
-        held = {
-            root: "file system" if one.open.whole else "mount"
-            for root, one in kept
-            if one.open is not None and one.open.mount is not None
-        }
-        unheld = {root: one.unheld for root, one in kept if one.unheld}
-        left = {root: one.left for root, one in kept if one.left}
-        named = {"held": held, "not_held": unheld, "left": left}
-        return {name: roots for name, roots in named.items() if roots}
+        """The state of each root: held by mount or file system; or not held, or left, and why.
+
+        Besides, the runtimes of its containers, as far as it has any.
+        """
+        named: dict[str, dict[str, str]] = {"held": {}, "not_held": {}, "left": {}, "runtimes": {}}
+        for root, kept in self._kept.items():
+            if kept.open is None:
+                named["left"][root] = kept.left
+            elif kept.open.mount is None:
+                named["not_held"][root] = kept.unheld or "there is no gate"
+            else:
+                named["held"][root] = "file system" if kept.open.whole else "mount"
+            with suppress(Unreadable):
+                runtimes = roots.contents(root).runtimes
+                if runtimes:
+                    named["runtimes"][root] = ", ".join(map(_described, runtimes))
+        return {name: found for name, found in named.items() if found}
 
     def _look(self, root: str, paused: float) -> None:
         del self._timers[root]
@@ -242,3 +251,7 @@ class RootKeeper:
             )  # fmt: skip
         else:
             self._log.info("root is kept again", root=root)
+
+
+def _described(runtime: Runtime) -> str:
+    return runtime.name + (f" ({runtime.promise})" if runtime.promise else "")
