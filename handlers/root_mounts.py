@@ -46,24 +46,24 @@ class OpenRoot(Struct, frozen=True):
     made: bool = False
 
 
-def take(path: str) -> OpenRoot:
-    """Open the root `path`, and make it if it is missing; do not mount it.
+def take(path: str, *, make: bool = True) -> OpenRoot:
+    """Open the root `path`, and make it if it is missing and `make`; do not mount it.
 
     Raises:
         OSError: it cannot be made or opened, or its path has a link that must not be followed.
     """
-    descriptor = rootpath.open_directory(path, make=True)
+    descriptor = rootpath.open_directory(path, make=make)
     return OpenRoot(path, descriptor, rootpath.identity(descriptor))
 
 
-def hold(path: str) -> OpenRoot:
-    """Open the root `path`, and make it a directory and a mount point if it is not.
+def hold(path: str, *, make: bool = True) -> OpenRoot:
+    """Open the root `path`, and make it a mount point, and a directory if `make`.
 
     Raises:
         WatcherError: as :func:`refuse`.
         OSError: as :func:`take`, or the kernel refused the mount.
     """
-    directory = rootpath.open_directory(path, make=True)
+    directory = rootpath.open_directory(path, make=make)
     try:
         refuse(path, directory)
         if mounts.is_top(directory):

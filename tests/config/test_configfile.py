@@ -15,6 +15,7 @@ from watcher.config import load as configfile
 from watcher.config import ula
 from watcher.config.lines import find_line
 from watcher.config.load import load
+from watcher.config.patterns import root_of
 from watcher.config.settings import Config, Firewall, Gate, Limits, Root
 from watcher.model.errors import UsageError
 from watcher.model.network import Network, Route
@@ -233,6 +234,18 @@ def test_finds_the_line_of_a_key(text: str, path: tuple[str | int, ...], line: i
         ('[[root]]\npath = "/a"\n[[root]]\npath = "/a/"', "is the same directory as root /a"),
         ('[[root]]\npath = "/a/b"\n[[root]]\npath = "/a"', "is within root /a"),
         ('[[root]]\npath = "/a/b/c"\n[[root]]\npath = "/ab"\n[[root]]\npath = "/a"', "within"),
+        ('[[root]]\npath = "/a/*/b"', "has a pattern before its last part"),
+        ('[[root]]\npath = "/*"', "matches the directories of the whole host"),
+        ('[[root]]\npath = "/a/b**"', "has **, but a pattern is of one part"),
+        ('[[root]]\npath = "/a/[b"', "has a [ without its ]"),
+        ('[[root]]\npath = "/a/[]"', "has a [ without its ]"),
+        ('[[root]]\npath = "/run/*"', "matches /run/watcher, where run_dir is"),
+        ('[[root]]\npath = "/var/[l]*"', "matches /var/lib, where state_dir is"),
+        ('[[root]]\npath = "/a/*"\n[[root]]\npath = "/a/*"', "is the same directory as root /a/*"),
+        ('[[root]]\npath = "/a/*"\n[[root]]\npath = "/a"', "is within root /a"),
+        ('[[root]]\npath = "/a/*"\n[[root]]\npath = "/a/b/c"', "is within root /a/*"),
+        ('[[root]]\npath = "/a/b*"\n[[root]]\npath = "/a/bc/*"', "is within root /a/b*"),
+        ("\n".join(f'[[root]]\npath = "/a/{n}*"' for n in range(65)), "more than 64 patterns"),
         ('[[root]]\nattach = "some"', 'not one of "all", "annotated"'),
         ("[[root]]\nlimits.host_ports = [80]", "root.limits.host_ports = 80: not a string"),
         ('[[root]]\nlimits.host_ports = ["9-8"]', "not an ascending range"),
@@ -452,3 +465,30 @@ def test_any_file_is_a_configuration_or_an_error_of_one_line(
         assert str(found).startswith(str(path))
     else:
         assert "default" in found.networks
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "matches"),
+    [
+        ("*", "moby", True),
+        ("*", ".cache", False),
+        (".*", ".cache", True),
+        ("m?by", "moby", True),
+        ("[a-m]*", "moby", True),
+        ("[!a-m]*", "moby", False),
+        ("M*", "moby", False),
+        ("[[]x", "[x", True),
+        ("[]]x", "]x", True),
+        ("k8s.io", "k8s_io", False),
+    ],
+)
+def test_a_root_by_pattern_is_what_a_shell_would_match(
+    tmp_path: Path, pattern: str, name: str, matches: bool
+) -> None:
+    file = tmp_path / "watcher.toml"
+    file.write_text(f'[[root]]\npath = "/a/exact"\n[[root]]\npath = "/a/{pattern}"\n')
+    roots = load(file).roots
+    assert (root_of(roots, f"/a/{name}") is not None) is matches
+    assert root_of(roots, f"/b/{name}") is None
+    assert root_of(roots, f"/a/{name}/below") is None
+    assert root_of(roots, "/a/exact") is roots[0]

@@ -116,7 +116,7 @@ def test_a_root_that_others_have_to_make_is_taken_once_it_is_there(host: Host) -
     checked = host.watcher("check").stdout
     assert "user 4321's own" in checked
     service.restart()
-    ready = [entry for entry in service.log() if entry["event"] == "ready"][-1]
+    ready = service.logged('"ready"', "not_held")
     assert "user 4321's own" in ready["not_held"][str(theirs)]
     assert ready["runtimes"] == {str(theirs): "runc"}
 

@@ -73,7 +73,8 @@ async def main():
         ended.append(error)
         said.put_nowait(f"ended {error}")
     for verb in (["mount", "-t", "tmpfs", "tmpfs"], ["umount"]):
-        watch = MountWatch(loop, sys.argv[1:], anew=anew, changed=lambda: None, failed=failed)
+        roots = lambda: sys.argv[1:]
+        watch = MountWatch(loop, roots, anew=anew, changed=lambda: None, failed=failed)
         subprocess.run([*verb, sys.argv[1]], check=True)
         print(await said.get(), flush=True)
         if not watch.alive:

@@ -12,6 +12,9 @@ from typing import Final
 from handlers import root_mounts
 from handlers.kernel import mounts, rootpath
 from watcher.checks.check import Finding, Subject, fail, ok, warn
+from watcher.config.patterns import is_pattern
+from watcher.containers.files import Unreadable
+from watcher.containers.present import matched, present
 from watcher.model.errors import message_of, quoted
 
 _REMOTE: Final = frozenset(
@@ -30,6 +33,9 @@ def findings(subject: Subject) -> Iterator[Finding]:
         wrong = list(_of_directory(key, path, private=key != "netns_dir"))
         yield from wrong or [ok(f"{key} = {path}: {_seen(path)}")]
     for root in subject.config.roots:
+        if is_pattern(root.path):
+            yield replace(_of_pattern(root.path), check="roots")
+    for root in present(subject.config.roots):
         yield replace(_of_root(root.path), check="roots")
 
 
@@ -61,6 +67,16 @@ def _of_directory(key: str, path: str, *, private: bool) -> Iterator[Finding]:
             f"{where}: others than root may look into it (mode {mode:04o})",
             f"run `chmod 700 {path}`",
         )
+
+
+def _of_pattern(pattern: str) -> Finding:
+    try:
+        found = len(matched(pattern))
+    except Unreadable as error:
+        return warn(error.what, error.remedy)
+    return ok(
+        f"root {quoted(pattern)} matches {found} {'directory' if found == 1 else 'directories'}"
+    )
 
 
 def _of_root(path: str) -> Finding:

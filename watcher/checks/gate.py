@@ -12,6 +12,7 @@ from handlers.kernel import rootpath
 from handlers.kernel.fanotify import FanotifyGroup
 from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.checks.trial import in_child
+from watcher.containers.present import present
 from watcher.model.errors import WatcherError, message_of, quoted
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _kernel_error() -> str:
 
 def _unheld(config: Config) -> Iterator[tuple[str, str]]:
     """Why a root cannot be held, and what to do, for each such root."""
-    for root in config.roots:
+    for root in present(config.roots):
         try:
             with rootpath.opened(root.path) as directory:
                 root_mounts.refuse(root.path, directory)
@@ -78,7 +79,7 @@ def _unheld(config: Config) -> Iterator[tuple[str, str]]:
 
 def _held(config: Config) -> Iterator[Finding]:
     """How each root is held, if it can be."""
-    for root in config.roots:
+    for root in present(config.roots):
         with suppress(OSError, WatcherError), rootpath.opened(root.path) as directory:
             root_mounts.refuse(root.path, directory)
             where = f"root {quoted(root.path)} is held"

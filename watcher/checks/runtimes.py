@@ -8,6 +8,7 @@ from typing import Final
 from watcher.checks.check import Finding, Subject, ok, warn
 from watcher.containers import roots
 from watcher.containers.files import Unreadable
+from watcher.containers.present import present
 from watcher.model.errors import quoted
 
 _SHOWN: Final = 3
@@ -16,7 +17,7 @@ _SHOWN: Final = 3
 
 def findings(subject: Subject) -> Iterator[Finding]:
     """For each root, the runtimes of its containers, or that it is no root at all."""
-    for root in subject.config.roots:
+    for root in present(subject.config.roots):
         try:
             found = roots.contents(root.path)
         except Unreadable:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from watcher.config.settings import Config
 from watcher.containers.life import Snapshot
+from watcher.containers.present import present
 from watcher.locks.lock import MOMENT, Busy, Lock
 from watcher.locks.names import SERVICE, WRITERS
 from watcher.locks.serving import refuse_other, serve
@@ -58,7 +59,7 @@ def _remove(config: Config, log: object) -> list[str]:
         done += [repair.what for repair in host.sync([], dry_run=False)]
         networks = {n.name: n for n in noted_networks(store)} | config.networks
         done += host.remove(networks.values())
-    for root in config.roots:
+    for root in present(config.roots):
         if root_mounts.take_back(root.path):
             done.append(f"unmounted {root.path}")
     return done

@@ -101,7 +101,7 @@ def _hold_and_serve(
 ) -> None:
     facts = make_publisher(config, log)
     gate = Gatekeeper(config.gate, facts, log)
-    roots = RootKeeper((root.path for root in config.roots), gate, log)
+    roots = RootKeeper([root.path for root in config.roots], gate, log)
     try:
         gate.start()
         roots.start()

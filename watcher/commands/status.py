@@ -13,6 +13,7 @@ from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
 from watcher.containers.life import Snapshot
 from watcher.containers.place import Place
+from watcher.containers.present import present
 from watcher.model.container import Container, Namespace, Status
 from watcher.model.errors import InvalidRequest, about
 from watcher.model.naming import is_allowed_name
@@ -66,7 +67,7 @@ def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
     by_netns = {s.netns: s for s in sandboxes}
     founders = _Founders(config)
     shown = set()
-    for root in config.roots:
+    for root in present(config.roots):
         try:
             ids = roots.ids(root.path)
         except Unreadable as error:  # show its containers from the store, and the other roots

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from watcher.config import patterns
 from watcher.config.rules import ConfigKeyError, KeyPath, check
 from watcher.config.settings import Config, Firewall, Gate, Limits, Root
 from watcher.config.ula import unique_local_subnet
@@ -162,6 +163,23 @@ def _directory(value: Any, path: KeyPath) -> str:
     return "/" + "/".join(parts)
 
 
+def _root_path(value: Any, path: KeyPath) -> str:
+    """Read a directory whose last part may be a pattern."""
+    directory = _directory(value, path)
+    above, _, name = directory.rpartition("/")
+    if patterns.is_pattern(above):
+        raise ConfigKeyError(
+            path, "has a pattern before its last part", 'write it like "/run/containerd/runc/*"'
+        )
+    if patterns.is_pattern(name) and not above:
+        raise ConfigKeyError(path, "matches the directories of the whole host", "name them")
+    if "**" in name:
+        raise ConfigKeyError(path, "has **, but a pattern is of one part", "write *")
+    if not patterns.is_complete(name):
+        raise ConfigKeyError(path, "has a [ without its ]", 'write "[[]" for a [ itself')
+    return directory
+
+
 def _port_range(value: Any, path: KeyPath) -> tuple[int, int]:
     text: str = _typed(str, value, path)
     match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
@@ -286,7 +304,7 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
         "network": _networks,
         "firewall": partial(_read_table, Firewall),
     },
-    Root: {"path": _directory, "limits": partial(_read_table, Limits)},
+    Root: {"path": _root_path, "limits": partial(_read_table, Limits)},
     Limits: {
         "host_ports": partial(_list, _port_range, "strings"),
         "host_addresses": partial(_list, _address, "strings"),

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel.rootpath import real
+from watcher.config.patterns import is_pattern, matches
 from watcher.model.network import Network
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ type KeyPath = tuple[str | int, ...]
 
 MIN_MTU_IPV6: Final = 1280
 """The least MTU of a link with IPv6 (RFC 8200, section 5)."""
+
+
+_MAX_PATTERNS: Final = 64
+"""The most roots by pattern: each is compared with every other root."""
 
 
 class ConfigKeyError(Exception):
@@ -53,20 +58,53 @@ def check(config: Config) -> None:
 
 
 def _check_roots(config: Config) -> None:
-    """No root is repeated or within another: one container would become two."""
+    """No root is repeated or within another: one container would become two.
+
+    Two patterns may match the same directory, and so may a pattern and a path.
+    """
     if not config.roots:
         raise ConfigKeyError(
             ("root",), "no root to watch", 'write [[root]] with path = "/run/runc"'
         )
+    paths = [real(root.path) for root in config.roots]
     # Sorted like this, a directory comes right before those within it.
-    order = sorted((PurePath(real(root.path)).parts, i) for i, root in enumerate(config.roots))
+    order = sorted((PurePath(path).parts, i) for i, path in enumerate(paths))
     for (outer, first), (inner, second) in pairwise(order):
         if inner[: len(outer)] == outer:
-            how = "is the same directory as" if inner == outer else "is within"
+            raise _not_apart(config, first, second, same=inner == outer)
+    patterns = [i for i, root in enumerate(config.roots) if is_pattern(root.path)]
+    if len(patterns) > _MAX_PATTERNS:
+        raise ConfigKeyError(
+            ("root", patterns[_MAX_PATTERNS], "path"),
+            f"more than {_MAX_PATTERNS} patterns", "write fewer that match more",
+        )  # fmt: skip
+    for first in patterns:
+        _check_own_directories(config, first)
+        depth = paths[first].count("/")
+        for second, path in enumerate(paths):
+            above = "/".join(path.split("/")[: depth + 1])
+            if path.count("/") > depth and matches(paths[first], above):
+                raise _not_apart(config, first, second, same=False)
+
+
+def _not_apart(config: Config, first: int, second: int, *, same: bool) -> ConfigKeyError:
+    how = "is the same directory as" if same else "is within"
+    return ConfigKeyError(
+        ("root", second, "path"),
+        f"{how} root {config.roots[first].path}",
+        "remove one of the two",
+    )
+
+
+def _check_own_directories(config: Config, index: int) -> None:
+    """A pattern matches none of the program's own directories, nor one above them."""
+    pattern = config.roots[index].path
+    depth = pattern.count("/")
+    for key in ("state_dir", "run_dir", "netns_dir"):
+        above = "/".join(getattr(config, key).split("/")[: depth + 1])
+        if matches(pattern, above):
             raise ConfigKeyError(
-                ("root", second, "path"),
-                f"{how} root {config.roots[first].path}",
-                "remove one of the two",
+                ("root", index, "path"), f"matches {above}, where {key} is", "write a narrower one"
             )
 
 

@@ -61,10 +61,18 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Root(Struct, frozen=True, forbid_unknown_fields=True):
-    """A runc state directory to watch (`[[root]]`)."""
+    """A state directory to watch, or several by a pattern (`[[root]]`)."""
 
     path: Annotated[
-        str, about("The state directory, which is what `runc --root` names.", pattern="^/")
+        str,
+        about(
+            "The state directory, which is what `runc --root` or `crun --root` names. Its last part"
+            ' may be a pattern, such as "/run/containerd/runc/*": *, ? and [...] as in a shell.'
+            " Each directory that it matches is a root while it is there, and the keys here apply"
+            " to it. A directory that two match belongs to the one with its very path, or else to"
+            " the first.",
+            pattern="^/",
+        ),
     ] = "/run/runc"
     attach: Annotated[
         Literal["all", "annotated"],
@@ -160,8 +168,8 @@ class Config(
     roots: Annotated[
         tuple[Root, ...],
         about(
-            "A runc state directory. Write [[root]] again for a second one. With no [[root]] at"
-            " all, /run/runc is watched.",
+            "A state directory of runc or crun. Write [[root]] again for a second one. With no"
+            " [[root]] at all, /run/runc is watched.",
             title="Whose containers",
         ),
     ] = (Root(),)

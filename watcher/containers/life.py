@@ -15,6 +15,7 @@ from msgspec import Struct
 from watcher.config.settings import Root
 from watcher.containers import proc, roots
 from watcher.containers.files import Unreadable
+from watcher.containers.present import present
 from watcher.model.container import Container, Process
 from watcher.model.sandbox import Member, Sandbox
 
@@ -43,7 +44,11 @@ class Snapshot(Struct, frozen=True):
 
     @classmethod
     def take(cls, watched: Iterable[Root], sandboxes: Iterable[Sandbox] = ()) -> Snapshot:
-        """Read all `watched` roots; members of `sandboxes` are in the namespaces of these."""
+        """Read all roots that `watched` of the configuration stands for.
+
+        Members of `sandboxes` are in the namespaces of these, and their roots may have been
+        removed.
+        """
         known: defaultdict[str, dict[tuple[str, Process], int]] = defaultdict(dict)
         for sandbox in sandboxes:
             for member in sandbox.members:
@@ -52,7 +57,7 @@ class Snapshot(Struct, frozen=True):
         unreadable: list[tuple[str, str, Unreadable]] = []
         pending: set[tuple[str, str]] = set()
         unknown: set[str] = set()
-        for root in watched:
+        for root in present(watched, known):
             empty = True
             try:
                 for id_, container in roots.read_all(root.path, known[root.path]):

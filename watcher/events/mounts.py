@@ -28,7 +28,7 @@ class MountWatch:
 
     Args:
         loop: the event loop in whose thread it watches.
-        roots: the paths of the roots.
+        roots: the paths of the roots now.
         anew: called with a root whose path leads to another directory than before.
         changed: called when the table has changed, once it has not changed for a while.
         failed: called with the error that ended it.
@@ -37,7 +37,7 @@ class MountWatch:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        roots: Iterable[str],
+        roots: Callable[[], Iterable[str]],
         *,
         anew: Callable[[str], object],
         changed: Callable[[], object],
@@ -48,7 +48,8 @@ class MountWatch:
         self._changed = changed
         self._failed = failed
         self.alive = True
-        self._known = {root: _identity(root) for root in roots}
+        self._roots = roots
+        self._known = {root: _identity(root) for root in roots()}
         self._timer: asyncio.TimerHandle | None = None
         self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self._epoll = select.epoll()
@@ -69,9 +70,9 @@ class MountWatch:
     def _tell(self) -> None:
         try:
             self._epoll.poll(0)
-            for root, known in list(self._known.items()):
-                if _identity(root) != known:
-                    self._known[root] = _identity(root)
+            known, self._known = self._known, {root: _identity(root) for root in self._roots()}
+            for root, identity in self._known.items():
+                if known.get(root, identity) != identity:
                     self._anew(root)
         except Exception as error:  # noqa: BLE001 (whatever it is, this has seen its last change)
             self.close()

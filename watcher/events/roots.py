@@ -137,6 +137,33 @@ class RootWatch:
         path = f"/proc/self/fd/{directory}"
         return self._inotify.add(path, CREATED | REMOVED, tell, follow=True)
 
+    def watch_above(self, directory: str, descriptor: int, call: Callable[[], object]) -> None:
+        """Call `call` when a directory appears in or vanishes from an open `directory`.
+
+        It replaces an earlier watch of `directory`. It ends with that directory: then `call` is
+        called once more.
+
+        Raises:
+            OSError: it cannot be watched.
+        """
+        if self._inotify is None:
+            return
+        if before := self._names.pop(directory, None):
+            self._inotify.remove(before)
+
+        def tell(what: int, _: str) -> None:
+            if what & (DIRECTORY | ENDED):
+                call()
+
+        path = f"/proc/self/fd/{descriptor}"
+        self._names[directory] = self._inotify.add(path, CREATED | REMOVED, tell, follow=True)
+
+    def leave_path(self, root: str) -> None:
+        """Stop watching the path of `root`."""
+        for watch in self._paths.pop(root, []):
+            if self._inotify is not None:
+                self._inotify.remove(watch)
+
     def watch_names(self, directory: str, call: Changed, mask: int = REMOVED) -> None:
         """Call `call` with each name in `directory` that has a change of `mask`.
 

@@ -182,13 +182,15 @@ class Gatekeeper:
                 'see what stands at that path, or set mode = "auto" in [gate]',
             )
 
-    def hold(self, root: str) -> OpenRoot:
+    def hold(self, root: str, *, make: bool = True) -> OpenRoot:
         """Open `root`, and hold its runcs from now on. The gate must be open.
+
+        If it is missing, `make` makes it.
 
         Raises:
             WatcherError, OSError: it cannot be a mount of its own, or cannot be marked.
         """
-        held = root_mounts.hold(root)
+        held = root_mounts.hold(root, make=make)
         try:
             self.mark(held)
         except OSError:

@@ -3,6 +3,9 @@
 The path of a root may come to lead elsewhere, and other users than root may cause that. So a root
 is an open directory. Once the path leads elsewhere, the keeper releases that directory and takes
 the new one in its place.
+
+A pattern is looked for again whenever a directory appears or vanishes where it may match. Each
+match is a root like any other, but it is never made, and is forgotten once it has gone.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.host import root_mounts
 from handlers.kernel import mounts, rootpath
+from watcher.config.patterns import directory_of, is_pattern
 from watcher.containers import roots
 from watcher.containers.files import Unreadable
+from watcher.gate.matches import Matches
 from watcher.model.errors import WatcherError, message_of, quoted
 
 if TYPE_CHECKING:
@@ -39,8 +44,12 @@ LOST: Final = "a container's first instructions may run before it has its networ
 
 @dataclass(slots=True)
 class _Kept:
-    """A root: its open directory, why it is left alone, and why it is not held (empty if it is)."""
+    """A root: its open directory, why it is left alone, and why it is not held (empty if it is).
 
+    `is_match`: whether a pattern matches it, and no `[[root]]` has this very path.
+    """
+
+    is_match: bool = False
     open: OpenRoot | None = None
     left: str = ""
     unheld: str = ""
@@ -52,7 +61,7 @@ class RootKeeper:
     It can hold them before there is a loop; it watches them from :meth:`serve` on.
 
     Args:
-        paths: their paths.
+        paths: their paths, with patterns.
         gate: holds runc in them.
         log: names roots that are left alone.
     """
@@ -61,7 +70,9 @@ class RootKeeper:
         self._gate = gate
         self._log = log
         self._watch: RootWatch | None = None
-        self._kept = {root: _Kept() for root in paths}
+        paths = list(paths)
+        self._kept = {root: _Kept() for root in paths if not is_pattern(root)}
+        self._matches = Matches(paths, log)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._pauses: dict[str, tuple[float, float]] = {}
         """By root whose path changed lately: its present pause, and until when that lasts."""
@@ -74,8 +85,13 @@ class RootKeeper:
         """
         for root, kept in self._kept.items():
             self._take(root, kept)
+        for above in self._matches.directories():
+            self._match(above)
+        for root, kept in self._kept.items():
             if why := kept.left or kept.unheld:
                 self._gate.refuse(root, why)
+        for pattern, why in self._matches.left.items():
+            self._gate.refuse(pattern, why)
 
     def serve(
         self,
@@ -111,10 +127,17 @@ class RootKeeper:
             OSError: a root cannot be watched.
         """
         assert self._watch is not None
+        self._matches.watch_again()
+        for above in self._matches.directories():
+            self._match(above)
         for root, kept in self._kept.items():
             self._watch.watch_path(root)
             if kept.open is not None:
                 self._watch.watch_root(root, kept.open.descriptor)
+
+    def paths(self) -> list[str]:
+        """The paths of the roots now, and of the directories of patterns."""
+        return [*self._kept, *self._matches.directories()]
 
     def hold_again(self) -> None:
         """Hold all roots, after the gate was opened again."""
@@ -136,7 +159,7 @@ class RootKeeper:
 
     def retry(self) -> None:
         """Look at all roots again, in case a change caused no event."""
-        renewed = [root for root in self._kept if self._renew(root)]
+        renewed = [path for path in self.paths() if self._renew(path)]
         if renewed:
             self._changed()
 
@@ -157,6 +180,7 @@ class RootKeeper:
                 runtimes = roots.contents(root).runtimes
                 if runtimes:
                     named["runtimes"][root] = ", ".join(map(_described, runtimes))
+        named["left"] |= self._matches.left
         return {name: found for name, found in named.items() if found}
 
     def _look(self, root: str, paused: float) -> None:
@@ -167,8 +191,17 @@ class RootKeeper:
             self._changed()
 
     def _renew(self, root: str) -> bool:
-        """Take the directory that the path of `root` leads to now; whether it is another one."""
-        kept = self._kept[root]
+        """Take the directory that the path of `root` leads to now; whether it is another one.
+
+        `root` may also be a directory of patterns, or a root that has been forgotten.
+        """
+        if root in self._matches.directories():
+            return self._match(root)
+        kept = self._kept.get(root)
+        if kept is not None and kept.is_match and self._match(directory_of(root)):
+            return True
+        if kept is None:
+            return False
         if kept.open is not None and not kept.unheld and self._leads_to(root, kept.open):
             self._watch_path(root)  # another part of it may have changed
             return False
@@ -176,6 +209,41 @@ class RootKeeper:
         self._let_go(root, kept)
         self._take(root, kept)
         return before != (kept.open, kept.left, kept.unheld)
+
+    def _match(self, above: str) -> bool:
+        """Keep what the patterns in the directory `above` match now, and no other match there.
+
+        Returns whether a root has appeared or vanished.
+        """
+        before = {
+            root for root, one in self._kept.items() if one.is_match and directory_of(root) == above
+        }
+        self._watch_path(above)
+        found = self._matches.find(above, before, self._watch, lambda: self._match_again(above))
+        self._watch_path(above)  # it may just have been made
+        gone, new = before - found, sorted(found - self._kept.keys())
+        for root in gone:
+            self._forget(root)
+        for root in new:
+            kept = self._kept[root] = _Kept(is_match=True)
+            self._take(root, kept)
+            if self._watch is not None:
+                self._log.info("root appears", root=root)
+        return bool(gone or new)
+
+    def _match_again(self, above: str) -> None:
+        if self._match(above):
+            self._changed()
+
+    def _forget(self, root: str) -> None:
+        """Release a match that has gone."""
+        if timer := self._timers.pop(root, None):
+            timer.cancel()
+        self._pauses.pop(root, None)
+        if self._watch is not None:
+            self._watch.leave_path(root)
+        self._let_go(root, self._kept.pop(root))
+        self._log.info("root vanishes", root=root)
 
     def _leads_to(self, root: str, open_: OpenRoot) -> bool:
         try:
@@ -208,12 +276,15 @@ class RootKeeper:
             self._watch.watch_path(root)
 
     def _open(self, root: str, kept: _Kept) -> OpenRoot:
+        make = not kept.is_match
         if not self._gate.open:
-            return root_mounts.take(root)
+            return root_mounts.take(root, make=make)
         try:
-            return self._gate.hold(root)
+            return self._gate.hold(root, make=make)
         except (OSError, WatcherError) as error:
-            open_ = root_mounts.take(root)  # it can still be watched, or this raises why not
+            open_ = root_mounts.take(
+                root, make=make
+            )  # it can still be watched, or this raises why not
             kept.unheld = message_of(error)
             return open_
 

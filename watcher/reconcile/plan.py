@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from watcher.config import patterns
 from watcher.config.settings import Config, Root
 from watcher.containers.place import Place
 from watcher.model.container import Container, Namespace
@@ -195,8 +196,10 @@ def wish_of(request: Request) -> tuple[str, str] | None:
 
 
 def root_of(config: Config, container: Container) -> Root:
-    """The configured root that `container` is in."""
-    return next(root for root in config.roots if root.path == container.root)
+    """The root that `container` is in, as its `[[root]]` describes it."""
+    root = patterns.root_of(config.roots, container.root)
+    assert root is not None, container.root
+    return root
 
 
 def _networks(request: Request, config: Config) -> Iterable[Network]:

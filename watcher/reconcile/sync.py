@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from handlers.host import root_mounts
 from watcher.containers.annotations import parse_request
 from watcher.containers.life import Snapshot, running
+from watcher.containers.present import present
 from watcher.locks.lock import Lock
 from watcher.locks.names import SERVICE
 from watcher.model.container import Container
@@ -131,7 +132,7 @@ class Recovery:
         with Lock(config.run_dir, SERVICE) as service:
             if not service.free():  # it runs, and holds runc there
                 return []
-        for root in config.roots:
+        for root in present(config.roots):
             if root_mounts.is_ours(root.path):
                 what = f"unmounted {root.path}"
                 repairs.append(Repair(what, "", "the service that held runc there has ended"))

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from handlers.host import root_mounts
+from watcher.containers.present import present
 from watcher.events.exits import Exits
 from watcher.events.inotify import CREATED, REMOVED
 from watcher.events.mounts import MountWatch
@@ -154,7 +155,7 @@ class Service:
 
     def _start(self) -> None:
         if self._config.gate.mode == "off":
-            for root in self._config.roots:  # a killed service may have held runc there
+            for root in present(self._config.roots):  # a killed service may have held runc there
                 with suppress(OSError):
                     root_mounts.take_back(root.path)
         self._listen()
@@ -241,7 +242,7 @@ class Service:
         if self._mounts is not None:
             self._mounts.close()
         self._mounts = MountWatch(
-            self._loop, [root.path for root in self._config.roots],
+            self._loop, self._roots.paths,
             anew=self._roots.path_may_lead_elsewhere, changed=self._healer.pins_may_be_gone,
             failed=lambda error: self._parts.ended("mount table", error),
         )  # fmt: skip
