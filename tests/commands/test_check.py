@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -103,7 +104,7 @@ def test_a_bad_configuration_is_wrong_usage(make_host: HostMaker) -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
-# --- roots and privileges and programs -------------------------------------------------------
+# --- roots -----------------------------------------------------------------------------------
 
 
 def test_a_root_of_no_runtime_is_named(host: Host) -> None:
@@ -116,6 +117,33 @@ def test_a_root_of_no_runtime_is_named(host: Host) -> None:
     (host.root / "new").mkdir()
     (host.root / "new/exec.fifo").touch()
     assert host.status("new") == "waiting"  # runc may be about to save it
+
+
+def test_an_engine_whose_root_nobody_names_is_found(host: Host) -> None:
+    """By the containers that run in the default root of one, here of real runcs."""
+    configured, docker = host.root, Path("/run/docker/runtime-runc/moby")
+    host.bundle("web")
+    host.launch("run", "web", "--detach", root=docker)
+    found = [f for f in check(host) if f["check"] == "engines"]
+    assert [f["level"] for f in found] == ["ok"]
+    assert f'Docker has 1 running in "{docker}", which no [[root]] names' in found[0]["what"]
+
+    host.bundle("asks", annotations={"io.watcher.network": "default"})
+    host.launch("run", "asks", "--detach", root=docker)
+    finding = only(host, "warn", "engines")
+    assert '"asks"' in finding["what"]
+    assert f'path = "{docker}"' in finding["remedy"]
+
+    for path in (docker, docker.parent / "m*"):
+        host.config.write_text(host.config.read_text().replace(str(host.root), str(path)))
+        host.root = path
+        assert not [f for f in check(host) if f["check"] == "engines"]
+    host.root = configured
+    for name in ("web", "asks"):
+        host.runc("delete", "--force", name, root=docker)
+
+
+# --- privileges and programs -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["net_admin", "sys_admin", "sys_ptrace"])

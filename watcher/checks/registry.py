@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from watcher.checks import (
     directories,
+    engines,
     firewalls,
     gate,
     guards,
@@ -35,6 +36,7 @@ CHECKS: Final = (
     Check("kernel", kernel.findings, needs="CAP_NET_ADMIN"),
     Check("gate", gate.findings),
     Check("runtimes", runtimes.findings),
+    Check("engines", engines.findings),
     Check("service", services.findings),
     Check("directories", directories.findings),
     Check("locks", locks.findings),
