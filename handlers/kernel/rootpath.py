@@ -22,8 +22,8 @@ from typing import Final
 MODE: Final = 0o711
 """The mode that engines give a runtime's root and the directories above it."""
 
-NEVER_BELOW: Final = "/run/user"
-"""A session manager makes the directories here, and fails if one exists."""
+NEVER_MADE: Final = "/run/user"
+"""A session manager makes this directory and those in it, and may fail if one exists."""
 
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -58,7 +58,7 @@ def open_directory(path: str, *, make: bool = False) -> int:
     Args:
         path: the path.
         make: whether to make missing parts, with :data:`MODE`; never in a directory of another
-            user, nor below :data:`NEVER_BELOW`.
+            user, nor :data:`NEVER_MADE` or below it.
 
     Raises:
         UntrustedLinkError: a part of it is a link that must not be followed.
@@ -144,10 +144,10 @@ def real(path: str) -> str:
     return path
 
 
-def may_make(directory: int) -> bool:
-    """Whether missing directories may be made in an open directory: it must be root's."""
-    below = f"{path_of(directory)}/".startswith(f"{NEVER_BELOW}/")
-    return not below and os.fstat(directory).st_uid == 0
+def may_make(directory: int, name: str) -> bool:
+    """Whether a missing `name` may be made in an open directory: that must be root's."""
+    never = f"{_joined(path_of(directory), name)}/".startswith(f"{NEVER_MADE}/")
+    return not never and os.fstat(directory).st_uid == 0
 
 
 def path_of(descriptor: int) -> str:
@@ -174,7 +174,7 @@ def _step(here: int, name: str, *, make: bool) -> int | str:
             raise
         return target
     below = path_of(here)
-    if not may_make(here):
+    if not may_make(here, name):
         why = "is not there yet, and is for the directory's owner to make"
         raise FileNotFoundError(errno.ENOENT, why, _joined(below, name))
     before = os.umask(0)

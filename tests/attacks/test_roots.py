@@ -6,6 +6,7 @@ have it mark `/` or `/etc` has the host in their hands.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.host import Host, Service
+from tests.support.host import UPLINK, Host, Service
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -168,6 +169,44 @@ def test_moving_to_and_fro_costs_the_others_nothing(theirs: Host) -> None:
     told = [entry for entry in service.log() if entry["event"].startswith("root is")]
     assert len(told) < 100
     assert service.running
+
+
+@pytest.mark.parametrize("of", ["a container", "another program", "the host"])
+def test_a_root_of_a_user_says_nothing_of_others_processes(host: Host, of: str) -> None:
+    """Its files can name any process; only a namespace of the user's own gets anything by that."""
+    runtime = host.base / "home/runc"
+    runtime.mkdir(parents=True)
+    for path in (runtime.parent, runtime):
+        os.chown(path, MALLORY, MALLORY)
+    host.config.write_text(host.config.read_text() + f'[[root]]\npath = "{runtime}"\n')
+    host.service()
+    web = host.attach("web")
+    pid = web.pid
+    if of != "a container":
+        alone = "unshare --net " if of == "another program" else ""
+        script = f"{alone}sleep 1000 >&- 2>&- & echo $! > pid"
+        host.command("sh", "-ec", script)
+        pid = int((host.base / "pid").read_text())
+    stat = host.command("cat", f"/proc/{pid}/stat").stdout
+    state = {
+        "init_process_pid": pid,
+        "init_process_start": int(stat.rpartition(")")[2].split()[19]),
+        "config": {
+            "namespaces": [{"type": "NEWNET", "path": ""}, {"type": "NEWUSER", "path": ""}],
+            "labels": ["bundle=/tmp", "io.watcher.ports=8080:80"],
+        },
+    }
+    (runtime.parent / "new").mkdir()
+    (runtime.parent / "new/state.json").write_text(json.dumps(state))
+    os.chown(runtime.parent / "new", MALLORY, MALLORY)
+    (runtime.parent / "new").rename(runtime / "evil")
+    host.watcher("sync", check=False)
+    reason = "the host's" if of == "the host" else f"of no user namespace of user {MALLORY}"
+    assert reason in host.inspect("evil")["reason"]
+    assert host.inspect("web")["members"] == ["web"]
+    assert host.veths() == {web.veth}
+    web.serve(tcp=(80,))
+    assert host.beyond.reach(UPLINK, 8080) is None
 
 
 # --- which links are followed ----------------------------------------------------------------

@@ -82,11 +82,11 @@ def _of_pattern(pattern: str) -> Finding:
 def _of_root(path: str) -> Finding:
     where = f"root {quoted(path)}"
     steps = rootpath.walk(path)
-    above = -1
+    above, name = -1, ""
     try:
         while True:
             try:
-                directory, _ = next(steps)
+                directory, name = next(steps)
             except StopIteration as end:
                 return _of_opened(where, path, end.value)
             if above >= 0:
@@ -98,7 +98,7 @@ def _of_root(path: str) -> Finding:
             "make the directory that holds it root's own, or set the path that it leads to",
         )
     except FileNotFoundError:
-        return _of_missing(where, above)
+        return _of_missing(where, above, name)
     except NotADirectoryError:
         return fail(f"{where}: {_existing(path)} is not a directory",
             "remove it, or set another path",
@@ -120,14 +120,15 @@ def _of_opened(where: str, path: str, directory: int) -> Finding:
         os.close(directory)
 
 
-def _of_missing(where: str, above: int) -> Finding:
-    """The finding for a missing root: whether it can be made in the directory `above`."""
-    if rootpath.may_make(above):
+def _of_missing(where: str, above: int, name: str) -> Finding:
+    """The finding for a missing root: whether its `name` can be made in the directory `above`."""
+    if rootpath.may_make(above, name):
         return ok(f"{where} is not there yet, and will be made")
     owner = os.fstat(above).st_uid
+    why = f"which is user {owner}'s" if owner else "where a session manager makes it"
     return warn(
-        f"{where} is not there, and is not made in {quoted(rootpath.path_of(above))}, which is"
-        f" user {owner}'s; it is left alone until then",
+        f"{where} is not there, and is not made in {quoted(rootpath.path_of(above))}, {why}; it is"
+        " left alone until then",
         "have its engine make it, or set another path",
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Final
@@ -24,6 +24,7 @@ _READ: Final = os.O_RDONLY | os.O_CLOEXEC
 
 NS_GET_USERNS: Final = 0xB701
 NS_GET_PARENT: Final = 0xB702
+NS_GET_OWNER_UID: Final = 0xB704
 """`include/uapi/linux/nsfs.h`."""
 
 
@@ -119,15 +120,40 @@ def is_of_runtime(pid: int, netns: int, *, user_namespace: bool) -> bool:
     too. One that the runtime made belongs to the host's user namespace or, with `user_namespace`
     (the configuration has one), to a direct child of that.
     """
+    return _is(pid, netns, lambda opened: _is_near(opened, user_namespace=user_namespace))
+
+
+def is_of_user(pid: int, netns: int, user: int) -> bool:
+    """Whether the network namespace `netns` of process `pid` is of a user namespace of `user`.
+
+    Users can make no other, and cannot make one that is of another user.
+    """
+    return _is(pid, netns, lambda opened: _owner(opened) == user)
+
+
+def _is(pid: int, netns: int, right: Callable[[int], bool]) -> bool:
+    """Whether `right` is true of the open network namespace `netns` of process `pid`."""
     for path in namespace_files(pid):
         with suppress(FileNotFoundError, ProcessLookupError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 if os.fstat(descriptor).st_ino == netns:
-                    return _is_near(descriptor, user_namespace=user_namespace)
+                    return right(descriptor)
             finally:
                 os.close(descriptor)
     return False
+
+
+def _owner(netns: int) -> int | None:
+    """The user who made the user namespace of the network namespace open as `netns`."""
+    try:
+        userns = fcntl.ioctl(netns, NS_GET_USERNS)
+    except PermissionError:
+        return None
+    try:
+        return int.from_bytes(fcntl.ioctl(userns, NS_GET_OWNER_UID, bytes(4)), "little")
+    finally:
+        os.close(userns)
 
 
 def _is_near(descriptor: int, *, user_namespace: bool) -> bool:

@@ -145,6 +145,7 @@ def _read(
     if directory is None:
         return None
     try:
+        owner = os.fstat(directory).st_uid
         saved = _saved(directory, f"{root}/{id_}")
     finally:
         os.close(directory)
@@ -153,7 +154,11 @@ def _read(
     init = saved.init
     netns = None
     if proc.runs(init):
-        netns = known.get((id_, init)) or proc.netns_of(init.pid)
+        netns = known.get((id_, init))
+        if netns is None:
+            netns = proc.netns_of(init.pid)
+            if owner != 0:
+                _refuse_others(f"{root}/{id_}", init.pid, netns, owner)
     return Container(
         root=root,
         id=id_,
@@ -163,8 +168,23 @@ def _read(
         namespace=saved.namespace,
         joined=saved.joined,
         netns=netns,
-        user_namespace=saved.user_namespace,
+        user_namespace=saved.user_namespace or owner != 0,
     )
+
+
+def _refuse_others(shown: str, pid: int, netns: int | None, user: int) -> None:
+    """Raise Unreadable unless the network namespace of an init is that user's, or the host's.
+
+    Another user than root may have named any process in a root of their own.
+    """
+    if netns is None or netns == proc.own_netns():
+        return
+    if not proc.is_of_user(pid, netns, user):
+        raise Unreadable(
+            f"{quoted(shown)} is user {user}'s, but names process {pid}, whose network namespace is"
+            f" of no user namespace of user {user}",
+            "give the container a user namespace, or run it as root in a root of root's",
+        )
 
 
 def _saved(directory: int, shown: str) -> Saved | None:

@@ -50,7 +50,8 @@ class Container(Struct, frozen=True):
         annotations: its annotations.
         namespace: the kind of network namespace in its configuration.
         joined: the namespace path in its configuration; empty unless `namespace` is JOINED.
-        user_namespace: whether its configuration has a user namespace, new or joined.
+        user_namespace: whether its configuration has a user namespace, new or joined, or its
+            runtime is in one, being that of another user than root.
         netns: inode number of its network namespace on nsfs; `None` once its init has ended.
     """
 
