@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.bundles import Spec
 from tests.support.crun import CrunHost
-from tests.support.host import UPLINK
+from tests.support.host import GATE_OFF, UPLINK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,14 +25,18 @@ def crun(rootfs: Path) -> Iterator[CrunHost]:
         yield host
 
 
-@pytest.mark.parametrize("by", ["service", "sync"])
+@pytest.mark.parametrize("by", ["the service", "events alone", "sync"])
 def test_a_container_of_crun_appears_is_reached_and_vanishes(crun: CrunHost, by: str) -> None:
-    if by == "service":
+    if by != "sync":
+        crun.configure(GATE_OFF if by == "events alone" else "")
         crun.service()
     web = crun.attach("web", ports="8080:80")
     web.serve(tcp=(80,))
     assert crun.beyond.reach(UPLINK, 8080)
     assert crun.inspect("web")["bundle"] == str(crun.bundles / "web")
+    side = crun.share("side", "web")
+    assert side.address == web.address
+    crun.delete("side")
     crun.delete("web")
     crun.gone(web)
     crun.empty()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tests.support.host import Host
@@ -21,11 +20,6 @@ class CrunHost(Host):
     def __init__(self, rootfs: Path, config: str = "") -> None:
         super().__init__(rootfs, config)
         self.command("mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")
-
-    def pid(self, name: str) -> int:
-        """The pid of a container's init, from its `status`."""
-        pid: int = json.loads((self.root / name / "status").read_text())["pid"]
-        return pid
 
     def shows(self, name: str, text: str) -> None:
         """Waits until a container has printed `text`."""

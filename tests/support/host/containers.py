@@ -230,9 +230,13 @@ class Containers(Machine):
         return state
 
     def pid(self, name: str) -> int:
-        """The pid of a container's init, from its `state.json`."""
-        state = json.loads(self.seen(self.root / name / "state.json").read_text())
-        pid: int = state["init_process_pid"]
+        """The pid of a container's init, from runc's `state.json` or crun's `status`."""
+        directory = self.seen(self.root / name)
+        status = directory / "status"
+        if status.exists():
+            pid: int = json.loads(status.read_text())["pid"]
+        else:
+            pid = json.loads((directory / "state.json").read_text())["init_process_pid"]
         return pid
 
     def container(self, name: str) -> Container:
