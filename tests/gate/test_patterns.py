@@ -119,6 +119,25 @@ def test_a_path_wins_over_a_pattern_and_the_first_pattern_over_the_others(host: 
     assert "limits of root" in host.inspect("moby")["reason"]
 
 
+def test_roots_that_change_places_are_the_roots_of_their_new_names(host: Host) -> None:
+    above = engine(host)
+    one, two = above / "one", above / "two"
+    two.mkdir(parents=True)
+    service = host.service()
+    host.root = one
+    web = host.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    script = f"umount {one} {two}; mv --exchange -T {one} {two}"
+    host.command("unshare", "--mount", "--propagation=private", "sh", "-ec", script)
+    eventually(lambda: host.ls()["web"]["root"] == str(two))
+    eventually(lambda: sorted(mounted(host, above)) == [str(one), str(two)])
+    for host.root in (one, two):
+        assert "inet 172.19." in first_instruction(host, "held")
+    assert host.beyond.reach(UPLINK, 8080)
+    service.stop()
+    assert mounted(host, above) == []
+
+
 def test_links_files_and_hidden_directories_are_no_roots(host: Host) -> None:
     above = engine(host)
     above.mkdir(parents=True)

@@ -15,6 +15,7 @@ import errno
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from handlers.host import root_mounts
@@ -198,10 +199,15 @@ class RootKeeper:
         if root in self._matches.directories():
             return self._match(root)
         kept = self._kept.get(root)
-        if kept is not None and kept.is_match and self._match(directory_of(root)):
-            return True
         if kept is None:
             return False
+        if not kept.is_match:
+            return self._take_anew(root, kept)
+        is_there = Path(root).is_dir()
+        taken = is_there and self._take_anew(root, kept)
+        return self._match(directory_of(root)) or taken  # what was moved away may match as well
+
+    def _take_anew(self, root: str, kept: _Kept) -> bool:
         if kept.open is not None and not kept.unheld and self._leads_to(root, kept.open):
             self._watch_path(root)  # another part of it may have changed
             return False
@@ -229,7 +235,9 @@ class RootKeeper:
             self._take(root, kept)
             if self._watch is not None:
                 self._log.info("root appears", root=root)
-        return bool(gone or new)
+        left = [root for root in sorted(before & found) if self._kept[root].left]
+        taken = [root for root in left if self._take_anew(root, self._kept[root])]
+        return bool(gone or new or taken)
 
     def _match_again(self, above: str) -> None:
         if self._match(above):
