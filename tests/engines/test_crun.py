@@ -54,6 +54,31 @@ def test_a_program_of_create_starts_with_its_network_and_one_of_run_gets_it(crun
     assert "inet 172.19." in crun.run_to_end("run", WAITS_FOR_ETH0).stdout
 
 
+@pytest.mark.parametrize("forks_twice", ["for a user namespace", "to join a pid namespace"])
+def test_a_container_whose_init_is_not_crun_s_child_is_held_as_well(
+    crun: CrunHost, forks_twice: str
+) -> None:
+    service = crun.service()
+    pid = crun.attach("other").pid
+
+    def joins(spec: Spec) -> None:
+        for namespace in spec["linux"]["namespaces"]:
+            if namespace["type"] == "pid" and forks_twice == "to join a pid namespace":
+                namespace["path"] = f"/proc/{pid}/ns/pid"
+
+    user_namespace = forks_twice == "for a user namespace"
+    with crun.unwritable():  # so that nothing but a hold can keep crun waiting
+        crun.bundle("web", SHOWS_ETH0, user_namespace=user_namespace, edit=joins)
+        process = crun.launching("create", "web")
+        service.logged("another process has the lock")
+        assert process.poll() is None
+    crun.launched(process, "web")
+    assert crun.status("web") == "attached"
+    crun.start("web")
+    crun.shows("web", "inet 172.19.")
+    assert not [entry for entry in service.log() if "without being held" in entry["event"]]
+
+
 @pytest.mark.parametrize("verb", ["create", "run"])
 def test_a_request_that_cannot_be_met_is_refused(crun: CrunHost, verb: str) -> None:
     service = crun.service()

@@ -16,9 +16,10 @@ from handlers.kernel.namespace import namespace_files
 from watcher.model.container import Process
 
 _STATE = 0
+_PARENT = 1
 _THREADS = 17
 _START_TIME = 19
-"""Indices after the command's name in `/proc/<pid>/stat`: fields 3, 20 and 22."""
+"""Indices after the command's name in `/proc/<pid>/stat`: fields 3, 4, 20 and 22."""
 
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC
 
@@ -33,15 +34,28 @@ def start_time(pid: int) -> int | None:
 
     A zombie has ended, unless only its first thread has ended and others go on (pthread_exit(3)).
     """
+    fields = _stat(pid)
+    if fields is None:
+        return None
+    ended = fields[_STATE] in (b"Z", b"X") and int(fields[_THREADS]) <= 1
+    return None if ended else int(fields[_START_TIME])
+
+
+def parent(pid: int) -> int | None:
+    """The parent of process `pid`, 0 if it cannot be seen from here; `None` if `pid` has gone."""
+    fields = _stat(pid)
+    return None if fields is None else int(fields[_PARENT])
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields of `/proc/<pid>/stat` behind the command's name; `None` if `pid` has gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123 (hot path)
             text = stat.read(1024)
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The command's name is in parentheses and may itself contain parentheses and spaces.
-    fields = text[text.rindex(b")") + 2 :].split()
-    ended = fields[_STATE] in (b"Z", b"X") and int(fields[_THREADS]) <= 1
-    return None if ended else int(fields[_START_TIME])
+    # The name is in parentheses and may itself contain parentheses and spaces.
+    return text[text.rindex(b")") + 2 :].split()
 
 
 def runs(process: Process) -> bool:

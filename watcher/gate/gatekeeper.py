@@ -229,6 +229,8 @@ class Gatekeeper:
         since = self._since.get(root)
         if since is None or (root, id_, init) in self._let_in:
             return False
+        if self._gate is not None and self._gate.has_passed(root, id_):
+            return False
         return init.start > (since + _STARTING) * _TICKS and proc.netns_of(init.pid) not in (
             None,
             proc.own_netns(),

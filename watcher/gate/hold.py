@@ -30,6 +30,7 @@ import os
 import select
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,7 +41,8 @@ from handlers.kernel import descriptors, mounts
 from handlers.kernel.descriptors import Lender
 from handlers.kernel.fanotify import Event, FanotifyGroup
 from watcher.containers import proc
-from watcher.containers.runtimes import RUNTIMES, SAVES
+from watcher.containers.runtimes import CRUN, RUNTIMES, SAVES
+from watcher.gate import inits
 from watcher.gate.inbox import Inbox
 from watcher.model.container import Process
 
@@ -54,6 +56,10 @@ LAST_WORDS: Final = 0.1
 
 A busy host may take some of them to let a thread run; :meth:`Gate.finish` ends them.
 """
+
+
+_REMEMBERED: Final = 1024
+"""Recent saves that were not held, to remember."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,6 +152,7 @@ class Gate:
         self._overflow = overflow
         self._failed = failed
         self._roots: tuple[_Marked, ...] = ()  # replaced, never changed
+        self._passed: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
         self._host_netns = proc.own_netns()
         self._lock = threading.Lock()
         self._pending: dict[Hold, int] = {}  # with its descriptor; the first is due first
@@ -211,6 +218,13 @@ class Gate:
         self._roots = tuple(other for other in self._roots if other is not marked)
         with suppress(FileNotFoundError):  # the mark ended with its mount
             self._have(partial(self._group.unmark, marked.directory, filesystem=marked.filesystem))
+
+    def has_passed(self, root: str, id_: str) -> bool:
+        """Whether a save of that container came by lately without being held, for want of an init.
+
+        It is an early save, or one of a container in the host's network, or of `crun run`.
+        """
+        return (root, id_) in self._passed
 
     def configure(self, *, timeout: float, on_timeout: bool) -> None:
         """Change how long the holds to come last, and what becomes of all at their deadline."""
@@ -350,11 +364,14 @@ class Gate:
         root = self._root_of(fd, id_, name)
         if root is None:
             return None
-        init = self._init_of(event.thread)
+        runtime = next(runtime for runtime in RUNTIMES if name.startswith(runtime.save))
+        init = inits.child_of(event.thread, self._host_netns)
+        if init is None and runtime is CRUN:
+            init = inits.inherited_from(event.thread, id_, self._host_netns)
         if init is None:
+            self._passed.append((root, id_))
             return None
         deadline = time.monotonic() + self._timeout
-        runtime = next(runtime for runtime in RUNTIMES if name.startswith(runtime.save))
         hold = Hold(root, id_, runtime, event.thread, init, deadline, self._answer)
         with self._lock:
             last = next(reversed(self._pending), hold)
@@ -375,15 +392,6 @@ class Gate:
                 there = os.stat(f"{marked.directory}/{id_}/{name}", follow_symlinks=False)  # noqa: PTH116
                 if os.path.samestat(file, there):
                     return marked.root
-        return None
-
-    def _init_of(self, runc: int) -> Process | None:
-        """The child of `runc` that is in a network namespace other than the host's."""
-        for child in proc.children(runc):
-            if proc.netns_of(child) not in (None, self._host_netns):
-                start = proc.start_time(child)
-                if start is not None:
-                    return Process(child, start)
         return None
 
     def _answer(self, hold: Hold, allow: bool) -> bool:
