@@ -83,7 +83,9 @@ def test_a_container_whose_init_is_not_crun_s_child_is_held_as_well(
 def test_a_request_that_cannot_be_met_is_refused(crun: CrunHost, verb: str) -> None:
     service = crun.service()
     crun.bundle("bad", annotations={"io.watcher.network": "elsewhere"})
-    assert crun.launch(verb, "bad", check=False).returncode == 1  # type: ignore[arg-type]
+    done = crun.launch(verb, "bad", check=False)  # type: ignore[arg-type]
+    assert done.returncode == 1
+    assert '"elsewhere": there is no such network' in done.stderr
     service.logged("refused", "bad", "elsewhere")
     assert not (crun.root / "bad").exists()
     crun.empty()
