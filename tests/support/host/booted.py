@@ -107,9 +107,13 @@ class BootedHost(Host):
         self.unit.start()
 
     def _clear(self) -> None:
-        """End all containers, and expect that nothing is left of them."""
+        """End all containers, and expect that nothing is left of them; take others' rules back."""
         for name in self.runc("list", "--quiet").stdout.split():
             self.delete(name)
+        for line in self.command("nft", "list", "tables").stdout.splitlines():
+            _, family, table = line.split()
+            if table != "watcher":
+                self.command("nft", "delete", "table", family, table)
         self.empty()
 
 
