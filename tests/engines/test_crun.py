@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHOWS_ETH0 = ("ip", "-4", "addr", "show", "eth0")
-WAITS_FOR_ETH0 = ("sh", "-c", "until ip -4 addr show eth0; do :; done")
+WAITS_FOR_ETH0 = ("sh", "-c", "until ip -4 addr show eth0 | grep inet; do :; done")
 
 
 @pytest.fixture

@@ -48,6 +48,8 @@ END
 _SETUP: Final = f"""
 base=$1
 mount -t tmpfs tmpfs /run
+mknod -m 666 "$base/null" c 1 3
+mount --bind "$base/null" /dev/null
 mount -t sysfs sysfs "$base/sys"
 mount --rbind /sys/fs/cgroup "$base/sys/fs/cgroup"
 mount --move "$base/sys" /sys
@@ -190,15 +192,18 @@ END
         """
         place = self.here if netns is None else netns
         namespaces = [f"--target={self._first}", "--mount", "--pid", f"--net={place.file}"]
-        return subprocess.Popen(
-            ["nsenter", *namespaces, f"--wd={self.seen(directory or self.base)}", "--", *argv],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env={**os.environ, **(env or {})},
-            start_new_session=True,
-            text=True,
-        )
+        with contextlib.ExitStack() as opened:
+            if stdin == subprocess.DEVNULL:  # its own: crun makes it that of a container's user
+                stdin = opened.enter_context(self.seen(Path("/dev/null")).open())
+            return subprocess.Popen(
+                ["nsenter", *namespaces, f"--wd={self.seen(directory or self.base)}", "--", *argv],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+                text=True,
+            )
 
     def command(
         self,
