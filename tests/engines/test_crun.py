@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.bundles import Spec
-from tests.support.crun import CrunHost, PodmanCrunHost
+from tests.support.crun import CrunHost
 from tests.support.host import GATE_OFF, UPLINK
-from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,22 +179,3 @@ def test_any_status_is_an_error_of_that_container_alone(crun: CrunHost, content:
     crun.attach("web")
     assert "status" in crun.fails("odd")
     assert "crun delete --force" in crun.fails("odd")
-
-
-def test_podman_on_crun(rootfs: Path) -> None:
-    """Podman creates a container and then starts it, so the first instruction has its network."""
-    with PodmanCrunHost(rootfs) as host:
-        host.service()
-        show = ("box", "sh", "-c", "ip -4 addr show eth0; exec sleep 1000000")
-        ports = ("--annotation", "io.watcher.ports=8080:80")
-        run = ("run", "--detach", "--network", "none", *ports, "--name", "web", *show)
-        web = host.container(host.podman(*run).stdout.strip())
-        web.serve(tcp=(80,))
-        assert host.beyond.reach(UPLINK, 8080)
-        eventually(lambda: "inet 172.19." in host.podman("logs", "web").stdout)
-
-        elsewhere = ("--annotation", "io.watcher.network=elsewhere")
-        refused = host.podman("run", "--network", "none", *elsewhere, "box", "true", check=False)
-        assert refused.returncode != 0
-        host.podman("rm", "--force", "--time", "0", "web")
-        host.gone(web)

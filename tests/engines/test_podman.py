@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.engines.conftest import EngineMaker
-from tests.support.engines import PodmanHost
+from tests.support.engines import IMAGE, PodmanHost, PodmanOnCrunHost
 from tests.support.host import BEYOND, UPLINK
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
@@ -30,6 +30,23 @@ def test_the_recipe(podman: PodmanHost) -> None:
     podman.engine("rm", "--force", "--time", "0", "web")
     podman.empty()
     assert service.warnings() == []
+
+
+def test_debians_podman_whose_runtime_is_crun(make_engine: EngineMaker) -> None:
+    """Podman creates a container and then starts it, so the first instruction has its network."""
+    podman = make_engine(PodmanOnCrunHost)
+    podman.service()
+    show = ("sh", "-c", "ip -4 addr show eth0; exec sleep 1000000")
+    web = podman.run_in_engine("web", "--network", "none", args=show, ports="8080:80")
+    web.serve(tcp=(80,))
+    assert podman.beyond.reach(UPLINK, 8080) == Answer(web.id, BEYOND)
+    eventually(lambda: "inet 172.19." in podman.engine("logs", "web").stdout)
+
+    elsewhere = ("--network", "none", "--annotation", "io.watcher.network=elsewhere")
+    refused = podman.engine("run", *elsewhere, IMAGE, "true", check=False)
+    assert refused.returncode != 0
+    podman.engine("rm", "--force", "--time", "0", "web")
+    podman.empty()
 
 
 def test_containers_on_podman_s_own_networks_are_podman_s(podman: PodmanHost) -> None:

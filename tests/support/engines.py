@@ -116,15 +116,21 @@ class PodmanHost(EngineHost):
     """A host with Podman on runc, and with netavark for its own networks."""
 
     runtime_root = "/run/runc"
+    settings: ClassVar[str] = """
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+[containers]
+log_driver = "k8s-file"
+"""
+    """Its `containers.conf`."""
 
     def start_engine(self, image: Path) -> None:
         """Podman has no daemon."""
         directory = self.base / "etc/containers"
         directory.mkdir(exist_ok=True)
-        (directory / "containers.conf").write_text(
-            '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
-            '[containers]\nlog_driver = "k8s-file"\n'
-        )
+        (directory / "containers.conf").write_text(self.settings)
         self.engine("import", str(image), IMAGE)
 
     def engine(self, *args: str, check: bool = True) -> Done:
@@ -137,26 +143,54 @@ class PodmanHost(EngineHost):
     ) -> Container:
         """`podman run --detach`."""
         if "--pod" not in options:
-            options = ("--cgroup-parent", f"/{self.cgroup}", *options)
+            options = (*self.in_cgroup(), *options)
         asked = _annotations(annotations)
         words = ["run", "--detach", "--name", name, *asked, *options, IMAGE, *args]
         return Container(self, self.engine(*words).stdout.strip())
 
+    def in_cgroup(self) -> tuple[str, ...]:
+        """The options that put a container into the host's cgroup."""
+        return "--cgroup-parent", f"/{self.cgroup}"
+
     def pod(self, name: str, *options: str) -> Container:
         """Makes and starts a pod, and returns its pause container."""
         infra = ("--infra-image", IMAGE, "--infra-command", " ".join(FOREVER))
-        cgroup = ("--cgroup-parent", f"/{self.cgroup}")
-        self.engine("pod", "create", "--name", name, *cgroup, *infra, *options)
+        self.engine("pod", "create", "--name", name, *self.in_cgroup(), *infra, *options)
         self.engine("pod", "start", name)
         inspected: Any = json.loads(self.engine("pod", "inspect", name).stdout)
         pod = inspected[0] if isinstance(inspected, list) else inspected
         return Container(self, pod["InfraContainerID"])
 
 
+class PodmanOnCrunHost(PodmanHost):
+    """A host with Podman on crun, as Debian has it.
+
+    Its containers have no cgroup, for the reason that :class:`tests.support.crun.CrunHost` gives.
+    """
+
+    runtime_root = "/run/crun"
+    settings = PodmanHost.settings.replace('"runc"', '"crun"') + 'cgroups = "disabled"\n'
+
+    def start_engine(self, image: Path) -> None:
+        """Only the second version of cgroups is there."""
+        self.command("mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")
+        super().start_engine(image)
+
+    def in_cgroup(self) -> tuple[str, ...]:
+        """It has none."""
+        return ()
+
+
 class ContainerdHost(EngineHost):
     """A host with containerd, driven by `ctr` in its namespace `default`."""
 
     runtime_root = "/run/containerd/runc/default"
+
+    def configure(self, config: str = "") -> None:
+        """Writes `watcher.toml` with the roots of all of containerd's namespaces."""
+        self.root = Path("/run/containerd/runc/*")
+        Host.configure(self, config)
+        self.root = Path(self.runtime_root)
 
     def start_engine(self, image: Path) -> None:
         """Starts `containerd`."""
