@@ -128,7 +128,7 @@ class Drift:
         self._names: dict[int, str] = {}
         """The host end of the pair whose sandbox end is in the namespace of that id."""
         self._up: set[str | int] = set()
-        """Host ends, and namespaces of sandbox ends, that were up: down is wrong from then on."""
+        """Host ends, namespaces of sandbox ends, and bridges that were up: down is wrong since."""
         self._indices: dict[int, str] = {}
         """The names of host ends and bridges by interface index: those that they should have."""
         self._touched = False
@@ -141,7 +141,9 @@ class Drift:
         inside = _listen(socket.NETLINK_ROUTE, groups, _filter(host_ends=False))
         inside.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
         settings = _listen(socket.NETLINK_ROUTE, _SETTINGS)
-        self._settings = SettingsWatch(loop, host, lambda: host("events"), self._end)
+        self._settings = SettingsWatch(
+            loop, self._suspect_setting, lambda: host("events"), self._end
+        )
         netfilter = _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
         own.send(_numbered(rtnl.links()))  # the answer looks as if all were just made
         self._heard: dict[socket.socket, Callable[[Event], None]] = {
@@ -241,7 +243,12 @@ class Drift:
         if kind == _RTM_NEWNETCONF and (index := _stops_forwarding(body)) is not None:
             name = self._indices.get(index, "")
             if index == _IFINDEX_ALL or name in self._bridges:
-                self._suspect_host("forwarding")
+                self._suspect_setting("forwarding")
+
+    def _suspect_setting(self, what: str) -> None:
+        """Suspect a setting of the host; as long as there is no sandbox, nobody needs it."""
+        if self._names:
+            self._suspect_host(what)
 
     def _of_link(self, kind: int, body: memoryview) -> None:
         link = rtnl.read_link(body)
@@ -274,7 +281,7 @@ class Drift:
             self._indices[link.index] = link.name
 
     def _of_bridge(self, kind: int, name: str, *, wrong: bool) -> None:
-        if wrong:
+        if self._fell(name, wrong):
             self._suspect_host(name)
         if kind == rtnl.RTM_DELLINK:
             self._settings.forget(name)
