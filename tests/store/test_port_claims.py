@@ -48,7 +48,7 @@ def test_ports_of_two_sandboxes(
         store.create_sandbox(container("db", 2), [DEFAULT], Request(ports=(port("::9", 1), mine)))
     assert caught.value.key == "io.watcher.ports"
     assert caught.value.value == str(mine)
-    assert caught.value.reason == f'{mine} cannot be beside {theirs} of sandbox "web"'
+    assert caught.value.reason == f'{mine} conflicts with {theirs} of sandbox "web"'
     assert caught.value.remedy == 'publish another port of the host, or stop "web"'
     assert store.sandboxes() == before
 
@@ -93,14 +93,14 @@ def test_thousands_of_ports(store: LeaseStore) -> None:
 @pytest.mark.parametrize(
     ("theirs", "mine", "told"),
     [
-        ("9000-9010:80-90", "9005:80", "9005:80/tcp cannot be beside 9005:85/tcp"),
-        ("9005:80", "9000-9010:80-90", "9005:85/tcp cannot be beside 9005:80/tcp"),
-        ("9000-9010:80-90", "9010-9020:80-90", "9010:80/tcp cannot be beside 9010:90/tcp"),
-        ("1-65535:1-65535", "65535:80", "65535:80/tcp cannot be beside 65535:65535/tcp"),
-        ("65535:80", "1-65535:1-65535", "65535:65535/tcp cannot be beside 65535:80/tcp"),
-        ("7000-7300:80-380", "7300:80,7001:80", "7300:80/tcp cannot be beside 7300:380/tcp"),
-        ("80:1,5:1", "1-100:1-100", "5:5/tcp cannot be beside 5:1/tcp"),
-        ("[::1]:9000-9999:1-1000", "[::]:9500:80", "[::]:9500:80/tcp cannot be beside [::1]:9500"),
+        ("9000-9010:80-90", "9005:80", "9005:80/tcp conflicts with 9005:85/tcp"),
+        ("9005:80", "9000-9010:80-90", "9005:85/tcp conflicts with 9005:80/tcp"),
+        ("9000-9010:80-90", "9010-9020:80-90", "9010:80/tcp conflicts with 9010:90/tcp"),
+        ("1-65535:1-65535", "65535:80", "65535:80/tcp conflicts with 65535:65535/tcp"),
+        ("65535:80", "1-65535:1-65535", "65535:65535/tcp conflicts with 65535:80/tcp"),
+        ("7000-7300:80-380", "7300:80,7001:80", "7300:80/tcp conflicts with 7300:380/tcp"),
+        ("80:1,5:1", "1-100:1-100", "5:5/tcp conflicts with 5:1/tcp"),
+        ("[::1]:9000-9999:1-1000", "[::]:9500:80", "[::]:9500:80/tcp conflicts with [::1]:9500"),
     ],
 )
 def test_ranges_that_clash(store: LeaseStore, theirs: str, mine: str, told: str) -> None:
@@ -148,7 +148,7 @@ def test_port_maps_written_one_by_one_by_the_version_before(path: Path) -> None:
         (web,) = store.sandboxes()
         assert web.ports == parse_ports(asked)
         assert store.by_key(web.key) == web
-        with pytest.raises(InvalidRequest, match="9005:1/tcp cannot be beside 9005:85/tcp"):
+        with pytest.raises(InvalidRequest, match="9005:1/tcp conflicts with 9005:85/tcp"):
             store.create_sandbox(
                 container("db", 2), [DEFAULT], Request(ports=(port(None, 9005, 1),))
             )

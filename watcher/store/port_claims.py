@@ -83,7 +83,7 @@ def claim(
     raise InvalidRequest(
         KEY,
         container.annotations.get(KEY, clash.mine),
-        f"{clash.mine} cannot be beside {clash.theirs} of {holder}",
+        f"{clash.mine} conflicts with {clash.theirs} of {holder}",
         "publish another port of the host" + ("" if same else f", or stop {quoted(clash.holder)}"),
     )
 
