@@ -49,14 +49,14 @@ def test_ids_names_and_reasons(make_host: HostMaker) -> None:
     host.kill(ENGINES)
     rows = {row["ID"]: row for row in table(host.watcher("ls", "--no-trunc").stdout)}
     assert rows["left"]["REASON"] == "io.watcher.network = none"
-    assert rows["bad"]["REASON"].startswith('container "bad": io.watcher.network = "nowhere": ')
+    assert rows["bad"]["REASON"].startswith('io.watcher.network = "nowhere": ')
     assert rows[ENGINES]["STATUS"] == "exited"
     assert rows[ENGINES]["REASON"]
     assert rows[ENGINES]["NAME"] == "db,app-1"  # its annotations are still there
 
     by_id = host.ls()
     assert by_id[ENGINES]["name"] == ["db", "app-1"]
-    assert by_id["bad"]["reason"] == rows["bad"]["REASON"]
+    assert by_id["bad"]["reason"] == f'container "bad": {rows["bad"]["REASON"]}'
 
 
 def on_terminal(host: Host, columns: int, *words: str) -> list[str]:

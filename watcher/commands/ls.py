@@ -10,6 +10,7 @@ from watcher.commands.output import print_json, print_table, terminal_width
 from watcher.commands.status import Entry, entries
 from watcher.config.settings import Config
 from watcher.containers.ports import format_ports
+from watcher.model.errors import quoted
 from watcher.store.reading import read_store
 
 HEADER: Final = ("ID", "NAME", "PID", "STATUS", "NETWORK", "ADDRESS", "PORTS", "VETH")
@@ -34,6 +35,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
         print_json([as_json(entry) for entry in found])
         return 0
     shown = [as_json(entry) for entry in found if options.all or not entry.refused]
+    for item in shown:  # the line begins with its id
+        item["reason"] = str(item["reason"]).removeprefix(f"container {quoted(item['id'])}: ")
     header = (*HEADER, REASON) if any(item["reason"] for item in shown) else HEADER
     if options.no_trunc:
         print_table(header, [_row(item, header) for item in shown])
