@@ -22,8 +22,9 @@ import msgspec
 from handlers import root_mounts
 from handlers.kernel import rootpath
 from watcher.containers import roots
-from watcher.gate.hold import Gate, Hold
+from watcher.gate.hold import Hold
 from watcher.gate.observe import observe
+from watcher.gate.thread import Gate
 from watcher.model.errors import WatcherError
 
 if TYPE_CHECKING:

@@ -18,9 +18,10 @@ from watcher.containers.files import Unreadable
 from watcher.facts.kinds import Evaded, HeldTooLong, NotHeld
 from watcher.gate import filesystems, observe
 from watcher.gate.aside import Aside
-from watcher.gate.hold import Gate, Hold
+from watcher.gate.hold import Hold
 from watcher.gate.inbox import Inbox
 from watcher.gate.notices import Notices
+from watcher.gate.thread import Gate
 from watcher.locks.lock import Busy
 from watcher.model.errors import WatcherError, about, message_of, quoted
 
