@@ -1,24 +1,15 @@
 """Drift: kernel events about changes to things that this program made.
 
-One socket receives events about the host's links, their guards, addresses and routes, one about
-those in every sandbox, one about the host's settings, and one about nftables. What netlink does not
-tell of settings, :mod:`watcher.events.settings` does. An event is only a
-hint, and at most it causes a sync. Events about changes by this program itself arrive as well and
-are sorted out: a link that the lease store does not know is ignored, and a change of nftables or of
-a guard names its socket.
+:mod:`watcher.events.subscriptions` says which events arrive. Netlink does not report every
+setting; :mod:`watcher.events.settings` watches the others. An event is only a hint, and at most it
+causes a sync. Events about changes by this program itself arrive as well and are sorted out: a link
+that the lease store does not know is ignored, and a change of nftables or of a guard names its
+socket.
 
 Events from sandboxes have a socket and a buffer of their own, and are read a few at a time. So a
-container that causes more events than can be read does not hide events about the host. A filter in
-the kernel drops events that cannot matter, such as additions.
+container that causes more events than can be read does not hide events about the host.
 
-For each event in another namespace that the host receives, the kernel goes through the numbers of
-all namespaces (`peernet2id` in `net/core/net_namespace.c`). So this program subscribes only to
-events that it can use.
-
-The module is long: its numbers and sources are half of it.
-
-Sources: rtnetlink(7), netlink(7) (NETLINK_LISTEN_ALL_NSID), `include/uapi/linux/netconf.h`,
-`include/uapi/linux/netfilter/nf_tables.h`.
+Sources: rtnetlink(7), `include/uapi/linux/netconf.h`, `include/uapi/linux/netfilter/nf_tables.h`.
 """
 
 from __future__ import annotations
@@ -26,58 +17,34 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import struct
-from array import array
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import rtnl
-from handlers.kernel.bpf import Field, Node, Return, Test, any_of, assemble
-from handlers.kernel.messages import attributes, messages
-from handlers.kernel.netlink import NETLINK_NETFILTER, RECEIVE, SOL_NETLINK, own_ports
-from handlers.kernel.rtnl.numbers import (
-    RTM_DELCHAIN,
-    RTM_DELQDISC,
-    RTM_DELTFILTER,
-    RTM_NEWROUTE,
-    RTM_NEWTFILTER,
-    RTPROT_KERNEL,
-    RTPROT_STATIC,
-)
+from handlers.kernel.messages import attributes
+from handlers.kernel.netlink import NETLINK_NETFILTER, RECEIVE, own_ports
+from handlers.kernel.rtnl.numbers import RTM_NEWROUTE
 from handlers.kernel.rtnl.traffic_control import read_link_index
-from watcher.events.near_routes import is_near, passing
+from watcher.events import subscriptions
+from watcher.events.near_routes import is_near
 from watcher.events.settings import SettingsWatch
+from watcher.events.subscriptions import GUARD_EVENTS, receive
 from watcher.model.naming import HOST_NAME
 
 if TYPE_CHECKING:
+    from watcher.events.subscriptions import Event
     from watcher.model.address import Subnet
 
-_NETLINK_LISTEN_ALL_NSID: Final = 8
-_NETLINK_ADD_MEMBERSHIP: Final = 1
-_LINKS: Final = 1
-"""RTNLGRP_LINK"""
-_ADDRESSES_AND_ROUTES: Final = {4: (5, 7), 6: (9, 11)}
-"""RTNLGRP_IPV4_IFADDR and _IPV4_ROUTE, _IPV6_IFADDR and _IPV6_ROUTE."""
-_GUARDS: Final = 4
-"""RTNLGRP_TC"""
-_SETTINGS: Final = (24, 25)
-"""RTNLGRP_IPV4_NETCONF and _IPV6_NETCONF."""
-_NFNLGRP_NFTABLES: Final = 7
 _NFT: Final = 10 << 8
 _NFT_NEWGEN: Final = _NFT | 15
 _RTM_NEWNETCONF: Final = 80
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _IFINDEX_ALL = 1, 2, -1
 _IFLA_LINK_NETNSID: Final = 37
-_RECEIVE_BUFFER: Final = 8 << 20
-"""Bytes of unread messages that the kernel keeps for one socket."""
 _AT_ONCE: Final = 256
 """Messages to read in one go, some 2 ms; other work of the loop comes in between."""
 _BREATH: Final = 0.005
 """Seconds until the next go, if one was not enough."""
-
-type Event = tuple[int, int, int | None, memoryview]
-"""Type, port of the socket that caused it, namespace id (`None`: the host's), and body."""
 
 
 class Drift:
@@ -135,24 +102,18 @@ class Drift:
         self._own: dict[int, frozenset[int]] = {}
         """By protocol, the ports of this process's sockets, including that of libnftables."""
         self._buffer = bytearray(RECEIVE)
-        versions = {subnet.version for subnet in subnets}
-        groups = [_LINKS, *(g for version in versions for g in _ADDRESSES_AND_ROUTES[version])]
-        own = _listen(socket.NETLINK_ROUTE, [*groups, _GUARDS], _filter(subnets=subnets))
-        inside = _listen(socket.NETLINK_ROUTE, groups, _filter(host_ends=False))
-        inside.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
-        settings = _listen(socket.NETLINK_ROUTE, _SETTINGS)
+        own = subscriptions.of_host(subnets)
+        self._inside = subscriptions.of_sandboxes(subnets)
+        self._heard: dict[socket.socket, Callable[[Event], None]] = {
+            own: self._of_host,
+            self._inside: self._of_sandbox,
+            subscriptions.of_settings(): self._of_setting,
+            subscriptions.of_nftables(): self._of_nftables,
+        }
         self._settings = SettingsWatch(
             loop, self._suspect_setting, lambda: host("events"), self._end
         )
-        netfilter = _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
-        own.send(_numbered(rtnl.links()))  # the answer looks as if all were just made
-        self._heard: dict[socket.socket, Callable[[Event], None]] = {
-            own: self._of_host,
-            inside: self._of_sandbox,
-            settings: self._of_setting,
-            netfilter: self._of_nftables,
-        }
-        self._inside = inside
+        subscriptions.request_links(own)
         for heard in self._heard:
             loop.add_reader(heard, self._read, heard)
 
@@ -169,7 +130,7 @@ class Drift:
         take = self._heard[heard]
         try:
             for _ in range(_AT_ONCE):
-                for event in self._received(heard):
+                for event in receive(heard, self._buffer):
                     take(event)
         except BlockingIOError:
             return
@@ -192,16 +153,6 @@ class Drift:
         if heard in self._heard:
             self._loop.add_reader(heard, self._read, heard)
 
-    def _received(self, heard: socket.socket) -> Iterator[Event]:
-        """The events in the next datagram, mostly one."""
-        size, ancillary, _, _ = heard.recvmsg_into((self._buffer,), 64)
-        namespace = None
-        for level, kind, value in ancillary:
-            if (level, kind) == (SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID):
-                namespace = int.from_bytes(value[:4], "little", signed=True)
-        for kind, _, _, port, body in messages(memoryview(self._buffer[:size])):
-            yield kind, port, namespace, body
-
     def _of_host(self, event: Event) -> None:
         kind, port, _, body = event
         if kind in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
@@ -212,7 +163,7 @@ class Drift:
                 self._suspect_host(name)
         elif kind in (RTM_NEWROUTE, rtnl.RTM_DELROUTE):
             self._of_route(kind, body)
-        elif kind in _OF_GUARDS:
+        elif kind in GUARD_EVENTS:
             name = self._indices.get(read_link_index(body), "")
             if HOST_NAME.fullmatch(name) and not self._is_own(socket.NETLINK_ROUTE, port):
                 self._suspect(name)
@@ -326,69 +277,6 @@ class Drift:
             with suppress(OSError):  # no descriptor left: rather look once too often
                 self._own[protocol] = own_ports(protocol)
         return port in self._own.get(protocol, ())
-
-
-def _listen(protocol: int, groups: Collection[int], wanted: bytes = b"") -> socket.socket:
-    heard = socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
-    )
-    heard.setsockopt(socket.SOL_SOCKET, 33, _RECEIVE_BUFFER)  # SO_RCVBUFFORCE
-    if wanted:
-        program = array("B", wanted)
-        address, size = program.buffer_info()
-        heard.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", size // 8, address)
-        )
-    heard.bind((0, 0))
-    for group in groups:
-        heard.setsockopt(SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
-    return heard
-
-
-def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] = ()) -> bytes:
-    """A filter program that passes events about links, and about removed things of this program.
-
-    Of routes that appear, it passes those near `subnets`.
-
-    Without `host_ends`, it drops those about links with the name of one, which another socket gets.
-    It loads numbers in network byte order, while a message has them in the machine's byte order.
-    """
-    kept, dropped = Return(0xFFFFFFFF), Return(0)
-    links: Node = kept
-    if not host_ends:
-        rest = Test(_NAME_BEHIND, int.from_bytes(_HOST_END[4:]), dropped, kept)
-        links = Test(_NAME, int.from_bytes(_HOST_END[:4]), rest, kept)
-    near = passing(subnets, kept, dropped)
-    ours = any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, near)
-    removed = (rtnl.RTM_DELADDR, *_OF_GUARDS)
-    added = Test(_TYPE, _swapped(RTM_NEWROUTE), near, dropped)
-    routes = Test(_TYPE, _swapped(rtnl.RTM_DELROUTE), ours, added)
-    node = any_of(_TYPE, map(_swapped, removed), kept, routes)
-    of_links = map(_swapped, (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK))
-    return assemble(any_of(_TYPE, of_links, links, node), short=dropped).text
-
-
-_OF_GUARDS: Final = (RTM_NEWTFILTER, RTM_DELTFILTER, RTM_DELCHAIN, RTM_DELQDISC)
-_TYPE: Final = Field(4, 2)
-"""`nlmsg_type`"""
-_NAME, _NAME_BEHIND = Field(16 + 16 + 4, 4), Field(16 + 16 + 8, 2)
-"""The beginning of IFLA_IFNAME, the first attribute (`rtnl_fill_ifinfo` in
-`net/core/rtnetlink.c`)."""
-_HOST_END: Final = b"netnsv"
-_PROTOCOL: Final = Field(16 + 5, 1)
-"""`rtm_protocol`, after the header."""
-
-
-def _swapped(number: int) -> int:
-    return int.from_bytes(struct.pack("=H", number), "big")
-
-
-_SO_ATTACH_FILTER: Final = 26
-
-
-def _numbered(request: bytearray) -> bytearray:
-    struct.pack_into("=I", request, 8, 1)
-    return request
 
 
 def _stops_forwarding(body: memoryview) -> int | None:
