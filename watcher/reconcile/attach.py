@@ -1,13 +1,11 @@
-"""Carries out plans and takes them back, in the lease store and on the host.
+"""Attaches and detaches containers: decides for each, and has :mod:`.steps` carry that out.
 
-Attaching writes to the store first: if it is cut off, the row is there, and sync makes the rest.
-Detaching changes the host first: if it is cut off, the row is still there, and sync removes the
-rest. The caller has the host-wide lock.
+The caller has the host-wide lock.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from itertools import batched
 from typing import TYPE_CHECKING, Final
 
@@ -16,15 +14,15 @@ from msgspec.structs import replace
 from watcher.containers import proc, roots
 from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
-from watcher.containers.life import ended
 from watcher.containers.place import Place
-from watcher.facts.kinds import Appeared, Attached, BundleChanged, Detached, RequestChanged
-from watcher.model.errors import InvalidRequest, WatcherError
-from watcher.model.sandbox import Member, Sandbox, without
+from watcher.facts.kinds import Appeared, BundleChanged, RequestChanged
+from watcher.model.errors import WatcherError
+from watcher.model.sandbox import Member, Sandbox
 from watcher.reconcile import families, ports
 from watcher.reconcile.adopt import adopt
 from watcher.reconcile.founders import Founders
 from watcher.reconcile.plan import Create, CreateFor, Ignore, Join, plan
+from watcher.reconcile.steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,11 +44,13 @@ class Attachment:
 
     Attributes:
         founders: the containers that others may give a sandbox to.
+        steps: carries out what is decided.
     """
 
     def __init__(self, context: Context, founders: Founders) -> None:
         self._context = context
         self.founders = founders
+        self.steps = Steps(context)
 
     def bring(self, container: Container, inside: Inside) -> bool:
         """Give a live container what it should have; an error becomes its failure.
@@ -76,8 +76,8 @@ class Attachment:
         done: list[bool] = []
         for some in batched(new, TOGETHER):
             plain = [container for container, inside in some if inside is None]
-            founders = {(c.root, c.id) for c in self._found_all(plain)}
-            done += [(c.root, c.id) in founders or self.bring(c, inside) for c, inside in some]
+            created = {(c.root, c.id) for c in self._create_all(plain)}
+            done += [(c.root, c.id) in created or self.bring(c, inside) for c, inside in some]
         return done
 
     def appear(
@@ -116,11 +116,11 @@ class Attachment:
             self._check_ports(request, wanted.sandbox)
         else:
             if known is not None:  # it has ended, and another namespace has its number now
-                self.take_back(known, known.members)
+                self.steps.take_back(known, known.members)
             if orphan is None:  # an orphan had its ports before any process that listens there now
                 ports.check_free(request, self._context.sock_diag)
                 ports.check_local(request, wanted.networks)
-        self._attach(container, request, wanted, orphan)
+        self.steps.attach(container, request, wanted, orphan)
         if isinstance(wanted, CreateFor):
             self._bring_joined(container)
         return True
@@ -174,17 +174,7 @@ class Attachment:
         sandbox = self._context.store.sandbox_of(root, id_)
         if sandbox is not None:
             leaving = tuple(m for m in sandbox.members if (m.root, m.id) == (root, id_))
-            self.take_back(sandbox, leaving)
-
-    def take_back(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
-        """Take back what `sandbox` no longer needs without the members `leaving`.
-
-        Raises:
-            WatcherError, OSError: something is left; sync finds it.
-        """
-        self._context.host.vanish(sandbox, leaving)
-        self._forget(sandbox, leaving)
-        self._context.facts.publish(Detached(sandbox, leaving))
+            self.steps.take_back(sandbox, leaving)
 
     def _plan(
         self,
@@ -241,29 +231,9 @@ class Attachment:
         """Take back what `member` has, because its annotations have changed."""
         self._check_ports(request, sandbox)
         self._context.facts.publish(RequestChanged(member.root, member.id, member.ports))
-        self.take_back(sandbox, (member,))
+        self.steps.take_back(sandbox, (member,))
 
-    def _attach(
-        self,
-        container: Container,
-        request: Request,
-        wanted: Create | CreateFor | Join,
-        orphan: Orphan | None,
-    ) -> None:
-        """Carry out a plan step by step; if a step fails, undo those before it."""
-        try:
-            sandbox = self._enter(container, request, wanted, orphan)
-        except InvalidRequest:
-            if not self._bury(beside=container):
-                raise
-            sandbox = self._enter(container, request, wanted, orphan)
-        arriving = sandbox.members
-        if isinstance(wanted, Join):
-            arriving = tuple(member for member in sandbox.members if member.is_(container))
-        for error in self._make([(sandbox, arriving)]).values():
-            raise error
-
-    def _found_all(self, containers: Iterable[Container]) -> list[Container]:
+    def _create_all(self, containers: Iterable[Container]) -> list[Container]:
         """Make the sandboxes of those `containers` that need just that; returns these containers.
 
         It has no effect on the others, whatever their reason.
@@ -271,23 +241,23 @@ class Attachment:
         context = self._context
         wanted: dict[int | None, tuple[Container, Sequence[Network], Request]] = {}
         for container in containers:
-            if (found := self._founded_by(container)) is not None:
-                wanted.setdefault(container.netns, (container, *found))
+            if (plain := self._plain(container)) is not None:
+                wanted.setdefault(container.netns, (container, *plain))
         try:
             asked = [port for _, _, request in wanted.values() for port in request.ports]
             if context.sock_diag.first_taken(asked) is not None:
                 return []
             made = context.store.create_sandboxes(wanted.values())
             both = list(zip((container for container, *_ in wanted.values()), made, strict=True))
-            founded = [(c, sandbox) for c, sandbox in both if isinstance(sandbox, Sandbox)]
-            for container, _ in founded:
+            created = [(c, sandbox) for c, sandbox in both if isinstance(sandbox, Sandbox)]
+            for container, _ in created:
                 context.facts.publish(Appeared(container))
-            failed = self._make([(sandbox, sandbox.members) for _, sandbox in founded])
+            failed = self.steps.make([(sandbox, sandbox.members) for _, sandbox in created])
         except (WatcherError, OSError):
             return []
-        return [c for number, (c, _) in enumerate(founded) if number not in failed]
+        return [c for number, (c, _) in enumerate(created) if number not in failed]
 
-    def _founded_by(self, container: Container) -> tuple[Sequence[Network], Request] | None:
+    def _plain(self, container: Container) -> tuple[Sequence[Network], Request] | None:
         """Networks and request of a sandbox to make, if nothing else is to do for `container`."""
         try:
             if self._context.store.knows(container.root, container.id):
@@ -302,66 +272,6 @@ class Attachment:
         except (WatcherError, OSError):
             return None
         return networks, request
-
-    def _make(
-        self, arrivals: Sequence[tuple[Sandbox, tuple[Member, ...]]]
-    ) -> dict[int, WatcherError | OSError]:
-        """Make what the lease store has got for the members that arrive in each sandbox.
-
-        Returns the errors by the position in `arrivals`; what failed is in the store no more.
-        """
-        with ExitStack() as undo:
-            for sandbox, arriving in arrivals:
-                undo.callback(self._forget, sandbox, arriving)
-            for sandbox, _ in arrivals:
-                self._context.flows.end_before(sandbox)
-            failed = self._context.host.appear(arrivals)  # undoes its own steps for what fails
-            undo.pop_all()
-        for number, (sandbox, arriving) in enumerate(arrivals):
-            if number not in failed:
-                self._context.facts.publish(Attached(sandbox, arriving))
-        for number in failed:
-            self._forget(*arrivals[number])
-        return failed
-
-    def _enter(
-        self,
-        container: Container,
-        request: Request,
-        wanted: Create | CreateFor | Join,
-        orphan: Orphan | None,
-    ) -> Sandbox:
-        """Write the plan into the lease store; :meth:`_forget` undoes it."""
-        store = self._context.store
-        if isinstance(wanted, Join):
-            return store.join(container, wanted.sandbox.key, request)
-        networks = families.possible(self._context.host, container, wanted.networks, request)
-        kept = {} if orphan is None else orphan.by_network(networks)
-        if isinstance(wanted, CreateFor):
-            return store.create_sandbox_for(wanted.founder, networks, container, request, kept)
-        return store.create_sandbox(container, networks, request, kept)
-
-    def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
-        """Remove `leaving` from the lease store, and the sandbox with its last member."""
-        if without(sandbox, leaving) is None:
-            self._context.store.release(sandbox.key)
-        else:
-            for member in leaving:
-                self._context.store.leave(member.root, member.id)
-
-    def _bury(self, *, beside: Container) -> bool:
-        """Take back what ended containers have, except in the namespace of `beside`.
-
-        Their exits are not handled yet, and what they have may be in the way. Returns whether
-        there were any.
-        """
-        buried = False
-        for sandbox in self._context.store.sandboxes():
-            dead = ended(sandbox)
-            if dead and sandbox.netns != beside.netns:
-                self.take_back(sandbox, dead)
-                buried = True
-        return buried
 
     def _check_ports(self, request: Request, sandbox: Sandbox) -> None:
         """Raise InvalidRequest for a port map that cannot be forwarded to `sandbox`."""

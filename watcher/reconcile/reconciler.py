@@ -207,7 +207,7 @@ class Reconciler:
         with self._with_store():
             sandboxes = self._store.sandboxes()
             for sandbox in sandboxes:
-                self._attachment.take_back(sandbox, sandbox.members)
+                self._attachment.steps.take_back(sandbox, sandbox.members)
         return sandboxes
 
     def failed(self) -> list[tuple[str, str]]:

@@ -93,7 +93,7 @@ class Recovery:
                 names = ", ".join(member.id for member in leaving) or sandbox.id
                 repairs.append(Repair(f"detached {names}", sandbox.id, "it has vanished"))
                 if not dry_run:
-                    self._attachment.take_back(sandbox, leaving)
+                    self._attachment.steps.take_back(sandbox, leaving)
         return repairs
 
     def _new(

@@ -1,0 +1,130 @@
+"""The steps of attaching and detaching, in the lease store and on the host, and their undoing.
+
+Attaching writes to the store first: if it is cut off, the row is there, and sync makes the rest.
+Detaching changes the host first: if it is cut off, the row is still there, and sync removes the
+rest. The caller has the host-wide lock.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from watcher.containers.life import ended
+from watcher.facts.kinds import Attached, Detached
+from watcher.model.errors import InvalidRequest
+from watcher.model.sandbox import Member, Sandbox, without
+from watcher.reconcile import families
+from watcher.reconcile.plan import CreateFor, Join
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from watcher.model.container import Container
+    from watcher.model.errors import WatcherError
+    from watcher.model.orphan import Orphan
+    from watcher.model.request import Request
+    from watcher.reconcile.context import Context
+    from watcher.reconcile.plan import Create
+
+
+class Steps:
+    """Carries out plans and takes them back."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def attach(
+        self,
+        container: Container,
+        request: Request,
+        wanted: Create | CreateFor | Join,
+        orphan: Orphan | None,
+    ) -> None:
+        """Carry out a plan step by step; if a step fails, undo those before it.
+
+        Raises:
+            InvalidRequest: the request cannot be met.
+            WatcherError, OSError: a step failed; the host is as it was.
+        """
+        try:
+            sandbox = self._enter(container, request, wanted, orphan)
+        except InvalidRequest:
+            if not self._bury(beside=container):
+                raise
+            sandbox = self._enter(container, request, wanted, orphan)
+        arriving = sandbox.members
+        if isinstance(wanted, Join):
+            arriving = tuple(member for member in sandbox.members if member.is_(container))
+        for error in self.make([(sandbox, arriving)]).values():
+            raise error
+
+    def make(
+        self, arrivals: Sequence[tuple[Sandbox, tuple[Member, ...]]]
+    ) -> dict[int, WatcherError | OSError]:
+        """Make what the lease store has got for the members that arrive in each sandbox.
+
+        Returns the errors by the position in `arrivals`; what failed is in the store no more.
+        """
+        with ExitStack() as undo:
+            for sandbox, arriving in arrivals:
+                undo.callback(self._forget, sandbox, arriving)
+            for sandbox, _ in arrivals:
+                self._context.flows.end_before(sandbox)
+            failed = self._context.host.appear(arrivals)  # undoes its own steps for what fails
+            undo.pop_all()
+        for number, (sandbox, arriving) in enumerate(arrivals):
+            if number not in failed:
+                self._context.facts.publish(Attached(sandbox, arriving))
+        for number in failed:
+            self._forget(*arrivals[number])
+        return failed
+
+    def take_back(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
+        """Take back what `sandbox` no longer needs without the members `leaving`.
+
+        Raises:
+            WatcherError, OSError: something is left; sync finds it.
+        """
+        self._context.host.vanish(sandbox, leaving)
+        self._forget(sandbox, leaving)
+        self._context.facts.publish(Detached(sandbox, leaving))
+
+    def _enter(
+        self,
+        container: Container,
+        request: Request,
+        wanted: Create | CreateFor | Join,
+        orphan: Orphan | None,
+    ) -> Sandbox:
+        """Write the plan into the lease store; :meth:`_forget` undoes it."""
+        store = self._context.store
+        if isinstance(wanted, Join):
+            return store.join(container, wanted.sandbox.key, request)
+        networks = families.possible(self._context.host, container, wanted.networks, request)
+        kept = {} if orphan is None else orphan.by_network(networks)
+        if isinstance(wanted, CreateFor):
+            return store.create_sandbox_for(wanted.founder, networks, container, request, kept)
+        return store.create_sandbox(container, networks, request, kept)
+
+    def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
+        """Remove `leaving` from the lease store, and the sandbox with its last member."""
+        if without(sandbox, leaving) is None:
+            self._context.store.release(sandbox.key)
+        else:
+            for member in leaving:
+                self._context.store.leave(member.root, member.id)
+
+    def _bury(self, *, beside: Container) -> bool:
+        """Take back what ended containers have, except in the namespace of `beside`.
+
+        Their exits are not handled yet, and what they have may be in the way. Returns whether
+        there were any.
+        """
+        buried = False
+        for sandbox in self._context.store.sandboxes():
+            dead = ended(sandbox)
+            if dead and sandbox.netns != beside.netns:
+                self.take_back(sandbox, dead)
+                buried = True
+        return buried
