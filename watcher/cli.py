@@ -87,14 +87,16 @@ def _parser() -> argparse.ArgumentParser:
     _json(actions.add_parser("ls", help="the configured and existing networks"))
     remove = actions.add_parser("rm", help="remove one that no sandbox uses")
     remove.add_argument("name", metavar="NAME")
-    bundle = commands.add_parser("bundle", help="what a bundle asks for, and what it may share")
+    bundle = commands.add_parser("bundle", help="have a bundle share a sandbox, or check it")
     bundle.add_argument("directory", metavar="DIR", type=Path)
     does = bundle.add_mutually_exclusive_group(required=True)
     does.add_argument(
         "--share", metavar="CONTAINER", help="make it join the sandbox of that one: " + _CONTAINER
     )
     does.add_argument(
-        "--check", action="store_true", help="what its container would get now, or why nothing"
+        "--check",
+        action="store_true",
+        help="what it would get now, or why not",
     )
     config = commands.add_parser("config", help="the configuration, and where each value is from")
     config.add_argument("--schema", action="store_true", help="print its JSON Schema instead")

@@ -1,4 +1,4 @@
-"""`watcher bundle DIR --share CONTAINER` lets its container join a sandbox; `--check` foretells."""
+"""`watcher bundle DIR`: `--share` makes it join a sandbox, `--check` previews its network."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def run(config: Config, options: argparse.Namespace) -> int:
         WatcherError: there is no such sandbox or bundle, or the check fails.
     """
     if options.check:
-        from watcher.commands import foretell
+        from watcher.commands.preview import preview
 
-        print(printable(foretell.foretell(config, options.directory)))  # noqa: T201
+        print(printable(preview(config, options.directory)))  # noqa: T201
         return 0
     with read_store(config) as store:
         sharer = find(options.share, _sharers(store.sandboxes()))

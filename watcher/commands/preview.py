@@ -41,8 +41,8 @@ _NONE: int = 0
 """The inode number of no namespace, as it is not made yet."""
 
 
-def foretell(config: Config, directory: Path) -> str:
-    """What a container of the bundle in `directory` would get now in the first root, on one line.
+def preview(config: Config, directory: Path) -> str:
+    """What a container of the bundle in `directory` would get now in the first root, in one line.
 
     Raises:
         UsageError: an annotation is bad.
@@ -58,7 +58,7 @@ def foretell(config: Config, directory: Path) -> str:
         except InvalidRequest as error:
             raise UsageError(f"{about}: {error.what}", error.remedy) from None
         try:
-            return _foretell(config, store, container, request)
+            return _preview(config, store, container, request)
         except InvalidRequest as error:
             raise WatcherError(f"{about}: {error.what}", error.remedy) from None
 
@@ -107,7 +107,7 @@ def _netns(namespace: Namespace, joined: str) -> int:
         ) from error
 
 
-def _foretell(config: Config, store: LeaseStore, container: Container, request: Request) -> str:
+def _preview(config: Config, store: LeaseStore, container: Container, request: Request) -> str:
     assert container.netns is not None
     known = store.sandbox(container.netns)
     inside = known if known is not None and lives(known) else None
