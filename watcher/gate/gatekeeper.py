@@ -6,11 +6,9 @@ The module is long because it has every way in which a hold can end.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from handlers.host import root_mounts
 from watcher.containers import proc
@@ -18,6 +16,7 @@ from watcher.containers.files import Unreadable
 from watcher.facts.kinds import Evaded, HeldTooLong, NotHeld
 from watcher.gate import filesystems, observe
 from watcher.gate.aside import Aside
+from watcher.gate.evasions import Evasions
 from watcher.gate.hold import Hold
 from watcher.gate.inbox import Inbox
 from watcher.gate.notices import Notices
@@ -32,13 +31,6 @@ if TYPE_CHECKING:
     from watcher.log.logger import Log
     from watcher.model.container import Container, Process
     from watcher.reconcile.reconciler import Reconciler
-
-_REMEMBERED: Final = 4096
-"""Recently held containers to remember: each is looked up when it is first seen, a moment later."""
-
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-_STARTING: Final = 0.1
-"""Seconds by which an init must be younger than its root's mark; start times are in clock ticks."""
 
 REMEDY = 'give the service CAP_SYS_ADMIN, or set mode = "off" in [gate]'
 
@@ -71,9 +63,7 @@ class Gatekeeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[tuple[Hold, Container]] = []
         """Holds that wait because another process has the writers' lock."""
-        self._since: dict[str, float] = {}
-        """When each root was marked, on CLOCK_BOOTTIME, the clock of process start times."""
-        self._let_in: deque[tuple[str, str, Process]] = deque(maxlen=_REMEMBERED)
+        self._evasions = Evasions()
 
     @property
     def open(self) -> bool:
@@ -206,11 +196,11 @@ class Gatekeeper:
         self._slow.discard(root.path)
         if not filesystems.is_prompt_at(root.descriptor):
             self._slow.add(root.path)
-        self._since[root.path] = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._evasions.begin(root.path)
 
     def let_go(self, root: OpenRoot) -> None:
         """Undo :meth:`hold`, including the root's mount; `OSError` if the kernel refuses."""
-        self._since.pop(root.path, None)
+        self._evasions.end(root.path)
         try:
             if self._gate is not None:
                 self._gate.unmark(root.path)
@@ -219,23 +209,10 @@ class Gatekeeper:
 
     def started(self, root: str, id_: str, init: Process) -> None:
         """Publish it if a container that was just seen for the first time evaded the gate."""
-        if self._was_evaded(root, id_, init):
+        if not self._evasions.is_one(root, id_, init):
+            return
+        if self._gate is None or not self._gate.has_passed(root, id_):
             self._facts.publish(Evaded(root, id_))
-
-    def _was_evaded(self, root: str, id_: str, init: Process) -> bool:
-        """Whether a container was never held, though its root was when its init started.
-
-        An init older than the mark may come from another service, or from a time without one.
-        """
-        since = self._since.get(root)
-        if since is None or (root, id_, init) in self._let_in:
-            return False
-        if self._gate is not None and self._gate.has_passed(root, id_):
-            return False
-        return init.start > (since + _STARTING) * _TICKS and proc.netns_of(init.pid) not in (
-            None,
-            proc.own_netns(),
-        )
 
     def stop(self) -> None:
         """Release all holds and close the gate; :meth:`let_go` handles the roots."""
@@ -252,7 +229,7 @@ class Gatekeeper:
 
     def _on_hold(self, hold: Hold) -> None:
         """Pass a hold on, in the gate's thread."""
-        self._let_in.append((hold.root, hold.id, hold.init))
+        self._evasions.remember(hold)
         self._inbox.put(self._decide, hold)
 
     def _decide(self, hold: Hold) -> None:
