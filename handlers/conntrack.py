@@ -147,7 +147,7 @@ class ConntrackHandler(Handler):
 
     @property
     def urgent(self) -> bool:
-        """Whether UDP ports or a review are due: until then, clients reach nobody, or others."""
+        """Whether UDP ports or a review are due; until then, clients may reach the wrong end."""
         return bool(self._due.changes or self._due.reviewed)
 
     def end_of(self, addresses: Collection[Address]) -> None:

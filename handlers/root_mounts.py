@@ -93,8 +93,8 @@ def refuse(path: str, directory: int) -> None:
     """
     owner = os.fstat(directory).st_uid
     if owner != 0:
-        # That user's runtimes are in a mount namespace where the mount is not, and the user could
-        # not remove the directory any more.
+        # That user's runtimes may be in a mount namespace without the mount, and the user could no
+        # longer remove the directory.
         raise WatcherError(
             f"root {quoted(path)} cannot be held, for it is user {owner}'s own",
             "expect the network a moment after the start there",

@@ -1,4 +1,4 @@
-"""Engines of this host with a root that no `[[root]]` names, so that nobody here sees to it."""
+"""Engines whose roots no `[[root]]` names, so that this program does not see their containers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROOTS: Final = (
     ("runc, for example by Podman,", "runc"),
     ("crun, for example by Podman,", "crun"),
 )
-"""Whose roots are where below `/run`, by their defaults; docs/engines.md has them."""
+"""The default roots of engines, below `/run`; docs/engines.md has a recipe for each."""
 
 _RUN: Final = Path("/run")
 

@@ -1,4 +1,4 @@
-"""Whose the roots are: runc's, crun's, or no state directories at all."""
+"""Which runtime each root belongs to, or that it is no state directory at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`watcher bundle DIR --check`: what a container of a bundle would get now, or why nothing.
+"""`watcher bundle DIR --check`: what a container of a bundle would get now, or why it would not.
 
 It decides as reconcile does, for a container that is not there yet, and writes its leases to a copy
 of the lease store. Nothing changes.
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from watcher.model.sandbox import Sandbox
 
 _NONE: int = 0
-"""The inode number of no namespace, as it is not made yet."""
+"""In place of the inode number of a namespace that does not exist yet."""
 
 
 def preview(config: Config, directory: Path) -> str:
@@ -66,7 +66,8 @@ def preview(config: Config, directory: Path) -> str:
 def _container(config: Config, store: LeaseStore, directory: Path) -> Container:
     """A container of the bundle that is not there yet.
 
-    Engines call the bundle's directory by the container's id, which then has its last address.
+    Engines name the bundle's directory after the container's id. An id that comes back gets the
+    address that it had.
     """
     try:
         opened = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

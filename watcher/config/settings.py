@@ -53,8 +53,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     names: Annotated[
         tuple[str, ...],
         about(
-            "What io.watcher.name may call a container; * stands for any characters; none written:"
-            " anything.",
+            "Patterns of the names that io.watcher.name may give; * stands for any characters."
+            " With none, every name is allowed.",
             live=True, examples=[["app-*"]],
         ),
     ] = ()  # fmt: skip
@@ -69,8 +69,8 @@ class Root(Struct, frozen=True, forbid_unknown_fields=True):
             "The state directory, which is what `runc --root` or `crun --root` names. Its last part"
             ' may be a pattern, such as "/run/containerd/runc/*": *, ? and [...] as in a shell.'
             " Each directory that it matches is a root while it is there, and the keys here apply"
-            " to it. A directory that two match belongs to the one with its very path, or else to"
-            " the first.",
+            " to it. If several [[root]] match a directory, the one with exactly its path counts,"
+            " or else the first.",
             pattern="^/",
         ),
     ] = "/run/runc"

@@ -1,4 +1,4 @@
-"""The roots that there are now: those of the configuration, and all that its patterns match.
+"""The roots that exist now: those of the configuration, and all that its patterns match.
 
 Whoever goes through the roots takes them from here: `[[root]]` may have a pattern
 (:mod:`watcher.config.patterns`), and directories come and go.

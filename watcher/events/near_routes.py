@@ -1,4 +1,4 @@
-"""Routes near the subnets of networks: what a router with a million of them does not have to tell.
+"""Tells routes near the subnets of networks from others, of which a router may have a million.
 
 Sources: `fib_dump_info` in `net/ipv4/fib_semantics.c` and `rt6_fill_node` in `net/ipv6/route.c`,
 which put the destination behind the table; `struct rtmsg` in `include/uapi/linux/rtnetlink.h`.

@@ -1,9 +1,9 @@
-"""Reports that somebody has written a setting of a bridge of which netlink says nothing.
+"""Reports changes of a bridge's setting that netlink does not report.
 
 That is `route_localnet`: `devinet_conf_proc` in `net/ipv4/devinet.c` sends no RTM_NEWNETCONF. A
-write(2) to a file of `/proc/sys` is an event of inotify(7) like any other, for those who use the
-same mount of `/proc`. It is on the directory of the bridge, which another bridge of that name, or
-the same one after it was renamed, does not have.
+write(2) to a file of `/proc/sys` is an event of inotify(7) like any other, if it goes through the
+same mount of `/proc`. The watch is on the directory of one bridge under its name: a new bridge, or
+a renamed one, has another directory.
 """
 
 from __future__ import annotations

@@ -67,10 +67,10 @@ def _ancestors(pid: int) -> Iterator[int]:
 
 
 def _opened(pid: int, end: str) -> Iterator[bytes]:
-    """What tells a file apart that process `pid` has open, for each whose path has that `end`.
+    """The identity of each file that process `pid` has open by a path with that `end`.
 
-    It is the mount and the inode (proc_pid_fdinfo(5)); a path alone may be that of another file in
-    another mount namespace.
+    That is its mount and inode (proc_pid_fdinfo(5)). The same path may be another file in another
+    mount namespace.
     """
     with suppress(*_GONE), os.scandir(f"/proc/{pid}/fd") as descriptors:
         for entry in islice(descriptors, _FEW):

@@ -1,4 +1,4 @@
-"""Notices: why a runc fails or was held too long, on the standard error of that very runc.
+"""Notices: why a runc fails or was held too long, written to the standard error of that runc.
 
 runc itself says no more than that it is "unable to store init state". So one line is written to its
 descriptor 2, which pidfd_getfd(2) copies, while it is still held.

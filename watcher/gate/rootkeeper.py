@@ -290,9 +290,8 @@ class RootKeeper:
         try:
             return self._gate.hold(root, make=make)
         except (OSError, WatcherError) as error:
-            open_ = root_mounts.take(
-                root, make=make
-            )  # it can still be watched, or this raises why not
+            # It can still be watched, or this raises why not.
+            open_ = root_mounts.take(root, make=make)
             kept.unheld = message_of(error)
             return open_
 

@@ -22,18 +22,18 @@ _LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """A DNS label (RFC 1123, section 2.1)."""
 
 RESERVED_NAMES: Final = ("host", "localhost")
-"""What no container can be called."""
+"""Names that no container can have."""
 
 
 def container_name(text: str) -> str | None:
-    """The container's name that `text` is, in lower case; `None` if it is none."""
+    """`text` in lower case if it is a valid name of a container, else `None`."""
     name = text.lower()
     is_label = text.isascii() and _LABEL.fullmatch(name) is not None
     return name if is_label and name not in RESERVED_NAMES else None
 
 
 def is_allowed_name(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a container's `name` matches one of `patterns`, or there is none.
+    """Whether a container's `name` matches one of `patterns`, or there are no patterns.
 
     A pattern is in lower case; its `*` stands for any characters, or for none.
     """

@@ -57,7 +57,7 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "bridge"
     bridge: Annotated[
-        str, about("The bridge; it is made when the service starts, or its first container.")
+        str, about("The bridge. The service makes it when it starts, else the first container.")
     ] = "netns0"
     subnets: Annotated[
         tuple[IPv4Network | IPv6Network, ...],
@@ -74,8 +74,8 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     mtu: Annotated[
         Annotated[int, Meta(ge=576, le=65535)] | Literal["auto"],
         about(
-            'The MTU, or "auto" for that of the host\'s uplink; with `managed = false` for that of'
-            " the bridge, which also is the most.",
+            'The MTU, or "auto" for that of the host\'s uplink. With `managed = false`, "auto" is'
+            " the bridge's MTU, and no more than that is allowed.",
             unit="bytes",
         ),
     ] = 1500
@@ -88,8 +88,8 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
         bool,
         about(
             "false: the bridge is somebody else's; containers are attached to it, it is never"
-            " changed. Forwarding, `route_localnet` and a MAC of the bridge's own are then up to"
-            " whoever made it; `watcher check` says what is missing."
+            " changed. Forwarding, `route_localnet` and the bridge's own MAC are then up to the"
+            " bridge's owner; `watcher check` says what is missing."
         ),
     ] = True
     guard: Annotated[
@@ -103,9 +103,9 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     routes: Annotated[
         tuple[Route, ...],
         about(
-            "Static routes inside, by a neighbour: a container that asks for that address with"
-            " io.watcher.ip, as no other gets it. It alone may forward what a route leads to; the"
-            " host itself takes no route.",
+            "Static routes inside, through a neighbour: the container that asks for the address"
+            " `via` with io.watcher.ip. No other container gets that address, and only this one may"
+            " forward what the route leads to. The host itself gets no route.",
             examples=[[{"to": "10.8.0.0/16", "via": "172.19.0.2"}]],
         ),
     ] = ()

@@ -86,5 +86,5 @@ class Overlaps:
 
 
 def refusal(problem: Problem) -> InvalidRequest:
-    """What a container is told whose network has that `problem`."""
+    """The refusal of a container whose network has that `problem`."""
     return InvalidRequest(_KEY, problem.network, problem.what, problem.remedy)

@@ -119,7 +119,7 @@ def _left_alone(
     *,
     kept: bool,
 ) -> Ignore | None:
-    """Why a container that is in no other one's sandbox gives nobody a sandbox; else `None`.
+    """Why no sandbox is made for a container that joins none; else `None`.
 
     Raises:
         InvalidRequest: it asks for a network, but has one.
@@ -140,7 +140,7 @@ def _left_alone(
 
 
 def _ignore_joined(container: Container, request: Request) -> Ignore:
-    """Ignore a container in a namespace of somebody else; one with a request learns what to do."""
+    """Ignore a container in a foreign namespace; one with a request is told what to do."""
     what = f"its namespace {container.joined} is none of ours"
     if wish_of(request) is None:
         return Ignore(what)
@@ -150,7 +150,7 @@ def _ignore_joined(container: Container, request: Request) -> Ignore:
 def _ignore_member(
     container: Container, request: Request, founder: Founder, *, kept: bool
 ) -> Ignore | None:
-    """Why a container gives no sandbox to the `founder` of its namespace; else `None`."""
+    """Why a container does not get the `founder` of its namespace a sandbox; else `None`."""
     what = f"its namespace {container.joined} is that of {founder.container.id}"
     if not request.annotated:
         return Ignore(f"{what}, which has no network of ours")

@@ -62,9 +62,9 @@ class Steps:
     def make(
         self, arrivals: Sequence[tuple[Sandbox, tuple[Member, ...]]]
     ) -> dict[int, WatcherError | OSError]:
-        """Make what the lease store has got for the members that arrive in each sandbox.
+        """Make on the host what the lease store has for the members that arrive in each sandbox.
 
-        Returns the errors by the position in `arrivals`; what failed is in the store no more.
+        Returns the errors by the position in `arrivals`; what failed is no longer in the store.
         """
         with ExitStack() as undo:
             for sandbox, arriving in arrivals:
