@@ -13,13 +13,13 @@ from contextlib import suppress
 from typing import Final
 
 from handlers.context import Context
-from handlers.guard import link as guard
 from handlers.handler import Difference, Handler, appear_each, apply, unknown
 from handlers.kernel import rtnl, sysctl
 from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
 from handlers.link import announce, ours, sandbox_end, surplus, sysctls
 from handlers.link.orphans import orphans
+from handlers.link.pairs import Pairs
 from handlers.renaming import rename
 from watcher.model.alias import alias_of
 from watcher.model.errors import WatcherError
@@ -41,6 +41,7 @@ class LinkHandler(Handler):
         self._netlink = context.netlink
         self._home = context.home
         self._drivers = context.drivers
+        self._pairs = Pairs(context)
         self.reaper = context.reaper
         self._announcer = announce.Announcer()
 
@@ -83,7 +84,7 @@ class LinkHandler(Handler):
         if without(sandbox, leaving) is not None:
             return
         for interface in sandbox.interfaces:
-            link = self._find(interface.host_name)
+            link = self._pairs.find(interface.host_name)
             if link is not None and ours.is_of(link, sandbox.id):
                 self.reaper.doom(self._netlink, link.index)
 
@@ -98,7 +99,7 @@ class LinkHandler(Handler):
         there = {
             link.name: link
             for interface in sandbox.interfaces
-            if (link := self._find(interface.host_name)) is not None and link.ours
+            if (link := self._pairs.find(interface.host_name)) is not None and link.ours
         }
         return apply(self._of_sandbox(sandbox, there), dry_run=False)
 
@@ -180,11 +181,11 @@ class LinkHandler(Handler):
             inside = Netlink(most=MOST)
         with inside:
             index = inside.index(interface.name)
-            renamed = self._renamed(sandbox, interface, netns, inside)
+            renamed = self._pairs.renamed(sandbox, interface, netns, inside)
         if renamed is not None:
             rename(self._netlink, renamed, interface.host_name)
-        link = self._find(interface.host_name)
-        ends_there = link is not None and self._ends_at(link, netns, index)
+        link = self._pairs.find(interface.host_name)
+        ends_there = link is not None and self._pairs.ends_at(link, netns, index)
         if index and not ends_there:
             raise _taken_inside(interface)
         if link is not None and link.group != rtnl.DOOMED and not link.ours:
@@ -205,16 +206,6 @@ class LinkHandler(Handler):
             self.reaper.wait()
         driver.make(self._netlink, interface, netns, alias=alias)
 
-    def _renamed(
-        self, sandbox: Sandbox, interface: Interface, netns: int, inside: Netlink
-    ) -> rtnl.Link | None:
-        """The host end of `interface` if somebody has renamed it."""
-        end = ours.find(inside, interface.name)
-        if end is None:
-            return None
-        link = ours.behind(self._netlink, end, ours.number_of(self._netlink, netns), sandbox.id)
-        return link if link is not None and link.name != interface.host_name else None
-
     def _clear(self, inside: Netlink, index: int, interface: Interface) -> None:
         """Remove the addresses of `interface` that have no lease."""
         network = self._drivers[interface.network].network
@@ -225,13 +216,6 @@ class LinkHandler(Handler):
             except NetlinkError as error:
                 if error.errno != errno.EADDRNOTAVAIL:  # already removed, perhaps with its primary
                     raise
-
-    def _ends_at(self, link: rtnl.Link, netns: int, index: int) -> bool:
-        """Whether `link` leads to interface `index` of the namespace `netns` (a descriptor)."""
-        return ours.leads_to(link, ours.number_of(self._netlink, netns), index)
-
-    def _find(self, name: str) -> rtnl.Link | None:
-        return ours.find(self._netlink, name)
 
     def _delete(self, link: rtnl.Link) -> None:
         """Cut `link` off at once, and have the reaper delete it soon."""
@@ -264,7 +248,7 @@ class LinkHandler(Handler):
                     for interface in sandbox.interfaces:
                         last = interface
                         link = there.get(interface.host_name)
-                        wrong = self._wrong(sandbox, interface, link, netns, inside)
+                        wrong = self._pairs.wrong(sandbox, interface, link, netns, inside)
                         if wrong:
                             repair = _repair(sandbox, interface, wrong)
                             yield Difference(repair, self._repairer(sandbox, interface), alone=True)
@@ -274,44 +258,6 @@ class LinkHandler(Handler):
             if last is None:
                 raise
             yield unknown(_repair(sandbox, last, "it cannot be looked at"), error)
-
-    def _wrong(
-        self,
-        sandbox: Sandbox,
-        interface: Interface,
-        link: rtnl.Link | None,
-        netns: int,
-        inside: Netlink,
-    ) -> str:
-        """What is wrong with either end of a pair; empty if nothing is.
-
-        `link` is the host end, if it exists; `netns` is a descriptor of the namespace, and `inside`
-        a socket in it.
-        """
-        driver = self._drivers[interface.network]
-        wrong = self._wrong_host_end(link, interface)
-        end = sandbox_end.look(inside, interface)
-        if end is not None and link is None:
-            renamed = self._renamed(sandbox, interface, netns, inside)
-            wrong = wrong if renamed is None else f"the link was called {renamed.name}"
-        leads = link is not None and end is not None and self._ends_at(link, netns, end.index)
-        if link is not None and end is not None and not leads:
-            wrong = f"{interface.name} was not its other end"
-        wrong = wrong or sandbox_end.missing(inside, sandbox, interface, self._drivers, end)
-        if end is None or not leads:
-            return wrong
-        more = surplus.surplus(end.addresses, interface, driver.network)
-        return "; ".join(filter(None, (wrong, surplus.described(interface.name, more))))
-
-    def _wrong_host_end(self, link: rtnl.Link | None, interface: Interface) -> str:
-        if link is None:
-            return "the link was missing"
-        if not link.up:
-            return "the link was down"
-        driver = self._drivers[interface.network]
-        return guard.wrong(self._netlink, link.index, driver.guarded(interface)) or driver.wrong(
-            self._netlink, link, interface
-        )
 
     def _repairer(self, sandbox: Sandbox, interface: Interface) -> Callable[[], None]:
         def repair() -> None:
