@@ -49,7 +49,7 @@ def find(network: Network, netlink: Netlink) -> rtnl.Link | None:
 def renamed(network: Network, netlink: Netlink) -> rtnl.Link | None:
     """The bridge of `network` that this program made and somebody has renamed.
 
-    It is told by its MAC, which follows from the gateway's address and does not change.
+    Its MAC identifies it, which follows from the gateway's address and does not change.
     """
     mac = _mac_of(network)
     for link in map(rtnl.read_link, netlink.dump(rtnl.links("bridge"))):

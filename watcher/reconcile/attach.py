@@ -147,7 +147,7 @@ class Attachment:
                     self.bring(other, None)
 
     def ignores(self, container: Container, request: Request) -> bool:
-        """Whether a live container is to be left alone; if it asks for a network, that is told.
+        """Whether a live container is to be left alone; if it asks for a network, that is noted.
 
         Raises:
             InvalidRequest: its request cannot be met.

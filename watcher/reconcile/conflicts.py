@@ -1,7 +1,7 @@
 """Finds networks that this host cannot have: addresses or bridge are in use, or IPv6 is off.
 
-The service and sync call it at their start, and so does `watcher check`; the service again when a
-bridge is made or a route near a network's subnets appears. It costs a dump of the
+The service and sync look when they start, and `watcher check` does as well. The service looks again
+when a bridge is made, or a route near a network's subnets appears. A look costs a dump of the
 host's routes, one of its addresses, and a request for each bridge.
 """
 
@@ -63,10 +63,10 @@ class _Taken(Struct, frozen=True):
 
 
 def refuse_impossible(networks: Mapping[str, Network], *, starting: bool = False) -> list[Problem]:
-    """Refuse to take networks that this host cannot have; returns what is no reason to refuse.
+    """Refuse networks that this host cannot have; returns the problems that are no reason for that.
 
-    An overlap is none for a network in operation. It is none for whoever is `starting` either: only
-    its own containers are refused, and it may pass.
+    No problem is a reason if the network is in operation. Nor is an overlap, if the service or sync
+    is `starting`: only the network's own containers are refused, until the overlap has gone.
 
     Raises:
         UsageError: for the first such network.

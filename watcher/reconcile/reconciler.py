@@ -162,7 +162,7 @@ class Reconciler:
         return failed
 
     def look_for_overlaps(self) -> bool:
-        """Look again which networks overlap; returns whether any does not any more."""
+        """Look again which networks overlap; returns whether an overlap has gone."""
         before = self._context.overlaps.names
         self._context.overlaps.look()
         return bool(before - self._context.overlaps.names)

@@ -130,7 +130,7 @@ def _choose(
             f"{fixed} is held by sandbox {quoted(holder)}",
             f"ask for another address of {subnet}, or stop that one",
         )
-    next_hops = [route.via for route in network.routes]  # not for whoever comes first
+    next_hops = [route.via for route in network.routes]  # leased on request only
     address = choose(book, subnet, adopt.get(network.name, ()), next_hops)
     if address is not None:
         return book, address
