@@ -26,7 +26,7 @@ class EngineMaker(Protocol):
     """Makes a host with an engine."""
 
     def __call__[H: EngineHost](self, kind: type[H], config: str = "") -> H:
-        """A host with the engine of class `kind`, and so much more in its `watcher.toml`."""
+        """A host with the engine of class `kind`; `config` follows `path` in its `watcher.toml`."""
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from tests.engines.conftest import EngineMaker
 from tests.support.engines import ContainerdHost
 from tests.support.host import BEYOND, UPLINK
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
 
-def test_the_recipe(containerd: ContainerdHost) -> None:
+def test_the_recipe(make_engine: EngineMaker) -> None:
     """`ctr` gives a container a namespace without network, so annotations are all it takes."""
+    containerd = make_engine(ContainerdHost, 'attach = "annotated"\n')
     service = containerd.service()
     containerd.beyond.serve(tcp=(80,))
     show = ("sh", "-c", "ip -4 addr show eth0 > /told; exec sleep 1000000")

@@ -8,30 +8,6 @@ from tests.engines.conftest import EngineMaker
 from tests.support.engines import IMAGE, WITH_DOCKER, DockerHost
 from tests.support.host import BEYOND, SUBNET, UPLINK
 from tests.support.traffic import Answer
-from tests.support.waiting import eventually
-
-
-def test_the_recipe(docker: DockerHost) -> None:
-    """The first instruction has its network, ports work, and a restart has the same address."""
-    service = docker.service()
-    docker.beyond.serve(tcp=(80,))
-    show = ("sh", "-c", "ip -4 addr show eth0; exec sleep 1000000")
-    web = docker.run_in_engine("web", "--network", "none", args=show, ports="8080:80")
-    web.serve(tcp=(80,))
-    assert docker.status(web.id) == "attached"
-    address = web.address
-    assert docker.beyond.reach(UPLINK, 8080) == Answer(web.id, BEYOND)
-    assert web.reach(BEYOND, 80) == Answer("beyond", UPLINK)
-    eventually(lambda: f"inet {address}/16" in docker.engine("logs", "web").stdout)
-
-    docker.engine("restart", "--time", "0", "web")
-    again = docker.container(web.id)
-    again.serve(tcp=(80,))
-    assert again.address == address
-    assert docker.beyond.reach(UPLINK, 8080) == Answer(web.id, BEYOND)
-    docker.engine("rm", "--force", "web")
-    docker.empty()
-    assert service.warnings() == []
 
 
 def test_containers_on_docker_s_own_networks_are_docker_s(docker: DockerHost) -> None:

@@ -22,7 +22,7 @@ IMAGE: Final = "box"
 FOREVER: Final = ("sleep", "1000000")
 
 WITH_DOCKER: Final = "[firewall]\nintegrate = true\n"
-"""What a host with Docker needs: Docker drops all that is forwarded and not its own."""
+"""What a host with Docker needs: Docker drops forwarded packets that are not its own."""
 
 _SETUP: Final = """
 base=$1
@@ -34,7 +34,7 @@ mount -t overlay -o lowerdir=/etc,upperdir="$base"/etc,workdir="$base"/work over
 
 
 class EngineHost(Host):
-    """A host with an engine, whose runc root the watcher looks after.
+    """A host with an engine, whose root is in `watcher.toml`.
 
     Args:
         rootfs, config: as :class:`Host` has them.
@@ -42,7 +42,7 @@ class EngineHost(Host):
     """
 
     runtime_root: ClassVar[str]
-    """The root of the engine's runc."""
+    """The root of the engine's runtime."""
 
     def __init__(self, rootfs: Path, image: Path, config: str = "") -> None:
         super().__init__(rootfs, config)
