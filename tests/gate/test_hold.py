@@ -162,6 +162,17 @@ def test_what_is_decided_is_answered_whether_it_is_finished_or_not(
         assert gate.end() == []
 
 
+def test_what_is_decided_stays_so_if_the_gate_closes_before_it_is_answered(
+    host: Host, root: Path
+) -> None:
+    host.bundle("web", ["true"])
+    with Gatekeeper(host, root) as gate, runc(host, "run", "web") as process:
+        gate.held("web")
+        gate.tell("decide", "web")
+        gate.tell("close")
+        assert process.wait(PATIENCE) == 1
+
+
 @pytest.mark.parametrize("end", ["kill -9", "close"])
 def test_the_end_of_the_gate_lets_everybody_go(host: Host, root: Path, end: str) -> None:
     host.bundle("one", ["true"])

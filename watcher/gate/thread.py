@@ -25,6 +25,7 @@ The module is long: what may touch the group, and in which thread, has to be see
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 import threading
@@ -384,10 +385,16 @@ class Gate:
             self._failed(error)
 
     def _end(self, group: FanotifyGroup) -> None:
-        """Close the group: the kernel then allows all held opens and voids their descriptors."""
+        """Close the group: the kernel then allows all held opens and voids their descriptors.
+
+        What has been decided is answered first, or a denied start would be allowed.
+        """
         with self._lock:
             self._ended = True
             self._finish_requests()
+            for fd, allow in self._schedule.take_due(math.inf):
+                with suppress(OSError):
+                    self._respond(fd, allow)
             group.close()
             for fd in self._schedule.clear():
                 os.close(fd)
