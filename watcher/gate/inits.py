@@ -23,6 +23,9 @@ _FIFO: Final = "exec.fifo"
 _FEW: Final = 64
 """More descriptors than an init has, and more ancestors than a runtime has."""
 
+_NEWEST: Final = 256
+"""Children of an ancestor to look at: the first process may have one for each container."""
+
 _GONE: Final = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 
@@ -46,7 +49,8 @@ def inherited_from(runtime: int, id_: str, host_netns: int) -> Process | None:
     if fifo is None or since is None:
         return None
     for ancestor in _ancestors(runtime):
-        for pid in reversed(list(proc.children(ancestor))):  # the newest was inherited last
+        newest = reversed(list(proc.children(ancestor)))  # it was inherited last
+        for pid in islice(newest, _NEWEST):
             start = proc.start_time(pid)
             if start is None or start < since or proc.netns_of(pid) in (None, host_netns):
                 continue
