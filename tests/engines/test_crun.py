@@ -78,10 +78,16 @@ def test_a_container_whose_init_is_not_crun_s_child_is_held_as_well(
     assert not [entry for entry in service.log() if "without being held" in entry["event"]]
 
 
-@pytest.mark.parametrize("verb", ["create", "run"])
-def test_a_request_that_cannot_be_met_is_refused(crun: CrunHost, verb: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "user_namespace"), [("create", False), ("run", False), ("create", True)]
+)
+def test_a_request_that_cannot_be_met_is_refused(
+    crun: CrunHost, verb: str, user_namespace: bool
+) -> None:
+    """With a user namespace, init is no child of the crun that is told why."""
     service = crun.service()
-    crun.bundle("bad", annotations={"io.watcher.network": "elsewhere"})
+    nowhere = {"io.watcher.network": "elsewhere"}
+    crun.bundle("bad", annotations=nowhere, user_namespace=user_namespace)
     done = crun.launch(verb, "bad", check=False)  # type: ignore[arg-type]
     assert done.returncode == 1
     assert '"elsewhere": there is no such network' in done.stderr

@@ -89,7 +89,8 @@ def _write(hold: Hold, line: bytes, until: float) -> None:
     process = _process_of(hold)
     pidfd = os.pidfd_open(process)
     try:
-        if hold.init.pid not in proc.children(process):  # another one has its number by now
+        started = proc.start_time(process)
+        if started is None or started > hold.init.start:  # another one has its number by now
             return
         descriptor = descriptors.copy_of(_STDERR, pidfd)
     finally:
