@@ -151,6 +151,17 @@ def test_links_files_and_hidden_directories_are_no_roots(host: Host) -> None:
     assert mounted(host, above) == [str(above / "moby")]
 
 
+def test_a_directory_of_roots_that_is_made_anew_is_watched_anew(host: Host) -> None:
+    """Most file systems give it the inode number that the removed one had."""
+    above = engine(host)
+    above.mkdir(parents=True)
+    service = host.service()
+    host.command("sh", "-ec", f"rmdir {above}; mkdir {above}")
+    for name in ("one", "two"):
+        host.command("sh", "-ec", f"until mkdir {above}/{name}; do :; done")
+        service.logged("root appears", name)
+
+
 def test_a_directory_where_others_make_directories_is_left_alone(host: Host) -> None:
     above = engine(host)
     (above / "moby").mkdir(parents=True)

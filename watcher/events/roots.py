@@ -152,11 +152,17 @@ class RootWatch:
             self._inotify.remove(before)
 
         def tell(what: int, _: str) -> None:
+            if what & ENDED:
+                self._names.pop(directory, None)
             if what & (DIRECTORY | ENDED):
                 call()
 
         path = f"/proc/self/fd/{descriptor}"
         self._names[directory] = self._inotify.add(path, CREATED | REMOVED, tell, follow=True)
+
+    def watches_above(self, directory: str) -> bool:
+        """Whether the watch of :meth:`watch_above` is still there."""
+        return directory in self._names
 
     def leave_path(self, root: str) -> None:
         """Stop watching the path of `root`."""

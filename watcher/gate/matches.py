@@ -35,16 +35,12 @@ class Matches:
         for pattern in filter(is_pattern, paths):
             self._patterns.setdefault(directory_of(pattern), []).append(pattern)
         self._watched: dict[str, tuple[int, int]] = {}
-        """The identity of each directory that is watched."""
+        """The identity of each directory that is watched; another one may get it later."""
         self.left: dict[str, str] = {}
 
     def directories(self) -> list[str]:
         """The directories of the patterns."""
         return list(self._patterns)
-
-    def watch_again(self) -> None:
-        """Forget what is watched, because the watch was started again."""
-        self._watched.clear()
 
     def find(
         self,
@@ -81,7 +77,9 @@ class Matches:
         opened = rootpath.open_directory(directory, make=True)
         try:
             identity = rootpath.identity(opened)
-            if watch is not None and self._watched.get(directory) != identity:
+            if watch is not None and not (
+                watch.watches_above(directory) and self._watched.get(directory) == identity
+            ):
                 watch.watch_above(directory, opened, changed)
                 self._watched[directory] = identity
         finally:

@@ -128,7 +128,6 @@ class RootKeeper:
             OSError: a root cannot be watched.
         """
         assert self._watch is not None
-        self._matches.watch_again()
         for above in self._matches.directories():
             self._match(above)
         for root, kept in self._kept.items():
