@@ -140,3 +140,18 @@ def test_a_root_that_cannot_be_held_refuses_the_start_where_that_is_required(
     assert str(other) in done.stderr.splitlines()[-1]
     mounts = host.command("cat", "/proc/self/mountinfo").stdout
     assert f" {host.root} " not in mounts
+
+
+def test_what_an_earlier_version_mounted_on_a_users_own_root_is_taken_away(host: Host) -> None:
+    """It was killed; the mount keeps the user from removing the directory."""
+    theirs = host.base / "theirs"
+    two_roots(host, theirs)
+    theirs.mkdir()
+    os.chown(theirs, 4321, 4321)
+    host.command("mount", "--bind", str(theirs), str(theirs))
+    host.command("mount", "--make-private", str(theirs))
+    assert str(theirs) in host.service().logged("ready")["not_held"]
+    assert f" {theirs} " not in host.command("cat", "/proc/self/mountinfo").stdout
+    host.bundle("web")
+    host.launch("run", "web", "--detach", root=theirs)
+    eventually(lambda: host.ls()["web"]["status"] == "attached")

@@ -289,6 +289,8 @@ class RootKeeper:
         try:
             return self._gate.hold(root, make=make)
         except (OSError, WatcherError) as error:
+            with suppress(OSError):  # an earlier version may have held it, and have been killed
+                root_mounts.take_back(root)
             # It can still be watched, or this raises why not.
             open_ = root_mounts.take(root, make=make)
             kept.unheld = message_of(error)
