@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from importlib import import_module
@@ -27,6 +28,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command in `arguments` (by default the process's own) and exit."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not every locale has every character
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(_run(options))
     except WatcherError as error:

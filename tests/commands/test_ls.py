@@ -113,6 +113,15 @@ def test_who_was_refused_is_shown_for_an_hour(make_host: HostMaker) -> None:
     assert host.watcher("inspect", "bad", check=False).returncode == 1
 
 
+def test_what_a_locale_lacks_is_escaped(make_host: HostMaker) -> None:
+    host = make_host(GATE_OFF)
+    host.service()
+    host.run("web", annotations={"io.watcher.network": "\u2713"})
+    host.fails("web")
+    done = host.command(*host.watcher_command("ls"), env={"PYTHONIOENCODING": "ascii"})
+    assert 'io.watcher.network = "\\u2713"' in done.stdout
+
+
 def test_hostile_bytes_are_escaped(make_host: HostMaker) -> None:
     host = make_host()
     host.service()
