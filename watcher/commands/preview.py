@@ -101,9 +101,10 @@ def _netns(namespace: Namespace, joined: str) -> int:
         return proc.own_netns()
     try:
         return os.stat(joined).st_ino  # noqa: PTH116
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: it has a NUL
+        why = error.strerror if isinstance(error, OSError) else "no path has a NUL"
         raise WatcherError(
-            f"its namespace {quoted(joined)} cannot be found: {error.strerror}",
+            f"its namespace {quoted(joined)} cannot be found: {why}",
             "start the container that has it, or see `watcher bundle --share`",
         ) from error
 
