@@ -37,7 +37,7 @@ class Aside:
         self._since: dict[int, float] = {}  # by thread: the start of its call
 
     def run(self, call: Callable[[], object]) -> bool:
-        """Run `call`, which must not raise, in a thread; false if all threads hang."""
+        """Run `call`, which must not raise, in a thread; false if all hang, or none can start."""
         with self._change:
             late = time.monotonic() - HANGS_AFTER
             if len(self._since) == self._most and all(at < late for at in self._since.values()):
@@ -48,7 +48,14 @@ class Aside:
                 return True
             self._threads += 1
             name = f"aside-{self._threads}"
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError:  # there are as many as may be (pthread_create(3), EAGAIN)
+            with self._change:
+                self._threads -= 1
+                if call in self._calls:
+                    self._calls.remove(call)
+                    return False
         return True
 
     def _run(self) -> None:

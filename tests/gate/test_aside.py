@@ -1,0 +1,29 @@
+"""Calls that may never return, where the process can have no more threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.support.paths import REPOSITORY
+
+SCRIPT = """
+import os, resource, threading
+from watcher.gate.aside import Aside
+
+os.setuid(4321)  # root may have more than its limit
+aside = Aside([], 2)
+soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, hard))
+assert [aside.run(lambda: None) for _ in range(3)] == [False, False, False]
+resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+done = threading.Event()
+assert aside.run(done.set)
+assert done.wait(20)
+"""
+
+
+def test_a_call_for_which_no_thread_can_start_is_refused_and_the_next_is_made() -> None:
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT], env={"PYTHONPATH": str(REPOSITORY)}, check=True, timeout=60
+    )
