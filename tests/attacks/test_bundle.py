@@ -20,6 +20,7 @@ from tests.support.held import is_held
 from tests.support.host import BEYOND, GATEWAY, UPLINK, Host, Service
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
+from watcher.containers import gojson
 from watcher.containers.files import MAX_SIZE, Unreadable
 from watcher.containers.runtimes.crun import decode_config, decode_status
 from watcher.containers.runtimes.runc import decode_state
@@ -354,6 +355,30 @@ def _kind(namespace: SpecNamespace) -> tuple[str, str]:
         "uts": "NEWUTS",
     }
     return kinds.get(namespace.type, namespace.type), namespace.path
+
+
+@given(_MEMBERS)
+def test_what_is_read_fast_is_what_is_read_with_care(members: list[str]) -> None:
+    """Whether readers could differ is seen without a look at each byte in Python, if it can be."""
+    content = f"{{{', '.join(members)}}}".encode("utf-8", "surrogateescape")
+    try:
+        expected = gojson.read_unambiguous(content)
+    except gojson.NotGo:
+        with pytest.raises(Unreadable):
+            decode_config(content, "config.json")
+        return
+    spec = decode_config(content, "config.json")
+    assert (spec.annotations, [(n.type, n.path) for n in spec.namespaces]) == expected
+
+
+def test_many_bytes_that_take_care_are_refused() -> None:
+    """Nobody else waits while they are read."""
+    many = json.dumps({"x": ["\u2713"] * 200_000})
+    with pytest.raises(Unreadable, match="too many bytes"):
+        decode_config(many.encode(), "config.json")
+    assert (
+        decode_config(many.replace("\\u2713", "\\u003c").encode(), "config.json").namespaces == ()
+    )
 
 
 @given(st.binary(max_size=200))

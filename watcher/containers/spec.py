@@ -56,6 +56,17 @@ class _PlainSpec(msgspec.Struct, frozen=True):
     linux: _PlainLinux = _PlainLinux()
 
 
+class _CutLinux(msgspec.Struct, frozen=True):
+    namespaces: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _CutSpec(msgspec.Struct, frozen=True):
+    """Like :class:`_PlainSpec`, but with the namespaces as they are written."""
+
+    annotations: dict[str, str] = {}
+    linux: _CutLinux = _CutLinux()
+
+
 _ONCE: Final = (b'"linux"', b'"annotations"', b'"namespaces"')
 _FOLDED: Final = ("\u017f".encode(), "\u212a".encode())
 """Characters that Go reads as `s` and `k` in a key (:mod:`watcher.containers.gojson`)."""
@@ -65,7 +76,14 @@ _ESCAPED_PREFIX: Final = re.compile(
 )
 """The prefix of our annotations, each character plain or escaped."""
 
+_ODD_ESCAPE: Final = re.compile(rb"\\u(?!003[ce]|0026|202[89])", re.IGNORECASE)
+"""An escape other than those that Go writes for a few characters, none of which is in a key."""
+
+_MOST_OF_PYTHON: Final = 1 << 20
+"""Bytes of the longest text that is searched for ambiguities in Python: that takes 0.1 s."""
+
 _plain_decoder = msgspec.json.Decoder(_PlainSpec)
+_cut_decoder = msgspec.json.Decoder(_CutSpec)
 
 
 def decode_spec(content: bytes, shown: str) -> Spec:
@@ -90,10 +108,29 @@ def decode_unambiguous_spec(content: bytes, shown: str, runtime: str) -> Spec:
     Raises:
         Unreadable: readers could differ about its namespaces, or refuse it.
     """
+    annotations, rest = _cut(content)
+    if len(rest) > _MOST_OF_PYTHON:
+        why = gojson.NotGo("it has odd escapes or repeated keys, and too many bytes for these")
+        raise not_written_by(runtime, shown, why)
     try:
-        return _spec(*gojson.read_unambiguous(content))
+        written, namespaces = gojson.read_unambiguous(rest)
     except gojson.NotGo as error:
         raise not_written_by(runtime, shown, error) from error
+    return _spec(annotations | written, namespaces)
+
+
+def _cut(content: bytes) -> tuple[dict[str, str], bytes]:
+    """The annotations in `content`, and a `config.json` with its namespaces alone.
+
+    If readers could differ about anything else, it is no annotations, and all of `content`.
+    """
+    if not _has_each_once(content) or _ODD_ESCAPE.search(content) is not None:
+        return {}, content
+    try:
+        spec = _cut_decoder.decode(content)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {}, content
+    return spec.annotations, b'{"linux":{"namespaces":%b}}' % bytes(spec.linux.namespaces)
 
 
 def _spec(annotations: dict[str, str], namespaces: Iterable[tuple[str, str]]) -> Spec:
@@ -109,13 +146,8 @@ def could_ask(content: bytes) -> bool:
 
 def _decode_plain(content: bytes) -> Spec | None:
     """Decode `content` fast, since engines write tens of KiB; `None` if Go might differ."""
-    if b"\\u" in content or (not content.isascii() and any(c in content for c in _FOLDED)):
+    if b"\\u" in content or not _has_each_once(content):
         return None
-    lower = content.lower()
-    for key in _ONCE:
-        count = lower.count(key)
-        if count > 1 or (count and key not in content):
-            return None
     try:
         spec = _plain_decoder.decode(content)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -124,6 +156,15 @@ def _decode_plain(content: bytes) -> Spec | None:
         return None
     entries = (SpecNamespace(e.get("type", ""), e.get("path", "")) for e in spec.linux.namespaces)
     return Spec(spec.annotations, tuple(entries))
+
+
+def _has_each_once(content: bytes) -> bool:
+    """Whether each key that matters is there once at most, and spelled right if not escaped."""
+    if not content.isascii() and any(c in content for c in _FOLDED):
+        return False
+    lower = content.lower()
+    counts = ((key, lower.count(key)) for key in _ONCE)
+    return all(count == 0 or (count == 1 and key in content) for key, count in counts)
 
 
 def namespace_of(namespaces: Sequence[SpecNamespace], kind: str) -> tuple[Namespace, str]:
