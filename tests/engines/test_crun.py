@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from watchdog.observers.inotify_c import InotifyConstants, inotify_add_watch, inotify_init
 
 from tests.support.bundles import Spec
 from tests.support.crun import CrunHost
@@ -170,6 +173,43 @@ def test_a_bundle_that_says_two_things_gets_no_foreign_namespace(
     links = json.loads(crun.command("nsenter", f"--net={foreign}", "ip", "-j", "link").stdout)
     assert [link["ifname"] for link in links] == ["lo"]
     assert not crun.veths()
+
+
+@pytest.mark.parametrize("by", ["the gate", "events alone"])
+def test_a_bundle_that_changes_between_crun_s_two_reads_gets_no_foreign_namespace(
+    crun: CrunHost, by: str
+) -> None:
+    foreign = crun.base / "foreign"
+    crun.command("sh", "-c", f"touch {foreign} && unshare --net={foreign} true")
+    if by != "the gate":
+        crun.configure(GATE_OFF)
+    service = crun.service()
+    config = crun.bundle("bad", annotations={"io.watcher.ports": "8080:80"}) / "config.json"
+    own = config.read_text()
+    joins = own.replace('"type": "network"', f'"type": "network", "path": "{foreign}"', 1)
+    config.unlink()
+    os.mkfifo(config)
+
+    closed = inotify_init()
+    inotify_add_watch(closed, os.fsencode(config), InotifyConstants.IN_CLOSE_NOWRITE)
+
+    def tell() -> None:
+        config.write_text(joins)
+        os.read(closed, 4096)
+        config.write_text(own)
+        os.close(closed)
+
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(tell)
+        assert crun.launch("create", "bad").returncode == 0
+        told.result()
+    service.logged("bad", "is none of ours")
+    assert crun.status("bad") == "ignored"
+    links = json.loads(crun.command("nsenter", f"--net={foreign}", "ip", "-j", "link").stdout)
+    assert [link["ifname"] for link in links] == ["lo"]
+    crun.delete("bad")
+    crun.run("web")  # one that has its own all along
+    crun.attached("web")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 from watcher.containers import proc
 from watcher.containers.annotations import valid_id
-from watcher.containers.files import MAX_SIZE, Unreadable, read_below, read_linked
+from watcher.containers.files import (
+    MAX_SIZE,
+    Unreadable,
+    open_below,
+    read_below,
+    read_linked,
+    read_regular,
+)
 from watcher.containers.runtimes import CRUN, RUNC, crun, runc
 from watcher.containers.runtimes.runc import annotations_of
 from watcher.containers.runtimes.runtime import Saved
@@ -101,15 +108,22 @@ def _from_state(hold: Hold) -> Saved | None:
 
 def _from_copy(hold: Hold) -> Saved | None:
     """Read crun's copy of `config.json`; `None` if there is none."""
-    content = read_below(hold.root, hold.id, _CONFIG, limit=MAX_BUNDLE)
-    if content is None:
+    directory = open_below(hold.root, hold.id)
+    if directory is None:
         return None
-    spec = _decoded(content, f"{hold.root}/{hold.id}/{_CONFIG}", crun.decode_config)
     try:
-        bundle = os.readlink(f"/proc/{hold.runc_pid}/cwd")  # noqa: PTH115
-    except OSError:  # it was killed
-        bundle = ""
-    return crun.saved_with(spec, None, bundle)
+        shown = f"{hold.root}/{hold.id}/{_CONFIG}"
+        content = read_regular(_CONFIG, shown, dir_fd=directory, limit=MAX_BUNDLE)
+        if content is None:
+            return None
+        spec = _decoded(content, shown, crun.decode_config)
+        try:
+            bundle = os.readlink(f"/proc/{hold.runc_pid}/cwd")  # noqa: PTH115
+        except OSError:  # it was killed
+            bundle = ""
+        return crun.as_confirmed(crun.saved_with(spec, None, bundle), hold.init, directory)
+    finally:
+        os.close(directory)
 
 
 def _from_bundle(runc_pid: int, *, patient: bool) -> Saved:

@@ -8,10 +8,13 @@ with crun 1.21.
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Final
 
 import msgspec
+from msgspec.structs import replace
 
+from watcher.containers import proc
 from watcher.containers.files import Unreadable, read_regular
 from watcher.containers.runtimes.runc import MAX_PID
 from watcher.containers.runtimes.runtime import Runtime, Saved
@@ -24,10 +27,13 @@ from watcher.containers.spec import (
     namespace_of,
     not_written_by,
 )
-from watcher.model.container import Process
+from watcher.model.container import Namespace, Process
 from watcher.model.errors import quoted
 
 CONFIG: Final = "config.json"
+
+_GRANULARITY: Final = 20_000_000
+"""Nanoseconds by which the times of two files may differ though they were made in that order."""
 
 _NAME: Final = "crun"
 _STATE: Final = "status"
@@ -64,6 +70,25 @@ def saved_with(spec: Spec, init: Process | None, bundle: str) -> Saved:
     )  # fmt: skip
 
 
+def as_confirmed(saved: Saved, init: Process, directory: int) -> Saved:
+    """`saved`, read in the open `directory` of a container, as far as its `init` does not belie it.
+
+    crun reads `config.json` first for itself and then for its copy (`libcrun_copy_config_file`), so
+    its author can have it join a namespace of which the copy says nothing. The file of a namespace
+    that has a name somewhere, or is open, is as old as that, and so older than the copy.
+    """
+    if saved.namespace is not Namespace.OWN or not proc.runs(init):
+        return saved
+    try:
+        copied = os.stat(CONFIG, dir_fd=directory).st_mtime_ns
+        netns = os.stat(f"/proc/{init.pid}/ns/net")  # noqa: PTH116 (hot path)
+    except OSError:  # it has just ended
+        return saved
+    if netns.st_ctime_ns >= copied - _GRANULARITY:
+        return saved
+    return replace(saved, namespace=Namespace.JOINED, joined=f"net:[{netns.st_ino}]")
+
+
 def decode_config(content: bytes, shown: str) -> Spec:
     """The `config.json` in `content`, shown in errors as `shown`.
 
@@ -83,7 +108,8 @@ def _read(content: bytes, directory: int, shown: str) -> Saved:
     if config is None:
         raise Unreadable(f"{quoted(path)} is missing", "put it back")
     init = Process(status.pid, status.start)
-    return saved_with(decode_config(config, path), init, status.bundle)
+    saved = saved_with(decode_config(config, path), init, status.bundle)
+    return as_confirmed(saved, init, directory)
 
 
 CRUN: Final = Runtime(
