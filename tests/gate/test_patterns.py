@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from tests.support.host import GATE_OFF, UPLINK, Host
+from tests.support.host import GATE_OFF, UPLINK, Host, Service
 from tests.support.waiting import eventually
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 SHOWS_ETH0 = ("ip", "-4", "addr", "show", "eth0")
 
@@ -156,7 +152,7 @@ def test_a_directory_of_roots_that_is_made_anew_is_watched_anew(host: Host) -> N
     above = engine(host)
     above.mkdir(parents=True)
     service = host.service()
-    host.command("sh", "-ec", f"rmdir {above}; mkdir {above}")
+    host.command("sh", "-ec", f"rmdir {above}; mkdir -p {above}")
     for name in ("one", "two"):
         host.command("sh", "-ec", f"until mkdir {above}/{name}; do :; done")
         service.logged("root appears", name)
@@ -171,9 +167,22 @@ def test_a_directory_where_others_make_directories_is_left_alone(host: Host) -> 
     assert "others than root" in ready["left"][f"{above}/*"]
     assert mounted(host, above) == []
     assert "others than root" in host.watcher("check").stdout
+    assert not watches(service, above), "whoever makes directories there has it look at each"
     above.chmod(0o711)
     service.restart()
     assert mounted(host, above) == [str(above / "moby")]
+    assert watches(service, above)
+
+
+def watches(service: Service, directory: Path) -> bool:
+    """Whether a service is told by inotify(7) of what becomes of the names in `directory`."""
+    inode = f" ino:{directory.stat().st_ino:x} "
+    descriptors = Path(f"/proc/{service.pid}/fdinfo").iterdir()
+    return any(
+        line.startswith("inotify ") and inode in line
+        for one in descriptors
+        for line in one.read_text().splitlines()
+    )
 
 
 def test_what_a_killed_service_mounted_on_matches_is_taken_back(host: Host) -> None:

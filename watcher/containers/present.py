@@ -60,7 +60,7 @@ def matched(pattern: str) -> list[str]:
     above = directory_of(pattern)
     try:
         with rootpath.opened(above) as directory:
-            _refuse_others(above, directory)
+            refuse_others(above, directory)
             here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
             try:
                 with os.scandir(here) as entries:
@@ -81,7 +81,11 @@ def matched(pattern: str) -> list[str]:
     return sorted(path for path in paths if matches(pattern, path))
 
 
-def _refuse_others(above: str, directory: int) -> None:
+def refuse_others(above: str, directory: int) -> None:
+    """Raise Unreadable if others than root may make directories in the open `directory`.
+
+    `above` is its path.
+    """
     status = os.fstat(directory)
     if status.st_uid != 0 or status.st_mode & 0o022:
         raise Unreadable(

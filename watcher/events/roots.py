@@ -148,8 +148,7 @@ class RootWatch:
         """
         if self._inotify is None:
             return
-        if before := self._names.pop(directory, None):
-            self._inotify.remove(before)
+        self.leave_above(directory)
 
         def tell(what: int, _: str) -> None:
             if what & ENDED:
@@ -159,6 +158,12 @@ class RootWatch:
 
         path = f"/proc/self/fd/{descriptor}"
         self._names[directory] = self._inotify.add(path, CREATED | REMOVED, tell, follow=True)
+
+    def leave_above(self, directory: str) -> None:
+        """Undo :meth:`watch_above`, if that was called."""
+        before = self._names.pop(directory, None)
+        if before is not None and self._inotify is not None:
+            self._inotify.remove(before)
 
     def watches_above(self, directory: str) -> bool:
         """Whether the watch of :meth:`watch_above` is still there."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from handlers.kernel import rootpath
 from watcher.config.patterns import directory_of, is_pattern
 from watcher.containers.files import Unreadable
-from watcher.containers.present import matched
+from watcher.containers.present import matched, refuse_others
 from watcher.model.errors import message_of
 
 if TYPE_CHECKING:
@@ -76,6 +76,12 @@ class Matches:
     ) -> None:
         opened = rootpath.open_directory(directory, make=True)
         try:
+            try:
+                refuse_others(directory, opened)
+            except Unreadable:
+                if watch is not None:  # each directory that others make would cost a look
+                    watch.leave_above(directory)
+                raise
             identity = rootpath.identity(opened)
             if watch is not None and not (
                 watch.watches_above(directory) and self._watched.get(directory) == identity
