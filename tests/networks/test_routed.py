@@ -169,6 +169,16 @@ def test_damage_is_repaired(make_host: HostMaker, damage: str) -> None:
     assert host.watcher("sync").stdout == "nothing to do\n"
 
 
+def test_a_host_end_that_is_set_down_is_set_up_without_ipv6(make_host: HostMaker) -> None:
+    """Nothing but the link itself tells: the kernel says nothing of the routes that go with it."""
+    host = make_host('[network.default]\nmode = "routed"\n')
+    host.service()
+    web = host.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    host.command("ip", "link", "set", web.veth, "down")
+    eventually(lambda: host.beyond.reach(UPLINK, 8080, timeout=0.3) == Answer("web", BEYOND))
+
+
 def test_nothing_is_left(routed: Host) -> None:
     before = routed.here.links()
     web = routed.attach("web", ports="8080:80")

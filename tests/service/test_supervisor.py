@@ -209,6 +209,16 @@ def test_drift_that_ends_by_an_error_says_so_and_listens_again(host: Host) -> No
     assert done.stdout.splitlines() == ["suspected netns0", "ended as asked", "suspected netns0"]
 
 
+def test_drift_listens_where_others_leave_no_inotify(host: Host) -> None:
+    """A container of the same user can take all there is."""
+    take = "import ctypes\nlibc = ctypes.CDLL(None)\nwhile libc.inotify_init() >= 0: pass\n"
+    powers = "+net_admin,+net_broadcast"
+    user = f"--reuid=65533 --clear-groups --inh-caps={powers} --ambient-caps={powers}"
+    words = ("setpriv", *user.split(), sys.executable, "-c", take + DRIFT)
+    done = host.command(*words, env=host.watcher_env)
+    assert done.stdout.splitlines() == ["suspected netns0", "ended as asked", "suspected netns0"]
+
+
 def test_a_watch_of_the_mount_table_that_ends_by_an_error_says_so_and_watches_again(
     host: Host,
 ) -> None:

@@ -95,7 +95,10 @@ class Drift:
         self._names: dict[int, str] = {}
         """The host end of the pair whose sandbox end is in the namespace of that id."""
         self._up: set[str | int] = set()
-        """Host ends, namespaces of sandbox ends, and bridges that were up: down is wrong since."""
+        """Host ends, namespaces of sandbox ends, and bridges that were up: down is wrong since.
+
+        Host ends that were on a bridge are in it once more (:func:`_on_bridge`).
+        """
         self._indices: dict[int, str] = {}
         """The names of host ends and bridges by interface index: those that they should have."""
         self._touched = False
@@ -169,10 +172,14 @@ class Drift:
                 self._suspect(name)
 
     def _of_route(self, kind: int, body: memoryview) -> None:
-        name = self._indices.get(rtnl.read_route_index(body), "")
+        index = rtnl.read_route_index(body)
+        name = self._indices.get(index, "")
         if HOST_NAME.fullmatch(name):
             if kind == rtnl.RTM_DELROUTE:
                 self._suspect(name)
+        elif kind == rtnl.RTM_DELROUTE:  # mostly to a sandbox whose link is being taken away
+            if index in self._overlapping():
+                self._suspect_routes()
         elif name not in self._bridges and is_near(body, self._subnets):
             self._suspect_routes()
 
@@ -218,7 +225,8 @@ class Drift:
                 if type_ == _IFLA_LINK_NETNSID:
                     self._names[int.from_bytes(value, "little")] = link.name
                     self._fell(int.from_bytes(value, "little"), wrong)
-            if self._fell(link.name, wrong or not link.master):
+            fell = self._fell(link.name, wrong)
+            if self._fell(_on_bridge(link.name), wrong or not link.master) or fell:
                 self._suspect(link.name)
         elif link.name not in self._bridges:
             if kind == rtnl.RTM_DELLINK:
@@ -250,7 +258,7 @@ class Drift:
         """Expect that a link, which this program is taking away, and its other end go."""
         self._indices.pop(link.index, None)
         self._names.pop(link.peer_netns, None)
-        self._up -= {link.name, link.peer_netns}
+        self._up -= {link.name, _on_bridge(link.name), link.peer_netns}
 
     def _fell(self, which: str | int, wrong: bool) -> bool:
         """Whether a link that was up is down now; a link that is being made was never up."""
@@ -277,6 +285,11 @@ class Drift:
             with suppress(OSError):  # no descriptor left: rather look once too often
                 self._own[protocol] = own_ports(protocol)
         return port in self._own.get(protocol, ())
+
+
+def _on_bridge(name: str) -> str:
+    """What stands for the host end `name` as a port; those of routed networks have no bridge."""
+    return f"{name} on its bridge"
 
 
 def _stops_forwarding(body: memoryview) -> int | None:

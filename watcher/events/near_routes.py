@@ -30,6 +30,8 @@ _KIND: Final = Field(_BEHIND_HEADER + _RTMSG_SIZE + 8 + 2, 2)
 _WORDS: Final = tuple(Field(_BEHIND_HEADER + _RTMSG_SIZE + 8 + 4 + 4 * n, 4) for n in range(4))
 _WORD: Final = 32
 _ALL: Final = 0xFFFFFFFF
+_STEP: Final = 8
+"""Bits by which larger destinations than a subnet are told apart: programs have a limit."""
 
 
 def is_near(body: memoryview, subnets: Iterable[Subnet]) -> bool:
@@ -50,7 +52,10 @@ def is_near(body: memoryview, subnets: Iterable[Subnet]) -> bool:
 
 
 def passing(subnets: Iterable[Subnet], kept: Node, dropped: Node) -> Node:
-    """A decision about an event of a route: `kept` if it overlaps one of `subnets`."""
+    """A decision about an event of a route: `kept` if it overlaps one of `subnets`, or nearly so.
+
+    Of a route to more than a subnet, it compares whole bytes; :func:`is_near` tells exactly.
+    """
     node = dropped
     for subnet in subnets:
         node = _near(subnet, kept, node)
@@ -60,8 +65,10 @@ def passing(subnets: Iterable[Subnet], kept: Node, dropped: Node) -> Node:
 
 def _near(subnet: Subnet, kept: Node, other: Node) -> Node:
     node = _within(subnet, subnet.prefixlen, kept, other)  # all of the subnet, or a part of it
-    for length in range(DEFAULT_PREFIX + 1, subnet.prefixlen):
-        node = Test(_LENGTH, length, _within(subnet, length, kept, other), node)
+    for length in range(0, subnet.prefixlen, _STEP):
+        least = max(length, DEFAULT_PREFIX + 1)
+        within = _within(subnet, least, kept, other)
+        node = Test(_LENGTH, length, within, node, mask=_ALL & -_STEP)
     family = socket.AF_INET if subnet.version == 4 else socket.AF_INET6
     return Test(_FAMILY, family, node, other)
 

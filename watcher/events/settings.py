@@ -4,6 +4,9 @@ That is `route_localnet`: `devinet_conf_proc` in `net/ipv4/devinet.c` sends no R
 write(2) to a file of `/proc/sys` is an event of inotify(7) like any other, if it goes through the
 same mount of `/proc`. The watch is on the directory of one bridge under its name: a new bridge, or
 a renamed one, has another directory.
+
+Containers without a user namespace have their queues and watches of inotify from the same user as
+the service, and may leave none. Then a change is only found by the next sync.
 """
 
 from __future__ import annotations
@@ -50,19 +53,22 @@ class SettingsWatch:
         self._changed = changed
         self._watched: dict[str, _Watched] = {}
         self._failed = failed
-        self._inotify = Inotify(lost)
-        loop.add_reader(self._inotify, self._read)
+        self._inotify: Inotify | None = None
+        with suppress(OSError):
+            self._inotify = Inotify(lost)
+            loop.add_reader(self._inotify, self._read)
 
     def close(self) -> None:
         """Stop watching."""
         for bridge in list(self._watched):
             self.forget(bridge)
-        self._loop.remove_reader(self._inotify)
-        self._inotify.close()
+        if self._inotify is not None:
+            self._loop.remove_reader(self._inotify)
+            self._inotify.close()
 
     def watch(self, bridge: str) -> None:
-        """Watch a bridge that has appeared; does nothing if it is watched."""
-        if bridge in self._watched:
+        """Watch a bridge that has appeared, if possible; does nothing if it is watched."""
+        if bridge in self._watched or self._inotify is None:
             return
         path = f"/proc/sys/net/ipv4/conf/{bridge}"
 
@@ -76,11 +82,12 @@ class SettingsWatch:
                 watch = self._inotify.add(f"/proc/self/fd/{descriptor}", WRITTEN, tell, follow=True)
             except OSError:
                 os.close(descriptor)
-                raise
+                return
             self._watched[bridge] = _Watched(watch, descriptor)
             tell(0, _SETTING)  # it may have been turned off before
 
     def _read(self) -> None:
+        assert self._inotify is not None
         try:
             self._inotify.read()
         except Exception as error:  # noqa: BLE001 (whatever it is, what else was heard is lost)
@@ -88,6 +95,7 @@ class SettingsWatch:
 
     def forget(self, bridge: str) -> None:
         """Stop watching a bridge that has gone or has lost its name."""
-        if watched := self._watched.pop(bridge, None):
+        watched = self._watched.pop(bridge, None)
+        if watched is not None and self._inotify is not None:
             self._inotify.remove(watched.watch)
             os.close(watched.descriptor)

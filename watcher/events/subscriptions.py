@@ -13,13 +13,14 @@ Sources: rtnetlink(7), netlink(7) (NETLINK_LISTEN_ALL_NSID), `include/uapi/linux
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from array import array
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import rtnl
-from handlers.kernel.bpf import Field, Node, Return, Test, any_of, assemble
+from handlers.kernel.bpf import INSTRUCTION, Field, Node, Return, Test, any_of, assemble
 from handlers.kernel.messages import messages
 from handlers.kernel.netlink import NETLINK_NETFILTER, SOL_NETLINK
 from handlers.kernel.rtnl.numbers import (
@@ -50,6 +51,8 @@ _SETTINGS: Final = (24, 25)
 """RTNLGRP_IPV4_NETCONF and _IPV6_NETCONF."""
 _NFNLGRP_NFTABLES: Final = 7
 _SO_ATTACH_FILTER: Final = 26
+_MOST_INSTRUCTIONS: Final = 4096
+"""BPF_MAXINSNS."""
 _RECEIVE_BUFFER: Final = 8 << 20
 """Bytes of unread messages that the kernel keeps for one socket."""
 
@@ -75,7 +78,8 @@ def of_host(subnets: Collection[Subnet]) -> socket.socket:
 
     Of routes that appear, it hears of those near `subnets`.
     """
-    return _listen(socket.NETLINK_ROUTE, [*_groups(subnets), _GUARDS], _filter(subnets=subnets))
+    filters = _filter(subnets=subnets), _filter(subnets=None)
+    return _listen(socket.NETLINK_ROUTE, [*_groups(subnets), _GUARDS], *filters)
 
 
 def request_links(heard: socket.socket) -> None:
@@ -126,27 +130,47 @@ def _groups(subnets: Collection[Subnet]) -> list[int]:
     return [_LINKS, *(g for version in versions for g in _ADDRESSES_AND_ROUTES[version])]
 
 
-def _listen(protocol: int, groups: Collection[int], wanted: bytes = b"") -> socket.socket:
+def _listen(protocol: int, groups: Collection[int], *wanted: bytes) -> socket.socket:
+    """Listen to `groups`, through the first of the filters `wanted` that the kernel takes.
+
+    It refuses one that is longer than BPF_MAXINSNS, or than `net.core.optmem_max` bytes.
+    """
     heard = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
     )
     heard.setsockopt(socket.SOL_SOCKET, 33, _RECEIVE_BUFFER)  # SO_RCVBUFFORCE
-    if wanted:
-        program = array("B", wanted)
-        address, size = program.buffer_info()
-        heard.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", size // 8, address)
-        )
+    for program in wanted:
+        if _attached(heard, program, last=program is wanted[-1]):
+            break
     heard.bind((0, 0))
     for group in groups:
         heard.setsockopt(SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
     return heard
 
 
-def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] = ()) -> bytes:
+def _attached(heard: socket.socket, text: bytes, *, last: bool) -> bool:
+    """Filter what is heard by the program `text`.
+
+    Returns false if the kernel does not take it, and it is not the `last` one to try.
+    """
+    program = array("B", text)
+    address, size = program.buffer_info()
+    length = size // INSTRUCTION.size
+    if length > _MOST_INSTRUCTIONS and not last:
+        return False
+    try:
+        heard.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", length, address))
+    except OSError as error:
+        if last or error.errno != errno.ENOMEM:
+            raise
+        return False
+    return True
+
+
+def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] | None = ()) -> bytes:
     """A filter program that passes events about links, and about removed things of this program.
 
-    Of routes that appear, it passes those near `subnets`.
+    Of routes that appear, it passes those near `subnets`, or all if `None`.
 
     Without `host_ends`, it drops those about links with the name of one, which another socket gets.
     It loads numbers in network byte order, while a message has them in the machine's byte order.
@@ -156,7 +180,7 @@ def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] = ()) -> byte
     if not host_ends:
         rest = Test(_NAME_BEHIND, int.from_bytes(_HOST_END[4:]), dropped, kept)
         links = Test(_NAME, int.from_bytes(_HOST_END[:4]), rest, kept)
-    near = passing(subnets, kept, dropped)
+    near = kept if subnets is None else passing(subnets, kept, dropped)
     ours = any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, near)
     removed = (rtnl.RTM_DELADDR, *GUARD_EVENTS)
     added = Test(_TYPE, _swapped(RTM_NEWROUTE), near, dropped)
