@@ -18,6 +18,7 @@ from tests.support.paths import REPOSITORY
 from tests.support.waiting import eventually
 from watcher.events.roots import RootWatch
 from watcher.log.logger import make_log
+from watcher.service.retries import Later
 from watcher.service.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -249,3 +250,16 @@ def test_a_part_that_has_ended_is_told_of_once_and_started(
     said = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
     ending = "a part has ended, and is started anew"
     assert said == ([ending] if able else [ending, "a part cannot be started"])
+
+
+def test_failures_that_plan_a_repetition_do_not_add_up() -> None:
+    async def main() -> list[str]:
+        loop, said, over = asyncio.get_running_loop(), list[str](), asyncio.Event()
+        again = Later(loop, lambda: said.append("again"))
+        for _ in range(10):
+            again.plan(0.001)
+        loop.call_later(0.05, over.set)  # the loop calls what is due in order
+        await over.wait()
+        return said
+
+    assert asyncio.run(main()) == ["again"]

@@ -27,7 +27,7 @@ from watcher.service import systemd
 from watcher.service.healer import Healer
 from watcher.service.locks import Blockade, LockFiles
 from watcher.service.rest import Rest
-from watcher.service.retries import RETRY_AFTER, Retries
+from watcher.service.retries import RETRY_AFTER, Later, Retries
 from watcher.service.supervisor import Supervisor
 from watcher.service.unhandled import Unhandled
 
@@ -112,6 +112,7 @@ class Service:
         loop.set_exception_handler(Unhandled(self._log))
         stop = self._stopping = asyncio.Event()
         self._loop = loop
+        self._sync_again = Later(loop, self._sync)
         self._exits = Exits(loop, lambda root, id_: self._look_within(AFTER_END, root, id_))
         self._parts = Supervisor(loop, self._sync, self._log)
         self._watch = RootWatch(
@@ -312,7 +313,7 @@ class Service:
             return []  # the sync follows when the lock is free
         except (WatcherError, OSError) as error:
             self._log.error("sync failed", reason=message_with_remedy(error))
-            self._loop.call_later(RETRY_AFTER[1], self._sync)
+            self._sync_again.plan(RETRY_AFTER[1])
             return []
 
     def _free_again(self) -> None:

@@ -20,6 +20,25 @@ RETRY_BATCH: Final = 0.005
 """Seconds of retries before other work gets its turn."""
 
 
+class Later:
+    """Calls `call` once after a while, however often that was planned meanwhile.
+
+    If each of many failures planned a repetition of its own, which fails as well, these would add
+    up for ever.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+        self._loop = loop
+        self._call = call
+        self._timer: asyncio.TimerHandle | None = None
+
+    def plan(self, seconds: float) -> None:
+        """Call it in so many `seconds`, and not when it was planned before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._call)
+
+
 class Retries:
     """Looks at failed containers again.
 
