@@ -63,8 +63,10 @@ class HostSideHandler(Handler):
 
     def exists(self, network: Network) -> bool:
         """Whether the bridge of `network` exists."""
-        there = self._netlink.index(network.bridge) > 0
-        return there or renamed(network, self._netlink) is not None
+        if self._netlink.index(network.bridge) > 0:
+            return not self._is_of_another(network.bridge, network)
+        former = renamed(network, self._netlink)
+        return former is not None and not self._is_of_another(former.name, network)
 
     def remove_one(self, network: Network) -> bool:
         """Delete the bridge of `network` if this program made it; returns whether it did."""
@@ -72,10 +74,18 @@ class HostSideHandler(Handler):
         link = find(network, self._netlink)
         if network.managed and (link is None or not link.ours):
             link = renamed(network, self._netlink)
-        if link is None or not link.ours:
+        if link is None or not link.ours or self._is_of_another(link.name, network):
             return False
         self._netlink.send([rtnl.gone(link.index)])
         return True
+
+    def _is_of_another(self, name: str, network: Network) -> bool:
+        """Whether `name` is the bridge of another network than `network`, a former one.
+
+        That one has the name or the subnet now, and the bridge with it.
+        """
+        networks = (driver.network for driver in self._drivers.values())
+        return any(name == one.bridge and network.name != one.name for one in networks)
 
     def _close(self, driver: Driver, *, dry_run: bool) -> list[Repair]:
         """Repair what is wrong; returns what that was."""

@@ -154,6 +154,30 @@ def test_a_network_that_is_removed_while_in_use_goes_on(make_host: HostMaker) ->
     assert "back0" not in host.here.links()
 
 
+@pytest.mark.parametrize("bridge", ["back0", "front0"])
+def test_a_network_in_use_cannot_be_renamed(make_host: HostMaker, bridge: str) -> None:
+    """Each name has leases of its own: the next container would get the address of the first."""
+    host = make_host(BACK)
+    db = host.attach("db", annotations={"io.watcher.network": "back"})
+    host.configure(BACK.replace("back", "front").replace("front0", bridge))
+    refused(host, "network back", "172.22.0.0/24" if bridge == "front0" else "back0", "db")
+    host.configure(BACK)
+    assert host.watcher("sync").stdout == "nothing to do\n"
+    host.delete("db")
+    host.gone(db)
+
+    host.configure(BACK.replace("back", "front").replace("front0", bridge))
+    web = host.attach("web", annotations={"io.watcher.network": "front"})
+    host.watcher("network", "rm", "back")
+    assert bridge in host.here.links()
+    assert host.watcher("sync").stdout == "nothing to do\n"
+    assert web.address.startswith("172.22.")
+    host.delete("web")
+    host.watcher("sync")
+    host.watcher("network", "rm", "front")
+    assert bridge not in host.here.links()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

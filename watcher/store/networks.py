@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -23,7 +24,8 @@ def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
     """The configured networks and those in use, by name; `store` has notes of the latter.
 
     Raises:
-        UsageError: a changed setting of a network in use contradicts what its sandboxes have.
+        UsageError: a changed setting of a network in use contradicts what its sandboxes have, or
+            another network now has what they have.
     """
     known = dict(config.networks)
     for name, ids in store.users().items():
@@ -31,6 +33,8 @@ def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
         if before is None:
             continue
         now = known.setdefault(name, before)
+        if name not in config.networks:
+            _refuse_in_place_of(before, ids, config.networks.values())
         for key in ("bridge", "subnets"):
             if getattr(before, key) != getattr(now, key):
                 raise UsageError(
@@ -42,6 +46,26 @@ def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
         if noted_network(store, name) != network:
             note_network(store, network)
     return known
+
+
+def _refuse_in_place_of(former: Network, ids: Sequence[str], configured: Iterable[Network]) -> None:
+    """Refuse one of the `configured` networks that has the bridge or addresses of a `former` one.
+
+    Each network leases addresses for itself, so two sandboxes would have the same.
+    """
+    for network in configured:
+        taken = [("bridge", network.bridge)] if network.bridge == former.bridge else []
+        taken += [
+            ("subnets", str(one))
+            for one, other in product(network.subnets, former.subnets)
+            if one.version == other.version and one.overlaps(other)
+        ]
+        for key, value in taken:
+            raise UsageError(
+                f"network.{network.name}.{key} = {value}: network {former.name}, which is in the"
+                f" configuration no more, has that, and {len(ids)} sandboxes use it, e.g. {ids[0]}",
+                f"put [network.{former.name}] back, or stop them first",
+            )
 
 
 def noted_network(store: LeaseStore, name: str) -> Network | None:
