@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.host import GATE_OFF, Host, HostMaker
+from tests.support.host.watched import toml
 from tests.support.processes import Done
 from tests.support.waiting import eventually
 
@@ -198,6 +199,37 @@ def test_share_takes_a_name_that_one_other_has(make_host: HostMaker) -> None:
     eventually(lambda: "first" not in host.ls())
     host.watcher("sync")
     assert host.ls()["sidecar"]["status"] == "shared"
+
+
+def test_no_id_stands_in_for_a_name_that_its_root_may_not_give(make_host: HostMaker) -> None:
+    host = make_host()
+    other = host.base / "other"
+    limits = 'limits.names = ["guest-*"]\n'
+    host.configure(f"[[root]]\npath = {toml(str(other))}\n{limits}")
+    host.service()
+    first = host.run("first", annotations=NAMED)
+    for id_ in ("db", "guest-1"):
+        host.bundle(id_)
+        host.launch("run", id_, "--detach", root=other)
+    assert host.inspect("db")["id"] == "first"
+    assert host.inspect("guest-1")["id"] == "guest-1"
+
+    sharing = {"io.watcher.share": "db"}
+    pin = host.netns_dir / "first"
+    assert host.run("one", netns_path=pin, annotations=sharing).address == first.address
+    bundle = str(host.bundle("two"))
+    host.watcher("bundle", bundle, "--share", "db")
+    host.launch("run", "two", "--detach")
+    assert host.attached("two", "shared").address == first.address
+
+    # In its own root, and where nobody has that name, it is an id like any other.
+    theirs = host.ls()["db"]
+    assert theirs["status"] == "attached"
+    host.bundle("three", netns_path=host.netns_dir / "db", annotations=sharing)
+    host.launch("run", "three", "--detach", root=other)
+    assert host.ls()["three"]["address"] == theirs["address"]
+    for id_ in ("three", "db", "guest-1"):
+        host.runc("delete", "--force", id_, root=other)
 
 
 def test_names_that_a_root_does_not_allow(make_host: HostMaker) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from watcher.commands.lookup import find
+from watcher.config.patterns import may_call
 from watcher.config.settings import Config
 from watcher.containers.files import Unreadable, read_regular
 from watcher.containers.spec import PREFIX
@@ -28,6 +29,7 @@ class _Sharer(NamedTuple):
     id: str
     names: tuple[str, ...]
     sandbox: Sandbox
+    root: str = ""
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -42,7 +44,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
         print(printable(preview(config, options.directory)))  # noqa: T201
         return 0
     with read_store(config) as store:
-        sharer = find(options.share, _sharers(store.sandboxes()))
+        may = may_call(config.roots, options.share)
+        sharer = find(options.share, _sharers(store.sandboxes()), lambda one: may(one.root))
     if sharer is None:
         raise WatcherError(
             f"there is no container {quoted(options.share)} with a sandbox",
@@ -63,7 +66,7 @@ def _sharers(sandboxes: Sequence[Sandbox]) -> list[_Sharer]:
     The newest come first, and all containers before those that may have gone.
     """
     newest = list(reversed(sandboxes))
-    found = [_Sharer(m.id, m.asked.names, s) for s in newest for m in s.members]
+    found = [_Sharer(m.id, m.asked.names, s, m.root) for s in newest for m in s.members]
     known = {(sharer.id, sharer.sandbox.key) for sharer in found}
     return found + [_Sharer(s.id, (), s) for s in newest if (s.id, s.key) not in known]
 

@@ -10,6 +10,7 @@ from watcher.commands.lookup import find
 from watcher.commands.ls import as_json
 from watcher.commands.output import print_json
 from watcher.commands.status import Entry, entries
+from watcher.config.patterns import may_call
 from watcher.config.settings import Config
 from watcher.model.errors import WatcherError, quoted
 from watcher.store.reading import read_store
@@ -22,7 +23,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
         WatcherError: there is none, or several.
     """
     with read_store(config) as store:
-        found = find(options.container, entries(config, store))
+        may = may_call(config.roots, options.container)
+        found = find(options.container, entries(config, store), lambda entry: may(entry.root))
     if found is None:
         roots = ", ".join(root.path for root in config.roots)
         raise WatcherError(

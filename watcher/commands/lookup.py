@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from watcher.model.errors import WatcherError, quoted, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 _LISTED: Final = 10
 """The most containers that an error lists."""
@@ -25,22 +25,26 @@ class Called(Protocol):
         """Its names, in lower case."""
 
 
-def find[T: Called](text: str, things: Iterable[T]) -> T | None:
+def find[T: Called](text: str, things: Iterable[T], may_have: Callable[[T], bool]) -> T | None:
     """The one of `things` that `text` stands for; `None` if there is none.
 
-    If several have it as their id, in several roots, it is the first of these.
+    If several have it as their id, in several roots, it is the first of these. An id counts before
+    a name only for those that `may_have` it as a name.
 
     Raises:
         WatcherError: it is the name of several, or a beginning of several ids.
     """
     things = list(things)
-    same = next((thing for thing in things if thing.id == text), None)
-    if same is not None or not text:
-        return same
+    same = [thing for thing in things if thing.id == text]
+    first = next(filter(may_have, same), None)
+    if first is not None or not text:
+        return first
     name = text.lower()
     called = [thing for thing in things if name in thing.names]
     if called:
         return _only(text, called, "is the name of", "name one of them by its id")
+    if same:
+        return same[0]
     begun = [thing for thing in things if thing.id.startswith(text)]
     return _only(text, begun, "is the beginning of", "write more of the id") if begun else None
 

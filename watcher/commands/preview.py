@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from handlers.kernel.sockdiag import SockDiag
+from watcher.config.patterns import may_call
 from watcher.containers import proc
 from watcher.containers.annotations import parse_request, valid_id
 from watcher.containers.files import Unreadable
@@ -115,7 +116,9 @@ def _preview(config: Config, store: LeaseStore, container: Container, request: R
     inside = known if known is not None and lives(known) else None
     place = Place(container.netns == proc.own_netns(), inside, container.has_own_netns)
     share = request.share
-    shared = None if share is None else store.sandbox_to_share(share, container)
+    shared = None
+    if share is not None:
+        shared = store.sandbox_to_share(share, container, may_call(config.roots, share))
     founder = None
     if container.namespace is Namespace.JOINED and inside is None:
         founder = Founders.among(Snapshot.take(config.roots).containers).of(container)

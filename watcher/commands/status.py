@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from watcher.config.patterns import may_call
 from watcher.config.settings import Config, Root
 from watcher.containers import proc, roots
 from watcher.containers.annotations import parse_request
@@ -162,8 +163,9 @@ def _status(
     try:
         request = parse_request(container.annotations)
         place = Place.of(container, by_netns.get(container.netns or 0))
-        share = request.share
-        shared = None if share is None else store.sandbox_to_share(share, container)
+        share, shared = request.share, None
+        if share is not None:
+            shared = store.sandbox_to_share(share, container, may_call(config.roots, share))
         founder = founders.of(container, place)
         plan_ = plan(container, place, request, config, shared=shared, founder=founder)
     except InvalidRequest as error:

@@ -6,11 +6,13 @@ name's leading dot has to be written (glob(7)). No part before it has any of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
+
+from watcher.model.naming import is_allowed_name
 
 if TYPE_CHECKING:
     from watcher.config.settings import Root
@@ -64,3 +66,14 @@ def root_of(roots: Iterable[Root], path: str) -> Root | None:
         if matches(root.path, path):
             return replace(root, path=path)
     return None
+
+
+def may_call(roots: Iterable[Root], text: str) -> Callable[[str], bool]:
+    """Tells of a root, by its path, whether its limits let it call a container `text`."""
+    name = text.lower()
+
+    def may(path: str) -> bool:
+        root = root_of(roots, path)
+        return root is not None and is_allowed_name(name, root.limits.names)
+
+    return may

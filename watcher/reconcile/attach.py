@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from watcher.config import patterns
 from watcher.containers import proc, roots
 from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
@@ -189,7 +190,8 @@ class Attachment:
             if kept and known is not None and known.member(container) is not None:
                 request = replace(request, share=None)  # whatever that leads to by now
             else:
-                shared = context.store.sandbox_to_share(share, container)
+                may_have = patterns.may_call(context.config.roots, share)
+                shared = context.store.sandbox_to_share(share, container, may_have)
         place = Place.of(container, known)
         founder = None if place.inside is not None else self.founders.of(container)
         wanted = plan(

@@ -171,17 +171,29 @@ class LeaseStore:
             key = sandboxes.key_named(db, id)
             return None if key is None else sandboxes.load(db, key)
 
-    def sandbox_to_share(self, share: str, container: Container) -> Sandbox | None:
+    def sandbox_to_share(
+        self, share: str, container: Container, may_have: Callable[[str], bool] = lambda _: True
+    ) -> Sandbox | None:
         """The sandbox that `share`, an id or a name, leads `container` to.
+
+        An id counts before a name if it is one of the container's own root, or of a root that may
+        call a container so.
+
+        Args:
+            share: the id or the name.
+            container: who is to be there.
+            may_have: whether the root of that path may call a container `share`.
 
         Raises:
             InvalidRequest: it is the name of several other containers.
         """
-        if (sandbox := self.sandbox_named(share)) is not None:
-            return sandbox
         with self._database.reading() as db:
+            same = sandboxes.with_id(db, share)
             beside = container.id, container.root
             found = sandboxes.named(db, share.lower(), beside, _LISTED + 1)
+        for root, key in same:
+            if root == container.root or may_have(root):
+                return self.by_key(key)
         if len(found) > 1:
             listed = ", ".join(shortened(id_) for id_, _ in found[:_LISTED])
             more = " and others" if len(found) > _LISTED else ""
@@ -191,7 +203,7 @@ class LeaseStore:
                 f"several containers have that name: {listed}{more}",
                 "name one of them by its id",
             )
-        return self.by_key(found[0][1]) if found else None
+        return self.by_key(found[0][1]) if found else self.sandbox_named(share)
 
     def by_key(self, key: int) -> Sandbox | None:
         """The sandbox of that number."""

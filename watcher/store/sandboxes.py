@@ -94,6 +94,13 @@ def key_named(db: sqlite3.Connection, name: str) -> int | None:
     return key
 
 
+def with_id(db: sqlite3.Connection, name: str) -> list[tuple[str, int]]:
+    """The roots of the containers of an id, and the keys of their sandboxes, the newest first."""
+    return db.execute(
+        "SELECT root, sandbox FROM member WHERE id = ? ORDER BY sandbox DESC", (name,)
+    ).fetchall()
+
+
 def named(
     db: sqlite3.Connection, name: str, beside: tuple[str, str], most: int
 ) -> list[tuple[str, int]]:
