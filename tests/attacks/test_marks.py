@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 
+import pytest
+
 from tests.support.host import BEYOND, GATEWAY, UPLINK, Host, Place
+from tests.support.host.watched import toml
 from tests.support.tampering import MARK, forget, index, named_namespace, powerful
 from tests.support.traffic import Answer
 
@@ -62,19 +66,34 @@ def test_without_its_memory_an_address_is_whose_the_guard_says_it_is(host: Host)
     )
 
 
-def test_a_pid_that_comes_again_takes_no_link_from_who_has_outlived_it(host: Host) -> None:
-    """The pid in the name of `old`'s link is by now that of `new`: made so by hand."""
-    old, new = host.attach("old"), host.create("new")
+@pytest.mark.parametrize("same", [False, True])
+def test_a_pid_that_comes_again_takes_no_link_from_who_has_outlived_it(
+    host: Host, *, same: bool
+) -> None:
+    """The pid in the name of `old`'s link is by now that of `new`: made so by hand.
+
+    In another root, a container may have the `same` id as well.
+    """
+    other = host.base / "other"
+    host.configure(f"[[root]]\npath = {toml(str(other))}\n")
+    old, name = host.attach("old"), "old" if same else "new"
+    host.bundle(name)
+    host.launch("create", name, root=other)
+    pid = json.loads(host.runc("state", name, root=other).stdout)["pid"]
+    taken = f"netnsv0-{pid}"
     host.command("ip", "link", "set", old.veth, "down")
-    host.command("ip", "link", "set", old.veth, "name", new.veth, "up")
+    host.command("ip", "link", "set", old.veth, "name", taken, "up")
     with closing(sqlite3.connect(host.state_dir / "leases.db")) as store, store:
-        store.execute("UPDATE interface SET host_name = ?", (new.veth,))
-    before = index(host, new.veth)
-    assert "old" in host.fails("new")
-    assert index(host, new.veth) == before
-    assert host.status("old") == "attached"
+        store.execute("UPDATE interface SET host_name = ?", (taken,))
+    before = index(host, taken)
+    host.watcher("sync", check=False)
+    rows = [row for row in json.loads(host.watcher("ls", "--json").stdout) if row["pid"] == pid]
+    assert rows[0]["status"] == "failed"
+    assert "old" in rows[0]["reason"]
+    assert index(host, taken) == before
     host.here.serve(tcp=(7,))
     assert old.reach(GATEWAY, 7) is not None
+    host.runc("delete", "--force", name, root=other)
 
 
 def test_a_link_of_its_own_in_place_of_ours_hurts_nobody_else(host: Host) -> None:

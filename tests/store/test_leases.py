@@ -336,8 +336,9 @@ def test_a_name_leads_to_one_sandbox(store: LeaseStore) -> None:
 
 
 def test_the_newest_sandbox_of_a_namespace_number_is_meant(store: LeaseStore) -> None:
-    store.create_sandbox(container("old", 5), [DEFAULT], Request())
-    new = store.create_sandbox(container("new", 5), [DEFAULT], Request())
+    old = store.create_sandbox(container("old", 5), [DEFAULT], Request())
+    later = replace(container("new", 6), netns=old.netns)
+    new = store.create_sandbox(later, [DEFAULT], Request())
     assert store.sandbox(new.netns) == new
 
 

@@ -151,6 +151,7 @@ def _insert_interface(
 ) -> str:
     """Write an interface, of which `row` has everything but the MAC, and return its MAC."""
     _, _, network, _, host_name = row
+    _refuse_taken_link(db, network, host_name)
     for candidate in _derived_macs(host_name, addresses) if mac is None else (mac,):
         done = db.execute(
             "INSERT INTO interface (sandbox, ordinal, network, name, host_name, mac)"
@@ -169,6 +170,26 @@ def _insert_interface(
         f"{mac} is in use in network {network} by sandbox {quoted(holder)}",
         "ask for another MAC, or leave it out",
     )
+
+
+def _refuse_taken_link(db: sqlite3.Connection, network: str, host_name: str) -> None:
+    """Refuse a host end that another sandbox has, which has outlived the process in its name.
+
+    The link itself says only the id of its sandbox, which a container of another root may have.
+    """
+    holder = db.execute(
+        "SELECT id FROM sandbox JOIN interface ON sandbox = key WHERE host_name = ?"
+        " AND EXISTS (SELECT 1 FROM member WHERE member.sandbox = key)",
+        (host_name,),
+    ).fetchone()
+    if holder is not None:
+        raise InvalidRequest(
+            NETWORK_KEY,
+            network,
+            f"link {host_name} is that of sandbox {quoted(holder[0])}, which has outlived the"
+            " process of that number",
+            "start the container again",
+        )
 
 
 def _derived_macs(host_name: str, addresses: Sequence[Address]) -> Iterator[str]:
