@@ -63,7 +63,10 @@ class HostSideHandler(Handler):
 
     def exists(self, network: Network) -> bool:
         """Whether the bridge of `network` exists."""
-        if self._netlink.index(network.bridge) > 0:
+        index = self._netlink.index(network.bridge)
+        if index == self._whole.get(network.name):  # as for nearly every container
+            return True
+        if index:
             return not self._is_of_another(network.bridge, network)
         former = renamed(network, self._netlink)
         return former is not None and not self._is_of_another(former.name, network)

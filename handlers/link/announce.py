@@ -60,8 +60,13 @@ class Announcer:
         known = (self._macs.get(key) for key in _keys(interface))
         return any(not expected if mac is None else mac != interface.mac for mac in known)
 
-    def remember(self, sandbox: Sandbox, interface: Interface) -> None:
-        """Remember the MAC of `interface`, which its neighbours know by now."""
+    def remember(self, sandbox: Sandbox, interface: Interface, *, news: bool = True) -> None:
+        """Remember the MAC of `interface`, which its neighbours know by now.
+
+        If it was no `news`, that of an IPv4 address is expected, or remembered already.
+        """
+        if not news and all(address.version == 4 for address in interface.addresses):
+            return
         expected = _is_expected(sandbox, interface)
         for key in _keys(interface):
             self._macs.pop(key, None)

@@ -168,7 +168,7 @@ class LinkHandler(Handler):
             if news:
                 announce.announce(inside, index, interface)
         if driver.master:
-            self._announcer.remember(sandbox, interface)
+            self._announcer.remember(sandbox, interface, news=news)
         if refused is not None:  # what else was wrong is repaired
             raise OSError(errno.EINVAL, str(refused))
 
