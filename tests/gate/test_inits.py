@@ -20,6 +20,7 @@ PR_SET_CHILD_SUBREAPER = 36
 ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 ended, end = os.pipe()
 told, tell = os.pipe()
+made, make = os.pipe()
 
 
 def forked(what):
@@ -46,15 +47,17 @@ def makes_init():
         if middle == 0:
             forked(is_init)
             os._exit(0)
-        os.waitpid(middle, 0)
+        os.waitpid(middle, 0)  # then an ancestor has inherited the init
     else:
         os.write(tell, b"0")
+    os.write(make, b".")
 
 
 for _ in range(int(sys.argv[1])):
     forked(lambda: None)
 runtime = forked(makes_init)
 init = int(os.read(told, 99))
+os.read(made, 1)
 opens = 0
 
 
