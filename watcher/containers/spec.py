@@ -181,6 +181,18 @@ def has_user_namespace(namespaces: Iterable[SpecNamespace], kind: str) -> bool:
     return any(namespace.type == kind for namespace in namespaces)
 
 
+def decoded[T](decoder: msgspec.json.Decoder[T], content: bytes, runtime: str, shown: str) -> T:
+    """What `decoder` makes of the `content` of a file of that runtime, shown as `shown`.
+
+    Raises:
+        Unreadable: it is not JSON, or not of the runtime's types.
+    """
+    try:
+        return decoder.decode(content)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise not_written_by(runtime, shown, error) from error
+
+
 def not_written_by(runtime: str, shown: str, error: Exception) -> Unreadable:
     """The error about a file, shown as `shown`, that cannot be one of that runtime."""
     return Unreadable(

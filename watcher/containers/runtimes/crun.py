@@ -23,9 +23,9 @@ from watcher.containers.spec import (
     USER,
     Spec,
     decode_unambiguous_spec,
+    decoded,
     has_user_namespace,
     namespace_of,
-    not_written_by,
 )
 from watcher.model.container import Namespace, Process
 from watcher.model.errors import quoted
@@ -51,15 +51,8 @@ _decoder = msgspec.json.Decoder(Status)
 
 
 def decode_status(content: bytes, shown: str) -> Status:
-    """The `status` in `content`, shown in errors as `shown`.
-
-    Raises:
-        Unreadable: it is not JSON, or not of crun's types.
-    """
-    try:
-        return _decoder.decode(content)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise not_written_by(_NAME, shown, error) from error
+    """The `status` in `content`; errors as :func:`watcher.containers.spec.decoded` has them."""
+    return decoded(_decoder, content, _NAME, shown)
 
 
 def saved_with(spec: Spec, init: Process | None, bundle: str) -> Saved:

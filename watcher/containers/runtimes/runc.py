@@ -12,12 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from watcher.containers.runtimes.runtime import Runtime, Saved
-from watcher.containers.spec import (
-    SpecNamespace,
-    has_user_namespace,
-    namespace_of,
-    not_written_by,
-)
+from watcher.containers.spec import SpecNamespace, decoded, has_user_namespace, namespace_of
 from watcher.model.container import Process
 
 MAX_PID: Final = 1 << 22
@@ -49,15 +44,8 @@ _decoder = msgspec.json.Decoder(State)
 
 
 def decode_state(content: bytes, shown: str) -> State:
-    """The `state.json` in `content`, shown in errors as `shown`.
-
-    Raises:
-        Unreadable: it is not JSON, or not of runc's types.
-    """
-    try:
-        return _decoder.decode(content)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise not_written_by("runc", shown, error) from error
+    """The `state.json` in `content`; errors as :func:`watcher.containers.spec.decoded` has them."""
+    return decoded(_decoder, content, "runc", shown)
 
 
 def annotations_of(labels: Iterable[str]) -> dict[str, str]:
