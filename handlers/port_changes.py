@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from handlers.kernel import flows
 from handlers.kernel.netlink import Netlink
-from handlers.translations import LOOPBACK, local_addresses
+from handlers.translations import is_local, local_addresses
 from watcher.model.request import PortMap
 
 
@@ -44,7 +44,9 @@ class PortChanges:
     def concerns(self, body: memoryview, ends: Sequence[bytes]) -> bool:
         """Whether a flow to a changed port has to end."""
         _, asked, answers, _ = ends
-        if asked == answers and not self._is_local(asked):  # neither to a port of the host nor from
+        if asked == answers and not is_local(
+            asked, self._local
+        ):  # neither to a port of the host nor from
             return False
         details = flows.details(body)
         if details.protocol != socket.IPPROTO_UDP:
@@ -69,7 +71,4 @@ class PortChanges:
             return host_ip.packed == packed
         if host_ip is not None and len(host_ip.packed) != len(packed):
             return False
-        return self._is_local(packed)
-
-    def _is_local(self, packed: bytes) -> bool:
-        return packed in self._local or (packed[0] == LOOPBACK and len(packed) == 4)
+        return is_local(packed, self._local)

@@ -31,8 +31,8 @@ from watcher.model.network import Network, gateway
 from watcher.model.request import PortMap
 from watcher.model.sandbox import Sandbox, published_at
 
-LOOPBACK: Final = 127
-"""The first byte of 127.0.0.0/8. All of it is local, though the kernel lists only one address."""
+_LOOPBACK: Final = 127
+"""The first byte of 127.0.0.0/8."""
 
 _LOOPBACK6: Final = bytes(15) + b"\1"
 _EVERY: Final = b""
@@ -97,7 +97,7 @@ class Translations:
         `body` is the flow as the kernel lists it, and `ends` what :func:`flows.ends` says of it.
         """
         source, asked, answers, answered = ends
-        if asked in self._local or (asked[0] == LOOPBACK and len(asked) == 4):
+        if is_local(asked, self._local):
             sandbox = self._lacks_port_map(body, ends)
         elif answered == source and source in self._holders:
             sandbox = self._lacks_masquerade(source, answers)
@@ -140,7 +140,7 @@ class Translations:
 
     def _comes_back(self, source: bytes, to: bytes) -> bool:
         """Whether the answers of a published port would not come back here without masquerade."""
-        if source == _LOOPBACK6 or (source[0] == LOOPBACK and len(source) == 4):
+        if source == _LOOPBACK6 or _is_loopback4(source):
             return True
         holders = self._holders.get(source), self._holders.get(to)
         names = {None if holder is None else holder[1].name for holder in holders}
@@ -181,6 +181,18 @@ def local_addresses(netlink: Netlink) -> frozenset[bytes]:
     """
     listed = rtnl.read_packed(netlink.dump(rtnl.addresses(0)))
     return frozenset(packed for packed, _ in listed)
+
+
+def is_local(packed: bytes, local: frozenset[bytes]) -> bool:
+    """Whether a packed address is of the host, whose addresses are `local`.
+
+    All of 127.0.0.0/8 is, though the kernel lists only one address.
+    """
+    return packed in local or _is_loopback4(packed)
+
+
+def _is_loopback4(packed: bytes) -> bool:
+    return packed[0] == _LOOPBACK and len(packed) == 4
 
 
 def _first(forward: _Forward) -> int:
