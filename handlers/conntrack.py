@@ -106,7 +106,7 @@ class ConntrackHandler(Handler):
         rest = without(sandbox, leaving)
         self._note(sandbox.key, rest)
         if rest is None:
-            self.give_back(a.ip for i in sandbox.interfaces for a in i.addresses)
+            self.give_back(sandbox.leased)
             return
         kept = rest.ports
         gone = [port for member in leaving for port in member.ports if port not in kept]

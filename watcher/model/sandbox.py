@@ -85,6 +85,16 @@ class Sandbox(Struct, frozen=True):
         """The port maps of all its containers."""
         return tuple(port for member in self.members for port in member.ports)
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The names of its networks, in the order of its interfaces."""
+        return tuple(interface.network for interface in self.interfaces)
+
+    @property
+    def leased(self) -> tuple[Address, ...]:
+        """The addresses of all its interfaces."""
+        return tuple(a.ip for interface in self.interfaces for a in interface.addresses)
+
     def is_of(self, container: Container) -> bool:
         """Whether it was made for `container`."""
         return (self.id, self.init) == (container.id, container.init)

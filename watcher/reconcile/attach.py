@@ -292,12 +292,10 @@ def _meets(sandbox: Sandbox, container: Container, request: Request) -> bool:
     member = sandbox.member(container)
     if member is None or member.asked == request:
         return member is not None
-    has = {address.ip for interface in sandbox.interfaces for address in interface.addresses}
-    networks = tuple(interface.network for interface in sandbox.interfaces)
     return (
         member.ports == request.ports
         and member.asked.options == request.options
-        and request.networks in (None, (), networks)
-        and has.issuperset(request.addresses)
+        and request.networks in (None, (), sandbox.networks)
+        and set(sandbox.leased).issuperset(request.addresses)
         and request.mac in (None, sandbox.interfaces[0].mac if sandbox.interfaces else None)
     )

@@ -238,16 +238,15 @@ def _check_share(
 def _check_join(request: Request, inside: Sandbox) -> None:
     """Raise InvalidRequest for what the sandbox does not have already."""
     remedy = "remove the annotation, or give it a network namespace of its own"
-    networks = tuple(interface.network for interface in inside.interfaces)
-    if request.networks and request.networks != networks:
+    if request.networks and request.networks != inside.networks:
         raise InvalidRequest(
             "io.watcher.network", ",".join(request.networks),
             f"it is in the sandbox of {inside.id}, which has its networks", remedy,
         )  # fmt: skip
-    has = {address.ip for interface in inside.interfaces for address in interface.addresses}
     macs = {interface.mac for interface in inside.interfaces[:1]}
     for key, values, there in (
-        ("ip", request.addresses, has), ("mac", (request.mac,) if request.mac else (), macs),
+        ("ip", request.addresses, set(inside.leased)),
+        ("mac", (request.mac,) if request.mac else (), macs),
     ):  # fmt: skip
         if not there.issuperset(values):
             raise InvalidRequest(
