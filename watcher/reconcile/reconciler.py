@@ -15,7 +15,7 @@ from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
 from watcher.containers.life import lives_untold, running
 from watcher.locks.lock import Busy
-from watcher.model.errors import WatcherError, message_with_remedy, named
+from watcher.model.errors import InvalidRequest, WatcherError, message_with_remedy, named
 from watcher.model.repair import Repair
 from watcher.reconcile.adopt import look_inside
 from watcher.reconcile.attach import Attachment
@@ -112,7 +112,11 @@ class Reconciler:
             with self._with_store():
                 self._attachment.appear(container, request)
         except Busy:
-            if not self._attachment.ignores(container, request):
+            try:
+                ignored = self._attachment.ignores(container, request)
+            except InvalidRequest:  # it is refused in its turn
+                ignored = False
+            if not ignored:
                 raise
 
     def refuse(self, root: str, id_: str, init: Process, error: Exception, *, denied: bool) -> None:
