@@ -34,7 +34,7 @@ from watcher.model.address import Address
 from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.request import PortMap
-from watcher.model.sandbox import Member, Sandbox, published_at, without
+from watcher.model.sandbox import Sandbox, published_at
 
 _COUNT: Final = "netfilter/nf_conntrack_count"
 """The number of flows. To go through an empty table takes as long as through a full one."""
@@ -101,16 +101,16 @@ class ConntrackHandler(Handler):
         self._note(sandbox.key, sandbox)
         self._change(sandbox, sandbox.ports, published=True)
 
-    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Mark the flows of its addresses if it ends, else those to UDP ports of `leaving`."""
-        rest = without(sandbox, leaving)
-        self._note(sandbox.key, rest)
-        if rest is None:
-            self.give_back(sandbox.leased)
+    def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
+        """Mark the flows of the addresses and to the UDP ports that it no longer has."""
+        self._note(before.key, after)
+        if after is None:
+            self.give_back(before.leased)
             return
-        kept = rest.ports
-        gone = [port for member in leaving for port in member.ports if port not in kept]
-        self._change(sandbox, gone, published=False)
+        if before.interfaces != after.interfaces:
+            self.give_back(set(before.leased).difference(after.leased))
+        kept = after.ports
+        self._change(before, [p for p in before.ports if p not in kept], published=False)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Repeat each `appear`, because its pass may have been cut off; review all flows.

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.network import Network
 from watcher.model.repair import Repair
-from watcher.model.sandbox import Member, Sandbox
+from watcher.model.sandbox import Sandbox
 
 
 class Handler:
@@ -34,10 +34,10 @@ class Handler:
         """
         return appear_each(sandboxes, self.appear)
 
-    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Remove what `sandbox` no longer needs when the members `leaving` have gone.
+    def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
+        """Remove what a sandbox needed as it was `before`, and does not need as it is `after`.
 
-        That is everything if no member is left. What is gone already is no error.
+        That is everything if `after` is `None`. What is gone already is no error.
         """
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:  # noqa: ARG002

@@ -31,7 +31,7 @@ from handlers.root_mounts import OpenRoot
 from watcher.model.errors import WatcherError
 from watcher.model.network import Network
 from watcher.model.repair import Repair
-from watcher.model.sandbox import Member, Sandbox
+from watcher.model.sandbox import Sandbox
 
 __all__ = [
     "HANDLERS", "ConntrackHandler", "Host", "OpenRoot", "Reaper", "is_guarded", "renamed_bridge",
@@ -116,49 +116,49 @@ class Host:
         self.close()
 
     def appear(
-        self, arrivals: Sequence[tuple[Sandbox, Sequence[Member]]]
+        self, changes: Sequence[tuple[Sandbox | None, Sandbox]]
     ) -> dict[int, WatcherError | OSError]:
-        """Make all that sandboxes need, each of which is given with its arriving members.
+        """Make all that sandboxes need; each is given as it was before, if it was, and as it is.
 
-        If a step fails for one of them, what its members brought is undone, and the others go on.
-        Returns the errors by the position in `arrivals`.
+        If a step fails for one of them, what the change brought is undone, and the others go on.
+        Returns the errors by the position in `changes`.
         """
         failed: dict[int, WatcherError | OSError] = {}
-        left = {number: sandbox for number, (sandbox, _) in enumerate(arrivals)}
+        left = {number: sandbox for number, (_, sandbox) in enumerate(changes)}
         begun = 0
         try:
             for handler in self._handlers:
                 begun += 1
                 for number, error in handler.appear_all(left).items():
                     del left[number]
-                    failed[number] = self._undo(begun, *arrivals[number]) or error
+                    failed[number] = self._undo(begun, *changes[number]) or error
         except BaseException:
             for number in left:
-                self._undo(begun, *arrivals[number])
+                self._undo(begun, *changes[number])
             raise
         return failed
 
     def _undo(
-        self, begun: int, sandbox: Sandbox, arriving: Sequence[Member]
+        self, begun: int, before: Sandbox | None, after: Sandbox
     ) -> WatcherError | OSError | None:
-        """Undo what the first `begun` handlers made for `arriving`; returns an error, if any."""
+        """Undo what the first `begun` handlers made for a change; returns an error, if any."""
         try:
             with ExitStack() as undo:
                 for handler in self._handlers[:begun]:
-                    undo.callback(handler.vanish, sandbox, arriving)
+                    undo.callback(handler.vanish, after, before)
         except (WatcherError, OSError) as error:
             return error
         return None
 
-    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Remove what `sandbox` no longer needs without `leaving`, in reverse order.
+    def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
+        """Remove what a sandbox no longer needs, as handlers do, in reverse order.
 
         Raises:
             OSError: a step failed; the other steps were done.
         """
         with ExitStack() as steps:
             for handler in reversed(self._back):
-                steps.callback(handler.vanish, sandbox, leaving)
+                steps.callback(handler.vanish, before, after)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the host exactly as the living `sandboxes` need it; returns the differences."""

@@ -31,7 +31,7 @@ from handlers.unpinning import Unpinning
 from watcher.model.alias import alias_of
 from watcher.model.network import Network
 from watcher.model.repair import Repair
-from watcher.model.sandbox import Member, Sandbox, without
+from watcher.model.sandbox import Sandbox
 
 _NOTE: Final = "netns_dir mount"
 """The note that this program made the directory a mount, as `ip netns` does."""
@@ -114,12 +114,12 @@ class PinHandler(Handler):
             if self._inode(name) != sandbox.netns:
                 self._make(name, sandbox)
 
-    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Have the names of the members `leaving` removed, except those that lead elsewhere."""
-        rest = without(sandbox, leaving)
-        for name in sandbox.pins:
-            if rest is None or name not in rest.pins:
-                self._leaving.begin(name, sandbox.netns)
+    def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
+        """Have the names that are no longer needed removed, except those that lead elsewhere."""
+        kept = () if after is None else after.pins
+        for name in before.pins:
+            if name not in kept:
+                self._leaving.begin(name, before.netns)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make missing names, and remove those of vanished sandboxes.

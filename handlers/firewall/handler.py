@@ -18,7 +18,7 @@ from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
 from watcher.model.errors import WatcherError
 from watcher.model.network import Network
 from watcher.model.repair import Repair
-from watcher.model.sandbox import Member, Sandbox, without
+from watcher.model.sandbox import Sandbox
 
 _NOTE: Final = "ruleset"
 """The note with the digest of the complete table as nftables lists it."""
@@ -73,11 +73,10 @@ class FirewallHandler(Handler):
             self._rebuild({**self._of_all(), **wanted})
         self._made = True
 
-    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Remove the elements that `sandbox` no longer needs, in one transaction."""
-        there = elements.of_sandbox(sandbox, self._drivers)
-        rest = without(sandbox, leaving)
-        wanted = {} if rest is None else elements.of_sandbox(rest, self._drivers)
+    def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
+        """Remove the elements that are no longer needed, in one transaction."""
+        there = elements.of_sandbox(before, self._drivers)
+        wanted = {} if after is None else elements.of_sandbox(after, self._drivers)
         text = commands("destroy", (e for e in there if e not in wanted))
         # A range that becomes shorter is replaced.
         text += commands("add", (e for e in wanted if e not in there))

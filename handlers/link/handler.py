@@ -25,7 +25,7 @@ from watcher.model.alias import alias_of
 from watcher.model.errors import WatcherError
 from watcher.model.orphan import Orphan
 from watcher.model.repair import Repair
-from watcher.model.sandbox import Interface, Member, Sandbox, without
+from watcher.model.sandbox import Interface, Sandbox
 
 _NO_IPV6: Final = "ipv6/conf/default/disable_ipv6"
 
@@ -79,13 +79,14 @@ class LinkHandler(Handler):
             for interface in sandbox.interfaces:
                 self._attach(sandbox, interface, netns, begun=interface.host_name in begun)
 
-    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:
-        """Doom the veth pairs of `sandbox` if no member is left; the reaper deletes them."""
-        if without(sandbox, leaving) is not None:
-            return
-        for interface in sandbox.interfaces:
+    def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
+        """Doom the veth pairs that are no longer needed; the reaper deletes them."""
+        kept = () if after is None else after.interfaces
+        for interface in before.interfaces:
+            if interface in kept:
+                continue
             link = self._pairs.find(interface.host_name)
-            if link is not None and ours.is_of(link, sandbox.id):
+            if link is not None and ours.is_of(link, before.id):
                 self.reaper.doom(self._netlink, link.index)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:

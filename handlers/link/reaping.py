@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from handlers.context import Context
 from handlers.handler import Handler
-from watcher.model.sandbox import Member, Sandbox
+from watcher.model.sandbox import Sandbox
 
 
 class ReapingHandler(Handler):
@@ -15,6 +13,6 @@ class ReapingHandler(Handler):
     def __init__(self, context: Context) -> None:
         self._reaper = context.reaper
 
-    def vanish(self, sandbox: Sandbox, leaving: Sequence[Member]) -> None:  # noqa: ARG002
+    def vanish(self, before: Sandbox, after: Sandbox | None) -> None:  # noqa: ARG002
         """Have the reaper delete the doomed links, if any, in its own thread."""
         self._reaper.reap()

@@ -206,3 +206,27 @@ def test_a_file_of_schema_4(tmp_path: Path) -> None:
         assert schema.version_of(db) == schema.VERSION
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_a_file_of_schema_5(tmp_path: Path) -> None:
+    file = Path(shutil.copy(STORES / "schema-5.db", tmp_path / "leases.db"))
+    with closing(sqlite3.connect(file)) as db:
+        assert schema.version_of(db) == 5
+    with LeaseStore.open(file) as store:
+        web, both = store.sandboxes()
+        assert [(member.id, member.asked.names) for member in web.members] == [
+            ("web", ("www",)),
+            ("sidecar", ()),
+        ]
+        assert not web.kept
+        assert {interface.member for interface in (*web.interfaces, *both.interfaces)} == {None}
+        assert both.networks == ("dual", "default")
+        store.leave("/run/runc", "sidecar")
+        store.leave("/run/runc", "web")
+        left = store.by_key(web.key)
+        assert left is not None
+        assert left.interfaces == web.interfaces
+    with closing(sqlite3.connect(file)) as db:
+        assert schema.version_of(db) == schema.VERSION
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []

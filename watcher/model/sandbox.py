@@ -26,6 +26,8 @@ class Interface(Struct, frozen=True):
         host_name: the name of the host end, `netnsv0-<init pid>`.
         mac: the MAC inside, lower case with colons.
         addresses: the leases, each with its subnet's prefix length; at most one of each family.
+        member: root and id of the member that it was connected for, with which it goes; `None` if
+            the sandbox was made with it.
     """
 
     ordinal: int
@@ -34,6 +36,7 @@ class Interface(Struct, frozen=True):
     host_name: str
     mac: str
     addresses: tuple[AddressWithPrefix, ...]
+    member: tuple[str, str] | None = None
 
 
 class Member(Struct, frozen=True):
@@ -70,6 +73,8 @@ class Sandbox(Struct, frozen=True):
         members: the live containers in it; the first one may have gone.
         pins: its names in `netns_dir`: the id of each member, and its own id unless a newer sandbox
             has that.
+        kept: whether it has, or had, what neither annotations nor links tell, so that a copy of it
+            is kept beside the lease store.
     """
 
     key: int
@@ -79,6 +84,7 @@ class Sandbox(Struct, frozen=True):
     interfaces: tuple[Interface, ...]
     members: tuple[Member, ...]
     pins: tuple[str, ...]
+    kept: bool = False
 
     @property
     def ports(self) -> tuple[PortMap, ...]:
@@ -105,13 +111,15 @@ class Sandbox(Struct, frozen=True):
 
 
 def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
-    """`sandbox` without the members `leaving`; `None` if no member is left."""
+    """`sandbox` without the members `leaving` and what is theirs; `None` if no member is left."""
     members = tuple(member for member in sandbox.members if member not in leaving)
     if not members:
         return None
     gone = {member.id for member in leaving} - {member.id for member in members} - {sandbox.id}
     pins = tuple(name for name in sandbox.pins if name not in gone)
-    return replace(sandbox, members=members, pins=pins)
+    theirs = {(member.root, member.id) for member in leaving}
+    interfaces = tuple(one for one in sandbox.interfaces if one.member not in theirs)
+    return replace(sandbox, members=members, pins=pins, interfaces=interfaces)
 
 
 def published_at(sandbox: Sandbox, networks: Mapping[str, Network], version: int) -> Address | None:

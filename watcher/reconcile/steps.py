@@ -71,7 +71,8 @@ class Steps:
                 undo.callback(self._forget, sandbox, arriving)
             for sandbox, _ in arrivals:
                 self._context.flows.end_before(sandbox)
-            failed = self._context.host.appear(arrivals)  # undoes its own steps for what fails
+            changes = [(without(sandbox, arriving), sandbox) for sandbox, arriving in arrivals]
+            failed = self._context.host.appear(changes)  # undoes its own steps for what fails
             undo.pop_all()
         for number, (sandbox, arriving) in enumerate(arrivals):
             if number not in failed:
@@ -86,7 +87,7 @@ class Steps:
         Raises:
             WatcherError, OSError: something is left; sync finds it.
         """
-        self._context.host.vanish(sandbox, leaving)
+        self._context.host.vanish(sandbox, without(sandbox, leaving))
         self._forget(sandbox, leaving)
         self._context.facts.publish(Detached(sandbox, leaving))
 

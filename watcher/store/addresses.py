@@ -152,17 +152,26 @@ class AddressBook:
                 )
 
 
-def free_leases(db: sqlite3.Connection, sandbox: int) -> None:
-    """Free a sandbox's leases; remember their holder, and that their flows may be left."""
+def free_leases(db: sqlite3.Connection, sandbox: int, ordinal: int | None = None) -> None:
+    """Free the leases of a sandbox, or of one of its interfaces.
+
+    Their holder is remembered, and that their flows may be left.
+    """
+    which = (sandbox, ordinal)
     db.execute(
-        "INSERT OR IGNORE INTO stale SELECT address FROM address WHERE sandbox = ?", (sandbox,)
+        "INSERT OR IGNORE INTO stale SELECT address FROM address"
+        " WHERE sandbox = ?1 AND (?2 IS NULL OR ordinal = ?2)",
+        which,
     )
-    db.execute("DELETE FROM address WHERE sandbox = ? AND NOT pooled", (sandbox,))
+    db.execute(
+        "DELETE FROM address WHERE sandbox = ?1 AND (?2 IS NULL OR ordinal = ?2) AND NOT pooled",
+        which,
+    )
     db.execute(
         "UPDATE address SET sandbox = NULL, ordinal = NULL, freed = 1 + coalesce(("
         "  SELECT other.freed FROM address AS other"
         "  WHERE other.network = address.network AND other.family = address.family"
         "  AND other.freed IS NOT NULL ORDER BY other.freed DESC LIMIT 1"
-        " ), 0) WHERE sandbox = ?",
-        (sandbox,),
+        " ), 0) WHERE sandbox = ?1 AND (?2 IS NULL OR ordinal = ?2)",
+        which,
     )

@@ -12,7 +12,7 @@ from watcher.model.errors import InvalidRequest, WatcherError, quoted
 from watcher.model.naming import hashed_mac, interface_names, mac_of
 from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.store import documents, port_claims
-from watcher.store.addresses import AddressBook
+from watcher.store.addresses import AddressBook, free_leases
 from watcher.store.ipam import IP_KEY, choose, place_fixed
 
 if TYPE_CHECKING:
@@ -101,8 +101,21 @@ def join(db: sqlite3.Connection, container: Container, key: int, request: Reques
 
 
 def drop(db: sqlite3.Connection, root: str, name: str) -> None:
-    """Remove a container and its port maps from its sandbox."""
+    """Remove a container from its sandbox, with its port maps and its own interfaces."""
+    own = db.execute(
+        "SELECT interface.sandbox, ordinal FROM interface JOIN member ON number = interface.member"
+        " WHERE id = ? AND root = ?",
+        (name, root),
+    ).fetchall()
+    for sandbox, ordinal in own:
+        drop_interface(db, sandbox, ordinal)
     db.execute("DELETE FROM member WHERE id = ? AND root = ?", (name, root))
+
+
+def drop_interface(db: sqlite3.Connection, sandbox: int, ordinal: int) -> None:
+    """Remove an interface from its sandbox, and free its leases."""
+    free_leases(db, sandbox, ordinal)
+    db.execute("DELETE FROM interface WHERE sandbox = ? AND ordinal = ?", (sandbox, ordinal))
 
 
 def _process(container: Container) -> tuple[int, int]:

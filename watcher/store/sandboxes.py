@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
     from watcher.model.address import AddressWithPrefix
 
-_SANDBOX: Final = "SELECT key, id, pid, start, netns FROM sandbox "
+_SANDBOX: Final = "SELECT key, id, pid, start, netns, kept FROM sandbox "
 _INTERFACE: Final = (
     "SELECT interface.sandbox, interface.ordinal, interface.network, name, host_name, mac,"
-    " address, prefix FROM interface LEFT JOIN address"
-    " ON address.sandbox = interface.sandbox AND address.ordinal = interface.ordinal "
+    " address, prefix, member.root, member.id FROM interface LEFT JOIN address"
+    " ON address.sandbox = interface.sandbox AND address.ordinal = interface.ordinal"
+    " LEFT JOIN member ON member.number = interface.member "
 )
 _INTERFACE_ORDER: Final = " ORDER BY interface.sandbox, interface.ordinal, address.family"
 _MEMBER: Final = (
@@ -121,8 +122,9 @@ def _sandbox(
     members: tuple[Member, ...],
     pins: tuple[str, ...],
 ) -> Sandbox:
-    key, name, pid, start, netns = row
-    return Sandbox(key, name, Process(pid, start), netns, interfaces, members, pins)
+    key, name, pid, start, netns, kept = row
+    init = Process(pid, start)
+    return Sandbox(key, name, init, netns, interfaces, members, pins, bool(kept))
 
 
 def _interfaces(rows: Iterable[tuple[Any, ...]]) -> tuple[Interface, ...]:
@@ -135,9 +137,10 @@ def _interfaces(rows: Iterable[tuple[Any, ...]]) -> tuple[Interface, ...]:
             host_name,
             mac,
             tuple(_lease(row[6], row[7]) for row in group if row[6] is not None),
+            None if id_ is None else (root, id_),
         )
-        for (ordinal, network, name, host_name, mac), group in groupby(
-            rows, key=itemgetter(1, 2, 3, 4, 5)
+        for (ordinal, network, name, host_name, mac, root, id_), group in groupby(
+            rows, key=itemgetter(1, 2, 3, 4, 5, 8, 9)
         )
     )
 

@@ -199,7 +199,15 @@ _NAMES: Final = (
     "CREATE INDEX failure_at ON failure (at) WHERE refused",
 )
 
-MIGRATIONS: Final = (_FIRST, _RANGES, _STALE, _DOCUMENTS, _NAMES)
+_CHANGES: Final = (
+    # The member that an interface was connected for; none if the sandbox was made with it.
+    "ALTER TABLE interface ADD COLUMN member INTEGER REFERENCES member",
+    "CREATE INDEX interface_member ON interface (member) WHERE member IS NOT NULL",
+    # Whether a copy of the sandbox is kept beside the store.
+    "ALTER TABLE sandbox ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
+)
+
+MIGRATIONS: Final = (_FIRST, _RANGES, _STALE, _DOCUMENTS, _NAMES, _CHANGES)
 
 VERSION: Final = len(MIGRATIONS)
 """The version of the schema that this program reads and writes."""
