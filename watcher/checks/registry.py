@@ -19,6 +19,7 @@ from watcher.checks import (
     leases,
     locks,
     networks,
+    ports,
     privileges,
     programs,
     runtimes,
@@ -42,6 +43,7 @@ CHECKS: Final = (
     Check("locks", locks.findings),
     Check("leases", leases.findings),
     Check("networks", networks.findings),
+    Check("ports", ports.findings),
     Check("guards", guards.findings),
     Check("firewalls", firewalls.findings, needs="CAP_NET_ADMIN"),
 )

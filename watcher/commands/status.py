@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from watcher.config.patterns import may_call
@@ -36,7 +36,7 @@ class Entry:
     Attributes:
         root, id: its root and its id.
         status: its status.
-        reason: why it has no network; empty if it has one.
+        reason: why it has no network, or what is wrong with its ports; else empty.
         container: what runc's files say; `None` if they cannot be read.
         sandbox: its sandbox.
         member: its entry in the sandbox.
@@ -62,8 +62,35 @@ class Entry:
 
 def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
     """Every container of every root, and then those whose start was refused lately."""
-    failures = {(f.root, f.id): f for f in store.failures()}
     sandboxes = store.sandboxes()
+    taken = taken_ports(config, sandboxes)
+    for entry in _entries(config, store, sandboxes):
+        if not entry.reason and (reason := taken.get((entry.root, entry.id))):
+            yield replace(entry, reason=reason)
+        else:
+            yield entry
+
+
+def taken_ports(config: Config, sandboxes: Sequence[Sandbox]) -> dict[tuple[str, str], str]:
+    """What is wrong with the ports of each container of which a process of the host took some."""
+    if not any(sandbox.ports for sandbox in sandboxes):
+        return {}
+    from watcher.containers.sockets import holders
+    from watcher.reconcile.taken import find
+
+    try:
+        found, _ = find(sandboxes, config.networks)
+    except OSError:  # `watcher check` tells
+        return {}
+    names = holders({one.listener.inode for one in found.values()})
+    return {
+        key: about(one.id, one.error(names.get(one.listener.inode, "")))
+        for key, one in found.items()
+    }
+
+
+def _entries(config: Config, store: LeaseStore, sandboxes: Sequence[Sandbox]) -> Iterator[Entry]:
+    failures = {(f.root, f.id): f for f in store.failures()}
     homes = {(m.root, m.id): (s, m) for s in sandboxes for m in s.members}
     by_netns = {s.netns: s for s in sandboxes}
     founders = _Founders(config)

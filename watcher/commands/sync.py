@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from watcher.commands.output import print_json
+from watcher.commands.status import taken_ports
 from watcher.config.settings import Config
 from watcher.log.logger import SILENCE, make_log
 from watcher.model.errors import printable
@@ -15,16 +16,18 @@ from watcher.service.assemble import assembled
 def run(config: Config, options: argparse.Namespace) -> int:
     """Repair every difference, or with `--dry-run` only find them; print each.
 
-    stderr names the containers that cannot be attached.
+    stderr names the containers that cannot be attached, and those whose ports a process of the host
+    took, which is nothing that this can repair.
     """
     log = make_log("debug", options.log_format) if options.log_level == "debug" else SILENCE
     dry_run = options.dry_run
     with assembled(config, log, starting=True, dry_run=dry_run) as (reconciler, store, _):
         repairs = reconciler.sync(dry_run=dry_run)
         failures = [failure.reason for failure in store.failures() if not failure.refused]
+        taken = taken_ports(config, store.sandboxes())
     failures += [f"{r.what} [{r.sandbox}]: {r.why}: {r.error}" for r in repairs if r.error]
     repairs = [repair for repair in repairs if not repair.error]
-    for reason in failures:
+    for reason in [*failures, *taken.values()]:
         sys.stderr.write(f"watcher: {printable(reason)}\n")
     status = 1 if failures else 0
     if options.json:

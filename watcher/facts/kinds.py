@@ -126,6 +126,28 @@ class RequestChanged(OfContainer, frozen=True):
     before: tuple[PortMap, ...]
 
 
+class PortTaken(OfContainer, frozen=True):
+    """A process of the host listens on a port that the container publishes.
+
+    Attributes:
+        port: the first such port of the port map `of`.
+        of: the port map.
+        reason: on which address it listens, and which traffic it gets.
+        remedy: what to do about it.
+    """
+
+    port: PortMap
+    of: PortMap
+    reason: str
+    remedy: str
+
+
+class PortFree(OfContainer, frozen=True):
+    """No process of the host listens any more on a port of the port map `of`."""
+
+    of: PortMap
+
+
 class HeldTooLong(OfContainer, frozen=True):
     """The gate's deadline passed before its network was ready. Published by the gate's thread."""
 

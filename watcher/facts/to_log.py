@@ -58,6 +58,16 @@ def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
                 "annotations differ from those before",
                 container=id_, before=[str(port) for port in before],
             )  # fmt: skip
+        case kinds.PortTaken(root, id_, port, _, reason, remedy):
+            log.warning(
+                "a published port is taken by a process of the host",
+                container=id_, root=root, port=str(port), reason=reason, remedy=remedy,
+            )  # fmt: skip
+        case kinds.PortFree(root, id_, of):
+            log.info(
+                "a published port is no longer taken by a process of the host",
+                container=id_, root=root, port=str(of),
+            )  # fmt: skip
         case kinds.HeldTooLong(root, id_, timeout, verdict):
             log.error(
                 "held too long", container=id_, root=root, timeout=timeout, verdict=verdict,

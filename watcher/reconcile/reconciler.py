@@ -22,6 +22,7 @@ from watcher.reconcile.attach import Attachment
 from watcher.reconcile.founders import Founders
 from watcher.reconcile.repairs import Repairs
 from watcher.reconcile.sync import Recovery
+from watcher.reconcile.taken_watch import TakenPorts
 from watcher.reconcile.turn import Turn
 from watcher.store.errors import StoreDamaged
 
@@ -49,6 +50,7 @@ class Reconciler:
         self._failures = context.failures
         self._turn = Turn(context.lock)
         self.repairs = Repairs(context.facts)
+        self.taken = TakenPorts(context.store, context.host.networks, context.facts)
 
     def configure(self, config: Config) -> None:
         """Use `config` from now on; the host knows its networks already. Nothing is reattached."""

@@ -26,6 +26,7 @@ from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.service import systemd
 from watcher.service.healer import Healer
 from watcher.service.locks import Blockade, LockFiles
+from watcher.service.port_watch import PortWatch
 from watcher.service.rest import Rest
 from watcher.service.retries import RETRY_AFTER, Later, Retries
 from watcher.service.supervisor import Supervisor
@@ -119,7 +120,10 @@ class Service:
             look=self._changed, anew=self._roots.path_may_lead_elsewhere, overflow=self._sync,
             failed=lambda error: self._parts.ended("inotify", error), log=self._log,
         )  # fmt: skip
-        self._rest = Rest(loop, self._reconciler, self._gate, self._sync, self._log)
+        self._ports = PortWatch(loop, self._reconciler.taken, self._gate, self._log)
+        self._rest = Rest(
+            loop, self._reconciler, self._gate, self._sync, self._log, rested=self._ports.begin
+        )
         self._retries = Retries(loop, self._reconciler, self._look_at, self._sync, self._log)
         self._blockade = Blockade(loop, self._reconciler, self._free_again, self._log)
         self._lock_files = LockFiles(
@@ -141,7 +145,7 @@ class Service:
             self._reconciler.serve(self._blockade.begin)
             # After SIGCONT, any number of events may have been missed.
             main.attend(
-                loop, stop=stop.set, resume=self._sync, well=self._well,
+                loop, stop=stop.set, resume=self._resume, well=self._well,
                 reload=lambda: self._reload.run(self._config, self._configure),
             )  # fmt: skip
             self._rest.ready()
@@ -169,6 +173,7 @@ class Service:
         self._watch_mounts()
         self._supervise()
         self._sync_once()
+        self._ports.look()
         self._healer.prepare(self._config.networks)
         self._every(SYNC_EVERY, self._hourly)
 
@@ -180,6 +185,7 @@ class Service:
     def _stop(self) -> None:
         self._parts.clear()
         self._rest.stop()
+        self._ports.stop()
         if self._mounts is not None:
             self._mounts.close()
         self._gate.stop()
@@ -205,6 +211,10 @@ class Service:
         """Start every ended part again; returns whether the watchdog may be fed."""
         self._lock_files.check()
         return self._parts.check()
+
+    def _resume(self) -> None:
+        self._sync()
+        self._ports.look()
 
     def _hourly(self) -> None:
         self._roots.retry()

@@ -34,6 +34,7 @@ class Rest:
         gate: must not borrow descriptors while the journal is moved.
         sync: called if the lease store is damaged; makes it anew.
         log: gets errors of the lease store.
+        rested: called a moment after work, even if there is more.
     """
 
     def __init__(
@@ -43,12 +44,15 @@ class Rest:
         gate: Gatekeeper,
         sync: Callable[[], object],
         log: Log,
+        *,
+        rested: Callable[[], object],
     ) -> None:
         self._loop = loop
         self._reconciler = reconciler
         self._gate = gate
         self._sync = sync
         self._log = log
+        self._rested = rested
         self._collector = Collector()
         self._timer: asyncio.TimerHandle | None = None
         self._moving = False
@@ -79,6 +83,7 @@ class Rest:
             self._begin_checkpoint()
 
     def _rest(self) -> None:
+        self._rested()
         idle_at = self._worked + AFTER
         if idle_at > self._loop.time():
             self._timer = self._loop.call_at(idle_at, self._rest)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from watcher.model.errors import InvalidRequest, quoted, shortened
 from watcher.model.request import Request
-from watcher.store import failures, membership, sandboxes
+from watcher.store import failures, membership, port_claims, sandboxes
 from watcher.store.addresses import free_leases
 from watcher.store.database import Database
 from watcher.store.errors import StoreDamaged
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from watcher.model.container import Container
     from watcher.model.network import Network
     from watcher.model.sandbox import Sandbox
+    from watcher.store.port_claims import Publisher
 
 __all__ = ["Failure", "LeaseStore"]
 
@@ -228,6 +229,16 @@ class LeaseStore:
         """Every sandbox, the oldest first."""
         with self._database.reading() as db:
             return sandboxes.load_all(db)
+
+    def published_spans(self) -> dict[str, tuple[int, int]]:
+        """By protocol, two host ports between which all published ones are, if there are any."""
+        with self._database.reading() as db:
+            return port_claims.spans(db)
+
+    def publishers(self, protocol: str, ports: Iterable[int]) -> list[Publisher]:
+        """The port maps of the host's `ports`, whatever addresses they are of."""
+        with self._database.reading() as db:
+            return port_claims.publishers(db, protocol, ports)
 
     def users(self) -> dict[str, list[str]]:
         """The networks in use, each with the ids of its sandboxes, the oldest first."""

@@ -12,7 +12,7 @@ from watcher.model.request import PortMap, Request
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from watcher.model.address import Address
     from watcher.model.container import Container
@@ -86,6 +86,60 @@ def claim(
         f"{clash.mine} conflicts with {clash.theirs} of {holder}",
         "publish another port of the host" + ("" if same else f", or stop {quoted(clash.holder)}"),
     )
+
+
+class Publisher(Struct, frozen=True):
+    """A port map of the container `id` of `root`.
+
+    Attributes:
+        root, id: the container.
+        sandbox: the key of its sandbox.
+        port: one of its port maps.
+    """
+
+    root: str
+    id: str
+    sandbox: int
+    port: PortMap
+
+
+_SPANS: Final = (
+    "SELECT protocols.column1,"
+    " min((SELECT min(host_port) FROM claim"
+    "  WHERE protocol = protocols.column1 AND size = sizes.column1)),"
+    " max(sizes.column1 - 1 + (SELECT max(host_port) FROM claim"
+    "  WHERE protocol = protocols.column1 AND size = sizes.column1))"
+    " FROM (VALUES ('tcp'), ('udp'), ('sctp')) AS protocols"
+    " CROSS JOIN (VALUES (1), (16), (256), (4096), (65536)) AS sizes"
+    " GROUP BY protocols.column1"
+)
+"""Each subquery is one look-up in the index, however many port maps there are."""
+
+_PUBLISHERS: Final = (
+    "SELECT DISTINCT member.root, member.id, member.sandbox,"
+    " protocol, host_ip, host_port, port, length"
+    " FROM json_each(?2) AS asked"
+    " CROSS JOIN (VALUES (1), (16), (256), (4096), (65536)) AS sizes"
+    " CROSS JOIN claim ON protocol = ?1 AND size = sizes.column1"
+    "  AND host_port > asked.value - sizes.column1 AND host_port <= asked.value"
+    "  AND host_port + length > asked.value"
+    " JOIN member ON member.number = claim.member"
+)
+
+
+def spans(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:
+    """By protocol, two ports between which all published ones are; without those of none."""
+    return {
+        protocol: (low, min(high, 65535))
+        for protocol, low, high in db.execute(_SPANS)
+        if low is not None
+    }
+
+
+def publishers(db: sqlite3.Connection, protocol: str, ports: Iterable[int]) -> list[Publisher]:
+    """Every port map of one of the host's `ports`, found by their numbers alone."""
+    found = db.execute(_PUBLISHERS, (protocol, f"[{','.join(map(str, ports))}]"))
+    return [Publisher(root, id_, key, to_port_map(*row)) for root, id_, key, *row in found]
 
 
 def _write(db: sqlite3.Connection, member: int, ports: Sequence[PortMap]) -> None:
