@@ -83,7 +83,7 @@ class SockDiag:
             protocol: self.listening(protocol, *span_of(ports, protocol))
             for protocol in sorted({port.protocol for port in ports})
         }
-        return next(taken(ports, listeners), None)
+        return next(clashing(ports, listeners), None)
 
     def listening(
         self, protocol: str, low: int, high: int, *, explicit: bool = False
@@ -132,7 +132,7 @@ def span_of(ports: Iterable[PortMap], protocol: str) -> tuple[int, int]:
     return min(port.host_port for port in some), max(port.last for port in some)
 
 
-def taken(
+def clashing(
     ports: Iterable[PortMap], listeners: Listeners
 ) -> Iterator[tuple[PortMap, ListeningSocket]]:
     """Each of `ports` that one of `listeners` listens on, a port at a time, with that socket.

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from handlers.kernel.sockdiag import Listeners, ListeningSocket, SockDiag, span_of, taken
+from handlers.kernel.sockdiag import Listeners, ListeningSocket, SockDiag, clashing, span_of
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
 from watcher.model.request import PortMap
@@ -151,7 +151,7 @@ def first(
 
     Of several sockets on that port, one that loses traffic is preferred.
     """
-    found = list(taken(ports, listeners)) if ports else []
+    found = list(clashing(ports, listeners)) if ports else []
     if not found:
         return None
     versions = versions_of(sandbox, networks)

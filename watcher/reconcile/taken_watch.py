@@ -83,7 +83,7 @@ class TakenPorts:
         listeners, published = self._look(spans)
         found = {}
         for key, publisher in published.items():
-            if (pair := next(sockdiag.taken([publisher.port], listeners), None)) is not None:
+            if (pair := next(sockdiag.clashing([publisher.port], listeners), None)) is not None:
                 found[key] = pair[1]
         self._left = min(self._left + 1, AT_ONCE)
         new, self._new = self._new, {}
