@@ -153,3 +153,25 @@ def test_port_maps_written_one_by_one_by_the_version_before(path: Path) -> None:
                 container("db", 2), [DEFAULT], Request(ports=(port(None, 9005, 1),))
             )
         store.join(container("side", 3), web.key, Request(ports=parse_ports("9000-9010:80-90")))
+
+
+def test_who_publishes_a_port_is_found_by_its_number(store: LeaseStore) -> None:
+    assert store.claimed_spans() == {}
+    lengths = (1, 2, 16, 17, 256, 900)
+    ports = [PortMap("tcp", None, 1000 * n, 80, length) for n, length in enumerate(lengths, 1)]
+    ports.append(PortMap("udp", None, 30000, 1, 35536))
+    for pid, one in enumerate(ports, 1):
+        store.create_sandbox(container(f"c{pid}", pid), [DEFAULT], Request(ports=(one,)))
+    spans = store.claimed_spans()
+    for protocol, low, high in (("tcp", 1000, 6899), ("udp", 30000, 65535)):
+        first, last = spans[protocol]
+        assert first == low
+        assert high <= last <= 65535
+    for one in ports:
+        every = (one.host_port - 1, one.host_port, one.last, one.last + 1)
+        for asked in every:
+            found = store.claims(one.protocol, [asked])
+            assert [claim.port for claim in found] == [one] * (asked in every[1:3])
+    everything = store.claims("tcp", range(1, 65536))
+    assert sorted(claim.port for claim in everything) == ports[:-1]
+    assert [(p.root, p.id) for p in store.claims("udp", [40000, 50000])] == [(ROOT, "c7")]

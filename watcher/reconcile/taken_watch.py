@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from watcher.model.network import Network
     from watcher.model.request import PortMap
     from watcher.store.leases import LeaseStore
-    from watcher.store.port_claims import Publisher
+    from watcher.store.port_claims import PortClaim
 
 type _Key = tuple[str, str, PortMap]
 """Root and id of a container, and one of its port maps."""
@@ -68,7 +68,7 @@ class TakenPorts:
         Raises:
             WatcherError: the store does not tell.
         """
-        return bool(self._store.published_spans())
+        return bool(self._store.claimed_spans())
 
     def look(self) -> bool:
         """Look at the host once; returns whether any port is published at all.
@@ -76,14 +76,14 @@ class TakenPorts:
         Raises:
             WatcherError, OSError: the store or the kernel does not tell.
         """
-        spans = self._store.published_spans()
+        spans = self._store.claimed_spans()
         if not spans:
             self._told, self._new = {}, {}
             return False
         listeners, published = self._look(spans)
         found = {}
-        for key, publisher in published.items():
-            if (pair := next(sockdiag.clashing([publisher.port], listeners), None)) is not None:
+        for key, claim in published.items():
+            if (pair := next(sockdiag.clashing([claim.port], listeners), None)) is not None:
                 found[key] = pair[1]
         self._left = min(self._left + 1, AT_ONCE)
         new, self._new = self._new, {}
@@ -109,22 +109,22 @@ class TakenPorts:
 
     def _look(
         self, spans: Mapping[str, tuple[int, int]]
-    ) -> tuple[Listeners, dict[_Key, Publisher]]:
+    ) -> tuple[Listeners, dict[_Key, PortClaim]]:
         """The sockets that listen, and the port maps of their ports and of those told of."""
-        published: dict[_Key, Publisher] = {}
+        published: dict[_Key, PortClaim] = {}
         listeners = {}
         with closing(SockDiag(most=MOST)) as sock_diag:
             for protocol, span in spans.items():
                 by_port = sock_diag.listening(protocol, *span, explicit=True)
                 told = {p.host_port for _, _, p in self._told if p.protocol == protocol}
                 if ports := told | by_port.keys():
-                    for one in self._store.publishers(protocol, sorted(ports)):
+                    for one in self._store.claims(protocol, sorted(ports)):
                         published[one.root, one.id, one.port] = one
                 listeners[protocol] = by_port
             self.complete = sock_diag.complete
         return listeners, published
 
-    def _fact(self, one: Publisher, listeners: Listeners) -> PortTaken | None:
+    def _fact(self, one: PortClaim, listeners: Listeners) -> PortTaken | None:
         sandbox = self._store.by_key(one.sandbox)
         if sandbox is None:
             return None

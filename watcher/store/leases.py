@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from watcher.model.container import Container
     from watcher.model.network import Network
     from watcher.model.sandbox import Sandbox
-    from watcher.store.port_claims import Publisher
+    from watcher.store.port_claims import PortClaim
 
 __all__ = ["Failure", "LeaseStore"]
 
@@ -230,15 +230,15 @@ class LeaseStore:
         with self._database.reading() as db:
             return sandboxes.load_all(db)
 
-    def published_spans(self) -> dict[str, tuple[int, int]]:
+    def claimed_spans(self) -> dict[str, tuple[int, int]]:
         """By protocol, two host ports between which all published ones are, if there are any."""
         with self._database.reading() as db:
             return port_claims.spans(db)
 
-    def publishers(self, protocol: str, ports: Iterable[int]) -> list[Publisher]:
+    def claims(self, protocol: str, ports: Iterable[int]) -> list[PortClaim]:
         """The port maps of the host's `ports`, whatever addresses they are of."""
         with self._database.reading() as db:
-            return port_claims.publishers(db, protocol, ports)
+            return port_claims.claims(db, protocol, ports)
 
     def users(self) -> dict[str, list[str]]:
         """The networks in use, each with the ids of its sandboxes, the oldest first."""

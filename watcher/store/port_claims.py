@@ -88,7 +88,7 @@ def claim(
     )
 
 
-class Publisher(Struct, frozen=True):
+class PortClaim(Struct, frozen=True):
     """A port map of the container `id` of `root`.
 
     Attributes:
@@ -115,7 +115,7 @@ _SPANS: Final = (
 )
 """Each subquery is one look-up in the index, however many port maps there are."""
 
-_PUBLISHERS: Final = (
+_CLAIMS: Final = (
     "SELECT DISTINCT member.root, member.id, member.sandbox,"
     " protocol, host_ip, host_port, port, length"
     " FROM json_each(?2) AS asked"
@@ -136,10 +136,10 @@ def spans(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:
     }
 
 
-def publishers(db: sqlite3.Connection, protocol: str, ports: Iterable[int]) -> list[Publisher]:
+def claims(db: sqlite3.Connection, protocol: str, ports: Iterable[int]) -> list[PortClaim]:
     """Every port map of one of the host's `ports`, found by their numbers alone."""
-    found = db.execute(_PUBLISHERS, (protocol, f"[{','.join(map(str, ports))}]"))
-    return [Publisher(root, id_, key, to_port_map(*row)) for root, id_, key, *row in found]
+    found = db.execute(_CLAIMS, (protocol, f"[{','.join(map(str, ports))}]"))
+    return [PortClaim(root, id_, key, to_port_map(*row)) for root, id_, key, *row in found]
 
 
 def _write(db: sqlite3.Connection, member: int, ports: Sequence[PortMap]) -> None:
