@@ -27,6 +27,7 @@ FLOORS: Final = (
     "handlers.translations",
     "handlers.port_changes",
     "handlers.conntrack",
+    "handlers.moving",
     "handlers.host",
     "watcher.log",
     "watcher.config",
@@ -47,7 +48,7 @@ FLOORS: Final = (
 
 FACES: Final = {
     "handlers": ("watcher.model",),
-    "watcher": ("handlers.host", "handlers.kernel"),
+    "watcher": ("handlers.host", "handlers.kernel", "handlers.moving"),
     "watcher.checks": ("handlers",),
 }
 """What each package sees of the other; the checks try real handlers."""
