@@ -51,7 +51,7 @@ _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 
 
 class Mount(Struct, frozen=True):
-    """One line of `/proc/self/mountinfo`.
+    """One line of `/proc/self/mountinfo`, or of that of another process.
 
     Attributes:
         id: the mount's number; unique among present mounts.
@@ -59,9 +59,11 @@ class Mount(Struct, frozen=True):
         device: `major:minor` of its filesystem.
         root: the path inside that filesystem that it shows: `/` for a whole filesystem, the
             directory for a bind mount, `net:[4026532201]` for a network namespace.
-        point: where it is mounted, as seen from this process's root.
+        point: where it is mounted, as seen from the process's root.
+        options: those of the mount, e.g. `ro,nosuid,relatime`.
         propagation: its optional fields, e.g. `("shared:12",)`; empty for a private mount.
         type: the filesystem's type, e.g. `tmpfs`, `nsfs`.
+        own_options: those of the filesystem itself, e.g. `rw,size=64k`.
     """
 
     id: int
@@ -69,8 +71,10 @@ class Mount(Struct, frozen=True):
     device: str
     root: str
     point: str
+    options: str
     propagation: tuple[str, ...]
     type: str
+    own_options: str
 
 
 def bind(source: str, target: str, *, recursive: bool = False) -> None:
@@ -120,7 +124,25 @@ def unmount_at(descriptor: int) -> None:
 
 def mounts() -> list[Mount]:
     """Every mount of this process's mount namespace, in the kernel's order."""
-    return [_parse(line) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+    return [parse(line) for line in Path("/proc/self/mountinfo").read_bytes().splitlines()]
+
+
+def parse(line: bytes) -> Mount:
+    """One line of a `mountinfo`."""
+    before, _, after = line.partition(b" - ")
+    number, parent, device, root, point, options, *propagation = before.split(b" ")
+    kind, _source, own_options = after.split(b" ", 2)
+    return Mount(
+        id=int(number),
+        parent=int(parent),
+        device=device.decode("ascii"),
+        root=_unescaped(root),
+        point=_unescaped(point),
+        options=options.decode("ascii"),
+        propagation=tuple(field.decode("ascii") for field in propagation),
+        type=_unescaped(kind),
+        own_options=os.fsdecode(own_options),
+    )
 
 
 def mount_of(path: str) -> Mount:
@@ -209,20 +231,6 @@ def _mount(source: str | None, target: str, flags: int) -> None:
 def _error(target: str) -> OSError:
     number = ctypes.get_errno()
     return OSError(number, os.strerror(number), target)
-
-
-def _parse(line: bytes) -> Mount:
-    before, _, after = line.partition(b" - ")
-    number, parent, device, root, point, _options, *propagation = before.split(b" ")
-    return Mount(
-        id=int(number),
-        parent=int(parent),
-        device=device.decode("ascii"),
-        root=_unescaped(root),
-        point=_unescaped(point),
-        propagation=tuple(field.decode("ascii") for field in propagation),
-        type=_unescaped(after.split(b" ", 1)[0]),
-    )
 
 
 def _unescaped(field: bytes) -> str:

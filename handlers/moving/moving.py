@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from handlers.kernel.ptrace import requests
+from handlers.kernel.ptrace.requests import Ended
+from handlers.kernel.ptrace.thread import Disturbed
+from handlers.kernel.ptrace.x86_64 import Call
+from handlers.moving import covering, identity, inside, settings
+from handlers.moving.errors import CannotMove, HalfMoved
+from handlers.moving.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -11,13 +22,31 @@ if TYPE_CHECKING:
     from watcher.model.container import Process
     from watcher.model.request import Sysctl
 
+_MACHINE: Final = "x86_64"
+_YAMA: Final = Path("/proc/sys/kernel/yama/ptrace_scope")
+_NOBODY: Final = "3"
+"""`Documentation/admin-guide/LSM/Yama.rst`: nobody may trace, until the next boot."""
+
+_BITS: Final = 64
+
 
 def why_never() -> str:
     """Why this process can move no init on this host; empty if it can.
 
     It is cheap: a few system calls, nothing is traced.
     """
-    raise NotImplementedError
+    machine = os.uname().machine
+    if machine != _MACHINE or ctypes.sizeof(ctypes.c_void_p) * 8 != _BITS:
+        return f"no container was ever moved on a processor {machine}, only on {_MACHINE}"
+    try:
+        if _YAMA.read_text(encoding="ascii").strip() == _NOBODY:
+            return f"kernel.yama.ptrace_scope is {_NOBODY}: no process may trace another"
+    except FileNotFoundError:  # a kernel without Yama
+        pass
+    refusal = requests.refused()
+    if refusal:
+        return f"this process may not call ptrace(2): {os.strerror(refusal)}"
+    return ""
 
 
 @contextmanager
@@ -37,13 +66,42 @@ def stopped(init: Process, runtime: int, netns: int) -> Iterator[StoppedInit]:
             its own; another program traces it; or it has ended.
         HalfMoved: at the end of the `with`: it was killed, or has ended.
     """
-    if init or runtime or netns:
-        raise NotImplementedError
-    yield StoppedInit()
+    try:
+        threads = Threads(init.pid)
+    except ProcessLookupError:
+        raise CannotMove("its init has ended", identity.AGAIN) from None
+    try:
+        one = StoppedInit(threads, netns)
+        try:
+            identity.check(init, runtime)  # so that no other process is ever stopped
+            threads.stop()
+            identity.check(init, runtime)
+            identity.check_threads(init.pid, threads.tids, netns)
+        except (Ended, FileNotFoundError, ProcessLookupError):
+            threads.kill()
+            raise CannotMove("its init has ended", identity.AGAIN) from None
+        except BaseException:
+            one.let_go()
+            raise
+        try:
+            yield one
+        finally:
+            one.let_go()
+    finally:
+        threads.close()
 
 
 class StoppedInit:
-    """An init whose threads are all stopped. Only the thread that has stopped it may use it."""
+    """An init whose threads are all stopped. Only the thread that has stopped it may use it.
+
+    Args:
+        threads: its threads.
+        netns: inode number of the network namespace that they are in.
+    """
+
+    def __init__(self, threads: Threads, netns: int) -> None:
+        self._threads = threads
+        self._netns = netns
 
     def move(self, netns: int, sysctls: Sequence[Sysctl] = ()) -> None:
         """Move all threads into another network namespace; once only.
@@ -59,4 +117,59 @@ class StoppedInit:
             CannotMove: nothing has changed, and no thread was moved.
             HalfMoved: the init was killed, or has ended.
         """
-        raise NotImplementedError(netns, sysctls)
+        try:
+            with (
+                settings.written(netns, sysctls),
+                covering.made_for(self._threads.pid, self._netns, netns) as covers,
+                inside.room_in(self._threads) as room,
+                room.lent([netns, *(cover.descriptor for cover in covers)]) as numbers,
+                covering.covered(room, covers, numbers[1:]),
+            ):
+                self._enter(numbers[0])
+                self._look(os.fstat(netns).st_ino)
+        except CannotMove:
+            raise
+        except BaseException as error:  # noqa: BLE001 (whatever it is, the init must not start)
+            self._kill(error)
+
+    def let_go(self) -> None:
+        """Let all threads go on as they were, unless the init was killed.
+
+        Raises:
+            HalfMoved: it had to be killed, or has ended.
+        """
+        try:
+            self._threads.let_go()
+        except BaseException as error:  # noqa: BLE001 (whatever it is, the init must not start)
+            self._kill(error)
+
+    def _enter(self, number: int) -> None:
+        """Have each thread enter the network namespace that is its descriptor `number`."""
+        for moved, thread in enumerate(self._threads):
+            try:
+                self._threads.call_in(thread, Call.SETNS, number, os.CLONE_NEWNET)
+            except OSError as error:
+                if moved:
+                    raise
+                what = f"its init may not enter the namespace: {error.strerror}"
+                raise CannotMove(what, "run `watcher check`") from None
+
+    def _look(self, netns: int) -> None:
+        """Look from outside whether each thread is in the network namespace `netns`."""
+        pid, moved = self._threads.pid, self._threads.tids
+        others = (tid for tid in identity.tasks(pid) if tid not in moved)
+        if (
+            any(identity.netns_of(pid, tid) != netns for tid in moved)
+            or not all(identity.has_ended(pid, tid) for tid in others)
+        ):  # fmt: skip
+            raise Disturbed
+
+    def _kill(self, error: BaseException) -> NoReturn:
+        """Kill the init because of `error`."""
+        self._threads.kill()
+        if isinstance(error, Ended | ProcessLookupError | FileNotFoundError):
+            raise HalfMoved("its init has ended during its move", identity.AGAIN) from error
+        what = "its init was killed, as it was not where its move had left it"
+        if isinstance(error, OSError):
+            what = f"its init was killed in the middle of its move: {error.strerror}"
+        raise HalfMoved(what, identity.AGAIN) from error

@@ -49,6 +49,8 @@ class Gatekeeper:
         prefix: a command that starts the program, e.g. `setpriv …`.
     """
 
+    program = __file__
+
     def __init__(
         self, host: Host, *roots: Path, options: tuple[str, ...] = (), prefix: tuple[str, ...] = ()
     ) -> None:
@@ -56,7 +58,7 @@ class Gatekeeper:
         self._said: list[Json] = []
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._process = host.popen(
-            [*prefix, sys.executable, __file__, *options, *map(str, roots)],
+            [*prefix, sys.executable, self.program, *options, *map(str, roots)],
             stdin=PIPE,
             stdout=PIPE,
             env=host.watcher_env,

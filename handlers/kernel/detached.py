@@ -1,0 +1,74 @@
+"""A new mount of a file system that is mounted nowhere: no path is looked up, and nobody sees it.
+
+Sources: fsopen(2), fsconfig(2), fsmount(2), since Linux 5.2.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_FSOPEN_CLOEXEC: Final = 1
+_FSMOUNT_CLOEXEC: Final = 1
+_SET_FLAG: Final = 0
+_CMD_CREATE: Final = 6
+_ATTRIBUTES: Final = {
+    "ro": 0x1,
+    "nosuid": 0x2,
+    "nodev": 0x4,
+    "noexec": 0x8,
+    "noatime": 0x10,
+    "nodiratime": 0x80,
+    "nosymfollow": 0x200000,
+}
+_STRICTATIME: Final = 0x20
+"""`include/uapi/linux/mount.h`."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fsopen.argtypes = (ctypes.c_char_p, ctypes.c_uint)
+_libc.fsconfig.argtypes = (
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_char_p,
+    ctypes.c_void_p,
+    ctypes.c_int,
+)
+_libc.fsmount.argtypes = (ctypes.c_int, ctypes.c_uint, ctypes.c_uint)
+
+
+def mount(type_: str, options: Collection[str], *, read_only: bool = False) -> int:
+    """A descriptor (`O_PATH`) of a new mount; it ends with it, unless it is moved to a place.
+
+    A sysfs shows the network namespace of the calling thread.
+
+    Args:
+        type_: the file system's type.
+        options: those of the mount, as :class:`.mounts.Mount` has them.
+        read_only: whether the file system itself is to be read-only.
+    """
+    context = _checked(_libc.fsopen(type_.encode(), _FSOPEN_CLOEXEC), type_)
+    try:
+        if read_only:
+            _checked(_libc.fsconfig(context, _SET_FLAG, b"ro", None, 0), type_)
+        _checked(_libc.fsconfig(context, _CMD_CREATE, None, None, 0), type_)
+        return _checked(_libc.fsmount(context, _FSMOUNT_CLOEXEC, _attributes(options)), type_)
+    finally:
+        os.close(context)
+
+
+def _attributes(options: Collection[str]) -> int:
+    attributes = sum(_ATTRIBUTES.get(option, 0) for option in options)
+    if "noatime" not in options and "relatime" not in options:
+        attributes |= _STRICTATIME
+    return attributes
+
+
+def _checked(result: int, type_: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), type_)
+    return result

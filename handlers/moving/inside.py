@@ -1,0 +1,157 @@
+"""What a stopped init is given for its move: a page of memory, and descriptors.
+
+The descriptors come by a pair of sockets that the init makes itself, and of which this process
+copies one end (pidfd_getfd(2)). The pair has no name, so nobody else can send to it. All of it is
+taken back at the end.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from handlers.kernel import descriptors
+from handlers.kernel.ptrace.thread import Disturbed
+from handlers.kernel.ptrace.x86_64 import Call
+from handlers.moving.errors import CannotMove
+from handlers.moving.threads import Threads
+
+SIZE: Final = 8192
+"""Bytes of the page, which are two, for the longest path (PATH_MAX) beside all else."""
+
+_PATH: Final = 4096
+_PAIR: Final = struct.Struct("<ii")
+_HEADER: Final = struct.Struct("<QIxxxxQQQQixxxx")
+_VECTOR: Final = struct.Struct("<QQ")
+_CONTROL_HEADER: Final = struct.Struct("<QII")
+"""struct msghdr, iovec and cmsghdr (recvmsg(2), cmsg(3)) of a 64-bit process."""
+
+_AT_VECTOR: Final = 64
+_AT_DATA: Final = 80
+_AT_CONTROL: Final = 96
+_AT_EMPTY: Final = 4088
+_ROOM: Final = _AT_EMPTY - _AT_CONTROL
+
+_PROTECTION: Final = 0x1 | 0x2
+_PRIVATE_ANONYMOUS: Final = 0x02 | 0x20
+_MSG_CMSG_CLOEXEC: Final = 0x40000000
+"""`include/uapi/asm-generic/mman-common.h`, `include/linux/socket.h`."""
+
+_LIMIT: Final = "raise RLIMIT_NOFILE or RLIMIT_AS in process.rlimits of its config.json"
+
+
+class Inside:
+    """The room for arguments in the memory of a stopped init.
+
+    Args:
+        threads: its threads.
+        at: the address of the page.
+    """
+
+    def __init__(self, threads: Threads, at: int) -> None:
+        self.threads = threads
+        self._at = at
+
+    def path(self, path: str) -> int:
+        """The address of `path`, until the next one.
+
+        Raises:
+            CannotMove: it is longer than any path.
+        """
+        content = os.fsencode(path) + b"\0"
+        if len(content) > SIZE - _PATH:
+            raise CannotMove("it has a mount with a path that is too long")
+        self.threads.write(self._at + _PATH, content)
+        return self._at + _PATH
+
+    @property
+    def empty(self) -> int:
+        """The address of an empty path."""
+        return self._at + _AT_EMPTY
+
+    def undo(self, call: Call, *arguments: int) -> None:
+        """Have the init make a call that takes something back.
+
+        Raises:
+            Disturbed: it failed; the init has to end.
+        """
+        try:
+            self.threads.call(call, *arguments)
+        except OSError as error:
+            raise Disturbed from error
+
+    @contextmanager
+    def lent(self, lent: Sequence[int]) -> Iterator[list[int]]:
+        """Give the init copies of our descriptors; their numbers there.
+
+        Raises:
+            CannotMove: it has no room for them.
+        """
+        with self._pair() as (ours, theirs):
+            socket.send_fds(ours, [b"."], lent)
+            copies = self._receive(theirs)
+        try:
+            if len(copies) != len(lent):
+                raise CannotMove("its init has no room for more descriptors", _LIMIT)
+            yield copies
+        finally:
+            for copy in copies:
+                self.undo(Call.CLOSE, copy)
+
+    @contextmanager
+    def _pair(self) -> Iterator[tuple[socket.socket, int]]:
+        """A pair of sockets: one that we have, and the number of the one that the init has."""
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+        try:
+            self.threads.call(Call.SOCKETPAIR, socket.AF_UNIX, kind, 0, self._at)
+        except OSError as error:
+            raise CannotMove(f"its init may not make a socket: {error.strerror}", _LIMIT) from None
+        pair: tuple[int, int] = _PAIR.unpack(self.threads.read(self._at, _PAIR.size))
+        try:
+            copy = descriptors.copy_of(pair[0], self.threads.pidfd)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM, 0, copy) as ours:
+                yield ours, pair[1]
+        finally:
+            for one in pair:
+                self.undo(Call.CLOSE, one)
+
+    def _receive(self, theirs: int) -> list[int]:
+        """Have the init receive descriptors; their numbers, which may be fewer than were sent."""
+        at = self._at
+        vector, data, control = at + _AT_VECTOR, at + _AT_DATA, at + _AT_CONTROL
+        header = _HEADER.pack(0, 0, vector, 1, control, _ROOM, 0)
+        self.threads.write(at, header.ljust(_AT_VECTOR, b"\0") + _VECTOR.pack(data, 1))
+        try:
+            flags = _MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+            self.threads.call(Call.RECVMSG, theirs, at, flags)
+        except OSError as error:
+            raise CannotMove(f"its init may not receive: {error.strerror}") from None
+        length, level, kind = _CONTROL_HEADER.unpack(self.threads.read(control, 16))
+        if (level, kind) != (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            return []
+        copies = array.array("i")
+        copies.frombytes(self.threads.read(control + 16, length - 16))
+        return copies.tolist()
+
+
+@contextmanager
+def room_in(threads: Threads) -> Iterator[Inside]:
+    """A page of memory in the process of stopped threads, for a while.
+
+    Raises:
+        CannotMove: it has no room for it.
+    """
+    try:
+        at = threads.call(Call.MMAP, 0, SIZE, _PROTECTION, _PRIVATE_ANONYMOUS, -1, 0)
+    except OSError as error:
+        raise CannotMove(f"its init may not have more memory: {error.strerror}", _LIMIT) from None
+    inside = Inside(threads, at)
+    try:
+        yield inside
+    finally:
+        inside.undo(Call.MUNMAP, at, SIZE)
