@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
 _SET_FLAG: Final = 0
+_SET_STRING: Final = 1
 _CMD_CREATE: Final = 6
 _ATTRIBUTES: Final = {
     "ro": 0x1,
@@ -41,7 +42,9 @@ _libc.fsmount.argtypes = (ctypes.c_int, ctypes.c_uint, ctypes.c_uint)
 
 
 def mount(type_: str, options: Collection[str], *, read_only: bool = False) -> int:
-    """A descriptor (`O_PATH`) of a new mount; it ends with it, unless it is moved to a place.
+    """A descriptor (`O_PATH`) of a new mount, which ends with it unless it is moved to a place.
+
+    Its source is called like its type.
 
     A sysfs shows the network namespace of the calling thread.
 
@@ -52,6 +55,8 @@ def mount(type_: str, options: Collection[str], *, read_only: bool = False) -> i
     """
     context = _checked(_libc.fsopen(type_.encode(), _FSOPEN_CLOEXEC), type_)
     try:
+        source = ctypes.create_string_buffer(type_.encode())
+        _checked(_libc.fsconfig(context, _SET_STRING, b"source", source, 0), type_)
         if read_only:
             _checked(_libc.fsconfig(context, _SET_FLAG, b"ro", None, 0), type_)
         _checked(_libc.fsconfig(context, _CMD_CREATE, None, None, 0), type_)

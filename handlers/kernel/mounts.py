@@ -235,4 +235,6 @@ def _error(target: str) -> OSError:
 
 def _unescaped(field: bytes) -> str:
     r"""`field` with its octal escapes (`\040` for a space, `fs/proc_namespace.c`) undone."""
-    return os.fsdecode(_ESCAPED.sub(lambda m: bytes((int(m[1], 8),)), field))
+    if b"\\" in field:
+        field = _ESCAPED.sub(lambda m: bytes((int(m[1], 8),)), field)
+    return os.fsdecode(field)

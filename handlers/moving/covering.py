@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from handlers.moving.inside import Inside
 
 _AT_FDCWD: Final = -100
-_CLONE: Final = 1 | os.O_CLOEXEC
 _FROM_DESCRIPTOR: Final = 0x04
 _DETACH: Final = 2 | 8
-"""OPEN_TREE_CLONE, MOVE_MOUNT_F_EMPTY_PATH, and MNT_DETACH with UMOUNT_NOFOLLOW
-(`include/uapi/linux/mount.h`, `include/linux/fs.h`)."""
+"""MOVE_MOUNT_F_EMPTY_PATH, and MNT_DETACH with UMOUNT_NOFOLLOW (`include/uapi/linux/mount.h`,
+`include/linux/fs.h`)."""
 
 
 class Cover:
@@ -127,26 +126,16 @@ def _cover(inside: Inside, cover: Cover, number: int, done: list[str]) -> None:
     Before Linux 6.15 a part can only be cloned of a mount that has a place (`may_copy_tree` in
     `fs/namespace.c`). So the whole one covers the old one for a moment.
     """
-    call = inside.threads.call
     _put(inside, number, cover.point)
-    trees: list[int] = []
     try:
-        try:
-            for path in cover.paths:
-                tree = call(Call.OPEN_TREE, _AT_FDCWD, inside.path(path), _CLONE)
-                trees.append(tree)
-        finally:
-            inside.undo(Call.UMOUNT2, inside.path(cover.point), _DETACH)
-        for tree, path in zip(trees, cover.paths, strict=True):
-            _put(inside, tree, path)
-            done.append(path)
+        trees = [inside.open_tree(path) for path in cover.paths]
     finally:
-        for tree in trees:
-            inside.undo(Call.CLOSE, tree)
+        inside.undo(Call.UMOUNT2, inside.path(cover.point), _DETACH)
+    for tree, path in zip(trees, cover.paths, strict=True):
+        _put(inside, tree, path)
+        done.append(path)
 
 
 def _put(inside: Inside, tree: int, path: str) -> None:
-    empty = inside.empty
-    inside.threads.call(
-        Call.MOVE_MOUNT, tree, empty, _AT_FDCWD, inside.path(path), _FROM_DESCRIPTOR
-    )
+    at = inside.path(path)
+    inside.threads.call(Call.MOVE_MOUNT, tree, inside.empty, _AT_FDCWD, at, _FROM_DESCRIPTOR)

@@ -35,12 +35,12 @@ def check(init: Process, runtime: int) -> None:
     """
     try:
         fields = _stat(init.pid)
-        parent = int(_status(runtime, b"Tgid"))
     except _GONE:
-        raise CannotMove("its init or its runtime has ended", AGAIN) from None
+        raise CannotMove("its init has ended", AGAIN) from None
     if int(fields[_START_TIME]) != init.start:
         raise CannotMove("its init has ended", AGAIN)
-    if int(fields[_PARENT]) != parent:
+    parent = int(fields[_PARENT])
+    if not os.access(f"/proc/{parent}/task/{runtime}", os.F_OK):
         raise CannotMove("its init is not the child of the runtime that waits")
     if _inode(f"/proc/{init.pid}/ns/user") != _inode("/proc/self/ns/user"):
         raise CannotMove("it has a user namespace of its own")

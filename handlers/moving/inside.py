@@ -24,7 +24,10 @@ from handlers.moving.threads import Threads
 SIZE: Final = 8192
 """Bytes of the page, which are two, for the longest path (PATH_MAX) beside all else."""
 
-_PATH: Final = 4096
+_AT_FDCWD: Final = -100
+_CLONE: Final = 1 | os.O_CLOEXEC
+"""OPEN_TREE_CLONE (`include/uapi/linux/mount.h`)."""
+
 _PAIR: Final = struct.Struct("<ii")
 _HEADER: Final = struct.Struct("<QIxxxxQQQQixxxx")
 _VECTOR: Final = struct.Struct("<QQ")
@@ -35,6 +38,7 @@ _AT_VECTOR: Final = 64
 _AT_DATA: Final = 80
 _AT_CONTROL: Final = 96
 _AT_EMPTY: Final = 4088
+_AT_PATH: Final = 4096
 _ROOM: Final = _AT_EMPTY - _AT_CONTROL
 
 _PROTECTION: Final = 0x1 | 0x2
@@ -46,7 +50,7 @@ _LIMIT: Final = "raise RLIMIT_NOFILE or RLIMIT_AS in process.rlimits of its conf
 
 
 class Inside:
-    """The room for arguments in the memory of a stopped init.
+    """The room for arguments in the memory of a stopped init, and its new descriptors.
 
     Args:
         threads: its threads.
@@ -55,7 +59,9 @@ class Inside:
 
     def __init__(self, threads: Threads, at: int) -> None:
         self.threads = threads
+        self.empty = at + _AT_EMPTY
         self._at = at
+        self._opened: list[int] = []
 
     def path(self, path: str) -> int:
         """The address of `path`, until the next one.
@@ -64,15 +70,20 @@ class Inside:
             CannotMove: it is longer than any path.
         """
         content = os.fsencode(path) + b"\0"
-        if len(content) > SIZE - _PATH:
+        if len(content) > SIZE - _AT_PATH:
             raise CannotMove("it has a mount with a path that is too long")
-        self.threads.write(self._at + _PATH, content)
-        return self._at + _PATH
+        self.threads.write(self._at + _AT_PATH, content)
+        return self._at + _AT_PATH
 
-    @property
-    def empty(self) -> int:
-        """The address of an empty path."""
-        return self._at + _AT_EMPTY
+    def open_tree(self, path: str) -> int:
+        """Have the init clone a mount, or a part of one; a descriptor of it there.
+
+        Raises:
+            OSError: it may not.
+        """
+        tree = self.threads.call(Call.OPEN_TREE, _AT_FDCWD, self.path(path), _CLONE)
+        self._opened.append(tree)
+        return tree
 
     def undo(self, call: Call, *arguments: int) -> None:
         """Have the init make a call that takes something back.
@@ -85,40 +96,46 @@ class Inside:
         except OSError as error:
             raise Disturbed from error
 
-    @contextmanager
-    def lent(self, lent: Sequence[int]) -> Iterator[list[int]]:
+    def lend(self, lent: Sequence[int]) -> list[int]:
         """Give the init copies of our descriptors; their numbers there.
 
         Raises:
             CannotMove: it has no room for them.
         """
-        with self._pair() as (ours, theirs):
+        pair = self._make_pair()
+        copy = descriptors.copy_of(pair[0], self.threads.pidfd)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM, 0, copy) as ours:
             socket.send_fds(ours, [b"."], lent)
-            copies = self._receive(theirs)
-        try:
-            if len(copies) != len(lent):
-                raise CannotMove("its init has no room for more descriptors", _LIMIT)
-            yield copies
-        finally:
-            for copy in copies:
-                self.undo(Call.CLOSE, copy)
+        copies = self._receive(pair[1])
+        self._opened += copies
+        if len(copies) != len(lent):
+            raise CannotMove("its init has no room for more descriptors", _LIMIT)
+        return copies
 
-    @contextmanager
-    def _pair(self) -> Iterator[tuple[socket.socket, int]]:
-        """A pair of sockets: one that we have, and the number of the one that the init has."""
+    def close(self) -> None:
+        """Close what the init has opened.
+
+        Raises:
+            Disturbed: it failed; the init has to end.
+        """
+        opened = sorted(self._opened)
+        self._opened.clear()
+        while opened:
+            first = last = opened.pop(0)
+            while opened and opened[0] == last + 1:
+                last = opened.pop(0)
+            self.undo(Call.CLOSE_RANGE, first, last, 0)
+
+    def _make_pair(self) -> tuple[int, int]:
+        """Have the init make a pair of sockets; their numbers."""
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
         try:
             self.threads.call(Call.SOCKETPAIR, socket.AF_UNIX, kind, 0, self._at)
         except OSError as error:
             raise CannotMove(f"its init may not make a socket: {error.strerror}", _LIMIT) from None
         pair: tuple[int, int] = _PAIR.unpack(self.threads.read(self._at, _PAIR.size))
-        try:
-            copy = descriptors.copy_of(pair[0], self.threads.pidfd)
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM, 0, copy) as ours:
-                yield ours, pair[1]
-        finally:
-            for one in pair:
-                self.undo(Call.CLOSE, one)
+        self._opened += pair
+        return pair
 
     def _receive(self, theirs: int) -> list[int]:
         """Have the init receive descriptors; their numbers, which may be fewer than were sent."""
@@ -131,20 +148,22 @@ class Inside:
             self.threads.call(Call.RECVMSG, theirs, at, flags)
         except OSError as error:
             raise CannotMove(f"its init may not receive: {error.strerror}") from None
-        length, level, kind = _CONTROL_HEADER.unpack(self.threads.read(control, 16))
+        found = self.threads.read(control, _ROOM)
+        length, level, kind = _CONTROL_HEADER.unpack_from(found)
         if (level, kind) != (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             return []
         copies = array.array("i")
-        copies.frombytes(self.threads.read(control + 16, length - 16))
+        copies.frombytes(found[_CONTROL_HEADER.size : length])
         return copies.tolist()
 
 
 @contextmanager
 def room_in(threads: Threads) -> Iterator[Inside]:
-    """A page of memory in the process of stopped threads, for a while.
+    """Room in the process of stopped threads, for a while; nothing of it is left at the end.
 
     Raises:
-        CannotMove: it has no room for it.
+        CannotMove: it may not have more memory.
+        Disturbed: something is left; the process has to end.
     """
     try:
         at = threads.call(Call.MMAP, 0, SIZE, _PROTECTION, _PRIVATE_ANONYMOUS, -1, 0)
@@ -154,4 +173,5 @@ def room_in(threads: Threads) -> Iterator[Inside]:
     try:
         yield inside
     finally:
+        inside.close()
         inside.undo(Call.MUNMAP, at, SIZE)

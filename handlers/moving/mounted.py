@@ -97,6 +97,8 @@ class Table:
             CannotMove: one of them is a part of it, or there are too many.
         """
         found = [mount for mount in self._mounts if mount.device == device]
+        if self._root is None:
+            raise CannotMove("its root directory is no mount", "give it a root of its own")
         if len(found) > _MOST_SYSFS:
             raise CannotMove("it has too many mounts of a sysfs", "mount fewer")
         found = [mount for mount in found if self._leads_to(mount)]
@@ -128,13 +130,16 @@ class Table:
 
     def _leads_to(self, mount: Mount) -> bool:
         """Whether the path of `mount` leads to it, and not to another that covers it."""
-        root = next(
-            (m for m in self._mounts if m.point == "/" and m.parent not in self._by_id), None
-        )
-        here = root
+        here = self._root
         while here is not None and here is not mount:
             here = self._next(here, mount.point)
         return here is mount and self._next(mount, mount.point) is None
+
+    @property
+    def _root(self) -> Mount | None:
+        """The lowest mount at the root directory, whose parent cannot be seen."""
+        at_root = (mount for mount in self._mounts if mount.point == "/")
+        return next((m for m in at_root if m.parent == m.id or m.parent not in self._by_id), None)
 
     def _next(self, here: Mount, path: str) -> Mount | None:
         """The first mount on the mount `here` that a look-up of `path` comes to."""

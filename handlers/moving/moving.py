@@ -122,11 +122,11 @@ class StoppedInit:
                 settings.written(netns, sysctls),
                 covering.made_for(self._threads.pid, self._netns, netns) as covers,
                 inside.room_in(self._threads) as room,
-                room.lent([netns, *(cover.descriptor for cover in covers)]) as numbers,
-                covering.covered(room, covers, numbers[1:]),
             ):
-                self._enter(numbers[0])
-                self._look(os.fstat(netns).st_ino)
+                numbers = room.lend([netns, *(cover.descriptor for cover in covers)])
+                with covering.covered(room, covers, numbers[1:]):
+                    self._enter(numbers[0])
+                    self._look(os.fstat(netns).st_ino)
         except CannotMove:
             raise
         except BaseException as error:  # noqa: BLE001 (whatever it is, the init must not start)

@@ -31,7 +31,7 @@ _NT_PRSTATUS: Final = 1
 _WALL: Final = 0x40000000
 """`__WALL` (waitpid(2)): threads as well, which give their tracer no SIGCHLD."""
 
-_POLLS: Final = 50
+_POLLS: Final = 20
 """How often a stop is asked for before this thread sleeps until then."""
 
 _SIGNALS: Final = 8

@@ -35,7 +35,6 @@ _MAX_ERRNO: Final = 4095
 class Call(IntEnum):
     """The numbers of system calls."""
 
-    CLOSE = 3
     MMAP = 9
     MUNMAP = 11
     RECVMSG = 47
@@ -44,6 +43,7 @@ class Call(IntEnum):
     SETNS = 308
     OPEN_TREE = 428
     MOVE_MOUNT = 429
+    CLOSE_RANGE = 436
 
 
 def address(registers: bytes | bytearray) -> int:
