@@ -22,6 +22,14 @@ settings.load_profile("untimed")
 _hosts = pytest.StashKey[list[Host]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Lets a user ask for more than the tests do by themselves."""
+    kills = (
+        "how many times each test in tests/share/test_moving_killed.py kills (default: %(default)s)"
+    )
+    parser.addoption("--kills", type=int, default=24, help=kills)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _clean_machine() -> Iterator[None]:
     """Fails if the tests of this process have left anything on the machine."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel.ptrace import requests, x86_64
-from handlers.kernel.ptrace.requests import Ended
+from handlers.kernel.ptrace.requests import Ended, Waits
 from handlers.kernel.ptrace.thread import OtherArchitecture, Thread
 from handlers.moving import identity
 from handlers.moving.errors import CannotMove
@@ -39,6 +39,7 @@ class Threads:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self._threads: dict[int, Thread] = {}
+        self._waits = Waits()
         self._memory = -1
         self._instruction = 0
 
@@ -82,7 +83,7 @@ class Threads:
             if identity.has_ended(self.pid, tid):
                 return False
             raise _untraceable(self.pid) from None
-        self._threads[tid] = Thread(tid)
+        self._threads[tid] = Thread(tid, self._waits)
         with suppress(Ended):  # `_stop` finds that out, too
             requests.interrupt(tid)
         return True

@@ -1,8 +1,8 @@
-"""A gate that moves held inits, in a process of its own on a host: the program, and its handle.
+"""A gate that moves held inits, in a process of its own on a host: the program, and its handles.
 
 Like :mod:`tests.support.gatekeeper`, with one more command, `move`. The steps of a move are the
-moments before and after each request of ptrace(2) and each wait for its result. The program may be
-told to kill itself at one of them.
+moments before and after each request of ptrace(2) and each wait for its result. A :class:`Killer`
+forks such a program for each container, and has somebody killed at one of its steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handlers import root_mounts
@@ -23,15 +22,17 @@ from handlers.kernel import rootpath
 from handlers.kernel.ptrace import requests
 from handlers.moving import CannotMove, HalfMoved, stopped, why_never
 from tests.support.gatekeeper import Gatekeeper
+from tests.support.processes import children
 from watcher.containers import proc
 from watcher.gate.aside import Aside
 from watcher.gate.hold import Hold
 from watcher.gate.thread import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    from tests.support.gatekeeper import Json
+    from tests.support.host import Host
 
 
 class Mover(Gatekeeper):
@@ -39,30 +40,64 @@ class Mover(Gatekeeper):
 
     program = __file__
 
-    def move(self, id_: str, pid: int, *settings: str) -> Json:
-        """Waits until `id_` is held, moves its init to process `pid`, and lets it go.
+    def move(self, id_: str, pid: int, *settings: str) -> str:
+        """Waits until `id_` is held, and moves its init to process `pid`; it stays held.
 
         Args:
             id_: the container.
             pid: a process in the network namespace that the init comes into.
             settings: `path=value` below `/proc/sys/net`, as the runtime has written them.
+
+        Returns:
+            Why it was not moved; empty if it was.
         """
         self.held(id_)
+        return self.move_held(id_, pid, *settings)
+
+    def move_held(self, id_: str, pid: int, *settings: str) -> str:
+        """As :meth:`move`, of one that is known to be held."""
         self.tell("move", id_, str(pid), *settings)
-        return self.wait("moved", id=id_)
+        error: str = self.wait("moved", id=id_)["error"]
+        return error
+
+
+class Killer(Gatekeeper):
+    """Forks a gate for each container, which moves and allows it, or denies it."""
+
+    program = __file__
+
+    def __init__(self, host: Host, root: Path) -> None:
+        super().__init__(host, root, options=("--forks",))
+
+    def arm(self, pid: int, at: int = 0, who: str = "tracer") -> None:
+        """Has the next container moved to process `pid`, and `who` killed at step `at`.
+
+        Args:
+            pid: a process in the network namespace that the init comes into.
+            at: the step, from 1; 0 for none.
+            who: `tracer`, `init` or `runc`.
+        """
+        self.tell(str(pid), str(at), who)
+        self.wait("ready")
+
+    def forked(self) -> int:
+        """The pid of the gate that :meth:`arm` has forked, as this process sees it."""
+        [server] = children(self._process.pid)
+        [gate] = children(server)
+        return gate
 
 
 class Steps:
-    """Counts the steps, and ends the program at one of them."""
+    """Counts the steps, and calls `act` at one of them."""
 
-    def __init__(self, at: int) -> None:
-        self._at = at
-        self.count = 0
-        for name in ("_request", "wait"):
-            self._wrap(name)
+    def __init__(self) -> None:
+        self.at = self.count = 0
+        self.act: Callable[[], object] = lambda: None
+        self._wrap(requests, "_request")
+        self._wrap(requests.Waits, "wait")
 
-    def _wrap(self, name: str) -> None:
-        function = getattr(requests, name)
+    def _wrap(self, where: Any, name: str) -> None:
+        function = getattr(where, name)
 
         def wrapped(*args: Any) -> Any:
             self._reach()
@@ -71,23 +106,23 @@ class Steps:
             finally:
                 self._reach()
 
-        setattr(requests, name, wrapped)
+        setattr(where, name, wrapped)
 
     def _reach(self) -> None:
         self.count += 1
-        if self.count == self._at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.count == self.at:
+            self.act()
 
 
 class Program:
-    """The program; it answers no hold unless it is told to."""
+    """The program. Its main thread alone answers holds, if it is told to."""
 
-    def __init__(self, roots: list[str], at: int) -> None:
-        self._steps = Steps(at)
+    def __init__(self, roots: Sequence[str]) -> None:
+        self.steps = Steps()
         self._holds: dict[str, Hold] = {}
         self._aside = Aside((), most=64)
         self._lock = threading.Lock()
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._gate = Gate(
             timeout=60.0,
             on_timeout=False,
@@ -103,31 +138,41 @@ class Program:
         self._say("ready", pid=os.getpid(), never=why_never())
 
     def run(self) -> None:
-        """Obeys until there are no more commands; this thread alone answers holds."""
-        threading.Thread(target=self._read, daemon=True).start()
-        while (work := self._work.get()) is not None:
+        """Works until there is no more to do."""
+        while (work := self.work.get()) is not None:
             work()
         self._gate.close()
 
-    def _read(self) -> None:
+    def obey(self) -> None:
+        """Takes commands from standard input until its end."""
         for line in sys.stdin:
-            self._work.put(partial(self._obey, *line.split()))
-        self._work.put(None)
+            self.work.put(partial(self._obey, *line.split()))
+        self.work.put(None)
+
+    def kill(self, who: str) -> None:
+        """Kills the tracer, which is this process, the only container's init, or its runtime."""
+        hold = next(iter(self._holds.values()))
+        pids = {"tracer": os.getpid(), "init": hold.init.pid, "runc": hold.runc_pid}
+        os.kill(pids[who], signal.SIGKILL)
 
     def _obey(self, word: str, id_: str, *rest: str) -> None:
         hold = self._holds[id_]
         if word == "move":
-            self._aside.run(partial(self._move, hold, *rest))
+            self._aside.run(partial(self.move, hold, *rest))
         else:
             self._say("result", value=hold.answer(word == "allow"))
 
     def _decide(self, hold: Hold) -> None:
         self._holds[hold.id] = hold
         self._say("held", id=hold.id, runc=hold.runc_pid, init=hold.init.pid)
+        self.held(hold)
 
-    def _move(self, hold: Hold, pid: str, *settings: str) -> None:
-        """Moves the init of `hold`, and has it allowed, or denied if it cannot be moved."""
-        error, self._steps.count = "", 0
+    def held(self, hold: Hold) -> None:
+        """Called in the gate's thread with a new hold."""
+
+    def move(self, hold: Hold, pid: str, *settings: str) -> None:
+        """Moves the init of `hold` to process `pid`."""
+        error, self.steps.count = "", 0
         sysctls = [(path, value) for path, _, value in (one.partition("=") for one in settings)]
         try:
             init, netns = hold.init, proc.netns_of(hold.init.pid)
@@ -139,23 +184,59 @@ class Program:
                 os.close(target)
         except (CannotMove, HalfMoved, OSError) as reason:
             error = f"{type(reason).__name__}: {reason}"
-        self._work.put(partial(self._answer, hold, error, self._steps.count))
+        self.work.put(partial(self.moved, hold, error))
 
-    def _answer(self, hold: Hold, error: str, steps: int) -> None:
-        hold.answer(not error)
-        self._say("moved", id=hold.id, error=error, steps=steps)
+    def moved(self, hold: Hold, error: str) -> None:
+        """Called in the main thread with the result of a move."""
+        self._say("moved", id=hold.id, error=error, steps=self.steps.count)
 
     def _say(self, event: str, **fields: object) -> None:
         with self._lock:
             print(json.dumps({"event": event, **fields}, default=str), flush=True)  # noqa: T201
 
 
+class ForOne(Program):
+    """The program for one container, which it moves and answers by itself."""
+
+    def __init__(self, roots: Sequence[str], pid: str, at: int, who: str) -> None:
+        self._pid = pid
+        super().__init__(roots)
+        self.steps.at, self.steps.act = at, partial(self.kill, who)
+
+    def held(self, hold: Hold) -> None:
+        self._aside.run(partial(self.move, hold, self._pid))
+
+    def moved(self, hold: Hold, error: str) -> None:
+        hold.answer(not error)
+        super().moved(hold, error)
+        self.work.put(None)
+
+
+def _fork(roots: Sequence[str]) -> None:
+    """Forks a program for each line of standard input."""
+    print(json.dumps({"event": "forks", "pid": os.getpid()}), flush=True)  # noqa: T201
+    for line in sys.stdin:
+        pid, at, who = line.split()
+        child = os.fork()
+        if child == 0:
+            ForOne(roots, pid, int(at), who).run()
+            sys.stdout.flush()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        print(json.dumps({"event": "over", "status": status}), flush=True)  # noqa: T201
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--die-at", type=int, default=0, help="the step at which it kills itself")
-    parser.add_argument("roots", nargs="*", type=Path)
+    parser.add_argument("--forks", action="store_true", help="fork for each line that comes")
+    parser.add_argument("roots", nargs="*")
     options = parser.parse_args()
-    Program([str(root) for root in options.roots], options.die_at).run()
+    if options.forks:
+        _fork(options.roots)
+        return
+    program = Program(options.roots)
+    threading.Thread(target=program.obey, daemon=True).start()
+    program.run()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ _NT_PRSTATUS: Final = 1
 """`include/uapi/linux/elf.h`: the general registers."""
 
 _WALL: Final = 0x40000000
-"""`__WALL` (waitpid(2)): threads as well, which give their tracer no SIGCHLD."""
+_WNOTHREAD: Final = 0x20000000
+"""Threads as well as processes; and only those of the calling thread (waitpid(2))."""
 
 _POLLS: Final = 20
 """How often a stop is asked for before this thread sleeps until then."""
@@ -80,7 +81,7 @@ def seize(tid: int) -> None:
 
 
 def interrupt(tid: int) -> None:
-    """Have a seized thread stop; :func:`wait` tells when it has."""
+    """Have a seized thread stop; :class:`Waits` tells when it has."""
     _request(_INTERRUPT, tid)
 
 
@@ -129,25 +130,40 @@ def set_blocked(tid: int, blocked: int) -> None:
     _request(_SETSIGMASK, tid, _SIGNALS, ctypes.addressof(mask))
 
 
-def wait(tid: int) -> tuple[int, bool]:
-    """Wait until a traced thread stops.
+class Waits:
+    """What becomes of the threads that the calling thread traces; it must have no other children.
 
-    Returns:
-        The signal with which it has stopped; and whether it does not stop before the delivery of
-        that, but because of :func:`interrupt`, or as a process does that is stopped by a signal.
-
-    Raises:
-        Ended: it has ended, which the kernel now also tells its parent.
+    The first thread of a process that was killed has not ended before the others have, and those
+    not before their tracer has heard of it. So a wait for one of them hears of all.
     """
-    status = _poll(tid)
-    if status is None:
-        try:
-            _, status = os.waitpid(tid, _WALL)
-        except ChildProcessError:
-            raise Ended from None
-    if not os.WIFSTOPPED(status):
-        raise Ended
-    return os.WSTOPSIG(status), status >> 16 == _EVENT_STOP
+
+    __slots__ = ("_heard",)
+
+    def __init__(self) -> None:
+        self._heard: dict[int, int] = {}
+
+    def wait(self, tid: int) -> tuple[int, bool]:
+        """Wait until a traced thread stops.
+
+        Returns:
+            The signal with which it has stopped; and whether it does not stop before the delivery
+            of that, but because of :func:`interrupt`, or as a process that a signal has stopped.
+
+        Raises:
+            Ended: it has ended, or was never traced.
+        """
+        status = self._heard.pop(tid, None)
+        if status is None:
+            status = _poll(tid)
+        while status is None:
+            other, heard = os.waitpid(-1, _WALL | _WNOTHREAD)
+            if other == tid:
+                status = heard
+            else:
+                self._heard[other] = heard
+        if not os.WIFSTOPPED(status):
+            raise Ended
+        return os.WSTOPSIG(status), status >> 16 == _EVENT_STOP
 
 
 def _poll(tid: int) -> int | None:
@@ -158,7 +174,7 @@ def _poll(tid: int) -> int | None:
         if found == tid:
             return status.value
         if found < 0:
-            return None
+            raise Ended
     return None
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from handlers.kernel.ptrace import requests, x86_64
-from handlers.kernel.ptrace.requests import Ended
+from handlers.kernel.ptrace.requests import Ended, Waits
 from handlers.kernel.ptrace.x86_64 import Call
 
 _ALL_BUT_TRAP: Final = (1 << 64) - 1 & ~(1 << (signal.SIGTRAP - 1))
@@ -29,15 +29,17 @@ class Thread:
 
     Args:
         tid: its thread id.
+        waits: what becomes of it.
 
     Attributes:
         stopped: whether it is known to have stopped.
     """
 
-    __slots__ = ("_blocked", "_changed", "_registers", "stopped", "tid")
+    __slots__ = ("_blocked", "_changed", "_registers", "_waits", "stopped", "tid")
 
-    def __init__(self, tid: int) -> None:
+    def __init__(self, tid: int, waits: Waits) -> None:
         self.tid = tid
+        self._waits = waits
         self.stopped = False
         self._registers = b""
         self._blocked = 0
@@ -58,7 +60,7 @@ class Thread:
             OtherArchitecture: it has stopped, but cannot be given calls.
         """
         while True:
-            number, at_rest = requests.wait(self.tid)
+            number, at_rest = self._waits.wait(self.tid)
             if at_rest:
                 break
             requests.go_on(self.tid, number)
@@ -88,7 +90,7 @@ class Thread:
             requests.set_blocked(self.tid, _ALL_BUT_TRAP)
         requests.set_registers(self.tid, x86_64.calling(self._registers, call, arguments, at))
         requests.step(self.tid)
-        number, at_rest = requests.wait(self.tid)
+        number, at_rest = self._waits.wait(self.tid)
         registers = requests.get_registers(self.tid, x86_64.SIZE)
         there = x86_64.address(registers) == at + len(x86_64.SYSCALL)
         if number != signal.SIGTRAP or at_rest or not there:
@@ -115,4 +117,4 @@ class Thread:
         """Wait until the thread has ended, after its process was killed."""
         with suppress(Ended):
             while True:
-                requests.wait(self.tid)  # its last stop may not have been heard of
+                self._waits.wait(self.tid)  # its last stop may not have been heard of
