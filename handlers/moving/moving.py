@@ -166,8 +166,10 @@ class StoppedInit:
 
     def _kill(self, error: BaseException) -> NoReturn:
         """Kill the init because of `error`."""
+        pid = self._threads.pid
+        ended = isinstance(error, Ended) or identity.has_ended(pid, pid)
         self._threads.kill()
-        if isinstance(error, Ended | ProcessLookupError | FileNotFoundError):
+        if ended:
             raise HalfMoved("its init has ended during its move", identity.AGAIN) from error
         what = "its init was killed, as it was not where its move had left it"
         if isinstance(error, OSError):

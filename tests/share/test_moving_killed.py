@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,7 +109,7 @@ def test_init_or_its_runtime_is_killed_at_each_step(
             if moved["steps"] >= at:
                 assert where == NOT_STARTED
                 error = moved["error"]
-                assert error == "" or "init has ended" in error or "runtime" in error, moved
+                assert error == "" or error.startswith(("HalfMoved: ", "CannotMove: ")), moved
 
 
 @pytest.mark.timeout(1800)
@@ -126,7 +127,8 @@ def test_the_tracer_is_killed_at_any_moment(
             with runc(host, "run", name) as process:
                 killer.held(name)
                 time.sleep(moments.uniform(0, LONGER_THAN_A_MOVE))
-                os.kill(tracer, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it was done
+                    os.kill(tracer, signal.SIGKILL)
                 status = process.wait(PATIENCE)
             killer.wait("over")
             where = started_in(host, name, web)

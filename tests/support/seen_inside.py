@@ -57,7 +57,10 @@ def _look(path: str, seen: Seen) -> None:
         else:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             try:
-                seen[path] = os.read(descriptor, _MOST).decode(errors="replace")
+                text = b""
+                while len(text) < _MOST and (more := os.read(descriptor, _MOST)):
+                    text += more
+                seen[path] = text.decode(errors="replace")
             finally:
                 os.close(descriptor)
     except OSError as error:
