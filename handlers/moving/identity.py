@@ -17,6 +17,9 @@ _START_TIME: Final = 19
 
 _GONE: Final = (FileNotFoundError, ProcessLookupError)
 
+_CAP_SYS_ADMIN: Final = 21
+"""`include/uapi/linux/capability.h`."""
+
 AGAIN: Final = "start it again"
 
 
@@ -46,6 +49,19 @@ def check(init: Process, runtime: int) -> None:
         raise CannotMove("it has a user namespace of its own")
 
 
+def check_powers(pid: int) -> None:
+    """Check that process `pid` may move itself, and that this one may kill it (kill(2)).
+
+    Raises:
+        CannotMove: it has given up what it needs, as the init of `crun create` has when it is held.
+    """
+    status = _status(pid)
+    if not int(status[b"CapEff"], 16) >> _CAP_SYS_ADMIN & 1:
+        raise CannotMove("its init has given up its capabilities already")
+    if set(status[b"Uid"].split()) != {b"%d" % os.geteuid()}:
+        raise CannotMove("its init runs as another user already")
+
+
 def check_threads(pid: int, threads: list[int], netns: int) -> None:
     """Check that each of the stopped `threads` is in the namespace `netns`, and has no child.
 
@@ -69,7 +85,7 @@ def netns_of(pid: int, tid: int) -> int | None:
 def has_ended(pid: int, tid: int) -> bool:
     """Whether a thread has ended, though its process may go on."""
     try:
-        return _status(f"{pid}/task/{tid}", b"State")[:1] in (b"Z", b"X")
+        return _status(f"{pid}/task/{tid}")[b"State"][:1] in (b"Z", b"X")
     except _GONE:
         return True
 
@@ -77,7 +93,7 @@ def has_ended(pid: int, tid: int) -> bool:
 def tracer_of(pid: int) -> int:
     """The process that traces process `pid`; 0 if there is none."""
     try:
-        return int(_status(pid, b"TracerPid"))
+        return int(_status(pid)[b"TracerPid"])
     except _GONE:
         return 0
 
@@ -94,12 +110,10 @@ def _stat(pid: int) -> list[bytes]:
     return text[text.rindex(b")") + 2 :].split()
 
 
-def _status(task: int | str, key: bytes) -> bytes:
-    """A line of `/proc/<task>/status`, without its key (proc_pid_status(5))."""
-    for line in _read(f"/proc/{task}/status").splitlines():
-        if line.startswith(key + b":"):
-            return line.partition(b":")[2].strip()
-    return b""
+def _status(task: int | str) -> dict[bytes, bytes]:
+    """The lines of `/proc/<task>/status` by their keys (proc_pid_status(5))."""
+    lines = (line.partition(b":") for line in _read(f"/proc/{task}/status").splitlines())
+    return {key: value.strip() for key, _, value in lines}
 
 
 def _read(path: str) -> bytes:

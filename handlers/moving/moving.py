@@ -63,7 +63,7 @@ def stopped(init: Process, runtime: int, netns: int) -> Iterator[StoppedInit]:
 
     Raises:
         CannotMove: it is not the child of `runtime`, not in `netns`, or in a user namespace of
-            its own; another program traces it; or it has ended.
+            its own; it has given up its capabilities; another program traces it; or it has ended.
         HalfMoved: at the end of the `with`: it was killed, or has ended.
     """
     try:
@@ -76,6 +76,7 @@ def stopped(init: Process, runtime: int, netns: int) -> Iterator[StoppedInit]:
             identity.check(init, runtime)  # so that no other process is ever stopped
             threads.stop()
             identity.check(init, runtime)
+            identity.check_powers(init.pid)
             identity.check_threads(init.pid, threads.tids, netns)
         except (Ended, FileNotFoundError, ProcessLookupError):
             threads.kill()
