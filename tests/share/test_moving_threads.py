@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ def test_all_of_its_threads_are_moved_and_all_calls_end_as_they_should(web: Cont
         with stopped(known(process), os.getpid(), own) as one:
             one.move(web.place.netns)
         assert namespaces(process) == {web.place.inode}
-        assert rest(process) == "right"
+        assert rest(process) == "right 0"
 
 
 def test_it_is_stopped_and_let_go_many_times(web: Container) -> None:
@@ -88,7 +89,7 @@ def test_it_is_stopped_and_let_go_many_times(web: Container) -> None:
         with stopped(known(process), os.getpid(), own) as one:
             one.move(web.place.netns)
         assert namespaces(process) == {web.place.inode}
-        assert rest(process) == "right"
+        assert rest(process) == "right 0"
 
 
 def test_it_may_be_killed_while_it_is_stopped(web: Container) -> None:
@@ -105,6 +106,33 @@ def test_it_may_be_killed_while_it_is_stopped(web: Container) -> None:
         assert not Path(f"/proc/{process.pid}").exists()
 
 
+def test_a_signal_that_comes_meanwhile_is_delivered_afterwards(web: Container) -> None:
+    with restless() as process:
+        own = netns_of(process)
+        with stopped(known(process), os.getpid(), own) as one:
+            process.send_signal(signal.SIGUSR1)
+            one.move(web.place.netns)
+        assert namespaces(process) == {web.place.inode}
+        assert rest(process) == "right 1"
+
+
+def test_one_that_a_signal_has_stopped_stays_so(web: Container) -> None:
+    with restless() as process:
+        own = netns_of(process)
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        moved = stopped(known(process), os.getpid(), own)
+        with pytest.raises(CannotMove, match="a signal has stopped"), moved:
+            pytest.fail("it was stopped once more")
+        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        assert state == "T"
+        process.send_signal(signal.SIGCONT)
+        with stopped(known(process), os.getpid(), own) as one:
+            one.move(web.place.netns)
+        assert namespaces(process) == {web.place.inode}
+        assert rest(process) == "right 0"
+
+
 def test_a_descriptor_that_is_no_network_namespace_moves_nobody() -> None:
     with restless() as process:
         own = netns_of(process)
@@ -113,7 +141,7 @@ def test_a_descriptor_that_is_no_network_namespace_moves_nobody() -> None:
             with pytest.raises(CannotMove, match="may not enter"), moved as one:
                 one.move(uts.fileno())
         assert namespaces(process) == {own}
-        assert rest(process) == "right"
+        assert rest(process) == "right 0"
 
 
 # --- nobody else is touched ----------------------------------------------------------------------
@@ -131,7 +159,7 @@ def test_no_other_process_is_stopped() -> None:
         for one, runtime, netns, says in wrong:
             with pytest.raises(CannotMove, match=says), stopped(one, runtime, netns):
                 pytest.fail("it was stopped")
-        assert rest(process) == "right"
+        assert rest(process) == "right 0"
     with pytest.raises(CannotMove, match="has ended"), stopped(init, os.getpid(), own):
         pytest.fail("it was stopped")
 
@@ -170,7 +198,7 @@ with stopped(Process({init.pid}, {init.start}), {os.getpid()}, {own}):
             with pytest.raises(CannotMove, match=f"process {tracer.pid} traces"), moved:
                 pytest.fail("it was stopped")
             tracer.communicate()
-        assert rest(process) == "right"
+        assert rest(process) == "right 0"
 
 
 def test_the_end_of_the_tracer_is_that_of_the_process() -> None:
@@ -185,3 +213,28 @@ with stopped(Process({init.pid}, {init.start}), {os.getpid()}, {own}):
 """
         subprocess.run([sys.executable, "-c", traces], check=False)
         assert process.wait(PATIENCE) == -9
+
+
+# --- where nobody can be moved -------------------------------------------------------------------
+
+REFUSES_PTRACE = """
+import ctypes, struct
+from handlers.moving import why_never
+assert why_never() == ""
+LOAD, EQUAL, RETURN, NUMBER, EPERM, ALLOW = 0x20, 0x15, 0x06, 101, 0x00050001, 0x7FFF0000
+lines = ((LOAD, 0, 0, 0), (EQUAL, 0, 1, NUMBER), (RETURN, 0, 0, EPERM), (RETURN, 0, 0, ALLOW))
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
+filter = ctypes.create_string_buffer(struct.pack("@HP", len(lines), ctypes.addressof(program)))
+libc = ctypes.CDLL(None)
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, FILTER = 38, 22, 2
+assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+assert libc.prctl(PR_SET_SECCOMP, FILTER, filter, 0, 0) == 0
+print(why_never())
+"""
+
+
+def test_a_process_that_may_not_trace_says_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSES_PTRACE], check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout == "this process may not call ptrace(2): Operation not permitted\n"
