@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 _AT_FDCWD: Final = -100
 _FROM_DESCRIPTOR: Final = 0x04
-_DETACH: Final = 2 | 8
-"""MOVE_MOUNT_F_EMPTY_PATH, and MNT_DETACH with UMOUNT_NOFOLLOW (`include/uapi/linux/mount.h`,
-`include/linux/fs.h`)."""
+"""MOVE_MOUNT_F_EMPTY_PATH (`include/uapi/linux/mount.h`)."""
 
 
 class Cover:
@@ -116,7 +114,7 @@ def covered(inside: Inside, covers: Sequence[Cover], numbers: Sequence[int]) -> 
         yield
     except BaseException:
         for path in reversed(done):
-            inside.undo(Call.UMOUNT2, inside.path(path), _DETACH)
+            inside.unmount(path)
         raise
 
 
@@ -130,7 +128,7 @@ def _cover(inside: Inside, cover: Cover, number: int, done: list[str]) -> None:
     try:
         trees = [inside.open_tree(path) for path in cover.paths]
     finally:
-        inside.undo(Call.UMOUNT2, inside.path(cover.point), _DETACH)
+        inside.unmount(cover.point)
     for tree, path in zip(trees, cover.paths, strict=True):
         _put(inside, tree, path)
         done.append(path)

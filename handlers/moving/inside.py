@@ -26,7 +26,9 @@ SIZE: Final = 8192
 
 _AT_FDCWD: Final = -100
 _CLONE: Final = 1 | os.O_CLOEXEC
-"""OPEN_TREE_CLONE (`include/uapi/linux/mount.h`)."""
+_DETACH: Final = 2 | 8
+"""OPEN_TREE_CLONE, and MNT_DETACH with UMOUNT_NOFOLLOW (`include/uapi/linux/mount.h`,
+`include/linux/fs.h`)."""
 
 _PAIR: Final = struct.Struct("<ii")
 _HEADER: Final = struct.Struct("<QIxxxxQQQQixxxx")
@@ -84,6 +86,18 @@ class Inside:
         tree = self.threads.call(Call.OPEN_TREE, _AT_FDCWD, self.path(path), _CLONE)
         self._opened.append(tree)
         return tree
+
+    def unmount(self, path: str) -> None:
+        """Have the init detach the mount that is at `path`.
+
+        Raises:
+            Disturbed: it failed; the init has to end.
+        """
+        try:
+            at = self.path(path)
+        except OSError as error:
+            raise Disturbed from error
+        self.undo(Call.UMOUNT2, at, _DETACH)
 
     def undo(self, call: Call, *arguments: int) -> None:
         """Have the init make a call that takes something back.

@@ -15,6 +15,7 @@ from handlers.kernel.ptrace.x86_64 import Call
 from handlers.moving import covering, identity, inside, settings
 from handlers.moving.errors import CannotMove, HalfMoved
 from handlers.moving.threads import Threads
+from watcher.model.errors import remedy_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,6 +104,7 @@ class StoppedInit:
     def __init__(self, threads: Threads, netns: int) -> None:
         self._threads = threads
         self._netns = netns
+        self._moved = False
 
     def move(self, netns: int, sysctls: Sequence[Sysctl] = ()) -> None:
         """Move all threads into another network namespace; once only.
@@ -130,6 +132,11 @@ class StoppedInit:
                     self._look(os.fstat(netns).st_ino)
         except CannotMove:
             raise
+        except OSError as error:
+            if self._moved:
+                self._kill(error)
+            what = f"its init cannot be moved: {error.strerror}"
+            raise CannotMove(what, remedy_for(error, "run `watcher check`")) from error
         except BaseException as error:  # noqa: BLE001 (whatever it is, the init must not start)
             self._kill(error)
 
@@ -146,14 +153,9 @@ class StoppedInit:
 
     def _enter(self, number: int) -> None:
         """Have each thread enter the network namespace that is its descriptor `number`."""
-        for moved, thread in enumerate(self._threads):
-            try:
-                self._threads.call_in(thread, Call.SETNS, number, os.CLONE_NEWNET)
-            except OSError as error:
-                if moved:
-                    raise
-                what = f"its init may not enter the namespace: {error.strerror}"
-                raise CannotMove(what, "run `watcher check`") from None
+        for thread in self._threads:
+            self._threads.call_in(thread, Call.SETNS, number, os.CLONE_NEWNET)
+            self._moved = True
 
     def _look(self, netns: int) -> None:
         """Look from outside whether each thread is in the network namespace `netns`."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import refusing
 from tests.support.crun import CrunHost
 from tests.support.held import own_mount, runc
 from tests.support.mover import Mover
@@ -20,9 +22,19 @@ if TYPE_CHECKING:
     from tests.support.host.containers import Container
 
 
-def refused(host: Host, root: Path, web: Container, says: str) -> None:
-    """Expects that the bundle `side` cannot be moved, and starts in its own namespace if it may."""
-    with Mover(host, root) as mover, runc(host, "create", "side") as process:
+def refused(
+    host: Host, root: Path, web: Container, says: str, prefix: tuple[str, ...] = ()
+) -> None:
+    """Expects that the bundle `side` cannot be moved, and starts in its own namespace if it may.
+
+    Args:
+        host: the host.
+        root: its root.
+        web: whose namespace is to be shared.
+        says: a part of the reason.
+        prefix: a command that starts runc.
+    """
+    with Mover(host, root) as mover, runc(host, "create", "side", prefix=prefix) as process:
         init = mover.held("side")["init"]
         before, own = at_rest(host, init), namespaces(host, init)
         error = mover.move_held("side", web.pid)
@@ -89,6 +101,18 @@ def test_an_init_without_room_for_descriptors(host: Host, root: Path, web: Conta
 
     host.bundle("side", edit=edit)
     refused(host, root, web, "RLIMIT_NOFILE")
+
+
+MOVE_MOUNT, OPEN_TREE, SETNS = 429, 428, 308
+
+
+@pytest.mark.parametrize("call", [MOVE_MOUNT, OPEN_TREE, SETNS])
+def test_an_init_that_may_not_make_one_of_the_calls(
+    host: Host, root: Path, web: Container, call: int
+) -> None:
+    host.bundle("side")
+    prefix = (sys.executable, refusing.__file__, str(call))
+    refused(host, root, web, "Operation not permitted", prefix)
 
 
 def test_more_mounts_than_are_read(host: Host, root: Path, web: Container) -> None:

@@ -24,11 +24,16 @@ def own_mount(host: Host, path: Path) -> Path:
 
 @contextmanager
 def runc(
-    host: Host, verb: Verb, name: str, *options: str, env: dict[str, str] | None = None
+    host: Host,
+    verb: Verb,
+    name: str,
+    *options: str,
+    env: dict[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
 ) -> Iterator[Popen[str]]:
-    """`runc run` or `runc create` of a bundle that is there, under way."""
+    """`runc run` or `runc create` of a bundle that is there, under way, started by `prefix`."""
     bundle = host.bundles / name
-    words = ["runc", "--root", str(host.root), verb, *options, name]
+    words = [*prefix, "runc", "--root", str(host.root), verb, *options, name]
     with (bundle / "output").open("w") as out, (bundle / "errors").open("w") as err:
         process = host.popen(words, directory=bundle, env=env, stdout=out, stderr=err)
         with process:

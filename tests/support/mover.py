@@ -121,21 +121,20 @@ class Program:
         self.steps = Steps()
         self._holds: dict[str, Hold] = {}
         self._aside = Aside((), most=64)
-        self._lock = threading.Lock()
         self.work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._gate = Gate(
             timeout=60.0,
             on_timeout=False,
             decide=self._decide,
-            expired=lambda hold: self._say("expired", id=hold.id),
-            overflow=lambda: self._say("overflow"),
-            failed=lambda error: self._say("failed", error=repr(error)),
+            expired=lambda hold: say("expired", id=hold.id),
+            overflow=lambda: say("overflow"),
+            failed=lambda error: say("failed", error=repr(error)),
             unlimited=True,
         )
         for root in roots:
             directory = rootpath.open_directory(root)
             self._gate.mark(root, directory, filesystem=root_mounts.is_whole(directory))
-        self._say("ready", pid=os.getpid(), never=why_never())
+        say("ready", pid=os.getpid(), never=why_never())
 
     def run(self) -> None:
         """Works until there is no more to do."""
@@ -160,11 +159,11 @@ class Program:
         if word == "move":
             self._aside.run(partial(self.move, hold, *rest))
         else:
-            self._say("result", value=hold.answer(word == "allow"))
+            say("result", value=hold.answer(word == "allow"))
 
     def _decide(self, hold: Hold) -> None:
         self._holds[hold.id] = hold
-        self._say("held", id=hold.id, runc=hold.runc_pid, init=hold.init.pid)
+        say("held", id=hold.id, runc=hold.runc_pid, init=hold.init.pid)
         self.held(hold)
 
     def held(self, hold: Hold) -> None:
@@ -188,11 +187,7 @@ class Program:
 
     def moved(self, hold: Hold, error: str) -> None:
         """Called in the main thread with the result of a move."""
-        self._say("moved", id=hold.id, error=error, steps=self.steps.count)
-
-    def _say(self, event: str, **fields: object) -> None:
-        with self._lock:
-            print(json.dumps({"event": event, **fields}, default=str), flush=True)  # noqa: T201
+        say("moved", id=hold.id, error=error, steps=self.steps.count)
 
 
 class ForOne(Program):
@@ -212,18 +207,22 @@ class ForOne(Program):
         self.work.put(None)
 
 
+def say(event: str, **fields: object) -> None:
+    """Prints a whole line, or none if somebody kills this process."""
+    os.write(1, f"{json.dumps({'event': event, **fields})}\n".encode())
+
+
 def _fork(roots: Sequence[str]) -> None:
     """Forks a program for each line of standard input."""
-    print(json.dumps({"event": "forks", "pid": os.getpid()}), flush=True)  # noqa: T201
+    say("forks", pid=os.getpid())
     for line in sys.stdin:
         pid, at, who = line.split()
         child = os.fork()
         if child == 0:
             ForOne(roots, pid, int(at), who).run()
-            sys.stdout.flush()
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        print(json.dumps({"event": "over", "status": status}), flush=True)  # noqa: T201
+        say("over", status=status)
 
 
 def _main() -> None:

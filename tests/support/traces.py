@@ -32,6 +32,7 @@ def traces(host: Host, pid: int) -> dict[str, object]:
             ]
             for task in (process / "task").iterdir()
         },
+        "mounts": (process / "mountinfo").read_text().splitlines(),
         "call": (process / "syscall").read_text(),
     }
 
