@@ -60,6 +60,10 @@ def with_a_tmpfs_on_it(spec: Spec) -> None:
     )
 
 
+def shared(spec: Spec) -> None:
+    spec["linux"]["rootfsPropagation"] = "shared"
+
+
 EDITS = {
     "as it is": nothing,
     "masked": masks("/proc/net", "/sys/class/net"),
@@ -70,6 +74,7 @@ EDITS = {
     "two sysfs": with_another_sysfs,
     "that of the host": with_that_of_the_host,
     "a tmpfs": with_a_tmpfs_on_it,
+    "shared": shared,
 }
 
 
@@ -109,6 +114,7 @@ def mounts(host: Host, container: Container) -> list[tuple[str, ...]]:
     found = []
     for line in lines.splitlines():
         _, _, _, shown, *rest = line.split(" ")
+        rest = [word for word in rest if not word.startswith(("shared:", "master:"))]
         found.append((shown.removesuffix(name), *rest))
     return found
 

@@ -103,6 +103,20 @@ def test_an_init_without_room_for_descriptors(host: Host, root: Path, web: Conta
     refused(host, root, web, "RLIMIT_NOFILE")
 
 
+def test_a_hook_that_leaves_a_process_in_the_container(
+    host: Host, root: Path, web: Container
+) -> None:
+    """It would stay in the namespace that is given up."""
+
+    def edit(spec: Spec) -> None:
+        leaves = "sleep 1000 < /dev/null > /dev/null 2>&1 &"
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", leaves]}
+        spec["hooks"] = {"createContainer": [hook]}
+
+    host.bundle("side", edit=edit)
+    refused(host, root, web, "another process is in the container already")
+
+
 MOVE_MOUNT, OPEN_TREE, SETNS = 429, 428, 308
 
 
