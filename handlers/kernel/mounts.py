@@ -129,19 +129,18 @@ def mounts() -> list[Mount]:
 
 def parse(line: bytes) -> Mount:
     """One line of a `mountinfo`."""
-    before, _, after = line.partition(b" - ")
-    number, parent, device, root, point, options, *propagation = before.split(b" ")
-    kind, _source, own_options = after.split(b" ", 2)
+    fields = line.split(b" ")
+    dash = fields.index(b"-", 6)
     return Mount(
-        id=int(number),
-        parent=int(parent),
-        device=device.decode("ascii"),
-        root=_unescaped(root),
-        point=_unescaped(point),
-        options=options.decode("ascii"),
-        propagation=tuple(field.decode("ascii") for field in propagation),
-        type=_unescaped(kind),
-        own_options=os.fsdecode(own_options),
+        int(fields[0]),
+        int(fields[1]),
+        fields[2].decode("ascii"),
+        _unescaped(fields[3]),
+        _unescaped(fields[4]),
+        fields[5].decode("ascii"),
+        tuple([field.decode("ascii") for field in fields[6:dash]]),
+        _unescaped(fields[dash + 1]),
+        os.fsdecode(b" ".join(fields[dash + 3 :])),
     )
 
 
