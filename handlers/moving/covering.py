@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from handlers.kernel import detached
 from handlers.kernel.namespace import HostNamespace, open_by_pid
 from handlers.kernel.ptrace.x86_64 import Call
@@ -23,7 +25,7 @@ _FROM_DESCRIPTOR: Final = 0x04
 """MOVE_MOUNT_F_EMPTY_PATH (`include/uapi/linux/mount.h`)."""
 
 
-class Cover:
+class Cover(Struct, frozen=True):
     """A sysfs of the new namespace, for one of a container's.
 
     Attributes:
@@ -32,12 +34,9 @@ class Cover:
         paths: what is to be covered.
     """
 
-    __slots__ = ("descriptor", "paths", "point")
-
-    def __init__(self, descriptor: int, point: str, paths: list[str]) -> None:
-        self.descriptor = descriptor
-        self.point = point
-        self.paths = paths
+    descriptor: int
+    point: str
+    paths: tuple[str, ...]
 
 
 @contextmanager
@@ -65,7 +64,7 @@ def made_for(pid: int, old: int, new: int) -> Iterator[list[Cover]]:
         for sysfs in table.sysfs(_device_in(here, pid, old)):
             paths = table.to_cover(sysfs)
             if paths:
-                covers.append(Cover(_made_in(here, new, sysfs), sysfs.point, paths))
+                covers.append(Cover(_made_in(here, new, sysfs), sysfs.point, tuple(paths)))
         yield covers
     finally:
         here.close()

@@ -1,4 +1,4 @@
-"""What a stopped init is given for its move: a page of memory, and descriptors.
+"""What a stopped init is given for its move: some memory, and descriptors.
 
 The descriptors come by a pair of sockets that the init makes itself, and of which this process
 copies one end (pidfd_getfd(2)). The pair has no name, so nobody else can send to it. All of it is
@@ -22,7 +22,7 @@ from handlers.moving.errors import CannotMove
 from handlers.moving.threads import Threads
 
 SIZE: Final = 8192
-"""Bytes of the page, which are two, for the longest path (PATH_MAX) beside all else."""
+"""Bytes of the room: a page for the longest path (PATH_MAX), and one for all else."""
 
 _AT_FDCWD: Final = -100
 _CLONE: Final = 1 | os.O_CLOEXEC
@@ -56,7 +56,7 @@ class Inside:
 
     Args:
         threads: its threads.
-        at: the address of the page.
+        at: the address of the room.
     """
 
     def __init__(self, threads: Threads, at: int) -> None:

@@ -30,6 +30,8 @@ _NOBODY: Final = "3"
 
 _BITS: Final = 64
 
+_ENDED: Final = "its init has ended"
+
 
 def why_never() -> str:
     """Why this process can move no init on this host; empty if it can.
@@ -69,8 +71,8 @@ def stopped(init: Process, runtime: int, netns: int) -> Iterator[StoppedInit]:
     """
     try:
         threads = Threads(init.pid)
-    except ProcessLookupError:
-        raise CannotMove("its init has ended", identity.AGAIN) from None
+    except OSError as error:
+        raise _cannot(error) from error
     try:
         one = StoppedInit(threads, netns)
         try:
@@ -79,9 +81,12 @@ def stopped(init: Process, runtime: int, netns: int) -> Iterator[StoppedInit]:
             identity.check(init, runtime)
             identity.check_powers(init.pid)
             identity.check_threads(init.pid, threads.tids, netns)
-        except (Ended, FileNotFoundError, ProcessLookupError):
+        except Ended:
             threads.kill()
-            raise CannotMove("its init has ended", identity.AGAIN) from None
+            raise CannotMove(_ENDED, identity.AGAIN) from None
+        except OSError as error:
+            one.let_go()
+            raise _cannot(error) from error
         except BaseException:
             one.let_go()
             raise
@@ -135,8 +140,7 @@ class StoppedInit:
         except OSError as error:
             if self._moved:
                 self._kill(error)
-            what = f"its init cannot be moved: {error.strerror}"
-            raise CannotMove(what, remedy_for(error, "run `watcher check`")) from error
+            raise _cannot(error) from error
         except BaseException as error:  # noqa: BLE001 (whatever it is, the init must not start)
             self._kill(error)
 
@@ -173,8 +177,16 @@ class StoppedInit:
         ended = isinstance(error, Ended) or identity.has_ended(pid, pid)
         self._threads.kill()
         if ended:
-            raise HalfMoved("its init has ended during its move", identity.AGAIN) from error
+            raise HalfMoved(f"{_ENDED} during its move", identity.AGAIN) from error
         what = "its init was killed, as it was not where its move had left it"
         if isinstance(error, OSError):
             what = f"its init was killed in the middle of its move: {error.strerror}"
         raise HalfMoved(what, identity.AGAIN) from error
+
+
+def _cannot(error: OSError) -> CannotMove:
+    """A move that an `error` has prevented, before anything was changed."""
+    if isinstance(error, FileNotFoundError | ProcessLookupError):
+        return CannotMove(_ENDED, identity.AGAIN)
+    what = f"its init cannot be moved: {error.strerror}"
+    return CannotMove(what, remedy_for(error, "run `watcher check`"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from typing import Final
 
 from handlers.kernel import sysctl
 from handlers.kernel.namespace import HostNamespace
@@ -12,6 +13,8 @@ from handlers.moving.errors import CannotMove
 from watcher.model.errors import quoted
 from watcher.model.naming import sysctl_name
 from watcher.model.request import Sysctl
+
+_REMEDY: Final = "leave it out of its config.json"
 
 
 @contextmanager
@@ -44,6 +47,8 @@ def written(netns: int, settings: Sequence[Sysctl]) -> Iterator[None]:
 
 
 def _write(path: str, value: str, before: list[Sysctl]) -> None:
+    if ".." in path.split("/"):
+        raise CannotMove(f"linux.sysctl {quoted(path)}: this is no name", _REMEDY)
     try:
         present = sysctl.get(path)
         if present is not None and present.split() == value.split():
@@ -63,4 +68,4 @@ def _refused(path: str, value: str, error: Exception) -> CannotMove:
         reason = f"the network namespace to share does not take it: {error}"
         if isinstance(error, OSError):
             reason = f"the network namespace to share does not take it: {error.strerror}"
-    return CannotMove(f"linux.sysctl {setting}: {reason}", "leave it out of its config.json")
+    return CannotMove(f"linux.sysctl {setting}: {reason}", _REMEDY)

@@ -114,7 +114,11 @@ def test_a_hook_that_leaves_a_process_in_the_container(
         spec["hooks"] = {"createContainer": [hook]}
 
     host.bundle("side", edit=edit)
-    refused(host, root, web, "another process is in the container already")
+    with Mover(host, root) as mover, runc(host, "create", "side") as process:
+        error = mover.move("side", web.pid)
+        assert "another process is in the container already" in error
+        assert mover.ask("deny", "side")  # runc waits for that process where it is allowed
+        assert process.wait(PATIENCE) == 1
 
 
 MOVE_MOUNT, OPEN_TREE, SETNS = 429, 428, 308

@@ -124,8 +124,8 @@ def test_one_that_a_signal_has_stopped_stays_so(web: Container) -> None:
         moved = stopped(known(process), os.getpid(), own)
         with pytest.raises(CannotMove, match="a signal has stopped"), moved:
             pytest.fail("it was stopped once more")
-        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        assert state == "T"
+        stat = Path(f"/proc/{process.pid}/stat")
+        eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
         process.send_signal(signal.SIGCONT)
         with stopped(known(process), os.getpid(), own) as one:
             one.move(web.place.netns)
