@@ -24,7 +24,7 @@ from watcher.containers import gojson
 from watcher.containers.files import MAX_SIZE, Unreadable
 from watcher.containers.runtimes.crun import decode_config, decode_status
 from watcher.containers.runtimes.runc import decode_state
-from watcher.containers.spec import SpecNamespace, decode_spec
+from watcher.containers.spec import SpecNamespace, decode_spec, net_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -299,9 +299,17 @@ _LIST = st.lists(
     st.one_of(_NETWORK, st.just('{"type": "pid"}'), st.just('{"TYPE": "mount"}'), st.just("null")),
     max_size=3,
 ).map(lambda entries: f"[{', '.join(entries)}]")
+_SETTINGS = st.one_of(
+    st.just("null"),
+    _objects(
+        ("net.ipv4.ip_forward", "net.ipv4.ip_default_ttl", "kernel.hostname", "fs.mqueue.msg_max"),
+        st.sampled_from(('"1"', '"64"', "null")),
+    ),
+)
 _LINUX = st.one_of(
     st.just("null"),
     _objects(("namespaces", "NameSpaces", f"name{LONG_S}paces"), st.one_of(st.just("null"), _LIST)),
+    _objects(("sysctl", "Sysctl", f"{LONG_S}ysctl"), _SETTINGS),
 )
 _MEMBERS = st.lists(
     st.one_of(
@@ -341,6 +349,7 @@ def test_a_bundle_is_read_as_runc_reads_it(host: Host) -> None:
         assert [_kind(one) for one in found.namespaces] == [
             (one.type, one.path) for one in state.namespaces or ()
         ]
+        assert net_settings(found.sysctl) == net_settings(state.sysctl or {})
 
     compare()
     assert taken >= 10
@@ -368,7 +377,8 @@ def test_what_is_read_fast_is_what_is_read_with_care(members: list[str]) -> None
             decode_config(content, "config.json")
         return
     spec = decode_config(content, "config.json")
-    assert (spec.annotations, [(n.type, n.path) for n in spec.namespaces]) == expected
+    namespaces = [(n.type, n.path) for n in spec.namespaces]
+    assert gojson.Read(spec.annotations, namespaces, spec.sysctl) == expected
 
 
 def test_many_bytes_that_take_care_are_refused() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.bundles import Spec
 from tests.support.gatekeeper import Gatekeeper
 from tests.support.held import Verb, own_mount, runc
 from tests.support.host import Host
@@ -314,6 +315,16 @@ def test_a_held_container_is_what_its_root_tells_later(
     assert held["annotations"] == expected
     assert held["namespace"] == "own"
     assert held["netns"] == host.place("web").inode
+
+
+def test_settings_of_a_held_container_are_what_its_root_tells_later(host: Host, root: Path) -> None:
+    def edit(spec: Spec) -> None:
+        spec["linux"]["sysctl"] = {"net.ipv4.ip_default_ttl": "33", "kernel.domainname": "x"}
+
+    host.bundle("web", edit=edit)
+    held, later = seen_twice(host, root)
+    assert held == later
+    assert held["settings"] == [["net.ipv4.ip_default_ttl", "33"]]
 
 
 def test_a_bundle_behind_a_link_is_the_same_bundle(host: Host, root: Path) -> None:

@@ -91,6 +91,7 @@ def _container(config: Config, store: LeaseStore, directory: Path) -> Container:
         namespace=saved.namespace,
         joined=saved.joined,
         user_namespace=saved.user_namespace,
+        settings=saved.settings,
         netns=_netns(saved.namespace, saved.joined),
     )
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from json import JSONDecoder
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 _SPACE: Final = " \t\r\n"
 _FOLDED: Final = {0x17F: "s", 0x212A: "k"}
@@ -30,12 +30,20 @@ class NotGo(ValueError):
     """Go would refuse it: it is not JSON, or a value has the wrong type for its field."""
 
 
+class Read(NamedTuple):
+    """The parts of a `config.json` that matter: `linux.namespaces` by type and path."""
+
+    annotations: dict[str, str]
+    namespaces: list[tuple[str, str]]
+    sysctl: dict[str, str]
+
+
 class _Object(list[tuple[str, object]]):
     """An object's members in order, with repetitions."""
 
 
-def read(content: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The annotations, and type and path of each namespace, in a `config.json`.
+def read(content: bytes) -> Read:
+    """What a `config.json` has for runc.
 
     Raises:
         NotGo: runc would refuse it.
@@ -43,7 +51,7 @@ def read(content: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
     return _read(_first_value(content))
 
 
-def read_unambiguous(content: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def read_unambiguous(content: bytes) -> Read:
     """Like :func:`read`, for a runtime that is not written in Go.
 
     Raises:
@@ -55,13 +63,14 @@ def read_unambiguous(content: bytes) -> tuple[dict[str, str], list[tuple[str, st
         raise NotGo("a text has a NUL")
     value = _first_value(content)
     for linux in _unambiguous(value, "annotations", "linux"):
+        list(_unambiguous(linux, "sysctl"))
         for namespaces in _unambiguous(linux, "namespaces"):
             for entry in namespaces if isinstance(namespaces, list) else ():
                 list(_unambiguous(entry, "type", "path"))
-    annotations, found = _read(value)
-    if len({kind for kind, _ in found}) < len(found):
+    found = _read(value)
+    if len({kind for kind, _ in found.namespaces}) < len(found.namespaces):
         raise NotGo("a namespace is there twice")
-    return annotations, found
+    return found
 
 
 def _unambiguous(value: object, *names: str) -> Iterator[object]:
@@ -76,19 +85,22 @@ def _unambiguous(value: object, *names: str) -> Iterator[object]:
         yield found[names[-1]]
 
 
-def _read(value: object) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _read(value: object) -> Read:
     annotations: dict[str, str] = {}
+    sysctl: dict[str, str] = {}
     namespaces = _Namespaces()
     for name, member in _fields(value):
         if name == "annotations":
             annotations = {} if member is None else annotations | _texts(member)
         elif name == "linux":
             if member is None:
-                namespaces = _Namespaces()
+                namespaces, sysctl = _Namespaces(), {}
             for name_, value_ in _fields(member):
                 if name_ == "namespaces":
                     namespaces.read(value_)
-    return annotations, namespaces.all()
+                elif name_ == "sysctl":
+                    sysctl = {} if value_ is None else sysctl | _texts(value_)
+    return Read(annotations, namespaces.all(), sysctl)
 
 
 class _Namespaces:

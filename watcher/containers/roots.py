@@ -169,6 +169,7 @@ def _read(
         joined=saved.joined,
         netns=netns,
         user_namespace=saved.user_namespace or owner != 0,
+        settings=saved.settings,
     )
 
 

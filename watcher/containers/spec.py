@@ -6,7 +6,7 @@ Source: the OCI runtime specification, `config.md` and `config-linux.md`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -39,14 +39,17 @@ class Spec(msgspec.Struct, frozen=True):
     Attributes:
         annotations: the annotations as written.
         namespaces: the entries of `linux.namespaces`.
+        sysctl: `linux.sysctl` as written.
     """
 
     annotations: dict[str, str]
     namespaces: tuple[SpecNamespace, ...]
+    sysctl: dict[str, str] = {}
 
 
 class _PlainLinux(msgspec.Struct, frozen=True):
     namespaces: tuple[dict[str, str], ...] = ()
+    sysctl: dict[str, str] = {}
 
 
 class _PlainSpec(msgspec.Struct, frozen=True):
@@ -58,16 +61,17 @@ class _PlainSpec(msgspec.Struct, frozen=True):
 
 class _CutLinux(msgspec.Struct, frozen=True):
     namespaces: msgspec.Raw = msgspec.Raw(b"[]")
+    sysctl: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class _CutSpec(msgspec.Struct, frozen=True):
-    """Like :class:`_PlainSpec`, but with the namespaces as they are written."""
+    """Like :class:`_PlainSpec`, but with namespaces and settings as they are written."""
 
     annotations: dict[str, str] = {}
     linux: _CutLinux = _CutLinux()
 
 
-_ONCE: Final = (b'"linux"', b'"annotations"', b'"namespaces"')
+_ONCE: Final = (b'"linux"', b'"annotations"', b'"namespaces"', b'"sysctl"')
 _FOLDED: Final = ("\u017f".encode(), "\u212a".encode())
 """Characters that Go reads as `s` and `k` in a key (:mod:`watcher.containers.gojson`)."""
 
@@ -96,10 +100,9 @@ def decode_spec(content: bytes, shown: str) -> Spec:
     if plain is not None:
         return plain
     try:
-        annotations, namespaces = gojson.read(content)
+        return _spec(gojson.read(content))
     except gojson.NotGo as error:
         raise not_written_by("runc", shown, error) from error
-    return _spec(annotations, namespaces)
 
 
 def decode_unambiguous_spec(content: bytes, shown: str, runtime: str) -> Spec:
@@ -113,14 +116,13 @@ def decode_unambiguous_spec(content: bytes, shown: str, runtime: str) -> Spec:
         why = gojson.NotGo("it has odd escapes or repeated keys, and too many bytes for these")
         raise not_written_by(runtime, shown, why)
     try:
-        written, namespaces = gojson.read_unambiguous(rest)
+        return _spec(gojson.read_unambiguous(rest), annotations)
     except gojson.NotGo as error:
         raise not_written_by(runtime, shown, error) from error
-    return _spec(annotations | written, namespaces)
 
 
 def _cut(content: bytes) -> tuple[dict[str, str], bytes]:
-    """The annotations in `content`, and a `config.json` with its namespaces alone.
+    """The annotations in `content`, and a `config.json` with its namespaces and settings alone.
 
     If readers could differ about anything else, it is no annotations, and all of `content`.
     """
@@ -130,11 +132,14 @@ def _cut(content: bytes) -> tuple[dict[str, str], bytes]:
         spec = _cut_decoder.decode(content)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return {}, content
-    return spec.annotations, b'{"linux":{"namespaces":%b}}' % bytes(spec.linux.namespaces)
+    rest = bytes(spec.linux.namespaces), bytes(spec.linux.sysctl)
+    return spec.annotations, b'{"linux":{"namespaces":%b,"sysctl":%b}}' % rest
 
 
-def _spec(annotations: dict[str, str], namespaces: Iterable[tuple[str, str]]) -> Spec:
-    return Spec(annotations, tuple(SpecNamespace(type_, path) for type_, path in namespaces))
+def _spec(read: gojson.Read, annotations: dict[str, str] | None = None) -> Spec:
+    """What was `read`, with these `annotations` before its own."""
+    namespaces = tuple(SpecNamespace(type_, path) for type_, path in read.namespaces)
+    return Spec((annotations or {}) | read.annotations, namespaces, read.sysctl)
 
 
 def could_ask(content: bytes) -> bool:
@@ -155,7 +160,7 @@ def _decode_plain(content: bytes) -> Spec | None:
     if any(entry.keys() - {"type", "path"} for entry in spec.linux.namespaces):
         return None
     entries = (SpecNamespace(e.get("type", ""), e.get("path", "")) for e in spec.linux.namespaces)
-    return Spec(spec.annotations, tuple(entries))
+    return Spec(spec.annotations, tuple(entries), spec.linux.sysctl)
 
 
 def _has_each_once(content: bytes) -> bool:
@@ -174,6 +179,13 @@ def namespace_of(namespaces: Sequence[SpecNamespace], kind: str) -> tuple[Namesp
             joined = namespace.path
             return (Namespace.JOINED, joined) if joined else (Namespace.OWN, "")
     return Namespace.HOST, ""
+
+
+def net_settings(sysctl: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Those of `linux.sysctl` that a network namespace has for itself."""
+    if not sysctl:
+        return ()
+    return tuple(one for one in sysctl.items() if one[0].startswith(("net.", "net/")))
 
 
 def has_user_namespace(namespaces: Iterable[SpecNamespace], kind: str) -> bool:

@@ -36,6 +36,7 @@ from watcher.containers.spec import (
     decode_spec,
     has_user_namespace,
     namespace_of,
+    net_settings,
 )
 from watcher.gate import filesystems
 from watcher.model.container import Container
@@ -96,6 +97,7 @@ def observe(hold: Hold, *, patient: bool = False) -> Container:
         namespace=saved.namespace,
         joined=saved.joined,
         user_namespace=saved.user_namespace,
+        settings=saved.settings,
         netns=proc.netns_of(hold.init.pid) if proc.runs(hold.init) else None,
     )
 
@@ -161,6 +163,7 @@ def read_bundle(directory: int) -> Saved:
     return Saved(
         None, bundle, annotations_of([*labels, f"bundle={bundle}"]),
         *namespace_of(spec.namespaces, NETWORK), has_user_namespace(spec.namespaces, USER),
+        net_settings(spec.sysctl),
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from watcher.containers.spec import (
     decoded,
     has_user_namespace,
     namespace_of,
+    net_settings,
 )
 from watcher.model.container import Namespace, Process
 from watcher.model.errors import quoted
@@ -59,7 +60,7 @@ def saved_with(spec: Spec, init: Process | None, bundle: str) -> Saved:
     """What crun has saved of a container with that `config.json`."""
     return Saved(
         init, bundle, spec.annotations, *namespace_of(spec.namespaces, NETWORK),
-        has_user_namespace(spec.namespaces, USER),
+        has_user_namespace(spec.namespaces, USER), net_settings(spec.sysctl),
     )  # fmt: skip
 
 

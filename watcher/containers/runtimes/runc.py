@@ -12,7 +12,13 @@ from typing import Annotated, Final
 import msgspec
 
 from watcher.containers.runtimes.runtime import Runtime, Saved
-from watcher.containers.spec import SpecNamespace, decoded, has_user_namespace, namespace_of
+from watcher.containers.spec import (
+    SpecNamespace,
+    decoded,
+    has_user_namespace,
+    namespace_of,
+    net_settings,
+)
 from watcher.model.container import Process
 
 MAX_PID: Final = 1 << 22
@@ -26,10 +32,11 @@ NEWUSER: Final = "NEWUSER"
 
 
 class StateConfig(msgspec.Struct, frozen=True):
-    """`config` in `state.json`; each label is `key=value`."""
+    """`config` in `state.json`; each label is `key=value`, `sysctl` is that of `config.json`."""
 
     namespaces: tuple[SpecNamespace, ...] | None = None
     labels: tuple[str, ...] | None = None
+    sysctl: dict[str, str] | None = None
 
 
 class State(msgspec.Struct, frozen=True):
@@ -63,7 +70,7 @@ def saved(content: bytes, shown: str) -> Saved:
         init = Process(state.init_process_pid, state.init_process_start)
     return Saved(
         init, annotations.get("bundle", ""), annotations, *namespace_of(namespaces, NEWNET),
-        has_user_namespace(namespaces, NEWUSER),
+        has_user_namespace(namespaces, NEWUSER), net_settings(state.config.sysctl or {}),
     )  # fmt: skip
 
 

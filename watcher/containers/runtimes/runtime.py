@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from watcher.model.container import Namespace, Process
+from watcher.model.request import Sysctl
 
 
 class Saved(Struct, frozen=True):
@@ -14,7 +15,7 @@ class Saved(Struct, frozen=True):
 
     Attributes:
         init: its first process; `None` if it has none yet.
-        bundle, annotations, namespace, joined, user_namespace: as in
+        bundle, annotations, namespace, joined, user_namespace, settings: as in
             :class:`watcher.model.container.Container`.
     """
 
@@ -24,6 +25,7 @@ class Saved(Struct, frozen=True):
     namespace: Namespace
     joined: str
     user_namespace: bool
+    settings: tuple[Sysctl, ...] = ()
 
 
 type Read = Callable[[bytes, int, str], Saved]
