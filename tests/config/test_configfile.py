@@ -37,6 +37,7 @@ mode       = "auto"
 timeout    = 5.0
 on_timeout = "allow"
 on_invalid = "deny"
+share      = true
 
 [network.default]
 bridge     = "netns0"
@@ -71,6 +72,7 @@ mode = "required"
 timeout = 600
 on_timeout = "deny"
 on_invalid = "allow"
+share = false
 
 [network.lab]
 bridge = "lab0"
@@ -154,7 +156,9 @@ def test_everything_that_can_be_said(read: Reader) -> None:
             ),
             Root(),
         ),
-        gate=Gate(mode="required", timeout=600.0, on_timeout="deny", on_invalid="allow"),
+        gate=Gate(
+            mode="required", timeout=600.0, on_timeout="deny", on_invalid="allow", share=False
+        ),
         networks={
             "default": Network(),
             "lab": Network(
@@ -188,7 +192,7 @@ def test_an_error_names_line_key_value_and_what_is_accepted(refusal: Refuser) ->
 def test_an_unknown_key_names_the_known_ones_and_the_nearest(refusal: Refuser) -> None:
     assert refusal('[gate]\n# for long\ntimout = 5\nmode = "off"') == (
         "watcher.toml:3: gate.timout = 5: unknown key, not one of mode, timeout, on_timeout,"
-        " on_invalid; write timeout"
+        " on_invalid, share; write timeout"
     )
 
 

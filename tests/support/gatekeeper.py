@@ -221,7 +221,7 @@ def _main() -> None:
             timeout=options.timeout,
             on_timeout=options.on_timeout == "allow",
             decide=decide,
-            expired=lambda hold: _say("expired", id=hold.id),
+            expired=lambda hold, allow: _say("expired", id=hold.id, allow=allow),
             overflow=lambda: _say("overflow"),
             failed=lambda error: _say("failed", error=repr(error)),
             unlimited=not options.limited,

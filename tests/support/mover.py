@@ -126,7 +126,7 @@ class Program:
             timeout=60.0,
             on_timeout=False,
             decide=self._decide,
-            expired=lambda hold: say("expired", id=hold.id),
+            expired=lambda hold, _: say("expired", id=hold.id),
             overflow=lambda: say("overflow"),
             failed=lambda error: say("failed", error=repr(error)),
             unlimited=True,

@@ -14,6 +14,7 @@ from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.checks.trial import in_child
 from watcher.containers.present import present
 from watcher.model.errors import WatcherError, message_of, quoted
+from watcher.reconcile.movable import why_none
 
 if TYPE_CHECKING:
     from watcher.config.settings import Config
@@ -45,6 +46,17 @@ def findings(subject: Subject) -> Iterator[Finding]:
     wrong = [tell(f"{why}; {LOST}", remedy) for why, remedy in _unheld(config)]
     yield from wrong or [ok("runc can be held until a container has its network")]
     yield from _held(config)
+    yield _movable(config)
+
+
+def _movable(config: Config) -> Finding:
+    """Whether a held container can be moved into the sandbox that it shares."""
+    why = why_none(config.gate)
+    if not why:
+        return ok("a held container can be moved into the sandbox that io.watcher.share names")
+    if not config.gate.share:
+        return ok(f"{why}: io.watcher.share needs the path that `watcher bundle --share` writes")
+    return warn(f"{why}; io.watcher.share alone is refused", "use `watcher bundle DIR --share ID`")
 
 
 def _kernel_error() -> str:

@@ -25,8 +25,9 @@ from watcher.model.errors import InvalidRequest, UsageError, WatcherError, quote
 from watcher.reconcile import ports
 from watcher.reconcile.conflicts import problems
 from watcher.reconcile.founders import Founders
+from watcher.reconcile.movable import why_not
 from watcher.reconcile.overlaps import refusal
-from watcher.reconcile.plan import CreateFor, Ignore, Join, plan
+from watcher.reconcile.plan import CreateFor, Ignore, Join, Move, plan
 from watcher.store.files import store_path
 from watcher.store.leases import LeaseStore
 from watcher.store.networks import known_networks
@@ -123,11 +124,16 @@ def _preview(config: Config, store: LeaseStore, container: Container, request: R
     founder = None
     if container.namespace is Namespace.JOINED and inside is None:
         founder = Founders.among(Snapshot.take(config.roots).containers).of(container)
-    wanted = plan(container, place, request, config, shared=shared, founder=founder)
+    unmovable = (
+        "" if share is None or not container.has_own_netns else why_not(container, config.gate)
+    )
+    wanted = plan(
+        container, place, request, config, shared=shared, founder=founder, unmovable=unmovable
+    )
     where = f"in root {container.root}"
     if isinstance(wanted, Ignore):
         return f"ignored {where}: {wanted.reason}"
-    if isinstance(wanted, Join):
+    if isinstance(wanted, Join | Move):
         networks = known_networks(config, store)
         carriers = [networks[interface.network] for interface in wanted.sandbox.interfaces]
         ports.check_carried(request, carriers)
@@ -137,7 +143,7 @@ def _preview(config: Config, store: LeaseStore, container: Container, request: R
                 raise refusal(problem)
     with closing(SockDiag()) as sock_diag:
         ports.check_free(request, sock_diag)
-    if isinstance(wanted, Join):
+    if isinstance(wanted, Join | Move):
         sandbox = store.join(container, wanted.sandbox.key, request)
         found = f"shared {where}: with {sandbox.id};"
     elif isinstance(wanted, CreateFor):

@@ -121,6 +121,15 @@ class Gate(Struct, frozen=True, forbid_unknown_fields=True):
             live=True,
         ),
     ] = "deny"
+    share: Annotated[
+        bool,
+        about(
+            "Whether a held container with io.watcher.share and a network namespace of its own is"
+            " moved into the sandbox that it names, by ptrace. false: no process is ever traced,"
+            " and io.watcher.share needs the path that `watcher bundle --share` writes.",
+            live=True,
+        ),
+    ] = True
 
 
 class Firewall(Struct, frozen=True, forbid_unknown_fields=True):

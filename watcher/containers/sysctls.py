@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from watcher.model.errors import BadValue, quoted, shortened
@@ -71,12 +72,25 @@ def parse_sysctls(value: str) -> tuple[Sysctl, ...]:
     return tuple(found.items())
 
 
+def of_bundle(settings: Sequence[Sysctl]) -> tuple[Sysctl, ...]:
+    """The `net.*` `settings` of a bundle's `linux.sysctl`, by their paths below `/proc/sys/net`.
+
+    Raises:
+        BadValue: there are too many, or one is not a setting of a network namespace.
+    """
+    if len(settings) > MAX:
+        raise BadValue(f"{len(settings)} settings, more than {MAX}", "write fewer")
+    return tuple(
+        (_path(name, early=True), _wanted(name, value.rstrip("\n"))) for name, value in settings
+    )
+
+
 class _Members(list[tuple[str, object]]):
     """An object's members in order, with repetitions."""
 
 
-def _path(name: str) -> str:
-    """The path below `/proc/sys/net` of the setting `name`.
+def _path(name: str, *, early: bool = False) -> str:
+    """The path below `/proc/sys/net` of the setting `name`; `early`: of a bundle's `linux.sysctl`.
 
     As in sysctl(8) and sysctl.d(5), the first separator decides: after a dot, dots separate and a
     slash is a dot of an interface's name; after a slash, slashes separate.
@@ -92,7 +106,7 @@ def _path(name: str) -> str:
     if path in WHOLE_HOST or path.startswith("ipv4/vs/"):
         reason = f"{quoted(name)} would change the whole host"
         raise BadValue(reason, "set it on the host, or leave it out")
-    if path.startswith("ipv6/conf/") and path.endswith("/disable_ipv6"):
+    if not early and path.startswith("ipv6/conf/") and path.endswith("/disable_ipv6"):
         reason = f"{quoted(name)} decides which addresses it gets, and so comes too late"
         raise BadValue(reason, "write it in linux.sysctl of its config.json")
     return path

@@ -19,6 +19,7 @@ from watcher.gate.aside import Aside
 from watcher.gate.evasions import Evasions
 from watcher.gate.hold import Hold
 from watcher.gate.inbox import Inbox
+from watcher.gate.moves import Moves
 from watcher.gate.notices import Notices
 from watcher.gate.thread import Gate
 from watcher.locks.lock import Busy
@@ -61,6 +62,7 @@ class Gatekeeper:
         self._aside = Aside([self._inbox.fileno()])
         self._notices = Notices([self._inbox.fileno()])
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._moves: Moves | None = None
         self._waiting: list[tuple[Hold, Container]] = []
         """Holds that wait because another process has the writers' lock."""
         self._evasions = Evasions()
@@ -141,6 +143,7 @@ class Gatekeeper:
         """
         self._loop, self._reconciler = loop, reconciler
         self._watch, self._lost, self._ended = watch, lost, ended
+        self._moves = Moves(self._inbox, reconciler, self)
         loop.add_reader(self._inbox.fileno(), self._inbox.run_any)
         self._facts.defer(lambda deliver: loop.call_soon(self._answer_and_deliver, deliver))
 
@@ -164,6 +167,8 @@ class Gatekeeper:
         for hold, container in waiting:
             if time.monotonic() < hold.deadline:
                 self._admit(hold, container)
+        if self._moves is not None:
+            self._moves.again()
 
     def refuse(self, root: str, why: str) -> None:
         """Raise a WatcherError if `root` cannot be held but holding is required."""
@@ -215,7 +220,15 @@ class Gatekeeper:
             self._facts.publish(Evaded(root, id_))
 
     def stop(self) -> None:
-        """Release all holds and close the gate; :meth:`let_go` handles the roots."""
+        """Release all holds and close the gate; :meth:`let_go` handles the roots.
+
+        A move that has begun ends before that. One that hangs is denied.
+        """
+        hanging = [] if self._moves is None else self._moves.finish(self.answer_first)
+        self._moves = None
+        for hold in hanging:
+            if self._gate is not None:
+                self._gate.decide(hold, allow=False)
         self._stop_asking()
         if self._loop is not None:
             self._loop.remove_reader(self._inbox.fileno())
@@ -286,38 +299,58 @@ class Gatekeeper:
             hold.answer(True)
             return
         try:
-            self._reconciler.admit(container)
+            move = self._reconciler.admit(container, hold.runtime.unmovable)
         except Busy:  # `again` answers it, or the sync that comes with it
             now = time.monotonic()
             self._waiting = [one for one in self._waiting if now < one[0].deadline]
             self._waiting.append((hold, container))
             return
         except (WatcherError, OSError) as error:
-            self._refuse(hold, error)
+            self.refuse_start(hold, error)
             return
         except BaseException:
             hold.answer(True)  # an error of ours must not hold runc
             raise
+        if move is None:
+            self.let_start(hold)
+        elif self._moves is not None and self._gate is not None and self._gate.deny_if_late(hold):
+            self._moves.begin(hold, container, move)
+
+    def let_start(self, hold: Hold) -> None:
+        """Let a container that has its network start."""
         hold.answer(True)
         self._watch(hold.root, hold.id, hold.init)
 
     def _refuse_unread(self, hold: Hold, error: Unreadable) -> None:
         """Handle a container that cannot be observed; its `state.json` tells more in a moment."""
-        self._refuse(hold, error, denied=False if isinstance(error, observe.AsksNothing) else None)
+        self.refuse_start(
+            hold, error, denied=False if isinstance(error, observe.AsksNothing) else None
+        )
 
-    def _refuse(self, hold: Hold, error: Exception, *, denied: bool | None = None) -> None:
+    def refuse_start(self, hold: Hold, error: Exception, *, denied: bool | None = None) -> None:
+        """Refuse a container for `error`; `denied`: its start, whatever the configuration says."""
         if proc.start_time(hold.runc_pid) is None or not proc.runs(hold.init):
             hold.answer(True)  # runc or the init was killed: no start, and nothing to report
             return
         if denied is None:
             denied = self._settings.on_invalid == "deny"
+        if denied:
+            self.deny_start(hold, error)
+            return
         try:
-            self._reconciler.refuse(hold.root, hold.id, hold.init, error, denied=denied)
+            self._reconciler.refuse(hold.root, hold.id, hold.init, error, denied=False)
         finally:
-            if denied:
-                self._answer_with_notice(hold, about(hold.id, error), allow=False)
-            else:
-                hold.answer(True)
+            hold.answer(True)
+
+    def deny_start(self, hold: Hold, error: Exception) -> None:
+        """Deny the start of a container for `error`."""
+        if proc.start_time(hold.runc_pid) is None:
+            hold.answer(True)
+            return
+        try:
+            self._reconciler.refuse(hold.root, hold.id, hold.init, error, denied=True)
+        finally:
+            self._answer_with_notice(hold, about(hold.id, error), allow=False)
 
     def _answer_with_notice(self, hold: Hold, why: str, *, allow: bool) -> None:
         """Tell runc's user why, and then answer; only a moment later if that cannot be told."""
@@ -333,9 +366,9 @@ class Gatekeeper:
         if self._gate is not None:
             self._gate.finish(hold)
 
-    def _expired(self, hold: Hold) -> None:
+    def _expired(self, hold: Hold, allow: bool) -> None:
         """Publish it in the gate's thread, because the loop's thread may be stuck."""
-        timeout, verdict = self._settings.timeout, self._settings.on_timeout
+        timeout, verdict = self._settings.timeout, "allow" if allow else "deny"
         self._facts.publish_at_once(HeldTooLong(hold.root, hold.id, timeout, verdict))
         why = f"its network was not ready within {timeout:g} s"
         remedy = "see what the host is busy with, or raise gate.timeout"

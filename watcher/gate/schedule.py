@@ -24,6 +24,7 @@ class Schedule:
         """With its event's descriptor; the first is due first."""
         self._decided: dict[Hold, tuple[float, int, bool]] = {}
         """When to answer, the event's descriptor, the answer; the first is due first."""
+        self._denied_if_late: set[Hold] = set()
 
     def add(self, hold: Hold, fd: int) -> None:
         """Take in a hold, whose event has the descriptor `fd`."""
@@ -35,13 +36,22 @@ class Schedule:
 
     def take(self, hold: Hold) -> int | None:
         """Remove a hold to answer it now; `None` if it is decided or answered already."""
+        self._denied_if_late.discard(hold)
         return self._undecided.pop(hold, None)
+
+    def deny_if_late(self, hold: Hold) -> bool:
+        """Have :meth:`expire` deny a hold; false if it is decided or answered already."""
+        if hold not in self._undecided:
+            return False
+        self._denied_if_late.add(hold)
+        return True
 
     def decide(self, hold: Hold, *, allow: bool) -> bool:
         """Decide the answer of a hold; false if it is decided or answered already."""
         if hold not in self._undecided:
             return False
         fd = self._undecided.pop(hold)
+        self._denied_if_late.discard(hold)
         self._decided[hold] = (time.monotonic() + LAST_WORDS, fd, allow)
         return True
 
@@ -63,16 +73,18 @@ class Schedule:
             del self._decided[hold]
         return [(fd, allow) for _, (_, fd, allow) in ready]
 
-    def expire(self, now: float, *, allow: bool) -> list[Hold]:
-        """Decide the holds whose deadline has passed, and return them."""
-        due = list(itertools.takewhile(lambda hold: hold.deadline <= now, self._undecided))
-        for hold in due:
-            self.decide(hold, allow=allow)
-        return due
+    def expire(self, now: float, *, allow: bool) -> list[tuple[Hold, bool]]:
+        """Decide the holds whose deadline has passed, and return them with their answers."""
+        due = itertools.takewhile(lambda hold: hold.deadline <= now, self._undecided)
+        decided = [(hold, allow and hold not in self._denied_if_late) for hold in due]
+        for hold, allowed in decided:
+            self.decide(hold, allow=allowed)
+        return decided
 
     def clear(self) -> list[int]:
         """Remove all holds, and return the descriptors of their events."""
         left = [*self._undecided.values(), *(fd for _, fd, _ in self._decided.values())]
         self._undecided.clear()
         self._decided.clear()
+        self._denied_if_late.clear()
         return left

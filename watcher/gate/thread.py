@@ -63,8 +63,8 @@ class Gate:
         timeout: seconds until the gate answers a hold by itself.
         on_timeout: whether that answer lets the container start.
         decide: called with each hold; it must see to it that :meth:`Hold.answer` is called.
-        expired: called with each hold whose deadline has passed, :data:`.hold.LAST_WORDS` before
-            the gate answers it.
+        expired: called with each hold whose deadline has passed and whether its container starts,
+            :data:`.hold.LAST_WORDS` before the gate answers it.
         overflow: called if the kernel dropped events: their containers started unheld.
         failed: called with each unexpected error; see :attr:`alive`.
         keep: descriptors that the callbacks need; besides these and the standard ones, the gate's
@@ -82,7 +82,7 @@ class Gate:
         timeout: float,
         on_timeout: bool,
         decide: Callable[[Hold], None],
-        expired: Callable[[Hold], None],
+        expired: Callable[[Hold, bool], None],
         overflow: Callable[[], None],
         failed: Callable[[Exception], None],
         keep: Iterable[int] = (),
@@ -178,6 +178,15 @@ class Gate:
         """
         with self._lock:
             self._may_borrow = allowed
+
+    def deny_if_late(self, hold: Hold) -> bool:
+        """Have the deadline of a hold deny it, whatever else it does. From any thread.
+
+        Returns:
+            As :meth:`Hold.answer`.
+        """
+        with self._lock:
+            return self._schedule.deny_if_late(hold)
 
     def decide(self, hold: Hold, *, allow: bool) -> bool:
         """Decide the answer of a hold, given :data:`.hold.LAST_WORDS` later. From any thread.
@@ -371,8 +380,8 @@ class Gate:
             expired = self._schedule.expire(now, allow=self._on_timeout)
         for fd, allow in ready:
             self._respond(fd, allow)
-        for hold in expired:
-            self._guarded(partial(self._expired, hold))
+        for hold, allow in expired:
+            self._guarded(partial(self._expired, hold, allow))
 
     def _guarded(self, callback: Callable[[], None]) -> None:
         try:

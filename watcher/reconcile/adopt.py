@@ -13,6 +13,7 @@ from watcher.model.container import Container, Namespace, Process
 from watcher.model.orphan import Orphan
 from watcher.model.request import Request
 from watcher.reconcile.founders import is_annotated
+from watcher.reconcile.movable import shares_by_annotation
 from watcher.reconcile.plan import root_of
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def adopt(
         return orphan
     networks = _networks(orphan, context.config.networks)
     kept = orphan.by_network(networks)
-    if container.has_own_netns:
+    if container.has_own_netns and not shares_by_annotation(container):
         store.create_sandbox(container, networks, Request(), kept)
         return orphan
     id_ = container.id if orphan.is_of(container.id) else orphan.id
@@ -74,7 +75,7 @@ def adopt(
 def _asks(context: Context, container: Container, founders: Founders) -> bool:
     """Whether `container` gets its sandbox, or that of its founder, by what it asks for."""
     annotated = is_annotated(container)
-    if container.has_own_netns:
+    if container.has_own_netns and not shares_by_annotation(container):
         return annotated or root_of(context.config, container).attach == "all"
     return annotated and founders.of(container) is not None
 
@@ -96,9 +97,10 @@ def _networks(orphan: Orphan, configured: Mapping[str, Network]) -> list[Network
 def _orphan(context: Context, container: Container, netns: int) -> Orphan | None:
     """The orphan in the namespace, unless its sandbox is known to live elsewhere.
 
-    A container with a namespace of its own has only what was made for it.
+    A container with a namespace of its own has only what was made for it, unless it was moved.
     """
-    own, store = container.has_own_netns, context.store
+    own = container.has_own_netns and not shares_by_annotation(container)
+    store = context.store
     for orphan in context.host.links.orphans(container.init.pid, netns, own=own):
         if own and not orphan.is_of(container.id):
             continue

@@ -22,7 +22,8 @@ from watcher.model.sandbox import Member, Sandbox
 from watcher.reconcile import families, ports
 from watcher.reconcile.adopt import adopt
 from watcher.reconcile.founders import Founders
-from watcher.reconcile.plan import Create, CreateFor, Ignore, Join, plan
+from watcher.reconcile.movable import NOT_HELD, shares_by_annotation, why_not
+from watcher.reconcile.plan import Create, CreateFor, Ignore, Join, Move, plan
 from watcher.reconcile.steps import Steps
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Attachment:
             self._context.failures.forget(container.root, container.id, refused=True)
             self._note_unmet(container, wanted)
             return False
+        assert not isinstance(wanted, Move)  # only a held one is moved
         self._context.facts.publish(Appeared(container))
         if isinstance(wanted, Join):
             self._check_ports(request, wanted.sandbox)
@@ -125,6 +127,21 @@ class Attachment:
         if isinstance(wanted, CreateFor):
             self._bring_joined(container)
         return True
+
+    def move(self, container: Container, request: Request, unmovable: str) -> Move | None:
+        """Where a held container has to be moved before it can appear; `None` if nowhere.
+
+        `unmovable` is why its runtime does not allow that; empty if it does.
+
+        Raises:
+            InvalidRequest: its request cannot be met.
+        """
+        container = self._as_known(container)
+        known = self._known(container)
+        if known is not None and known.member(container) is not None:
+            return None
+        wanted = self._plan(container, known, request, unmovable=unmovable)
+        return wanted if isinstance(wanted, Move) else None
 
     def plan(self, container: Container, request: Request, *, kept: bool = False) -> Plan:
         """What a live container should get; `kept`: it has its network already.
@@ -183,23 +200,27 @@ class Attachment:
         known: Sandbox | None,
         request: Request,
         *,
+        unmovable: str = NOT_HELD,
         kept: bool = False,
     ) -> Plan:
         context, share, shared = self._context, request.share, None
+        place = Place.of(container, known)
         if share is not None:
-            if kept and known is not None and known.member(container) is not None:
+            if kept and _is_there(place, container):
                 request = replace(request, share=None)  # whatever that leads to by now
             else:
                 may_have = patterns.may_call(context.config.roots, share)
                 shared = context.store.sandbox_to_share(share, container, may_have)
-        place = Place.of(container, known)
+                if container.has_own_netns:
+                    unmovable = why_not(container, context.config.gate) or unmovable
         founder = None if place.inside is not None else self.founders.of(container)
         wanted = plan(
-            container, place, request, context.config, shared=shared, founder=founder, kept=kept
-        )
+            container, place, request, context.config,
+            shared=shared, founder=founder, unmovable=unmovable, kept=kept,
+        )  # fmt: skip
         if isinstance(wanted, Ignore):
             self.founders.remember(container)
-        elif not kept and not isinstance(wanted, Join):
+        elif not kept and not isinstance(wanted, Join | Move):
             context.overlaps.refuse(wanted.networks)
         return wanted
 
@@ -282,6 +303,14 @@ class Attachment:
         ports.check_carried(request, carriers)
         ports.check_free(request, self._context.sock_diag)
         ports.check_local(request, carriers)
+
+
+def _is_there(place: Place, container: Container) -> bool:
+    """Whether a container with a network is in the sandbox that it shares."""
+    inside = place.inside
+    return inside is not None and (
+        inside.member(container) is not None or shares_by_annotation(container)
+    )
 
 
 def _meets(sandbox: Sandbox, container: Container, request: Request) -> bool:

@@ -14,14 +14,16 @@ from msgspec import Struct
 from watcher.config import patterns
 from watcher.config.settings import Config, Root
 from watcher.containers.place import Place
+from watcher.containers.sysctls import of_bundle
 from watcher.model.container import Container, Namespace
-from watcher.model.errors import InvalidRequest, quoted
+from watcher.model.errors import BadValue, InvalidRequest, quoted
 from watcher.model.naming import is_allowed_name, sysctl_name
 from watcher.model.network import Network
-from watcher.model.request import Request
+from watcher.model.request import Request, Sysctl
 from watcher.model.sandbox import Sandbox
 from watcher.reconcile import ports
 from watcher.reconcile.founders import Founder
+from watcher.reconcile.movable import NOT_HELD, SHARE
 
 
 class Ignore(Struct, frozen=True):
@@ -55,7 +57,20 @@ class Join(Struct, frozen=True):
     sandbox: Sandbox
 
 
-type Plan = Ignore | Create | CreateFor | Join
+class Move(Struct, frozen=True):
+    """Move the container into the namespace of `sandbox`; after that, it is to :class:`Join` it.
+
+    Attributes:
+        sandbox: the sandbox that it shares.
+        settings: what its runtime has set in the namespace that is given up, by the paths below
+            `/proc/sys/net`.
+    """
+
+    sandbox: Sandbox
+    settings: tuple[Sysctl, ...]
+
+
+type Plan = Ignore | Create | CreateFor | Join | Move
 
 
 def plan(
@@ -66,6 +81,7 @@ def plan(
     *,
     shared: Sandbox | None,
     founder: Founder | None = None,
+    unmovable: str = NOT_HELD,
     kept: bool = False,
 ) -> Plan:
     """What a live `container` should get.
@@ -74,8 +90,9 @@ def plan(
     kernel cannot tell, because a bundle can be written so that two readers read it differently.
 
     `shared` is the sandbox that its annotation `share` names. `founder` is the container whose
-    namespace it has joined, if that has no sandbox. `kept`: it has its network already,
-    and the limits of its root apply only to new ones.
+    namespace it has joined, if that has no sandbox. `unmovable` is why it cannot be moved into
+    `shared`; empty if it can. `kept`: it has its network already, and the limits of its root apply
+    only to new ones.
 
     Raises:
         InvalidRequest: its namespace or the configuration rules out the request.
@@ -84,7 +101,12 @@ def plan(
     inside = place.inside
     founded = inside is not None and inside.is_of(container)
     if request.share is not None:
-        _check_share(container, request.share, None if founded else inside, shared)
+        shared = _shared(container, request.share, shared)
+        if inside is None or founded or inside.key != shared.key:
+            settings = _check_move(container, place, request.share, unmovable)
+            _check_join(request, shared)
+            _check_join_allowed(request, shared, root)
+            return Move(shared, settings)
     if place.of_host:
         return Ignore("it is in the host's network namespace")
     if inside is not None and not founded:
@@ -214,25 +236,51 @@ def _networks(request: Request, config: Config) -> Iterable[Network]:
         yield network
 
 
-def _check_share(
-    container: Container, share: str, inside: Sandbox | None, shared: Sandbox | None
-) -> None:
-    def invalid(reason: str, remedy: str) -> InvalidRequest:
-        return InvalidRequest("io.watcher.share", share, reason, remedy)
-
+def _shared(container: Container, share: str, shared: Sandbox | None) -> Sandbox:
+    """The sandbox that `share` leads to; InvalidRequest if there is none."""
     if share == container.id:
-        raise invalid("the container itself", "name another container, or remove the annotation")
-    bundle = container.bundle or "DIR"
-    mend = f"run `watcher bundle {bundle} --share {share}` and start it again"
+        raise InvalidRequest(
+            SHARE, share, "the container itself", "name another container, or remove the annotation"
+        )
     if shared is None:
-        raise invalid("there is no such container with a sandbox", "start that one first")
-    if inside is not None and inside.key == shared.key:
-        return
+        raise InvalidRequest(
+            SHARE, share, "there is no such container with a sandbox", "start that one first"
+        )
+    return shared
+
+
+def _check_move(
+    container: Container, place: Place, share: str, unmovable: str
+) -> tuple[Sysctl, ...]:
+    """Raise InvalidRequest for a container that is not where `share` leads to and cannot be moved.
+
+    Returns what its runtime has set in the namespace that it has.
+    """
+    mend = remedy(container, share)
     if container.namespace is Namespace.HOST:
-        raise invalid("its config.json gives it the host's network namespace", mend)
-    if container.namespace is Namespace.OWN:
-        raise invalid("its config.json gives it a network namespace of its own", mend)
-    raise invalid(f"its namespace {container.joined} is not that of {share}", mend)
+        reason = "its config.json gives it the host's network namespace"
+    elif container.namespace is Namespace.JOINED:
+        reason = f"its namespace {container.joined} is not that of {share}"
+    elif unmovable:
+        reason = f"its config.json gives it a network namespace of its own, and {unmovable}"
+        if unmovable == NOT_HELD:
+            mend = f"start it again while the service runs, or {mend}"
+    elif not place.of_runtime:
+        reason = "its network namespace is not one that its runtime made for it"
+    elif place.other_link:
+        reason = f"another program has given it the interface {quoted(place.other_link)}"
+        mend = _WITHOUT_NETWORK
+    else:
+        try:
+            return of_bundle(container.settings)
+        except BadValue as error:
+            raise InvalidRequest("linux.sysctl", "net.*", error.reason, error.remedy) from None
+    raise InvalidRequest(SHARE, share, reason, mend)
+
+
+def remedy(container: Container, share: str) -> str:
+    """What to do about a container that cannot be moved into the sandbox that it shares."""
+    return f"run `watcher bundle {container.bundle or 'DIR'} --share {share}` and start it again"
 
 
 def _check_join(request: Request, inside: Sandbox) -> None:
@@ -273,7 +321,7 @@ def _check_share_allowed(id_: str, root: Root, roots: Set[str]) -> None:
     share = root.limits.share
     if share == "none" or (share == "root" and root.path not in roots):
         raise InvalidRequest(
-            "io.watcher.share", id_,
+            SHARE, id_,
             f"root {root.path} may not join that sandbox", f"it has limits.share = {share}",
         )  # fmt: skip
 

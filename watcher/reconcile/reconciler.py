@@ -20,6 +20,7 @@ from watcher.model.repair import Repair
 from watcher.reconcile.adopt import look_inside
 from watcher.reconcile.attach import Attachment
 from watcher.reconcile.founders import Founders
+from watcher.reconcile.movable import NOT_HELD
 from watcher.reconcile.repairs import Repairs
 from watcher.reconcile.sync import Recovery
 from watcher.reconcile.taken_watch import TakenPorts
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from watcher.model.request import Request
     from watcher.model.sandbox import Sandbox
     from watcher.reconcile.context import Context
+    from watcher.reconcile.plan import Move
 
 
 class Reconciler:
@@ -93,8 +95,15 @@ class Reconciler:
             self._failures.note(root, id_, None, error)
             return None
 
-    def admit(self, container: Container) -> None:
-        """Give a held container its network.
+    def admit(self, container: Container, unmovable: str = NOT_HELD) -> Move | None:
+        """Give a held container its network, or say where it has to be moved before.
+
+        The caller then stops its init, admits it as one that is in that namespace already, and
+        moves it. If that fails, :meth:`withdraw` takes it back.
+
+        Args:
+            container: the container.
+            unmovable: why it cannot be moved; empty if it can, for all that the caller knows.
 
         Raises:
             InvalidRequest: its request cannot be met.
@@ -103,15 +112,19 @@ class Reconciler:
         """
         request = parse_request(container.annotations)
         try:
-            self._admit(container, request)
+            return self._admit(container, request, unmovable)
         except StoreDamaged:  # the retry opens it anew
-            self._admit(container, request)
+            return self._admit(container, request, unmovable)
 
-    def _admit(self, container: Container, request: Request) -> None:
+    def _admit(self, container: Container, request: Request, unmovable: str) -> Move | None:
         if self._is_ignored(container, request):  # it need not wait for the lock
-            return
+            return None
         try:
             with self._with_store():
+                if request.share is not None and unmovable != NOT_HELD:
+                    move = self._attachment.move(container, request, unmovable)
+                    if move is not None:
+                        return move
                 self._attachment.appear(container, request)
         except Busy:
             try:
@@ -120,6 +133,17 @@ class Reconciler:
                 ignored = False
             if not ignored:
                 raise
+        return None
+
+    def withdraw(self, container: Container) -> None:
+        """Take back what a container was given that does not start.
+
+        Raises:
+            Busy: another process has the lock.
+            WatcherError, OSError: something is left; sync finds it.
+        """
+        with self._with_store():
+            self._attachment.vanish(container.root, container.id)
 
     def refuse(self, root: str, id_: str, init: Process, error: Exception, *, denied: bool) -> None:
         """Note why a held container gets no network; `denied`: it is not started either."""
@@ -336,7 +360,9 @@ class Reconciler:
 
     def _is_ignored(self, container: Container, request: Request) -> bool:
         """Whether a container is to be ignored, and the store has nothing of it."""
-        if container.has_own_netns and request.networks != () and not self._selective:
+        if container.has_own_netns and (
+            (request.networks != () and not self._selective) or request.share is not None
+        ):
             return False
         sandbox = self._store.sandbox_of(container.root, container.id)
         if sandbox is not None:

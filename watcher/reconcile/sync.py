@@ -24,6 +24,7 @@ from watcher.model.repair import Repair
 from watcher.model.sandbox import Sandbox
 from watcher.reconcile.adopt import Inside, adopt, look_inside
 from watcher.reconcile.founders import is_annotated
+from watcher.reconcile.movable import shares_by_annotation
 from watcher.reconcile.plan import Create, CreateFor, Ignore, Join, root_of
 
 if TYPE_CHECKING:
@@ -102,8 +103,9 @@ class Recovery:
         """The containers that the store does not know, with their orphans.
 
         Those with an orphan come first, so that no other container gets their addresses. Then
-        those that may get a sandbox of their own come before those that join one, and last are
-        those that get nothing by themselves: what an orphan among them was is known from a member.
+        those that may get a sandbox of their own come before those that join one or were moved
+        there, and last are those that get nothing by themselves: what an orphan among them was is
+        known from a member.
         """
         known = {(m.root, m.id, m.init) for s in sandboxes for m in s.members}
         new = [
@@ -112,14 +114,16 @@ class Recovery:
             if (c.root, c.id, c.init) not in known
         ]
         self._attachment.founders.remember_only(container for container, _ in new)
-        new.sort(key=lambda one: (not isinstance(one[1], Orphan), self._rank(one[0])))
+        new.sort(key=lambda one: (not isinstance(one[1], Orphan), *self._rank(one[0])))
         return new
 
-    def _rank(self, container: Container) -> int:
+    def _rank(self, container: Container) -> tuple[int, int]:
         asks = is_annotated(container)
+        if shares_by_annotation(container):
+            return 1, container.init.start  # whoever it shares had started before
         if container.has_own_netns and (asks or not self._is_selective(container)):
-            return 0
-        return 1 if asks else 2 + (not container.has_own_netns)
+            return 0, 0
+        return (1 if asks else 2 + (not container.has_own_netns)), 0
 
     def _is_selective(self, container: Container) -> bool:
         return root_of(self._context.config, container).attach == "annotated"

@@ -114,4 +114,5 @@ CRUN: Final = Runtime(
     beside=frozenset((".cache",)),
     read=_read,
     promise="`crun create` is held; what `crun run` starts gets its network a moment later",
+    unmovable="the init of a container of crun cannot be moved",
 )

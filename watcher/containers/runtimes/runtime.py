@@ -47,6 +47,7 @@ class Runtime(Struct, frozen=True):
         beside: directories in the root that are no containers.
         read: reads `state`.
         promise: what the gate's hold gives that container, where it is less than all of it.
+        unmovable: why a held init of it cannot be moved into another namespace; empty if it can.
     """
 
     name: str
@@ -56,3 +57,4 @@ class Runtime(Struct, frozen=True):
     beside: frozenset[str]
     read: Read
     promise: str = ""
+    unmovable: str = ""
