@@ -30,6 +30,12 @@ from tests.recovery.test_gap import (
 from tests.recovery.test_heal import (
     test_connections_go_on_through_a_flush,
 )
+from tests.share.test_share_alone import (
+    test_its_first_instruction_sees_what_one_sees_that_joined_by_path,
+    test_its_port_maps_apply_and_go_with_it_alone,
+    test_settings_of_its_bundle_are_those_of_the_shared_namespace,
+    test_thirty_two_at_once_share_one,
+)
 
 __all__ = [
     "test_a_container_reaches_a_machine_beyond_as_the_host",
@@ -40,9 +46,13 @@ __all__ = [
     "test_a_udp_client_is_not_stuck_with_a_container_that_has_gone",
     "test_connections_go_on_through_a_flush",
     "test_containers_have_different_addresses_and_reach_each_other",
+    "test_its_first_instruction_sees_what_one_sees_that_joined_by_path",
+    "test_its_port_maps_apply_and_go_with_it_alone",
     "test_port_maps_of_either_apply",
+    "test_settings_of_its_bundle_are_those_of_the_shared_namespace",
     "test_the_host_and_its_containers_reach_each_other",
     "test_they_are_set_before_the_first_instruction",
+    "test_thirty_two_at_once_share_one",
     "test_watcher_bundle_writes_the_path_to_share",
     "test_who_never_stops_sending_is_answered_after_a_reload",
 ]

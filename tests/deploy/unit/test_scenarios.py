@@ -5,6 +5,8 @@ A scenario is a function of the booted host: `unit`, or `make_host` with a confi
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from tests.recovery.test_heal import DAMAGES, Healed
 from tests.support.host import BEYOND, GATEWAY, UPLINK
 from tests.support.host.booted import BootedHost
+from tests.support.paths import REPOSITORY
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -109,3 +112,42 @@ def test_a_service_that_is_killed_is_back_for_the_next_container(unit: BootedHos
     unit.unit.kill9()
     assert "1 packets received" in unit.run_to_end("next", FIRST).stdout
     assert unit.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+
+
+NO_PTRACE: Final = "[Service]\nSystemCallFilter=~ptrace fsopen fsconfig fsmount\n"
+SHARES: Final[dict[str, Any]] = {"annotations": {"io.watcher.share": "web"}}
+
+
+@contextlib.contextmanager
+def without_ptrace(unit: BootedHost) -> Iterator[None]:
+    """Meanwhile the unit has the drop-in that the unit itself names."""
+    assert NO_PTRACE.splitlines()[1] in (REPOSITORY / "deploy/watcher.service").read_text()
+    drop_in = "/etc/systemd/system/watcher.service.d/no-ptrace.conf"
+    unit.command("mkdir", "-p", drop_in.rpartition("/")[0])
+    unit.command("sh", "-c", f"printf %s '{NO_PTRACE}' >{drop_in}")
+    try:
+        unit.command("systemctl", "daemon-reload")
+        unit.unit.restart()
+        yield
+    finally:
+        unit.command("rm", drop_in)
+        unit.command("systemctl", "daemon-reload")
+        unit.unit.restart()
+
+
+@pytest.mark.parametrize("share", ["true", "false"])
+def test_without_ptrace_who_shares_by_annotation_is_refused_and_by_path_is_not(
+    make_host: Callable[[str], BootedHost], share: str
+) -> None:
+    host = make_host(f"[gate]\nshare = {share}\n")
+    with without_ptrace(host):
+        web = host.attach("web")
+        done = host.run_to_end("side", ("true",), check=False, **SHARES)
+        why = "may not call ptrace(2)" if share == "true" else "share = false in [gate]"
+        assert done.returncode
+        assert why in done.stderr
+        assert "run `watcher bundle" in done.stderr
+        assert host.share("side", "web", **SHARES).address == web.address
+        assert "1 packets received" in host.run_to_end("plain", FIRST).stdout
+        host.delete("side")
+        host.delete("web")
