@@ -414,3 +414,60 @@ def test_attaching_at_the_gate(host: Host, names: Sequence[str]) -> None:
         killer.sync()
 
     every_few_points(names, hold, check, EIGHT_RUNCS)
+
+
+SEES: Final = "ls -l /proc/self/ns/net; ls /sys/class/net; exec sleep 1000000"
+"""Which namespace it is in, by itself and by what is mounted."""
+
+
+def test_sharing_at_the_gate(host: Host) -> None:
+    """Whoever is killed with the service in the middle of a move starts nowhere.
+
+    One that had not been stopped yet goes on by itself, as without a service.
+    """
+    scene = Scene(host, ())
+    killer = scene.killer
+    killer.sync()
+    shared = scene.keeper.place.inode
+    asked = {"io.watcher.share": "keeper", "io.watcher.ports": "8000:80"}
+    bare = scene.picture()
+    whole: list[Picture] = []
+    fates: list[str] = []
+
+    def hold(at: int) -> bool:
+        host.bundle("side", ["sh", "-c", SEES], annotations=asked)
+        killer.start("run", at=at, after="READY=1")
+        assert killer.until(READY)
+        host.launched(host.launching("run", "side", "--detach"), "side", check=False)
+        return killer.stopped_when(lambda: True)
+
+    def check() -> None:
+        if not (host.root / "side").exists():
+            fates.append("not started")
+            assert host.output("side") == ""
+            killer.sync()
+            assert not (found := difference(scene.picture(), bare)), found
+            return
+        eventually(lambda: "lo\n" in host.output("side"))
+        side, seen = host.container("side"), host.output("side").split()
+        assert f"net:[{side.place.inode}]" in seen
+        if side.place.inode == shared:
+            fates.append("shared")
+            assert "eth0" in seen
+            killer.sync()
+            picture = take(host, [scene.keeper, side])
+            whole[:] = whole or [picture]
+            assert not (found := difference(picture, whole[0])), found
+            assert host.beyond.reach(UPLINK, 8000) == Answer("keeper", BEYOND)
+        else:
+            fates.append("by itself")
+            assert "eth0" not in seen
+            assert killer.run("sync") == 1
+            assert "start it again while the service runs" in host.inspect("side")["reason"]
+        host.delete("side")
+        killer.sync()
+        assert not (found := difference(scene.picture(), bare)), found
+
+    every_point(hold, check, step=STEP)
+    assert set(fates) == {"by itself", "not started", "shared"}
+    assert fates == sorted(fates, key=["by itself", "not started", "shared"].index)

@@ -138,17 +138,27 @@ class Model(RuleBasedStateMachine):
     def free(self, name: str) -> bool:
         return name not in self.boxes and name not in self.exited
 
-    def launch(self, verb: str, name: str, ask: str, of: str | None = None) -> None:
-        """A container is run or created; where the gate is open, what cannot be met is refused."""
+    def launch(
+        self, verb: str, name: str, ask: str, of: str | None = None, *, moved: bool = False
+    ) -> None:
+        """A container is run or created; where the gate is open, what cannot be met is refused.
+
+        `moved`: it shares by its annotation alone, and so by itself where no gate is.
+        """
         joined: dict[str, Any] = {}
-        if of is not None:
+        annotations = ASKS[ask]
+        if of is not None and moved:
+            annotations = {**annotations, "io.watcher.share": of}
+        elif of is not None:
             joined["netns_path"] = f"/proc/{self.boxes[of].container.pid}/ns/net"
-        self.host.bundle(name, annotations=ASKS[ask], **joined)
+        self.host.bundle(name, annotations=annotations, **joined)
         options = ("--detach",) if verb == "run" else ()
         done = self.host.launch(verb, name, *options, check=False)  # type: ignore[arg-type]
         can = not ask.startswith("bad") and self.holder(ask, of) is None
         assert (done.returncode == 0) == (can or self.service is None), (name, ask, done)
         if done.returncode == 0:
+            if moved and self.service is None:
+                ask, of = "bad share", None
             founder = name if of is None else self.boxes[of].founder
             box = Box(self.host.container(name), ask, founder, started=verb == "run")
             self.boxes[name] = box
@@ -174,14 +184,16 @@ class Model(RuleBasedStateMachine):
             self.launch(verb, name, ask)
 
     @rule(
+        verb=st.sampled_from(["run", "create"]),
         name=st.sampled_from(NAMES),
         of=st.sampled_from(NAMES),
         ask=st.sampled_from(["nothing", "8080", "8081", "bad ports"]),
+        moved=st.booleans(),
     )
-    def share(self, name: str, of: str, ask: str) -> None:
+    def share(self, verb: str, name: str, of: str, ask: str, moved: bool) -> None:
         attached = [member for room in self.rooms.values() for member in room.members]
         if self.free(name) and of in attached and of in self.boxes:
-            self.launch("run", name, ask, of)
+            self.launch(verb, name, ask, of, moved=moved)
 
     def one(self, data: st.DataObject, *, started: bool | None = None) -> str | None:
         """One of the live containers that are not paused, if any."""

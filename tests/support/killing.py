@@ -1,7 +1,8 @@
 """Failure points: `watcher`, killed just before or just after the Nth of its writes.
 
 Started on a host in place of `watcher`. It imports the program, puts a point before and one after
-every write to the kernel, to the lease store and to the file system, and then forks a `watcher` for
+every write to the kernel, to the lease store and to the file system and every request of ptrace(2),
+and then forks a `watcher` for
 each line of standard input, so that each starts in milliseconds. The program itself knows nothing
 of it. Where one write follows another, the point after the first and the one before the second are
 the same: the host is.
@@ -33,6 +34,7 @@ import handlers.kernel.fanotify
 import handlers.kernel.mounts
 import handlers.kernel.netlink
 import handlers.kernel.nft
+import handlers.kernel.ptrace.requests
 import handlers.kernel.sysctl
 import handlers.root_mounts
 import watcher
@@ -112,6 +114,8 @@ def instrument(points: Points) -> None:
     points.wrap(handlers.kernel.sysctl, "put", when=lambda name, _: f"sysctl {name}")
     points.wrap(handlers.kernel.fanotify.FanotifyGroup, "answer", when=lambda *_, **__: "answer")
     points.wrap(handlers.kernel.fanotify.FanotifyGroup, "mark", when=lambda *_, **__: "mark")
+    points.wrap(handlers.kernel.ptrace.requests, "_request", when=lambda *_: "ptrace")
+    points.wrap(handlers.kernel.ptrace.requests.Waits, "wait", when=lambda *_: "wait")
     points.wrap(watcher.service.systemd, "notify", when=lambda word: f"notify {word}")
     for name in ("mkdir", "rmdir", "unlink", "rename", "utime"):
         points.wrap(os, name, when=lambda *_, name=name, **__: name)

@@ -1,0 +1,82 @@
+"""The service, runc or the init is killed at random moments of a move."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from subprocess import Popen
+from typing import Final
+
+import pytest
+
+from tests.support.held import is_held
+from tests.support.host import Host, Service
+from tests.support.processes import children
+from tests.support.waiting import eventually
+
+SEES: Final = "ls -l /proc/self/ns/net; ls /sys/class/net; sleep 1000000"
+"""Which namespace its program is in, by itself and by what is mounted."""
+
+
+def victim(service: Service, process: Popen[str], which: str) -> int:
+    """The pid of one of them while a runc is held; it may have gone by then."""
+    if "service" in which:
+        return service.pid
+    runc = children(process.pid)[0]
+    return runc if which == "runc" else children_of_threads(runc)[0]
+
+
+def children_of_threads(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+
+
+def is_held_or_done(host: Host, process: Popen[str]) -> bool:
+    return is_held(host, "side") or process.poll() is not None
+
+
+def ended(host: Host) -> bool:
+    """Whether no init of runc is left that has not come to its program."""
+    return not any(host.command("pgrep", "-f", "runc init", check=False).stdout.split())
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("which", ["service", "runc", "init", "service by SIGTERM"])
+def test_nobody_starts_half_moved(host: Host, which: str, kills: int) -> None:
+    service = host.service()
+    web = host.attach("web")
+    whole, alone = web.place.inode, 0
+    chance = random.Random(which)
+    times = kills // 2
+    for _ in range(times):
+        host.bundle("side", ["sh", "-c", SEES], annotations={"io.watcher.share": "web"})
+        process = host.launching("run", "side", "--detach")
+        eventually(partial(is_held_or_done, host, process))
+        time.sleep(chance.uniform(0, 0.006))
+        with suppress(LookupError, OSError):  # it may be done by now
+            number = signal.SIGTERM if "SIGTERM" in which else signal.SIGKILL
+            os.kill(victim(service, process, which), number)
+        host.launched(process, "side", check=False)
+        if "service" in which:
+            service.wait()
+            service.start()
+        eventually(lambda: bool(host.output("side")) or ended(host))
+        if host.output("side"):
+            eventually(lambda: host.output("side").endswith("lo\n"))
+            seen = host.output("side")
+            has_shared = f"net:[{whole}]" in seen
+            assert has_shared == ("eth0" in seen)
+            assert has_shared or "service" in which
+            alone += not has_shared
+        host.runc("delete", "--force", "side", check=False)
+        shutil.rmtree(host.root / "side", ignore_errors=True)  # of a runc that was killed
+        eventually(lambda: {id_ for id_, row in host.ls().items() if row["pid"]} == {"web"})
+        eventually(lambda: host.pins() == {"web"})
+    assert host.watcher("sync").stdout == "nothing to do\n"
+    assert alone < times
