@@ -3,7 +3,8 @@
 `played_runc.py ROOT ID BUNDLE`: the directory, `exec.fifo`, the early save without a pid, init in
 its namespaces, the save with its pid; then init's program, which here is to print `started`. Each
 save is a new file `state-<random>`, renamed to `state.json`. As with runc's mount thread, the first
-thread is by then in another directory than the one that saves. Prints what it has done.
+thread is by then in another directory than the one that saves. Prints what it has done. With a last
+word `user`, init makes itself a user namespace as well.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ def save(directory: Path, state: dict[str, object]) -> None:
     temporary.rename(directory / "state.json")
 
 
-def init(go: int, done: int) -> None:
+def init(go: int, done: int, kinds: int) -> None:
     """The process `runc init`: into its namespace when told, its program when told."""
     os.read(go, 1)
-    os.unshare(os.CLONE_NEWNET)
+    os.unshare(kinds)
     os.write(done, b"x")
     if os.read(go, 1):
         say("started")
 
 
-def play(root: Path, id_: str, bundle: Path) -> int:
+def play(root: Path, id_: str, bundle: Path, kinds: int) -> int:
     os.chdir(bundle)
     spec = json.loads(Path("config.json").read_text())
     labels = [f"{key}={value}" for key, value in spec.get("annotations", {}).items()]
@@ -54,7 +55,7 @@ def play(root: Path, id_: str, bundle: Path) -> int:
     child = os.fork()
     if child == 0:
         os.close(go)
-        init(go_read, done_write)
+        init(go_read, done_write, kinds)
         os._exit(0)
     os.close(go_read)
     save(directory, early)
@@ -92,4 +93,5 @@ def play(root: Path, id_: str, bundle: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(play(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
+    user = os.CLONE_NEWUSER if sys.argv[4:] == ["user"] else 0
+    sys.exit(play(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), os.CLONE_NEWNET | user))
