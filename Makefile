@@ -147,7 +147,8 @@ soak: packages-dev $(VENV)/setup-dev ## SOAK containers come and go, WIDE at onc
 	@$(VENV)/bin/python -m tests.soak $(SOAK)
 	@WATCHER_KILL_STEP=1 WATCHER_MODEL_EXAMPLES=$(or $(MODEL),$(shell echo $$(($(SOAK) / 50 + 1)))) \
 	  WATCHER_WIDE=$(WIDE) \
-	  $(VENV)/bin/pytest $(TEST_FLAGS) --timeout=0 tests/recovery/test_killed.py tests/recovery/test_model.py tests/networks/test_wide.py
+	  $(VENV)/bin/pytest $(TEST_FLAGS) --timeout=0 --kills=1000 tests/recovery/test_killed.py tests/recovery/test_model.py \
+	  tests/share/test_moving_killed.py tests/share/test_share_killed.py tests/networks/test_wide.py
 
 .PHONY: fuzz
 fuzz: $(VENV)/setup-dev ## FUZZ inputs of any bytes; what is found stays in tests/fuzz/corpus
