@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from handlers.kernel.messages import NLM_F_DUMP, NLM_F_REQUEST, attributes
 from handlers.kernel.netlink import Netlink, NetlinkError, TooMuch
 from watcher.model.address import Address
-from watcher.model.request import PortMap
+from watcher.model.request import PortMap, Protocol
 
 _NETLINK_SOCK_DIAG: Final = 4
 _SOCK_DIAG_BY_FAMILY: Final = 20
@@ -84,6 +84,10 @@ class SockDiag:
             for protocol in sorted({port.protocol for port in ports})
         }
         return next(clashing(ports, listeners), None)
+
+    def taken(self, protocol: Protocol, low: int, high: int) -> set[int]:
+        """The ports from `low` to `high` that a process of the host listens on, on any address."""
+        return set(self.listening(protocol, low, high))
 
     def listening(
         self, protocol: str, low: int, high: int, *, explicit: bool = False

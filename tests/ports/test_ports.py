@@ -67,13 +67,20 @@ def test_reads_the_port_mappings_of_cni() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("80", "no host port"),
         ("", "it is empty"),
         (" ", "it is empty"),
         ("80:80,", "an empty entry"),
         (":80", '"" is no port'),
         ("0:80", '"0" is no port'),
+        ("0", '"0" is no port'),
         ("80:65536", '"65536" is no port'),
+        ("8080::80", '"8080" is no host address'),
+        ("9000-9010", "no host ports for a range"),
+        ("127.0.0.1:80", "no host port on an address"),
+        ("127.0.0.1::80", "no host port on an address"),
+        ("[::1]:80", "no host port on an address"),
+        ("[::1]::80", "no host port on an address"),
+        ("80,8080:80,80/tcp", "a free host port for 80/tcp is repeated"),
         ("-1:80", '"" is no port'),
         ("8 0:80", '"8 0" is no port'),
         ("٨٠:80", "is no port"),
@@ -245,3 +252,20 @@ def test_any_text_is_port_maps_or_an_error_of_one_line(text: str) -> None:
         assert found.remedy
     elif found:
         assert parse_ports(format_ports(found)) == merged(in_order(found))
+
+
+def test_a_port_that_names_no_host_port_gets_one() -> None:
+    wanted = parse_ports("80, 8080:80,53/udp,81,80/sctp")
+    assert [port.to_choose for port in wanted] == [True, False, True, True, True]
+    assert [str(port) for port in wanted] == [
+        "80/tcp", "8080:80/tcp", "53/udp", "81/tcp", "80/sctp"
+    ]  # fmt: skip
+    assert parse_ports(format_ports(wanted)) == parse_ports("80/sctp,80,81,8080:80,53/udp")
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1:80", "[::1]::80", "10.0.0.1::80"])
+def test_the_remedy_for_a_choice_on_an_address_can_be_written(value: str) -> None:
+    with pytest.raises(BadValue) as error:
+        parse_ports(value)
+    example = error.value.remedy.split('"')[1]
+    assert parse_ports(example)[0].host_port == 8080

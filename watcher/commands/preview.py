@@ -27,7 +27,7 @@ from watcher.reconcile.conflicts import problems
 from watcher.reconcile.founders import Founders
 from watcher.reconcile.movable import why_not
 from watcher.reconcile.overlaps import refusal
-from watcher.reconcile.plan import CreateFor, Ignore, Join, Move, plan
+from watcher.reconcile.plan import CreateFor, Ignore, Join, Move, plan, root_of
 from watcher.store.files import store_path
 from watcher.store.leases import LeaseStore
 from watcher.store.networks import known_networks
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from watcher.config.settings import Config
     from watcher.model.request import Request
     from watcher.model.sandbox import Sandbox
+    from watcher.store.port_choice import Choice
 
 _NONE: int = 0
 """In place of the inode number of a namespace that does not exist yet."""
@@ -143,15 +144,21 @@ def _preview(config: Config, store: LeaseStore, container: Container, request: R
                 raise refusal(problem)
     with closing(SockDiag()) as sock_diag:
         ports.check_free(request, sock_diag)
-    if isinstance(wanted, Join | Move):
-        sandbox = store.join(container, wanted.sandbox.key, request)
-        found = f"shared {where}: with {sandbox.id};"
-    elif isinstance(wanted, CreateFor):
-        sandbox = store.create_sandbox_for(wanted.founder, wanted.networks, container, request)
-        found = f"shared {where}: with {sandbox.id}, which gets"
-    else:
-        sandbox = store.create_sandbox(container, wanted.networks, request)
-        found = f"attached {where}:"
+
+        def choices(container: Container) -> Choice:
+            return ports.choice(root_of(config, container), sock_diag)
+
+        if isinstance(wanted, Join | Move):
+            sandbox = store.join(container, wanted.sandbox.key, request, choices)
+            found = f"shared {where}: with {sandbox.id};"
+        elif isinstance(wanted, CreateFor):
+            sandbox = store.create_sandbox_for(
+                wanted.founder, wanted.networks, container, request, choices=choices
+            )
+            found = f"shared {where}: with {sandbox.id}, which gets"
+        else:
+            sandbox = store.create_sandbox(container, wanted.networks, request, choices=choices)
+            found = f"attached {where}:"
     return f"{found} {_described(sandbox, request)}"
 
 
@@ -161,8 +168,9 @@ def _described(sandbox: Sandbox, request: Request) -> str:
         + " and ".join(str(address.ip) for address in interface.addresses)
         for interface in sandbox.interfaces
     ]
-    if request.ports:
-        parts.append(f"ports {format_ports(request.ports)}")
+    if request.named_ports:
+        parts.append(f"ports {format_ports(request.named_ports)}")
+    parts += [f"a free host port for {port}" for port in request.ports if port.to_choose]
     if request.names:
         parts.append(f"called {', '.join(request.names)}")
     return "; ".join(parts)

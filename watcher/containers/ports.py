@@ -29,6 +29,7 @@ PROTOCOLS: Final[tuple[str, ...]] = get_args(Protocol.__value__)
 """The protocols that can be forwarded."""
 
 _EXAMPLE: Final = 'write HOST:CONTAINER, such as "8080:80" or "127.0.0.1:5353:53/udp"'
+_CHOICE: Final = 'write "80" for a free host port, or name one, as in "8080:80"'
 _PORT_REMEDY: Final = "write a port from 1 to 65535"
 _JSON_REMEDY: Final = (
     'write a list such as [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]'
@@ -101,7 +102,8 @@ def _order(port: PortMap) -> tuple[str, int, int, int, int]:
 
 def _follows(port: PortMap, last: PortMap) -> bool:
     return (
-        port.host_port == last.host_port + last.length
+        not port.to_choose
+        and port.host_port == last.host_port + last.length
         and port.port == last.port + last.length
         and port.protocol == last.protocol
         and port.host_ip == last.host_ip
@@ -135,8 +137,12 @@ def _text_entry(text: str) -> _Entry:
         raise BadValue("an empty entry", "remove the comma too many")
     ends, slash, protocol = entry.partition("/")
     rest, colon, container = ends.rpartition(":")
+    kind = _protocol(protocol, where) if slash else "tcp"
     if not colon:
-        raise BadValue(f"{where}: no host port", _EXAMPLE)
+        return _Entry(where, PortMap(kind, None, 0, _to_choose_for(ends, where)))
+    if not rest or rest == "0":
+        raise BadValue(f"{where}: {quoted(rest)} is no port", _CHOICE)
+    _refuse_choice_on_address(rest, container, where)
     host, colon, ports = rest.rpartition(":")
     host_ip = _host_ip(_unbracketed(host, where), where) if colon else None
     first, last = _range(ports, where)
@@ -146,8 +152,30 @@ def _text_entry(text: str) -> _Entry:
             f"{where}: {last - first + 1} host ports onto {end - port + 1}",
             "write ranges of the same length",
         )
-    kind = _protocol(protocol, where) if slash else "tcp"
     return _Entry(where, PortMap(kind, host_ip, first, port, last - first + 1))
+
+
+def _to_choose_for(text: str, where: str) -> int:
+    """The container's port in an entry that names no host port."""
+    first, last = _range(text, where)
+    if first != last:
+        raise BadValue(
+            f"{where}: no host ports for a range",
+            f'name them, as in "{first}-{last}:{first}-{last}", or write single ports for free'
+            " host ports",
+        )
+    return first
+
+
+def _refuse_choice_on_address(rest: str, container: str, where: str) -> None:
+    """Raise BadValue if `rest`, before the container's port, is an address without a host port."""
+    host = rest.removesuffix(":")
+    if host.endswith("]") or host.rpartition(":")[2].count(".") == 3:
+        raise BadValue(
+            f"{where}: no host port on an address",
+            f'name one, as in "{shortened(host)}:8080:{shortened(container)}"; a free one is chosen'
+            " for all addresses alone",
+        )
 
 
 def _unbracketed(host: str, where: str) -> str:
@@ -218,9 +246,18 @@ def _refuse_overlaps(entries: Iterable[_Entry]) -> None:
     A set of ports is an integer with one bit per port, so the cost of an entry depends neither on
     its length nor on the number of entries before it.
     """
+    to_choose: set[PortMap] = set()
     taken: defaultdict[tuple[Protocol, _Claim], int] = defaultdict(int)
     of_version: defaultdict[tuple[Protocol, int], int] = defaultdict(int)
     for text, port in entries:
+        if port.to_choose:
+            if port in to_choose:
+                raise BadValue(
+                    f"{text}: a free host port for {port} is repeated",
+                    "write it once, and name the other host ports",
+                )
+            to_choose.add(port)
+            continue
         claim, protocol = _claim(port.host_ip), port.protocol
         version, number = claim
         asked = ((1 << port.length) - 1) << port.host_port

@@ -27,7 +27,8 @@ class PortMap(Struct, frozen=True, order=True, array_like=True):
         protocol: `tcp`, `udp` or `sctp`.
         host_ip: the host's address. `None` is every address of both families, an unspecified
             address (`0.0.0.0`, `::`) every address of its family.
-        host_port: the first host port, 1 to 65535.
+        host_port: the first host port, 1 to 65535. In a request alone, 0 is one port that is yet
+            to be chosen, the same on every address.
         port: the sandbox's port for that one, 1 to 65535.
         length: the number of ports.
     """
@@ -37,6 +38,11 @@ class PortMap(Struct, frozen=True, order=True, array_like=True):
     host_port: int
     port: int
     length: int = 1
+
+    @property
+    def to_choose(self) -> bool:
+        """Whether the host port is yet to be chosen."""
+        return not self.host_port
 
     @property
     def last(self) -> int:
@@ -55,6 +61,8 @@ class PortMap(Struct, frozen=True, order=True, array_like=True):
 
     def __str__(self) -> str:
         ip = self.host_ip
+        if self.to_choose:
+            return f"{self.port}/{self.protocol}"
         host = "" if ip is None else f"[{ip}]:" if ip.version == 6 else f"{ip}:"
         if self.length == 1:
             return f"{host}{self.host_port}:{self.port}/{self.protocol}"
@@ -72,7 +80,8 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
         networks: names of networks in the order of `eth0`, `eth1`, …; empty means `none`;
             `None` without the annotation: the network `default`.
         share: the id or name of the container whose sandbox it is to be in.
-        ports: its port maps; no two overlap, and none continues the one before it.
+        ports: its port maps; no two overlap, and none continues the one before it. Which host ports
+            were chosen is in :class:`watcher.model.sandbox.Member`.
         addresses: fixed addresses, at most one of each family.
         mac: fixed MAC of the first interface, lower case with colons.
         sysctl: kernel settings of its network namespace, in the order to write them.
@@ -88,6 +97,11 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
     sysctl: tuple[Sysctl, ...] = ()
     annotated: bool = False
     names: tuple[str, ...] = ()
+
+    @property
+    def named_ports(self) -> tuple[PortMap, ...]:
+        """Its port maps that name their host ports."""
+        return tuple(port for port in self.ports if not port.to_choose)
 
     @property
     def options(self) -> Request:

@@ -45,7 +45,8 @@ class Member(Struct, frozen=True):
     Attributes:
         root, id: as in :class:`Container`.
         init: its first process.
-        ports: its port maps.
+        ports: its port maps, as they are on the host: with the host ports that were chosen for it,
+            and as `watcher publish` and `unpublish` left them.
         asked: its request when it joined. For a member from before schema 4 of the lease store, it
             lacks fixed addresses, the MAC and `share`.
     """

@@ -267,10 +267,10 @@ class Attachment:
             if (plain := self._plain(container)) is not None:
                 wanted.setdefault(container.netns, (container, *plain))
         try:
-            asked = [port for _, _, request in wanted.values() for port in request.ports]
+            asked = [port for _, _, request in wanted.values() for port in request.named_ports]
             if context.sock_diag.first_taken(asked) is not None:
                 return []
-            made = context.store.create_sandboxes(wanted.values())
+            made = context.store.create_sandboxes(wanted.values(), self.steps.choices)
             both = list(zip((container for container, *_ in wanted.values()), made, strict=True))
             created = [(c, sandbox) for c, sandbox in both if isinstance(sandbox, Sandbox)]
             for container, _ in created:
@@ -322,7 +322,7 @@ def _meets(sandbox: Sandbox, container: Container, request: Request) -> bool:
     if member is None or member.asked == request:
         return member is not None
     return (
-        member.ports == request.ports
+        member.asked.ports == request.ports  # `ports` has what was chosen and published
         and member.asked.options == request.options
         and request.networks in (None, (), sandbox.networks)
         and set(sandbox.leased).issuperset(request.addresses)

@@ -13,6 +13,7 @@ from handlers.kernel import sysctl
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
 from watcher.model.request import PortMap, Request
+from watcher.store.port_choice import DYNAMIC, Choice
 
 if TYPE_CHECKING:
     from handlers.kernel.sockdiag import SockDiag
@@ -22,6 +23,8 @@ _KEY: Final = "io.watcher.ports"
 
 _WILDCARDS: Final = frozenset((IPv4Address("0.0.0.0"), IPv6Address("::")))  # noqa: S104
 """The host addresses of a port map that names none."""
+
+_EVERY: Final = (1, 65535)
 
 
 def check_carried(request: Request, networks: Iterable[Network]) -> None:
@@ -42,6 +45,15 @@ def check_carried(request: Request, networks: Iterable[Network]) -> None:
             )  # fmt: skip
 
 
+def choice(root: Root, sock_diag: SockDiag) -> Choice:
+    """Where the host ports of a container of `root` are chosen.
+
+    Limits that allow every port have no opinion on it.
+    """
+    ranges = root.limits.host_ports
+    return Choice(DYNAMIC if not ranges or _EVERY in ranges else ranges, sock_diag.taken)
+
+
 def check_allowed(request: Request, root: Root, why: str) -> None:
     """Raise InvalidRequest, with the reason `why`, for a port map beyond the limits of `root`."""
     limits = root.limits
@@ -49,7 +61,7 @@ def check_allowed(request: Request, root: Root, why: str) -> None:
         if (outside := _first_outside(port, limits)) is not None:
             ranges = ", ".join(f"{low}-{high}" for low, high in limits.host_ports)
             use = f"use a host port of {ranges or 'none'}"
-            raise InvalidRequest(_KEY, port.at(outside), why, use)
+            raise InvalidRequest(_KEY, port if port.to_choose else port.at(outside), why, use)
         asked = {port.host_ip} if port.host_ip is not None else _WILDCARDS
         if limits.host_addresses and not asked <= set(limits.host_addresses):
             addresses = ", ".join(map(str, limits.host_addresses))
@@ -58,7 +70,7 @@ def check_allowed(request: Request, root: Root, why: str) -> None:
 
 def check_free(request: Request, sock_diag: SockDiag) -> None:
     """Raise InvalidRequest for a port map of a port that a process of the host listens on."""
-    taken = sock_diag.first_taken(request.ports)
+    taken = sock_diag.first_taken(request.named_ports)
     if taken is not None:
         port, listener = taken
         raise InvalidRequest(
@@ -99,7 +111,12 @@ def _routes_localnet(network: Network) -> bool:
 
 
 def _first_outside(port: PortMap, limits: Limits) -> int | None:
-    """The first host port of `port` that is in no range of `limits`."""
+    """The first host port of `port` that is in no range of `limits`.
+
+    One that is to be chosen will be in one of them, if there are any.
+    """
+    if port.to_choose:
+        return None if limits.host_ports else 0
     at = port.host_port
     for low, high in sorted(limits.host_ports):
         if low <= at <= high:

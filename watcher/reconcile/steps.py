@@ -14,8 +14,8 @@ from watcher.containers.life import ended
 from watcher.facts.kinds import Attached, Detached
 from watcher.model.errors import InvalidRequest
 from watcher.model.sandbox import Member, Sandbox, without
-from watcher.reconcile import families
-from watcher.reconcile.plan import CreateFor, Join
+from watcher.reconcile import families, ports
+from watcher.reconcile.plan import CreateFor, Join, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from watcher.model.request import Request
     from watcher.reconcile.context import Context
     from watcher.reconcile.plan import Create
+    from watcher.store.port_choice import Choice
 
 
 class Steps:
@@ -91,6 +92,11 @@ class Steps:
         self._forget(sandbox, leaving)
         self._context.facts.publish(Detached(sandbox, leaving))
 
+    def choices(self, container: Container) -> Choice:
+        """Where a host port for `container` is chosen."""
+        context = self._context
+        return ports.choice(root_of(context.config, container), context.sock_diag)
+
     def _enter(
         self,
         container: Container,
@@ -101,12 +107,14 @@ class Steps:
         """Write the plan into the lease store; :meth:`_forget` undoes it."""
         store = self._context.store
         if isinstance(wanted, Join):
-            return store.join(container, wanted.sandbox.key, request)
+            return store.join(container, wanted.sandbox.key, request, self.choices)
         networks = families.possible(self._context.host, container, wanted.networks, request)
         kept = {} if orphan is None else orphan.by_network(networks)
         if isinstance(wanted, CreateFor):
-            return store.create_sandbox_for(wanted.founder, networks, container, request, kept)
-        return store.create_sandbox(container, networks, request, kept)
+            return store.create_sandbox_for(
+                wanted.founder, networks, container, request, kept, self.choices
+            )
+        return store.create_sandbox(container, networks, request, kept, self.choices)
 
     def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
         """Remove `leaving` from the lease store, and the sandbox with its last member."""

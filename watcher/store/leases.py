@@ -19,6 +19,7 @@ from watcher.store.addresses import free_leases
 from watcher.store.database import Database
 from watcher.store.errors import StoreDamaged
 from watcher.store.failures import Failure
+from watcher.store.port_choice import anywhere
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from watcher.model.container import Container
     from watcher.model.network import Network
     from watcher.model.sandbox import Sandbox
+    from watcher.store.port_choice import Choices
     from watcher.store.port_claims import PortClaim
 
 __all__ = ["Failure", "LeaseStore"]
@@ -258,6 +260,7 @@ class LeaseStore:
         networks: Sequence[Network],
         request: Request,
         adopt: Mapping[str, Sequence[Address]] = {},
+        choices: Choices = anywhere,
     ) -> Sandbox:
         """Make a sandbox for a live container, its first member, with one interface per network.
 
@@ -267,6 +270,7 @@ class LeaseStore:
             request: met as a whole or not at all; it is kept as its document.
             adopt: by network name, the addresses that the namespace has already; they are preferred
                 to all but fixed ones.
+            choices: where host ports are chosen that the request does not name.
 
         Raises:
             InvalidRequest: what it asks for is in use or not allowed, or a network has no free
@@ -277,7 +281,7 @@ class LeaseStore:
             raise ValueError(f"container {quoted(container.id)} has no namespace")
         with self._database.writing() as db:
             failures.forget(db, container.root, container.id, refused=True)
-            return membership.create(db, container, networks, request, adopt)
+            return membership.create(db, container, networks, request, adopt, choices)
 
     def create_sandbox_for(
         self,
@@ -286,6 +290,7 @@ class LeaseStore:
         container: Container,
         request: Request,
         adopt: Mapping[str, Sequence[Address]] = {},
+        choices: Choices = anywhere,
     ) -> Sandbox:
         """Make a sandbox for `founder`, with the interfaces that `container` in it asks for.
 
@@ -296,12 +301,14 @@ class LeaseStore:
             for one in (founder, container):
                 failures.forget(db, one.root, one.id, refused=True)
             asked = Request(networks=request.networks, addresses=request.addresses, mac=request.mac)
-            made = membership.create(db, founder, networks, asked, adopt)
-            membership.join(db, container, made.key, request)
+            made = membership.create(db, founder, networks, asked, adopt, choices)
+            membership.join(db, container, made.key, request, choices)
             return _load(db, made.key)
 
     def create_sandboxes(
-        self, wanted: Iterable[tuple[Container, Sequence[Network], Request]]
+        self,
+        wanted: Iterable[tuple[Container, Sequence[Network], Request]],
+        choices: Choices = anywhere,
     ) -> list[Sandbox | InvalidRequest]:
         """Make many sandboxes in one transaction; for each, it or why it was not made.
 
@@ -313,25 +320,28 @@ class LeaseStore:
                 db.execute("SAVEPOINT one")
                 try:
                     failures.forget(db, container.root, container.id, refused=True)
-                    made.append(membership.create(db, container, networks, request, {}))
+                    made.append(membership.create(db, container, networks, request, {}, choices))
                 except InvalidRequest as refused:
                     db.execute("ROLLBACK TO one")
                     made.append(refused)
                 db.execute("RELEASE one")
         return made
 
-    def join(self, container: Container, key: int, request: Request) -> Sandbox:
+    def join(
+        self, container: Container, key: int, request: Request, choices: Choices = anywhere
+    ) -> Sandbox:
         """Make a container a member of a sandbox, with exactly the ports of `request`.
 
-        It leaves any other sandbox; as a member of this one it keeps its place.
+        It leaves any other sandbox; as a member of this one it keeps its place, and its ports if it
+        asks for the same. `choices` is as in :meth:`create_sandbox`.
 
         Raises:
-            InvalidRequest: another port map is in the way.
+            InvalidRequest: another port map is in the way, or no host port is left.
             WatcherError: there is no such sandbox.
         """
         with self._database.writing() as db:
             failures.forget(db, container.root, container.id, refused=True)
-            membership.join(db, container, key, request)
+            membership.join(db, container, key, request, choices)
             return _load(db, key)
 
     def leave(self, root: str, id: str) -> None:  # noqa: A002

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from watcher.model.container import Container
     from watcher.model.network import Network
     from watcher.model.request import PortMap, Request
+    from watcher.store.port_choice import Choices
 
 MAC_KEY: Final = "io.watcher.mac"
 NETWORK_KEY: Final = "io.watcher.network"
@@ -34,6 +35,7 @@ def create(
     networks: Sequence[Network],
     request: Request,
     adopt: Mapping[str, Sequence[Address]],
+    choices: Choices,
 ) -> Sandbox:
     """Make a sandbox, as :meth:`watcher.store.leases.LeaseStore.create_sandbox` says."""
     assert container.netns is not None
@@ -61,7 +63,7 @@ def create(
         )
         with_prefix = tuple(book.lease(address, key, ordinal) for book, address in leases.values())
         interfaces.append(Interface(ordinal, network.name, name, host_name, mac, with_prefix))
-    ports = _insert_member(db, container, key, request)
+    ports = _insert_member(db, container, key, request, choices)
     member = Member(container.root, container.id, container.init, ports, request)
     # Its pin leads to it, because it is the newest sandbox made for that id.
     return Sandbox(
@@ -72,10 +74,13 @@ def create(
         tuple(interfaces),
         (member,),
         (container.id,),
+        kept=any(port.to_choose for port in request.ports),
     )
 
 
-def join(db: sqlite3.Connection, container: Container, key: int, request: Request) -> None:
+def join(
+    db: sqlite3.Connection, container: Container, key: int, request: Request, choices: Choices
+) -> None:
     """Make a container a member, as :meth:`watcher.store.leases.LeaseStore.join` says."""
     if db.execute("SELECT 1 FROM sandbox WHERE key = ?", (key,)).fetchone() is None:
         what = f"container {quoted(container.id)} cannot join sandbox {key}: it has been released"
@@ -86,7 +91,7 @@ def join(db: sqlite3.Connection, container: Container, key: int, request: Reques
     ).fetchone()
     if row is None or row[1] != key:
         drop(db, container.root, container.id)
-        _insert_member(db, container, key, request)
+        _insert_member(db, container, key, request, choices)
         return
     number, before = row[0], row[2:]
     now = (*_process(container), documents.encode(request))
@@ -94,10 +99,12 @@ def join(db: sqlite3.Connection, container: Container, key: int, request: Reques
         db.execute(
             "UPDATE member SET pid = ?, start = ?, asked = ? WHERE number = ?", (*now, number)
         )
-        db.execute("DELETE FROM claim WHERE member = ?", (number,))
         db.execute("DELETE FROM name WHERE member = ?", (number,))
         _insert_names(db, number, request)
-        port_claims.claim(db, container, key, number, request)
+        same = before[:2] == now[:2] and documents.decode(before[2]).ports == request.ports
+        if not same:  # otherwise it keeps what was chosen, published and unpublished
+            db.execute("DELETE FROM claim WHERE member = ?", (number,))
+            port_claims.claim(db, container, key, number, request, choices)
 
 
 def drop(db: sqlite3.Connection, root: str, name: str) -> None:
@@ -213,7 +220,7 @@ def _derived_macs(host_name: str, addresses: Sequence[Address]) -> Iterator[str]
 
 
 def _insert_member(
-    db: sqlite3.Connection, container: Container, key: int, request: Request
+    db: sqlite3.Connection, container: Container, key: int, request: Request, choices: Choices
 ) -> tuple[PortMap, ...]:
     """Write a member with its request, and return its port maps."""
     number = db.execute(
@@ -222,7 +229,7 @@ def _insert_member(
     ).lastrowid
     assert number is not None
     _insert_names(db, number, request)
-    return port_claims.claim(db, container, key, number, request)
+    return port_claims.claim(db, container, key, number, request, choices)
 
 
 def _insert_names(db: sqlite3.Connection, number: int, request: Request) -> None:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from watcher.model.errors import InvalidRequest, quoted
 from watcher.model.request import PortMap, Request
+from watcher.store.port_choice import NoneLeft, choose
 
 if TYPE_CHECKING:
     import sqlite3
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from watcher.model.address import Address
     from watcher.model.container import Container
+    from watcher.store.port_choice import Choice, Choices
 
 KEY: Final = "io.watcher.ports"
 
@@ -65,22 +67,66 @@ def to_port_map(protocol: str, host_ip: str, host_port: int, port: int, length: 
 
 
 def claim(
-    db: sqlite3.Connection, container: Container, sandbox: int, member: int, request: Request
+    db: sqlite3.Connection,
+    container: Container,
+    sandbox: int,
+    member: int,
+    request: Request,
+    choices: Choices,
 ) -> tuple[PortMap, ...]:
     """Give a member without port maps those of `request`, and return them.
 
+    For those that name no host port one is chosen, and a copy of the sandbox is kept from now on.
+
     Raises:
-        InvalidRequest: another port map is in the way.
+        InvalidRequest: another port map is in the way, or no host port is left.
     """
     if not request.ports:
         return ()
-    _write(db, member, request.ports)
+    _write(db, member, enumerate(request.ports))
     clash = _first_clash(db, member, sandbox)
-    if clash is None:
-        return request.ports
+    if clash is not None:
+        raise _in_the_way(clash, sandbox, container)
+    ports = request.ports
+    if any(port.to_choose for port in ports):
+        ports = _choose(db, container, member, ports, choices(container))
+        keep_copy(db, sandbox)
+    return ports
+
+
+def _choose(
+    db: sqlite3.Connection,
+    container: Container,
+    member: int,
+    ports: Sequence[PortMap],
+    choice: Choice,
+) -> tuple[PortMap, ...]:
+    """Choose the host ports that `ports` do not name, and write them."""
+    wanted = {n: port for n, port in enumerate(ports) if port.to_choose}
+    try:
+        found = choose(db, list(wanted.values()), choice)
+    except NoneLeft as none:
+        ranges = ", ".join(f"{low}-{high}" for low, high in choice.ranges)
+        raise InvalidRequest(
+            KEY,
+            container.annotations.get(KEY, none.wanted),
+            f"no host port of {ranges} is free for {none.wanted}",
+            "name a host port, stop a container that has one, or allow more in limits.host_ports",
+        ) from None
+    chosen = dict(zip(wanted, found, strict=True))
+    _write(db, member, chosen.items())
+    return tuple(chosen.get(n, port) for n, port in enumerate(ports))
+
+
+def keep_copy(db: sqlite3.Connection, sandbox: int) -> None:
+    """Note that a copy of the sandbox is kept from now on."""
+    db.execute("UPDATE sandbox SET kept = 1 WHERE key = ?", (sandbox,))
+
+
+def _in_the_way(clash: Clash, sandbox: int, container: Container) -> InvalidRequest:
     same = clash.sandbox == sandbox
     holder = "this sandbox" if same else f"sandbox {quoted(clash.holder)}"
-    raise InvalidRequest(
+    return InvalidRequest(
         KEY,
         container.annotations.get(KEY, clash.mine),
         f"{clash.mine} conflicts with {clash.theirs} of {holder}",
@@ -142,8 +188,8 @@ def claims(db: sqlite3.Connection, protocol: str, ports: Iterable[int]) -> list[
     return [PortClaim(root, id_, key, to_port_map(*row)) for root, id_, key, *row in found]
 
 
-def _write(db: sqlite3.Connection, member: int, ports: Sequence[PortMap]) -> None:
-    """Write the `ports` of a member that has none, whatever they clash with."""
+def _write(db: sqlite3.Connection, member: int, ports: Iterable[tuple[int, PortMap]]) -> None:
+    """Write a member's port maps at their positions, except those that name no host port."""
     db.executemany(
         "INSERT INTO claim"
         " (member, position, protocol, host_ip, host_port, port, length, size)"
@@ -159,7 +205,8 @@ def _write(db: sqlite3.Connection, member: int, ports: Sequence[PortMap]) -> Non
                 p.length,
                 _size(p.length),
             )
-            for n, p in enumerate(ports)
+            for n, p in ports
+            if not p.to_choose
         ),
     )
 
