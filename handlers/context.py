@@ -30,6 +30,7 @@ class Context(Struct, frozen=True):
         notes: keeps what a handler has to know after a restart.
         sandboxes: returns all sandboxes of the lease store.
         netns_dir: the directory of pins.
+        copies_dir: the directory of copies of sandboxes.
         integrate: whether to have other firewalls admit our bridges.
     """
 
@@ -40,12 +41,14 @@ class Context(Struct, frozen=True):
     notes: Notes
     sandboxes: Callable[[], Iterable[Sandbox]]
     netns_dir: str
+    copies_dir: str
     integrate: bool
 
 
 @contextmanager
 def open_context(
     netns_dir: str,
+    copies_dir: str,
     networks: Mapping[str, Network],
     notes: Notes,
     sandboxes: Callable[[], Iterable[Sandbox]],
@@ -56,5 +59,5 @@ def open_context(
     drivers = drivers_of(with_mtus(networks))
     with closing(HostNamespace()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
         yield Context(
-            home, netlink, reaper, drivers, notes, sandboxes, netns_dir, integrate,
+            home, netlink, reaper, drivers, notes, sandboxes, netns_dir, copies_dir, integrate,
         )  # fmt: skip

@@ -14,6 +14,7 @@ from msgspec import Struct
 from handlers import root_mounts
 from handlers.conntrack import ConntrackHandler
 from handlers.context import Context, open_context
+from handlers.copies import CopiesHandler
 from handlers.firewall.foreign import ForeignFirewallHandler
 from handlers.firewall.handler import FirewallHandler
 from handlers.guard.link import is_guarded
@@ -53,6 +54,7 @@ class Kind(Struct, frozen=True):
 
 HANDLERS: Final = (
     Kind(ReapingHandler),  # vanishes late: an unmount would wait in the kernel for the deletions
+    Kind(CopiesHandler),
     Kind(PinHandler),  # before the links: sync recognises a pin by the links of its namespace
     Kind(HostSideHandler),
     Kind(LinkHandler),
@@ -68,12 +70,13 @@ class Host:
 
     Attributes:
         networks: each network by its name.
-        pins, host_sides, links, firewall, conntrack: the handlers with more than the verbs.
+        copies, pins, host_sides, links, firewall, conntrack: the handlers with more than the verbs.
     """
 
     def __init__(
         self,
         netns_dir: str,
+        copies_dir: str,
         networks: Mapping[str, Network],
         notes: Notes,
         sandboxes: Callable[[], Iterable[Sandbox]],
@@ -82,7 +85,7 @@ class Host:
     ) -> None:
         with ExitStack() as opened:
             context = opened.enter_context(
-                open_context(netns_dir, networks, notes, sandboxes, integrate=integrate)
+                open_context(netns_dir, copies_dir, networks, notes, sandboxes, integrate=integrate)
             )
             self._drivers = context.drivers
             self.networks = {name: d.network for name, d in context.drivers.items()}
@@ -90,6 +93,7 @@ class Host:
             both = list(zip(HANDLERS, self._handlers, strict=True))
             self._back = [handler for kind, handler in reversed(both) if not kind.last]
             self._back += [handler for kind, handler in both if kind.last]
+            self.copies = self._of(CopiesHandler)
             self.pins = self._of(PinHandler)
             self.host_sides = self._of(HostSideHandler)
             self.links = self._of(LinkHandler)

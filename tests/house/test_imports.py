@@ -18,6 +18,7 @@ FLOORS: Final = (
     "handlers.guard",
     "handlers.networks",
     "handlers.context",
+    "handlers.copies",
     "handlers.host_side",
     "handlers.firewall",
     "handlers.link",

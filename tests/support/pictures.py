@@ -52,6 +52,7 @@ def take(host: Host, containers: Iterable[Container] = ()) -> Picture:
         "mounts": list(_mounts(host)),
         "sysctl": _sysctls(host.here.netns, _SYSCTLS),
         "pins": [f"{name} -> {_inode(host, name)}" for name in host.pins()],
+        "copies": [path.name for path in (host.run_dir / "sandboxes").glob("*")],
     }
     for container in alive:
         netns = container.place.netns

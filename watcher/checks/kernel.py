@@ -76,7 +76,7 @@ def _links(container: int, opened: ExitStack) -> Iterator[Finding]:
     network = _network()
     sandbox = _sandbox(network, container)
     known: Mapping[str, Network] = {network.name: network}
-    context = opened.enter_context(open_context("", known, _Forgetful(), list))
+    context = opened.enter_context(open_context("", "", known, _Forgetful(), list))
     steps: tuple[tuple[str, str, Callable[[], object]], ...] = (
         ("a bridge", "bridge", lambda: HostSideHandler(context).appear(sandbox)),
         ("a veth pair", "veth", lambda: LinkHandler(context).appear(sandbox)),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     type Address = IPv4Address | IPv6Address
+    type AddressWithPrefix = IPv4Interface | IPv6Interface
 else:
 
     class Address(ABC):  # noqa: B024
@@ -23,5 +24,10 @@ else:
     Address.register(IPv4Address)
     Address.register(IPv6Address)
 
-type AddressWithPrefix = IPv4Interface | IPv6Interface
+    class AddressWithPrefix(ABC):  # noqa: B024
+        """An address of either family with a prefix length."""
+
+    AddressWithPrefix.register(IPv4Interface)
+    AddressWithPrefix.register(IPv6Interface)
+
 type Subnet = IPv4Network | IPv6Network

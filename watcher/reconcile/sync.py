@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from handlers.host import root_mounts
 from watcher.containers.annotations import parse_request
 from watcher.containers.life import Snapshot, running
@@ -46,7 +48,10 @@ class Recovery:
         living = Snapshot.take(self._context.config.roots, sandboxes)
         if not dry_run:
             self._note_unreadable(living)
-        repairs = self._leaving(living, sandboxes, dry_run=dry_run)
+        restored = self._restore(living, sandboxes)
+        if restored:
+            sandboxes = store.sandboxes()
+        repairs = restored + self._leaving(living, sandboxes, dry_run=dry_run)
         new = self._new(living, sandboxes)
         known = {sandbox.key for sandbox in sandboxes}
         kept = [(c, inside) for c, inside in new if isinstance(inside, Orphan)]
@@ -83,6 +88,27 @@ class Recovery:
         for failure in failures.all():
             if not failure.refused and not living.has(failure.root, failure.id, failure.init):
                 failures.forget(failure.root, failure.id, refused=False)
+
+    def _restore(self, living: Snapshot, sandboxes: Sequence[Sandbox]) -> list[Repair]:
+        """Put sandboxes back into a lost store from their copies.
+
+        A copy is true if a container that lives says so, by its namespace and its init.
+        """
+        known = {(sandbox.netns, sandbox.init) for sandbox in sandboxes}
+        containers = {(c.netns, c.root, c.id, c.init) for c in living.containers}
+        repairs = []
+        for copy in self._context.host.copies.read():
+            netns = copy.netns
+            alive = any((netns, m.root, m.id, m.init) in containers for m in copy.members)
+            if (netns, copy.init) in known or not alive:
+                continue
+            repair = Repair(f"put {copy.id} back", copy.id, "the lease store did not have it")
+            try:
+                self._context.store.restore(copy, self._context.host.networks)
+            except WatcherError as error:
+                repair = replace(repair, error=str(error))
+            repairs.append(repair)
+        return repairs
 
     def _leaving(
         self, living: Snapshot, sandboxes: Sequence[Sandbox], *, dry_run: bool

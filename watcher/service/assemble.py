@@ -126,7 +126,14 @@ def assembled(
             problems = refuse_impossible(networks, starting=True)
         integrate = config.firewall.integrate
         with (
-            Host(config.netns_dir, networks, store, store.sandboxes, integrate=integrate) as host,
+            Host(
+                config.netns_dir,
+                f"{config.run_dir}/sandboxes",
+                networks,
+                store,
+                store.sandboxes,
+                integrate=integrate,
+            ) as host,
             closing(SockDiag()) as sock_diag,
             closing(Flows(store, host.conntrack, log)) as flows,
         ):

@@ -97,8 +97,14 @@ class AddressBook:
         )
         return sum(refusal(self._subnet, ip_address(text)) is None for (text,) in rows)
 
-    def lease(self, address: Address, sandbox: int, ordinal: int) -> AddressWithPrefix:
-        """Lease a free `address` to an interface, and store the cursor."""
+    def lease(
+        self, address: Address, sandbox: int, ordinal: int, prefix: int | None = None
+    ) -> AddressWithPrefix:
+        """Lease a free `address` to an interface, and store the cursor.
+
+        `prefix` is its prefix length, if that is not the subnet's.
+        """
+        prefix = self._subnet.prefixlen if prefix is None else prefix
         self._db.execute(
             "INSERT INTO address"
             " (network, address, family, prefix, root, id, pooled, sandbox, ordinal, freed)"
@@ -111,7 +117,7 @@ class AddressBook:
                 self._network,
                 str(address),
                 self._family,
-                self._subnet.prefixlen,
+                prefix,
                 self._root,
                 self._id,
                 in_pool(self._subnet, address),
@@ -128,7 +134,7 @@ class AddressBook:
             )
             self._kept = self.cursor
         interface = IPv4Interface if self._family == 4 else IPv6Interface
-        return interface((int(address), self._subnet.prefixlen))  # a number needs no parsing
+        return interface((int(address), prefix))  # a number needs no parsing
 
     def _move(self) -> None:
         """Move to the network's new subnet after a change of the configuration.

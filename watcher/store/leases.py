@@ -12,14 +12,14 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Self
 
-from watcher.model.errors import InvalidRequest, quoted, shortened
+from watcher.model.errors import InvalidRequest, WatcherError, quoted, shortened
 from watcher.model.request import Request
-from watcher.store import failures, membership, port_claims, sandboxes
+from watcher.store import failures, membership, port_claims, restoring, sandboxes
 from watcher.store.addresses import free_leases
 from watcher.store.database import Database
 from watcher.store.errors import StoreDamaged
 from watcher.store.failures import Failure
-from watcher.store.port_choice import anywhere
+from watcher.store.port_choice import ANYWHERE, anywhere
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from watcher.model.address import Address
     from watcher.model.container import Container
     from watcher.model.network import Network
-    from watcher.model.sandbox import Sandbox
-    from watcher.store.port_choice import Choices
+    from watcher.model.request import PortMap
+    from watcher.model.sandbox import Member, Sandbox
+    from watcher.store.port_choice import Choice, Choices
     from watcher.store.port_claims import PortClaim
 
 __all__ = ["Failure", "LeaseStore"]
@@ -343,6 +344,49 @@ class LeaseStore:
             failures.forget(db, container.root, container.id, refused=True)
             membership.join(db, container, key, request, choices)
             return _load(db, key)
+
+    def set_ports(
+        self,
+        member: Member,
+        ports: Sequence[PortMap],
+        choice: Choice = ANYWHERE,
+        *,
+        kept: bool = True,
+    ) -> Sandbox:
+        """Give a member `ports` in place of those that it has; returns its sandbox as it is then.
+
+        Args:
+            member: a member of a sandbox.
+            ports: its port maps from now on; those without a host port get one.
+            choice: which host ports these may have.
+            kept: whether a copy of the sandbox is kept from now on.
+
+        Raises:
+            InvalidRequest: another port map is in the way, or no host port is left.
+            WatcherError: it is a member no more.
+        """
+        with self._database.writing() as db:
+            row = db.execute(
+                "SELECT number, sandbox FROM member WHERE (id, root, pid, start) = (?, ?, ?, ?)",
+                (member.id, member.root, member.init.pid, member.init.start),
+            ).fetchone()
+            if row is None:
+                raise WatcherError(f"container {quoted(member.id)} has ended", "start it again")
+            number, key = row
+            port_claims.replace(db, key, number, ports, choice)
+            db.execute("UPDATE sandbox SET kept = ? WHERE key = ?", (kept, key))
+            return _load(db, key)
+
+    def restore(self, copy: Sandbox, networks: Mapping[str, Network]) -> Sandbox:
+        """Write a sandbox as its `copy` has it, under another key.
+
+        `networks` has the networks by their names.
+
+        Raises:
+            WatcherError: a network is known no more, or something of it is in use.
+        """
+        with self._database.writing() as db:
+            return _load(db, restoring.restore(db, copy, networks))
 
     def leave(self, root: str, id: str) -> None:  # noqa: A002
         """Drop a member and its port maps; its sandbox stays, even without members."""

@@ -100,7 +100,7 @@ def join(
             "UPDATE member SET pid = ?, start = ?, asked = ? WHERE number = ?", (*now, number)
         )
         db.execute("DELETE FROM name WHERE member = ?", (number,))
-        _insert_names(db, number, request)
+        insert_names(db, number, request)
         same = before[:2] == now[:2] and documents.decode(before[2]).ports == request.ports
         if not same:  # otherwise it keeps what was chosen, published and unpublished
             db.execute("DELETE FROM claim WHERE member = ?", (number,))
@@ -228,11 +228,12 @@ def _insert_member(
         (container.root, container.id, *_process(container), key, documents.encode(request)),
     ).lastrowid
     assert number is not None
-    _insert_names(db, number, request)
+    insert_names(db, number, request)
     return port_claims.claim(db, container, key, number, request, choices)
 
 
-def _insert_names(db: sqlite3.Connection, number: int, request: Request) -> None:
+def insert_names(db: sqlite3.Connection, number: int, request: Request) -> None:
+    """Write what a member is called beside its id."""
     if request.names:
         rows = ((name, number) for name in request.names)
         db.executemany("INSERT INTO name (name, member) VALUES (?, ?)", rows)

@@ -52,9 +52,13 @@ type Choices = Callable[[Container], Choice]
 """The choice that a container has."""
 
 
+ANYWHERE: Final = Choice()
+"""The choice where neither limits nor the host matter."""
+
+
 def anywhere(_: Container) -> Choice:
-    """The choice where neither limits nor the host matter."""
-    return Choice()
+    """:data:`ANYWHERE`."""
+    return ANYWHERE
 
 
 class NoneLeft(Exception):

@@ -13,7 +13,7 @@ from watcher.store.port_choice import NoneLeft, choose
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from watcher.model.address import Address
     from watcher.model.container import Container
@@ -83,23 +83,56 @@ def claim(
     """
     if not request.ports:
         return ()
-    _write(db, member, enumerate(request.ports))
-    clash = _first_clash(db, member, sandbox)
-    if clash is not None:
-        raise _in_the_way(clash, sandbox, container)
-    ports = request.ports
-    if any(port.to_choose for port in ports):
-        ports = _choose(db, container, member, ports, choices(container))
+    written = container.annotations.get(KEY, "")
+    ports = _claim(db, sandbox, member, request.ports, lambda: choices(container), written)
+    if ports != request.ports:
         keep_copy(db, sandbox)
+    return ports
+
+
+def replace(
+    db: sqlite3.Connection, sandbox: int, member: int, ports: Sequence[PortMap], choice: Choice
+) -> tuple[PortMap, ...]:
+    """Give a member `ports` in place of those that it has, and return them, as :func:`claim` does.
+
+    Raises:
+        InvalidRequest: another port map is in the way, or no host port is left.
+    """
+    db.execute("DELETE FROM claim WHERE member = ?", (member,))
+    return _claim(db, sandbox, member, tuple(ports), lambda: choice, "")
+
+
+def write(
+    db: sqlite3.Connection, member: int, sandbox: int, ports: Sequence[PortMap]
+) -> Clash | None:
+    """Write the `ports` of a member that has none; returns the first that is in the way of one."""
+    _write(db, member, enumerate(ports))
+    return _first_clash(db, member, sandbox)
+
+
+def _claim(
+    db: sqlite3.Connection,
+    sandbox: int,
+    member: int,
+    ports: tuple[PortMap, ...],
+    choice: Callable[[], Choice],
+    written: str,
+) -> tuple[PortMap, ...]:
+    """As :func:`claim`; `written` is the value for errors, by default the port map at fault."""
+    clash = write(db, member, sandbox, ports)
+    if clash is not None:
+        raise _in_the_way(clash, sandbox, written)
+    if any(port.to_choose for port in ports):
+        return _choose(db, member, ports, choice(), written)
     return ports
 
 
 def _choose(
     db: sqlite3.Connection,
-    container: Container,
     member: int,
     ports: Sequence[PortMap],
     choice: Choice,
+    written: str,
 ) -> tuple[PortMap, ...]:
     """Choose the host ports that `ports` do not name, and write them."""
     wanted = {n: port for n, port in enumerate(ports) if port.to_choose}
@@ -109,7 +142,7 @@ def _choose(
         ranges = ", ".join(f"{low}-{high}" for low, high in choice.ranges)
         raise InvalidRequest(
             KEY,
-            container.annotations.get(KEY, none.wanted),
+            written or none.wanted,
             f"no host port of {ranges} is free for {none.wanted}",
             "name a host port, stop a container that has one, or allow more in limits.host_ports",
         ) from None
@@ -123,12 +156,12 @@ def keep_copy(db: sqlite3.Connection, sandbox: int) -> None:
     db.execute("UPDATE sandbox SET kept = 1 WHERE key = ?", (sandbox,))
 
 
-def _in_the_way(clash: Clash, sandbox: int, container: Container) -> InvalidRequest:
+def _in_the_way(clash: Clash, sandbox: int, written: str) -> InvalidRequest:
     same = clash.sandbox == sandbox
     holder = "this sandbox" if same else f"sandbox {quoted(clash.holder)}"
     return InvalidRequest(
         KEY,
-        container.annotations.get(KEY, clash.mine),
+        written or clash.mine,
         f"{clash.mine} conflicts with {clash.theirs} of {holder}",
         "publish another port of the host" + ("" if same else f", or stop {quoted(clash.holder)}"),
     )

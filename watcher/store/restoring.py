@@ -1,0 +1,90 @@
+"""Writes a sandbox into the lease store from a copy, as a part of the caller's transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from watcher.model.errors import WatcherError, quoted
+from watcher.store import documents, port_claims
+from watcher.store.addresses import AddressBook
+from watcher.store.membership import insert_names
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+
+    from watcher.model.network import Network
+    from watcher.model.sandbox import Interface, Sandbox
+
+
+def restore(db: sqlite3.Connection, copy: Sandbox, networks: Mapping[str, Network]) -> int:
+    """Write a sandbox as :meth:`watcher.store.leases.LeaseStore.restore` says; returns its key."""
+    root = next((m.root for m in copy.members if m.id == copy.id), copy.members[0].root)
+    key = db.execute(
+        "INSERT INTO sandbox (root, id, pid, start, netns, kept) VALUES (?, ?, ?, ?, ?, 1)",
+        (root, copy.id, copy.init.pid, copy.init.start, copy.netns),
+    ).lastrowid
+    assert key is not None
+    numbers: dict[tuple[str, str], int] = {}
+    for member in copy.members:
+        done = db.execute(
+            "INSERT INTO member (root, id, pid, start, sandbox, asked) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            (
+                member.root, member.id, member.init.pid, member.init.start, key,
+                documents.encode(member.asked),
+            ),
+        )  # fmt: skip
+        if not done.rowcount:
+            raise _cannot(copy, f"{quoted(member.id)} is in another sandbox")
+        assert done.lastrowid is not None
+        numbers[member.root, member.id] = done.lastrowid
+        insert_names(db, done.lastrowid, member.asked)
+    for interface in copy.interfaces:
+        _restore_interface(db, copy, key, root, interface, networks, numbers)
+    for member in copy.members:
+        number = numbers[member.root, member.id]
+        if clash := port_claims.write(db, number, key, member.ports):
+            raise _cannot(copy, f"{clash.mine} is published by sandbox {quoted(clash.holder)}")
+    return key
+
+
+def _restore_interface(
+    db: sqlite3.Connection,
+    copy: Sandbox,
+    key: int,
+    root: str,
+    interface: Interface,
+    networks: Mapping[str, Network],
+    numbers: Mapping[tuple[str, str], int],
+) -> None:
+    network = networks.get(interface.network)
+    if network is None:
+        raise _cannot(copy, f"there is no network {quoted(interface.network)} any more")
+    done = db.execute(
+        "INSERT INTO interface (sandbox, ordinal, network, name, host_name, mac, member)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            key, interface.ordinal, interface.network, interface.name, interface.host_name,
+            interface.mac, None if interface.member is None else numbers.get(interface.member),
+        ),
+    )  # fmt: skip
+    if not done.rowcount:
+        what = f"{interface.mac} is in use in network {interface.network}"
+        raise _cannot(copy, what)
+    for address in interface.addresses:
+        subnet = network.subnet_of(address.version)
+        if subnet is None:
+            family = f"IPv{address.version}"
+            raise _cannot(copy, f"network {quoted(network.name)} has no {family} subnet any more")
+        book = AddressBook(db, network.name, subnet, root, copy.id)
+        if (holder := book.holder(address.ip)) is not None:
+            raise _cannot(copy, f"{address.ip} is held by sandbox {quoted(holder)}")
+        book.lease(address.ip, key, interface.ordinal, address.network.prefixlen)
+
+
+def _cannot(copy: Sandbox, reason: str) -> WatcherError:
+    return WatcherError(
+        f"the lease store was lost, and sandbox {quoted(copy.id)} cannot be as before: {reason}",
+        "it gets what its annotations ask for; what was changed while it ran is to be done again",
+    )
