@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from watcher.model.sandbox import Sandbox
     from watcher.reconcile.context import Context
     from watcher.reconcile.plan import Move
+    from watcher.reconcile.steps import Steps
 
 
 class Reconciler:
@@ -227,6 +228,17 @@ class Reconciler:
 
     def _sync(self, *, dry_run: bool) -> list[Repair]:
         return self._renew() + self._recovery.run(dry_run=dry_run)
+
+    @contextmanager
+    def changing(self) -> Iterator[tuple[Context, Steps]]:
+        """Take the lock for a change of a running sandbox; the lease store is in order.
+
+        Raises:
+            Busy: another process has the lock.
+            WatcherError, OSError: the lease store could not be opened anew.
+        """
+        with self._with_store():
+            yield self._context, self._attachment.steps
 
     def take_all_back(self) -> list[Sandbox]:
         """Take back the network of every sandbox, and return the sandboxes.

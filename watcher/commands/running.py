@@ -1,0 +1,118 @@
+"""What the commands that change a running sandbox have in common."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from watcher.commands.lookup import find
+from watcher.config.patterns import may_call
+from watcher.containers import proc
+from watcher.log.logger import make_log
+from watcher.model.container import Status
+from watcher.model.errors import InvalidRequest, WatcherError, quoted
+from watcher.model.sandbox import Member, Sandbox
+from watcher.service.assemble import assembled
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from watcher.config.settings import Config
+    from watcher.reconcile.context import Context
+    from watcher.reconcile.steps import Steps
+    from watcher.store.leases import LeaseStore
+
+_ARGUMENTS: Final = {
+    "io.watcher.ip": "--ip",
+    "io.watcher.mac": "--mac",
+    "io.watcher.network": "network",
+    "io.watcher.ports": "port map",
+}
+"""What stands on the command line for an annotation."""
+
+
+class Running(Struct, frozen=True):
+    """A container that runs and has a network, while no other process can change that.
+
+    Attributes:
+        context: what reconcile works with.
+        steps: carries changes out, and takes them back.
+        sandbox: the sandbox that it is in.
+        member: its entry there.
+    """
+
+    context: Context
+    steps: Steps
+    sandbox: Sandbox
+    member: Member
+
+
+@contextmanager
+def running(config: Config, options: argparse.Namespace) -> Iterator[Running]:
+    """The container `options.container`, with the host-wide lock taken.
+
+    An InvalidRequest that the caller raises inside becomes an error about the command line.
+
+    Raises:
+        WatcherError: there is no such container, there are several, or it has no network.
+    """
+    log = make_log("debug" if options.log_level == "debug" else "warning", options.log_format)
+    with (
+        assembled(config, log) as (reconciler, store, _),
+        reconciler.changing() as (context, steps),
+    ):
+        sandbox, member = _find(config, store, options.container)
+        try:
+            yield Running(context, steps, sandbox, member)
+        except InvalidRequest as error:
+            argument = _ARGUMENTS.get(error.key, error.key)
+            what = f"{argument} {quoted(error.value)}: {error.reason}"
+            raise WatcherError(f"container {quoted(member.id)}: {what}", error.remedy) from error
+
+
+class _Known(Struct, frozen=True):
+    """A member of a sandbox, for :func:`watcher.commands.lookup.find`."""
+
+    sandbox: Sandbox
+    member: Member
+
+    @property
+    def id(self) -> str:
+        return self.member.id
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.member.asked.names
+
+
+def _find(config: Config, store: LeaseStore, text: str) -> tuple[Sandbox, Member]:
+    """The container that `text` stands for, among those with a network."""
+    known = [_Known(sandbox, m) for sandbox in store.sandboxes() for m in sandbox.members]
+    living = [one for one in known if proc.runs(one.member.init)]
+    may = may_call(config.roots, text)
+    found = find(text, living, lambda one: may(one.member.root))
+    if found is None:
+        raise _no_such(config, store, text)
+    return found.sandbox, found.member
+
+
+def _no_such(config: Config, store: LeaseStore, text: str) -> WatcherError:
+    """Why no container that `text` stands for has a network."""
+    from watcher.commands.status import entries
+
+    may = may_call(config.roots, text)
+    entry = find(text, entries(config, store), lambda entry: may(entry.root))
+    if entry is None:
+        roots = ", ".join(root.path for root in config.roots)
+        what = f"there is no container {quoted(text)} in {roots}"
+        return WatcherError(what, "see `watcher ls`")
+    what = f"container {quoted(entry.id)} has no network: it is {entry.status}"
+    if entry.status in (Status.ATTACHED, Status.SHARED):  # its root does not show the end yet
+        return WatcherError(f"container {quoted(entry.id)} has ended", "start it again")
+    if entry.status is Status.EXITED:
+        return WatcherError(what, "start it again")
+    reason = entry.reason.removeprefix(f"container {quoted(entry.id)}: ")
+    return WatcherError(f"{what} ({reason})", "see `watcher ls`; only an attached one can change")
