@@ -32,6 +32,7 @@ from handlers.port_changes import PortChange, PortChanges
 from handlers.translations import Translations
 from watcher.model.address import Address
 from watcher.model.network import Network
+from watcher.model.port_sets import less
 from watcher.model.repair import Repair
 from watcher.model.request import PortMap
 from watcher.model.sandbox import Sandbox, published_at
@@ -109,8 +110,7 @@ class ConntrackHandler(Handler):
             return
         if before.interfaces != after.interfaces:
             self.give_back(set(before.leased).difference(after.leased))
-        kept = after.ports
-        self._change(before, [p for p in before.ports if p not in kept], published=False)
+        self._change(before, less(before.ports, after.ports), published=False)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Repeat each `appear`, because its pass may have been cut off; review all flows.

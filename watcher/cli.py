@@ -90,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     _json(actions.add_parser("ls", help="the configured and existing networks"))
     remove = actions.add_parser("rm", help="remove one that no sandbox uses")
     remove.add_argument("name", metavar="NAME")
+    _port_changes(commands)
     bundle = commands.add_parser("bundle", help="have a bundle share a sandbox, or check it")
     bundle.add_argument("directory", metavar="DIR", type=Path)
     does = bundle.add_mutually_exclusive_group(required=True)
@@ -106,6 +107,17 @@ def _parser() -> argparse.ArgumentParser:
     _json(config)
     commands.add_parser("down", help="remove everything this program ever made on the host")
     return parser
+
+
+def _port_changes(commands: argparse._SubParsersAction[_Parser]) -> None:
+    """Add the commands that change the ports of a running container."""
+    for name, does, help_ in (
+        ("publish", "publish ports of a running container", "as in io.watcher.ports"),
+        ("unpublish", "take published ports of one back", "as `watcher ls` shows it, or a part"),
+    ):
+        parser = commands.add_parser(name, help=does)
+        parser.add_argument("container", metavar="CONTAINER", help=_CONTAINER)
+        parser.add_argument("maps", metavar="MAP", nargs="+", help=help_)
 
 
 def _json(parser: argparse.ArgumentParser) -> None:

@@ -32,8 +32,7 @@ def chosen(host: Host, name: str) -> list[int]:
 
 def lose_store(host: Host) -> None:
     """The lease store is deleted."""
-    for file in host.state_dir.glob("leases.db*"):
-        file.unlink()
+    host.command("sh", "-c", f"rm -f {host.state_dir}/leases.db*")
 
 
 def copies(host: Host) -> list[str]:

@@ -56,6 +56,15 @@ def parse_ports(value: str) -> tuple[PortMap, ...]:
     """The port maps in a value of `io.watcher.ports`, in order, :func:`merged`; none overlap.
 
     Raises:
+        BadValue: as :func:`parse_entries`.
+    """
+    return merged(parse_entries(value))
+
+
+def parse_entries(value: str) -> list[PortMap]:
+    """The port map of each entry of a value of `io.watcher.ports`, in order; none overlap.
+
+    Raises:
         BadValue: a syntax error, a port out of range, a repeated port, more than `MAX_LENGTH`
             characters or more than `MAX_MAPS` ports.
     """
@@ -75,7 +84,7 @@ def parse_ports(value: str) -> tuple[PortMap, ...]:
             raise BadValue(f"more than {MAX_MAPS} port maps", "publish fewer ports")
     if len(entries) > 1:
         _refuse_overlaps(entries)
-    return merged(entry.map for entry in entries)
+    return [entry.map for entry in entries]
 
 
 def merged(ports: Iterable[PortMap]) -> tuple[PortMap, ...]:

@@ -40,6 +40,22 @@ class Detached(Fact, frozen=True):
     members: tuple[Member, ...]
 
 
+class Published(Fact, frozen=True):
+    """The container `member` of `sandbox` publishes more `ports`, by the administrator's word."""
+
+    sandbox: Sandbox
+    member: Member
+    ports: tuple[PortMap, ...]
+
+
+class Unpublished(Fact, frozen=True):
+    """It publishes `ports` no more, by the administrator's word."""
+
+    sandbox: Sandbox
+    member: Member
+    ports: tuple[PortMap, ...]
+
+
 class Repaired(Fact, frozen=True):
     """A difference was repaired."""
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from watcher.facts.kinds import Fact
     from watcher.facts.publisher import Subscriber
     from watcher.log.logger import Log
+    from watcher.model.request import PortMap
     from watcher.model.sandbox import Member, Sandbox
 
 _EVADED: Final = (
@@ -31,6 +32,10 @@ def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
             log.info("attached", **_network(sandbox, members))
         case kinds.Detached(sandbox, members):
             log.info("detached", **_network(sandbox, members))
+        case kinds.Published(sandbox, member, ports):
+            log.info("published", **_ports(sandbox, member, ports))
+        case kinds.Unpublished(sandbox, member, ports):
+            log.info("unpublished", **_ports(sandbox, member, ports))
         case kinds.Failed():
             log.error(
                 "refused" if fact.refused else "failed",
@@ -107,3 +112,7 @@ def _network(sandbox: Sandbox, members: tuple[Member, ...]) -> dict[str, object]
         "addresses": [str(a.ip) for i in sandbox.interfaces for a in i.addresses],
         "ports": [str(port) for member in members for port in member.ports],
     }
+
+
+def _ports(sandbox: Sandbox, member: Member, ports: tuple[PortMap, ...]) -> dict[str, object]:
+    return {"container": member.id, "sandbox": sandbox.id, "ports": [str(port) for port in ports]}

@@ -300,9 +300,7 @@ class Attachment:
         """Raise InvalidRequest for a port map that cannot be forwarded to `sandbox`."""
         networks = self._context.host.networks
         carriers = [networks[i.network] for i in sandbox.interfaces]
-        ports.check_carried(request, carriers)
-        ports.check_free(request, self._context.sock_diag)
-        ports.check_local(request, carriers)
+        ports.check_possible(request, carriers, self._context.sock_diag)
 
 
 def _is_there(place: Place, container: Container) -> bool:

@@ -29,9 +29,14 @@ _EVERY: Final = (1, 65535)
 
 def check_carried(request: Request, networks: Iterable[Network]) -> None:
     """Raise InvalidRequest for a port map that none of `networks` can carry."""
+    networks = list(networks)
     published = [network for network in networks if not network.internal]
     versions = {subnet.version for network in published for subnet in network.subnets}
     for port in request.ports:
+        if not networks:
+            raise InvalidRequest(
+                _KEY, port, "it is connected to no network", "connect it: `watcher connect`"
+            )
         if not published:
             raise InvalidRequest(
                 _KEY, port, "its network is internal",
@@ -45,12 +50,12 @@ def check_carried(request: Request, networks: Iterable[Network]) -> None:
             )  # fmt: skip
 
 
-def choice(root: Root, sock_diag: SockDiag) -> Choice:
+def choice(root: Root | None, sock_diag: SockDiag) -> Choice:
     """Where the host ports of a container of `root` are chosen.
 
     Limits that allow every port have no opinion on it.
     """
-    ranges = root.limits.host_ports
+    ranges = () if root is None else root.limits.host_ports
     return Choice(DYNAMIC if not ranges or _EVERY in ranges else ranges, sock_diag.taken)
 
 
@@ -66,6 +71,14 @@ def check_allowed(request: Request, root: Root, why: str) -> None:
         if limits.host_addresses and not asked <= set(limits.host_addresses):
             addresses = ", ".join(map(str, limits.host_addresses))
             raise InvalidRequest(_KEY, port, why, f"use a host address of {addresses}")
+
+
+def check_possible(request: Request, networks: Iterable[Network], sock_diag: SockDiag) -> None:
+    """Raise InvalidRequest for a port map that cannot be forwarded into `networks`."""
+    carriers = list(networks)
+    check_carried(request, carriers)
+    check_free(request, sock_diag)
+    check_local(request, carriers)
 
 
 def check_free(request: Request, sock_diag: SockDiag) -> None:

@@ -51,7 +51,7 @@ class Steps:
         try:
             sandbox = self._enter(container, request, wanted, orphan)
         except InvalidRequest:
-            if not self._bury(beside=container):
+            if not self.bury(beside=container.netns):
                 raise
             sandbox = self._enter(container, request, wanted, orphan)
         arriving = sandbox.members
@@ -124,8 +124,8 @@ class Steps:
             for member in leaving:
                 self._context.store.leave(member.root, member.id)
 
-    def _bury(self, *, beside: Container) -> bool:
-        """Take back what ended containers have, except in the namespace of `beside`.
+    def bury(self, *, beside: int | None) -> bool:
+        """Take back what ended containers have, except in the namespace of the number `beside`.
 
         Their exits are not handled yet, and what they have may be in the way. Returns whether
         there were any.
@@ -133,7 +133,7 @@ class Steps:
         buried = False
         for sandbox in self._context.store.sandboxes():
             dead = ended(sandbox)
-            if dead and sandbox.netns != beside.netns:
+            if dead and sandbox.netns != beside:
                 self.take_back(sandbox, dead)
                 buried = True
         return buried

@@ -1,0 +1,27 @@
+"""`watcher unpublish CONTAINER MAP…`: takes back published ports of a running container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from watcher.commands.publish import maps
+from watcher.commands.running import running
+from watcher.reconcile.publish import unpublish
+
+if TYPE_CHECKING:
+    import argparse
+
+    from watcher.config.settings import Config
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Take all of the ports back, and print each port map.
+
+    Raises:
+        WatcherError: a port map cannot be read, or is not there.
+    """
+    unwanted = maps(options.maps)
+    with running(config, options) as it:
+        for port in unpublish(it.context, it.sandbox, it.member, unwanted):
+            print(port)  # noqa: T201
+    return 0
