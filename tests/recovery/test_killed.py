@@ -471,3 +471,66 @@ def test_sharing_at_the_gate(host: Host) -> None:
     every_point(hold, check, step=STEP)
     assert set(fates) == {"by itself", "not started", "shared"}
     assert fates == sorted(fates, key=["by itself", "not started", "shared"].index)
+
+
+ADDED: Final = ("9000:80", "9000:80/udp", "81")
+ONE_LEFT: Final = '[root.limits]\nhost_ports = ["7000", "8002", "9100"]\n'
+"""The ports of the scene, and the only one that can be chosen."""
+
+
+@pytest.mark.parametrize("command", ["publish", "unpublish"])
+def test_changing_the_ports_of_a_running_container(host: Host, command: str) -> None:
+    """Whenever it is killed, the next sync makes all of the change, or nothing."""
+    host.configure(ONE_LEFT)
+    scene = Scene(host, ("web",))
+    scene.containers[0].serve(udp=(80,))
+    killer = scene.killer
+    killer.sync()
+    pictures: dict[str, Picture] = {}
+    for name in ("publish", "unpublish"):
+        assert killer.run(name, "web", *ADDED) == 0, killer.log()
+        pictures[name] = scene.picture()
+    (other,) = pictures.keys() - {command}
+    last = "unpublish"
+
+    def change(at: int) -> bool:
+        nonlocal last
+        if last != other:
+            assert killer.run(other, "web", *ADDED) == 0, killer.log()
+        return killer.run(command, "web", *ADDED, at=at) == KILLED
+
+    def check() -> None:
+        nonlocal last
+        killer.sync()
+        picture = scene.picture()
+        last = next((name for name, one in pictures.items() if not difference(picture, one)), "")
+        assert last, difference(picture, pictures[command])
+        scene.check(pictures[last], reachable=True)
+        answer = Answer("web", BEYOND) if last == "publish" else None
+        assert host.beyond.reach(UPLINK, 9000, timeout=2 if answer else 0.3) == answer
+        assert host.beyond.reach(UPLINK, 9000, "udp", timeout=2 if answer else 0.3) == answer
+
+    every_point(change, check)
+
+
+def test_attaching_one_whose_port_is_chosen(host: Host) -> None:
+    host.configure('[root.limits]\nhost_ports = ["7000", "9100"]\n')
+    scene = Scene(host, ())
+    killer = scene.killer
+    killer.sync()
+    chooser = host.run("chooser", ports="80")
+    chooser.serve(tcp=(80,))
+    killer.sync()
+    scene.containers.append(chooser)
+    whole = scene.picture()
+
+    def attach(at: int) -> bool:
+        killer.raze()
+        return killer.run("sync", at=at) == KILLED
+
+    def check() -> None:
+        killer.sync()
+        scene.check(whole, reachable=False)
+        assert host.beyond.reach(UPLINK, 9100) == Answer("chooser", BEYOND)
+
+    every_point(attach, check, step=min(STEP, 2))

@@ -38,6 +38,7 @@ ASKS: Final[Mapping[str, dict[str, str]]] = {
     "nothing": {},
     "8080": {"io.watcher.ports": "8080:80"},
     "8081": {"io.watcher.ports": "8081:80"},
+    "free": {"io.watcher.ports": "80"},
     "fixed": {"io.watcher.ip": FIXED},
     "none": {"io.watcher.network": "none"},
     "bad ports": {"io.watcher.ports": "eighty:80"},
@@ -47,6 +48,9 @@ ASKS: Final[Mapping[str, dict[str, str]]] = {
 }
 FOR_ONE: Final = ("8080", "8081", "fixed")
 """What only one can have at a time, or those in one namespace."""
+
+LATER: Final = (9090, 9091)
+"""Ports that are published while a container runs."""
 
 DAMAGES: Final[Mapping[str, str]] = {
     "veth": "ip link delete {veth}",
@@ -74,6 +78,8 @@ class Box:
         founder: whose namespace it is in: its own, as a rule.
         started: whether it is more than created.
         paused: whether it is paused.
+        chosen: the port that was chosen for it, once it has one.
+        published: those of :data:`LATER` that it has.
     """
 
     container: Container
@@ -81,6 +87,14 @@ class Box:
     founder: str
     started: bool
     paused: bool = False
+    chosen: int | None = None
+    published: set[int] = field(default_factory=set)
+
+    @property
+    def ports(self) -> set[int]:
+        """The ports of the host that lead to port 80 of its room."""
+        named = {int(self.ask)} if self.ask in ("8080", "8081") else set()
+        return named | self.published | ({self.chosen} if self.chosen else set())
 
 
 @dataclass
@@ -187,7 +201,7 @@ class Model(RuleBasedStateMachine):
         verb=st.sampled_from(["run", "create"]),
         name=st.sampled_from(NAMES),
         of=st.sampled_from(NAMES),
-        ask=st.sampled_from(["nothing", "8080", "8081", "bad ports"]),
+        ask=st.sampled_from(["nothing", "8080", "8081", "free", "bad ports"]),
         moved=st.booleans(),
     )
     def share(self, verb: str, name: str, of: str, ask: str, moved: bool) -> None:
@@ -264,6 +278,27 @@ class Model(RuleBasedStateMachine):
             self.service = None
         self.settle()
 
+    @precondition(lambda self: self.rooms)
+    @rule(data=st.data(), port=st.sampled_from(LATER), back=st.booleans())
+    def publish(self, data: st.DataObject, port: int, back: bool) -> None:
+        """Without a service, the lease store may be lost, and knows nobody."""
+        names = sorted(n for room in self.rooms.values() for n in room.members if n in self.boxes)
+        if not names:
+            return
+        name = data.draw(st.sampled_from(names))
+        box = self.boxes[name]
+        command = "unpublish" if back else "publish"
+        done = self.host.watcher(command, name, f"{port}:80", check=False)
+        assert "Traceback" not in done.stderr, done.stderr
+        inside = next(room for room in self.rooms.values() if name in room.members).members
+        held = any(port in b.published for n, b in self.boxes.items() if n not in inside)
+        can = port in box.published if back else not held
+        assert (done.returncode == 0) <= can, done
+        assert (done.returncode == 0) == can or self.service is None, done
+        if done.returncode == 0:
+            (box.published.discard if back else box.published.add)(port)
+        self.settle()
+
     @rule()
     def sync(self) -> None:
         self.settle(sync=True)
@@ -325,6 +360,7 @@ class Model(RuleBasedStateMachine):
         assert host.pins() == set(names)
         for inode, room in rooms.items():
             self.is_whole(inode, room)
+        self.chosen(rooms)
         assert sorted(host.elements()) == sorted(
             line for room in rooms.values() for line in self.elements(room)
         )
@@ -402,19 +438,28 @@ class Model(RuleBasedStateMachine):
 
     def elements(self, room: Room) -> list[str]:
         """The elements of nftables' sets and maps that are for a room."""
-        asks = {self.boxes[name].ask for name in room.members}
-        ports = [int(ask) for ask in asks if ask in ("8080", "8081")]
+        ports = {port for name in room.members for port in self.boxes[name].ports}
         return [
             f"port4: {json.dumps([{'concat': ['tcp', p]}, {'concat': [room.address, 80]}])}"
             for p in ports
         ]
 
+    def chosen(self, rooms: Mapping[int, Room]) -> None:
+        """Every chosen port is still that which was chosen at first."""
+        for name in (name for room in rooms.values() for name in room.members):
+            box = self.boxes[name]
+            if box.ask == "free":
+                query = "SELECT host_port FROM claim JOIN member ON number = member WHERE id = '{}'"
+                ports = {int(port) for port in self.rows(query.format(name))} - set(LATER)
+                box.chosen = box.chosen or min(ports, default=None)
+                assert ports == {box.chosen}, (name, ports, box.chosen)
+
     def answers(self, rooms: Mapping[int, Room]) -> None:
         """Every published port leads to the server of the room that published it."""
         for room in rooms.values():
             for name in room.members:
-                if (ask := self.boxes[name].ask) in ("8080", "8081"):
-                    answer = self.host.beyond.reach(UPLINK, int(ask), timeout=0.5)
+                for port in sorted(self.boxes[name].ports):
+                    answer = self.host.beyond.reach(UPLINK, port, timeout=0.5)
                     assert answer == Answer(room.founder.id, BEYOND), (name, answer)
 
     def rows(self, query: str) -> list[str]:

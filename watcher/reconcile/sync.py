@@ -17,6 +17,7 @@ from handlers.host import root_mounts
 from watcher.containers.annotations import parse_request
 from watcher.containers.life import Snapshot, running
 from watcher.containers.present import present
+from watcher.containers.spec import PREFIX
 from watcher.locks.lock import Lock
 from watcher.locks.names import SERVICE
 from watcher.model.container import Container
@@ -132,6 +133,7 @@ class Recovery:
         those that may get a sandbox of their own come before those that join one or were moved
         there, and last are those that get nothing by themselves: what an orphan among them was is
         known from a member.
+        Among equals, those that name their host ports come before those that get a free one.
         """
         known = {(m.root, m.id, m.init) for s in sandboxes for m in s.members}
         new = [
@@ -140,7 +142,9 @@ class Recovery:
             if (c.root, c.id, c.init) not in known
         ]
         self._attachment.founders.remember_only(container for container, _ in new)
-        new.sort(key=lambda one: (not isinstance(one[1], Orphan), *self._rank(one[0])))
+        new.sort(
+            key=lambda one: (not isinstance(one[1], Orphan), *self._rank(one[0]), _chooses(one[0]))
+        )
         return new
 
     def _rank(self, container: Container) -> tuple[int, int]:
@@ -193,3 +197,9 @@ class Recovery:
         except (WatcherError, OSError):
             return False
         return True
+
+
+def _chooses(container: Container) -> bool:
+    """Whether `container` seems to ask for a free host port, by an entry without a colon."""
+    ports = container.annotations.get(PREFIX + "ports", "")
+    return bool(ports) and any(":" not in entry for entry in ports.split(","))
