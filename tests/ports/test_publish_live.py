@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -327,4 +329,23 @@ def test_the_host_is_as_it_was_if_a_step_fails(host: Host) -> None:
     assert host.ls()["web"]["ports"] == ["8080:80/tcp"]
     assert unreached(host, 9000)
     (host.run_dir / "sandboxes").unlink()
+    assert host.watcher("sync").stdout == "nothing to do\n"
+
+
+def test_after_an_upgrade(host: Host) -> None:
+    """The lease store is of the version before, and has a container that runs."""
+    serving(host, ports="8080:80")
+    with closing(sqlite3.connect(host.state_dir / "leases.db")) as store:
+        store.execute("DROP INDEX interface_member")
+        store.execute("ALTER TABLE interface DROP COLUMN member")
+        store.execute("ALTER TABLE sandbox DROP COLUMN kept")
+        store.execute("PRAGMA user_version = 5")
+        store.commit()
+    host.watcher("publish", "web", "9000:81")
+    assert host.ls()["web"]["ports"] == ["8080:80/tcp", "9000:81/tcp"]
+    host.watcher("unpublish", "web", "8080:80")
+    assert host.beyond.reach(UPLINK, 9000) == Answer("web", BEYOND)
+    lose_store(host)
+    host.watcher("sync")
+    assert host.ls()["web"]["ports"] == ["9000:81/tcp"]
     assert host.watcher("sync").stdout == "nothing to do\n"

@@ -151,3 +151,19 @@ def test_without_ptrace_who_shares_by_annotation_is_refused_and_by_path_is_not(
         assert "1 packets received" in host.run_to_end("plain", FIRST).stdout
         host.delete("side")
         host.delete("web")
+
+
+def test_a_copy_of_a_sandbox_outlives_the_service_and_the_store(unit: BootedHost) -> None:
+    web = unit.attach("web", ports="80")
+    web.serve(tcp=(80,))
+    unit.watcher("publish", "web", "9000:80")
+    ports = unit.ls()["web"]["ports"]
+    assert len(ports) == 2
+    unit.unit.stop()
+    unit.command("sh", "-c", f"rm -f {unit.state_dir}/leases.db*")
+    unit.unit.start()
+    assert unit.ls()["web"]["ports"] == ports
+    assert unit.beyond.reach(UPLINK, 9000) == Answer("web", BEYOND)
+    assert unit.watcher("sync").stdout == "nothing to do\n"
+    unit.delete("web")
+    eventually(lambda: not list((unit.run_dir / "sandboxes").glob("*")))
