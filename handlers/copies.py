@@ -62,9 +62,15 @@ class CopiesHandler(Handler):
             self._directory.rmdir()
         return [f"removed {self._directory}/{name}" for name in names]
 
-    def read(self) -> Iterator[Sandbox]:
-        """Each copy that can be read. Its key means nothing to another lease store."""
+    def read(self, known: Iterable[Sandbox]) -> Iterator[Sandbox]:
+        """The readable copies for other namespaces than those of `known` sandboxes.
+
+        Their keys mean nothing to another lease store.
+        """
+        there = {str(sandbox.netns) for sandbox in known}
         for name in self._names():
+            if name in there:
+                continue
             copy = _decode(self._content(name))
             if copy is not None and str(copy.netns) == name:
                 yield copy

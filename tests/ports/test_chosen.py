@@ -215,6 +215,21 @@ def test_a_network_that_is_configured_no_more_is_told(make_host: HostMaker) -> N
     assert 'there is no network "front" any more' in done.stderr
 
 
+def test_one_whose_files_cannot_be_read_has_its_port_still(host: Host) -> None:
+    web = host.attach("web", ports="80")
+    web.serve(tcp=(80,))
+    (port,) = chosen(host, "web")
+    state = host.root / "web/state.json"
+    right = state.read_text()
+    lose_store(host)
+    state.write_text("{")
+    assert "put web back" in host.watcher("sync", check=False).stdout
+    assert host.beyond.reach(UPLINK, port) == Answer("web", BEYOND)
+    state.write_text(right)
+    assert host.watcher("sync").stdout == "nothing to do\n"
+    assert chosen(host, "web") == [port]
+
+
 def test_down_removes_the_copies(host: Host) -> None:
     host.attach("web", ports="80")
     host.watcher("down")

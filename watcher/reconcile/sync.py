@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from handlers.host import root_mounts
+from watcher.containers import proc
 from watcher.containers.annotations import parse_request
 from watcher.containers.life import Snapshot, running
 from watcher.containers.present import present
@@ -47,11 +48,11 @@ class Recovery:
         store = self._context.store
         sandboxes = store.sandboxes()
         living = Snapshot.take(self._context.config.roots, sandboxes)
-        if not dry_run:
-            self._note_unreadable(living)
         restored = self._restore(living, sandboxes)
         if restored:
             sandboxes = store.sandboxes()
+        if not dry_run:
+            self._note_unreadable(living)
         repairs = restored + self._leaving(living, sandboxes, dry_run=dry_run)
         new = self._new(living, sandboxes)
         known = {sandbox.key for sandbox in sandboxes}
@@ -93,15 +94,13 @@ class Recovery:
     def _restore(self, living: Snapshot, sandboxes: Sequence[Sandbox]) -> list[Repair]:
         """Put sandboxes back into a lost store from their copies.
 
-        A copy is true if a container that lives says so, by its namespace and its init.
+        A copy is true if the init of a member that lives is in its namespace, as the kernel says.
         """
-        known = {(sandbox.netns, sandbox.init) for sandbox in sandboxes}
-        containers = {(c.netns, c.root, c.id, c.init) for c in living.containers}
         repairs = []
-        for copy in self._context.host.copies.read():
-            netns = copy.netns
-            alive = any((netns, m.root, m.id, m.init) in containers for m in copy.members)
-            if (netns, copy.init) in known or not alive:
+        for copy in self._context.host.copies.read(sandboxes):
+            gone = living.gone(copy)
+            inits = [member.init for member in copy.members if member not in gone]
+            if not any(proc.netns_of(i.pid) == copy.netns and proc.runs(i) for i in inits):
                 continue
             repair = Repair(f"put {copy.id} back", copy.id, "the lease store did not have it")
             try:
