@@ -258,8 +258,8 @@ def test_a_port_stays_whose_it_is_without_the_lease_store(host: Host) -> None:
     heir.serve(tcp=(80,))
     host.delete("founder")
     host.settle()
-    before = host.ls()
     host.here.serve(tcp=(8080,))
+    before = host.ls()
     stream = host.beyond.stream(UPLINK, 8080)
     for file in host.state_dir.glob("leases.db*"):
         file.unlink()
@@ -272,8 +272,8 @@ def test_a_port_stays_whose_it_is_without_the_lease_store(host: Host) -> None:
 def test_who_publishes_keeps_it_without_the_lease_store(host: Host) -> None:
     """Though a process of the host listens there by now."""
     host.attach("web", ports="8080:80").serve(tcp=(80,))
-    before = host.ls()
     host.here.serve(tcp=(8080,))
+    before = host.ls()
     for file in host.state_dir.glob("leases.db*"):
         file.unlink()
     host.watcher("sync")
