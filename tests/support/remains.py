@@ -15,10 +15,7 @@ def remains() -> list[str]:
     mine = f"watcher-test-{os.getpid()}-"
     links = [path.name for path in Path("/sys/class/net").iterdir()]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    processes = [
-        (path.parent.name, path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        for path in _command_lines()
-    ]
+    processes = list(_command_lines())
     ruleset = subprocess.run(
         ["nft", "list", "tables"], capture_output=True, text=True, check=True
     ).stdout
@@ -38,10 +35,11 @@ def remains() -> list[str]:
     ]
 
 
-def _command_lines() -> Iterator[Path]:
+def _command_lines() -> Iterator[tuple[str, str]]:
+    """Pid and command line of each process; one may end at any time."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            path.read_bytes()
+            text = path.read_bytes()
         except OSError:
             continue
-        yield path
+        yield path.parent.name, text.replace(b"\0", b" ").decode(errors="replace")
