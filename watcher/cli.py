@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     remove = actions.add_parser("rm", help="remove one that no sandbox uses")
     remove.add_argument("name", metavar="NAME")
     _port_changes(commands)
+    _changes(commands)
     bundle = commands.add_parser("bundle", help="have a bundle share a sandbox, or check it")
     bundle.add_argument("directory", metavar="DIR", type=Path)
     does = bundle.add_mutually_exclusive_group(required=True)
@@ -118,6 +119,24 @@ def _port_changes(commands: argparse._SubParsersAction[_Parser]) -> None:
         parser = commands.add_parser(name, help=does)
         parser.add_argument("container", metavar="CONTAINER", help=_CONTAINER)
         parser.add_argument("maps", metavar="MAP", nargs="+", help=help_)
+
+
+def _changes(commands: argparse._SubParsersAction[_Parser]) -> None:
+    """Add the commands that change a running sandbox."""
+    connect = commands.add_parser("connect", help="give a running container one more interface")
+    connect.add_argument("container", metavar="CONTAINER", help=_CONTAINER)
+    connect.add_argument("network", metavar="NETWORK")
+    connect.add_argument(
+        "--ip",
+        action="append",
+        metavar="ADDRESS",
+        help="its address; with a comma, one of each family",
+    )
+    connect.add_argument("--mac", metavar="MAC", help="its MAC")
+    connect.add_argument("--interface", metavar="NAME", help="what it is called inside")
+    disconnect = commands.add_parser("disconnect", help="take an interface from one again")
+    disconnect.add_argument("container", metavar="CONTAINER", help=_CONTAINER)
+    disconnect.add_argument("network", metavar="NETWORK")
 
 
 def _json(parser: argparse.ArgumentParser) -> None:

@@ -48,7 +48,8 @@ def missing(
     found = []
     for route in unsure:
         if route.version not in there:
-            there[route.version] = _listed(netlink, route.version, route.index, table)
+            routes = listed(netlink, route.version, route.index, table)
+            there[route.version] = set(map(_key, routes))
         if _key(route) not in there[route.version]:
             found.append(route)
     return found
@@ -73,15 +74,15 @@ def _is(body: memoryview, route: rtnl.Route) -> bool:
     )
 
 
-def _listed(netlink: Netlink, version: int, index: int, table: int) -> set[_Key]:
+def listed(netlink: Netlink, version: int, index: int, table: int) -> list[rtnl.Route]:
     """The routes in `table` through the interface `index`."""
     try:
         bodies = netlink.dump(rtnl.routes(version, index=index, table=table))
     except NetlinkError as error:
         if error.errno != errno.ENOENT:  # the table has no route
             raise
-        return set()
-    return {_key(route) for route in rtnl.read_routes(bodies, table=table)}
+        return []
+    return rtnl.read_routes(bodies, table=table)
 
 
 def _key(route: rtnl.Route) -> _Key:

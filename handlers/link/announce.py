@@ -93,6 +93,8 @@ def announce(inside: Netlink, index: int, interface: Interface) -> None:
 
 def _is_expected(sandbox: Sandbox, interface: Interface) -> bool:
     """Whether the MAC follows from the first address, which nobody has chosen."""
+    if interface.member is not None:  # the administrator may have chosen
+        return False
     fixed = any(member.asked.addresses for member in sandbox.members)
     first = next((address.ip for address in interface.addresses), None)
     return not fixed and first is not None and mac_of(first) == interface.mac

@@ -18,6 +18,7 @@ from handlers.kernel import rtnl, sysctl
 from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
 from handlers.link import announce, ours, sandbox_end, surplus, sysctls
+from handlers.link.leftovers import leftovers, remove
 from handlers.link.orphans import orphans
 from handlers.link.pairs import Pairs
 from handlers.renaming import rename
@@ -104,6 +105,10 @@ class LinkHandler(Handler):
         }
         return apply(self._of_sandbox(sandbox, there), dry_run=False)
 
+    def remember(self, sandbox: Sandbox) -> None:
+        """Remember that the neighbours of `sandbox` know its addresses, by another process."""
+        self._announcer.remember_all([sandbox], self._drivers)
+
     def orphans(self, pid: int, netns: int, *, own: bool) -> list[Orphan]:
         """The orphans in the namespace of process `pid` (:mod:`handlers.link.orphans`).
 
@@ -182,7 +187,12 @@ class LinkHandler(Handler):
             inside = Netlink(most=MOST)
         with inside:
             index = inside.index(interface.name)
+            dying = self._pairs.dying(interface, netns, inside)
             renamed = self._pairs.renamed(sandbox, interface, netns, inside)
+        if dying is not None:
+            self._delete(dying)
+            self.reaper.wait()
+            index = 0
         if renamed is not None:
             rename(self._netlink, renamed, interface.host_name)
         link = self._pairs.find(interface.host_name)
@@ -253,12 +263,20 @@ class LinkHandler(Handler):
                         if wrong:
                             repair = _repair(sandbox, interface, wrong)
                             yield Difference(repair, self._repairer(sandbox, interface), alone=True)
+                    if sandbox.kept:
+                        yield from self._leftovers(sandbox, inside)
         except NamespaceGone:
             return  # its init ends right now, which is an event of its own
         except OSError as error:
-            if last is None:
-                raise
             yield unknown(_repair(sandbox, last, "it cannot be looked at"), error)
+
+    def _leftovers(self, sandbox: Sandbox, inside: Netlink) -> Iterator[Difference]:
+        """What `sandbox` has needed only for an interface that came or went."""
+        requests = leftovers(inside, sandbox, self._drivers)
+        if requests:
+            first = sandbox.interfaces[0] if sandbox.interfaces else None
+            repair = _repair(sandbox, first, "a route or rule was left of another interface")
+            yield Difference(repair, lambda: remove(inside, requests), alone=True)
 
     def _repairer(self, sandbox: Sandbox, interface: Interface) -> Callable[[], None]:
         def repair() -> None:
@@ -272,14 +290,19 @@ def _deleted(link: rtnl.Link) -> Repair:
     return Repair(f"deleted veth {link.name}", ours.sandbox_id(link), "its sandbox is gone")
 
 
-def _repair(sandbox: Sandbox, interface: Interface, why: str) -> Repair:
+def _repair(sandbox: Sandbox, interface: Interface | None, why: str) -> Repair:
+    """The repair of a link of `sandbox`, or of its namespace if it has none."""
+    if interface is None:
+        return Repair("removed routing rules", sandbox.id, why)
     name = interface.host_name
     return Repair(f"attached {name}", sandbox.id, why, link=name)
 
 
 def _taken_inside(interface: Interface) -> LinkTaken:
+    remedy = "remove the hook that makes it, or set io.watcher.network = none"
+    if interface.member is not None:
+        remedy = "remove that, or choose another name with --interface"
     return LinkTaken(
         errno.EEXIST,
-        f"the container has an interface {interface.name} that is not ours already;"
-        " remove the hook that makes it, or set io.watcher.network = none",
+        f"the container has an interface {interface.name} that is not ours already; {remedy}",
     )

@@ -35,6 +35,18 @@ class Pairs:
         link = ours.behind(self._netlink, end, ours.number_of(self._netlink, netns), sandbox.id)
         return link if link is not None and link.name != interface.host_name else None
 
+    def dying(self, interface: Interface, netns: int, inside: Netlink) -> rtnl.Link | None:
+        """The host end of a doomed pair whose other end has the name of `interface`, if any.
+
+        The process that doomed it may be another one, or have been killed.
+        """
+        end = ours.find(inside, interface.name)
+        body = self._netlink.get(rtnl.link_at(end.peer)) if end is not None and end.peer else None
+        link = None if body is None else rtnl.read_link(body)
+        if link is None or end is None or link.group != rtnl.DOOMED:
+            return None
+        return link if self.ends_at(link, netns, end.index) else None
+
     def wrong(
         self,
         sandbox: Sandbox,

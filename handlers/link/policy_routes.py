@@ -8,14 +8,15 @@ are looked up in a table of that address's interface first. Sources: ip-rule(8),
 
 from __future__ import annotations
 
+import errno
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from ipaddress import IPv6Network, ip_address
 from typing import Final
 
 from handlers.kernel import missing_routes, rtnl
 from handlers.kernel.messages import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, attributes, encode
-from handlers.kernel.netlink import Netlink
+from handlers.kernel.netlink import Netlink, NetlinkError
 from handlers.kernel.rtnl import Route
 from handlers.kernel.rtnl.messages import fibmsg
 from handlers.networks.driver import Way
@@ -29,11 +30,14 @@ FIRST_TABLE: Final = 100
 FIRST_PRIORITY: Final = 32000
 """The priority of the rules of `eth0`: before the main table, after usual rules of the sandbox."""
 
+MAX_NETWORKS: Final = 10
+"""As many tables and priorities are for these rules; a sandbox has no more networks."""
+
 _LINK_LOCAL: Final = IPv6Network("fe80::/64")
 
-_RTM_NEWRULE, _RTM_GETRULE = 32, 34
+_RTM_NEWRULE, _RTM_DELRULE, _RTM_GETRULE = 32, 33, 34
 _FR_ACT_TO_TBL: Final = 1
-_FRA_SRC, _FRA_TABLE = 2, 15
+_FRA_SRC, _FRA_PRIORITY, _FRA_TABLE = 2, 6, 15
 _HEADER_SIZE: Final = 12
 """Bytes of `struct rtmsg` and of `struct fib_rule_hdr`."""
 
@@ -58,8 +62,39 @@ def missing(
             _in_table(rtnl.route(route), table)
             for route in missing_routes.missing(inside, wanted, table=table)
         )
-        if (address.ip, table) not in _rules(inside, family):
-            requests.append(_rule(address.ip, family, table, FIRST_PRIORITY + interface.ordinal))
+        if not any(rule[:2] == (address.ip, table) for rule in _rules(inside, family)):
+            requests.append(_rule(address.ip, family, interface.ordinal))
+    return requests
+
+
+def surplus_rules(inside: Netlink, needed: Set[tuple[Address, int]]) -> list[bytearray]:
+    """The requests that remove all rules like :func:`missing`'s, except those `needed`.
+
+    These are given by the address and its interface's ordinal.
+    """
+    requests: list[bytearray] = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            there = _rules(inside, family)
+        except NetlinkError as error:
+            if error.errno != errno.EAFNOSUPPORT:  # the kernel has no IPv6
+                raise
+            continue
+        for source, table, priority in there:
+            ordinal = table - FIRST_TABLE
+            ours = 0 <= ordinal < MAX_NETWORKS and priority == FIRST_PRIORITY + ordinal
+            if ours and (source, ordinal) not in needed:
+                requests.append(_rule(source, family, ordinal, gone=True))
+    return requests
+
+
+def routes_gone(inside: Netlink, interface: Interface, index: int) -> list[bytearray]:
+    """The requests that remove the policy routes of `interface`, the link `index`."""
+    table = FIRST_TABLE + interface.ordinal
+    requests: list[bytearray] = []
+    for version in {address.version for address in interface.addresses}:
+        routes = missing_routes.listed(inside, version, index, table)
+        requests += (rtnl.no_route(route, table) for route in routes)
     return requests
 
 
@@ -85,18 +120,20 @@ def _in_table(request: bytearray, table: int) -> bytearray:
     return request
 
 
-def _rule(source: Address, family: int, table: int, priority: int) -> bytearray:
+def _rule(source: Address, family: int, ordinal: int, *, gone: bool = False) -> bytearray:
     message = fibmsg()
     message["family"] = family
     message["src_len"] = source.max_prefixlen
-    message["table"] = table
+    message["table"] = FIRST_TABLE + ordinal
     message["action"] = _FR_ACT_TO_TBL
-    message["attrs"] = [["FRA_SRC", str(source)], ["FRA_PRIORITY", priority]]
+    message["attrs"] = [["FRA_SRC", str(source)], ["FRA_PRIORITY", FIRST_PRIORITY + ordinal]]
+    if gone:
+        return encode(message, _RTM_DELRULE)
     return encode(message, _RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL)
 
 
-def _rules(inside: Netlink, family: int) -> set[tuple[Address, int]]:
-    """Source and table of each rule that matches a single source address."""
+def _rules(inside: Netlink, family: int) -> set[tuple[Address, int, int]]:
+    """Source, table and priority of each rule that matches a single source address."""
     message = fibmsg()
     message["family"] = family
     found = set()
@@ -104,7 +141,8 @@ def _rules(inside: Netlink, family: int) -> set[tuple[Address, int]]:
         values = dict(attributes(body, _HEADER_SIZE))
         source = values.get(_FRA_SRC)
         if source is not None and body[2] == len(source) * 8:
-            found.add((ip_address(bytes(source)), _number(values.get(_FRA_TABLE))))
+            table, priority = values.get(_FRA_TABLE), values.get(_FRA_PRIORITY)
+            found.add((ip_address(bytes(source)), _number(table), _number(priority)))
     return found
 
 

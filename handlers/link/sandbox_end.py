@@ -82,7 +82,7 @@ def _requests(
         elif mend:  # as the kernel adds it; with another metric there would be two
             metric = _OF_ADDRESS if way.address.version == 6 else 0
             found.append(rtnl.route(rtnl.Route(way.on_link, None, index, metric)))
-    found += map(rtnl.route, _routes(sandbox, interface, drivers, ways, index))
+    found += map(rtnl.route, routes(sandbox, interface, drivers, ways, index))
     return found
 
 
@@ -144,7 +144,7 @@ def missing(
         if (way.address.packed, way.address.network.prefixlen) not in end.addresses:
             return f"{interface.name} did not have {way.address}"
     wanted = _connected(ways, end.index)
-    wanted += _routes(sandbox, interface, drivers, ways, end.index)
+    wanted += routes(sandbox, interface, drivers, ways, end.index)
     for route in missing_routes.missing(inside, wanted):
         return f"the route to {route.to or 'default'} was missing"
     if _policies(inside, sandbox, interface, drivers, end.index, ipv6=end.ipv6):
@@ -179,7 +179,7 @@ def _connected(ways: Sequence[Way], index: int) -> list[rtnl.Route]:
     return [rtnl.Route(way.on_link, None, index, 0) for way in ways if way.on_link is not None]
 
 
-def _routes(
+def routes(
     sandbox: Sandbox,
     interface: Interface,
     drivers: Mapping[str, Driver],

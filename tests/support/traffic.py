@@ -218,8 +218,9 @@ class Stream(Client):
             line += data
         return line.decode().rstrip("\n")
 
-    def say(self, text: str) -> str:
-        """Sends `text` and returns what comes back."""
+    def say(self, text: str, *, timeout: float = 10) -> str:
+        """Sends `text` and returns what comes back within `timeout` seconds."""
+        self._socket.settimeout(timeout)
         self._socket.sendall(f"{text}\n".encode())
         return self._line()
 

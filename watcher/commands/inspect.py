@@ -59,6 +59,7 @@ def _known(config: Config, entry: Entry) -> dict[str, object]:
                 "mac": interface.mac,
                 "addresses": [str(address) for address in interface.addresses],
                 "guarded": guarded[interface.host_name],
+                "connected": None if interface.member is None else interface.member[1],
             }
             for interface in (sandbox.interfaces if sandbox else ())
         ],

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _ARGUMENTS: Final = {
     "io.watcher.ip": "--ip",
     "io.watcher.mac": "--mac",
+    "io.watcher.interface": "--interface",
     "io.watcher.network": "network",
     "io.watcher.ports": "port map",
 }

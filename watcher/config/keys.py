@@ -240,7 +240,7 @@ def _subnets(value: Any, path: KeyPath) -> tuple[Subnet, ...]:
     return subnets
 
 
-def _link_name(value: Any, path: KeyPath) -> str:
+def link_name(value: Any, path: KeyPath) -> str:
     """Read an interface name that the kernel accepts and nftables does not take for a pattern."""
     text: str = _typed(str, value, path)
     plain = text.isascii() and text.isprintable() and not set(text) & set(' /:%*"\\')
@@ -261,7 +261,7 @@ def _name_pattern(value: Any, path: KeyPath) -> str:
 
 
 def _bridge(value: Any, path: KeyPath) -> str:
-    name = _link_name(value, path)
+    name = link_name(value, path)
     if name.startswith("netnsv"):
         reason = "begins with netnsv, as the ends of veth pairs do"
         raise ConfigKeyError(path, reason, "write another name")
@@ -313,7 +313,7 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
     Network: {
         "bridge": _bridge,
         "subnets": _subnets,
-        "interface": _link_name,
+        "interface": link_name,
         "routes": partial(_list, _route, "tables"),
     },
     Route: {"to": _prefix, "via": _address},

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from watcher.model.container import Container, Process
     from watcher.model.repair import Repair
     from watcher.model.request import PortMap
-    from watcher.model.sandbox import Member, Sandbox
+    from watcher.model.sandbox import Interface, Member, Sandbox
 
 
 class Fact(Struct, frozen=True):
@@ -54,6 +54,20 @@ class Unpublished(Fact, frozen=True):
     sandbox: Sandbox
     member: Member
     ports: tuple[PortMap, ...]
+
+
+class Connected(Fact, frozen=True):
+    """A running `sandbox` has got the `interface`, by the administrator's word."""
+
+    sandbox: Sandbox
+    interface: Interface
+
+
+class Disconnected(Fact, frozen=True):
+    """A running `sandbox` has lost the `interface`, by the administrator's word."""
+
+    sandbox: Sandbox
+    interface: Interface
 
 
 class Repaired(Fact, frozen=True):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from watcher.facts.publisher import Subscriber
     from watcher.log.logger import Log
     from watcher.model.request import PortMap
-    from watcher.model.sandbox import Member, Sandbox
+    from watcher.model.sandbox import Interface, Member, Sandbox
 
 _EVADED: Final = (
     "its runc runs in another mount namespace, as in a unit with PrivateTmp=yes, and was not held"
@@ -36,6 +36,10 @@ def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
             log.info("published", **_ports(sandbox, member, ports))
         case kinds.Unpublished(sandbox, member, ports):
             log.info("unpublished", **_ports(sandbox, member, ports))
+        case kinds.Connected(sandbox, interface):
+            log.info("connected", **_interface(sandbox, interface))
+        case kinds.Disconnected(sandbox, interface):
+            log.info("disconnected", **_interface(sandbox, interface))
         case kinds.Failed():
             log.error(
                 "refused" if fact.refused else "failed",
@@ -116,3 +120,12 @@ def _network(sandbox: Sandbox, members: tuple[Member, ...]) -> dict[str, object]
 
 def _ports(sandbox: Sandbox, member: Member, ports: tuple[PortMap, ...]) -> dict[str, object]:
     return {"container": member.id, "sandbox": sandbox.id, "ports": [str(port) for port in ports]}
+
+
+def _interface(sandbox: Sandbox, interface: Interface) -> dict[str, object]:
+    return {
+        "sandbox": sandbox.id,
+        "network": interface.network,
+        "interface": interface.name,
+        "addresses": [str(address.ip) for address in interface.addresses],
+    }

@@ -123,6 +123,12 @@ def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
     return replace(sandbox, members=members, pins=pins, interfaces=interfaces)
 
 
+def without_interface(sandbox: Sandbox, gone: Interface) -> Sandbox:
+    """`sandbox` without the interface `gone`, as the lease store has it then."""
+    interfaces = tuple(one for one in sandbox.interfaces if one is not gone)
+    return replace(sandbox, interfaces=interfaces, kept=True)
+
+
 def published_at(sandbox: Sandbox, networks: Mapping[str, Network], version: int) -> Address | None:
     """The address that the port maps of `sandbox` lead to; `None` if it has none of IP `version`.
 

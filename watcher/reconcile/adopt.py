@@ -105,7 +105,7 @@ def _orphan(context: Context, container: Container, netns: int) -> Orphan | None
         if own and not orphan.is_of(container.id):
             continue
         known = (
-            store.sandbox_with_link(f"netnsv0-{orphan.pid}"),
+            *map(store.sandbox_with_link, orphan.links),
             store.sandbox_of(container.root, orphan.id),
         )
         if not any(s is not None and s.netns != netns and lives(s) for s in known):

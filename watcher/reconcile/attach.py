@@ -314,15 +314,19 @@ def _is_there(place: Place, container: Container) -> bool:
 def _meets(sandbox: Sandbox, container: Container, request: Request) -> bool:
     """Whether a container is in `sandbox` and has everything that it asks for.
 
-    It has, unless its bundle was changed between runc's reading and the gate's.
+    It has, unless its bundle was changed between runc's reading and the gate's. A sandbox that was
+    connected to networks, or disconnected, has others than its members ask for.
     """
     member = sandbox.member(container)
     if member is None or member.asked == request:
         return member is not None
+    if member.asked.ports != request.ports or member.asked.options != request.options:
+        return False  # `ports` has what was chosen and published
+    if sandbox.kept:
+        own = {interface.network for interface in sandbox.interfaces if interface.member is None}
+        return not request.networks or own.issubset(request.networks)
     return (
-        member.asked.ports == request.ports  # `ports` has what was chosen and published
-        and member.asked.options == request.options
-        and request.networks in (None, (), sandbox.networks)
+        request.networks in (None, (), sandbox.networks)
         and set(sandbox.leased).issuperset(request.addresses)
         and request.mac in (None, sandbox.interfaces[0].mac if sandbox.interfaces else None)
     )

@@ -286,7 +286,7 @@ def remedy(container: Container, share: str) -> str:
 def _check_join(request: Request, inside: Sandbox) -> None:
     """Raise InvalidRequest for what the sandbox does not have already."""
     remedy = "remove the annotation, or give it a network namespace of its own"
-    if request.networks and request.networks != inside.networks:
+    if request.networks and not _are_of(inside, request.networks):
         raise InvalidRequest(
             "io.watcher.network", ",".join(request.networks),
             f"it is in the sandbox of {inside.id}, which has its networks", remedy,
@@ -308,6 +308,13 @@ def _check_join(request: Request, inside: Sandbox) -> None:
             f"it is in the sandbox of {inside.id}, which has its settings",
             "write it there, or give this one a network namespace of its own",
         )  # fmt: skip
+
+
+def _are_of(inside: Sandbox, networks: tuple[str, ...]) -> bool:
+    """Whether `networks` are those of `inside`; one that was changed while it ran may have more."""
+    if inside.kept:
+        return set(inside.networks).issuperset(networks)
+    return networks == inside.networks
 
 
 def _check_join_allowed(request: Request, inside: Sandbox, root: Root) -> None:

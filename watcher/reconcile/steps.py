@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from watcher.containers.life import ended
-from watcher.facts.kinds import Attached, Detached
+from watcher.facts.kinds import Attached, Detached, NotRepaired
 from watcher.model.errors import InvalidRequest
 from watcher.model.sandbox import Member, Sandbox, without
 from watcher.reconcile import families, ports
@@ -88,7 +88,10 @@ class Steps:
         Raises:
             WatcherError, OSError: something is left; sync finds it.
         """
-        self._context.host.vanish(sandbox, without(sandbox, leaving))
+        left = without(sandbox, leaving)
+        self._context.host.vanish(sandbox, left)
+        if left is not None and len(left.interfaces) < len(sandbox.interfaces):
+            self.rearrange(left)
         self._forget(sandbox, leaving)
         self._context.facts.publish(Detached(sandbox, leaving))
 
@@ -96,6 +99,15 @@ class Steps:
         """Where a host port for `container` is chosen."""
         context = self._context
         return ports.choice(root_of(context.config, container), context.sock_diag)
+
+    def rearrange(self, sandbox: Sandbox) -> None:
+        """Make the links of a `sandbox` right after one came or went, as sync does.
+
+        A link that cannot be repaired is no reason to keep another one: that is only published.
+        """
+        for repair in self._context.host.links.mend(sandbox):
+            if repair.error:
+                self._context.facts.publish(NotRepaired(repair))
 
     def _enter(
         self,

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Final, Self
 
 from watcher.model.errors import InvalidRequest, WatcherError, quoted, shortened
 from watcher.model.request import Request
-from watcher.store import failures, membership, port_claims, restoring, sandboxes
+from watcher.store import (
+    connecting,
+    failures,
+    membership,
+    port_claims,
+    restoring,
+    sandboxes,
+)
 from watcher.store.addresses import free_leases
 from watcher.store.database import Database
 from watcher.store.errors import StoreDamaged
@@ -398,6 +405,36 @@ class LeaseStore:
         with self._database.writing() as db:
             free_leases(db, key)
             db.execute("DELETE FROM sandbox WHERE key = ?", (key,))
+
+    def connect(
+        self, container: Container, key: int, network: Network, request: Request, name: str = ""
+    ) -> Sandbox:
+        """Give a sandbox an interface in `network`, which goes with its member `container`.
+
+        It gets the first free place. Its name inside is `name`; if that is empty, it is that of the
+        network in the first place, and else `eth1` or the next free one.
+
+        Args:
+            container: the member.
+            key: the sandbox.
+            network: where it gets an interface.
+            request: the addresses and the MAC that it is to have, if any.
+            name: what the interface is to be called inside, if that matters.
+
+        Raises:
+            InvalidRequest: it is in that network or in too many; or an address, the MAC or the name
+                is in use or not allowed; or no address is free.
+            WatcherError: the container is no member any more.
+        """
+        with self._database.writing() as db:
+            connecting.connect(db, container, key, network, request, name)
+            return _load(db, key)
+
+    def disconnect(self, key: int, ordinal: int) -> Sandbox:
+        """Take an interface from a sandbox, and remember its addresses."""
+        with self._database.writing() as db:
+            connecting.disconnect(db, key, ordinal)
+            return _load(db, key)
 
     def stale(self) -> set[Address]:
         """The stale addresses: released ones whose flows may be left in the kernel."""

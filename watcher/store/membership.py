@@ -51,14 +51,16 @@ def create(
         zip(networks, interface_names(networks), strict=True)
     ):
         leases = {
-            version: _choose(db, container, network, fixed.get((ordinal, version)), version, adopt)
+            version: choose_address(
+                db, container, network, fixed.get((ordinal, version)), version, adopt
+            )
             for version in (4, 6)
             if network.subnet_of(version) is not None
         }
         addresses = [address for _, address in leases.values()]
         host_name = f"netnsv{ordinal}-{container.init.pid}"
         mac = request.mac if ordinal == 0 else None
-        mac = _insert_interface(
+        mac = insert_interface(
             db, container, (key, ordinal, network.name, name, host_name), mac, addresses
         )
         with_prefix = tuple(book.lease(address, key, ordinal) for book, address in leases.values())
@@ -129,7 +131,7 @@ def _process(container: Container) -> tuple[int, int]:
     return container.init.pid, container.init.start
 
 
-def _choose(
+def choose_address(
     db: sqlite3.Connection,
     container: Container,
     network: Network,
@@ -137,7 +139,11 @@ def _choose(
     version: int,
     adopt: Mapping[str, Sequence[Address]],
 ) -> tuple[AddressBook, Address]:
-    """The address for a container in a network's subnet, and the book to lease it in."""
+    """The address for a container in a network's subnet, and the book to lease it in.
+
+    Raises:
+        InvalidRequest: the `fixed` one is in use, or none is free.
+    """
     subnet = network.subnet_of(version)
     assert subnet is not None
     book = AddressBook(db, network.name, subnet, container.root, container.id)
@@ -162,14 +168,18 @@ def _choose(
     )
 
 
-def _insert_interface(
+def insert_interface(
     db: sqlite3.Connection,
     container: Container,
     row: tuple[int, int, str, str, str],
     mac: str | None,
     addresses: Sequence[Address],
 ) -> str:
-    """Write an interface, of which `row` has everything but the MAC, and return its MAC."""
+    """Write an interface, of which `row` has everything but the MAC, and return its MAC.
+
+    Raises:
+        InvalidRequest: the MAC is in use, or another sandbox has the name of the host end.
+    """
     _, _, network, _, host_name = row
     _refuse_taken_link(db, network, host_name)
     for candidate in _derived_macs(host_name, addresses) if mac is None else (mac,):

@@ -16,6 +16,7 @@ from handlers.kernel.rtnl.messages import ndmsg, rtmsg
 from handlers.kernel.rtnl.numbers import (
     NUD_PERMANENT,
     RT_SCOPE_LINK,
+    RT_SCOPE_NOWHERE,
     RT_SCOPE_UNIVERSE,
     RT_TABLE_LOCAL,
     RT_TABLE_MAIN,
@@ -24,6 +25,7 @@ from handlers.kernel.rtnl.numbers import (
     RTA_OIF,
     RTA_PRIORITY,
     RTA_TABLE,
+    RTM_DELROUTE,
     RTM_F_FIB_MATCH,
     RTM_F_LOOKUP_TABLE,
     RTM_GETROUTE,
@@ -104,6 +106,22 @@ def _route(version: int, prefix: int | None, gateway: bool, source: bool, metric
         message["attrs"].append(["RTA_PRIORITY", template.OTHER_NUMBER])
         marks["metric"] = template.number(template.OTHER_NUMBER)
     return Template(encode(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE), **marks)
+
+
+def no_route(gone: Route, table: int = RT_TABLE_MAIN) -> bytearray:
+    """Remove a route of `table`, which is below 256; any metric will do if that is 0."""
+    message = rtmsg()
+    message["family"], message["table"] = family(gone.version), table
+    message["scope"] = RT_SCOPE_NOWHERE  # whatever its scope is (`fib_table_delete`)
+    message["attrs"] = [["RTA_OIF", gone.index]]
+    if gone.to is not None:
+        message["dst_len"] = gone.to.prefixlen
+        message["attrs"].append(["RTA_DST", str(gone.to.network_address)])
+    if gone.via is not None:
+        message["attrs"].append(["RTA_GATEWAY", str(gone.via)])
+    if gone.metric:
+        message["attrs"].append(["RTA_PRIORITY", gone.metric])
+    return encode(message, RTM_DELROUTE)
 
 
 def neighbour(index: int, address_: Address, mac: str) -> bytearray:

@@ -1,0 +1,1 @@
+"""Changes to a sandbox while its containers run: networks that it is connected to or loses."""

@@ -1,0 +1,149 @@
+"""Gives a running sandbox one more interface, or takes one away.
+
+The interface is a member's, and goes with it. The caller has the host-wide lock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handlers.kernel.namespace import NamespaceGone
+from watcher.containers import proc
+from watcher.facts.kinds import Connected, Disconnected
+from watcher.model.container import Container, Namespace
+from watcher.model.errors import InvalidRequest, WatcherError, quoted
+from watcher.model.sandbox import Interface, without_interface
+from watcher.reconcile import families
+from watcher.reconcile.conflicts import problems
+from watcher.reconcile.overlaps import refusal
+
+if TYPE_CHECKING:
+    from watcher.model.network import Network
+    from watcher.model.request import Request
+    from watcher.model.sandbox import Member, Sandbox
+    from watcher.reconcile.context import Context
+    from watcher.reconcile.steps import Steps
+
+
+def connect(
+    context: Context,
+    steps: Steps,
+    sandbox: Sandbox,
+    member: Member,
+    network: str,
+    request: Request,
+    name: str,
+) -> Interface:
+    """Connect `sandbox` to the network of the name `network` for its `member`.
+
+    Args:
+        context: what reconcile works with.
+        steps: takes back what is in the way.
+        sandbox: the sandbox.
+        member: the container that the interface goes with.
+        network: the network's name.
+        request: the addresses and the MAC that it is to have, if any.
+        name: what the interface is to be called inside; empty if that does not matter.
+
+    Raises:
+        InvalidRequest: that cannot be.
+        WatcherError, OSError: a step failed; the host is as it was.
+    """
+    try:
+        after = _enter(context, steps, sandbox, member, network, request, name)
+    except NamespaceGone as error:
+        raise _ended(member) from error
+    interface = next(one for one in after.interfaces if one.network == network)
+    try:
+        _make(context, sandbox, after)
+    except BaseException as error:
+        steps.rearrange(context.store.disconnect(sandbox.key, interface.ordinal))
+        if isinstance(error, NamespaceGone) or not proc.runs(member.init):
+            raise _ended(member) from error
+        raise
+    steps.rearrange(after)
+    context.facts.publish(Connected(after, interface))
+    return interface
+
+
+def disconnect(
+    context: Context, steps: Steps, sandbox: Sandbox, member: Member, network: str
+) -> None:
+    """Take from `sandbox` its interface in the network of the name `network`.
+
+    It is the sandbox's own, or that of its `member`.
+
+    Raises:
+        WatcherError: it has none there, or that is another member's.
+        OSError: a step failed; sync finds what is left.
+    """
+    interface = next((one for one in sandbox.interfaces if one.network == network), None)
+    if interface is None:
+        connected = ", ".join(sandbox.networks)
+        raise WatcherError(
+            f"container {quoted(member.id)} is not connected to network {quoted(network)}",
+            f"name one of {connected}" if connected else "it is connected to none",
+        )
+    if interface.member not in (None, (member.root, member.id)):
+        _, holder = interface.member
+        raise WatcherError(
+            f"network {quoted(network)} was connected for container {quoted(holder)}, not for"
+            f" {quoted(member.id)}",
+            f"run `watcher disconnect {holder} {network}`",
+        )
+    after = without_interface(sandbox, interface)
+    context.host.vanish(sandbox, after)
+    steps.rearrange(after)
+    context.store.disconnect(sandbox.key, interface.ordinal)
+    context.facts.publish(Disconnected(after, interface))
+
+
+def _enter(
+    context: Context,
+    steps: Steps,
+    sandbox: Sandbox,
+    member: Member,
+    network: str,
+    request: Request,
+    name: str,
+) -> Sandbox:
+    """Write the new interface into the lease store."""
+    container = Container(
+        member.root, member.id, member.init, "", {}, Namespace.OWN, "", sandbox.netns
+    )
+    found = _configured(context, network)
+    (possible,) = families.possible(context.host, container, [found], request)
+    try:
+        return context.store.connect(container, sandbox.key, possible, request, name)
+    except InvalidRequest:
+        if not steps.bury(beside=sandbox.netns):  # what is in the way may be an ended container's
+            raise
+        return context.store.connect(container, sandbox.key, possible, request, name)
+
+
+def _make(context: Context, before: Sandbox, after: Sandbox) -> None:
+    """Make on the host what the lease store has, or nothing."""
+    context.flows.end_before(after)
+    context.host.links.remember(before)
+    for error in context.host.appear([(before, after)]).values():
+        raise error
+
+
+def _configured(context: Context, name: str) -> Network:
+    """The network of that name in the configuration, if this host can have it."""
+    networks = context.config.networks
+    network = networks.get(name)
+    if network is None:
+        raise InvalidRequest(
+            "io.watcher.network", name, "there is no such network",
+            f"name one of {', '.join(sorted(networks))}, or add [network.{name}] to the"
+            " configuration",
+        )  # fmt: skip
+    for problem in problems([network]):
+        if problem.refuses:
+            raise refusal(problem)
+    return network
+
+
+def _ended(member: Member) -> WatcherError:
+    return WatcherError(f"container {quoted(member.id)} has ended meanwhile", "start it again")
