@@ -16,7 +16,7 @@ from tests.support.connected import (
     rules,
     tables,
 )
-from tests.support.host import BEYOND, UPLINK, UPLINK6, Host
+from tests.support.host import BEYOND, GATEWAY, UPLINK, UPLINK6, Host
 from tests.support.traffic import Answer
 from tests.support.waiting import LATENCY_FREE_NO, eventually
 
@@ -108,8 +108,7 @@ def test_ports_lead_to_the_next_network_that_can_carry_them(live: Host) -> None:
     assert live.ls()["web"]["ports"] == ["8080:80/tcp", "9000-9050:9000-9050/tcp", "5353:53/udp"]
     is_right(live)
 
-    live.watcher("connect", "web", "back")
-    web.serve(tcp=(80,), address=on(web, "eth1"))
+    live.watcher("connect", "web", "back")  # with the address that the server is at
     assert live.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
     is_right(live)
 
@@ -172,3 +171,24 @@ def test_who_is_not_connected_is_told_to_what_it_is(alone: Host) -> None:
     said = refused(alone, "disconnect", "web", "inner")
     assert said == 'container "web" is not connected to network "inner"; name one of front, back'
     assert 'there is no container "nobody"' in refused(alone, "disconnect", "nobody", "back")
+
+
+def test_what_is_left_is_healed_as_ever(alone: Host) -> None:
+    """A link that goes takes no other out of the service's sight."""
+    service = alone.service()
+    web = alone.attach("web")
+    web.serve(tcp=(80,))
+    for verb, network, damage in (
+        ("connect", "back", "ip link set eth0 down"),
+        ("disconnect", "back", f"ip address delete {web.address}/16 dev eth0"),
+        ("connect", "front", "ip route delete default"),
+        ("disconnect", "front", "ip link set eth0 down"),
+    ):
+        alone.watcher(verb, "web", network)
+        web.place.run(*damage.split())
+        eventually(
+            lambda: alone.here.reach("172.19.0.2", 80, timeout=0.3) == Answer("web", GATEWAY),
+            what=f"the repair of {damage} after {verb} {network}",
+        )
+        eventually(lambda: defaults(web) == [(GATEWAY, "eth0")])
+    assert service.running

@@ -40,7 +40,6 @@ _NFT: Final = 10 << 8
 _NFT_NEWGEN: Final = _NFT | 15
 _RTM_NEWNETCONF: Final = 80
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _IFINDEX_ALL = 1, 2, -1
-_IFLA_LINK_NETNSID: Final = 37
 _AT_ONCE: Final = 256
 """Messages to read in one go, some 2 ms; other work of the loop comes in between."""
 _BREATH: Final = 0.005
@@ -92,12 +91,13 @@ class Drift:
         self._suspect = link
         self._suspect_host = host
         self._lost = lost
-        self._names: dict[int, str] = {}
-        """The host end of the pair whose sandbox end is in the namespace of that id."""
-        self._up: set[str | int] = set()
-        """Host ends, namespaces of sandbox ends, and bridges that were up: down is wrong since.
+        self._names: dict[int, set[str]] = {}
+        """The host ends of the pairs whose sandbox ends are in the namespace of that id."""
+        self._up: set[str | tuple[int, int]] = set()
+        """Host ends, sandbox ends, and bridges that were up: down is wrong since.
 
-        Host ends that were on a bridge are in it once more (:func:`_on_bridge`).
+        A sandbox end is given by its namespace and its index there. Host ends that were on a bridge
+        are in it once more (:func:`_on_bridge`).
         """
         self._indices: dict[int, str] = {}
         """The names of host ends and bridges by interface index: those that they should have."""
@@ -190,11 +190,12 @@ class Drift:
         if kind in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
             link = rtnl.read_link(body)
             wrong = kind == rtnl.RTM_DELLINK or not link.up
-            if not (self._fell(namespace, wrong) if link.ours else wrong and link.name == "lo"):
+            end = namespace, link.index
+            if not (self._fell(end, wrong) if link.ours else wrong and link.name == "lo"):
                 return
-        name = self._names.get(namespace)
-        if name is not None:
-            self._suspect(name)
+        names = self._names.get(namespace)
+        if names:
+            self._suspect(min(names))  # one stands for the whole sandbox
 
     def _of_setting(self, event: Event) -> None:
         kind, _, _, body = event
@@ -221,10 +222,9 @@ class Drift:
         if wrong and link.index in self._overlapping():  # its routes went without a word
             self._suspect_routes()
         if HOST_NAME.fullmatch(link.name):
-            for type_, value in attributes(body, 16):
-                if type_ == _IFLA_LINK_NETNSID:
-                    self._names[int.from_bytes(value, "little")] = link.name
-                    self._fell(int.from_bytes(value, "little"), wrong)
+            if link.peer_netns >= 0:
+                self._note(link.peer_netns, link.name)
+                self._fell((link.peer_netns, link.peer), wrong)
             fell = self._fell(link.name, wrong)
             if self._fell(_on_bridge(link.name), wrong or not link.master) or fell:
                 self._suspect(link.name)
@@ -247,6 +247,13 @@ class Drift:
         elif name in self._local:
             self._settings.watch(name)
 
+    def _note(self, namespace: int, name: str) -> None:
+        """Note a host end of a namespace, in place of those of one that had its number before."""
+        names = self._names.setdefault(namespace, set())
+        if names and _pid(name) != _pid(next(iter(names))):
+            names.clear()
+        names.add(name)
+
     def _suspect_link(self, name: str) -> None:
         """Suspect a host end or a bridge."""
         if HOST_NAME.fullmatch(name):
@@ -256,11 +263,14 @@ class Drift:
 
     def _forget(self, link: rtnl.Link) -> None:
         """Expect that a link, which this program is taking away, and its other end go."""
-        self._indices.pop(link.index, None)
-        self._names.pop(link.peer_netns, None)
-        self._up -= {link.name, _on_bridge(link.name), link.peer_netns}
+        name = self._indices.pop(link.index, link.name)
+        names = self._names.get(link.peer_netns, set())
+        names.discard(name)
+        if not names:
+            self._names.pop(link.peer_netns, None)
+        self._up -= {name, _on_bridge(name), (link.peer_netns, link.peer)}
 
-    def _fell(self, which: str | int, wrong: bool) -> bool:
+    def _fell(self, which: str | tuple[int, int], wrong: bool) -> bool:
         """Whether a link that was up is down now; a link that is being made was never up."""
         if not wrong:
             self._up.add(which)
@@ -285,6 +295,11 @@ class Drift:
             with suppress(OSError):  # no descriptor left: rather look once too often
                 self._own[protocol] = own_ports(protocol)
         return port in self._own.get(protocol, ())
+
+
+def _pid(name: str) -> str:
+    """The pid in the name of a host end, which all those of one sandbox have."""
+    return name.partition("-")[2]
 
 
 def _on_bridge(name: str) -> str:
