@@ -12,8 +12,7 @@ from handlers.kernel.namespace import HostNamespace
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.reaper import Reaper
 from handlers.kernel.uplink import with_mtus
-from handlers.networks import drivers_of
-from handlers.networks.driver import Driver
+from handlers.networks import Drivers
 from watcher.model.network import Network
 from watcher.model.sandbox import Sandbox
 
@@ -37,7 +36,7 @@ class Context(Struct, frozen=True):
     home: HostNamespace
     netlink: Netlink
     reaper: Reaper
-    drivers: dict[str, Driver]
+    drivers: Drivers
     notes: Notes
     sandboxes: Callable[[], Iterable[Sandbox]]
     netns_dir: str
@@ -54,9 +53,18 @@ def open_context(
     sandboxes: Callable[[], Iterable[Sandbox]],
     *,
     integrate: bool = False,
+    find: Callable[[str], Network | None] = lambda _: None,
 ) -> Iterator[Context]:
-    """An open context. Closing it removes nothing that handlers made."""
-    drivers = drivers_of(with_mtus(networks))
+    """An open context; `find` finds networks that are in use, but not among `networks`.
+
+    Closing it removes nothing that handlers made.
+    """
+
+    def found(name: str) -> Network | None:
+        network = find(name)
+        return None if network is None else with_mtus({name: network})[name]
+
+    drivers = Drivers(with_mtus(networks), found)
     with closing(HostNamespace()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
         yield Context(
             home, netlink, reaper, drivers, notes, sandboxes, netns_dir, copies_dir, integrate,

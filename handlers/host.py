@@ -82,10 +82,19 @@ class Host:
         sandboxes: Callable[[], Iterable[Sandbox]],
         *,
         integrate: bool = False,
+        find: Callable[[str], Network | None] = lambda _: None,
     ) -> None:
         with ExitStack() as opened:
             context = opened.enter_context(
-                open_context(netns_dir, copies_dir, networks, notes, sandboxes, integrate=integrate)
+                open_context(
+                    netns_dir,
+                    copies_dir,
+                    networks,
+                    notes,
+                    sandboxes,
+                    integrate=integrate,
+                    find=find,
+                )
             )
             self._drivers = context.drivers
             self.networks = {name: d.network for name, d in context.drivers.items()}
@@ -100,6 +109,10 @@ class Host:
             self.firewall = self._of(FirewallHandler)
             self.conntrack = self._of(ConntrackHandler)
             self._opened = opened.pop_all()
+
+    def network(self, name: str) -> Network:
+        """The network of that name, which a sandbox is in."""
+        return self._drivers[name].network
 
     def configure(self, networks: Mapping[str, Network]) -> None:
         """Replace the networks that all handlers share; the host itself changes at a sync."""

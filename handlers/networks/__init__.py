@@ -6,11 +6,37 @@ name here with a `DRIVER`, a :class:`handlers.networks.driver.Driver`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 
 from handlers.networks.driver import Driver
 from watcher.model.network import Network
+
+
+class Drivers(dict[str, Driver]):
+    """The driver of each network by the network's name.
+
+    Another process may have connected a sandbox to a network that this one does not know, because
+    it has not read the configuration since. Such a network is looked up when it is needed.
+
+    Args:
+        networks: the known ones.
+        find: finds another one by its name, with its MTU.
+    """
+
+    def __init__(
+        self, networks: Mapping[str, Network], find: Callable[[str], Network | None]
+    ) -> None:
+        super().__init__(drivers_of(networks))
+        self._find = find
+
+    def __missing__(self, name: str) -> Driver:
+        """Look the network `name` up; KeyError if nobody knows it."""
+        network = self._find(name)
+        if network is None:
+            raise KeyError(name)
+        self[name] = driver_of(network)
+        return self[name]
 
 
 def drivers_of(networks: Mapping[str, Network]) -> dict[str, Driver]:

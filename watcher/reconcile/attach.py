@@ -298,8 +298,7 @@ class Attachment:
 
     def _check_ports(self, request: Request, sandbox: Sandbox) -> None:
         """Raise InvalidRequest for a port map that cannot be forwarded to `sandbox`."""
-        networks = self._context.host.networks
-        carriers = [networks[i.network] for i in sandbox.interfaces]
+        carriers = [self._context.host.network(i.network) for i in sandbox.interfaces]
         ports.check_possible(request, carriers, self._context.sock_diag)
 
 

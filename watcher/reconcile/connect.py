@@ -49,6 +49,8 @@ def connect(
         InvalidRequest: that cannot be.
         WatcherError, OSError: a step failed; the host is as it was.
     """
+    # The rules for a network that was configured since the last sync are missing.
+    context.host.firewall.sync(context.store.sandboxes(), dry_run=False)
     try:
         after = _enter(context, steps, sandbox, member, network, request, name)
     except NamespaceGone as error:

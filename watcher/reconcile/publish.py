@@ -99,7 +99,7 @@ def _enter(
     context: Context, steps: Steps, sandbox: Sandbox, member: Member, new: Sequence[PortMap]
 ) -> Sandbox:
     """Check the `new` ports, and write them into the lease store."""
-    carriers = [context.host.networks[name] for name in sandbox.networks]
+    carriers = [context.host.network(name) for name in sandbox.networks]
     checks.check_possible(Request(ports=tuple(new)), carriers, context.sock_diag)
     root = patterns.root_of(context.config.roots, member.root)
     choice: Choice = checks.choice(root, context.sock_diag)

@@ -18,7 +18,7 @@ from watcher.locks.serving import refuse_other
 from watcher.model.errors import GUARD_REMEDY, printable
 from watcher.store.files import store_path
 from watcher.store.leases import LeaseStore
-from watcher.store.networks import known_networks
+from watcher.store.networks import known_networks, noted_network
 
 if TYPE_CHECKING:
     from handlers.host import Host
@@ -133,6 +133,7 @@ def assembled(
                 store,
                 store.sandboxes,
                 integrate=integrate,
+                find=partial(noted_network, store),
             ) as host,
             closing(SockDiag()) as sock_diag,
             closing(Flows(store, host.conntrack, log)) as flows,
