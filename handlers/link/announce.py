@@ -44,10 +44,13 @@ class Announcer:
         """By network and packed address, the last MAC; left out if nothing else is expected."""
 
     def remember_all(self, sandboxes: Iterable[Sandbox], drivers: Mapping[str, Driver]) -> None:
-        """Remember the MACs of all `sandboxes`; their neighbours know them."""
+        """Remember the MACs of all `sandboxes`, which their neighbours know.
+
+        Not those of interfaces that were connected later: that may have been cut off.
+        """
         for sandbox in sandboxes:
             for interface in sandbox.interfaces:
-                if drivers[interface.network].master:
+                if drivers[interface.network].master and interface.member is None:
                     self.remember(sandbox, interface)
 
     def is_news(self, sandbox: Sandbox, interface: Interface, driver: Driver) -> bool:

@@ -107,7 +107,9 @@ class LinkHandler(Handler):
 
     def remember(self, sandbox: Sandbox) -> None:
         """Remember that the neighbours of `sandbox` know its addresses, by another process."""
-        self._announcer.remember_all([sandbox], self._drivers)
+        for interface in sandbox.interfaces:
+            if self._drivers[interface.network].master:
+                self._announcer.remember(sandbox, interface)
 
     def orphans(self, pid: int, netns: int, *, own: bool) -> list[Orphan]:
         """The orphans in the namespace of process `pid` (:mod:`handlers.link.orphans`).

@@ -12,7 +12,7 @@ from watcher.config.patterns import may_call
 from watcher.containers import proc
 from watcher.log.logger import make_log
 from watcher.model.container import Status
-from watcher.model.errors import InvalidRequest, WatcherError, quoted
+from watcher.model.errors import InvalidRequest, WatcherError, message_of, quoted, remedy_for
 from watcher.model.sandbox import Member, Sandbox
 from watcher.service.assemble import assembled
 
@@ -55,7 +55,8 @@ class Running(Struct, frozen=True):
 def running(config: Config, options: argparse.Namespace) -> Iterator[Running]:
     """The container `options.container`, with the host-wide lock taken.
 
-    An InvalidRequest that the caller raises inside becomes an error about the command line.
+    An InvalidRequest that the caller raises inside becomes an error about the command line, and an
+    OSError one about the container.
 
     Raises:
         WatcherError: there is no such container, there are several, or it has no network.
@@ -72,6 +73,9 @@ def running(config: Config, options: argparse.Namespace) -> Iterator[Running]:
             argument = _ARGUMENTS.get(error.key, error.key)
             what = f"{argument} {quoted(error.value)}: {error.reason}"
             raise WatcherError(f"container {quoted(member.id)}: {what}", error.remedy) from error
+        except OSError as error:
+            what = f"container {quoted(member.id)}: {message_of(error)}"
+            raise WatcherError(what, remedy_for(error, "run `watcher check`")) from error
 
 
 class _Known(Struct, frozen=True):

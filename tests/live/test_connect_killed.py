@@ -1,0 +1,157 @@
+"""`kill -9` at every failure point of connect and disconnect: the next sync makes it whole.
+
+Either the container has the network then, with all that belongs to it, or it has nothing of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tests.recovery.test_killed import KILLED, Killer, every_point
+from tests.support.connected import BACK, is_right, rules, tables
+from tests.support.host import BEYOND, UPLINK, Container, Host
+from tests.support.pictures import Picture, difference, take
+from tests.support.traffic import Answer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.host import HostMaker
+
+PORTS: Final = "8080:80,5353:53/udp"
+
+
+class Both:
+    """A host with a container that is in one network or in two, killed in between."""
+
+    def __init__(self, host: Host, *containers: Container) -> None:
+        self.host = host
+        self.web = containers[0]
+        self.web.serve(tcp=(80,), udp=(53,))
+        self.containers = containers
+        self.killer = Killer(host)
+
+    def run(self, *args: str) -> None:
+        assert self.killer.run(*args) == 0, self.killer.log()
+
+    def picture(self) -> Picture:
+        """What is there, with the rules and policy routes inside."""
+        inside = [f"rule {p}" for version in (4, 6) for p in rules(self.web, version)]
+        return take(self.host, self.containers) | {"policies": inside + tables(self.web)}
+
+    def check(self, *allowed: Picture) -> None:
+        """It is as in one of `allowed`, and reached, if it is to be."""
+        self.killer.sync()
+        found = self.picture()
+        differences = [difference(found, one) for one in allowed]
+        assert "" in differences, "\nor\n".join(differences)
+        assert self.host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+        assert self.host.beyond.reach(UPLINK, 5353, "udp") == Answer("web", BEYOND)
+
+
+def test_connecting(make_host: HostMaker) -> None:
+    host = make_host(BACK)
+    both = Both(host, host.attach("web", ports=PORTS))
+    both.run("connect", "web", "back")
+    connected = both.picture()
+    both.run("disconnect", "web", "back")
+    bare = both.picture()
+
+    def connect(at: int) -> bool:
+        if "eth1" in both.web.place.links():
+            both.run("disconnect", "web", "back")
+        return both.killer.run("connect", "web", "back", at=at) == KILLED
+
+    every_point(connect, lambda: both.check(bare, connected))
+    is_right(host)
+
+
+def test_connecting_to_what_becomes_the_way_out(make_host: HostMaker) -> None:
+    """The default route and the ports move to the network that has the first place again."""
+    host = make_host(BACK)
+    asked = {"io.watcher.network": "default,back"}
+    both = Both(host, host.attach("web", annotations=asked, ports=PORTS))
+    both.run("disconnect", "web", "default")
+    bare = both.picture()
+    both.run("connect", "web", "default")
+    connected = both.picture()
+
+    def connect(at: int) -> bool:
+        if "eth0" in both.web.place.links():
+            both.run("disconnect", "web", "default")
+        return both.killer.run("connect", "web", "default", at=at) == KILLED
+
+    every_point(connect, lambda: both.check(bare, connected))
+    is_right(host)
+
+
+def test_disconnecting_the_way_out(make_host: HostMaker) -> None:
+    host = make_host(BACK)
+    asked = {"io.watcher.network": "default,back"}
+    both = Both(host, host.attach("web", annotations=asked, ports=PORTS))
+    both.run("disconnect", "web", "default")
+    bare = both.picture()
+    both.run("connect", "web", "default")
+    connected = both.picture()
+
+    def disconnect(at: int) -> bool:
+        if "eth0" not in both.web.place.links():
+            both.run("connect", "web", "default")
+        return both.killer.run("disconnect", "web", "default", at=at) == KILLED
+
+    every_point(disconnect, lambda: both.check(bare, connected))
+    is_right(host)
+
+
+def test_disconnecting_the_last_one(make_host: HostMaker) -> None:
+    host = make_host(BACK)
+    keeper = host.attach("keeper", ports="8080:80,5353:53/udp")
+    keeper.serve(tcp=(80,), udp=(53,))
+    web = host.attach("web")
+    killer = Killer(host)
+    assert killer.run("disconnect", "web", "default") == 0
+    bare = take(host, [keeper, web])
+    assert killer.run("connect", "web", "default") == 0
+    connected = take(host, [keeper, web])
+
+    def disconnect(at: int) -> bool:
+        if "eth0" not in web.place.links():
+            assert killer.run("connect", "web", "default") == 0
+        return killer.run("disconnect", "web", "default", at=at) == KILLED
+
+    def check() -> None:
+        killer.sync()
+        found = take(host, [keeper, web])
+        assert "" in (difference(found, bare), difference(found, connected))
+        assert host.beyond.reach(UPLINK, 8080) == Answer("keeper", BEYOND)
+
+    every_point(disconnect, check)
+    is_right(host)
+
+
+def test_an_end_that_takes_the_way_out_along(make_host: HostMaker) -> None:
+    """A member goes, and with it the first network, which was connected for it."""
+    host = make_host(BACK)
+    asked = {"io.watcher.network": "default,back"}
+    web = host.attach("web", annotations=asked, ports=PORTS)
+    both = Both(host, web, host.share("sidecar", "web"))
+    away = host.base / "away"
+    away.mkdir()
+    both.run("disconnect", "web", "default")
+
+    def move(here: Path, there: Path) -> None:
+        (here / "sidecar").rename(there / "sidecar")
+
+    move(host.root, away)
+    both.killer.sync()
+    bare = both.picture()
+
+    def end(at: int) -> bool:
+        move(away, host.root)
+        both.killer.sync()
+        both.run("connect", "sidecar", "default")
+        move(host.root, away)
+        return both.killer.run("sync", at=at) == KILLED
+
+    every_point(end, lambda: both.check(bare))
+    is_right(host)
