@@ -251,7 +251,7 @@ def test_who_has_no_network_cannot_be_connected(alone: Host) -> None:
     assert 'there is no container "nobody"' in refused(alone, "connect", "nobody", "back")
     alone.attach("web")
     alone.kill("web")
-    assert 'container "web" has' in refused(alone, "connect", "web", "back")
+    assert 'container "web" has ended; start it again' in refused(alone, "connect", "web", "back")
 
 
 def test_ten_networks_are_the_most(make_host: HostMaker) -> None:

@@ -94,14 +94,18 @@ class Killer:
         """The end of what all runs have said."""
         return self._log.read_text()[-4000:] if self._log.exists() else ""
 
-    def start(self, *args: str, at: int | None = None, after: str = "") -> None:
-        """Starts `watcher`, to be killed at point `at` behind the notification `after`."""
+    def start(self, *args: str, at: int | None = None, after: str = "", victim: int = 0) -> None:
+        """Starts `watcher`, to be killed at point `at` behind the notification `after`.
+
+        With `victim`, the process of that number on the host is killed there instead.
+        """
         self.points, self.status = [], None
         self._tell(
             {
                 "args": ["--config", str(self.host.config), *args],
                 "at": at,
                 "after": after,
+                "victim": victim,
                 "stderr": str(self._log),
             }
         )

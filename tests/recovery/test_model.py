@@ -33,6 +33,8 @@ EXAMPLES: Final = int(os.environ.get("WATCHER_MODEL_EXAMPLES", "0"))
 STEPS: Final = 25 if EXAMPLES else 14
 NAMES: Final = ("a", "b", "c", "d")
 FIXED: Final = "172.19.0.50"
+BACK: Final = '[network.back]\nbridge = "back0"\nsubnets = ["172.22.0.0/24"]\n'
+"""A second network, to connect containers to."""
 
 ASKS: Final[Mapping[str, dict[str, str]]] = {
     "nothing": {},
@@ -121,12 +123,16 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.host = Host(self.rootfs)
+        self.host = Host(self.rootfs, BACK)
         self.service: Service | None = None
         self.boxes: dict[str, Box] = {}
         self.exited: set[str] = set()
         self.rooms: dict[int, Room] = {}
         """By number of the namespace, as it was when all was well last."""
+        self.connected: dict[int, str] = {}
+        """By number of the namespace, for whom it was connected to a second network."""
+        self.forgotten = False
+        """Whether the store has been lost since somebody looked."""
 
     def teardown(self) -> None:
         """Everybody goes, and nothing is left."""
@@ -137,6 +143,7 @@ class Model(RuleBasedStateMachine):
                     self.host.resume(name)
                 self.host.delete(name)
             self.boxes.clear()
+            self.connected.clear()
             self.settle(sync=True)
             self.host.empty()
             if self.service is not None:
@@ -223,6 +230,8 @@ class Model(RuleBasedStateMachine):
         self.boxes.pop(name, None)
         for inode, room in list(self.rooms.items()):
             room.members = [member for member in room.members if member != name]
+            if self.connected.get(inode) == name:
+                del self.connected[inode]
             if not room.members:
                 del self.rooms[inode]
 
@@ -303,6 +312,21 @@ class Model(RuleBasedStateMachine):
     def sync(self) -> None:
         self.settle(sync=True)
 
+    @precondition(lambda self: self.rooms and not self.forgotten)
+    @rule(verb=st.sampled_from(["connect", "disconnect"]), data=st.data())
+    def change(self, verb: str, data: st.DataObject) -> None:
+        """A second network for a container, or no more."""
+        inode = data.draw(st.sampled_from(sorted(self.rooms)))
+        name = data.draw(st.sampled_from(self.rooms[inode].members))
+        can = self.connected.get(inode) == (None if verb == "connect" else name)
+        done = self.host.watcher(verb, name, "back", check=False)
+        assert (done.returncode == 0) == can, done
+        if can and verb == "connect":
+            self.connected[inode] = name
+        elif can:
+            del self.connected[inode]
+        self.settle()
+
     @precondition(lambda self: self.rooms)
     @rule(data=st.data(), what=st.sampled_from(sorted(DAMAGES)))
     def damage(self, data: st.DataObject, what: str) -> None:
@@ -323,9 +347,11 @@ class Model(RuleBasedStateMachine):
         )
         self.settle()
 
+    @precondition(lambda self: self.service is not None or not self.connected)
     @rule(which=st.sampled_from(["leases.db", "leases.db*", "leases.db-*"]))
     def forget(self, which: str) -> None:
         """The database is removed, or a part of it; without a service, what is left is whole."""
+        self.forgotten = True
         if self.service is None:
             which = "leases.db*"
         for file in list(self.host.state_dir.glob(which)):
@@ -336,6 +362,8 @@ class Model(RuleBasedStateMachine):
 
     def settle(self, *, sync: bool = False) -> None:
         """Where somebody looks, all is right after a while."""
+        if self.service is not None or sync:
+            self.forgotten = False
         if self.service is not None:
             eventually(self.is_right_by_now)
         if sync:
@@ -355,7 +383,8 @@ class Model(RuleBasedStateMachine):
         rooms = self.attached()
         self.nobody_waits_in_vain(rooms)
         host = self.host
-        assert host.veths() == {room.founder.veth for room in rooms.values()}
+        seconds = {rooms[inode].founder.veth.replace("v0-", "v1-") for inode in self.connected}
+        assert host.veths() == {room.founder.veth for room in rooms.values()} | seconds
         names = [name for room in rooms.values() for name in (room.founder.id, *room.members)]
         assert host.pins() == set(names)
         for inode, room in rooms.items():
@@ -382,8 +411,12 @@ class Model(RuleBasedStateMachine):
             if self.boxes[name].founder == name and place.inode not in self.rooms:
                 room.founder = self.boxes[name].container
             room.members.append(name)
-        assert len(self.host.leases()) == len(rooms)
-        for address, name in self.host.leases().items():
+        leases = self.host.leases()
+        second = sorted(name for address, name in leases.items() if address.startswith("172.22."))
+        assert second == sorted(rooms[inode].founder.id for inode in self.connected)
+        first = {a: name for a, name in leases.items() if a.startswith("172.19.")}
+        assert len(first) == len(rooms)
+        for address, name in first.items():
             next(
                 r for r in rooms.values() if r.founder.id == name and not r.address
             ).address = address
@@ -409,6 +442,9 @@ class Model(RuleBasedStateMachine):
         inside = kernel.view(place.netns)
         assert f"eth0 {room.address}/16" in inside, inside
         assert any(line.startswith("route 2 default/0 via 172.19.0.1") for line in inside)
+        second = [line for line in inside if line.startswith("eth1 ")]
+        policies = [line for line in inside if " table 100 " in line or " table 101 " in line]
+        assert bool(second) == bool(policies) == (inode in self.connected), inside
         link = next(
             line
             for line in kernel.view(self.host.here.netns)

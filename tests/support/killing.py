@@ -49,15 +49,17 @@ _PRAGMAS: Final = ("PRAGMA journal_mode", "PRAGMA wal_checkpoint")
 
 
 class Points:
-    """Counts the points of one run, and ends it at one of them.
+    """Counts the points of one run, and ends it, or another process, at one of them.
 
     Args:
         at: at which one, from 1; `None` to only count.
         after: from which notification of the service manager on; empty: from the start.
+        victim: the process to end there; 0: the run itself.
     """
 
-    def __init__(self, at: int | None, after: str) -> None:
+    def __init__(self, at: int | None, after: str, victim: int) -> None:
         self._at = at
+        self._victim = victim
         self._after = after
         self._count = 0
         self._between = False
@@ -72,7 +74,7 @@ class Points:
             if not self._after:
                 self._count += 1
                 if self._count == self._at:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    end(self._victim or os.getpid())
             os.write(1, f"point {name}\n".encode())
             if name == f"after notify {self._after}":
                 self._after, self._between = "", False
@@ -101,6 +103,14 @@ class Points:
                 return function(*args, **kwargs)
 
         setattr(where, name, wrapped)
+
+
+def end(pid: int) -> None:
+    """Kills a process, and waits until it has ended."""
+    pidfd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    select.select([pidfd], [], [])
+    os.close(pidfd)
 
 
 def instrument(points: Points) -> None:
@@ -153,7 +163,7 @@ def run(request: dict[str, Any]) -> int:
     sys.stdout = open(request.get("stdout", os.devnull), "w")  # noqa: PTH123, SIM115
     log = os.open(request["stderr"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 2)
-    instrument(Points(request.get("at"), request.get("after", "")))
+    instrument(Points(request.get("at"), request.get("after", ""), request.get("victim", 0)))
     try:
         watcher.cli.main(request["args"])
     except SystemExit as ending:

@@ -114,10 +114,12 @@ def _no_such(config: Config, store: LeaseStore, text: str) -> WatcherError:
         roots = ", ".join(root.path for root in config.roots)
         what = f"there is no container {quoted(text)} in {roots}"
         return WatcherError(what, "see `watcher ls`")
-    what = f"container {quoted(entry.id)} has no network: it is {entry.status}"
-    if entry.status in (Status.ATTACHED, Status.SHARED):  # its root does not show the end yet
+    if entry.status in (
+        Status.EXITED,
+        Status.ATTACHED,
+        Status.SHARED,
+    ):  # or is about to be shown so
         return WatcherError(f"container {quoted(entry.id)} has ended", "start it again")
-    if entry.status is Status.EXITED:
-        return WatcherError(what, "start it again")
+    what = f"container {quoted(entry.id)} has no network: it is {entry.status}"
     reason = entry.reason.removeprefix(f"container {quoted(entry.id)}: ")
     return WatcherError(f"{what} ({reason})", "see `watcher ls`; only an attached one can change")
