@@ -32,7 +32,8 @@ BEFORE = {
 BESIDE = {
     "a route to the network": "ip route add 172.22.0.0/24 dev lo; ip route add fd00:22::/64 dev lo",
     "rules of our numbers": "ip rule add from 172.22.0.2 table 100 priority 32000;"
-    " ip rule add from 10.1.1.1 table 101 priority 32001; ip rule add table 101 priority 32001",
+    " ip rule add from 10.1.1.1 table 101 priority 32001;"
+    " ip rule add to 10.2.2.2 table 101 priority 32001",
     "routes of our tables": "ip route add blackhole default table 101;"
     " ip route add default dev lo table 100",
     "the address itself": "ip address add 172.22.0.2/32 dev lo; ip address add fd00:22::2 dev lo",
