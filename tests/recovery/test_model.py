@@ -347,7 +347,6 @@ class Model(RuleBasedStateMachine):
         )
         self.settle()
 
-    @precondition(lambda self: self.service is not None or not self.connected)
     @rule(which=st.sampled_from(["leases.db", "leases.db*", "leases.db-*"]))
     def forget(self, which: str) -> None:
         """The database is removed, or a part of it; without a service, what is left is whole."""

@@ -72,12 +72,13 @@ def _restore_interface(
     if not done.rowcount:
         what = f"{interface.mac} is in use in network {interface.network}"
         raise _cannot(copy, what)
+    holder_root, holder_id = interface.member or (root, copy.id)
     for address in interface.addresses:
         subnet = network.subnet_of(address.version)
         if subnet is None:
             family = f"IPv{address.version}"
             raise _cannot(copy, f"network {quoted(network.name)} has no {family} subnet any more")
-        book = AddressBook(db, network.name, subnet, root, copy.id)
+        book = AddressBook(db, network.name, subnet, holder_root, holder_id)
         if (holder := book.holder(address.ip)) is not None:
             raise _cannot(copy, f"{address.ip} is held by sandbox {quoted(holder)}")
         book.lease(address.ip, key, interface.ordinal, address.network.prefixlen)
