@@ -319,13 +319,14 @@ def _meets(sandbox: Sandbox, container: Container, request: Request) -> bool:
     member = sandbox.member(container)
     if member is None or member.asked == request:
         return member is not None
-    if member.asked.ports != request.ports or member.asked.options != request.options:
-        return False  # `ports` has what was chosen and published
-    if sandbox.kept:
-        own = {interface.network for interface in sandbox.interfaces if interface.member is None}
-        return not request.networks or own.issubset(request.networks)
+    asked = member.asked
+    if asked.ports != request.ports or asked.options != request.options:
+        return False  # `member.ports` has what was chosen and published
+    if sandbox.kept and not asked.annotated:
+        return True  # a member from before schema 4, of which nothing else is known any more
+    first = sandbox.interfaces[0].mac if sandbox.interfaces else None
     return (
-        request.networks in (None, (), sandbox.networks)
-        and set(sandbox.leased).issuperset(request.addresses)
-        and request.mac in (None, sandbox.interfaces[0].mac if sandbox.interfaces else None)
+        request.networks in (None, (), sandbox.networks, asked.networks)
+        and {*sandbox.leased, *asked.addresses}.issuperset(request.addresses)
+        and request.mac in (None, first, asked.mac)
     )

@@ -104,23 +104,20 @@ def plan(
         shared = _shared(container, request.share, shared)
         if inside is None or founded or inside.key != shared.key:
             settings = _check_move(container, place, request.share, unmovable)
-            _check_join(request, shared)
-            _check_join_allowed(request, shared, root)
+            _check_join(request, shared, root)
             return Move(shared, settings)
     if place.of_host:
         return Ignore("it is in the host's network namespace")
     if inside is not None and not founded:
         if not kept or inside.member(container) is None:  # else another's network is kept
-            _check_join(request, inside)
-            _check_join_allowed(request, inside, root)
+            _check_join(request, inside, root)
         return Join(inside)
     left_alone = _left_alone(container, place, request, root, founder, kept=kept)
     if left_alone is not None:
         return left_alone
-    networks = tuple(_networks(request, config))
-    if not kept:
-        _check_limits(request, networks, root)
-    ports.check_carried(request, networks)
+    if kept and inside is not None:  # whatever the configuration has become
+        return Join(inside)
+    networks = _checked_networks(request, config, root, kept=kept)
     if inside is not None:
         return Join(inside)
     if founder is not None:
@@ -224,6 +221,17 @@ def root_of(config: Config, container: Container) -> Root:
     return root
 
 
+def _checked_networks(
+    request: Request, config: Config, root: Root, *, kept: bool
+) -> tuple[Network, ...]:
+    """The networks of a new sandbox; InvalidRequest if it cannot be in them, or may not."""
+    networks = tuple(_networks(request, config))
+    if not kept:
+        _check_limits(request, networks, root)
+    ports.check_carried(request, networks)
+    return networks
+
+
 def _networks(request: Request, config: Config) -> Iterable[Network]:
     for name in ("default",) if request.networks is None else request.networks:
         network = config.networks.get(name)
@@ -283,7 +291,15 @@ def remedy(container: Container, share: str) -> str:
     return f"run `watcher bundle {container.bundle or 'DIR'} --share {share}` and start it again"
 
 
-def _check_join(request: Request, inside: Sandbox) -> None:
+def _check_join(request: Request, inside: Sandbox, root: Root) -> None:
+    """Raise InvalidRequest for a request that a member of `inside` cannot have, or may not."""
+    _check_has(request, inside)
+    _check_share_allowed(inside.id, root, {member.root for member in inside.members})
+    _check_names(request, root)
+    ports.check_allowed(request, root, _out_of_limits(root))
+
+
+def _check_has(request: Request, inside: Sandbox) -> None:
     """Raise InvalidRequest for what the sandbox does not have already."""
     remedy = "remove the annotation, or give it a network namespace of its own"
     if request.networks and not _are_of(inside, request.networks):
@@ -315,12 +331,6 @@ def _are_of(inside: Sandbox, networks: tuple[str, ...]) -> bool:
     if inside.kept:
         return set(inside.networks).issuperset(networks)
     return networks == inside.networks
-
-
-def _check_join_allowed(request: Request, inside: Sandbox, root: Root) -> None:
-    _check_share_allowed(inside.id, root, {member.root for member in inside.members})
-    _check_names(request, root)
-    ports.check_allowed(request, root, _out_of_limits(root))
 
 
 def _check_share_allowed(id_: str, root: Root, roots: Set[str]) -> None:
