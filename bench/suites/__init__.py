@@ -19,7 +19,8 @@ from bench.tables import Table
 type Figures = dict[str, Any]
 
 NAMES: Final = (
-    "attach", "runc", "burst", "sweep", "tails", "packets", "connections", "processor", "idle",
+    "attach", "runc", "share", "burst", "sweep", "tails", "packets", "connections", "processor",
+    "idle",
 )  # fmt: skip
 """The suites in their order."""
 
