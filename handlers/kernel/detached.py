@@ -1,11 +1,12 @@
 """A new mount of a file system that is mounted nowhere: no path is looked up, and nobody sees it.
 
-Sources: fsopen(2), fsconfig(2), fsmount(2), since Linux 5.2.
+Sources: fsopen(2), fsconfig(2), fsmount(2), open_tree(2), since Linux 5.2.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
+_OPEN_TREE_CLONE: Final = 1
 _SET_FLAG: Final = 0
 _SET_STRING: Final = 1
 _CMD_CREATE: Final = 6
@@ -39,6 +41,7 @@ _libc.fsconfig.argtypes = (
     ctypes.c_int,
 )
 _libc.fsmount.argtypes = (ctypes.c_int, ctypes.c_uint, ctypes.c_uint)
+_libc.open_tree.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 
 
 def mount(type_: str, options: Collection[str], *, read_only: bool = False) -> int:
@@ -63,6 +66,18 @@ def mount(type_: str, options: Collection[str], *, read_only: bool = False) -> i
         return _checked(_libc.fsmount(context, _FSMOUNT_CLOEXEC, _attributes(options)), type_)
     finally:
         os.close(context)
+
+
+def part(mount: int, path: str) -> int | None:
+    """A descriptor of a new mount of the directory `path` of such a `mount`, which is a new one.
+
+    Only a kernel since Linux 6.15 makes it before the `mount` has a place (`may_copy_tree` in
+    `fs/namespace.c`); `None` if this one does not.
+    """
+    tree = _libc.open_tree(mount, path.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    if tree < 0 and ctypes.get_errno() == errno.EINVAL:
+        return None
+    return _checked(tree, path)
 
 
 def _attributes(options: Collection[str]) -> int:

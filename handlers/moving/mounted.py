@@ -108,7 +108,7 @@ class Table:
         return [mount for mount in found if mount.root == "/"]
 
     def to_cover(self, sysfs: Mount) -> list[str]:
-        """The paths at which a whole `sysfs` has to be covered to show another namespace.
+        """The directories of a whole `sysfs` to cover, so that it shows another namespace.
 
         Where the container has a mount of its own at one of them or above it, that stays: this is
         what it would have if it had joined by path.
@@ -125,7 +125,7 @@ class Table:
             below = next((mount for mount in on_it if _is_in(mount.point, path)), None)
             if below is not None:
                 raise _cannot(below)
-            due.append(path)
+            due.append(directory)
         return due
 
     def _leads_to(self, mount: Mount) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -111,7 +111,9 @@ class StoppedInit:
         self._netns = netns
         self._moved = False
 
-    def move(self, netns: int, sysctls: Sequence[Sysctl] = ()) -> None:
+    def move(
+        self, netns: int, sysctls: Sequence[Sysctl] = (), later: ExitStack | None = None
+    ) -> None:
         """Move all threads into another network namespace; once only.
 
         What the container has mounted shows the other namespace then, too.
@@ -120,6 +122,8 @@ class StoppedInit:
             netns: a descriptor of that namespace.
             sysctls: settings (paths below `/proc/sys/net`) that the runtime has written into the
                 namespace that is given up. Those that differ are written into the other one.
+            later: gets what of this process is to be closed, as the kernel takes a while for it.
+                Without it, this is done at once.
 
         Raises:
             CannotMove: nothing has changed, and no thread was moved.
@@ -127,14 +131,13 @@ class StoppedInit:
         """
         try:
             with (
+                ExitStack() as made,
                 settings.written(netns, sysctls),
-                covering.made_for(self._threads.pid, self._netns, netns) as covers,
-                inside.room_in(self._threads) as room,
             ):
-                numbers = room.lend([netns, *(cover.descriptor for cover in covers)])
-                with covering.covered(room, covers, numbers[1:]):
-                    self._enter(numbers[0])
-                    self._look(os.fstat(netns).st_ino)
+                covers = covering.made_for(self._threads.pid, self._netns, netns, made)
+                self._carry(netns, covers)
+                if later is not None:
+                    later.push(made.pop_all())
         except CannotMove:
             raise
         except OSError as error:
@@ -155,11 +158,19 @@ class StoppedInit:
         except BaseException as error:  # noqa: BLE001 (whatever it is, the init must not start)
             self._kill(error)
 
+    def _carry(self, netns: int, covers: Sequence[covering.Cover]) -> None:
+        """Have the init do all that it has to do itself."""
+        with inside.room_in(self._threads) as room:
+            numbers = room.lend([netns, *(one for cover in covers for one in cover.lent)])
+            with covering.covered(room, covers, numbers[1:]):
+                self._enter(numbers[0])
+                self._look(os.fstat(netns).st_ino)
+
     def _enter(self, number: int) -> None:
         """Have each thread enter the network namespace that is its descriptor `number`."""
-        for thread in self._threads:
-            self._threads.call_in(thread, Call.SETNS, number, os.CLONE_NEWNET)
-            self._moved = True
+        self._threads.call(Call.SETNS, number, os.CLONE_NEWNET)
+        self._moved = True
+        self._threads.call_in_others(Call.SETNS, number, os.CLONE_NEWNET)
 
     def _look(self, netns: int) -> None:
         """Look from outside whether each thread is in the network namespace `netns`."""

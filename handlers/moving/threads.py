@@ -107,13 +107,19 @@ class Threads:
 
     def call(self, call: Call, *arguments: int) -> int:
         """Have the first thread make a system call; as :meth:`.thread.Thread.call`."""
-        return self.call_in(next(iter(self)), call, *arguments)
+        return next(iter(self)).call(self._at, call, *arguments)
 
-    def call_in(self, thread: Thread, call: Call, *arguments: int) -> int:
-        """Have one of the threads make a system call."""
-        if not self._instruction:
-            self._instruction = self._find_instruction()
-        return thread.call(self._instruction, call, *arguments)
+    def call_in_others(self, call: Call, *arguments: int) -> None:
+        """Have all threads but the first make a system call, at the same time.
+
+        Raises:
+            OSError: it failed in one of them, and may not have ended in others.
+        """
+        others = list(self)[1:]
+        for thread in others:
+            thread.begin(self._at, call, *arguments)
+        for thread in others:
+            thread.finish(self._at)
 
     def read(self, address: int, size: int) -> bytes:
         """Memory of the process."""
@@ -128,6 +134,12 @@ class Threads:
         if self._memory < 0:
             self._memory = os.open(f"/proc/{self.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
         return self._memory
+
+    @property
+    def _at(self) -> int:
+        if not self._instruction:
+            self._instruction = self._find_instruction()
+        return self._instruction
 
     def _find_instruction(self) -> int:
         """The address of an instruction that makes a system call.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.held import runc
-from tests.support.mover import Mover
+from tests.support.mover import OLD, Mover
 from tests.support.seen_inside import seen_inside
 from tests.support.waiting import PATIENCE, eventually
 
@@ -79,12 +79,19 @@ EDITS = {
 
 
 def both(
-    host: Host, root: Path, web: Container, edit: Callable[[Spec], object]
+    host: Host,
+    root: Path,
+    web: Container,
+    edit: Callable[[Spec], object],
+    of_mover: tuple[str, ...] = (),
 ) -> tuple[Container, Container]:
     """Two containers of one bundle: one has joined by path, one was moved."""
     joined = host.run("joined", netns_path=f"/proc/{web.pid}/ns/net", edit=edit)
     host.bundle("moved", edit=edit)
-    with Mover(host, root) as mover, runc(host, "run", "moved", "--detach") as process:
+    with (
+        Mover(host, root, prefix=of_mover) as mover,
+        runc(host, "run", "moved", "--detach") as process,
+    ):
         assert mover.move("moved", web.pid) == ""
         assert mover.ask("allow", "moved")
         assert process.wait(PATIENCE) == 0
@@ -135,8 +142,12 @@ def test_it_sees_the_same(host: Host, root: Path, web: Container, edit: str) -> 
     assert [one for one in of_moved if one[0][1:] not in OF_SYSFS] == mounts(host, joined)
 
 
-def test_what_covers_is_mounted_as_what_is_covered(host: Host, root: Path, web: Container) -> None:
-    joined, moved = both(host, root, web, with_another_sysfs)
+@pytest.mark.parametrize("of_mover", [(), OLD], ids=["this kernel", "an older kernel"])
+def test_what_covers_is_mounted_as_what_is_covered(
+    host: Host, root: Path, web: Container, of_mover: tuple[str, ...]
+) -> None:
+    joined, moved = both(host, root, web, with_another_sysfs, of_mover)
+    same(host, joined, moved, *(f"{point}/{one}" for point in ("/sys", "/var") for one in OF_SYSFS))
     before = mounts(host, joined)
     added = [one for one in mounts(host, moved) if one not in before]
     assert {one[1] for one in added} == {

@@ -10,7 +10,7 @@ import pytest
 from tests.support import refusing
 from tests.support.crun import CrunHost
 from tests.support.held import own_mount, runc
-from tests.support.mover import Mover
+from tests.support.mover import OLD, Mover
 from tests.support.traces import at_rest, is_as_before, namespaces
 from tests.support.waiting import PATIENCE, eventually
 
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def refused(
-    host: Host, root: Path, web: Container, says: str, prefix: tuple[str, ...] = ()
+    host: Host,
+    root: Path,
+    web: Container,
+    says: str,
+    prefix: tuple[str, ...] = (),
+    of_mover: tuple[str, ...] = (),
 ) -> None:
     """Expects that the bundle `side` cannot be moved, and starts in its own namespace if it may.
 
@@ -33,8 +38,12 @@ def refused(
         web: whose namespace is to be shared.
         says: a part of the reason.
         prefix: a command that starts runc.
+        of_mover: a command that starts the gate.
     """
-    with Mover(host, root) as mover, runc(host, "create", "side", prefix=prefix) as process:
+    with (
+        Mover(host, root, prefix=of_mover) as mover,
+        runc(host, "create", "side", prefix=prefix) as process,
+    ):
         init = mover.held("side")["init"]
         before, own = at_rest(host, init), namespaces(host, init)
         error = mover.move_held("side", web.pid)
@@ -124,13 +133,22 @@ def test_a_hook_that_leaves_a_process_in_the_container(
 MOVE_MOUNT, OPEN_TREE, SETNS = 429, 428, 308
 
 
-@pytest.mark.parametrize("call", [MOVE_MOUNT, OPEN_TREE, SETNS])
+@pytest.mark.parametrize("call", [MOVE_MOUNT, SETNS])
 def test_an_init_that_may_not_make_one_of_the_calls(
     host: Host, root: Path, web: Container, call: int
 ) -> None:
     host.bundle("side")
     prefix = (sys.executable, refusing.__file__, str(call))
     refused(host, root, web, "Operation not permitted", prefix)
+
+
+@pytest.mark.parametrize("call", [MOVE_MOUNT, OPEN_TREE])
+def test_an_init_that_may_not_make_one_that_an_older_kernel_takes(
+    host: Host, root: Path, web: Container, call: int
+) -> None:
+    host.bundle("side")
+    prefix = (sys.executable, refusing.__file__, str(call))
+    refused(host, root, web, "Operation not permitted", prefix, OLD)
 
 
 def test_more_mounts_than_are_read(host: Host, root: Path, web: Container) -> None:

@@ -15,12 +15,13 @@ import signal
 import sys
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from handlers import root_mounts
 from handlers.kernel import rootpath
 from handlers.kernel.ptrace import requests
 from handlers.moving import CannotMove, HalfMoved, stopped, why_never
+from tests.support import refusing
 from tests.support.gatekeeper import Gatekeeper
 from tests.support.processes import children
 from watcher.containers import proc
@@ -59,6 +60,11 @@ class Mover(Gatekeeper):
         self.tell("move", id_, str(pid), *settings)
         error: str = self.wait("moved", id=id_)["error"]
         return error
+
+
+OLD: Final = (sys.executable, refusing.__file__, "428,EINVAL")
+"""The prefix of a :class:`Mover` that is refused open_tree(2) as a kernel before Linux 6.15 would:
+it cannot clone a part of a mount without a place."""
 
 
 class Killer(Gatekeeper):

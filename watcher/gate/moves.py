@@ -12,6 +12,7 @@ import os
 import select
 import time
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -107,6 +108,11 @@ class Moves:
         self._waiting: list[_Moving] = []
         """Those that wait because another process has the writers' lock."""
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a move has begun, and has not ended."""
+        return bool(self._current)
+
     def begin(self, hold: Hold, container: Container, move: Move) -> None:
         """Begin to move a held container; its hold is answered at the end."""
         one = _Moving(hold, container, move)
@@ -138,13 +144,14 @@ class Moves:
 
     def _carry_out(self, one: _Moving) -> None:
         """Move one, in a thread that may hang, and hand back whether it was moved, or why not."""
-        try:
-            outcome: bool | Exception = self._move(one)
-        except Exception as error:  # noqa: BLE001 (handled in the loop's thread)
-            outcome = error
-        self._inbox.put(self._ended, one, outcome)
+        with ExitStack() as later:
+            try:
+                outcome: bool | Exception = self._move(one, later)
+            except Exception as error:  # noqa: BLE001 (handled in the loop's thread)
+                outcome = error
+            self._inbox.put(self._ended, one, outcome)
 
-    def _move(self, one: _Moving) -> bool:
+    def _move(self, one: _Moving, later: ExitStack) -> bool:
         hold, netns = one.hold, one.container.netns
         if netns is None or time.monotonic() >= hold.deadline:
             return False
@@ -155,7 +162,7 @@ class Moves:
             # This thread has a descriptor table of its own, and this is the first thread's.
             shared = os.open(f"/proc/self/fd/{one.netns}", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                init.move(shared, one.move.settings)
+                init.move(shared, one.move.settings, later)
             finally:
                 os.close(shared)
         return True

@@ -84,12 +84,20 @@ class Thread:
             Ended: the thread has ended.
             Disturbed: the thread is not where it should be; its process has to end.
         """
+        self.begin(at, call, *arguments)
+        return self.finish(at)
+
+    def begin(self, at: int, call: Call, *arguments: int) -> None:
+        """The first half of :meth:`call`, so that several threads make theirs at the same time."""
         if not self._changed:
             self._blocked = requests.get_blocked(self.tid)
             self._changed = True
             requests.set_blocked(self.tid, _ALL_BUT_TRAP)
         requests.set_registers(self.tid, x86_64.calling(self._registers, call, arguments, at))
         requests.step(self.tid)
+
+    def finish(self, at: int) -> int:
+        """The second half of :meth:`call`, with the same `at`."""
         number, at_rest = self._waits.wait(self.tid)
         registers = requests.get_registers(self.tid, x86_64.SIZE)
         there = x86_64.address(registers) == at + len(x86_64.SYSCALL)
