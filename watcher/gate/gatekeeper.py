@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from watcher.model.container import Container, Process
     from watcher.reconcile.reconciler import Reconciler
 
+MOVE = 0.01
+"""Seconds for which facts wait for moves."""
+
 REMEDY = 'give the service CAP_SYS_ADMIN, or set mode = "off" in [gate]'
 
 
@@ -157,9 +160,15 @@ class Gatekeeper:
             self._loop.call_exception_handler({"message": "a hold", "exception": error})
 
     def _answer_and_deliver(self, deliver: Callable[[], object]) -> None:
-        """Deliver facts behind the answers of all holds, whichever they are about."""
+        """Deliver facts behind the answers of all holds, whichever they are about.
+
+        A move takes a few milliseconds, for which it is let alone once.
+        """
         self.answer_first()
-        deliver()
+        if self._loop is not None and self._moves is not None and self._moves.under_way:
+            self._loop.call_later(MOVE, deliver)
+        else:
+            deliver()
 
     def again(self) -> None:
         """Answer the holds that waited for another process."""
