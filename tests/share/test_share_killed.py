@@ -24,12 +24,13 @@ SEES: Final = "ls -l /proc/self/ns/net; ls /sys/class/net; sleep 1000000"
 """Which namespace its program is in, by itself and by what is mounted."""
 
 
-def victim(service: Service, process: Popen[str], which: str) -> int:
-    """The pid of one of them while a runc is held; it may have gone by then."""
-    if "service" in which:
-        return service.pid
-    runc = children(process.pid)[0]
-    return runc if which == "runc" else children_of_threads(runc)[0]
+def victims(service: Service, process: Popen[str]) -> dict[str, int]:
+    """Their pids while a runc is held; some may have gone by then."""
+    found = {"service": service.pid}
+    with suppress(LookupError, OSError):
+        found["runc"] = children(process.pid)[0]
+        found["init"] = children_of_threads(found["runc"])[0]
+    return found
 
 
 def children_of_threads(pid: int) -> list[int]:
@@ -41,9 +42,16 @@ def is_held_or_done(host: Host, process: Popen[str]) -> bool:
     return is_held(host, "side") or process.poll() is not None
 
 
-def ended(host: Host) -> bool:
-    """Whether no init of runc is left that has not come to its program."""
-    return not any(host.command("pgrep", "-f", "runc init", check=False).stdout.split())
+def waits(pid: int) -> bool:
+    """Whether process `pid` is an init of runc that has not come to its program."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0init\0")
+    return False
+
+
+def is_settled(host: Host, init: int) -> bool:
+    """Whether an `init` waits no more; or for `runc start`, as its runc was killed late."""
+    return not waits(init) or '"created"' in host.runc("state", "side", check=False).stdout
 
 
 @pytest.mark.timeout(1800)
@@ -59,14 +67,19 @@ def test_nobody_starts_half_moved(host: Host, which: str, kills: int) -> None:
         process = host.launching("run", "side", "--detach")
         eventually(partial(is_held_or_done, host, process))
         time.sleep(chance.uniform(0, 0.006))
+        pids = victims(service, process)
         with suppress(LookupError, OSError):  # it may be done by now
             number = signal.SIGTERM if "SIGTERM" in which else signal.SIGKILL
-            os.kill(victim(service, process, which), number)
+            os.kill(pids[which.partition(" ")[0]], number)
         host.launched(process, "side", check=False)
         if "service" in which:
             service.wait()
             service.start()
-        eventually(lambda: bool(host.output("side")) or ended(host))
+        init = pids.get("init", 0)
+        eventually(partial(is_settled, host, init))
+        if waits(init):
+            host.start("side")
+            eventually(lambda: bool(host.output("side")))
         if host.output("side"):
             eventually(lambda: host.output("side").endswith("lo\n"))
             seen = host.output("side")
