@@ -6,13 +6,15 @@ import argparse
 import io
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 from watcher import __version__
-from watcher.model.errors import WatcherError, message_with_remedy
+from watcher.model.errors import WatcherError, message_with_remedy, printable
 
+_STDOUT, _STDERR = 1, 2
 LEVELS = ("debug", "info", "warning", "error")
 _CONTAINER = "an id, a name, or the beginning of an id"
 FORMATS = ("auto", "console", "json")
@@ -27,6 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command in `arguments` (by default the process's own) and exit."""
+    _open_closed_streams()
     options = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # not every locale has every character
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -43,6 +46,19 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _fail(1, message_with_remedy(error))
 
 
+def _open_closed_streams() -> None:
+    """Have a null device in place of each standard stream that whoever started us has closed.
+
+    A file that is opened later would get its number, and what a library writes there.
+    """
+    with suppress(OSError):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+            pass
+        os.close(descriptor)
+        sys.stdout = sys.stdout or os.fdopen(_STDOUT, "w", closefd=False)
+        sys.stderr = sys.stderr or os.fdopen(_STDERR, "w", closefd=False)
+
+
 def _run(options: argparse.Namespace) -> int:
     from watcher.config import load
     from watcher.config.settings import Config
@@ -56,8 +72,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _fail(status: int, message: str) -> NoReturn:
-    line = " ".join(message.split("\n"))
-    sys.stderr.write(f"watcher: {line.encode('utf-8', 'backslashreplace').decode()}\n")
+    line = printable(" ".join(message.split("\n")))
+    sys.stderr.write(f"watcher: {line}\n")
     sys.exit(status)
 
 

@@ -25,8 +25,9 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """
     wanted = maps(options.maps)
     with running(config, options) as it:
-        for port in publish(it.context, it.steps, it.sandbox, it.member, wanted):
-            print(port)  # noqa: T201
+        found = publish(it.context, it.steps, it.sandbox, it.member, wanted)
+    for port in found:  # others do not wait for who reads this
+        print(port)  # noqa: T201
     return 0
 
 
@@ -36,7 +37,11 @@ def maps(texts: Sequence[str]) -> list[PortMap]:
     Raises:
         UsageError: one of them is wrong.
     """
+    text = ",".join(texts)
     try:
-        return parse_entries(",".join(texts))
+        found = parse_entries(text) if text.strip() else ()
     except BadValue as error:
         raise UsageError(f"port map {error.reason}", error.remedy) from error
+    if not found:
+        raise UsageError("port map: none is given", 'write port maps such as "8080:80"')
+    return list(found)

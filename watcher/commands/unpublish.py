@@ -22,6 +22,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """
     unwanted = maps(options.maps)
     with running(config, options) as it:
-        for port in unpublish(it.context, it.sandbox, it.member, unwanted):
-            print(port)  # noqa: T201
+        gone = unpublish(it.context, it.sandbox, it.member, unwanted)
+    for port in gone:  # others do not wait for who reads this
+        print(port)  # noqa: T201
     return 0
