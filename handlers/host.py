@@ -5,7 +5,7 @@ Besides the kernel bindings, this is the part of the handlers that :mod:`watcher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final, Self
 
@@ -121,6 +121,12 @@ class Host:
         self.networks.update((name, driver.network) for name, driver in drivers.items())
         for name in self._drivers.keys() - drivers.keys():
             del self._drivers[name], self.networks[name]
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Forget the networks of other names, so that all processes make the same of the rest."""
+        for name in self._drivers.keys() - names:
+            del self._drivers[name]
+            self.networks.pop(name, None)
 
     def close(self) -> None:
         """Close what was opened; what was made stays."""

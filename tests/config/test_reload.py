@@ -128,6 +128,11 @@ def test_a_network_is_added_and_removed(make_host: HostMaker) -> None:
     host.delete("db")
     host.gone(db)
 
+    table = ("inet", "watcher")
+    host.command("nft", "add", "chain", *table, "other")  # the service makes the rules anew
+    eventually(lambda: "chain other" not in host.command("nft", "list", "table", *table).stdout)
+    assert host.watcher("sync").stdout == "nothing to do\n"  # and they are the same to others
+
 
 def test_who_may_reach_whom_changes_in_the_rules_alone(make_host: HostMaker) -> None:
     host = make_host(REQUIRED + BACK + FRONT)

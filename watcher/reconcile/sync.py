@@ -60,6 +60,9 @@ class Recovery:
         repairs += self._bring(kept, known, dry_run=dry_run)
         if repairs or kept:  # even an attachment that failed may have put a sandbox back
             sandboxes = store.sandboxes()
+        # A reload has left the former networks that were in use, maybe for the last time.
+        used = {i.network for sandbox in sandboxes for i in sandbox.interfaces}
+        self._context.host.keep_only(self._context.config.networks.keys() | used)
         try:
             repairs += self._context.host.sync(sandboxes, dry_run=dry_run)
         finally:  # what is wrong with the others stops no new container
