@@ -9,6 +9,7 @@ Whether a copy is true is for the reader to find out: it has the inits of its me
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -43,10 +44,16 @@ class CopiesHandler(Handler):
             self._write(sandbox)
 
     def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
-        """Remove the copy, or write it as the sandbox is now."""
+        """Remove the copy, or write it as the sandbox is now.
+
+        If it cannot be written, it is only removed: that nobody has a port or an address any more
+        is not to wait for room. Sync finds that it is missing.
+        """
         if after is not None and after.kept:
-            self._write(after)
-        elif before.kept:
+            with suppress(OSError):
+                self._write(after)
+                return
+        if before.kept:
             self._remove(str(before.netns))
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
@@ -103,11 +110,14 @@ class CopiesHandler(Handler):
 
     def _content(self, name: str) -> bytes | None:
         """What is in a file; `None` if there is none, or it is something else."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            descriptor = os.open(self._directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(self._directory / name, flags)
         except OSError:
             return None
         with open(descriptor, "rb") as file:  # noqa: PTH123 (no link is followed)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
             return file.read()
 
     def _write(self, sandbox: Sandbox) -> None:

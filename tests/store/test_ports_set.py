@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from msgspec.structs import replace
 
 from tests.support.leases import DEFAULT, DUAL, container, port, rows
 from watcher.containers.ports import parse_ports
+from watcher.model.container import Process
 from watcher.model.errors import InvalidRequest, WatcherError
-from watcher.model.request import Request
+from watcher.model.request import PortMap, Request
 from watcher.model.sandbox import Sandbox
 from watcher.store.leases import LeaseStore
 
@@ -83,7 +85,7 @@ def test_a_copy_is_put_back_as_it_was(store: LeaseStore, tmp_path: Path) -> None
         assert other.stale() >= set(copy.leased)
 
 
-@pytest.mark.parametrize("why", ["network", "family", "member", "address", "port"])
+@pytest.mark.parametrize("why", ["network", "family", "subnet", "member", "address", "port"])
 def test_a_copy_that_cannot_be_put_back_changes_nothing(
     store: LeaseStore, tmp_path: Path, why: str
 ) -> None:
@@ -94,6 +96,10 @@ def test_a_copy_that_cannot_be_put_back_changes_nothing(
             del networks["dual"]
         elif why == "family":
             networks["dual"] = replace(DUAL, subnets=DUAL.subnets[1:])
+        elif why == "subnet":
+            networks["dual"] = replace(
+                DUAL, subnets=(IPv4Network("10.44.0.0/24"), DUAL.subnet_of(6))
+            )
         elif why == "member":
             other.create_sandbox(container("side", 8), [], Request())
         elif why == "address":
@@ -106,3 +112,28 @@ def test_a_copy_that_cannot_be_put_back_changes_nothing(
             other.restore(copy, networks)
         assert other.sandboxes() == before
         assert rows(other, "interface") == sum(len(one.interfaces) for one in before)
+
+
+@pytest.mark.parametrize("what", ["pid", "ordinal", "port", "free port", "name", "gateway"])
+def test_a_copy_with_nonsense_is_no_defect(store: LeaseStore, tmp_path: Path, what: str) -> None:
+    copy = full(store)
+    first, huge = copy.members[0], 2**64 - 1
+    interface = copy.interfaces[0]
+    if what == "pid":
+        copy = replace(copy, init=Process(huge, 1))
+    elif what == "ordinal":
+        copy = replace(copy, interfaces=(replace(interface, ordinal=huge),))
+    elif what == "port":
+        copy = replace(copy, members=(replace(first, ports=(PortMap("tcp", None, huge, 80),)),))
+    elif what == "free port":
+        copy = replace(copy, members=(replace(first, ports=(PortMap("tcp", None, 0, 80),)),))
+    elif what == "name":
+        names = replace(first, asked=Request(names=("a", "a")))
+        copy = replace(copy, members=(names,))
+    elif what == "gateway":
+        wrong = replace(interface, addresses=(IPv4Interface("10.8.0.1/24"),))
+        copy = replace(copy, interfaces=(wrong,))
+    with LeaseStore.open(tmp_path / "other.db") as other:
+        with pytest.raises(WatcherError, match='sandbox "web" cannot be as before'):
+            other.restore(copy, NETWORKS)
+        assert other.sandboxes() == []

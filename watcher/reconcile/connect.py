@@ -59,7 +59,8 @@ def connect(
     try:
         _make(context, sandbox, after)
     except BaseException as error:
-        steps.rearrange(context.store.disconnect(sandbox.key, interface.ordinal))
+        left = context.store.disconnect(sandbox.key, interface.ordinal, kept=sandbox.kept)
+        steps.rearrange(left)
         if isinstance(error, NamespaceGone) or not proc.runs(member.init):
             raise _ended(member) from error
         raise

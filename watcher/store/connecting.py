@@ -61,10 +61,10 @@ def connect(
     _keep(db, key)
 
 
-def disconnect(db: sqlite3.Connection, key: int, ordinal: int) -> None:
+def disconnect(db: sqlite3.Connection, key: int, ordinal: int, *, kept: bool) -> None:
     """Take an interface from a sandbox, and free its leases."""
     membership.drop_interface(db, key, ordinal)
-    _keep(db, key)
+    _keep(db, key, kept=kept)
 
 
 def _ordinal(network: Network, networks: dict[int, str]) -> int:
@@ -96,6 +96,6 @@ def _name(network: Network, ordinal: int, taken: set[str], asked: str) -> str:
     return next(name for name in candidates if name not in taken)
 
 
-def _keep(db: sqlite3.Connection, key: int) -> None:
-    """Note that neither annotations nor links tell any more what the sandbox has."""
-    db.execute("UPDATE sandbox SET kept = 1 WHERE key = ?", (key,))
+def _keep(db: sqlite3.Connection, key: int, *, kept: bool = True) -> None:
+    """Note whether neither annotations nor links tell any more what the sandbox has."""
+    db.execute("UPDATE sandbox SET kept = ? WHERE key = ?", (kept, key))

@@ -430,10 +430,13 @@ class LeaseStore:
             connecting.connect(db, container, key, network, request, name)
             return _load(db, key)
 
-    def disconnect(self, key: int, ordinal: int) -> Sandbox:
-        """Take an interface from a sandbox, and remember its addresses."""
+    def disconnect(self, key: int, ordinal: int, *, kept: bool = True) -> Sandbox:
+        """Take an interface from a sandbox, and remember its addresses.
+
+        `kept` is whether a copy of the sandbox is kept from now on.
+        """
         with self._database.writing() as db:
-            connecting.disconnect(db, key, ordinal)
+            connecting.disconnect(db, key, ordinal, kept=kept)
             return _load(db, key)
 
     def stale(self) -> set[Address]:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sqlite3
+from typing import TYPE_CHECKING, Final
 
 from watcher.model.errors import WatcherError, quoted
 from watcher.store import documents, port_claims
 from watcher.store.addresses import AddressBook
+from watcher.store.ipam import refusal
 from watcher.store.membership import insert_names
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping
 
     from watcher.model.network import Network
     from watcher.model.sandbox import Interface, Sandbox
 
 
+_DAMAGED: Final = "its copy is damaged"
+
+
 def restore(db: sqlite3.Connection, copy: Sandbox, networks: Mapping[str, Network]) -> int:
     """Write a sandbox as :meth:`watcher.store.leases.LeaseStore.restore` says; returns its key."""
+    if any(port.to_choose for port in copy.ports):
+        raise _cannot(copy, _DAMAGED)
+    try:
+        return _restore(db, copy, networks)
+    except (sqlite3.IntegrityError, OverflowError) as error:  # numbers and names that nobody has
+        raise _cannot(copy, _DAMAGED) from error
+
+
+def _restore(db: sqlite3.Connection, copy: Sandbox, networks: Mapping[str, Network]) -> int:
     root = next((m.root for m in copy.members if m.id == copy.id), copy.members[0].root)
     key = db.execute(
         "INSERT INTO sandbox (root, id, pid, start, netns, kept) VALUES (?, ?, ?, ?, ?, 1)",
@@ -79,6 +92,8 @@ def _restore_interface(
             family = f"IPv{address.version}"
             raise _cannot(copy, f"network {quoted(network.name)} has no {family} subnet any more")
         book = AddressBook(db, network.name, subnet, holder_root, holder_id)
+        if (why := refusal(subnet, address.ip)) is not None:
+            raise _cannot(copy, f"{address.ip} {why} of network {quoted(network.name)}")
         if (holder := book.holder(address.ip)) is not None:
             raise _cannot(copy, f"{address.ip} is held by sandbox {quoted(holder)}")
         book.lease(address.ip, key, interface.ordinal, address.network.prefixlen)
