@@ -13,9 +13,18 @@ from watcher.containers.ports import parse_ports
 from watcher.model.container import Process
 from watcher.model.errors import InvalidRequest, WatcherError
 from watcher.model.request import PortMap, Request
-from watcher.model.sandbox import Sandbox
+from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.store.leases import LeaseStore
 
+_ANY = Sandbox(
+    1,
+    "web",
+    Process(1, 1),
+    1,
+    (Interface(0, "dual", "eth0", "netnsv0-1", "02:00:00:00:00:01", ()),),
+    (Member("/run/runc", "web", Process(1, 1)),),
+    (),
+)
 NETWORKS = {network.name: network for network in (DEFAULT, DUAL)}
 
 
@@ -114,26 +123,42 @@ def test_a_copy_that_cannot_be_put_back_changes_nothing(
         assert rows(other, "interface") == sum(len(one.interfaces) for one in before)
 
 
-@pytest.mark.parametrize("what", ["pid", "ordinal", "port", "free port", "name", "gateway"])
-def test_a_copy_with_nonsense_is_no_defect(store: LeaseStore, tmp_path: Path, what: str) -> None:
-    copy = full(store)
+def _nonsense(copy: Sandbox) -> dict[str, Sandbox]:
+    """What no container can have, by what is wrong with it."""
     first, huge = copy.members[0], 2**64 - 1
-    interface = copy.interfaces[0]
-    if what == "pid":
-        copy = replace(copy, init=Process(huge, 1))
-    elif what == "ordinal":
-        copy = replace(copy, interfaces=(replace(interface, ordinal=huge),))
-    elif what == "port":
-        copy = replace(copy, members=(replace(first, ports=(PortMap("tcp", None, huge, 80),)),))
-    elif what == "free port":
-        copy = replace(copy, members=(replace(first, ports=(PortMap("tcp", None, 0, 80),)),))
-    elif what == "name":
-        names = replace(first, asked=Request(names=("a", "a")))
-        copy = replace(copy, members=(names,))
-    elif what == "gateway":
-        wrong = replace(interface, addresses=(IPv4Interface("10.8.0.1/24"),))
-        copy = replace(copy, interfaces=(wrong,))
+
+    def with_port(*port: int) -> Sandbox:
+        return replace(copy, members=(replace(first, ports=(PortMap("tcp", None, *port),)),))
+
+    def with_link(**values: object) -> Sandbox:
+        return replace(copy, interfaces=(replace(copy.interfaces[0], **values),))
+
+    return {
+        "pid": replace(copy, init=Process(huge, 1)),
+        "id": replace(copy, id="a/b"),
+        "member": replace(copy, members=(replace(first, id="a\0b"),)),
+        "names": replace(copy, members=(replace(first, asked=Request(names=("a", "a"))),)),
+        "free port": with_port(0, 80),
+        "huge port": with_port(huge, 80),
+        "range": with_port(60000, 1, 60000),
+        "no length": with_port(80, 80, 0),
+        "negative port": with_port(80, -1, 1),
+        "ordinal": with_link(ordinal=10, host_name="netnsv10-812"),
+        "huge ordinal": with_link(ordinal=huge),
+        "host end": with_link(host_name="netnsv0-7"),
+        "long name": with_link(name="x" * 16),
+        "path": with_link(name="../lo"),
+        "no name": with_link(name=""),
+        "mac": with_link(mac="02:00"),
+        "gateway": with_link(addresses=(IPv4Interface("10.8.0.1/24"),)),
+    }
+
+
+@pytest.mark.parametrize("what", _nonsense(_ANY))
+def test_a_copy_with_nonsense_is_not_put_back(store: LeaseStore, tmp_path: Path, what: str) -> None:
+    """Else each later sync would meet it."""
+    copy = _nonsense(full(store))[what]
     with LeaseStore.open(tmp_path / "other.db") as other:
-        with pytest.raises(WatcherError, match='sandbox "web" cannot be as before'):
+        with pytest.raises(WatcherError, match="cannot be as before"):
             other.restore(copy, NETWORKS)
         assert other.sandboxes() == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
+from watcher.containers.annotations import MAX_NETWORKS
 from watcher.model.errors import WatcherError, quoted
 from watcher.store import documents, port_claims
 from watcher.store.addresses import AddressBook
@@ -20,15 +22,39 @@ if TYPE_CHECKING:
 
 _DAMAGED: Final = "its copy is damaged"
 
+_LAST: Final = 65535
+_LINK: Final = re.compile(r"[!-.0-~]{1,15}")
+_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_ID: Final = re.compile(r"[^/\x00]+")
+
 
 def restore(db: sqlite3.Connection, copy: Sandbox, networks: Mapping[str, Network]) -> int:
     """Write a sandbox as :meth:`watcher.store.leases.LeaseStore.restore` says; returns its key."""
-    if any(port.to_choose for port in copy.ports):
+    if not _is_sound(copy):
         raise _cannot(copy, _DAMAGED)
     try:
         return _restore(db, copy, networks)
     except (sqlite3.IntegrityError, OverflowError) as error:  # numbers and names that nobody has
         raise _cannot(copy, _DAMAGED) from error
+
+
+def _is_sound(copy: Sandbox) -> bool:
+    """Whether a container can have all that; what nobody can have would fail at each sync."""
+    pid = copy.init.pid
+    links = (
+        one.ordinal in range(MAX_NETWORKS)
+        and one.host_name == f"netnsv{one.ordinal}-{pid}"
+        and _LINK.fullmatch(one.name) is not None
+        and one.name not in (".", "..")
+        and _MAC.fullmatch(one.mac) is not None
+        for one in copy.interfaces
+    )
+    ports = (
+        1 <= p.host_port <= p.last <= _LAST and 1 <= p.port <= _LAST + 1 - p.length
+        for p in copy.ports
+    )
+    ids = (_ID.fullmatch(id_) for id_ in (copy.id, *(member.id for member in copy.members)))
+    return all(links) and all(ports) and all(ids)
 
 
 def _restore(db: sqlite3.Connection, copy: Sandbox, networks: Mapping[str, Network]) -> int:
