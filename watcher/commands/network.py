@@ -77,7 +77,7 @@ def _remove(config: Config, options: argparse.Namespace) -> int:
             raise WatcherError(
                 f"network {quoted(network.name)} is in use by {', '.join(users[:5])}"
                 + (f" and {len(users) - 5} more" if len(users) > 5 else ""),
-                "stop them first",
+                "stop or disconnect them first",
             )
         if host.host_sides.exists(network) and not host.host_sides.remove_one(network):
             raise WatcherError(

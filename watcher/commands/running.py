@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from watcher.commands.lookup import find
+from watcher.commands.status import Entry, entries
 from watcher.config.patterns import may_call
 from watcher.containers import proc
 from watcher.log.logger import make_log
@@ -85,6 +86,10 @@ class _Known(Struct, frozen=True):
     member: Member
 
     @property
+    def root(self) -> str:
+        return self.member.root
+
+    @property
     def id(self) -> str:
         return self.member.id
 
@@ -94,26 +99,35 @@ class _Known(Struct, frozen=True):
 
 
 def _find(config: Config, store: LeaseStore, text: str) -> tuple[Sandbox, Member]:
-    """The container that `text` stands for, among those with a network."""
+    """The container that `text` stands for; it has a network.
+
+    Only an id of one of those with a network is enough to know. Otherwise all containers count, as
+    for `watcher inspect`: one without a network must not be mistaken for one that is called alike.
+    """
     known = [_Known(sandbox, m) for sandbox in store.sandboxes() for m in sandbox.members]
-    living = [one for one in known if proc.runs(one.member.init)]
+    living = {(one.root, one.id): one for one in known if proc.runs(one.member.init)}
     may = may_call(config.roots, text)
-    found = find(text, living, lambda one: may(one.member.root))
+    same = [one for one in living.values() if one.id == text and may(one.root)]
+    if len(same) == 1:
+        return same[0].sandbox, same[0].member
+    listed = list(entries(config, store))
+    seen = {(entry.root, entry.id) for entry in listed}
+    things: list[Entry | _Known] = [*listed]
+    things += [one for name, one in living.items() if name not in seen]
+    found = find(text, things, lambda one: may(one.root))
     if found is None:
-        raise _no_such(config, store, text)
-    return found.sandbox, found.member
-
-
-def _no_such(config: Config, store: LeaseStore, text: str) -> WatcherError:
-    """Why no container that `text` stands for has a network."""
-    from watcher.commands.status import entries
-
-    may = may_call(config.roots, text)
-    entry = find(text, entries(config, store), lambda entry: may(entry.root))
-    if entry is None:
         roots = ", ".join(root.path for root in config.roots)
         what = f"there is no container {quoted(text)} in {roots}"
-        return WatcherError(what, "see `watcher ls`")
+        raise WatcherError(what, "see `watcher ls`")
+    one = living.get((found.root, found.id))
+    if one is None:
+        assert isinstance(found, Entry)
+        raise _without_network(found)
+    return one.sandbox, one.member
+
+
+def _without_network(entry: Entry) -> WatcherError:
+    """Why a container of a root has none."""
     if entry.status in (
         Status.EXITED,
         Status.ATTACHED,
