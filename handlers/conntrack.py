@@ -133,6 +133,7 @@ class ConntrackHandler(Handler):
                 if key in batch.reviewed:
                     del batch.reviewed[key]
                     if sandbox is not None:
+                        batch.networks = {**batch.networks, **self._networks(sandbox)}
                         batch.reviewed[key] = sandbox
 
     def give_back(self, addresses: Iterable[Address]) -> None:
@@ -198,7 +199,7 @@ class ConntrackHandler(Handler):
         udp = [port for port in ports if port.protocol == "udp"]
         if not udp:
             return
-        networks = {i.network: self._drivers[i.network].network for i in sandbox.interfaces}
+        networks = self._networks(sandbox)
         targets = tuple(
             (version, address.packed)
             for version in (4, 6)
@@ -208,6 +209,10 @@ class ConntrackHandler(Handler):
             for port in udp:
                 self._due.changes.pop(PortChange(port, targets, not published), None)
                 self._due.changes[PortChange(port, targets, published)] = None
+
+    def _networks(self, sandbox: Sandbox) -> dict[str, Network]:
+        """Its networks by name, of which it may have got one since the last sync."""
+        return {i.network: self._drivers[i.network].network for i in sandbox.interfaces}
 
     def _pass(
         self, batch: Batch, *requests: bytearray, rest: Callable[[], object] = _no_rest
