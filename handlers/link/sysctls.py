@@ -11,12 +11,11 @@ from typing import Final
 
 from handlers.kernel import sysctl
 from handlers.kernel.netlink import Netlink
+from watcher.model import keys
 from watcher.model.errors import InvalidRequest
 from watcher.model.naming import sysctl_name
 from watcher.model.request import Sysctl
 from watcher.model.sandbox import Interface, Sandbox
-
-KEY: Final = "io.watcher.sysctl"
 
 _OF_THE_HOST: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors that say nothing about the setting."""
@@ -74,4 +73,4 @@ def _refused(path: str, value: str, error: OSError) -> InvalidRequest:
     else:
         reason = f"the kernel refuses the value: {error.strerror}"
         remedy = "correct the value, or leave the setting out"
-    return InvalidRequest(KEY, f"{sysctl_name(path)} = {value}", reason, remedy)
+    return InvalidRequest(keys.SYSCTL, f"{sysctl_name(path)} = {value}", reason, remedy)

@@ -23,9 +23,10 @@ from watcher.config import load
 from watcher.containers.annotations import KEYS, parse_request
 from watcher.containers.runtimes.crun import decode_config, decode_status
 from watcher.containers.runtimes.runc import NEWNET, annotations_of, decode_state
-from watcher.containers.spec import PREFIX, decode_spec, namespace_of
+from watcher.containers.spec import decode_spec, namespace_of
 from watcher.model.container import Container, Namespace, Process
 from watcher.model.errors import WatcherError
+from watcher.model.keys import PREFIX
 from watcher.model.network import Network
 from watcher.model.request import PortMap, Request
 from watcher.store.leases import Failure, LeaseStore

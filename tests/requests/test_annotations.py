@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from watcher.containers.annotations import KEYS, parse_request, valid_id
-from watcher.containers.spec import PREFIX
 from watcher.model.errors import InvalidRequest
+from watcher.model.keys import PREFIX
 from watcher.model.request import PortMap, Request
 
 

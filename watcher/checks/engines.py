@@ -10,9 +10,9 @@ from watcher.checks.check import Finding, Subject, ok, warn
 from watcher.config.patterns import root_of
 from watcher.containers import roots
 from watcher.containers.files import Unreadable
-from watcher.containers.spec import PREFIX
 from watcher.model.container import Container
 from watcher.model.errors import quoted
+from watcher.model.keys import PREFIX
 
 _ROOTS: Final = (
     ("Docker", "docker/runtime-*/*"),

@@ -13,7 +13,7 @@ from watcher.commands.lookup import find
 from watcher.config.patterns import may_call
 from watcher.config.settings import Config
 from watcher.containers.files import Unreadable, read_regular
-from watcher.containers.spec import PREFIX
+from watcher.model import keys
 from watcher.model.errors import WatcherError, printable, quoted
 from watcher.store.reading import read_store
 
@@ -95,7 +95,7 @@ def _join(spec: dict[str, Any], pin: str, share: str, path: Path) -> None:
         )
     others = [n for n in namespaces if not (isinstance(n, dict) and n.get("type") == "network")]
     linux["namespaces"] = [*others, {"type": "network", "path": pin}]
-    spec["annotations"] = annotations | {PREFIX + "share": share}
+    spec["annotations"] = annotations | {keys.SHARE: share}
 
 
 def _replace(path: Path, text: str) -> None:

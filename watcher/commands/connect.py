@@ -9,6 +9,7 @@ from watcher.config.keys import link_name
 from watcher.config.rules import ConfigKeyError
 from watcher.config.settings import Config
 from watcher.containers.annotations import parse_request
+from watcher.model import keys
 from watcher.model.errors import InvalidRequest, UsageError, quoted
 from watcher.model.request import Request
 from watcher.reconcile.connect import connect
@@ -33,13 +34,13 @@ def _asked(options: argparse.Namespace) -> Request:
     """The addresses and the MAC, read as those of annotations are."""
     asked = {}
     if options.ip:
-        asked["io.watcher.ip"] = ",".join(options.ip)
+        asked[keys.IP] = ",".join(options.ip)
     if options.mac is not None:
-        asked["io.watcher.mac"] = options.mac
+        asked[keys.MAC] = options.mac
     try:
         return parse_request(asked)
     except InvalidRequest as error:
-        option = error.key.replace("io.watcher.", "--")
+        option = error.key.replace(keys.PREFIX, "--")
         raise UsageError(f"{option} {quoted(error.value)}: {error.reason}", error.remedy) from error
 
 

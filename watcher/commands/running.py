@@ -12,6 +12,7 @@ from watcher.commands.status import Entry, entries
 from watcher.config.patterns import may_call
 from watcher.containers import proc
 from watcher.log.logger import make_log
+from watcher.model import keys
 from watcher.model.container import Status
 from watcher.model.errors import InvalidRequest, WatcherError, message_of, quoted, remedy_for
 from watcher.model.sandbox import Member, Sandbox
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from watcher.store.leases import LeaseStore
 
 _ARGUMENTS: Final = {
-    "io.watcher.ip": "--ip",
-    "io.watcher.mac": "--mac",
-    "io.watcher.interface": "--interface",
-    "io.watcher.network": "network",
-    "io.watcher.ports": "port map",
+    keys.IP: "--ip",
+    keys.MAC: "--mac",
+    keys.INTERFACE: "--interface",
+    keys.NETWORK: "network",
+    keys.PORTS: "port map",
 }
 """What stands on the command line for an annotation."""
 

@@ -11,10 +11,10 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from watcher.containers.ports import parse_ports
-from watcher.containers.spec import PREFIX
 from watcher.containers.sysctls import parse_sysctls
 from watcher.model.address import Address
 from watcher.model.errors import BadValue, InvalidRequest, quoted, shortened
+from watcher.model.keys import PREFIX
 from watcher.model.naming import RESERVED_NAMES, container_name
 from watcher.model.network import valid_network_name
 from watcher.model.request import PortMap, Request, Sysctl

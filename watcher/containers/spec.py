@@ -15,9 +15,7 @@ from watcher.containers import gojson
 from watcher.containers.files import Unreadable
 from watcher.model.container import Namespace
 from watcher.model.errors import quoted
-
-PREFIX: Final = "io.watcher."
-"""The prefix of our annotations."""
+from watcher.model.keys import PREFIX
 
 NETWORK: Final = "network"
 """The name of the network namespace in `config.json`."""

@@ -29,7 +29,6 @@ from watcher.containers.runtimes.runc import annotations_of
 from watcher.containers.runtimes.runtime import Saved
 from watcher.containers.spec import (
     NETWORK,
-    PREFIX,
     USER,
     Spec,
     could_ask,
@@ -41,6 +40,7 @@ from watcher.containers.spec import (
 from watcher.gate import filesystems
 from watcher.model.container import Container
 from watcher.model.errors import quoted
+from watcher.model.keys import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable

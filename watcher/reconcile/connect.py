@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from handlers.kernel.namespace import NamespaceGone
 from watcher.containers import proc
 from watcher.facts.kinds import Connected, Disconnected
+from watcher.model import keys
 from watcher.model.container import Container, Namespace
 from watcher.model.errors import InvalidRequest, WatcherError, quoted
 from watcher.model.sandbox import Interface, without_interface
@@ -138,7 +139,7 @@ def _configured(context: Context, name: str) -> Network:
     network = networks.get(name)
     if network is None:
         raise InvalidRequest(
-            "io.watcher.network", name, "there is no such network",
+            keys.NETWORK, name, "there is no such network",
             f"name one of {', '.join(sorted(networks))}, or add [network.{name}] to the"
             " configuration",
         )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from watcher.model import keys
 from watcher.model.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def _check(networks: Sequence[Network], request: Request) -> None:
     for network in networks:
         if network.subnet_of(4) is None:
             remedy = f"name a network with an IPv4 subnet, or {_REMEDY}"
-            raise InvalidRequest("io.watcher.network", network.name, _OFF, remedy)
+            raise InvalidRequest(keys.NETWORK, network.name, _OFF, remedy)
     for address in request.addresses:
         if address.version == 6:
-            raise InvalidRequest("io.watcher.ip", address, _OFF, f"leave it out, or {_REMEDY}")
+            raise InvalidRequest(keys.IP, address, _OFF, f"leave it out, or {_REMEDY}")
     for port in request.ports:
         if port.host_ip is not None and port.host_ip.version == 6:
-            raise InvalidRequest("io.watcher.ports", port, _OFF, f"leave it out, or {_REMEDY}")
+            raise InvalidRequest(keys.PORTS, port, _OFF, f"leave it out, or {_REMEDY}")

@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from watcher.containers import roots
 from watcher.containers.place import Place
-from watcher.containers.spec import PREFIX
 from watcher.model.container import Container, Namespace
+from watcher.model.keys import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

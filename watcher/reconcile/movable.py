@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from handlers import moving
-from watcher.containers.spec import PREFIX
+from watcher.model import keys
 
 if TYPE_CHECKING:
     from watcher.config import settings
     from watcher.model.container import Container
 
-SHARE: Final = f"{PREFIX}share"
+SHARE: Final = keys.SHARE
 
 NOT_HELD: Final = "it was not held at its start, when it could have been moved"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from watcher.facts.kinds import NetworkFree, NetworkTaken
+from watcher.model import keys
 from watcher.model.errors import InvalidRequest
 from watcher.reconcile.conflicts import problems
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from watcher.facts.publisher import Publisher
     from watcher.model.network import Network
     from watcher.reconcile.conflicts import Problem
-
-_KEY: Final = "io.watcher.network"
 
 
 class Overlaps:
@@ -87,4 +86,4 @@ class Overlaps:
 
 def refusal(problem: Problem) -> InvalidRequest:
     """The refusal of a container whose network has that `problem`."""
-    return InvalidRequest(_KEY, problem.network, problem.what, problem.remedy)
+    return InvalidRequest(keys.NETWORK, problem.network, problem.what, problem.remedy)

@@ -15,6 +15,7 @@ from watcher.config import patterns
 from watcher.config.settings import Config, Root
 from watcher.containers.place import Place
 from watcher.containers.sysctls import of_bundle
+from watcher.model import keys
 from watcher.model.container import Container, Namespace
 from watcher.model.errors import BadValue, InvalidRequest, quoted
 from watcher.model.naming import is_allowed_name, sysctl_name
@@ -23,7 +24,7 @@ from watcher.model.request import Request, Sysctl
 from watcher.model.sandbox import Sandbox
 from watcher.reconcile import ports
 from watcher.reconcile.founders import Founder
-from watcher.reconcile.movable import NOT_HELD, SHARE
+from watcher.reconcile.movable import NOT_HELD
 
 
 class Ignore(Struct, frozen=True):
@@ -238,7 +239,7 @@ def _networks(request: Request, config: Config) -> Iterable[Network]:
         if network is None:
             known = ", ".join(sorted(config.networks))
             raise InvalidRequest(
-                "io.watcher.network", name, "there is no such network",
+                keys.NETWORK, name, "there is no such network",
                 f"name one of {known}, or add [network.{name}] to the configuration",
             )  # fmt: skip
         yield network
@@ -248,11 +249,14 @@ def _shared(container: Container, share: str, shared: Sandbox | None) -> Sandbox
     """The sandbox that `share` leads to; InvalidRequest if there is none."""
     if share == container.id:
         raise InvalidRequest(
-            SHARE, share, "the container itself", "name another container, or remove the annotation"
+            keys.SHARE,
+            share,
+            "the container itself",
+            "name another container, or remove the annotation",
         )
     if shared is None:
         raise InvalidRequest(
-            SHARE, share, "there is no such container with a sandbox", "start that one first"
+            keys.SHARE, share, "there is no such container with a sandbox", "start that one first"
         )
     return shared
 
@@ -283,7 +287,7 @@ def _check_move(
             return of_bundle(container.settings)
         except BadValue as error:
             raise InvalidRequest("linux.sysctl", "net.*", error.reason, error.remedy) from None
-    raise InvalidRequest(SHARE, share, reason, mend)
+    raise InvalidRequest(keys.SHARE, share, reason, mend)
 
 
 def remedy(container: Container, share: str) -> str:
@@ -304,7 +308,7 @@ def _check_has(request: Request, inside: Sandbox) -> None:
     remedy = "remove the annotation, or give it a network namespace of its own"
     if request.networks and not _are_of(inside, request.networks):
         raise InvalidRequest(
-            "io.watcher.network", ",".join(request.networks),
+            keys.NETWORK, ",".join(request.networks),
             f"it is in the sandbox of {inside.id}, which has its networks", remedy,
         )  # fmt: skip
     macs = {interface.mac for interface in inside.interfaces[:1]}
@@ -320,7 +324,7 @@ def _check_has(request: Request, inside: Sandbox) -> None:
     if request.sysctl:
         path, value = request.sysctl[0]
         raise InvalidRequest(
-            "io.watcher.sysctl", f"{sysctl_name(path)} = {value}",
+            keys.SYSCTL, f"{sysctl_name(path)} = {value}",
             f"it is in the sandbox of {inside.id}, which has its settings",
             "write it there, or give this one a network namespace of its own",
         )  # fmt: skip
@@ -338,7 +342,7 @@ def _check_share_allowed(id_: str, root: Root, roots: Set[str]) -> None:
     share = root.limits.share
     if share == "none" or (share == "root" and root.path not in roots):
         raise InvalidRequest(
-            SHARE, id_,
+            keys.SHARE, id_,
             f"root {root.path} may not join that sandbox", f"it has limits.share = {share}",
         )  # fmt: skip
 
@@ -349,11 +353,11 @@ def _check_limits(request: Request, networks: Iterable[Network], root: Root) -> 
     for network in networks:
         if limits.networks and network.name not in limits.networks:
             raise InvalidRequest(
-                "io.watcher.network", network.name, where,
+                keys.NETWORK, network.name, where,
                 f"name one of {', '.join(limits.networks)}",
             )  # fmt: skip
     if not limits.fixed and (request.addresses or request.mac):
-        key = "io.watcher.ip" if request.addresses else "io.watcher.mac"
+        key = keys.IP if request.addresses else keys.MAC
         value = ",".join(map(str, request.addresses)) or request.mac
         raise InvalidRequest(key, value, where, "remove the annotation")
     _check_names(request, root)
@@ -364,7 +368,7 @@ def _check_names(request: Request, root: Root) -> None:
     for name in request.names:
         if not is_allowed_name(name, root.limits.names):
             raise InvalidRequest(
-                "io.watcher.name", name, _out_of_limits(root),
+                keys.NAME, name, _out_of_limits(root),
                 f"write a name like {', '.join(root.limits.names)}",
             )  # fmt: skip
 

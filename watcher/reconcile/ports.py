@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import sysctl
+from watcher.model import keys
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
 from watcher.model.request import PortMap, Request
@@ -18,8 +19,6 @@ from watcher.store.port_choice import DYNAMIC, Choice
 if TYPE_CHECKING:
     from handlers.kernel.sockdiag import SockDiag
     from watcher.config.settings import Limits, Root
-
-_KEY: Final = "io.watcher.ports"
 
 _WILDCARDS: Final = frozenset((IPv4Address("0.0.0.0"), IPv6Address("::")))  # noqa: S104
 """The host addresses of a port map that names none."""
@@ -35,17 +34,17 @@ def check_carried(request: Request, networks: Iterable[Network]) -> None:
     for port in request.ports:
         if not networks:
             raise InvalidRequest(
-                _KEY, port, "it is connected to no network", "connect it: `watcher connect`"
+                keys.PORTS, port, "it is connected to no network", "connect it: `watcher connect`"
             )
         if not published:
             raise InvalidRequest(
-                _KEY, port, "its network is internal",
+                keys.PORTS, port, "its network is internal",
                 "publish nothing, or name a network that is not internal",
             )  # fmt: skip
         if port.host_ip is not None and port.host_ip.version not in versions:
             family = f"IPv{port.host_ip.version}"
             raise InvalidRequest(
-                _KEY, port, f"its networks have no {family} subnet",
+                keys.PORTS, port, f"its networks have no {family} subnet",
                 f"publish it on another address, or give the network an {family} subnet",
             )  # fmt: skip
 
@@ -66,11 +65,11 @@ def check_allowed(request: Request, root: Root, why: str) -> None:
         if (outside := _first_outside(port, limits)) is not None:
             ranges = ", ".join(f"{low}-{high}" for low, high in limits.host_ports)
             use = f"use a host port of {ranges or 'none'}"
-            raise InvalidRequest(_KEY, port if port.to_choose else port.at(outside), why, use)
+            raise InvalidRequest(keys.PORTS, port if port.to_choose else port.at(outside), why, use)
         asked = {port.host_ip} if port.host_ip is not None else _WILDCARDS
         if limits.host_addresses and not asked <= set(limits.host_addresses):
             addresses = ", ".join(map(str, limits.host_addresses))
-            raise InvalidRequest(_KEY, port, why, f"use a host address of {addresses}")
+            raise InvalidRequest(keys.PORTS, port, why, f"use a host address of {addresses}")
 
 
 def check_possible(request: Request, networks: Iterable[Network], sock_diag: SockDiag) -> None:
@@ -87,7 +86,7 @@ def check_free(request: Request, sock_diag: SockDiag) -> None:
     if taken is not None:
         port, listener = taken
         raise InvalidRequest(
-            _KEY, port,
+            keys.PORTS, port,
             f"a process of the host listens on {listener.address} port {listener.port}",
             "stop that process, or publish another port",
         )  # fmt: skip
@@ -108,7 +107,7 @@ def check_local(request: Request, networks: Iterable[Network]) -> None:
             continue
         name = f"net.ipv4.conf.{network.bridge}.route_localnet"
         raise InvalidRequest(
-            _KEY, port,
+            keys.PORTS, port,
             f"bridge {network.bridge} of network {network.name} is not ours to change, and takes"
             " nothing from localhost",
             f"run `sysctl -w {name}=1`, or publish it on another address" if version == 4

@@ -18,9 +18,9 @@ from watcher.containers import proc
 from watcher.containers.annotations import parse_request
 from watcher.containers.life import Snapshot, running
 from watcher.containers.present import present
-from watcher.containers.spec import PREFIX
 from watcher.locks.lock import Lock
 from watcher.locks.names import SERVICE
+from watcher.model import keys
 from watcher.model.container import Container
 from watcher.model.errors import WatcherError
 from watcher.model.orphan import Orphan
@@ -203,5 +203,5 @@ class Recovery:
 
 def _chooses(container: Container) -> bool:
     """Whether `container` seems to ask for a free host port, by an entry without a colon."""
-    ports = container.annotations.get(PREFIX + "ports", "")
+    ports = container.annotations.get(keys.PORTS, "")
     return bool(ports) and any(":" not in entry for entry in ports.split(","))

@@ -15,12 +15,11 @@ from typing import Final
 from msgspec import Struct
 
 from handlers.kernel.sockdiag import Listeners, ListeningSocket, SockDiag, clashing, span_of
+from watcher.model import keys
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
 from watcher.model.request import PortMap
 from watcher.model.sandbox import Sandbox, published_at
-
-KEY: Final = "io.watcher.ports"
 
 REMEDY: Final = "stop that process, or publish another port"
 
@@ -58,7 +57,7 @@ class Taken(Struct, frozen=True):
 
     def error(self, process: str = "") -> InvalidRequest:
         """The same as an error of the annotation, as an attach would raise it."""
-        return InvalidRequest(KEY, self.port, self.said(process), REMEDY)
+        return InvalidRequest(keys.PORTS, self.port, self.said(process), REMEDY)
 
 
 def gets(port: PortMap, listener: ListeningSocket, versions: Collection[int]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from watcher.containers.annotations import MAX_NETWORKS
+from watcher.model import keys
 from watcher.model.errors import InvalidRequest, WatcherError, quoted
 from watcher.store import membership
 from watcher.store.ipam import place_fixed
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from watcher.model.container import Container
     from watcher.model.network import Network
     from watcher.model.request import Request
-
-INTERFACE_KEY = "io.watcher.interface"
 
 
 def connect(
@@ -71,13 +70,13 @@ def _ordinal(network: Network, networks: dict[int, str]) -> int:
     """The place for an interface of `network` beside those of `networks`, by place."""
     if network.name in networks.values():
         raise InvalidRequest(
-            membership.NETWORK_KEY, network.name, "it is connected already",
+            keys.NETWORK, network.name, "it is connected already",
             "disconnect it first, to have other addresses or another name there",
         )  # fmt: skip
     free = set(range(MAX_NETWORKS)) - networks.keys()
     if not free:
         raise InvalidRequest(
-            membership.NETWORK_KEY, network.name, f"it has {MAX_NETWORKS} networks already",
+            keys.NETWORK, network.name, f"it has {MAX_NETWORKS} networks already",
             f"disconnect one of {', '.join(networks.values())} first",
         )  # fmt: skip
     return min(free)
@@ -88,7 +87,10 @@ def _name(network: Network, ordinal: int, taken: set[str], asked: str) -> str:
     if asked:
         if asked in taken:
             raise InvalidRequest(
-                INTERFACE_KEY, asked, "another interface of it has that name", "choose another name"
+                keys.INTERFACE,
+                asked,
+                "another interface of it has that name",
+                "choose another name",
             )
         return asked
     candidates = [network.interface] if ordinal == 0 else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from watcher.model import keys
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import gateway
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
 
     from watcher.model.address import Address, Subnet
     from watcher.model.network import Network
-
-IP_KEY: Final = "io.watcher.ip"
 
 FIRST: Final = 2
 """Offset in a subnet of the first address for a sandbox; the gateway is before it."""
@@ -126,13 +125,13 @@ def place_fixed(
             names = ", ".join(network.name for network in networks)
             reason = f"{address} is in no subnet of its networks ({names or 'none'})"
             remedy = f"ask for an address of {subnets}" if subnets else "leave it out"
-            raise InvalidRequest(IP_KEY, value, reason, remedy)
+            raise InvalidRequest(keys.IP, value, reason, remedy)
         ordinal, subnet = found
         if (why := refusal(subnet, address)) is not None:
             raise InvalidRequest(
-                IP_KEY, value, f"{address} {why}", f"ask for another address of {subnet}"
+                keys.IP, value, f"{address} {why}", f"ask for another address of {subnet}"
             )
         if (other := placed.setdefault((ordinal, address.version), address)) != address:
             reason = f"{other} and {address} would be on one interface"
-            raise InvalidRequest(IP_KEY, value, reason, "ask for one address of a family")
+            raise InvalidRequest(keys.IP, value, reason, "ask for one address of a family")
     return placed

@@ -12,6 +12,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Self
 
+from watcher.model import keys
 from watcher.model.errors import InvalidRequest, WatcherError, quoted, shortened
 from watcher.model.request import Request
 from watcher.store import (
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Failure", "LeaseStore"]
 
-
-SHARE_KEY: Final = "io.watcher.share"
 
 _LISTED: Final = 5
 """The most containers that an error lists."""
@@ -209,7 +208,7 @@ class LeaseStore:
             listed = ", ".join(shortened(id_) for id_, _ in found[:_LISTED])
             more = " and others" if len(found) > _LISTED else ""
             raise InvalidRequest(
-                SHARE_KEY,
+                keys.SHARE,
                 share,
                 f"several containers have that name: {listed}{more}",
                 "name one of them by its id",

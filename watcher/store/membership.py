@@ -6,14 +6,15 @@ Each function is a part of its caller's transaction.
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from watcher.model import keys
 from watcher.model.errors import InvalidRequest, WatcherError, quoted
 from watcher.model.naming import hashed_mac, interface_names, mac_of
 from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.store import documents, port_claims
 from watcher.store.addresses import AddressBook, free_leases
-from watcher.store.ipam import IP_KEY, choose, place_fixed
+from watcher.store.ipam import choose, place_fixed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from watcher.model.network import Network
     from watcher.model.request import PortMap, Request
     from watcher.store.port_choice import Choices
-
-MAC_KEY: Final = "io.watcher.mac"
-NETWORK_KEY: Final = "io.watcher.network"
 
 
 def create(
@@ -39,7 +37,7 @@ def create(
 ) -> Sandbox:
     """Make a sandbox, as :meth:`watcher.store.leases.LeaseStore.create_sandbox` says."""
     assert container.netns is not None
-    fixed = place_fixed(networks, request.addresses, container.annotations.get(IP_KEY))
+    fixed = place_fixed(networks, request.addresses, container.annotations.get(keys.IP))
     drop(db, container.root, container.id)
     key = db.execute(
         "INSERT INTO sandbox (root, id, pid, start, netns) VALUES (?, ?, ?, ?, ?)",
@@ -151,8 +149,8 @@ def choose_address(
         if (holder := book.holder(fixed)) is None:
             return book, fixed
         raise InvalidRequest(
-            IP_KEY,
-            container.annotations.get(IP_KEY, fixed),
+            keys.IP,
+            container.annotations.get(keys.IP, fixed),
             f"{fixed} is held by sandbox {quoted(holder)}",
             f"ask for another address of {subnet}, or stop that one",
         )
@@ -161,7 +159,7 @@ def choose_address(
     if address is not None:
         return book, address
     raise InvalidRequest(
-        NETWORK_KEY,
+        keys.NETWORK,
         network.name,
         f"no free address in {subnet} ({book.in_use()} in use)",
         "stop a container of that network, or give it a larger subnet in the configuration",
@@ -195,8 +193,8 @@ def insert_interface(
         (network, mac),
     ).fetchone()
     raise InvalidRequest(
-        MAC_KEY,
-        container.annotations.get(MAC_KEY, mac),
+        keys.MAC,
+        container.annotations.get(keys.MAC, mac),
         f"{mac} is in use in network {network} by sandbox {quoted(holder)}",
         "ask for another MAC, or leave it out",
     )
@@ -214,7 +212,7 @@ def _refuse_taken_link(db: sqlite3.Connection, network: str, host_name: str) -> 
     ).fetchone()
     if holder is not None:
         raise InvalidRequest(
-            NETWORK_KEY,
+            keys.NETWORK,
             network,
             f"link {host_name} is that of sandbox {quoted(holder[0])}, which has outlived the"
             " process of that number",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from watcher.model import keys
 from watcher.model.errors import InvalidRequest, quoted
 from watcher.model.request import PortMap, Request
 from watcher.store.port_choice import NoneLeft, choose
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from watcher.model.address import Address
     from watcher.model.container import Container
     from watcher.store.port_choice import Choice, Choices
-
-KEY: Final = "io.watcher.ports"
 
 
 class Clash(Struct, frozen=True):
@@ -83,7 +82,7 @@ def claim(
     """
     if not request.ports:
         return ()
-    written = container.annotations.get(KEY, "")
+    written = container.annotations.get(keys.PORTS, "")
     ports = _claim(db, sandbox, member, request.ports, lambda: choices(container), written)
     if ports != request.ports:
         keep_copy(db, sandbox)
@@ -141,7 +140,7 @@ def _choose(
     except NoneLeft as none:
         ranges = ", ".join(f"{low}-{high}" for low, high in choice.ranges)
         raise InvalidRequest(
-            KEY,
+            keys.PORTS,
             written or none.wanted,
             f"no host port of {ranges} is free for {none.wanted}",
             "name a host port, stop a container that has one, or allow more in limits.host_ports",
@@ -160,7 +159,7 @@ def _in_the_way(clash: Clash, sandbox: int, written: str) -> InvalidRequest:
     same = clash.sandbox == sandbox
     holder = "this sandbox" if same else f"sandbox {quoted(clash.holder)}"
     return InvalidRequest(
-        KEY,
+        keys.PORTS,
         written or clash.mine,
         f"{clash.mine} conflicts with {clash.theirs} of {holder}",
         "publish another port of the host" + ("" if same else f", or stop {quoted(clash.holder)}"),
