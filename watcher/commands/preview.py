@@ -22,11 +22,9 @@ from watcher.gate.observe import read_bundle
 from watcher.locks.readers import without_writers
 from watcher.model.container import Container, Namespace, Process
 from watcher.model.errors import InvalidRequest, UsageError, WatcherError, quoted
-from watcher.reconcile import ports
-from watcher.reconcile.conflicts import problems
+from watcher.reconcile import overlaps, ports
 from watcher.reconcile.founders import Founders
 from watcher.reconcile.movable import why_not
-from watcher.reconcile.overlaps import refusal
 from watcher.reconcile.plan import CreateFor, Ignore, Join, Move, plan, root_of
 from watcher.store.files import store_path
 from watcher.store.leases import LeaseStore
@@ -139,9 +137,7 @@ def _preview(config: Config, store: LeaseStore, container: Container, request: R
         carriers = [networks[interface.network] for interface in wanted.sandbox.interfaces]
         ports.check_carried(request, carriers)
     else:
-        for problem in problems(wanted.networks):
-            if problem.refuses:
-                raise refusal(problem)
+        overlaps.refuse_now(wanted.networks)
     with closing(SockDiag()) as sock_diag:
         ports.check_free(request, sock_diag)
 

@@ -114,10 +114,8 @@ def ended(sandbox: Sandbox) -> tuple[Member, ...]:
 def running(root: str, id_: str, find: Find) -> Member | None:
     """The container `id_` of `root` as a member of its sandbox, if its init runs."""
     sandbox = find(root, id_)
-    for member in () if sandbox is None else sandbox.members:
-        if (member.root, member.id) == (root, id_) and proc.runs(member.init):
-            return member
-    return None
+    member = None if sandbox is None else sandbox.named(root, id_)
+    return member if member is not None and proc.runs(member.init) else None
 
 
 def lives_untold(root: str, id_: str, find: Find) -> bool:

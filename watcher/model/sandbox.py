@@ -110,6 +110,10 @@ class Sandbox(Struct, frozen=True):
         """The member that is `container`, and not an earlier one with the same id."""
         return next((member for member in self.members if member.is_(container)), None)
 
+    def named(self, root: str, id_: str) -> Member | None:
+        """The member `id_` of `root`, whichever its init is."""
+        return next((m for m in self.members if (m.root, m.id) == (root, id_)), None)
+
 
 def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
     """`sandbox` without the members `leaving` and what is theirs; `None` if no member is left."""

@@ -191,8 +191,8 @@ class Attachment:
         self.founders.forget(root, id_)
         sandbox = self._context.store.sandbox_of(root, id_)
         if sandbox is not None:
-            leaving = tuple(m for m in sandbox.members if (m.root, m.id) == (root, id_))
-            self.steps.take_back(sandbox, leaving)
+            member = sandbox.named(root, id_)
+            self.steps.take_back(sandbox, () if member is None else (member,))
 
     def _plan(
         self,

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 from handlers.kernel.namespace import NamespaceGone
 from watcher.containers import proc
 from watcher.facts.kinds import Connected, Disconnected
-from watcher.model import keys
 from watcher.model.container import Container, Namespace
-from watcher.model.errors import InvalidRequest, WatcherError, quoted
+from watcher.model.errors import WatcherError, quoted
 from watcher.model.sandbox import Interface, without_interface
-from watcher.reconcile import families
-from watcher.reconcile.conflicts import problems
-from watcher.reconcile.overlaps import refusal
+from watcher.reconcile import families, overlaps
+from watcher.reconcile.plan import network_of
+from watcher.reconcile.steps import ended_meanwhile
 
 if TYPE_CHECKING:
-    from watcher.model.network import Network
     from watcher.model.request import Request
     from watcher.model.sandbox import Member, Sandbox
     from watcher.reconcile.context import Context
@@ -55,15 +53,17 @@ def connect(
     try:
         after = _enter(context, steps, sandbox, member, network, request, name)
     except NamespaceGone as error:
-        raise _ended(member) from error
+        raise ended_meanwhile(member) from error
     interface = next(one for one in after.interfaces if one.network == network)
     try:
-        _make(context, sandbox, after)
+        context.flows.end_before(after)
+        context.host.links.remember(sandbox)
+        steps.change(sandbox, after)
     except BaseException as error:
         left = context.store.disconnect(sandbox.key, interface.ordinal, kept=sandbox.kept)
         steps.rearrange(left)
         if isinstance(error, NamespaceGone) or not proc.runs(member.init):
-            raise _ended(member) from error
+            raise ended_meanwhile(member) from error
         raise
     steps.rearrange(after)
     context.facts.publish(Connected(after, interface))
@@ -115,39 +115,10 @@ def _enter(
     container = Container(
         member.root, member.id, member.init, "", {}, Namespace.OWN, "", sandbox.netns
     )
-    found = _configured(context, network)
-    (possible,) = families.possible(context.host, container, [found], request)
-    try:
-        return context.store.connect(container, sandbox.key, possible, request, name)
-    except InvalidRequest:
-        if not steps.bury(beside=sandbox.netns):  # what is in the way may be an ended container's
-            raise
-        return context.store.connect(container, sandbox.key, possible, request, name)
-
-
-def _make(context: Context, before: Sandbox, after: Sandbox) -> None:
-    """Make on the host what the lease store has, or nothing."""
-    context.flows.end_before(after)
-    context.host.links.remember(before)
-    for error in context.host.appear([(before, after)]).values():
-        raise error
-
-
-def _configured(context: Context, name: str) -> Network:
-    """The network of that name in the configuration, if this host can have it."""
-    networks = context.config.networks
-    network = networks.get(name)
-    if network is None:
-        raise InvalidRequest(
-            keys.NETWORK, name, "there is no such network",
-            f"name one of {', '.join(sorted(networks))}, or add [network.{name}] to the"
-            " configuration",
-        )  # fmt: skip
-    for problem in problems([network]):
-        if problem.refuses:
-            raise refusal(problem)
-    return network
-
-
-def _ended(member: Member) -> WatcherError:
-    return WatcherError(f"container {quoted(member.id)} has ended meanwhile", "start it again")
+    configured = [network_of(context.config, network)]
+    overlaps.refuse_now(configured)
+    (possible,) = families.possible(context.host, container, configured, request)
+    return steps.enter(
+        lambda: context.store.connect(container, sandbox.key, possible, request, name),
+        beside=sandbox.netns,
+    )

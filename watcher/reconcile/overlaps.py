@@ -81,9 +81,22 @@ class Overlaps:
                 self.look()
             problem = self._found.get(network.name)
             if problem is not None:
-                raise refusal(problem)
+                raise _refusal(problem)
 
 
-def refusal(problem: Problem) -> InvalidRequest:
+def refuse_now(networks: Iterable[Network]) -> None:
+    """Refuse a container that needs `networks`, if this host cannot have one of them now.
+
+    It looks at the host each time.
+
+    Raises:
+        InvalidRequest: for the first such network.
+    """
+    for problem in problems(networks):
+        if problem.refuses:
+            raise _refusal(problem)
+
+
+def _refusal(problem: Problem) -> InvalidRequest:
     """The refusal of a container whose network has that `problem`."""
     return InvalidRequest(keys.NETWORK, problem.network, problem.what, problem.remedy)

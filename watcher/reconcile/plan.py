@@ -222,6 +222,18 @@ def root_of(config: Config, container: Container) -> Root:
     return root
 
 
+def network_of(config: Config, name: str) -> Network:
+    """The network of that name in the configuration; InvalidRequest if there is none."""
+    network = config.networks.get(name)
+    if network is None:
+        known = ", ".join(sorted(config.networks))
+        raise InvalidRequest(
+            keys.NETWORK, name, "there is no such network",
+            f"name one of {known}, or add [network.{name}] to the configuration",
+        )  # fmt: skip
+    return network
+
+
 def _checked_networks(
     request: Request, config: Config, root: Root, *, kept: bool
 ) -> tuple[Network, ...]:
@@ -235,14 +247,7 @@ def _checked_networks(
 
 def _networks(request: Request, config: Config) -> Iterable[Network]:
     for name in ("default",) if request.networks is None else request.networks:
-        network = config.networks.get(name)
-        if network is None:
-            known = ", ".join(sorted(config.networks))
-            raise InvalidRequest(
-                keys.NETWORK, name, "there is no such network",
-                f"name one of {known}, or add [network.{name}] to the configuration",
-            )  # fmt: skip
-        yield network
+        yield network_of(config, name)
 
 
 def _shared(container: Container, share: str, shared: Sandbox | None) -> Sandbox:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from handlers.kernel.sockdiag import SockDiag
     from watcher.config.settings import Limits, Root
 
+REMEDY: Final = "stop that process, or publish another port"
+
 _WILDCARDS: Final = frozenset((IPv4Address("0.0.0.0"), IPv6Address("::")))  # noqa: S104
 """The host addresses of a port map that names none."""
 
@@ -88,7 +90,7 @@ def check_free(request: Request, sock_diag: SockDiag) -> None:
         raise InvalidRequest(
             keys.PORTS, port,
             f"a process of the host listens on {listener.address} port {listener.port}",
-            "stop that process, or publish another port",
+            REMEDY,
         )  # fmt: skip
 
 

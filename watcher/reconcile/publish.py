@@ -14,10 +14,11 @@ from watcher.config import patterns
 from watcher.containers import proc
 from watcher.containers.ports import format_ports
 from watcher.facts.kinds import Published, Unpublished
-from watcher.model.errors import InvalidRequest, WatcherError, quoted
+from watcher.model.errors import WatcherError, quoted
 from watcher.model.port_sets import less
 from watcher.model.request import PortMap, Request
 from watcher.reconcile import ports as checks
+from watcher.reconcile.steps import ended_meanwhile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -60,13 +61,14 @@ def publish(
     if new:
         after = _enter(context, steps, sandbox, member, new)
         try:
-            _make(context, sandbox, after)
+            steps.change(sandbox, after)
         except BaseException as error:
             context.store.set_ports(member, member.ports, kept=sandbox.kept)
             if not proc.runs(member.init):
-                raise _ended(member) from error
+                raise ended_meanwhile(member) from error
             raise
-    now = _same(after, member)
+    now = after.named(member.root, member.id)
+    assert now is not None
     found = [_leading_to(port, now.ports)[-1] if port.to_choose else port for port in wanted]
     if added := less(now.ports, member.ports):
         context.facts.publish(Published(after, now, added))
@@ -104,18 +106,7 @@ def _enter(
     root = patterns.root_of(context.config.roots, member.root)
     choice: Choice = checks.choice(root, context.sock_diag)
     ports = (*member.ports, *new)
-    try:
-        return context.store.set_ports(member, ports, choice)
-    except InvalidRequest:
-        if not steps.bury(beside=sandbox.netns):  # what is in the way may be an ended container's
-            raise
-        return context.store.set_ports(member, ports, choice)
-
-
-def _make(context: Context, before: Sandbox, after: Sandbox) -> None:
-    """Make on the host what the lease store has, or nothing."""
-    for error in context.host.appear([(before, after)]).values():
-        raise error
+    return steps.enter(lambda: context.store.set_ports(member, ports, choice), beside=sandbox.netns)
 
 
 def _leading_to(wanted: PortMap, ports: Iterable[PortMap]) -> list[PortMap]:
@@ -158,12 +149,3 @@ def _listed(ports: Iterable[PortMap]) -> str:
     if len(text) <= _LISTED:
         return text
     return text[:_LISTED].rpartition(", ")[0] + ", … (see `watcher ls`)"
-
-
-def _same(sandbox: Sandbox, member: Member) -> Member:
-    """The entry of `member` in its `sandbox` as that is by now."""
-    return next(m for m in sandbox.members if (m.root, m.id) == (member.root, member.id))
-
-
-def _ended(member: Member) -> WatcherError:
-    return WatcherError(f"container {quoted(member.id)} has ended meanwhile", "start it again")

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 
 from watcher.containers.life import ended
 from watcher.facts.kinds import Attached, Detached, NotRepaired
-from watcher.model.errors import InvalidRequest
+from watcher.model.errors import InvalidRequest, WatcherError, quoted
 from watcher.model.sandbox import Member, Sandbox, without
 from watcher.reconcile import families, ports
 from watcher.reconcile.plan import CreateFor, Join, root_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from watcher.model.container import Container
-    from watcher.model.errors import WatcherError
     from watcher.model.orphan import Orphan
     from watcher.model.request import Request
     from watcher.reconcile.context import Context
@@ -48,12 +47,9 @@ class Steps:
             InvalidRequest: the request cannot be met.
             WatcherError, OSError: a step failed; the host is as it was.
         """
-        try:
-            sandbox = self._enter(container, request, wanted, orphan)
-        except InvalidRequest:
-            if not self.bury(beside=container.netns):
-                raise
-            sandbox = self._enter(container, request, wanted, orphan)
+        sandbox = self.enter(
+            lambda: self._enter(container, request, wanted, orphan), beside=container.netns
+        )
         arriving = sandbox.members
         if isinstance(wanted, Join):
             arriving = tuple(member for member in sandbox.members if member.is_(container))
@@ -81,6 +77,28 @@ class Steps:
         for number in failed:
             self._forget(*arrivals[number])
         return failed
+
+    def enter(self, write: Callable[[], Sandbox], *, beside: int | None) -> Sandbox:
+        """Have `write` enter a change into the lease store, if need be after :meth:`bury`.
+
+        Raises:
+            InvalidRequest: something is in the way that no ended container has.
+        """
+        try:
+            return write()
+        except InvalidRequest:
+            if not self.bury(beside=beside):
+                raise
+            return write()
+
+    def change(self, before: Sandbox, after: Sandbox) -> None:
+        """Make on the host what a running sandbox has `after` a change, or nothing of it.
+
+        Raises:
+            WatcherError, OSError: a step failed; the host is as it was.
+        """
+        for error in self._context.host.appear([(before, after)]).values():
+            raise error
 
     def take_back(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
         """Take back what `sandbox` no longer needs without the members `leaving`.
@@ -149,3 +167,8 @@ class Steps:
                 self.take_back(sandbox, dead)
                 buried = True
         return buried
+
+
+def ended_meanwhile(member: Member) -> WatcherError:
+    """The error of a change to a running container that has ended."""
+    return WatcherError(f"container {quoted(member.id)} has ended meanwhile", "start it again")

@@ -20,8 +20,7 @@ from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
 from watcher.model.request import PortMap
 from watcher.model.sandbox import Sandbox, published_at
-
-REMEDY: Final = "stop that process, or publish another port"
+from watcher.reconcile.ports import REMEDY
 
 AT_ONCE: Final = 8192
 """About the most sockets of one kind that a command reads: some 50 ms."""

@@ -15,6 +15,7 @@ from handlers.kernel import sockdiag
 from handlers.kernel.sockdiag import SockDiag
 from watcher.facts.kinds import PortFree, PortTaken
 from watcher.reconcile import taken
+from watcher.reconcile.ports import REMEDY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,4 +133,4 @@ class TakenPorts:
         first = taken.first(one.root, one.id, ports, listeners, sandbox, networks)
         if first is None:
             return None
-        return PortTaken(one.root, one.id, first.port, one.port, first.said(), taken.REMEDY)
+        return PortTaken(one.root, one.id, first.port, one.port, first.said(), REMEDY)

@@ -12,6 +12,7 @@ from watcher.model import keys
 from watcher.model.errors import InvalidRequest, WatcherError, quoted
 from watcher.store import membership
 from watcher.store.ipam import place_fixed
+from watcher.store.kept import keep
 
 if TYPE_CHECKING:
     import sqlite3
@@ -57,13 +58,13 @@ def connect(
     )
     for book, address in leases:
         book.lease(address, key, ordinal)
-    _keep(db, key)
+    keep(db, key)
 
 
 def disconnect(db: sqlite3.Connection, key: int, ordinal: int, *, kept: bool) -> None:
     """Take an interface from a sandbox, and free its leases."""
     membership.drop_interface(db, key, ordinal)
-    _keep(db, key, kept=kept)
+    keep(db, key, kept=kept)
 
 
 def _ordinal(network: Network, networks: dict[int, str]) -> int:
@@ -96,8 +97,3 @@ def _name(network: Network, ordinal: int, taken: set[str], asked: str) -> str:
     candidates = [network.interface] if ordinal == 0 else []
     candidates += [f"eth{number}" for number in range(1, MAX_NETWORKS + 1)]
     return next(name for name in candidates if name not in taken)
-
-
-def _keep(db: sqlite3.Connection, key: int, *, kept: bool = True) -> None:
-    """Note whether neither annotations nor links tell any more what the sandbox has."""
-    db.execute("UPDATE sandbox SET kept = ? WHERE key = ?", (kept, key))

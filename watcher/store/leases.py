@@ -27,6 +27,7 @@ from watcher.store.addresses import free_leases
 from watcher.store.database import Database
 from watcher.store.errors import StoreDamaged
 from watcher.store.failures import Failure
+from watcher.store.kept import keep
 from watcher.store.port_choice import ANYWHERE, anywhere
 
 if TYPE_CHECKING:
@@ -380,7 +381,7 @@ class LeaseStore:
                 raise WatcherError(f"container {quoted(member.id)} has ended", "start it again")
             number, key = row
             port_claims.replace(db, key, number, ports, choice)
-            db.execute("UPDATE sandbox SET kept = ? WHERE key = ?", (kept, key))
+            keep(db, key, kept=kept)
             return _load(db, key)
 
     def restore(self, copy: Sandbox, networks: Mapping[str, Network]) -> Sandbox:

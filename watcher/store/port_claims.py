@@ -10,6 +10,7 @@ from msgspec import Struct
 from watcher.model import keys
 from watcher.model.errors import InvalidRequest, quoted
 from watcher.model.request import PortMap, Request
+from watcher.store.kept import keep
 from watcher.store.port_choice import NoneLeft, choose
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def claim(
     written = container.annotations.get(keys.PORTS, "")
     ports = _claim(db, sandbox, member, request.ports, lambda: choices(container), written)
     if ports != request.ports:
-        keep_copy(db, sandbox)
+        keep(db, sandbox)
     return ports
 
 
@@ -148,11 +149,6 @@ def _choose(
     chosen = dict(zip(wanted, found, strict=True))
     _write(db, member, chosen.items())
     return tuple(chosen.get(n, port) for n, port in enumerate(ports))
-
-
-def keep_copy(db: sqlite3.Connection, sandbox: int) -> None:
-    """Note that a copy of the sandbox is kept from now on."""
-    db.execute("UPDATE sandbox SET kept = 1 WHERE key = ?", (sandbox,))
 
 
 def _in_the_way(clash: Clash, sandbox: int, written: str) -> InvalidRequest:
