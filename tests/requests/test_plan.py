@@ -57,6 +57,6 @@ def test_a_container_cannot_share_with_itself() -> None:
 def test_what_has_its_network_keeps_it_when_that_leaves_the_configuration() -> None:
     place = Place(of_host=False, inside=SANDBOX, of_runtime=False)
     web, asked = container("web", WEB), Request(networks=("gone",))
-    assert plan(web, place, asked, CONFIG, shared=None, kept=True) == Join(SANDBOX)
+    assert plan(web, place, asked, CONFIG, shared=None, attached=True) == Join(SANDBOX)
     with pytest.raises(InvalidRequest, match="there is no such network"):
         plan(web, place, asked, CONFIG, shared=None)

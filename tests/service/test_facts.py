@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from watcher.config.settings import Config
-from watcher.facts.kinds import Fact, HeldTooLong, Moved, RightAgain
+from watcher.facts.kinds import Fact, HeldTooLong, LeftNamespace, RightAgain
 from watcher.facts.publisher import Publisher
 from watcher.facts.subscribers import make_publisher
 from watcher.log.logger import make_log
@@ -89,7 +89,7 @@ def test_the_gate_waits_for_nobody() -> None:
 
 def test_the_log_is_told(capfd: pytest.CaptureFixture[str]) -> None:
     facts = make_publisher(Config(), make_log("info", "json"))
-    facts.publish(Moved("/run/runc", "web"))
+    facts.publish(LeftNamespace("/run/runc", "web"))
     line = json.loads(capfd.readouterr().err)
     assert (line["level"], line["container"], line["root"]) == ("warning", "web", "/run/runc")
     assert line["event"].startswith("its init has left its network namespace")

@@ -142,7 +142,7 @@ class Unread(OfContainer, frozen=True):
     reason: str
 
 
-class Moved(OfContainer, frozen=True):
+class LeftNamespace(OfContainer, frozen=True):
     """Its init has left the network namespace that has its network."""
 
 

@@ -52,7 +52,7 @@ def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
                 "keeps its network, though its files cannot be read",
                 container=id_, root=root, reason=reason,
             )  # fmt: skip
-        case kinds.Moved(root, id_):
+        case kinds.LeftNamespace(root, id_):
             log.warning(
                 "its init has left its network namespace, which keeps the network",
                 container=id_, root=root,

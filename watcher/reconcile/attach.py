@@ -22,7 +22,8 @@ from watcher.model.sandbox import Member, Sandbox
 from watcher.reconcile import families, ports
 from watcher.reconcile.adopt import adopt
 from watcher.reconcile.founders import Founders
-from watcher.reconcile.movable import NOT_HELD, shares_by_annotation, why_not
+from watcher.reconcile.met import is_there, meets
+from watcher.reconcile.movable import NOT_HELD, why_not
 from watcher.reconcile.plan import Create, CreateFor, Ignore, Join, Move, plan
 from watcher.reconcile.steps import Steps
 
@@ -101,8 +102,8 @@ class Attachment:
         if request is None:
             request = parse_request(container.annotations)
         known = self._known(container)
-        met = known is not None and _meets(known, container, request)
-        wanted = self._plan(container, known, request, kept=met or orphan is not None)
+        met = known is not None and meets(known, container, request)
+        wanted = self._plan(container, known, request, attached=met or orphan is not None)
         if isinstance(wanted, Join) and (member := wanted.sandbox.member(container)) is not None:
             if met:
                 return False
@@ -143,13 +144,13 @@ class Attachment:
         wanted = self._plan(container, known, request, unmovable=unmovable)
         return wanted if isinstance(wanted, Move) else None
 
-    def plan(self, container: Container, request: Request, *, kept: bool = False) -> Plan:
-        """What a live container should get; `kept`: it has its network already.
+    def plan(self, container: Container, request: Request, *, attached: bool = False) -> Plan:
+        """What a live container should get; `attached`: it has its network already.
 
         Raises:
             InvalidRequest: its request cannot be met.
         """
-        return self._plan(container, self._known(container), request, kept=kept)
+        return self._plan(container, self._known(container), request, attached=attached)
 
     def _bring_joined(self, container: Container) -> None:
         """Make members of those that were in the namespace of `container` before it.
@@ -201,12 +202,12 @@ class Attachment:
         request: Request,
         *,
         unmovable: str = NOT_HELD,
-        kept: bool = False,
+        attached: bool = False,
     ) -> Plan:
         context, share, shared = self._context, request.share, None
         place = Place.of(container, known)
         if share is not None:
-            if kept and _is_there(place, container):
+            if attached and is_there(place, container):
                 request = replace(request, share=None)  # whatever that leads to by now
             else:
                 may_have = patterns.may_call(context.config.roots, share)
@@ -216,11 +217,11 @@ class Attachment:
         founder = None if place.inside is not None else self.founders.of(container)
         wanted = plan(
             container, place, request, context.config,
-            shared=shared, founder=founder, unmovable=unmovable, kept=kept,
+            shared=shared, founder=founder, unmovable=unmovable, attached=attached,
         )  # fmt: skip
         if isinstance(wanted, Ignore):
             self.founders.remember(container)
-        elif not kept and not isinstance(wanted, Join | Move):
+        elif not attached and not isinstance(wanted, Join | Move):
             context.overlaps.refuse(wanted.networks)
         return wanted
 
@@ -247,7 +248,7 @@ class Attachment:
             self.vanish(container.root, container.id)
             return container
         if was.netns != container.netns:
-            self._context.failures.note_moved(container)
+            self._context.failures.note_left(container)
         return replace(container, netns=was.netns)
 
     def _leave_for(self, request: Request, sandbox: Sandbox, member: Member) -> None:
@@ -300,33 +301,3 @@ class Attachment:
         """Raise InvalidRequest for a port map that cannot be forwarded to `sandbox`."""
         carriers = [self._context.host.network(i.network) for i in sandbox.interfaces]
         ports.check_possible(request, carriers, self._context.sock_diag)
-
-
-def _is_there(place: Place, container: Container) -> bool:
-    """Whether a container with a network is in the sandbox that it shares."""
-    inside = place.inside
-    return inside is not None and (
-        inside.member(container) is not None or shares_by_annotation(container)
-    )
-
-
-def _meets(sandbox: Sandbox, container: Container, request: Request) -> bool:
-    """Whether a container is in `sandbox` and has everything that it asks for.
-
-    It has, unless its bundle was changed between runc's reading and the gate's. A sandbox that was
-    connected to networks, or disconnected, has others than its members ask for.
-    """
-    member = sandbox.member(container)
-    if member is None or member.asked == request:
-        return member is not None
-    asked = member.asked
-    if asked.ports != request.ports or asked.options != request.options:
-        return False  # `member.ports` has what was chosen and published
-    if sandbox.kept and not asked.annotated:
-        return True  # a member from before schema 4, of which nothing else is known any more
-    first = sandbox.interfaces[0].mac if sandbox.interfaces else None
-    return (
-        request.networks in (None, (), sandbox.networks, asked.networks)
-        and {*sandbox.leased, *asked.addresses}.issuperset(request.addresses)
-        and request.mac in (None, first, asked.mac)
-    )

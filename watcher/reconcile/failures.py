@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from watcher.facts.kinds import Failed, Moved, Unmet, Unread
+from watcher.facts.kinds import Failed, LeftNamespace, Unmet, Unread
 from watcher.model.errors import InvalidRequest, WatcherError, about, named
 from watcher.store.failures import MAX_REASON, MAX_REFUSED, MAX_VALUE, Failure
 
@@ -29,7 +29,7 @@ class FailureLog:
         self._unsaved: dict[tuple[str, str], Failure] = {}
         self._unread: dict[tuple[str, str], str] = {}
         """Why the files of an attached container cannot be read, as published, by container."""
-        self._moved: dict[tuple[str, str], Process] = {}
+        self._left: dict[tuple[str, str], Process] = {}
         """The inits that were published as having left their namespaces, by container."""
         self._unmet: dict[tuple[str, str], Process] = {}
         """The inits that were published as left alone despite their request, by container."""
@@ -69,12 +69,12 @@ class FailureLog:
             self._unread[root, id_] = reason
             self._facts.publish(Unread(root, id_, reason))
 
-    def note_moved(self, container: Container) -> None:
+    def note_left(self, container: Container) -> None:
         """Publish that the init of `container` has left the namespace that has its network."""
         key = (container.root, container.id)
-        if self._moved.get(key) != container.init:
-            self._moved[key] = container.init
-            self._facts.publish(Moved(*key))
+        if self._left.get(key) != container.init:
+            self._left[key] = container.init
+            self._facts.publish(LeftNamespace(*key))
 
     def note_unmet(self, container: Container, reason: str) -> None:
         """Publish that `container` asks for a network, but is left alone for `reason`."""
@@ -95,7 +95,7 @@ class FailureLog:
         """
         self._unsaved.pop((root, id_), None)
         self._unread.pop((root, id_), None)
-        self._moved.pop((root, id_), None)
+        self._left.pop((root, id_), None)
         self._store.forget_failure(root, id_, refused=refused)
 
     def has(self, root: str, id_: str) -> bool:

@@ -6,7 +6,7 @@ raises InvalidRequest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -18,11 +18,11 @@ from watcher.containers.sysctls import of_bundle
 from watcher.model import keys
 from watcher.model.container import Container, Namespace
 from watcher.model.errors import BadValue, InvalidRequest, quoted
-from watcher.model.naming import is_allowed_name, sysctl_name
+from watcher.model.naming import sysctl_name
 from watcher.model.network import Network
 from watcher.model.request import Request, Sysctl
 from watcher.model.sandbox import Sandbox
-from watcher.reconcile import ports
+from watcher.reconcile import limits, ports
 from watcher.reconcile.founders import Founder
 from watcher.reconcile.movable import NOT_HELD
 
@@ -83,7 +83,7 @@ def plan(
     shared: Sandbox | None,
     founder: Founder | None = None,
     unmovable: str = NOT_HELD,
-    kept: bool = False,
+    attached: bool = False,
 ) -> Plan:
     """What a live `container` should get.
 
@@ -92,8 +92,8 @@ def plan(
 
     `shared` is the sandbox that its annotation `share` names. `founder` is the container whose
     namespace it has joined, if that has no sandbox. `unmovable` is why it cannot be moved into
-    `shared`; empty if it can. `kept`: it has its network already, and the limits of its root apply
-    only to new ones.
+    `shared`; empty if it can. `attached`: it has its network already, and the limits of its root
+    apply only to new ones.
 
     Raises:
         InvalidRequest: its namespace or the configuration rules out the request.
@@ -105,25 +105,25 @@ def plan(
         shared = _shared(container, request.share, shared)
         if inside is None or founded or inside.key != shared.key:
             settings = _check_move(container, place, request.share, unmovable)
-            _check_join(request, shared, root)
+            limits.check_join(request, shared, root)
             return Move(shared, settings)
     if place.of_host:
         return Ignore("it is in the host's network namespace")
     if inside is not None and not founded:
-        if not kept or inside.member(container) is None:  # else another's network is kept
-            _check_join(request, inside, root)
+        if not attached or inside.member(container) is None:  # else it stays in another's
+            limits.check_join(request, inside, root)
         return Join(inside)
-    left_alone = _left_alone(container, place, request, root, founder, kept=kept)
+    left_alone = _left_alone(container, place, request, root, founder, attached=attached)
     if left_alone is not None:
         return left_alone
-    if kept and inside is not None:  # whatever the configuration has become
+    if attached and inside is not None:  # whatever the configuration has become
         return Join(inside)
-    networks = _checked_networks(request, config, root, kept=kept)
+    networks = _checked_networks(request, config, root, attached=attached)
     if inside is not None:
         return Join(inside)
     if founder is not None:
-        if not kept:
-            _check_share_allowed(founder.container.id, root, {founder.container.root})
+        if not attached:
+            limits.check_share(founder.container.id, root, {founder.container.root})
         return CreateFor(founder.container, networks)
     if not place.of_runtime:
         return Ignore("its network namespace is not one that its runtime made")
@@ -137,7 +137,7 @@ def _left_alone(
     root: Root,
     founder: Founder | None,
     *,
-    kept: bool,
+    attached: bool,
 ) -> Ignore | None:
     """Why no sandbox is made for a container that joins none; else `None`.
 
@@ -151,10 +151,10 @@ def _left_alone(
     if request.networks == ():
         return Ignore("io.watcher.network = none")
     if founder is not None:
-        return _ignore_member(container, request, founder, kept=kept)
+        return _ignore_member(container, request, founder, attached=attached)
     if root.attach == "annotated" and not request.annotated:
         return Ignore("its root attaches annotated containers alone")
-    if place.other_link and not kept:
+    if place.other_link and not attached:
         return _ignore_connected(request, place.other_link)
     return None
 
@@ -162,24 +162,24 @@ def _left_alone(
 def _ignore_joined(container: Container, request: Request) -> Ignore:
     """Ignore a container in a foreign namespace; one with a request is told what to do."""
     what = f"its namespace {container.joined} is none of ours"
-    if wish_of(request) is None:
+    if asks_by(request) is None:
         return Ignore(what)
     return Ignore(f"{what}; {_WITHOUT_NETWORK}", unmet=True)
 
 
 def _ignore_member(
-    container: Container, request: Request, founder: Founder, *, kept: bool
+    container: Container, request: Request, founder: Founder, *, attached: bool
 ) -> Ignore | None:
     """Why a container does not get the `founder` of its namespace a sandbox; else `None`."""
     what = f"its namespace {container.joined} is that of {founder.container.id}"
     if not request.annotated:
         return Ignore(f"{what}, which has no network of ours")
-    if founder.other_link and not kept:
+    if founder.other_link and not attached:
         link = quoted(founder.other_link)
         return Ignore(
             f"{what}, to which another program has given the interface {link}; start that one"
             " without a network, as by `--network none` of Docker and Podman",
-            unmet=wish_of(request) is not None,
+            unmet=asks_by(request) is not None,
         )
     return None
 
@@ -191,9 +191,9 @@ def _ignore_connected(request: Request, link: str) -> Ignore:
         InvalidRequest: it asks for a network.
     """
     what = f"another program has given it the interface {quoted(link)}"
-    wish = wish_of(request)
-    if wish is not None:
-        raise InvalidRequest(*wish, what, _WITHOUT_NETWORK)
+    asked = asks_by(request)
+    if asked is not None:
+        raise InvalidRequest(*asked, what, _WITHOUT_NETWORK)
     return Ignore(f"its network is not ours: {what}")
 
 
@@ -203,7 +203,7 @@ _WITHOUT_NETWORK: Final = (
 )
 
 
-def wish_of(request: Request) -> tuple[str, str] | None:
+def asks_by(request: Request) -> tuple[str, str] | None:
     """The annotation by which a container asks for a network, and its value."""
     for key, value in (
         ("network", request.networks), ("ports", request.ports), ("ip", request.addresses),
@@ -235,12 +235,12 @@ def network_of(config: Config, name: str) -> Network:
 
 
 def _checked_networks(
-    request: Request, config: Config, root: Root, *, kept: bool
+    request: Request, config: Config, root: Root, *, attached: bool
 ) -> tuple[Network, ...]:
     """The networks of a new sandbox; InvalidRequest if it cannot be in them, or may not."""
     networks = tuple(_networks(request, config))
-    if not kept:
-        _check_limits(request, networks, root)
+    if not attached:
+        limits.check_new(request, networks, root)
     ports.check_carried(request, networks)
     return networks
 
@@ -298,85 +298,3 @@ def _check_move(
 def remedy(container: Container, share: str) -> str:
     """What to do about a container that cannot be moved into the sandbox that it shares."""
     return f"run `watcher bundle {container.bundle or 'DIR'} --share {share}` and start it again"
-
-
-def _check_join(request: Request, inside: Sandbox, root: Root) -> None:
-    """Raise InvalidRequest for a request that a member of `inside` cannot have, or may not."""
-    _check_has(request, inside)
-    _check_share_allowed(inside.id, root, {member.root for member in inside.members})
-    _check_names(request, root)
-    ports.check_allowed(request, root, _out_of_limits(root))
-
-
-def _check_has(request: Request, inside: Sandbox) -> None:
-    """Raise InvalidRequest for what the sandbox does not have already."""
-    remedy = "remove the annotation, or give it a network namespace of its own"
-    if request.networks and not _are_of(inside, request.networks):
-        raise InvalidRequest(
-            keys.NETWORK, ",".join(request.networks),
-            f"it is in the sandbox of {inside.id}, which has its networks", remedy,
-        )  # fmt: skip
-    macs = {interface.mac for interface in inside.interfaces[:1]}
-    for key, values, there in (
-        ("ip", request.addresses, set(inside.leased)),
-        ("mac", (request.mac,) if request.mac else (), macs),
-    ):  # fmt: skip
-        if not there.issuperset(values):
-            raise InvalidRequest(
-                f"io.watcher.{key}", ",".join(map(str, values)),
-                f"it is in the sandbox of {inside.id}, which has its addresses", remedy,
-            )  # fmt: skip
-    if request.sysctl:
-        path, value = request.sysctl[0]
-        raise InvalidRequest(
-            keys.SYSCTL, f"{sysctl_name(path)} = {value}",
-            f"it is in the sandbox of {inside.id}, which has its settings",
-            "write it there, or give this one a network namespace of its own",
-        )  # fmt: skip
-
-
-def _are_of(inside: Sandbox, networks: tuple[str, ...]) -> bool:
-    """Whether `networks` are those of `inside`; one that was changed while it ran may have more."""
-    if inside.kept:
-        return set(inside.networks).issuperset(networks)
-    return networks == inside.networks
-
-
-def _check_share_allowed(id_: str, root: Root, roots: Set[str]) -> None:
-    """Raise InvalidRequest if `root` may not join the sandbox `id_` of members in `roots`."""
-    share = root.limits.share
-    if share == "none" or (share == "root" and root.path not in roots):
-        raise InvalidRequest(
-            keys.SHARE, id_,
-            f"root {root.path} may not join that sandbox", f"it has limits.share = {share}",
-        )  # fmt: skip
-
-
-def _check_limits(request: Request, networks: Iterable[Network], root: Root) -> None:
-    limits = root.limits
-    where = _out_of_limits(root)
-    for network in networks:
-        if limits.networks and network.name not in limits.networks:
-            raise InvalidRequest(
-                keys.NETWORK, network.name, where,
-                f"name one of {', '.join(limits.networks)}",
-            )  # fmt: skip
-    if not limits.fixed and (request.addresses or request.mac):
-        key = keys.IP if request.addresses else keys.MAC
-        value = ",".join(map(str, request.addresses)) or request.mac
-        raise InvalidRequest(key, value, where, "remove the annotation")
-    _check_names(request, root)
-    ports.check_allowed(request, root, _out_of_limits(root))
-
-
-def _check_names(request: Request, root: Root) -> None:
-    for name in request.names:
-        if not is_allowed_name(name, root.limits.names):
-            raise InvalidRequest(
-                keys.NAME, name, _out_of_limits(root),
-                f"write a name like {', '.join(root.limits.names)}",
-            )  # fmt: skip
-
-
-def _out_of_limits(root: Root) -> str:
-    return f"the limits of root {root.path} do not allow it"

@@ -56,9 +56,9 @@ class Recovery:
         repairs = restored + self._leaving(living, sandboxes, dry_run=dry_run)
         new = self._new(living, sandboxes)
         known = {sandbox.key for sandbox in sandboxes}
-        kept = [(c, inside) for c, inside in new if isinstance(inside, Orphan)]
-        repairs += self._bring(kept, known, dry_run=dry_run)
-        if repairs or kept:  # even an attachment that failed may have put a sandbox back
+        orphans = [(c, inside) for c, inside in new if isinstance(inside, Orphan)]
+        repairs += self._bring(orphans, known, dry_run=dry_run)
+        if repairs or orphans:  # even an attachment that failed may have put a sandbox back
             sandboxes = store.sandboxes()
         # A reload has left the former networks that were in use, maybe for the last time.
         used = {i.network for sandbox in sandboxes for i in sandbox.interfaces}
@@ -66,7 +66,7 @@ class Recovery:
         try:
             repairs += self._context.host.sync(sandboxes, dry_run=dry_run)
         finally:  # what is wrong with the others stops no new container
-            repairs += self._bring(new[len(kept) :], known, dry_run=dry_run)
+            repairs += self._bring(new[len(orphans) :], known, dry_run=dry_run)
         return repairs + self._unheld(dry_run=dry_run)
 
     def _bring(
@@ -134,8 +134,8 @@ class Recovery:
         Those with an orphan come first, so that no other container gets their addresses. Then
         those that may get a sandbox of their own come before those that join one or were moved
         there, and last are those that get nothing by themselves: what an orphan among them was is
-        known from a member.
-        Among equals, those that name their host ports come before those that get a free one.
+        known from a member. Among equals, those that name their host ports come before those that
+        get a free one.
         """
         known = {(m.root, m.id, m.init) for s in sandboxes for m in s.members}
         new = [
@@ -186,7 +186,7 @@ class Recovery:
         try:
             request = parse_request(container.annotations)
             orphan = adopt(self._context, container, inside, self._attachment.founders)
-            match self._attachment.plan(container, request, kept=orphan is not None):
+            match self._attachment.plan(container, request, attached=orphan is not None):
                 case Ignore():
                     return False
                 case Create(networks) if orphan is not None:
