@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from tests.ports.test_chosen import chosen, listening
+from tests.support.chosen import chosen, listening
 from tests.support.host import BEYOND, GATE_OFF, UPLINK, Container, Host, HostMaker
+from tests.support.tampering import lose_store
 from tests.support.traffic import Answer
 from watcher.containers.ports import parse_ports
 
@@ -95,7 +96,7 @@ def test_a_copy_says_nothing_of_another_container(host: Host) -> None:
     before = chosen(host, "web")
     host.delete("web")
     host.watcher("sync")
-    host.command("sh", "-c", f"rm -f {host.state_dir}/leases.db*")
+    lose_store(host)
     thief = host.run("web", ports="8080:80")
     copy.write_text(text)
     copy.with_name(str(thief.place.inode)).write_text(text)

@@ -6,21 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.connected import defaults, is_right, on, refused, rules
-from tests.support.host import BEYOND, GATEWAY, UPLINK, UPLINK6, Container, Host
+from tests.support.connected import defaults, is_right, on, refused, rules, server
+from tests.support.host import BEYOND, GATEWAY, UPLINK, UPLINK6, Host
 from tests.support.traffic import Answer
 from tests.support.waiting import LATENCY_FREE_NO, eventually
 
 if TYPE_CHECKING:
     from tests.support.bundles import Spec
     from tests.support.host import HostMaker
-
-
-def server(host: Host, name: str, network: str) -> Container:
-    """A container of one network with a server on port 80."""
-    container = host.attach(name, annotations={"io.watcher.network": network})
-    container.serve(tcp=(80,), udp=(80,))
-    return container
 
 
 def test_it_is_in_both_networks(live: Host) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.config.test_reload import reload
-from tests.live.test_connect import server
-from tests.support.connected import BACK, FRONT, INNER, defaults, is_right, on, refused
+from tests.support.connected import BACK, FRONT, INNER, defaults, is_right, on, refused, server
 from tests.support.host import BEYOND, GATEWAY, UPLINK, Host
+from tests.support.tampering import lose_store
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -138,8 +138,7 @@ def test_a_store_that_is_lost_beside_it(alone: Host) -> None:
     alone.service()
     web, db = alone.attach("web"), server(alone, "db", "back")
     alone.watcher("connect", "web", "back")
-    for file in alone.state_dir.glob("leases.db*"):
-        file.unlink()
+    lose_store(alone)
     eventually(lambda: alone.ls()["web"]["network"] == ["default", "back"])
     assert web.reach(db.address, 80) == Answer("db", on(web, "eth1"))
     alone.watcher("disconnect", "web", "back")

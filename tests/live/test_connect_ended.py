@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.recovery.test_killed import Killer
 from tests.support.connected import BACK, as_never_connected, is_right
 from tests.support.host import BEYOND, UPLINK, Host
+from tests.support.killer import Killer
 from tests.support.traffic import Answer
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.live.test_connect import server
 from tests.support.connected import (
     as_never_connected,
     defaults,
@@ -14,6 +13,7 @@ from tests.support.connected import (
     on,
     refused,
     rules,
+    server,
 )
 from tests.support.host import GATEWAY, Host
 from tests.support.traffic import Answer

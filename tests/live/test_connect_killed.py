@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.recovery.test_killed import KILLED, Killer, every_point
 from tests.support.connected import BACK, is_right, rules, tables
 from tests.support.host import BEYOND, UPLINK, Container, Host
+from tests.support.killer import KILLED, Killer, every_point
 from tests.support.pictures import Picture, difference, take
 from tests.support.traffic import Answer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.support.host import HostMaker
 
 PORTS: Final = "8080:80,5353:53/udp"
+IN_BOTH: Final = {"io.watcher.network": "default,back"}
 
 
 class Both:
@@ -39,6 +40,22 @@ class Both:
         inside = [f"rule {p}" for version in (4, 6) for p in rules(self.web, version)]
         return take(self.host, self.containers) | {"policies": inside + tables(self.web)}
 
+    def at_every_point(self, command: str, network: str, interface: str) -> None:
+        """Has a command killed at every point, which is undone first if it came to its end."""
+        undo = {"connect": "disconnect", "disconnect": "connect"}[command]
+        self.run(command, "web", network)
+        after = self.picture()
+        self.run(undo, "web", network)
+        before = self.picture()
+
+        def kill(at: int) -> bool:
+            if (interface in self.web.place.links()) == (command == "connect"):
+                self.run(undo, "web", network)
+            return self.killer.run(command, "web", network, at=at) == KILLED
+
+        every_point(kill, lambda: self.check(before, after))
+        is_right(self.host)
+
     def check(self, *allowed: Picture) -> None:
         """It is as in one of `allowed`, and reached, if it is to be."""
         self.killer.sync()
@@ -52,60 +69,26 @@ class Both:
 def test_connecting(make_host: HostMaker) -> None:
     host = make_host(BACK)
     both = Both(host, host.attach("web", ports=PORTS))
-    both.run("connect", "web", "back")
-    connected = both.picture()
-    both.run("disconnect", "web", "back")
-    bare = both.picture()
-
-    def connect(at: int) -> bool:
-        if "eth1" in both.web.place.links():
-            both.run("disconnect", "web", "back")
-        return both.killer.run("connect", "web", "back", at=at) == KILLED
-
-    every_point(connect, lambda: both.check(bare, connected))
-    is_right(host)
+    both.at_every_point("connect", "back", "eth1")
 
 
 def test_connecting_to_what_becomes_the_way_out(make_host: HostMaker) -> None:
     """The default route and the ports move to the network that has the first place again."""
     host = make_host(BACK)
-    asked = {"io.watcher.network": "default,back"}
-    both = Both(host, host.attach("web", annotations=asked, ports=PORTS))
+    both = Both(host, host.attach("web", annotations=IN_BOTH, ports=PORTS))
     both.run("disconnect", "web", "default")
-    bare = both.picture()
-    both.run("connect", "web", "default")
-    connected = both.picture()
-
-    def connect(at: int) -> bool:
-        if "eth0" in both.web.place.links():
-            both.run("disconnect", "web", "default")
-        return both.killer.run("connect", "web", "default", at=at) == KILLED
-
-    every_point(connect, lambda: both.check(bare, connected))
-    is_right(host)
+    both.at_every_point("connect", "default", "eth0")
 
 
 def test_disconnecting_the_way_out(make_host: HostMaker) -> None:
     host = make_host(BACK)
-    asked = {"io.watcher.network": "default,back"}
-    both = Both(host, host.attach("web", annotations=asked, ports=PORTS))
-    both.run("disconnect", "web", "default")
-    bare = both.picture()
-    both.run("connect", "web", "default")
-    connected = both.picture()
-
-    def disconnect(at: int) -> bool:
-        if "eth0" not in both.web.place.links():
-            both.run("connect", "web", "default")
-        return both.killer.run("disconnect", "web", "default", at=at) == KILLED
-
-    every_point(disconnect, lambda: both.check(bare, connected))
-    is_right(host)
+    both = Both(host, host.attach("web", annotations=IN_BOTH, ports=PORTS))
+    both.at_every_point("disconnect", "default", "eth0")
 
 
 def test_disconnecting_the_last_one(make_host: HostMaker) -> None:
     host = make_host(BACK)
-    keeper = host.attach("keeper", ports="8080:80,5353:53/udp")
+    keeper = host.attach("keeper", ports=PORTS)
     keeper.serve(tcp=(80,), udp=(53,))
     web = host.attach("web")
     killer = Killer(host)
@@ -132,8 +115,7 @@ def test_disconnecting_the_last_one(make_host: HostMaker) -> None:
 def test_an_end_that_takes_the_way_out_along(make_host: HostMaker) -> None:
     """A member goes, and with it the first network, which was connected for it."""
     host = make_host(BACK)
-    asked = {"io.watcher.network": "default,back"}
-    web = host.attach("web", annotations=asked, ports=PORTS)
+    web = host.attach("web", annotations=IN_BOTH, ports=PORTS)
     both = Both(host, web, host.share("sidecar", "web"))
     away = host.base / "away"
     away.mkdir()

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.live.test_connect import server
-from tests.support.connected import defaults, is_right, on, refused, rules, tables
+from tests.support.connected import defaults, is_right, on, refused, rules, server, tables
 from tests.support.host import BEYOND, GATEWAY, UPLINK, UPLINK6
 from tests.support.traffic import Answer
 from tests.support.waiting import LATENCY_FREE_NO, eventually

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tests.live.test_connect import server
 from tests.support.connected import (
     as_never_connected,
     defaults,
@@ -10,6 +9,7 @@ from tests.support.connected import (
     on,
     refused,
     rules,
+    server,
     tables,
 )
 from tests.support.host import BEYOND, GATEWAY, UPLINK, Container, Host

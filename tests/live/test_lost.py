@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.connected import FRONT, on
-from tests.support.host import BEYOND, GATE_OFF, UPLINK
+from tests.support.connected import FRONT, defaults, is_right, on, server
+from tests.support.host import BEYOND, GATE_OFF, GATEWAY, UPLINK
+from tests.support.tampering import lose_store
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -20,11 +21,6 @@ TOLD = ("id", "status", "network", "address", "ports", "veth")
 def shown(host: Host) -> dict[str, list[object]]:
     """What `watcher ls` shows of each container."""
     return {name: [row[key] for key in TOLD] for name, row in host.ls().items()}
-
-
-def lose_store(host: Host) -> None:
-    """The lease store is deleted while no service runs, and `watcher sync` is run or a service."""
-    host.command("sh", "-c", f"rm -f {host.state_dir}/leases.db*")
 
 
 def again(host: Host, how: str) -> None:
@@ -100,4 +96,40 @@ def test_its_network_is_configured_no_more(make_host: HostMaker) -> None:
     assert "Traceback" not in done.stderr
     eventually(lambda: host.status("web") == "attached")
     assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
-    assert host.watcher("sync", check=False).returncode in (0, 1)
+    assert host.watcher("sync").stdout == "nothing to do\n"
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_killed_service_finds_it_again(alone: Host, *, serves: bool) -> None:
+    service = alone.service() if serves else None
+    web, db = alone.attach("web", ports="8080:80"), server(alone, "db", "back")
+    web.serve(tcp=(80,))
+    alone.share("sidecar", "web")
+    both = alone.attach("both", annotations={"io.watcher.network": "default,front"})
+    bare = alone.attach("bare")
+    alone.watcher("connect", "sidecar", "back", "--ip", "172.22.0.50", "--interface", "data0")
+    alone.watcher("disconnect", "both", "default")
+    alone.watcher("disconnect", "bare", "default")
+    boxes = (web, both, bare)
+    before, leases = [box.place.picture() for box in boxes], alone.leases()
+    stream = web.place.stream(db.address, 80)
+    if service is not None:
+        service.kill9()
+    lose_store(alone)
+    if service is not None:
+        service.start()
+    else:
+        alone.watcher("sync")
+    assert [box.place.picture() for box in boxes] == before
+    assert alone.leases() == leases
+    assert stream.say("still") == "still"
+    assert on(web, "data0") == "172.22.0.50"
+    assert defaults(web) == [(GATEWAY, "eth0")]
+    assert alone.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+    assert [one["connected"] for one in alone.inspect("web")["interfaces"]] == [None, "sidecar"]
+    eventually(lambda: is_right(alone))
+
+    alone.delete("sidecar")
+    alone.settle()
+    eventually(lambda: web.place.links() == {"lo", "eth0"})
+    eventually(lambda: is_right(alone))

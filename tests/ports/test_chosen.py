@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-
 import pytest
 
+from tests.support.chosen import chosen, copies, listening
 from tests.support.host import (
     BEYOND,
     BEYOND6,
@@ -18,38 +15,12 @@ from tests.support.host import (
     Host,
     HostMaker,
 )  # fmt: skip
-from tests.support.traffic import Answer, entered
+from tests.support.tampering import lose_store
+from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
 DUAL = '[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
 FEW = '[root.limits]\nhost_ports = ["9000-9002"]\n'
-
-
-def chosen(host: Host, name: str) -> list[int]:
-    """The host ports of a container, as `watcher ls` shows them."""
-    return [int(port.partition(":")[0]) for port in host.ls()[name]["ports"]]
-
-
-def lose_store(host: Host) -> None:
-    """The lease store is deleted."""
-    host.command("sh", "-c", f"rm -f {host.state_dir}/leases.db*")
-
-
-def copies(host: Host) -> list[str]:
-    """The files with copies of sandboxes."""
-    return sorted(path.name for path in (host.run_dir / "sandboxes").glob("*"))
-
-
-@contextmanager
-def listening(host: Host, *ports: int) -> Iterator[None]:
-    """A process of the host listens on TCP ports."""
-    with ExitStack() as stack:
-        with entered(host.here.netns):
-            sockets = [stack.enter_context(socket.socket()) for _ in ports]
-        for port, one in zip(ports, sockets, strict=True):
-            one.bind(("127.0.0.1", port))
-            one.listen()
-        yield
 
 
 def test_it_is_reached_in_both_families_by_the_same_number(make_host: HostMaker) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from tests.ports.test_chosen import chosen, copies, listening, lose_store
+from tests.support.chosen import chosen, copies, listening
 from tests.support.host import BEYOND, BEYOND6, UPLINK, UPLINK6, Container, Host, HostMaker
 from tests.support.pictures import difference, take
+from tests.support.tampering import lose_store
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 

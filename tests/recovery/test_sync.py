@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from tests.support.host import BEYOND, UPLINK, Container, Host
+from tests.support.tampering import lose_store
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -70,8 +71,7 @@ def test_dry_run_tells_what_sync_does_without_the_database(host: Host) -> None:
     web = host.attach("web", ports="8080:80")
     host.run("sidecar", netns_path=host.netns_dir / "web", ports="8081:81")
     host.watcher("sync")
-    for file in host.state_dir.glob("leases.db*"):
-        file.unlink()
+    lose_store(host)
     dry = host.watcher("sync", "--dry-run").stdout
     assert host.watcher("sync").stdout == dry
     assert "deleted" not in dry
@@ -261,8 +261,7 @@ def test_a_port_stays_whose_it_is_without_the_lease_store(host: Host) -> None:
     host.here.serve(tcp=(8080,))
     before = host.ls()
     stream = host.beyond.stream(UPLINK, 8080)
-    for file in host.state_dir.glob("leases.db*"):
-        file.unlink()
+    lose_store(host)
     host.watcher("sync")
     assert host.ls() == before
     assert stream.say("still") == "still"
@@ -274,8 +273,7 @@ def test_who_publishes_keeps_it_without_the_lease_store(host: Host) -> None:
     host.attach("web", ports="8080:80").serve(tcp=(80,))
     host.here.serve(tcp=(8080,))
     before = host.ls()
-    for file in host.state_dir.glob("leases.db*"):
-        file.unlink()
+    lose_store(host)
     host.watcher("sync")
     assert host.ls() == before
     assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)

@@ -17,6 +17,13 @@ PLAIN_RULES: Final = [0, 32766, 32767]
 """The priorities of the routing rules of a namespace that has one network, or none."""
 
 
+def server(host: Host, name: str, network: str) -> Container:
+    """A container of one network with a server on port 80."""
+    container = host.attach(name, annotations={"io.watcher.network": network})
+    container.serve(tcp=(80,), udp=(80,))
+    return container
+
+
 def on(container: Container, interface: str, version: int = 4) -> str:
     """The address of an interface."""
     found = [

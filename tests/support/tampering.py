@@ -34,8 +34,13 @@ def named_namespace(host: Host, name: str) -> Place:
     return host.add_place(name, host.seen(path))
 
 
+def lose_store(host: Host) -> None:
+    """The file of the lease store is deleted."""
+    host.command("sh", "-c", f"rm -f {host.state_dir}/leases.db*")
+
+
 def forget(host: Host) -> None:
-    """The lease store is lost."""
+    """The lease store is lost with its directory."""
     host.command("sh", "-c", f"rm -r {host.state_dir}")
 
 
