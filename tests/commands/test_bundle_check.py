@@ -50,6 +50,14 @@ def test_it_says_what_comes_true(make_host: HostMaker) -> None:
     assert check(host, "sidecar").stdout.startswith(shared)
 
 
+def test_it_says_of_a_sandbox_without_networks_that_it_has_none(served: Host) -> None:
+    served.attach("web")
+    served.watcher("disconnect", "web", "default")
+    served.bundle("side", annotations={"io.watcher.share": "web"})
+    says = f"shared in root {served.root}: with web; connected to no network\n"
+    assert check(served, "side").stdout == says
+
+
 @pytest.mark.parametrize(
     ("bundle", "words"),
     [

@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support import traffic
 from tests.support.host import GATE_OFF, Host
 from tests.support.paths import REPOSITORY
+from watcher.config.settings import Config, Gate
 from watcher.containers.annotations import KEYS, parse_request
+from watcher.containers.place import Place
+from watcher.containers.runtimes.crun import CRUN
+from watcher.model.container import Container, Namespace, Process
 from watcher.model.errors import InvalidRequest
+from watcher.model.request import Request
+from watcher.model.sandbox import Sandbox
+from watcher.reconcile.movable import NOT_HELD, why_not
+from watcher.reconcile.plan import plan
 
 if TYPE_CHECKING:
     from tests.support.host import HostMaker
@@ -28,6 +37,7 @@ internal = true
 bridge = "small0"
 subnets = ["172.21.0.0/30"]
 """
+_UNMOVABLE: Final = "if the container cannot be moved"
 _LIMITS: Final = re.search(r"```toml\n(\[root\.limits\]\n.*?)```", PAGE, re.DOTALL)
 
 
@@ -59,6 +69,7 @@ EXAMPLES: Final = list(rows("value | gives"))
 BAD: Final = list(rows("value | message"))
 UNMET: Final = list(rows("annotations | message"))
 LIMITED: Final = list(rows("annotations | message in a root with these limits"))
+UNMOVABLE: Final = {row: code(message) for _, row, message in rows(f"{_UNMOVABLE} | message")}
 
 
 def test_every_annotation_has_examples_and_errors() -> None:
@@ -110,6 +121,42 @@ def test_what_is_beyond_the_limits_has_that_message(make_host: HostMaker) -> Non
     host = make_host(_LIMITS[1] + GATE_OFF + NETWORKS)
     found = [(asked, told(host, asked_in(asked))) for _, asked, _ in LIMITED]
     assert found == [(asked, code(message)) for _, asked, message in LIMITED]
+
+
+SIDE: Final = Container("/run/runc", "side", Process(2, 2), "", {}, Namespace.OWN, "", 2)
+WEB: Final = Sandbox(1, "web", Process(1, 1), 1, (), (), ())
+NEW: Final = Place(of_host=False, inside=None, of_runtime=True)
+CANNOT_MOVE: Final[dict[str, tuple[Container, Place, str]]] = {
+    "it names itself": (replace(SIDE, id="web"), NEW, ""),
+    "its bundle has the host's network": (replace(SIDE, namespace=Namespace.HOST), NEW, ""),
+    "its bundle names another namespace": (
+        replace(SIDE, namespace=Namespace.JOINED, joined="/run/netns/db"), NEW, "",
+    ),
+    "`share = false` in `[gate]`": (SIDE, NEW, why_not(SIDE, Gate(share=False))),
+    '`mode = "off"` in `[gate]`': (SIDE, NEW, why_not(SIDE, Gate(mode="off"))),
+    "it has a user namespace": (SIDE, NEW, why_not(replace(SIDE, user_namespace=True), Gate())),
+    "crun has made it": (SIDE, NEW, CRUN.unmovable),
+    "it has an interface, as by a hook": (SIDE, replace(NEW, other_link="eth0"), ""),
+    "it started while no service ran": (SIDE, NEW, NOT_HELD),
+}  # fmt: skip
+"""What is planned for such a container, and why the gate cannot move it."""
+
+
+@pytest.mark.parametrize("row", CANNOT_MOVE)
+def test_what_cannot_be_moved_has_that_message(row: str) -> None:
+    container, place, unmovable = CANNOT_MOVE[row]
+    request = Request(share="web")
+    with pytest.raises(InvalidRequest) as error:
+        plan(container, place, request, Config(), shared=WEB, unmovable=unmovable)
+    told = f"{error.value.reason}; {error.value.remedy}"
+    remedy = "run `watcher bundle DIR --share web` and start it again"
+    expected, dots, _ = UNMOVABLE[row].replace("run ...", remedy).partition("...")
+    assert told.startswith(expected) if dots else told == expected
+
+
+def test_each_reason_not_to_move_is_tried() -> None:
+    by_the_kernel = "the kernel refuses"  # tests/share/test_moving_threads.py
+    assert UNMOVABLE.keys() == CANNOT_MOVE.keys() | {by_the_kernel}
 
 
 def test_links_lead_somewhere() -> None:

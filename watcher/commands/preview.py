@@ -163,7 +163,7 @@ def _described(sandbox: Sandbox, request: Request) -> str:
         f"{interface.name} in network {interface.network} with "
         + " and ".join(str(address.ip) for address in interface.addresses)
         for interface in sandbox.interfaces
-    ]
+    ] or ["connected to no network"]
     if request.named_ports:
         parts.append(f"ports {format_ports(request.named_ports)}")
     parts += [f"a free host port for {port}" for port in request.ports if port.to_choose]
