@@ -24,9 +24,7 @@ _hosts = pytest.StashKey[list[Host]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Lets a user ask for more than the tests do by themselves."""
-    kills = (
-        "how many times each test in tests/share/test_moving_killed.py kills (default: %(default)s)"
-    )
+    kills = "how many times each test in tests/share kills at random moments (default: %(default)s)"
     parser.addoption("--kills", type=int, default=24, help=kills)
 
 

@@ -129,8 +129,8 @@ def _parser() -> argparse.ArgumentParser:
 def _port_changes(commands: argparse._SubParsersAction[_Parser]) -> None:
     """Add the commands that change the ports of a running container."""
     for name, does, help_ in (
-        ("publish", "publish ports of a running container", "as in io.watcher.ports"),
-        ("unpublish", "take published ports of one back", "as `watcher ls` shows it, or a part"),
+        ("publish", "publish more ports of a running container", "as in io.watcher.ports"),
+        ("unpublish", "take published ports back", "as `watcher ls` shows it, or a part of it"),
     ):
         parser = commands.add_parser(name, help=does)
         parser.add_argument("container", metavar="CONTAINER", help=_CONTAINER)
@@ -150,7 +150,9 @@ def _changes(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     connect.add_argument("--mac", metavar="MAC", help="its MAC")
     connect.add_argument("--interface", metavar="NAME", help="what it is called inside")
-    disconnect = commands.add_parser("disconnect", help="take an interface from one again")
+    disconnect = commands.add_parser(
+        "disconnect", help="take an interface of a running container away"
+    )
     disconnect.add_argument("container", metavar="CONTAINER", help=_CONTAINER)
     disconnect.add_argument("network", metavar="NETWORK")
 

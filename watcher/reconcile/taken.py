@@ -44,19 +44,19 @@ class Taken(Struct, frozen=True):
     gets: str
     more: int = 0
 
-    def said(self, process: str = "") -> str:
+    def message(self, process: str = "") -> str:
         """What is wrong; `process` is what is known of that process."""
         listener = self.listener
         what = f"a process of the host{f' ({process})' if process else ''} listens on"
-        said = f"{what} {listener.address} port {listener.port}, and gets {self.gets}"
+        message = f"{what} {listener.address} port {listener.port}, and gets {self.gets}"
         if self.more:
             ports = "port is" if self.more == 1 else "ports are"
-            said += f" ({self.more} more published {ports} taken)"
-        return said
+            message += f" ({self.more} more published {ports} taken)"
+        return message
 
     def error(self, process: str = "") -> InvalidRequest:
         """The same as an error of the annotation, as an attach would raise it."""
-        return InvalidRequest(keys.PORTS, self.port, self.said(process), REMEDY)
+        return InvalidRequest(keys.PORTS, self.port, self.message(process), REMEDY)
 
 
 def gets(port: PortMap, listener: ListeningSocket, versions: Collection[int]) -> str:

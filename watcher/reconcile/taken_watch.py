@@ -54,7 +54,7 @@ class TakenPorts:
         self._store = store
         self._networks = networks
         self._facts = facts
-        self._told: dict[_Key, bool] = {}
+        self._known: dict[_Key, bool] = {}
         """The port maps that were published as taken, and whether the last look found them free."""
         self._new: dict[_Key, int] = {}
         """The UDP sockets that only the last look found, by their port maps."""
@@ -79,7 +79,7 @@ class TakenPorts:
         """
         spans = self._store.claimed_spans()
         if not spans:
-            self._told, self._new = {}, {}
+            self._known, self._new = {}, {}
             return False
         listeners, published = self._look(spans)
         found = {}
@@ -89,36 +89,36 @@ class TakenPorts:
         self._left = min(self._left + 1, AT_ONCE)
         new, self._new = self._new, {}
         for key, listener in found.items():
-            if key in self._told:
-                self._told[key] = False
+            if key in self._known:
+                self._known[key] = False
             elif not self._left or (key[2].protocol == "udp" and new.get(key) != listener.inode):
                 self._new[key] = listener.inode
             elif (fact := self._fact(published[key], listeners)) is not None:
                 self._left -= 1
-                self._told[key] = False
+                self._known[key] = False
                 self._facts.publish(fact)
-        for key in self._told.keys() - found.keys():
+        for key in self._known.keys() - found.keys():
             if key not in published:
-                del self._told[key]
-            elif self.complete and not self._told[key]:
-                self._told[key] = True
+                del self._known[key]
+            elif self.complete and not self._known[key]:
+                self._known[key] = True
             elif self.complete and self._left:
                 self._left -= 1
-                del self._told[key]
+                del self._known[key]
                 self._facts.publish(PortFree(*key))
         return True
 
     def _look(
         self, spans: Mapping[str, tuple[int, int]]
     ) -> tuple[Listeners, dict[_Key, PortClaim]]:
-        """The sockets that listen, and the port maps of their ports and of those told of."""
+        """The sockets that listen, and the port maps of their ports and of the known ones."""
         published: dict[_Key, PortClaim] = {}
         listeners = {}
         with closing(SockDiag(most=MOST)) as sock_diag:
             for protocol, span in spans.items():
                 by_port = sock_diag.listening(protocol, *span, explicit=True)
-                told = {p.host_port for _, _, p in self._told if p.protocol == protocol}
-                if ports := told | by_port.keys():
+                known = {p.host_port for _, _, p in self._known if p.protocol == protocol}
+                if ports := known | by_port.keys():
                     for one in self._store.claims(protocol, sorted(ports)):
                         published[one.root, one.id, one.port] = one
                 listeners[protocol] = by_port
@@ -133,4 +133,4 @@ class TakenPorts:
         first = taken.first(one.root, one.id, ports, listeners, sandbox, networks)
         if first is None:
             return None
-        return PortTaken(one.root, one.id, first.port, one.port, first.said(), REMEDY)
+        return PortTaken(one.root, one.id, first.port, one.port, first.message(), REMEDY)
