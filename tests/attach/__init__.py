@@ -1,1 +1,1 @@
-"""A container that runs, shares, moves or vanishes, and what it gets of the watcher meanwhile."""
+"""A container that runs, shares, leaves or vanishes, and what it gets of the watcher meanwhile."""

@@ -1,1 +1,1 @@
-"""The lease store, its schema, and the choice of addresses."""
+"""The lease store, its schema, and the choice of addresses and host ports."""
