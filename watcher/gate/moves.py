@@ -25,7 +25,7 @@ from handlers.moving import CannotMove, HalfMoved
 from watcher.gate.aside import Aside
 from watcher.locks.lock import Busy
 from watcher.model.errors import InvalidRequest, WatcherError, message_of
-from watcher.reconcile.movable import SHARE
+from watcher.model.keys import SHARE
 from watcher.reconcile.plan import remedy
 
 if TYPE_CHECKING:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from handlers import moving
-from watcher.model import keys
+from watcher.model.keys import SHARE
 
 if TYPE_CHECKING:
     from watcher.config import settings
     from watcher.model.container import Container
-
-SHARE: Final = keys.SHARE
 
 NOT_HELD: Final = "it was not held at its start, when it could have been moved"
 
