@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 
@@ -60,16 +61,22 @@ def has_one_waiting(inode: int) -> bool:
     return any(" -> " in line and f":{inode} " in line for line in lines)
 
 
-def test_ls_shows_nothing_half_made(kept: Host) -> None:
-    kept.attach("web")
-    with kept.unwritable() as lock:
-        ls = kept.popen(
-            kept.watcher_command("ls", "--json"), env=kept.watcher_env, stdout=subprocess.PIPE
-        )
-        eventually(lambda: has_one_waiting(lock))
-        with LeaseStore.open(kept.state_dir / "leases.db") as store:
+@pytest.mark.parametrize("served", [False, True])
+def test_ls_shows_nothing_half_made(host: Host, served: bool) -> None:
+    service = host.service() if served else None
+    host.attach("web")
+    with LeaseStore.open(host.state_dir / "leases.db") as store:
+        if service is not None:
+            service.signal(signal.SIGSTOP)  # it would put right what is half-made, maybe before
+        with host.unwritable() as lock:
+            ls = host.popen(
+                host.watcher_command("ls", "--json"), env=host.watcher_env, stdout=subprocess.PIPE
+            )
+            eventually(lambda: has_one_waiting(lock))
             store.release(store.sandboxes()[0].key)
-    (row,) = json.loads(ls.communicate(timeout=60)[0])
+        (row,) = json.loads(ls.communicate(timeout=60)[0])
+    if service is not None:
+        service.signal(signal.SIGCONT)
     assert row["status"] == "waiting"
 
 

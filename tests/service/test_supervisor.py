@@ -255,11 +255,35 @@ def test_a_part_that_has_ended_is_told_of_once_and_started(
 def test_failures_that_plan_a_repetition_do_not_add_up() -> None:
     async def main() -> list[str]:
         loop, said, over = asyncio.get_running_loop(), list[str](), asyncio.Event()
-        again = Later(loop, lambda: said.append("again"))
+        again = Later(loop, lambda: said.append("again"), (0.001, 0.002))
         for _ in range(10):
-            again.plan(0.001)
+            again.plan()
         loop.call_later(0.05, over.set)  # the loop calls what is due in order
         await over.wait()
         return said
 
     assert asyncio.run(main()) == ["again"]
+
+
+def test_the_pauses_of_a_repetition_grow_until_it_succeeds() -> None:
+    async def main() -> None:
+        loop, said, over = asyncio.get_running_loop(), list[float](), asyncio.Event()
+
+        def fails() -> None:
+            said.append(loop.time())
+            if len(said) == 4:
+                again.done()
+                over.set()
+            else:
+                again.plan()
+
+        again = Later(loop, fails, (0.02, 0.08))
+        again.plan()
+        await over.wait()
+        first, second, third, fourth = said
+        assert (second - first >= 0.04, third - second >= 0.08, fourth - third >= 0.08) == (
+            True, True, True,
+        )  # fmt: skip
+        assert not again.planned
+
+    asyncio.run(main())

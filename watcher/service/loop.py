@@ -28,7 +28,7 @@ from watcher.service.healer import Healer
 from watcher.service.locks import Blockade, LockFiles
 from watcher.service.port_watch import PortWatch
 from watcher.service.rest import Rest
-from watcher.service.retries import RETRY_AFTER, Later, Retries
+from watcher.service.retries import Later, Retries
 from watcher.service.supervisor import Supervisor
 from watcher.service.unhandled import Unhandled
 
@@ -58,6 +58,9 @@ and needs the processor meanwhile."""
 AFTER_END: Final = 0.02
 """Seconds from the end of an init until its network is removed: first runc cleans up, and its
 caller waits for that. A container that needs the same address or port gets it anyway."""
+
+AT_ONCE: Final = 3
+"""How often the lease store is opened anew at once if it is lost again meanwhile."""
 
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds until a computing thread lets another one run: runc may wait for that thread."""
@@ -318,13 +321,15 @@ class Service:
     def _sync(self) -> list[Repair]:
         """Call `_sync_once`; log an error, and try again after a while."""
         try:
-            return self._sync_once()
+            repairs = self._sync_once()
         except Busy:
             return []  # the sync follows when the lock is free
         except (WatcherError, OSError) as error:
             self._log.error("sync failed", reason=message_with_remedy(error))
-            self._sync_again.plan(RETRY_AFTER[1])
+            self._sync_again.plan()
             return []
+        self._sync_again.done()
+        return repairs
 
     def _free_again(self) -> None:
         """Do what had to wait for the lock."""
@@ -345,13 +350,20 @@ class Service:
 
     def _store_changed(self) -> None:
         """After a change in its directory, check that the store's file is still the same."""
-        if self._reconciler.has_store():
-            return
-        self._sync()
-        try:
-            self._watch_store()  # the directory may be another one too
-        except OSError as error:
-            self._log.error("lease store cannot be watched", reason=message_with_remedy(error))
+        for _ in range(AT_ONCE):
+            if self._reconciler.has_store():
+                return
+            self._sync()
+            try:
+                # The directory may be another one too. And what the sync itself did there is no
+                # news: one that fails would be made again at once, for ever. So look again.
+                self._watch_store()
+            except OSError as error:
+                self._log.error("lease store cannot be watched", reason=message_with_remedy(error))
+            if self._sync_again.planned:  # it has failed
+                return
+        if not self._reconciler.has_store():
+            self._sync_again.plan()
 
     def _every(self, seconds: float, call: Callable[[], object]) -> None:
         """Call `call` every `seconds` from now on."""

@@ -24,19 +24,42 @@ class Later:
     """Calls `call` once after a while, however often that was planned meanwhile.
 
     If each of many failures planned a repetition of its own, which fails as well, these would add
-    up for ever.
+    up for ever. The pauses grow until :meth:`done`; `pauses` are the first and the maximum.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        call: Callable[[], object],
+        pauses: tuple[float, float] = RETRY_AFTER,
+    ) -> None:
         self._loop = loop
         self._call = call
+        self._pauses = pauses
         self._timer: asyncio.TimerHandle | None = None
+        self._pause = pauses[0]
 
-    def plan(self, seconds: float) -> None:
-        """Call it in so many `seconds`, and not when it was planned before."""
+    @property
+    def planned(self) -> bool:
+        """Whether it is to be called."""
+        return self._timer is not None
+
+    def plan(self) -> None:
+        """Call it after a pause, unless that is planned."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._pause, self._due)
+            self._pause = min(self._pause * 2, self._pauses[1])
+
+    def done(self) -> None:
+        """What was to be done is done: the pauses are short again, and nothing is planned."""
+        self._pause = self._pauses[0]
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._call)
+            self._timer = None
+
+    def _due(self) -> None:
+        self._timer = None
+        self._call()
 
 
 class Retries:

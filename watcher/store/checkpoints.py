@@ -73,9 +73,11 @@ class Checkpoints:
 
     def _run(self, files: StoreFiles, ended: Callable[[], object]) -> None:
         try:
-            self._move(files)
+            if not files.lost():
+                self._move(files)
         except WatcherError as error:
-            self._error = error
+            if not files.lost():  # what it found is another's file, or none: no error
+                self._error = error
         finally:
             ended()
 

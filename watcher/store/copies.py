@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from watcher.model.errors import WatcherError
 from watcher.store import schema
 from watcher.store.errors import BROKEN
+from watcher.store.files import has_no_journal
 from watcher.store.opening import check, connect
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ def kept(db: sqlite3.Connection) -> sqlite3.Connection:
     return empty()
 
 
+def has_sandboxes(db: sqlite3.Connection) -> bool:
+    """Whether a store has any sandbox."""
+    return db.execute("SELECT 1 FROM sandbox").fetchone() is not None
+
+
 def put_back(kept: sqlite3.Connection, db: sqlite3.Connection) -> None:
     """Replace the content of `db` with that of `kept`, in the transaction of `db`.
 
@@ -47,18 +53,28 @@ def put_back(kept: sqlite3.Connection, db: sqlite3.Connection) -> None:
         db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)  # noqa: S608
 
 
-def fill(copy: sqlite3.Connection, path: Path) -> None:
-    """Fill an empty connection from the file `path`, if it exists.
+def read(path: Path) -> sqlite3.Connection:
+    """A copy in memory of the file `path`; without tables if that does not exist.
 
     Raises:
-        WatcherError, sqlite3.Error: as :func:`watcher.store.opening.check`; or it cannot be read.
+        WatcherError, OSError, sqlite3.Error: as :func:`watcher.store.opening.check`; or it cannot
+            be read.
     """
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        _fill(copy, path)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def _fill(copy: sqlite3.Connection, path: Path) -> None:
     try:
         before = path.stat()
     except FileNotFoundError:
         return
-    journal = path.with_name(path.name + "-wal")
-    if not journal.exists():
+    if has_no_journal(path):
         # No process has it open, and only `immutable` keeps SQLite from making files beside it. If
         # a writer comes in meanwhile, what was read is discarded.
         error = None
@@ -68,7 +84,7 @@ def fill(copy: sqlite3.Connection, path: Path) -> None:
             error = failed
         after = path.stat()
         unchanged = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
-        if unchanged and not journal.exists():
+        if unchanged and has_no_journal(path):
             if error is not None:
                 raise error
             return

@@ -9,7 +9,7 @@ from watcher.store import copies, failures, schema
 from watcher.store.checkpoints import CHECKPOINT, Checkpoints
 from watcher.store.errors import BROKEN, StoreDamaged, tell, translated
 from watcher.store.files import StoreFiles, put_aside
-from watcher.store.opening import check, connect, make, shrink
+from watcher.store.opening import check, connect, make, shrink, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,6 +80,10 @@ class Database:
             WatcherError: it cannot be opened or written, is something else, is a newer program's,
                 or an older service has it open.
         """
+        return undisturbed(path, lambda: cls._open(path, in_use_by))
+
+    @classmethod
+    def _open(cls, path: Path, in_use_by: Callable[[], str]) -> Self:
         with translated(path):
             make(path)
             made = StoreFiles.of(path)  # before it is opened, so that a replacement is noticed
@@ -121,9 +125,8 @@ class Database:
             WatcherError: as :meth:`open`.
         """
         with translated(path):
-            copy = sqlite3.connect(":memory:", isolation_level=None)
+            copy = undisturbed(path, lambda: copies.read(path))
             try:
-                copies.fill(copy, path)
                 schema.migrate(copy)
                 copy.execute("PRAGMA foreign_keys = ON")
                 copy.execute(f"PRAGMA query_only = {read_only}")
@@ -144,9 +147,9 @@ class Database:
     def renew(self) -> str:
         """Open the file anew by its name, if :meth:`lost` is not empty; returns the text of that.
 
-        The old content is put into the file that is there now, or is made, unless that has
-        sandboxes already. Until a file can be opened, the content is kept in memory. A file that is
-        damaged or no database is put aside first.
+        The old content is put into the file that is there now, or is made, unless somebody else has
+        put sandboxes there. Until a file can be opened, the content is kept in memory. A file that
+        is damaged or no database is put aside first.
 
         Raises:
             WatcherError: as :meth:`open`.
@@ -156,14 +159,21 @@ class Database:
             return news
         if self._files is None or not (lost := self._damage or self._files.lost()):
             return ""
-        # Its connection would remove the journal of the file that has the name by then.
         self._checkpoints.wait()
+        with self._files.journal_held() as held:
+            return self._renew(self._files, lost, journal=held)
+
+    def _renew(self, files: StoreFiles, lost: str, *, journal: bool) -> str:
+        """Do so; `journal`: that of `files` still has its name, and is held."""
+        others_wrote = files.others_wrote()
         with translated(self._path):
-            self._files.remove_beside()
+            files.remove_beside()
         kept = copies.kept(self.db)
+        # Without this it would move its journal into the file, and remove what has its names now.
+        self.db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
         self.db.close()  # first: connections of one process share their locks, even lost ones
-        replaced = self._files.lost()
-        self.db, self._files = kept, self._files.given_up()
+        replaced = files.lost()
+        self.db, self._files = kept, files.given_up()
         if self._damage and not replaced:
             with translated(self._path):
                 lost = f"{lost}; it is kept as {put_aside(self._path)}"
@@ -171,9 +181,14 @@ class Database:
         renewed = self.open_anew(self._path)
         if renewed._news:
             lost = renewed._news
+        assert renewed._files is not None
+        now = renewed._files.inodes
+        # A part of the old content, or all of it, was in the journal alone.
+        lacks_journal = now[0] == files.inodes[0] and not (journal and now[1] == files.inodes[1])
+        behind = lacks_journal and not others_wrote and copies.has_sandboxes(kept)
         try:
             with renewed.writing() as db:
-                if db.execute("SELECT 1 FROM sandbox").fetchone() is None:
+                if behind or not copies.has_sandboxes(db):
                     copies.put_back(kept, db)
         except BaseException:
             renewed.close()

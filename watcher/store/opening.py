@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from watcher.model.errors import WatcherError, quoted
 from watcher.store import schema
-from watcher.store.errors import AWAY, REBUILD, StoreDamaged
-from watcher.store.files import SUFFIXES
+from watcher.store.errors import AWAY, BROKEN, REBUILD, StoreDamaged
+from watcher.store.files import SUFFIXES, StoreFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,25 @@ BUSY_TIMEOUT: Final = 2.0
 
 SLACK: Final = 8 << 20
 """Unused bytes that a file may have."""
+
+
+TRIES: Final = 5
+"""How often a file is opened that is removed or replaced each time."""
+
+
+def undisturbed[Opened](path: Path, call: Callable[[], Opened]) -> Opened:
+    """Call `call`, which opens `path`; again if it fails because one of its files has changed.
+
+    SQLite opens the files one after the other, and each by its name.
+    """
+    for _ in range(TRIES - 1):
+        before = StoreFiles.of(path)
+        try:
+            return call()
+        except (*BROKEN, WatcherError, OSError):
+            if before.inodes[0] is not None and StoreFiles.of(path) == before:
+                raise
+    return call()
 
 
 def make(path: Path) -> None:
