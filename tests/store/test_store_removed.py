@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -29,6 +29,14 @@ def removed(*suffixes: str) -> Callable[[Path], None]:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
     return remove
+
+
+def others(path: Path) -> None:
+    """What a process does that reads it after a removal: it begins another journal."""
+    removed("-wal", "-shm")(path)
+    for suffix in ("-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).touch()
 
 
 def emptied(path: Path) -> None:
@@ -55,6 +63,7 @@ ACCIDENTS: Final = {
     "journal and index": removed("-wal", "-shm"),
     "the journal": removed("-wal"),
     "the index": removed("-shm"),
+    "another's journal": others,
     "it is emptied": emptied,
     "it is spoiled": spoiled,
     "the directory": directory_gone,

@@ -104,7 +104,7 @@ class Database:
             except BaseException:
                 db.close()
                 raise
-            beside = StoreFiles.of(path).inodes[1:]
+            beside = StoreFiles.opened(path).inodes[1:]
             return cls(db, path, StoreFiles(made.paths, (made.inodes[0], *beside)))
 
     @classmethod

@@ -45,6 +45,16 @@ class StoreFiles(Struct, frozen=True):
         paths = tuple(f"{path}{suffix}" for suffix in SUFFIXES)
         return cls(paths, tuple(map(_inode, paths)))
 
+    @classmethod
+    def opened(cls, path: Path) -> Self:
+        """The present files of the database `path`, which this process has open.
+
+        One of them that it has not counts as lost: while SQLite opened it, that which it opened was
+        removed, and another process has made another one.
+        """
+        there, opened = cls.of(path), _opened()
+        return replace(there, inodes=tuple(i if i in opened else None for i in there.inodes))
+
     def given_up(self) -> Self:
         """The same files, marked as lost for good; which the first one was stays known."""
         return replace(self, inodes=(self.inodes[0], None, None))
@@ -139,6 +149,16 @@ def put_aside(path: Path) -> str:
         path.with_name(path.name + journal).rename(aside.with_name(aside.name + journal))
     path.with_name(path.name + index).unlink(missing_ok=True)
     return str(aside)
+
+
+def _opened() -> set[tuple[int, int]]:
+    """Device and inode of every file that this thread can use."""
+    found = set()
+    for descriptor in Path("/proc/thread-self/fd").iterdir():
+        with suppress(OSError):  # that of the list itself is closed by now
+            status = os.fstat(int(descriptor.name))
+            found.add((status.st_dev, status.st_ino))
+    return found
 
 
 def _inode(path: str) -> tuple[int, int] | None:
