@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.host import BEYOND, GATEWAY, UPLINK, Host, HostMaker
+from tests.support.host import BEYOND, GATE_OFF, GATEWAY, UPLINK, Host, HostMaker
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 from watcher.store.leases import LeaseStore
@@ -62,7 +62,8 @@ def has_one_waiting(inode: int) -> bool:
 
 
 @pytest.mark.parametrize("served", [False, True])
-def test_ls_shows_nothing_half_made(host: Host, served: bool) -> None:
+def test_ls_shows_nothing_half_made(make_host: HostMaker, served: bool) -> None:
+    host = make_host(GATE_OFF)  # a gate would hold `ls` while the service is stopped
     service = host.service() if served else None
     host.attach("web")
     with LeaseStore.open(host.state_dir / "leases.db") as store:
