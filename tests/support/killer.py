@@ -141,6 +141,10 @@ class Killer:
             self._hear()
 
 
+FEWER: Final = 1 if os.environ.get("WATCHER_KILL_STEP") == "1" else 2
+"""Of an operation with many points, every so-manieth. `make soak` takes all."""
+
+
 def every_point(
     kill: Callable[[int], bool], check: Callable[[], None], *, step: int = 1, first: int = 1
 ) -> None:
