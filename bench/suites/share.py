@@ -35,7 +35,7 @@ def measure(setting: Setting) -> Figures:
     with hosts(setting.base, {kind: (f"runc-{kind}", {}) for kind in _NAMES}) as contenders:
         for _, _, host in turns(contenders, 1):
             host.call("run", 1)
-        for number, kind, host in turns(contenders, setting.many(100, 2)):
+        for number, kind, host in turns(contenders, setting.many(300, 2)):
             found = host.call("run", 2 + number)
             took[kind].append(found["all"])
             for step, value in found.items():
