@@ -41,7 +41,7 @@ def lose_store(host: Host) -> None:
 
 def forget(host: Host) -> None:
     """The lease store is lost with its directory."""
-    host.command("sh", "-c", f"rm -r {host.state_dir}")
+    host.command("sh", "-c", f"rm -rf {host.state_dir}")
 
 
 def index(host: Host, name: str) -> int:
