@@ -9,7 +9,7 @@ from handlers.kernel.netlink import Netlink
 from watcher.commands.lookup import find
 from watcher.commands.ls import as_json
 from watcher.commands.output import print_json
-from watcher.commands.status import Entry, entries
+from watcher.commands.status import Entry, entries_with_ports
 from watcher.config.patterns import may_call
 from watcher.config.settings import Config
 from watcher.model.errors import WatcherError, quoted
@@ -24,7 +24,9 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """
     with read_store(config) as store:
         may = may_call(config.roots, options.container)
-        found = find(options.container, entries(config, store), lambda entry: may(entry.root))
+        found = find(
+            options.container, entries_with_ports(config, store), lambda entry: may(entry.root)
+        )
     if found is None:
         roots = ", ".join(root.path for root in config.roots)
         raise WatcherError(

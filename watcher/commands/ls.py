@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from watcher.commands.output import print_json, print_table, terminal_width
-from watcher.commands.status import Entry, entries
+from watcher.commands.status import Entry, entries_with_ports
 from watcher.config.settings import Config
 from watcher.containers.ports import format_ports
 from watcher.model.errors import quoted
@@ -30,7 +30,7 @@ _LEAST: Final = {
 def run(config: Config, options: argparse.Namespace) -> int:
     """Print every container of every root, and with `--all` or `--json` those refused lately."""
     with read_store(config) as store:
-        found = list(entries(config, store))
+        found = list(entries_with_ports(config, store))
     if options.json:
         print_json([as_json(entry) for entry in found])
         return 0

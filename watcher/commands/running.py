@@ -36,6 +36,9 @@ _ARGUMENTS: Final = {
 }
 """What stands on the command line for an annotation."""
 
+_ENDED: Final = (Status.EXITED, Status.ATTACHED, Status.SHARED)
+"""How a container is shown whose init has ended: with a network until somebody looks at it."""
+
 
 class Running(Struct, frozen=True):
     """A container that runs and has a network, while no other process can change that.
@@ -105,13 +108,14 @@ def _find(config: Config, store: LeaseStore, text: str) -> tuple[Sandbox, Member
     Only an id of one of those with a network is enough to know. Otherwise all containers count, as
     for `watcher inspect`: one without a network must not be mistaken for one that is called alike.
     """
-    known = [_Known(sandbox, m) for sandbox in store.sandboxes() for m in sandbox.members]
+    sandboxes = store.sandboxes()
+    known = [_Known(sandbox, m) for sandbox in sandboxes for m in sandbox.members]
     living = {(one.root, one.id): one for one in known if proc.runs(one.member.init)}
     may = may_call(config.roots, text)
     same = [one for one in living.values() if one.id == text and may(one.root)]
     if len(same) == 1:
         return same[0].sandbox, same[0].member
-    listed = list(entries(config, store))
+    listed = list(entries(config, store, sandboxes))
     seen = {(entry.root, entry.id) for entry in listed}
     things: list[Entry | _Known] = [*listed]
     things += [one for name, one in living.items() if name not in seen]
@@ -129,11 +133,7 @@ def _find(config: Config, store: LeaseStore, text: str) -> tuple[Sandbox, Member
 
 def _without_network(entry: Entry) -> WatcherError:
     """Why a container of a root has none."""
-    if entry.status in (
-        Status.EXITED,
-        Status.ATTACHED,
-        Status.SHARED,
-    ):  # or is about to be shown so
+    if entry.status in _ENDED:
         return WatcherError(f"container {quoted(entry.id)} has ended", "start it again")
     what = f"container {quoted(entry.id)} has no network: it is {entry.status}"
     reason = entry.reason.removeprefix(f"container {quoted(entry.id)}: ")

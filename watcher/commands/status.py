@@ -60,11 +60,11 @@ class Entry:
         return self.container.init.pid if self.container else 0
 
 
-def entries(config: Config, store: LeaseStore) -> Iterator[Entry]:
-    """Every container of every root, and then those whose start was refused lately."""
+def entries_with_ports(config: Config, store: LeaseStore) -> Iterator[Entry]:
+    """Like :func:`entries`, with what is wrong with their ports."""
     sandboxes = store.sandboxes()
     taken = taken_ports(config, sandboxes)
-    for entry in _entries(config, store, sandboxes):
+    for entry in entries(config, store, sandboxes):
         if not entry.reason and (reason := taken.get((entry.root, entry.id))):
             yield replace(entry, reason=reason)
         else:
@@ -89,7 +89,11 @@ def taken_ports(config: Config, sandboxes: Sequence[Sandbox]) -> dict[tuple[str,
     }
 
 
-def _entries(config: Config, store: LeaseStore, sandboxes: Sequence[Sandbox]) -> Iterator[Entry]:
+def entries(config: Config, store: LeaseStore, sandboxes: Sequence[Sandbox]) -> Iterator[Entry]:
+    """Every container of every root, and then those whose start was refused lately.
+
+    `sandboxes` are all of the store. Their ports are not looked at, which would take a while.
+    """
     failures = {(f.root, f.id): f for f in store.failures()}
     homes = {(m.root, m.id): (s, m) for s in sandboxes for m in s.members}
     by_netns = {s.netns: s for s in sandboxes}

@@ -122,7 +122,7 @@ class Reconciler:
             return None
         try:
             with self._with_store():
-                if request.share is not None and unmovable != NOT_HELD:
+                if request.share is not None and container.has_own_netns and unmovable != NOT_HELD:
                     move = self._attachment.move(container, request, unmovable)
                     if move is not None:
                         return move
