@@ -28,6 +28,7 @@ from handlers.context import Context
 from handlers.handler import Handler
 from handlers.kernel import flows, sysctl
 from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink, NetlinkError
+from handlers.networks import networks_of
 from handlers.port_changes import PortChange, PortChanges
 from handlers.translations import Translations
 from watcher.model.address import Address
@@ -133,7 +134,8 @@ class ConntrackHandler(Handler):
                 if key in batch.reviewed:
                     del batch.reviewed[key]
                     if sandbox is not None:
-                        batch.networks = {**batch.networks, **self._networks(sandbox)}
+                        # It may have got one since the last sync.
+                        batch.networks = {**batch.networks, **networks_of(sandbox, self._drivers)}
                         batch.reviewed[key] = sandbox
 
     def give_back(self, addresses: Iterable[Address]) -> None:
@@ -199,7 +201,7 @@ class ConntrackHandler(Handler):
         udp = [port for port in ports if port.protocol == "udp"]
         if not udp:
             return
-        networks = self._networks(sandbox)
+        networks = networks_of(sandbox, self._drivers)
         targets = tuple(
             (version, address.packed)
             for version in (4, 6)
@@ -209,10 +211,6 @@ class ConntrackHandler(Handler):
             for port in udp:
                 self._due.changes.pop(PortChange(port, targets, not published), None)
                 self._due.changes[PortChange(port, targets, published)] = None
-
-    def _networks(self, sandbox: Sandbox) -> dict[str, Network]:
-        """Its networks by name, of which it may have got one since the last sync."""
-        return {i.network: self._drivers[i.network].network for i in sandbox.interfaces}
 
     def _pass(
         self, batch: Batch, *requests: bytearray, rest: Callable[[], object] = _no_rest

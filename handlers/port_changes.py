@@ -44,10 +44,8 @@ class PortChanges:
     def concerns(self, body: memoryview, ends: Sequence[bytes]) -> bool:
         """Whether a flow to a changed port has to end."""
         _, asked, answers, _ = ends
-        if asked == answers and not is_local(
-            asked, self._local
-        ):  # neither to a port of the host nor from
-            return False
+        if asked == answers and not is_local(asked, self._local):
+            return False  # neither to a port of the host nor from one
         details = flows.details(body)
         if details.protocol != socket.IPPROTO_UDP:
             return False

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from handlers.kernel.nft import Element
+from handlers.networks import networks_of
 from handlers.networks.driver import Driver
 from watcher.model.sandbox import Sandbox, published_at
 
@@ -50,7 +51,7 @@ def overlapping(one: Element, other: Element) -> bool:
 
 
 def _forwards(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterable[Element]:
-    networks = {i.network: drivers[i.network].network for i in sandbox.interfaces}
+    networks = networks_of(sandbox, drivers)
     targets = {version: published_at(sandbox, networks, version) for version in (4, 6)}
     ranges: defaultdict[tuple[str, tuple[str, ...], str], list[tuple[int, int]]] = defaultdict(list)
     for port in sandbox.ports:

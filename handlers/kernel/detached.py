@@ -10,12 +10,13 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final
 
+from handlers.kernel.mounts import OPEN_TREE_CLONE
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
-_OPEN_TREE_CLONE: Final = 1
 _SET_FLAG: Final = 0
 _SET_STRING: Final = 1
 _CMD_CREATE: Final = 6
@@ -74,7 +75,7 @@ def part(mount: int, path: str) -> int | None:
     Only a kernel since Linux 6.15 makes it before the `mount` has a place (`may_copy_tree` in
     `fs/namespace.c`); `None` if this one does not.
     """
-    tree = _libc.open_tree(mount, path.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    tree = _libc.open_tree(mount, path.encode(), OPEN_TREE_CLONE | os.O_CLOEXEC)
     if tree < 0 and ctypes.get_errno() == errno.EINVAL:
         return None
     return _checked(tree, path)

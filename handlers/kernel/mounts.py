@@ -21,11 +21,11 @@ _MS_REC: Final = 0x4000
 _MS_PRIVATE: Final = 1 << 18
 _MS_SHARED: Final = 1 << 20
 _MNT_DETACH: Final = 2
-_OPEN_TREE_CLONE: Final = 1
+OPEN_TREE_CLONE: Final = 1
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 0x04
 _MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 _AT_EMPTY_PATH: Final = 0x1000
-_AT_FDCWD: Final = -100
+AT_FDCWD: Final = -100
 _UMOUNT_NOFOLLOW: Final = 8
 """`include/uapi/linux/mount.h`, `include/uapi/linux/fcntl.h`, `include/linux/fs.h`."""
 
@@ -199,7 +199,7 @@ def bind_itself(directory: int) -> int:
     No path is looked up, so a directory that is moved or replaced meanwhile does not matter.
     Source: open_tree(2), move_mount(2), since Linux 5.2.
     """
-    tree = _libc.open_tree(directory, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)
+    tree = _libc.open_tree(directory, b"", OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)
     if tree < 0:
         raise _error(os.readlink(f"/proc/thread-self/fd/{directory}"))  # noqa: PTH115
     both_empty = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
@@ -215,7 +215,7 @@ def beneath(directory: str) -> int:
 
     It shows the files that mounts cover. Source: open_tree(2), since Linux 5.2.
     """
-    tree = _libc.open_tree(_AT_FDCWD, os.fsencode(directory), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    tree = _libc.open_tree(AT_FDCWD, os.fsencode(directory), OPEN_TREE_CLONE | os.O_CLOEXEC)
     if tree < 0:
         raise _error(directory)
     return int(tree)

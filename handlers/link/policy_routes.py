@@ -21,6 +21,7 @@ from handlers.kernel.rtnl import Route
 from handlers.kernel.rtnl.messages import fibmsg
 from handlers.networks.driver import Way
 from watcher.model.address import Address
+from watcher.model.naming import MAX_NETWORKS
 from watcher.model.network import Network
 from watcher.model.sandbox import Interface
 
@@ -29,9 +30,6 @@ FIRST_TABLE: Final = 100
 
 FIRST_PRIORITY: Final = 32000
 """The priority of the rules of `eth0`: before the main table, after usual rules of the sandbox."""
-
-MAX_NETWORKS: Final = 10
-"""As many tables and priorities are for these rules; a sandbox has no more networks."""
 
 _LINK_LOCAL: Final = IPv6Network("fe80::/64")
 

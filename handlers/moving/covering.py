@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from handlers.kernel import detached
+from handlers.kernel.mounts import AT_FDCWD
 from handlers.kernel.namespace import HostNamespace, open_by_pid
 from handlers.kernel.ptrace.x86_64 import Call
 from handlers.moving.errors import CannotMove
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from handlers.kernel.mounts import Mount
     from handlers.moving.inside import Inside
 
-_AT_FDCWD: Final = -100
 _FROM_DESCRIPTOR: Final = 0x04
 """MOVE_MOUNT_F_EMPTY_PATH (`include/uapi/linux/mount.h`)."""
 
@@ -149,4 +149,4 @@ def _cover(inside: Inside, cover: Cover, numbers: Sequence[int], done: list[str]
 
 def _put(inside: Inside, tree: int, path: str) -> None:
     at = inside.path(path)
-    inside.threads.call(Call.MOVE_MOUNT, tree, inside.empty, _AT_FDCWD, at, _FROM_DESCRIPTOR)
+    inside.threads.call(Call.MOVE_MOUNT, tree, inside.empty, AT_FDCWD, at, _FROM_DESCRIPTOR)

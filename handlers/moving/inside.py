@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from handlers.kernel import descriptors
+from handlers.kernel.mounts import AT_FDCWD, OPEN_TREE_CLONE
 from handlers.kernel.ptrace.thread import Disturbed
 from handlers.kernel.ptrace.x86_64 import Call
 from handlers.moving.errors import CannotMove
@@ -24,11 +25,8 @@ from handlers.moving.threads import Threads
 SIZE: Final = 8192
 """Bytes of the room: a page for the longest path (PATH_MAX), and one for all else."""
 
-_AT_FDCWD: Final = -100
-_CLONE: Final = 1 | os.O_CLOEXEC
 _DETACH: Final = 2 | 8
-"""OPEN_TREE_CLONE, and MNT_DETACH with UMOUNT_NOFOLLOW (`include/uapi/linux/mount.h`,
-`include/linux/fs.h`)."""
+"""MNT_DETACH with UMOUNT_NOFOLLOW (`include/linux/fs.h`)."""
 
 _PAIR: Final = struct.Struct("<ii")
 _HEADER: Final = struct.Struct("<QIxxxxQQQQixxxx")
@@ -83,7 +81,8 @@ class Inside:
         Raises:
             OSError: it may not.
         """
-        tree = self.threads.call(Call.OPEN_TREE, _AT_FDCWD, self.path(path), _CLONE)
+        flags = OPEN_TREE_CLONE | os.O_CLOEXEC
+        tree = self.threads.call(Call.OPEN_TREE, AT_FDCWD, self.path(path), flags)
         self._opened.append(tree)
         return tree
 

@@ -11,6 +11,7 @@ from importlib import import_module
 
 from handlers.networks.driver import Driver
 from watcher.model.network import Network
+from watcher.model.sandbox import Sandbox
 
 
 class Drivers(dict[str, Driver]):
@@ -37,6 +38,11 @@ class Drivers(dict[str, Driver]):
             raise KeyError(name)
         self[name] = driver_of(network)
         return self[name]
+
+
+def networks_of(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> dict[str, Network]:
+    """The networks of `sandbox` by name."""
+    return {name: drivers[name].network for name in sandbox.networks}
 
 
 def drivers_of(networks: Mapping[str, Network]) -> dict[str, Driver]:

@@ -23,6 +23,7 @@ from watcher.model.errors import BadValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from subprocess import Popen
 
     from tests.support.bundles import Spec
 
@@ -281,8 +282,8 @@ def test_the_deadline_denies_what_is_held_up_in_the_middle(make_host: HostMaker)
     assert host.attached("side", "shared").address == host.container("web").address
 
 
-def test_the_deadline_denies_a_frozen_init(make_host: HostMaker) -> None:
-    host, service = hung(make_host)
+def frozen(host: Host, service: Service) -> tuple[Popen[str], Path]:
+    """A held runc whose init no tracer can stop, and the file that thaws it."""
     host.bundle("side", STARTED, **IN_WEB)
     service.signal(signal.SIGSTOP)
     process = host.launching("run", "side")
@@ -290,6 +291,12 @@ def test_the_deadline_denies_a_frozen_init(make_host: HostMaker) -> None:
     freezer = CGROUPS / "freezer" / host.cgroup / "side" / "freezer.state"
     freezer.write_text("FROZEN")
     service.signal(signal.SIGCONT)
+    return process, freezer
+
+
+def test_the_deadline_denies_a_frozen_init(make_host: HostMaker) -> None:
+    host, service = hung(make_host)
+    process, freezer = frozen(host, service)
     assert service.logged("held too long", "side")["verdict"] == "deny"
     freezer.write_text("THAWED")
     done = host.launched(process, "side", check=False, timeout=PATIENCE)
@@ -342,13 +349,7 @@ def test_one_whose_turn_comes_late_is_moved_then(make_host: HostMaker) -> None:
 def test_a_service_that_stops_waits_a_little_for_what_hangs_and_denies_it(host: Host) -> None:
     service = host.service()
     host.attach("web")
-    host.bundle("side", STARTED, **IN_WEB)
-    service.signal(signal.SIGSTOP)
-    process = host.launching("run", "side")
-    eventually(lambda: is_held(host, "side"))
-    freezer = CGROUPS / "freezer" / host.cgroup / "side" / "freezer.state"
-    freezer.write_text("FROZEN")
-    service.signal(signal.SIGCONT)
+    process, freezer = frozen(host, service)
     eventually(lambda: traced(service), what="a traced init")
     service.stop()
     freezer.write_text("THAWED")

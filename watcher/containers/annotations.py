@@ -15,7 +15,7 @@ from watcher.containers.sysctls import parse_sysctls
 from watcher.model.address import Address
 from watcher.model.errors import BadValue, InvalidRequest, quoted, shortened
 from watcher.model.keys import PREFIX
-from watcher.model.naming import RESERVED_NAMES, container_name
+from watcher.model.naming import MAX_NETWORKS, RESERVED_NAMES, container_name
 from watcher.model.network import valid_network_name
 from watcher.model.request import PortMap, Request, Sysctl
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 KEYS: Final = ("ports", "share", "network", "ip", "mac", "sysctl", "name")
 """The known annotations, without the prefix."""
-
-MAX_NETWORKS: Final = 10
-"""Networks of one sandbox: `netnsv9-4194304` fills the 15 bytes of an interface's name."""
 
 MAX_NAMES: Final = 16
 """Names of one container."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from watcher.containers import proc
-from watcher.containers.annotations import MAX_NETWORKS
 from watcher.containers.life import lives
+from watcher.model.naming import MAX_NETWORKS
 
 if TYPE_CHECKING:
     from watcher.model.container import Container

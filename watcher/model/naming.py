@@ -15,6 +15,9 @@ from watcher.model.network import Network
 HOST_NAME: Final = re.compile(r"netnsv\d+-\d+")
 """The name of a host end."""
 
+MAX_NETWORKS: Final = 10
+"""Networks of one sandbox: `netnsv9-4194304` fills the 15 bytes of an interface's name."""
+
 SWAPPED: Final = str.maketrans("./", "/.")
 """Turns the path of a kernel setting into its name, and back: an interface's name may have dots."""
 

@@ -48,10 +48,19 @@ def connect(
         InvalidRequest: that cannot be.
         WatcherError, OSError: a step failed; the host is as it was.
     """
+    container = Container(
+        member.root, member.id, member.init, "", {}, Namespace.OWN, "", sandbox.netns
+    )
     # The rules for a network that was configured since the last sync are missing.
     context.host.firewall.sync(context.store.sandboxes(), dry_run=False)
+    configured = [network_of(context.config, network)]
+    overlaps.refuse_now(configured)
     try:
-        after = _enter(context, steps, sandbox, member, network, request, name)
+        (possible,) = families.possible(context.host, container, configured, request)
+        after = steps.enter(
+            lambda: context.store.connect(container, sandbox.key, possible, request, name),
+            beside=sandbox.netns,
+        )
     except NamespaceGone as error:
         raise ended_meanwhile(member) from error
     interface = next(one for one in after.interfaces if one.network == network)
@@ -100,25 +109,3 @@ def disconnect(
     steps.rearrange(after)
     context.store.disconnect(sandbox.key, interface.ordinal)
     context.facts.publish(Disconnected(after, interface))
-
-
-def _enter(
-    context: Context,
-    steps: Steps,
-    sandbox: Sandbox,
-    member: Member,
-    network: str,
-    request: Request,
-    name: str,
-) -> Sandbox:
-    """Write the new interface into the lease store."""
-    container = Container(
-        member.root, member.id, member.init, "", {}, Namespace.OWN, "", sandbox.netns
-    )
-    configured = [network_of(context.config, network)]
-    overlaps.refuse_now(configured)
-    (possible,) = families.possible(context.host, container, configured, request)
-    return steps.enter(
-        lambda: context.store.connect(container, sandbox.key, possible, request, name),
-        beside=sandbox.netns,
-    )

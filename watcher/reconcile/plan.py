@@ -206,12 +206,12 @@ _WITHOUT_NETWORK: Final = (
 def asks_by(request: Request) -> tuple[str, str] | None:
     """The annotation by which a container asks for a network, and its value."""
     for key, value in (
-        ("network", request.networks), ("ports", request.ports), ("ip", request.addresses),
-        ("mac", (request.mac,) if request.mac else ()),
-        ("sysctl", [f"{sysctl_name(path)} = {value}" for path, value in request.sysctl]),
+        (keys.NETWORK, request.networks), (keys.PORTS, request.ports), (keys.IP, request.addresses),
+        (keys.MAC, (request.mac,) if request.mac else ()),
+        (keys.SYSCTL, [f"{sysctl_name(path)} = {value}" for path, value in request.sysctl]),
     ):  # fmt: skip
         if value:
-            return f"io.watcher.{key}", ",".join(map(str, value))
+            return key, ",".join(map(str, value))
     return None
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from watcher.containers.annotations import MAX_NETWORKS
 from watcher.model import keys
 from watcher.model.errors import InvalidRequest, WatcherError, quoted
+from watcher.model.naming import MAX_NETWORKS
 from watcher.store import membership
 from watcher.store.ipam import place_fixed
 from watcher.store.kept import keep
@@ -45,19 +45,12 @@ def connect(
     ordinal = _ordinal(network, {number: its for number, its, _ in there})
     name = _name(network, ordinal, {its for _, _, its in there}, name)
     fixed = place_fixed([network], request.addresses)
-    leases = [
-        membership.choose_address(db, container, network, fixed.get((0, version)), version, {})
-        for version in (4, 6)
-        if network.subnet_of(version) is not None
-    ]
-    addresses = [address for _, address in leases]
-    values = (key, ordinal, network.name, name, f"netnsv{ordinal}-{pid}")
-    membership.insert_interface(db, container, values, request.mac, addresses)
+    its_own = {version: fixed.get((0, version)) for version in (4, 6)}
+    place = (key, ordinal, network.name, name, f"netnsv{ordinal}-{pid}")
+    membership.add_interface(db, container, network, place, its_own, request.mac, {})
     db.execute(
         "UPDATE interface SET member = ? WHERE sandbox = ? AND ordinal = ?", (member, key, ordinal)
     )
-    for book, address in leases:
-        book.lease(address, key, ordinal)
     keep(db, key)
 
 

@@ -48,21 +48,11 @@ def create(
     for ordinal, (network, name) in enumerate(
         zip(networks, interface_names(networks), strict=True)
     ):
-        leases = {
-            version: choose_address(
-                db, container, network, fixed.get((ordinal, version)), version, adopt
-            )
-            for version in (4, 6)
-            if network.subnet_of(version) is not None
-        }
-        addresses = [address for _, address in leases.values()]
-        host_name = f"netnsv{ordinal}-{container.init.pid}"
+        its_own = {version: fixed.get((ordinal, version)) for version in (4, 6)}
         mac = request.mac if ordinal == 0 else None
-        mac = insert_interface(
-            db, container, (key, ordinal, network.name, name, host_name), mac, addresses
-        )
-        with_prefix = tuple(book.lease(address, key, ordinal) for book, address in leases.values())
-        interfaces.append(Interface(ordinal, network.name, name, host_name, mac, with_prefix))
+        host_name = f"netnsv{ordinal}-{container.init.pid}"
+        place = (key, ordinal, network.name, name, host_name)
+        interfaces.append(add_interface(db, container, network, place, its_own, mac, adopt))
     ports = _insert_member(db, container, key, request, choices)
     member = Member(container.root, container.id, container.init, ports, request)
     # Its pin leads to it, because it is the newest sandbox made for that id.
@@ -129,7 +119,41 @@ def _process(container: Container) -> tuple[int, int]:
     return container.init.pid, container.init.start
 
 
-def choose_address(
+def add_interface(
+    db: sqlite3.Connection,
+    container: Container,
+    network: Network,
+    place: tuple[int, int, str, str, str],
+    fixed: Mapping[int, Address | None],
+    mac: str | None,
+    adopt: Mapping[str, Sequence[Address]],
+) -> Interface:
+    """Give a sandbox an interface in `network`, with its leases.
+
+    Args:
+        db: the store.
+        container: who gets it.
+        network: where.
+        place: sandbox, ordinal, network, name and host end.
+        fixed: its address by IP version, where that is chosen.
+        mac: its MAC, if that is chosen.
+        adopt: as in :meth:`watcher.store.leases.LeaseStore.create_sandbox`.
+
+    Raises:
+        InvalidRequest: an address, the MAC or the host end is in use, or no address is free.
+    """
+    leases = [
+        _choose(db, container, network, fixed[version], version, adopt)
+        for version in (4, 6)
+        if network.subnet_of(version) is not None
+    ]
+    key, ordinal, name_of_network, name, host_name = place
+    mac = _insert_interface(db, container, place, mac, [address for _, address in leases])
+    with_prefix = tuple(book.lease(address, key, ordinal) for book, address in leases)
+    return Interface(ordinal, name_of_network, name, host_name, mac, with_prefix)
+
+
+def _choose(
     db: sqlite3.Connection,
     container: Container,
     network: Network,
@@ -137,11 +161,7 @@ def choose_address(
     version: int,
     adopt: Mapping[str, Sequence[Address]],
 ) -> tuple[AddressBook, Address]:
-    """The address for a container in a network's subnet, and the book to lease it in.
-
-    Raises:
-        InvalidRequest: the `fixed` one is in use, or none is free.
-    """
+    """The address for a container in a network's subnet, and the book to lease it in."""
     subnet = network.subnet_of(version)
     assert subnet is not None
     book = AddressBook(db, network.name, subnet, container.root, container.id)
@@ -166,18 +186,14 @@ def choose_address(
     )
 
 
-def insert_interface(
+def _insert_interface(
     db: sqlite3.Connection,
     container: Container,
     row: tuple[int, int, str, str, str],
     mac: str | None,
     addresses: Sequence[Address],
 ) -> str:
-    """Write an interface, of which `row` has everything but the MAC, and return its MAC.
-
-    Raises:
-        InvalidRequest: the MAC is in use, or another sandbox has the name of the host end.
-    """
+    """Write an interface, of which `row` has everything but the MAC, and return its MAC."""
     _, _, network, _, host_name = row
     _refuse_taken_link(db, network, host_name)
     for candidate in _derived_macs(host_name, addresses) if mac is None else (mac,):

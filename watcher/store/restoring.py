@@ -6,8 +6,8 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
-from watcher.containers.annotations import MAX_NETWORKS
 from watcher.model.errors import WatcherError, quoted
+from watcher.model.naming import MAX_NETWORKS
 from watcher.store import documents, port_claims
 from watcher.store.addresses import AddressBook
 from watcher.store.ipam import refusal
