@@ -45,6 +45,7 @@ HEADERS: Final = {
     "gate": "[gate]",
     "network": "[network.default]",
     "firewall": "[firewall]",
+    "events": "[events]",
 }
 """How each table begins in the file."""
 

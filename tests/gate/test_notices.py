@@ -179,7 +179,9 @@ def test_only_what_is_an_output_gets_the_line(tmp_path: Path, kind: str) -> None
         with subprocess.Popen(["sh", "-c", "sleep 60 & wait"], stderr=ends[kind].fileno()) as runc:
             (init,) = eventually(partial(children, runc.pid))
             started = proc.start_time(init) or 0
-            hold = Hold("", "", RUNC, runc.pid, Process(init, started), math.inf, lambda *_: True)
+            hold = Hold(
+                "", "", RUNC, runc.pid, Process(init, started), 0.0, math.inf, lambda *_: True
+            )
             done = threading.Event()
             assert Notices([]).send(hold, "why", done.set)
             assert done.wait(PATIENCE)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from watcher.config import patterns
 from watcher.config.rules import ConfigKeyError, KeyPath, check
-from watcher.config.settings import Config, Firewall, Gate, Limits, Root
+from watcher.config.settings import Config, Events, Firewall, Gate, Limits, Root
 from watcher.config.ula import unique_local_subnet
 from watcher.model.address import Subnet
 from watcher.model.errors import quoted
@@ -303,6 +303,7 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
         "gate": partial(_read_table, Gate),
         "network": _networks,
         "firewall": partial(_read_table, Firewall),
+        "events": partial(_read_table, Events),
     },
     Root: {"path": _root_path, "limits": partial(_read_table, Limits)},
     Limits: {

@@ -144,6 +144,17 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
+class Events(Struct, frozen=True, forbid_unknown_fields=True):
+    """The history of what happened (`[events]`)."""
+
+    keep: Annotated[
+        int, about("How many events to keep; 0 keeps none.", live=True, ge=0, le=10_000_000)
+    ] = 10_000
+    keep_days: Annotated[
+        int, about("How long to keep them.", unit="days", live=True, ge=1, le=36_500)
+    ] = 30
+
+
 class Config(
     Struct,
     frozen=True,
@@ -204,3 +215,10 @@ class Config(
         Firewall,
         about("Those that drop forwarded traffic by default.", title="Other firewalls"),
     ] = Firewall()
+    events: Annotated[
+        Events,
+        about(
+            "What happened is kept in state_dir for `watcher events --since`, across restarts.",
+            title="History",
+        ),
+    ] = Events()

@@ -27,17 +27,22 @@ class Appeared(Fact, frozen=True):
 
 
 class Attached(Fact, frozen=True):
-    """The containers `members` have their network, that of `sandbox`."""
+    """The containers `members` have their network, that of `sandbox`; it took `seconds`."""
 
     sandbox: Sandbox
     members: tuple[Member, ...]
+    seconds: float
 
 
 class Detached(Fact, frozen=True):
-    """The containers `members` have left `sandbox`, which is given as it was before."""
+    """The containers `members` have left `sandbox`, which is given as it was before.
+
+    Taking back what was theirs took `seconds`.
+    """
 
     sandbox: Sandbox
     members: tuple[Member, ...]
+    seconds: float
 
 
 class Published(Fact, frozen=True):
@@ -121,6 +126,8 @@ class Failed(OfContainer, frozen=True):
         key, value: the annotation at fault; empty if none is.
         reason: why, with the remedy.
         refused: whether its start was denied.
+        cause: one of few words for what went wrong: the annotation, `unreadable`, the name of a
+            kernel error such as `ENOSPC`, or `other`.
     """
 
     init: Process | None
@@ -128,6 +135,18 @@ class Failed(OfContainer, frozen=True):
     value: str
     reason: str
     refused: bool
+    cause: str
+
+
+class Forgotten(OfContainer, frozen=True):
+    """It has failed before, and that is over: it has its network, needs none, or has gone."""
+
+
+class Released(OfContainer, frozen=True):
+    """Its runtime was held for `seconds`, and was answered: `allowed` to start it, or not."""
+
+    seconds: float
+    allowed: bool
 
 
 class Unmet(OfContainer, frozen=True):

@@ -31,6 +31,20 @@ class Publisher:
         self._log = log
         self._waiting: deque[Fact] = deque()
         self._call_soon: Callable[[Callable[[], None]], object] | None = None
+        self._first: Subscriber | None = None
+
+    def tell_first(self, subscriber: Subscriber) -> None:
+        """Pass every fact to `subscriber` at once, before the gate answers.
+
+        One that :meth:`publish_at_once` publishes is not passed to it, because that is another
+        thread; :meth:`tell` does that.
+        """
+        self._first = subscriber
+
+    def tell(self, fact: Fact) -> None:
+        """Pass `fact` to the subscriber of :meth:`tell_first`, in the service's thread."""
+        if self._first is not None:
+            self._tell(self._first, fact)
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Pass every fact to `subscriber` from now on."""
@@ -38,6 +52,7 @@ class Publisher:
 
     def publish(self, fact: Fact) -> None:
         """Publish `fact` after the present work. Only the thread that does the work calls this."""
+        self.tell(fact)
         self._waiting.append(fact)
         if len(self._waiting) > 1:  # their delivery is under way
             return

@@ -28,9 +28,9 @@ def to_log(_: Config, log: Log) -> Subscriber:
 
 def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
     match fact:
-        case kinds.Attached(sandbox, members):
+        case kinds.Attached(sandbox, members, _):
             log.info("attached", **_network(sandbox, members))
-        case kinds.Detached(sandbox, members):
+        case kinds.Detached(sandbox, members, _):
             log.info("detached", **_network(sandbox, members))
         case kinds.Published(sandbox, member, ports):
             log.info("published", **_ports(sandbox, member, ports))

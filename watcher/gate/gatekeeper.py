@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from handlers.host import root_mounts
 from watcher.containers import proc
 from watcher.containers.files import Unreadable
-from watcher.facts.kinds import Evaded, HeldTooLong, NotHeld
+from watcher.facts.kinds import Evaded, HeldTooLong, NotHeld, Released
 from watcher.gate import filesystems, observe
 from watcher.gate.aside import Aside
 from watcher.gate.evasions import Evasions
@@ -327,8 +328,13 @@ class Gatekeeper:
 
     def let_start(self, hold: Hold) -> None:
         """Let a container that has its network start."""
-        hold.answer(True)
+        if hold.answer(True):
+            self._released(hold, allowed=True)
         self._watch(hold.root, hold.id, hold.init)
+
+    def _released(self, hold: Hold, *, allowed: bool) -> None:
+        """Publish how long `hold` lasted."""
+        self._facts.publish(Released(hold.root, hold.id, time.monotonic() - hold.began, allowed))
 
     def _refuse_unread(self, hold: Hold, error: Unreadable) -> None:
         """Handle a container that cannot be observed; its `state.json` tells more in a moment."""
@@ -349,7 +355,8 @@ class Gatekeeper:
         try:
             self._reconciler.refuse(hold.root, hold.id, hold.init, error, denied=False)
         finally:
-            hold.answer(True)
+            if hold.answer(True):
+                self._released(hold, allowed=True)
 
     def deny_start(self, hold: Hold, error: Exception) -> None:
         """Deny the start of a container for `error`."""
@@ -364,6 +371,7 @@ class Gatekeeper:
     def _answer_with_notice(self, hold: Hold, why: str, *, allow: bool) -> None:
         """Tell runc's user why, and then answer; only a moment later if that cannot be told."""
         if self._gate is not None and self._gate.decide(hold, allow=allow):
+            self._released(hold, allowed=allow)
             self._notify(hold, why)
 
     def _notify(self, hold: Hold, why: str) -> None:
@@ -378,7 +386,10 @@ class Gatekeeper:
     def _expired(self, hold: Hold, allow: bool) -> None:
         """Publish it in the gate's thread, because the loop's thread may be stuck."""
         timeout, verdict = self._settings.timeout, "allow" if allow else "deny"
-        self._facts.publish_at_once(HeldTooLong(hold.root, hold.id, timeout, verdict))
+        fact = HeldTooLong(hold.root, hold.id, timeout, verdict)
+        self._facts.publish_at_once(fact)
+        self._inbox.put(self._facts.tell, fact)
+        self._inbox.put(partial(self._released, hold, allowed=allow))
         why = f"its network was not ready within {timeout:g} s"
         remedy = "see what the host is busy with, or raise gate.timeout"
         self._notify(hold, _unready(hold, why, verdict, remedy))

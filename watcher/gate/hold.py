@@ -30,8 +30,8 @@ class Hold:
             always runc's first one: runc 1.2 and later have a thread in the container's mount
             namespace (`process_linux.go`, `goCreateMountSources`), and that may be the first.
         init: the container's first process, already in its network namespace.
-        deadline: when nobody but the gate itself can answer any more, on the clock of
-            `time.monotonic`.
+        began: when it began to wait, on the clock of `time.monotonic`.
+        deadline: when nobody but the gate itself can answer any more, on that clock.
         respond: called by :meth:`answer` with the hold itself.
     """
 
@@ -40,6 +40,7 @@ class Hold:
     runtime: Runtime
     runc_pid: int
     init: Process
+    began: float
     deadline: float
     respond: Callable[[Hold, bool], bool] = field(repr=False)
 

@@ -304,10 +304,11 @@ class Gate:
         save = self._saves.save_of(event, fd)
         if save is None:
             return None
-        deadline = time.monotonic() + self._timeout
+        began = time.monotonic()
         hold = Hold(
-            save.root, save.id, save.runtime, event.thread, save.init, deadline, self._answer
-        )
+            save.root, save.id, save.runtime, event.thread, save.init, began, began + self._timeout,
+            self._answer,
+        )  # fmt: skip
         with self._lock:
             self._schedule.add(hold, fd)
         return hold

@@ -5,6 +5,7 @@ The caller has the host-wide lock.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from itertools import batched
 from typing import TYPE_CHECKING, Final
@@ -262,7 +263,7 @@ class Attachment:
 
         It has no effect on the others, whatever their reason.
         """
-        context = self._context
+        context, began = self._context, time.monotonic()
         wanted: dict[int | None, tuple[Container, Sequence[Network], Request]] = {}
         for container in containers:
             if (plain := self._plain(container)) is not None:
@@ -276,7 +277,7 @@ class Attachment:
             created = [(c, sandbox) for c, sandbox in both if isinstance(sandbox, Sandbox)]
             for container, _ in created:
                 context.facts.publish(Appeared(container))
-            failed = self.steps.make([(sandbox, sandbox.members) for _, sandbox in created])
+            failed = self.steps.make([(sandbox, sandbox.members) for _, sandbox in created], began)
         except (WatcherError, OSError):
             return []
         return [c for number, (c, _) in enumerate(created) if number not in failed]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from typing import TYPE_CHECKING
 
-from watcher.facts.kinds import Failed, LeftNamespace, Unmet, Unread
+from watcher.containers.files import Unreadable
+from watcher.facts.kinds import Failed, Forgotten, LeftNamespace, Unmet, Unread
 from watcher.model.errors import InvalidRequest, WatcherError, about, named
 from watcher.store.failures import MAX_REASON, MAX_REFUSED, MAX_VALUE, Failure
 
@@ -48,7 +50,7 @@ class FailureLog:
             return  # published already; every retry fails in the same way
         key, value = (error.key, error.value) if isinstance(error, InvalidRequest) else ("", "")
         value = value[:MAX_VALUE]
-        self._facts.publish(Failed(root, id_, init, key, value, reason, refused))
+        self._facts.publish(Failed(root, id_, init, key, value, reason, refused, _cause(error)))
         failure = Failure(root, id_, init, key, value, reason, refused, time.time())
         try:
             self._store.fail(failure)
@@ -93,10 +95,11 @@ class FailureLog:
         Raises:
             WatcherError: the store cannot be written.
         """
-        self._unsaved.pop((root, id_), None)
+        unsaved = self._unsaved.pop((root, id_), None)
         self._unread.pop((root, id_), None)
         self._left.pop((root, id_), None)
-        self._store.forget_failure(root, id_, refused=refused)
+        if self._store.forget_failure(root, id_, refused=refused) or unsaved is not None:
+            self._facts.publish(Forgotten(root, id_))
 
     def has(self, root: str, id_: str) -> bool:
         """Whether a failure of that container is kept.
@@ -149,3 +152,15 @@ class FailureLog:
             return self._store.failure(root, id_)
         except WatcherError:
             return None
+
+
+def _cause(error: Exception) -> str:
+    """One of few words for the cause of a failure, for whoever counts them."""
+    match error:
+        case InvalidRequest(key=key) if key:
+            return key
+        case Unreadable():
+            return "unreadable"
+        case OSError(errno=number) if number is not None:
+            return errno.errorcode.get(number, "other")
+    return "other"

@@ -7,6 +7,7 @@ rest. The caller has the host-wide lock.
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -47,21 +48,24 @@ class Steps:
             InvalidRequest: the request cannot be met.
             WatcherError, OSError: a step failed; the host is as it was.
         """
+        began = time.monotonic()
         sandbox = self.enter(
             lambda: self._enter(container, request, wanted, orphan), beside=container.netns
         )
         arriving = sandbox.members
         if isinstance(wanted, Join):
             arriving = tuple(member for member in sandbox.members if member.is_(container))
-        for error in self.make([(sandbox, arriving)]).values():
+        for error in self.make([(sandbox, arriving)], began).values():
             raise error
 
     def make(
-        self, arrivals: Sequence[tuple[Sandbox, tuple[Member, ...]]]
+        self, arrivals: Sequence[tuple[Sandbox, tuple[Member, ...]]], began: float
     ) -> dict[int, WatcherError | OSError]:
         """Make on the host what the lease store has for the members that arrive in each sandbox.
 
-        Returns the errors by the position in `arrivals`; what failed is no longer in the store.
+        `began` is when their attaching began, on the clock of `time.monotonic`; several share it
+        evenly. Returns the errors by the position in `arrivals`; what failed is no longer in the
+        store.
         """
         with ExitStack() as undo:
             for sandbox, arriving in arrivals:
@@ -71,9 +75,10 @@ class Steps:
             changes = [(without(sandbox, arriving), sandbox) for sandbox, arriving in arrivals]
             failed = self._context.host.appear(changes)  # undoes its own steps for what fails
             undo.pop_all()
+        seconds = (time.monotonic() - began) / max(1, len(arrivals))
         for number, (sandbox, arriving) in enumerate(arrivals):
             if number not in failed:
-                self._context.facts.publish(Attached(sandbox, arriving))
+                self._context.facts.publish(Attached(sandbox, arriving, seconds))
         for number in failed:
             self._forget(*arrivals[number])
         return failed
@@ -106,12 +111,13 @@ class Steps:
         Raises:
             WatcherError, OSError: something is left; sync finds it.
         """
+        began = time.monotonic()
         left = without(sandbox, leaving)
         self._context.host.vanish(sandbox, left)
         if left is not None and len(left.interfaces) < len(sandbox.interfaces):
             self.rearrange(left)
         self._forget(sandbox, leaving)
-        self._context.facts.publish(Detached(sandbox, leaving))
+        self._context.facts.publish(Detached(sandbox, leaving, time.monotonic() - began))
 
     def choices(self, container: Container) -> Choice:
         """Where a host port for `container` is chosen."""

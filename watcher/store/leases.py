@@ -368,13 +368,14 @@ class LeaseStore(OpenStore):
         with self._database.writing() as db:
             failures.keep(db, failure)
 
-    def forget_failure(self, root: str, id: str, *, refused: bool = True) -> None:  # noqa: A002
-        """Forget a container's failure, if there is one; a refused one only with `refused`."""
+    def forget_failure(self, root: str, id: str, *, refused: bool = True) -> bool:  # noqa: A002
+        """Forget a container's failure; a refused one only with `refused`. Was there one?"""
         query = "SELECT 1 FROM failure WHERE id = ? AND root = ? AND refused <= ?"
         if self._database.peek(query, (id, root, refused)) is None:  # mostly, and nothing to write
-            return
+            return False
         with self._database.writing() as db:
             failures.forget(db, root, id, refused=refused)
+        return True
 
     def failure(self, root: str, id: str) -> Failure | None:  # noqa: A002
         """A container's failure, if one is kept."""

@@ -1,0 +1,6 @@
+"""The feed: what happens, as lines of JSON, for readers outside the service's process.
+
+The service writes the lines of :mod:`.lines` to one process, the broker (:mod:`watcher.observe`),
+which serves every reader of `/run/watcher/events.sock`. There is a broker only while there are
+readers. docs/events.md describes the lines.
+"""

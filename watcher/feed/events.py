@@ -1,0 +1,182 @@
+"""Tells facts as events, with what they change in the state.
+
+Every text in them may come from a container's files, and is JSON afterwards: :mod:`msgspec` escapes
+control characters, and what prints an event for people has to make it printable.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from watcher.facts import kinds
+from watcher.feed.lines import (
+    ContainerPart,
+    Event,
+    FailureLine,
+    InterfacePart,
+    SandboxLine,
+)
+from watcher.model.sandbox import without
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from watcher.facts.kinds import Fact
+    from watcher.model.sandbox import Interface, Member, Sandbox
+    from watcher.store.failures import Failure
+
+_NAMES: Final[dict[type[Fact], str]] = {
+    kinds.Attached: "attached",
+    kinds.Detached: "detached",
+    kinds.Published: "published",
+    kinds.Unpublished: "unpublished",
+    kinds.Connected: "connected",
+    kinds.Disconnected: "disconnected",
+    kinds.Repaired: "repaired",
+    kinds.NotRepaired: "not-repaired",
+    kinds.RightAgain: "right-again",
+    kinds.NetworkTaken: "network-taken",
+    kinds.NetworkFree: "network-free",
+    kinds.Failed: "failed",
+    kinds.Forgotten: "forgotten",
+    kinds.Unmet: "ignored",
+    kinds.Unread: "unread",
+    kinds.LeftNamespace: "left-namespace",
+    kinds.BundleChanged: "bundle-changed",
+    kinds.RequestChanged: "request-changed",
+    kinds.PortTaken: "port-taken",
+    kinds.PortFree: "port-free",
+    kinds.HeldTooLong: "held-too-long",
+    kinds.NotHeld: "not-held",
+    kinds.Evaded: "evaded",
+}
+REFUSED: Final = "refused"
+"""The kind of a failure whose start was denied."""
+
+KINDS: Final = (*_NAMES.values(), REFUSED)
+"""All kinds of events."""
+
+
+def kind_of(fact: Fact) -> str | None:
+    """The kind of event that `fact` is; `None` if it is none."""
+    if isinstance(fact, kinds.Failed) and fact.refused:
+        return REFUSED
+    return _NAMES.get(type(fact))
+
+
+def event_of(fact: Fact, kind: str, seq: int, at: float) -> Event:  # noqa: C901 (a case for each)
+    """`fact` as the event `seq` of `kind`, which happened `at` that time, in seconds since 1970."""
+    time = datetime.fromtimestamp(at, UTC)
+    match fact:
+        case kinds.Attached(sandbox, members, seconds):
+            return Event(
+                seq, time, kind, _containers(members), sandbox.id, _interfaces(sandbox.interfaces),
+                seconds=seconds, set=(sandbox_line(sandbox),),
+                unset=tuple(failure_key(member.root, member.id) for member in members),
+            )  # fmt: skip
+        case kinds.Detached(sandbox, members, seconds):
+            left = without(sandbox, members)
+            return Event(
+                seq, time, kind, _containers(members), sandbox.id,
+                _interfaces(sandbox.interfaces) if left is None else (), seconds=seconds,
+                set=() if left is None else (sandbox_line(left),),
+                unset=(sandbox_key(sandbox.netns),) if left is None else (),
+            )  # fmt: skip
+        case kinds.Published(sandbox, member, ports) | kinds.Unpublished(sandbox, member, ports):
+            return Event(
+                seq, time, kind, _containers((member,)), sandbox.id,
+                ports=tuple(map(str, ports)), set=(sandbox_line(sandbox),),
+            )  # fmt: skip
+        case kinds.Connected(sandbox, interface) | kinds.Disconnected(sandbox, interface):
+            return Event(
+                seq, time, kind, _containers(sandbox.members), sandbox.id,
+                _interfaces((interface,)), network=interface.network, set=(sandbox_line(sandbox),),
+            )  # fmt: skip
+        case kinds.Repaired(repair) | kinds.NotRepaired(repair):
+            return Event(
+                seq, time, kind, sandbox=repair.sandbox, what=repair.what,
+                reason=": ".join(filter(None, (repair.why, repair.error))),
+            )  # fmt: skip
+        case kinds.RightAgain(link):
+            return Event(seq, time, kind, what=link)
+        case kinds.NetworkTaken(network, reason):
+            return Event(seq, time, kind, network=network, reason=reason)
+        case kinds.NetworkFree(network):
+            return Event(seq, time, kind, network=network)
+        case kinds.Failed(root, id_, init, key, value, reason, refused, cause):
+            of, pid = failure_key(root, id_), 0 if init is None else init.pid
+            line = FailureLine(of, root, id_, cause, reason, time, key, value)
+            return Event(
+                seq, time, kind, (ContainerPart(root, id_, pid),), reason=reason, cause=cause,
+                annotation=key, value=value,
+                set=() if refused or not id_ else (line,), unset=(of,) if refused else (),
+            )  # fmt: skip
+        case kinds.Forgotten(root, id_):
+            return Event(
+                seq, time, kind, (ContainerPart(root, id_),), unset=(failure_key(root, id_),)
+            )
+        case kinds.PortTaken(root, id_, port, _, reason, remedy):
+            return Event(
+                seq, time, kind, (ContainerPart(root, id_),), ports=(str(port),), reason=reason,
+                remedy=remedy,
+            )  # fmt: skip
+        case kinds.PortFree(root, id_, of_port):
+            return Event(seq, time, kind, (ContainerPart(root, id_),), ports=(str(of_port),))
+        case kinds.RequestChanged(root, id_, before):
+            return Event(
+                seq, time, kind, (ContainerPart(root, id_),), ports=tuple(map(str, before))
+            )
+        case kinds.HeldTooLong(root, id_, timeout, verdict):
+            return Event(
+                seq, time, kind, (ContainerPart(root, id_),), verdict=verdict, seconds=timeout
+            )
+        case kinds.NotHeld(root, id_, verdict):
+            return Event(seq, time, kind, (ContainerPart(root, id_),), verdict=verdict)
+        case kinds.Unmet(root, id_, reason) | kinds.Unread(root, id_, reason):
+            return Event(seq, time, kind, (ContainerPart(root, id_),), reason=reason)
+        case kinds.OfContainer(root, id_):
+            return Event(seq, time, kind, (ContainerPart(root, id_),))
+    raise AssertionError(fact)
+
+
+def sandbox_line(sandbox: Sandbox) -> SandboxLine:
+    """The line of a sandbox."""
+    return SandboxLine(
+        sandbox_key(sandbox.netns), sandbox.id, sandbox.netns, _containers(sandbox.members),
+        _interfaces(sandbox.interfaces),
+    )  # fmt: skip
+
+
+def failure_line(failure: Failure) -> FailureLine:
+    """The line of a failure that the store keeps, which does not know its cause."""
+    return FailureLine(
+        failure_key(failure.root, failure.id), failure.root, failure.id, failure.key or "other",
+        failure.reason, datetime.fromtimestamp(failure.at, UTC), failure.key, failure.value,
+    )  # fmt: skip
+
+
+def sandbox_key(netns: int) -> str:
+    """The key of a sandbox: no two that live at once are in one namespace."""
+    return f"sandbox/{netns}"
+
+
+def failure_key(root: str, id_: str) -> str:
+    """The key of a container's failure; an id has no slash."""
+    return f"failure/{id_}{root}"
+
+
+def _containers(members: Iterable[Member]) -> tuple[ContainerPart, ...]:
+    return tuple(
+        ContainerPart(m.root, m.id, m.init.pid, m.asked.names, tuple(map(str, m.ports)))
+        for m in members
+    )
+
+
+def _interfaces(interfaces: Iterable[Interface]) -> tuple[InterfacePart, ...]:
+    return tuple(
+        InterfacePart(
+            i.name, i.host_name, i.network, i.mac, tuple(str(address.ip) for address in i.addresses)
+        )
+        for i in interfaces
+    )

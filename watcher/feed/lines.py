@@ -1,0 +1,277 @@
+"""The lines of the events socket: one JSON object each, by its `type`; docs/events.md tells them.
+
+They are public. A new field with a default, or a new type, needs no new :data:`VERSION`, because a
+reader skips what it does not know; a changed meaning does.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+VERSION: Final = 1
+
+
+class ContainerPart(Struct, frozen=True, omit_defaults=True):
+    """A container, in another line.
+
+    Attributes:
+        root, id: its root and its id.
+        pid: its first process; 0 if unknown.
+        names: what it is called beside its id.
+        ports: its port maps, as `watcher ls` shows them.
+    """
+
+    root: str
+    id: str
+    pid: int = 0
+    names: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+
+
+class InterfacePart(Struct, frozen=True, omit_defaults=True):
+    """An interface of a sandbox.
+
+    Attributes:
+        name: its name inside.
+        host_name: the name of its host end.
+        network: the network's name.
+        mac: its MAC.
+        addresses: its leases, without prefix length.
+    """
+
+    name: str
+    host_name: str
+    network: str
+    mac: str
+    addresses: tuple[str, ...] = ()
+
+
+class SubnetPart(Struct, frozen=True):
+    """A subnet of a network; `leases` is the number of addresses that can be leased at once."""
+
+    subnet: str
+    gateway: str
+    leases: int
+
+
+class Histogram(Struct, frozen=True):
+    """Durations in seconds: `counts` has one more element than `bounds`, for what is longer.
+
+    Attributes:
+        bounds: the upper bounds of the buckets, ascending.
+        counts: how many durations fell into each bucket alone.
+        sum: the sum of all durations.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+
+class Line(Struct, frozen=True, omit_defaults=True, tag_field="type"):
+    """A line of the socket."""
+
+
+class State(Line, frozen=True, tag="state"):
+    """The state begins: forget what you know. It ends with :class:`Ready`.
+
+    Attributes:
+        version: :data:`VERSION`.
+        program: the version of the program.
+        service: differs for each start of the service; sequence numbers of one go on in the next.
+        time: when it was taken.
+    """
+
+    version: int
+    program: str
+    service: str
+    time: datetime
+
+
+class SandboxLine(Line, frozen=True, tag="sandbox"):
+    """A sandbox that has its network.
+
+    Attributes:
+        key: what replaces or removes it later, unique among all lines with a key.
+        id: the id of the container that it was made for.
+        netns: inode number of its namespace.
+        containers: the live containers in it.
+        interfaces: its interfaces, `eth0` first.
+    """
+
+    key: str
+    id: str
+    netns: int
+    containers: tuple[ContainerPart, ...]
+    interfaces: tuple[InterfacePart, ...]
+
+
+class FailureLine(Line, frozen=True, tag="failure"):
+    """A container that has no network, and is tried again.
+
+    Attributes:
+        key: as in :class:`SandboxLine`.
+        root, id, cause, reason, annotation, value: as in :class:`Event`.
+        time: since when.
+    """
+
+    key: str
+    root: str
+    id: str
+    cause: str
+    reason: str
+    time: datetime
+    annotation: str = ""
+    value: str = ""
+
+
+class NetworkLine(Line, frozen=True, tag="network"):
+    """A configured network; `refuses` is why it takes no containers at present, if it does not."""
+
+    name: str
+    mode: str
+    bridge: str
+    subnets: tuple[SubnetPart, ...]
+    refuses: str = ""
+
+
+class RootLine(Line, frozen=True, tag="root"):
+    """A watched root; `held`: its containers start behind the gate; else `reason` tells why not."""
+
+    path: str
+    held: bool
+    reason: str = ""
+
+
+class Totals(Line, frozen=True, tag="totals"):
+    """Counts since the start of the service.
+
+    Attributes:
+        since: when that was.
+        events: how many there were of each kind.
+        failures: how many containers failed or were refused, by cause.
+        attach, detach, hold: how long these took.
+        history_lost: how many events could not be written to the history.
+    """
+
+    since: datetime
+    events: dict[str, int]
+    failures: dict[str, int]
+    attach: Histogram
+    detach: Histogram
+    hold: Histogram
+    history_lost: int = 0
+
+
+class Traffic(Line, frozen=True, tag="traffic"):
+    """The kernel's counters of one interface, as its sandbox sees them.
+
+    What a sandbox receives, the kernel counts as sent by its host end. The counters begin with the
+    interface, and end with it.
+
+    Attributes:
+        host_name: the host end; the line of its sandbox has the rest.
+        guard_dropped: packets from the sandbox that the guard dropped, from addresses that are not
+            its own.
+    """
+
+    host_name: str
+    received_bytes: int
+    received_packets: int
+    received_dropped: int
+    received_errors: int
+    sent_bytes: int
+    sent_packets: int
+    sent_dropped: int
+    sent_errors: int
+    guard_dropped: int = 0
+
+
+class Readers(Line, frozen=True, tag="readers"):
+    """The readers of the socket: how many there are, have been, and how many events they missed."""
+
+    now: int
+    total: int
+    missed: int
+
+
+class Ready(Line, frozen=True, tag="ready"):
+    """The state is complete, as it was after the event `seq`. Events with higher numbers follow."""
+
+    seq: int
+
+
+class Missed(Line, frozen=True, tag="missed"):
+    """You did not read for too long, and missed `count` events. The state follows once more."""
+
+    count: int
+
+
+class Event(Line, frozen=True, tag="event"):
+    """Something that has happened.
+
+    Attributes:
+        seq: its number; each is one higher than the one before it, across restarts.
+        time: when it happened.
+        kind: what happened; docs/events.md has the list.
+        containers: the containers that it is about.
+        sandbox: the id of the sandbox that it is about.
+        interfaces: the interfaces that came or went.
+        ports: the port maps that came or went; a port that is taken.
+        network: the network that it is about.
+        what: what was repaired.
+        reason: why.
+        remedy: what to do about it.
+        cause: one of few words for a failure: the annotation at fault, `unreadable`, the name of a
+            kernel error such as `ENOSPC`, or `other`.
+        annotation, value: the annotation at fault.
+        verdict: what the gate did: `allow` or `deny`.
+        seconds: how long it took.
+        set: lines of the state that are new, or replace those with their keys.
+        unset: the keys of lines that are no longer part of the state.
+    """
+
+    seq: int
+    time: datetime
+    kind: str
+    containers: tuple[ContainerPart, ...] = ()
+    sandbox: str = ""
+    interfaces: tuple[InterfacePart, ...] = ()
+    ports: tuple[str, ...] = ()
+    network: str = ""
+    what: str = ""
+    reason: str = ""
+    remedy: str = ""
+    cause: str = ""
+    annotation: str = ""
+    value: str = ""
+    verdict: str = ""
+    seconds: float = 0.0
+    set: tuple[SandboxLine | FailureLine, ...] = ()
+    unset: tuple[str, ...] = ()
+
+
+type AnyLine = (
+    State
+    | SandboxLine
+    | FailureLine
+    | NetworkLine
+    | RootLine
+    | Totals
+    | Traffic
+    | Readers
+    | Ready
+    | Missed
+    | Event
+)
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def encoded(line: Line) -> bytes:
+    """A line as it is sent, with its end."""
+    return _encoder.encode(line) + b"\n"

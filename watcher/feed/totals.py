@@ -1,0 +1,71 @@
+"""Counts of what has happened since the service started, for the metrics."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from watcher.facts.kinds import Attached, Detached, Failed, Released
+from watcher.feed.events import kind_of
+from watcher.feed.lines import Histogram, Totals
+
+if TYPE_CHECKING:
+    from watcher.facts.kinds import Fact
+
+BOUNDS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+"""The upper bounds of the buckets, in seconds."""
+
+
+class _Durations:
+    """Durations, counted in buckets."""
+
+    __slots__ = ("_counts", "_sum")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BOUNDS) + 1)
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count a duration; a bound is part of its bucket, as Prometheus' `le` says."""
+        self._counts[bisect_left(BOUNDS, seconds)] += 1
+        self._sum += seconds
+
+    def histogram(self) -> Histogram:
+        return Histogram(BOUNDS, tuple(self._counts), self._sum)
+
+
+class Counts:
+    """Counts facts; a subscriber."""
+
+    def __init__(self) -> None:
+        self._since = time.time()
+        self._events: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._attach, self._detach, self._hold = _Durations(), _Durations(), _Durations()
+
+    def note(self, fact: Fact) -> None:
+        """Count `fact`."""
+        match fact:
+            case Attached(seconds=seconds):
+                self._attach.add(seconds)
+            case Detached(seconds=seconds):
+                self._detach.add(seconds)
+            case Released(seconds=seconds):
+                self._hold.add(seconds)
+            case Failed(cause=cause):
+                self._failures[cause] += 1
+        if kind := kind_of(fact):
+            self._events[kind] += 1
+
+    def totals(self, history_lost: int = 0) -> Totals:
+        """All counts as a line."""
+        return Totals(
+            datetime.fromtimestamp(self._since, UTC), dict(self._events), dict(self._failures),
+            self._attach.histogram(), self._detach.histogram(), self._hold.histogram(),
+            history_lost,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What shows people and programs what happens. No module of the service imports it."""

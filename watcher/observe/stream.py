@@ -1,0 +1,172 @@
+"""Reads the events socket: its lines, and the picture that they make."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Final, Self
+
+import msgspec
+
+from watcher.feed.lines import (
+    AnyLine,
+    Event,
+    FailureLine,
+    Missed,
+    NetworkLine,
+    Readers,
+    Ready,
+    RootLine,
+    SandboxLine,
+    State,
+    Totals,
+    Traffic,
+)
+from watcher.model.errors import WatcherError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+SOCKET: Final = "events.sock"
+"""The name of the socket in `run_dir`."""
+
+_PART: Final = 1 << 18
+_decode: Final = msgspec.json.Decoder(AnyLine).decode
+
+
+class Stream:
+    """A connection to the socket.
+
+    Args:
+        run_dir: where the socket is.
+
+    Raises:
+        WatcherError: nobody serves it, or it may not be opened.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        path = f"{run_dir}/{SOCKET}"
+        try:
+            self._socket.connect(path)
+        except PermissionError as error:
+            self._socket.close()
+            raise WatcherError(
+                f"{path} is for root and the group `watcher`",
+                "be root, or have root run `usermod --append --groups watcher <your name>`",
+            ) from error
+        except OSError as error:
+            self._socket.close()
+            if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
+                raise
+            raise WatcherError(
+                f"no service serves {path}", "start it, e.g. `systemctl start watcher`"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """The descriptor, readable when there are lines."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def lines(self) -> Iterator[AnyLine]:
+        """Every line as it comes, until the service ends. Lines of unknown types are skipped."""
+        rest = b""
+        while part := self._socket.recv(_PART):
+            *whole, rest = (rest + part).split(b"\n")
+            for line in whole:
+                try:
+                    yield _decode(line)
+                except msgspec.ValidationError:
+                    continue
+
+    def picture(self) -> Picture:
+        """The state, once it is complete.
+
+        Raises:
+            WatcherError: the service ended meanwhile.
+        """
+        picture = Picture()
+        for line in self.lines():
+            picture.apply(line)
+            if picture.complete:
+                return picture
+        raise WatcherError("the service ended meanwhile", "try again")
+
+
+class Picture:
+    """What the lines tell, put together.
+
+    Attributes:
+        complete: whether the state is complete.
+        state: its first line.
+        seq: the number of the last event in it.
+        sandboxes, failures: by key.
+        networks, roots: by name and path.
+        traffic: by host end. It is as old as the state: events do not renew it.
+        totals, readers: as old as the state.
+    """
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self.complete = False
+        self.state: State | None = None
+        self.seq = 0
+        self.sandboxes: dict[str, SandboxLine] = {}
+        self.failures: dict[str, FailureLine] = {}
+        self.networks: dict[str, NetworkLine] = {}
+        self.roots: dict[str, RootLine] = {}
+        self.traffic: dict[str, Traffic] = {}
+        self.totals: Totals | None = None
+        self.readers: Readers | None = None
+
+    def apply(self, line: AnyLine) -> None:
+        """Take a line into the picture."""
+        match line:
+            case State():
+                self._clear()
+                self.state = line
+            case SandboxLine(key=key):
+                self.sandboxes[key] = line
+            case FailureLine(key=key):
+                self.failures[key] = line
+            case NetworkLine(name=name):
+                self.networks[name] = line
+            case RootLine(path=path):
+                self.roots[path] = line
+            case Traffic(host_name=host_name):
+                self.traffic[host_name] = line
+            case Totals():
+                self.totals = line
+            case Readers():
+                self.readers = line
+            case Ready(seq=seq):
+                self.seq, self.complete = seq, True
+            case Missed():
+                self.complete = False
+            case Event():
+                self._change(line)
+
+    def _change(self, event: Event) -> None:
+        self.seq = event.seq
+        for key in event.unset:
+            self.sandboxes.pop(key, None)
+            self.failures.pop(key, None)
+        for entry in event.set:
+            self.apply(entry)
