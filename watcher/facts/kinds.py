@@ -128,6 +128,7 @@ class Failed(OfContainer, frozen=True):
         refused: whether its start was denied.
         cause: one of few words for what went wrong: the annotation, `unreadable`, the name of a
             kernel error such as `ENOSPC`, or `other`.
+        at: the time, in seconds since the epoch.
     """
 
     init: Process | None
@@ -136,6 +137,7 @@ class Failed(OfContainer, frozen=True):
     reason: str
     refused: bool
     cause: str
+    at: float
 
 
 class Forgotten(OfContainer, frozen=True):

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from watcher.model.sandbox import Interface, Member, Sandbox
     from watcher.store.failures import Failure
 
+SANDBOX: Final = "sandbox"
+FAILURE: Final = "failure"
+"""What the keys of the two kinds of lines begin with."""
+
 _NAMES: Final[dict[type[Fact], str]] = {
     kinds.Attached: "attached",
     kinds.Detached: "detached",
@@ -104,9 +108,10 @@ def event_of(fact: Fact, kind: str, seq: int, at: float) -> Event:  # noqa: C901
             return Event(seq, time, kind, network=network, reason=reason)
         case kinds.NetworkFree(network):
             return Event(seq, time, kind, network=network)
-        case kinds.Failed(root, id_, init, key, value, reason, refused, cause):
+        case kinds.Failed(root, id_, init, key, value, reason, refused, cause, failed_at):
             of, pid = failure_key(root, id_), 0 if init is None else init.pid
-            line = FailureLine(of, root, id_, cause, reason, time, key, value)
+            since = datetime.fromtimestamp(failed_at, UTC)
+            line = FailureLine(of, root, id_, cause, reason, since, key, value)
             return Event(
                 seq, time, kind, (ContainerPart(root, id_, pid),), reason=reason, cause=cause,
                 annotation=key, value=value,
@@ -149,21 +154,22 @@ def sandbox_line(sandbox: Sandbox) -> SandboxLine:
 
 
 def failure_line(failure: Failure) -> FailureLine:
-    """The line of a failure that the store keeps, which does not know its cause."""
+    """The line of a failure that the store keeps."""
     return FailureLine(
-        failure_key(failure.root, failure.id), failure.root, failure.id, failure.key or "other",
-        failure.reason, datetime.fromtimestamp(failure.at, UTC), failure.key, failure.value,
+        failure_key(failure.root, failure.id), failure.root, failure.id,
+        failure.cause or failure.key or "other", failure.reason,
+        datetime.fromtimestamp(failure.at, UTC), failure.key, failure.value,
     )  # fmt: skip
 
 
 def sandbox_key(netns: int) -> str:
     """The key of a sandbox: no two that live at once are in one namespace."""
-    return f"sandbox/{netns}"
+    return f"{SANDBOX}/{netns}"
 
 
 def failure_key(root: str, id_: str) -> str:
     """The key of a container's failure; an id has no slash."""
-    return f"failure/{id_}{root}"
+    return f"{FAILURE}/{id_}{root}"
 
 
 def _containers(members: Iterable[Member]) -> tuple[ContainerPart, ...]:

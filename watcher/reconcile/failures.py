@@ -50,8 +50,9 @@ class FailureLog:
             return  # published already; every retry fails in the same way
         key, value = (error.key, error.value) if isinstance(error, InvalidRequest) else ("", "")
         value = value[:MAX_VALUE]
-        self._facts.publish(Failed(root, id_, init, key, value, reason, refused, _cause(error)))
-        failure = Failure(root, id_, init, key, value, reason, refused, time.time())
+        cause, at = _cause(error), time.time()
+        self._facts.publish(Failed(root, id_, init, key, value, reason, refused, cause, at))
+        failure = Failure(root, id_, init, key, value, reason, refused, at, cause)
         try:
             self._store.fail(failure)
             self._unsaved.pop((root, id_), None)
@@ -116,6 +117,14 @@ class FailureLog:
             WatcherError: the store cannot be read.
         """
         return [*self._store.failures(), *self._unsaved.values()]
+
+    def unsaved(self, root: str, id_: str) -> Failure | None:
+        """A container's failure, if it could not be stored."""
+        return self._unsaved.get((root, id_))
+
+    def all_unsaved(self) -> list[Failure]:
+        """The failures that could not be stored."""
+        return list(self._unsaved.values())
 
     def living(self) -> list[Failure]:
         """The failures of containers that may live and can be tried again.

@@ -34,7 +34,7 @@ class Database:
 
     __slots__ = (
         "_changes", "_checkpoints", "_damage", "_files", "_moved", "_news", "_path", "_whole",
-        "db",
+        "db", "untold",
     )  # fmt: skip
 
     def __init__(self, db: sqlite3.Connection, path: Path, files: StoreFiles | None = None) -> None:
@@ -45,6 +45,8 @@ class Database:
         """The damage that SQLite has found since the file was opened; empty if none."""
         self._news = ""
         """What happened to the previous file."""
+        self.untold = 0
+        """How often content has come from somewhere else than from what this process did."""
         self._changes = self._moved = self._whole = 0
         """How often this object has changed its content: by now, when the last checkpoint began,
         and when all of the journal was moved."""
@@ -195,6 +197,7 @@ class Database:
             raise
         self.db, self._files = renewed.db, renewed._files
         self._changes += 1
+        self.untold += 1
         kept.close()
         return lost
 
@@ -240,9 +243,20 @@ class Database:
         Raises:
             WatcherError: the file cannot be read.
         """
+        return self._changes, self._others()
+
+    def others_version(self) -> tuple[int, int]:
+        """Differs from an earlier result if the content may have changed, and no fact tells of it.
+
+        Raises:
+            WatcherError: the file cannot be read.
+        """
+        return self.untold, self._others()
+
+    def _others(self) -> int:
         row = self.peek("PRAGMA data_version", ())
         assert row is not None
-        return self._changes, row[0]
+        return int(row[0])
 
     def peek(self, query: str, values: Sequence[str | int]) -> tuple[Any, ...] | None:
         """The first row of one query, which needs no transaction.

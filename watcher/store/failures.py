@@ -35,6 +35,7 @@ class Failure(Struct, frozen=True):
         reason: the whole one-line message.
         refused: whether its start was denied, so that it never ran.
         at: the time, in seconds since the epoch.
+        cause: as in :class:`watcher.facts.kinds.Failed`; empty if an earlier version kept it.
     """
 
     root: str
@@ -45,6 +46,7 @@ class Failure(Struct, frozen=True):
     reason: str
     refused: bool
     at: float
+    cause: str = ""
 
 
 def keep(db: sqlite3.Connection, failure: Failure) -> None:
@@ -54,8 +56,8 @@ def keep(db: sqlite3.Connection, failure: Failure) -> None:
     """
     init = failure.init
     db.execute(
-        "INSERT OR REPLACE INTO failure (root, id, pid, start, key, value, reason, refused, at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO failure (root, id, pid, start, key, value, reason, refused, at,"
+        " cause) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             failure.root,
             failure.id,
@@ -66,6 +68,7 @@ def keep(db: sqlite3.Connection, failure: Failure) -> None:
             _storable(failure.reason, MAX_REASON),
             failure.refused,
             failure.at,
+            failure.cause,
         ),
     )
     db.execute("DELETE FROM failure WHERE refused AND at <= ?", (failure.at - REFUSED_FOR,))
@@ -105,13 +108,24 @@ def load_all(db: sqlite3.Connection) -> list[Failure]:
     return [_failure(row) for row in db.execute(f"{_SELECT} ORDER BY number")]
 
 
-_SELECT: Final = "SELECT root, id, pid, start, key, value, reason, refused, at FROM failure"
+def load_after(db: sqlite3.Connection, number: int, most: int) -> list[tuple[int, Failure]]:
+    """The first failures after `number` of containers that may live, at most so many.
+
+    Each has its number, which grows with every failure.
+    """
+    query = f"{_SELECT} WHERE number > ? AND NOT refused AND id <> '' ORDER BY number LIMIT ?"
+    return [(row[-1], _failure(row)) for row in db.execute(query, (number, most))]
+
+
+_SELECT: Final = (
+    "SELECT root, id, pid, start, key, value, reason, refused, at, cause, number FROM failure"
+)
 
 
 def _failure(row: tuple[Any, ...]) -> Failure:
-    root, name, pid, start, key, value, reason, refused, at = row
+    root, name, pid, start, key, value, reason, refused, at, cause, _ = row
     init = None if pid is None else Process(pid, start)
-    return Failure(root, name, init, key, value, reason, bool(refused), at)
+    return Failure(root, name, init, key, value, reason, bool(refused), at, cause)
 
 
 def _storable(text: str, most: int) -> str:

@@ -149,6 +149,11 @@ class LeaseStore(OpenStore):
         with self._database.reading() as db:
             return sandboxes.load_all(db)
 
+    def sandboxes_after(self, key: int, most: int) -> list[Sandbox]:
+        """The first sandboxes with higher keys than `key`, at most so many; they have no pins."""
+        with self._database.reading() as db:
+            return sandboxes.load_after(db, key, most)
+
     def claimed_spans(self) -> dict[str, tuple[int, int]]:
         """By protocol, two host ports between which all published ones are, if there are any."""
         with self._database.reading() as db:
@@ -302,6 +307,7 @@ class LeaseStore(OpenStore):
             WatcherError: a network is known no more, or something of it is in use.
         """
         with self._database.writing() as db:
+            self._database.untold += 1
             return _load(db, restoring.restore(db, copy, networks))
 
     def leave(self, root: str, id: str) -> None:  # noqa: A002
@@ -391,6 +397,11 @@ class LeaseStore(OpenStore):
         """Every kept failure, the oldest first."""
         with self._database.reading() as db:
             return failures.load_all(db)
+
+    def failures_after(self, number: int, most: int) -> list[tuple[int, Failure]]:
+        """The first failures after `number` that were not refused, at most so many, numbered."""
+        with self._database.reading() as db:
+            return failures.load_after(db, number, most)
 
     def noted(self, name: str) -> str | None:
         """The note `name` of a handler or another part."""

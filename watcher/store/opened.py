@@ -77,6 +77,16 @@ class OpenStore:
         """
         return self._database.renew()
 
+    def others_version(self) -> tuple[int, int]:
+        """Differs from an earlier result if another process may have changed the content.
+
+        Or it is another file's, or was put back from copies. A renewed file counts as well.
+
+        Raises:
+            WatcherError: the file cannot be read.
+        """
+        return self._database.others_version()
+
     @property
     def journal_is_long(self) -> bool:
         """Whether a checkpoint is due, because there were many changes since the last one."""

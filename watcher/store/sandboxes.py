@@ -39,6 +39,9 @@ _MEMBER_ORDER: Final = " ORDER BY sandbox, number, position"
 _ONE_SANDBOX: Final = _SANDBOX + "WHERE key = ?"
 _ONE_INTERFACE: Final = _INTERFACE + "WHERE interface.sandbox = ?" + _INTERFACE_ORDER
 _ONE_MEMBER: Final = _MEMBER + "WHERE sandbox = ?" + _MEMBER_ORDER
+_SOME_SANDBOX: Final = _SANDBOX + "WHERE key > ? ORDER BY key LIMIT ?"
+_SOME_INTERFACE: Final = _INTERFACE + "WHERE interface.sandbox BETWEEN ? AND ?" + _INTERFACE_ORDER
+_SOME_MEMBER: Final = _MEMBER + "WHERE sandbox BETWEEN ? AND ?" + _MEMBER_ORDER
 _ALL_SANDBOX: Final = _SANDBOX + "ORDER BY key"
 _ALL_INTERFACE: Final = _INTERFACE + _INTERFACE_ORDER
 _ALL_MEMBER: Final = _MEMBER + _MEMBER_ORDER
@@ -78,6 +81,26 @@ def load_all(db: sqlite3.Connection) -> list[Sandbox]:
         _sandbox(row, interfaces.get(row[0], ()), members.get(row[0], ()), tuple(pins[row[0]]))
         for row in rows
     ]
+
+
+def load_after(db: sqlite3.Connection, key: int, most: int) -> list[Sandbox]:
+    """The first sandboxes with higher keys than `key`, at most so many, in order of their keys.
+
+    They have no pins, which depend on all the others.
+    """
+    rows = db.execute(_SOME_SANDBOX, (key, most)).fetchall()
+    if not rows:
+        return []
+    span = rows[0][0], rows[-1][0]
+    interfaces = {
+        key: _interfaces(group)
+        for key, group in groupby(db.execute(_SOME_INTERFACE, span), key=itemgetter(0))
+    }
+    members = {
+        key: _members(group)
+        for key, group in groupby(db.execute(_SOME_MEMBER, span), key=itemgetter(0))
+    }
+    return [_sandbox(row, interfaces.get(row[0], ()), members.get(row[0], ()), ()) for row in rows]
 
 
 def key_named(db: sqlite3.Connection, name: str) -> int | None:

@@ -207,7 +207,12 @@ _CHANGES: Final = (
     "ALTER TABLE sandbox ADD COLUMN kept INTEGER NOT NULL DEFAULT 0",
 )
 
-MIGRATIONS: Final = (_FIRST, _RANGES, _STALE, _DOCUMENTS, _NAMES, _CHANGES)
+_CAUSES: Final = (
+    # In a word, for those who count failures.
+    "ALTER TABLE failure ADD COLUMN cause TEXT NOT NULL DEFAULT ''",
+)
+
+MIGRATIONS: Final = (_FIRST, _RANGES, _STALE, _DOCUMENTS, _NAMES, _CHANGES, _CAUSES)
 
 VERSION: Final = len(MIGRATIONS)
 """The version of the schema that this program reads and writes."""
