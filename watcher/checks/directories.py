@@ -25,12 +25,18 @@ _REMOTE: Final = frozenset(
 _ROOM: Final = 16 << 20
 """Bytes of free space below which the check warns; thousands of leases take as much."""
 
+_MODES: Final = {
+    "state_dir": (0o077, "look into it", "700"),
+    "run_dir": (0o022, "make files in it", "755"),
+}
+"""By key: the bits that the mode must not have, what they allow, and the mode to have."""
+
 
 def findings(subject: Subject) -> Iterator[Finding]:
     """What is wrong with each directory, or that nothing is."""
     for key in ("state_dir", "run_dir", "netns_dir"):
         path = getattr(subject.config, key)
-        wrong = list(_of_directory(key, path, private=key != "netns_dir"))
+        wrong = list(_of_directory(key, path))
         yield from wrong or [ok(f"{key} = {path}: {_seen(path)}")]
     for root in subject.config.roots:
         if is_pattern(root.path):
@@ -39,7 +45,7 @@ def findings(subject: Subject) -> Iterator[Finding]:
         yield replace(_of_root(root.path), check="roots")
 
 
-def _of_directory(key: str, path: str, *, private: bool) -> Iterator[Finding]:
+def _of_directory(key: str, path: str) -> Iterator[Finding]:
     where = f"{key} = {quoted(path)}"
     there = _existing(path)
     if not there.is_dir():
@@ -61,11 +67,12 @@ def _of_directory(key: str, path: str, *, private: bool) -> Iterator[Finding]:
         )
     if space.f_blocks and space.f_bavail * space.f_frsize < _ROOM:
         yield warn(f"{where}: less than 16 MiB are left there", "free some space")
-    if private and str(there) == path and there.stat().st_mode & 0o077:
-        mode = stat.S_IMODE(there.stat().st_mode)
+    forbidden, what, right = _MODES.get(key, (0, "", ""))
+    mode = stat.S_IMODE(there.stat().st_mode)
+    if str(there) == path and mode & forbidden:
         yield warn(
-            f"{where}: others than root may look into it (mode {mode:04o})",
-            f"run `chmod 700 {path}`",
+            f"{where}: others than root may {what} (mode {mode:04o})",
+            f"run `chmod {right} {path}`",
         )
 
 

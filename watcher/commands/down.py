@@ -9,6 +9,8 @@ from pathlib import Path
 from watcher.config.settings import Config
 from watcher.containers.life import Snapshot
 from watcher.containers.present import present
+from watcher.feed import history
+from watcher.feed.names import EVENTS, TOLD
 from watcher.locks.lock import MOMENT, Busy, Lock
 from watcher.locks.names import SERVICE, WRITERS
 from watcher.locks.serving import refuse_other, serve
@@ -50,9 +52,11 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 def _remove(config: Config, log: object) -> list[str]:
     from handlers.host import root_mounts
+    from watcher.facts.subscribers import make_publisher
 
     done: list[str] = []
-    with assembled(config, log) as (reconciler, store, host):  # type: ignore[arg-type]
+    facts = make_publisher(config, log)  # type: ignore[arg-type]  # nobody else is told
+    with assembled(config, log, facts=facts) as (reconciler, store, host):  # type: ignore[arg-type]
         living = Snapshot.take(config.roots).containers
         host.pins.take_back({c.id: c.netns for c in living if c.netns is not None})
         done += [f"detached {sandbox.id}" for sandbox in reconciler.take_all_back()]
@@ -68,5 +72,8 @@ def _remove(config: Config, log: object) -> list[str]:
 def _remove_files(config: Config) -> None:
     for suffix in SUFFIXES:
         Path(f"{store_path(config)}{suffix}").unlink(missing_ok=True)
+    history.remove(config.state_dir)
+    for name in (EVENTS, TOLD):
+        Path(config.run_dir, name).unlink(missing_ok=True)
     with suppress(OSError):  # other files are in it
         Path(config.state_dir).rmdir()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from watcher.config.load import read
 from watcher.config.settings import Config
 from watcher.facts.subscribers import make_publisher
+from watcher.feed.feed import Feed
 from watcher.gate.gatekeeper import Gatekeeper
 from watcher.gate.rootkeeper import RootKeeper
 from watcher.locks.lock import MOMENT, Busy, Lock
@@ -22,6 +23,7 @@ from watcher.log.backlog import Backlog
 from watcher.log.logger import adopt_others, make_log
 from watcher.model.errors import WatcherError
 from watcher.service.assemble import Patience, assembled
+from watcher.service.events import EventService
 from watcher.service.loop import Service
 from watcher.service.mainthread import DRAIN, MainThread
 from watcher.service.reload import Reload
@@ -99,7 +101,8 @@ def _hold_and_serve(
     lock: Lock,
     patience: Patience,
 ) -> None:
-    facts = make_publisher(config, log)
+    facts, feed = make_publisher(config, log), Feed()
+    facts.tell_first(feed.note)
     gate = Gatekeeper(config.gate, facts, log)
     roots = RootKeeper([root.path for root in config.roots], gate, log)
     try:
@@ -109,7 +112,8 @@ def _hold_and_serve(
             config, log, starting=True, serving=True, patience=patience, facts=facts
         ) as opened_:
             reload = Reload(again, *opened_, gate, log)
-            service = Service(config, opened_[0], gate, roots, lock, reload, facts, log)
+            events = EventService(config, feed, opened_[1], log)
+            service = Service(config, opened_[0], gate, roots, lock, reload, events, facts, log)
             asyncio.run(
                 service.run(main), loop_factory=lambda: asyncio.SelectorEventLoop(main.selector)
             )

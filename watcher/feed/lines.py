@@ -7,7 +7,7 @@ reader skips what it does not know; a changed meaning does.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -255,6 +255,13 @@ class Event(Line, frozen=True, tag="event"):
     unset: tuple[str, ...] = ()
 
 
+class Now(Line, frozen=True, tag="now"):
+    """The lines before it tell what changes without an event, as it is now.
+
+    It goes to the broker alone, when that has asked.
+    """
+
+
 type AnyLine = (
     State
     | SandboxLine
@@ -273,5 +280,23 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def encoded(line: Line) -> bytes:
-    """A line as it is sent, with its end."""
-    return _encoder.encode(line) + b"\n"
+    """A line as it is sent, with its end.
+
+    A name of a file may have bytes, and an annotation characters, that UTF-8 cannot tell: these
+    are escaped.
+    """
+    try:
+        return _encoder.encode(line) + b"\n"
+    except UnicodeEncodeError:
+        return _encoder.encode(_told(msgspec.to_builtins(line))) + b"\n"
+
+
+def _told(value: Any) -> Any:
+    """`value` with every text in a form that UTF-8 can tell."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list | tuple):
+        return [_told(item) for item in value]
+    if isinstance(value, dict):
+        return {_told(key): _told(item) for key, item in value.items()}
+    return value

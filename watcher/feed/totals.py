@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from watcher.facts.kinds import Attached, Detached, Failed, Released
-from watcher.feed.events import kind_of
 from watcher.feed.lines import Histogram, Totals
 
 if TYPE_CHECKING:
     from watcher.facts.kinds import Fact
+    from watcher.feed.lines import Event
 
 BOUNDS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -40,7 +40,7 @@ class _Durations:
 
 
 class Counts:
-    """Counts facts; a subscriber."""
+    """Counts facts and events."""
 
     def __init__(self) -> None:
         self._since = time.time()
@@ -48,8 +48,8 @@ class Counts:
         self._failures: Counter[str] = Counter()
         self._attach, self._detach, self._hold = _Durations(), _Durations(), _Durations()
 
-    def note(self, fact: Fact) -> None:
-        """Count `fact`."""
+    def note(self, fact: Fact, kind: str | None) -> None:
+        """Count `fact`, which is an event of `kind`, if it is one."""
         match fact:
             case Attached(seconds=seconds):
                 self._attach.add(seconds)
@@ -59,8 +59,18 @@ class Counts:
                 self._hold.add(seconds)
             case Failed(cause=cause):
                 self._failures[cause] += 1
-        if kind := kind_of(fact):
+        if kind is not None:
             self._events[kind] += 1
+
+    def note_told(self, event: Event) -> None:
+        """Count an `event` of another process."""
+        self._events[event.kind] += 1
+        if event.cause:
+            self._failures[event.cause] += 1
+        if event.kind == "attached":
+            self._attach.add(event.seconds)
+        elif event.kind == "detached":
+            self._detach.add(event.seconds)
 
     def totals(self, history_lost: int = 0) -> Totals:
         """All counts as a line."""

@@ -163,6 +163,19 @@ class RootKeeper:
         if renewed:
             self._changed()
 
+    def reasons(self) -> dict[str, str]:
+        """Why the containers of each root do not start behind the gate; empty if they do."""
+        found = {
+            root: kept.left if kept.open is None else self._why_not_held(kept)
+            for root, kept in self._kept.items()
+        }
+        return found | self._matches.left
+
+    @staticmethod
+    def _why_not_held(kept: _Kept) -> str:
+        assert kept.open is not None
+        return "" if kept.open.mount is not None else kept.unheld or "there is no gate"
+
     def state(self) -> dict[str, dict[str, str]]:
         """The state of each root: held by mount or file system; or not held, or left, and why.
 
@@ -173,7 +186,7 @@ class RootKeeper:
             if kept.open is None:
                 named["left"][root] = kept.left
             elif kept.open.mount is None:
-                named["not_held"][root] = kept.unheld or "there is no gate"
+                named["not_held"][root] = self._why_not_held(kept)
             else:
                 named["held"][root] = "file system" if kept.open.whole else "mount"
             with suppress(Unreadable):

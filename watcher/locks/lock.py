@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
+from handlers.kernel.directories import make_directory
 from watcher.locks import holders
 from watcher.locks.holders import Holder
 from watcher.locks.names import PATIENCE
@@ -272,7 +273,7 @@ def _open(path: Path) -> int:
 def _made(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     for _ in range(_TRIES):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent, 0o755)  # each file in it has a mode of its own
         with suppress(FileNotFoundError):  # `down` has just removed the directory
             return os.open(path, flags, 0o600)
     return os.open(path, flags, 0o600)

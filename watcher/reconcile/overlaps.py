@@ -51,7 +51,7 @@ class Overlaps:
                 self._found.setdefault(problem.network, problem)
         for name, problem in self._found.items():
             if name not in before or before[name].what != problem.what:
-                self._facts.publish(NetworkTaken(name, f"{problem.what}; {problem.remedy}"))
+                self._facts.publish(NetworkTaken(name, _reason(problem)))
         for name in before.keys() - self._found.keys():
             self._facts.publish(NetworkFree(name))
 
@@ -59,6 +59,11 @@ class Overlaps:
     def names(self) -> frozenset[str]:
         """The networks that overlap."""
         return frozenset(self._found)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why these overlap, with the remedies."""
+        return {name: _reason(problem) for name, problem in self._found.items()}
 
     @property
     def links(self) -> frozenset[int]:
@@ -95,6 +100,10 @@ def refuse_now(networks: Iterable[Network]) -> None:
     for problem in problems(networks):
         if problem.refuses:
             raise _refusal(problem)
+
+
+def _reason(problem: Problem) -> str:
+    return f"{problem.what}; {problem.remedy}"
 
 
 def _refusal(problem: Problem) -> InvalidRequest:

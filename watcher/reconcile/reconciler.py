@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from watcher.config.settings import Config
     from watcher.locks.lock import Lock
     from watcher.model.container import Container, Process
+    from watcher.model.network import Network
     from watcher.model.request import Request
     from watcher.model.sandbox import Sandbox
     from watcher.reconcile.context import Context
+    from watcher.reconcile.failures import FailureLog
     from watcher.reconcile.plan import Move
     from watcher.reconcile.steps import Steps
 
@@ -201,6 +203,19 @@ class Reconciler:
     def overlapping_links(self) -> frozenset[int]:
         """The indices of the links with addresses or routes that networks overlap with."""
         return self._context.overlaps.links
+
+    def networks(self) -> list[Network]:
+        """The networks that there are: configured ones, and former ones in use."""
+        return list(self._context.host.networks.values())
+
+    def refusals(self) -> dict[str, str]:
+        """Why networks refuse all containers at present, by name."""
+        return self._context.overlaps.reasons
+
+    @property
+    def failures(self) -> FailureLog:
+        """The failures of containers."""
+        return self._failures
 
     def links(self) -> list[str]:
         """The host ends of all links that should exist."""

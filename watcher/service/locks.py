@@ -75,6 +75,7 @@ class LockFiles:
         run_dir: the directory of both.
         watch: reports changes in it.
         lost: called with the reason if another service has the host by now.
+        checked: called after each check while this service has the host, for other files there.
         log: reports locks that were made anew.
     """
 
@@ -85,6 +86,7 @@ class LockFiles:
         run_dir: str,
         watch: RootWatch,
         lost: Callable[[str], object],
+        checked: Callable[[], object],
         log: Log,
     ) -> None:
         self._own = own
@@ -92,6 +94,7 @@ class LockFiles:
         self._run_dir = run_dir
         self._watch = watch
         self._lost = lost
+        self._checked = checked
         self._log = log
 
     def watch(self) -> None:
@@ -100,20 +103,26 @@ class LockFiles:
 
     def check(self) -> None:
         """Make the locks anew if other processes would find other files in their place."""
+        if self._has_host():
+            self._checked()
+
+    def _has_host(self) -> bool:
+        """Whether this service has the host, and its locks are those that others find."""
         locks = (self._own, self._writers)
         if not any(lock.lost() for lock in locks):
-            return
+            return True
         try:
             for lock in locks:
                 lock.renew()
             self.watch()
         except (WatcherError, OSError) as error:
             self._log.error("the locks cannot be made anew", reason=message_with_remedy(error))
-            return
+            return False
         if self._own.take():
             self._log.warning("made the locks anew, which were removed", run_dir=self._run_dir)
-            return
+            return True
         self._lost(
             f"{self._run_dir} was removed, and another `watcher run` has this host by now:"
             f" {self._own.holder()}"
         )
+        return False

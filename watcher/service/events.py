@@ -1,0 +1,131 @@
+"""The service's side of the feed: its sockets, the broker, and what is asked of the other parts."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from watcher.feed.broker import Broker
+from watcher.feed.history import History
+from watcher.feed.lines import NetworkLine, RootLine, SubnetPart
+from watcher.feed.names import EVENTS, TOLD
+from watcher.feed.records import Records
+from watcher.feed.sockets import NamedSocket, open_to_all
+from watcher.feed.told import Told
+from watcher.model.errors import message_with_remedy
+from watcher.model.network import gateway
+from watcher.store.ipam import FIRST, pool_end
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from watcher.config.settings import Config, Events
+    from watcher.feed.feed import Feed
+    from watcher.feed.lines import Line
+    from watcher.gate.gatekeeper import Gatekeeper
+    from watcher.gate.rootkeeper import RootKeeper
+    from watcher.log.logger import Log
+    from watcher.model.network import Network
+    from watcher.reconcile.reconciler import Reconciler
+    from watcher.store.leases import LeaseStore
+
+
+class EventService:
+    """Serves the events socket, and hears what commands have done.
+
+    Nothing of it is needed for a container's network: what fails is logged, and tried again.
+
+    Args:
+        config: where the files are, and how much history is kept.
+        feed: gets the facts.
+        store: the lease store.
+        log: the log.
+    """
+
+    def __init__(self, config: Config, feed: Feed, store: LeaseStore, log: Log) -> None:
+        self._run_dir = config.run_dir
+        self._feed = feed
+        self._store = store
+        self._log = log
+        self._history = History(config.state_dir, config.events, log)
+        self._events: NamedSocket | None = None
+        self._told: NamedSocket | None = None
+        self._problem = ""
+
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reconciler: Reconciler,
+        gate: Gatekeeper,
+        roots: RootKeeper,
+    ) -> None:
+        """Serve from now on, in the thread of `loop`."""
+        self._broker = Broker(loop, self._feed, self._log)
+        self._feed.serve(
+            loop, Records(self._store, reconciler.failures), self._history,
+            lambda: _now(reconciler, roots), ended=self._broker.end, first=gate.answer_first,
+        )  # fmt: skip
+        self._hearing = Told(loop, self._feed.note_told, self._log)
+        self.check()
+
+    def check(self) -> None:
+        """Make the sockets anew if their names are gone, as with all of `run_dir`."""
+        try:
+            self._check()
+        except OSError as error:
+            problem = message_with_remedy(error)
+            if problem != self._problem:
+                self._log.error("what happens cannot be told", reason=problem)
+            self._problem = problem
+        else:
+            self._problem = ""
+
+    def configure(self, settings: Events) -> None:
+        """Keep as much history as `settings` say from now on."""
+        self._history.configure(settings)
+
+    def stop(self) -> None:
+        """End the broker, and write what is left to the history. The sockets keep their names."""
+        self._hearing.stop()
+        self._broker.stop()
+        self._feed.close()
+        self._history.close()
+        for one in (self._events, self._told):
+            if one is not None:
+                one.close()
+
+    def _check(self) -> None:
+        if self._told is None or self._told.lost():
+            before = self._told
+            self._told = self._made(TOLD, socket.SOCK_DGRAM)
+            self._hearing.listen(self._told.socket)
+            if before is not None:
+                before.close()
+        if self._events is None or self._events.lost():
+            before = self._events
+            self._events = self._made(EVENTS, socket.SOCK_STREAM, group=True)
+            self._broker.listen(self._events.socket)
+            if before is not None:
+                before.close()
+
+    def _made(self, name: str, kind: int, *, group: bool = False) -> NamedSocket:
+        open_to_all(self._run_dir)
+        return NamedSocket(self._run_dir, name, kind, group=group, log=self._log)
+
+
+def _now(reconciler: Reconciler, roots: RootKeeper) -> Iterator[Line]:
+    """What changes without an event."""
+    refused = reconciler.refusals()
+    for network in reconciler.networks():
+        yield _network_line(network, refused.get(network.name, ""))
+    for path, reason in roots.reasons().items():
+        yield RootLine(path, not reason, reason)
+
+
+def _network_line(network: Network, refuses: str) -> NetworkLine:
+    subnets = tuple(
+        SubnetPart(str(subnet), str(gateway(subnet)), pool_end(subnet) - FIRST)
+        for subnet in network.subnets
+    )
+    return NetworkLine(network.name, network.mode, network.bridge, subnets, refuses)
