@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -90,6 +90,8 @@ def assembled(
 ) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
     """The reconciler, the lease store and the host, open.
 
+    What happens meanwhile is told to the service at the end, if this is a command of its own.
+
     Args:
         config: the configuration.
         log: the log of all parts.
@@ -97,23 +99,50 @@ def assembled(
         serving: whether this is the host's service, which owns the roots' mounts.
         dry_run: whether to change nothing.
         patience: how to wait for other writers.
-        facts: the publisher; made here if missing.
+        facts: the publisher; made here if missing, for a command of its own.
 
     Raises:
         WatcherError: the lease store or the lock cannot be opened, the configuration contradicts
             what is in use, or a service with another configuration serves this host.
     """
+    from watcher.facts.subscribers import make_publisher
+
+    refuse_other(config.run_dir)
+    with ExitStack() as ended:
+        if facts is None:
+            facts = make_publisher(config, log)
+            if not dry_run:
+                from watcher.service.handover import Handover
+
+                handover = Handover(config, log, patience.told)
+                facts.tell_first(handover.note)
+                ended.callback(handover.deliver)
+        parts = _opened(
+            config, log, facts, patience, starting=starting, serving=serving, dry_run=dry_run
+        )
+        yield ended.enter_context(parts)
+
+
+@contextmanager
+def _opened(
+    config: Config,
+    log: Log,
+    facts: Publisher,
+    patience: Patience,
+    *,
+    starting: bool,
+    serving: bool,
+    dry_run: bool,
+) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
+    """What :func:`assembled` does, but for the telling."""
     from handlers.host import Host
     from handlers.kernel.sockdiag import SockDiag
-    from watcher.facts.subscribers import make_publisher
     from watcher.reconcile.context import Context
     from watcher.reconcile.failures import FailureLog
     from watcher.reconcile.flows import Flows
     from watcher.reconcile.overlaps import Overlaps
     from watcher.reconcile.reconciler import Reconciler
 
-    facts = facts or make_publisher(config, log)
-    refuse_other(config.run_dir)
     with (
         patience.lock(config.run_dir) as lock,
         _opened_under(lock, config, dry_run=dry_run) as store,
