@@ -1,0 +1,66 @@
+"""Tells the kernel's counters of host ends as lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from handlers.kernel.counters import Counters
+from watcher.feed.lines import Traffic, encoded
+from watcher.model.naming import HOST_NAME
+
+if TYPE_CHECKING:
+    from handlers.kernel.counters import Counts
+
+
+class TrafficLines:
+    """The lines of all host ends in the network namespace of this process.
+
+    Attributes:
+        busy: whether they are being counted anew.
+        lines: as they were last counted, by keys in the order of the links' indices.
+    """
+
+    def __init__(self) -> None:
+        self._counters = Counters()
+        self._new: dict[str, bytes] = {}
+        self.busy = False
+        self.lines: dict[str, bytes] = {}
+
+    def fileno(self) -> int:
+        """The descriptor, readable when :meth:`read` has something to do."""
+        return self._counters.fileno()
+
+    def ask(self) -> None:
+        """Count anew, unless that is under way. What the kernel refuses is not counted."""
+        if not self.busy:
+            self._counters.ask()
+            self.busy = True
+
+    def read(self) -> None:
+        """Take a part of the kernel's answer."""
+        try:
+            part = self._counters.read()
+        except OSError:
+            self.busy, self.lines = False, {}
+            return
+        if part.anew:
+            self._new = {}
+        for index, counts in part.links:
+            name = self._counters.name(index)
+            if HOST_NAME.fullmatch(name):
+                dropped = self._counters.drops.get(index, 0)
+                self._new[f"4 {index:010}"] = encoded(_line(name, counts, dropped))
+        if part.last:
+            self.busy, self.lines, self._new = False, self._new, {}
+
+
+def _line(name: str, counts: Counts, dropped: int) -> Traffic:
+    """What the host end `name` counts, as its sandbox sees it: received is what that one sent."""
+    (
+        sent_packets, received_packets, sent_bytes, received_bytes,
+        sent_errors, received_errors, sent_dropped, received_dropped,
+    ) = counts  # fmt: skip
+    return Traffic(
+        name, received_bytes, received_packets, received_dropped, received_errors,
+        sent_bytes, sent_packets, sent_dropped, sent_errors, dropped,
+    )  # fmt: skip
