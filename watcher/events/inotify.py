@@ -25,6 +25,8 @@ from watchdog.observers.inotify_c import (
 CREATED: Final[int] = InotifyConstants.IN_CREATE | InotifyConstants.IN_MOVED_TO
 REMOVED: Final[int] = InotifyConstants.IN_DELETE | InotifyConstants.IN_MOVED_FROM
 WRITTEN: Final[int] = InotifyConstants.IN_CLOSE_WRITE
+MODIFIED: Final[int] = InotifyConstants.IN_MODIFY
+ATTRIBUTES: Final[int] = InotifyConstants.IN_ATTRIB
 DIRECTORY: Final[int] = InotifyConstants.IN_ISDIR
 """Kinds of change of a name, and the flag of a directory."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
@@ -35,6 +36,10 @@ _PART: Final = 1 << 18
 _decode: Final = msgspec.json.Decoder(AnyLine).decode
 
 
+class NotServed(WatcherError):
+    """No service serves the socket."""
+
+
 class Stream:
     """A connection to the socket.
 
@@ -42,7 +47,8 @@ class Stream:
         run_dir: where the socket is.
 
     Raises:
-        WatcherError: nobody serves it, or it may not be opened.
+        NotServed: no service runs.
+        WatcherError: it may not be opened.
     """
 
     def __init__(self, run_dir: str) -> None:
@@ -60,9 +66,10 @@ class Stream:
             self._socket.close()
             if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
                 raise
-            raise WatcherError(
+            raise NotServed(
                 f"no service serves {path}", "start it, e.g. `systemctl start watcher`"
             ) from error
+        self._rest = b""
 
     def __enter__(self) -> Self:
         return self
@@ -85,14 +92,23 @@ class Stream:
 
     def lines(self) -> Iterator[AnyLine]:
         """Every line as it comes, until the service ends. Lines of unknown types are skipped."""
-        rest = b""
-        while part := self._socket.recv(_PART):
-            *whole, rest = (rest + part).split(b"\n")
-            for line in whole:
-                try:
-                    yield _decode(line)
-                except msgspec.ValidationError:
-                    continue
+        while (lines := self.received()) is not None:
+            yield from lines
+
+    def received(self) -> list[AnyLine] | None:
+        """Wait until something comes; its whole lines, perhaps none, or `None` at the end."""
+        try:
+            part = self._socket.recv(_PART)
+        except ConnectionResetError:
+            return None
+        if not part:
+            return None
+        *whole, self._rest = (self._rest + part).split(b"\n")
+        lines = []
+        for line in whole:
+            with suppress(msgspec.ValidationError):
+                lines.append(_decode(line))
+        return lines
 
     def picture(self) -> Picture:
         """The state, once it is complete.
