@@ -122,6 +122,15 @@ def _parser() -> argparse.ArgumentParser:
     config = commands.add_parser("config", help="the configuration, and where each value is from")
     config.add_argument("--schema", action="store_true", help="print its JSON Schema instead")
     _json(config)
+    events = commands.add_parser("events", help="what happens, as it happens")
+    events.add_argument(
+        "--since", metavar="TIME", help="what has happened since then, e.g. 10:00, 30m, yesterday"
+    )
+    events.add_argument("--container", metavar="CONTAINER", help="of that one alone: " + _CONTAINER)
+    events.add_argument(
+        "--filter", action="append", metavar="KEY=VALUE", help="e.g. kind=failed; may be repeated"
+    )
+    _json(events)
     commands.add_parser("down", help="remove everything this program ever made on the host")
     return parser
 

@@ -9,8 +9,9 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from watcher.config.settings import Events
 from watcher.feed.history import MOST_OF_A_LINE, NEWER, OLDER, History, last_seq, remove
 from watcher.feed.lines import AnyLine, ContainerPart, Event
 from watcher.log.logger import SILENCE
+from watcher.observe.history import HistoryReader, kept
 
 NOW = datetime.now(UTC)
 _event = msgspec.json.Decoder(AnyLine)
@@ -275,3 +277,29 @@ def test_it_survives_kill_9_at_any_point(tmp_path: Path) -> None:
         assert len(kept) >= 50
         assert kept == list(range(kept[0], kept[-1] + 1))
         assert last_seq(str(tmp_path)) == kept[-1]
+
+
+def test_a_reader_sees_each_number_once_whatever_is_renamed(tmp_path: Path) -> None:
+    random = Random(1)
+    number, seen = 0, list[int]()
+    with closing(opened(tmp_path, 20)) as history, closing(HistoryReader(str(tmp_path))) as reader:
+        for _ in range(300):
+            batch = random.randrange(12)
+            history.write(events(range(number + 1, number + batch + 1)))
+            number += batch
+            assert reader.has_more() == bool(batch)
+            seen += [event.seq for event in reader.read(lambda seq, _: seq % 10 != 0)]
+            assert reader.seq == number
+            assert not reader.has_more()
+            with closing(HistoryReader(str(tmp_path))) as late:
+                found = [event.seq for event in late.read(kept(str(tmp_path), Events(20)))]
+                assert found == list(range(max(number - 19, 1), number + 1))
+    assert seen == [n for n in range(1, number + 1) if n % 10]
+
+
+def test_what_is_too_old_is_not_shown(tmp_path: Path) -> None:
+    with closing(opened(tmp_path)) as history:
+        old = Event(1, NOW - timedelta(days=31), "detached")
+        history.write([old, *events([2, 3])])
+    with closing(HistoryReader(str(tmp_path))) as reader:
+        assert [e.seq for e in reader.read(kept(str(tmp_path), Events(10)))] == [2, 3]
