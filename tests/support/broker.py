@@ -80,13 +80,16 @@ class Service:
         run_dir: where the socket is.
         linger: seconds without a reader after which the broker ends.
         netns: the network namespace of the broker.
+        descriptors: how many the broker may have.
 
     Attributes:
         lines: the lines with a key that the feed has told.
         seq: the number of the last event.
     """
 
-    def __init__(self, run_dir: Path, linger: float = 60, netns: int | None = None) -> None:
+    def __init__(
+        self, run_dir: Path, linger: float = 60, netns: int | None = None, descriptors: int = 0
+    ) -> None:
         self.run_dir, self.path = run_dir, run_dir / SOCKET
         self.lines: dict[str, SandboxLine | FailureLine] = {}
         self.seq = 0
@@ -98,17 +101,21 @@ class Service:
             with ExitStack() as stack:
                 if netns is not None:
                     stack.enter_context(entered(netns))
-                self.pid = self._spawn(theirs, listener, linger)
+                self.pid = self._spawn(theirs, listener, linger, descriptors)
         self.pidfd = os.pidfd_open(self.pid)
 
     @staticmethod
-    def _spawn(theirs: socket.socket, listener: socket.socket, linger: float) -> int:
+    def _spawn(
+        theirs: socket.socket, listener: socket.socket, linger: float, descriptors: int
+    ) -> int:
+        limited = ["prlimit", f"--nofile={descriptors}:{descriptors}"] if descriptors else []
+        argv = [*limited, sys.executable, "-P", "-m", "watcher.observe.broker", str(linger)]
         high = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for one in (theirs, listener)]
         theirs.close()
         try:
-            return os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-P", "-m", "watcher.observe.broker", str(linger)],
+            return os.posix_spawnp(
+                argv[0],
+                argv,
                 os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, descriptor, wanted)
@@ -177,6 +184,16 @@ class Service:
         if not lost:
             self.send(Event(self.seq, NOW, "attached", set=lines, unset=tuple(unset)))
 
+    def churn(self, numbers: Iterable[int], change: int) -> None:
+        """Have an event each change the sandbox of each number."""
+        events = []
+        for number in numbers:
+            self.seq += 1
+            line = sandbox(number, change)
+            self.lines[line.key] = line
+            events.append(Event(self.seq, NOW, "published", set=(line,)))
+        self.send(*events)
+
     def answer(self, timeout: float = PATIENCE) -> None:
         """Wait until the broker asks for what changes without an event, and tell that."""
         self.feed.settimeout(timeout)
@@ -239,11 +256,18 @@ class Reader(Stream):
         self.events: list[int] = []
         self._rest = b""
 
-    def read(self, most: int = 1 << 18, timeout: float = PATIENCE) -> bool:
+    @property
+    def connection(self) -> socket.socket:
+        """Its connection."""
+        return self._socket
+
+    def read(self, most: int = 1 << 18, timeout: float = PATIENCE, *, answers: bool = True) -> bool:
         """Read what is there, once something is; whether the connection is open."""
         poll = select.poll()
-        for descriptor in (self.fileno(), feed := self.service.feed.fileno()):
-            poll.register(descriptor, select.POLLIN)
+        poll.register(self.fileno(), select.POLLIN)
+        feed = self.service.feed.fileno()
+        if answers:
+            poll.register(feed, select.POLLIN)
         ready: dict[int, int] = {}
         while self.fileno() not in ready:
             ready = dict(poll.poll(timeout * 1000))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FRESH: Final = 1.0
 """Seconds for which they are good enough."""
-PATIENCE: Final = 2.0
+PATIENCE: Final = 1.0
 """Seconds after which a reader gets what is there."""
 
 
