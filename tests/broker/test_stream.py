@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.support.broker import Service, failure, sandbox
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from tests.support.broker import NOW, Service, failure, sandbox
 
 
 def test_a_reader_gets_the_state_and_then_each_event(service: Service) -> None:
@@ -46,8 +50,8 @@ def test_a_pass_that_corrects_nothing_is_not_told(service: Service) -> None:
         service.tell([sandbox(1)])
         service.event(sandbox(2))
         service.event(unset=[sandbox(1).key])
-        # The store, from which a pass comes, does not know the cause.
-        service.send(failure("broken", "why"), sandbox(2))
+        later = replace(failure("broken", "why", cause="ENOSPC"), time=NOW + timedelta(seconds=1))
+        service.send(later, sandbox(2))  # the store has the time from another moment
         service.ready()
         service.event(sandbox(4))
         reader.follow()

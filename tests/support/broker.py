@@ -28,6 +28,7 @@ from watcher.feed.lines import (
     Line,
     Missed,
     NetworkLine,
+    Now,
     Ready,
     RootLine,
     SandboxLine,
@@ -36,7 +37,8 @@ from watcher.feed.lines import (
     Totals,
     encoded,
 )
-from watcher.observe.stream import SOCKET, Picture, Stream
+from watcher.feed.names import EVENTS
+from watcher.observe.stream import Picture, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -90,7 +92,7 @@ class Service:
     def __init__(
         self, run_dir: Path, linger: float = 60, netns: int | None = None, descriptors: int = 0
     ) -> None:
-        self.run_dir, self.path = run_dir, run_dir / SOCKET
+        self.run_dir, self.path = run_dir, run_dir / EVENTS
         self.lines: dict[str, SandboxLine | FailureLine] = {}
         self.seq = 0
         self.asked = 0
@@ -199,7 +201,7 @@ class Service:
         self.feed.settimeout(timeout)
         self.asked += len(self.feed.recv(100))
         self.feed.settimeout(None)
-        self.send(*now_lines(self.asked), b'{"type":"now"}\n')
+        self.send(*now_lines(self.asked), Now())
 
     # What readers see:
 

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_FAILURE = b'{"type":"failure",'
+"""How the line of a failure begins: msgspec writes the type first."""
+
+
 class _Failure(Struct):
     """What makes two lines of a failure tell the same."""
 
+    cause: str
     reason: str
     annotation: str = ""
     value: str = ""
@@ -62,7 +67,7 @@ class Pictures:
         """The pass tells `line`."""
         if self._pass is not None:
             known = self._lines.get(key)
-            self._pass[key] = known if known is not None and _same(key, known, line) else line
+            self._pass[key] = known if known is not None and _same(known, line) else line
 
     def end(self, seq: int) -> None:
         """The pass ends, after the event `seq`."""
@@ -147,11 +152,11 @@ class Pictures:
                     del self._keys[bisect_left(self._keys, key)]
 
 
-def _same(key: str, known: bytes, told: bytes) -> bool:
-    """Whether two lines of `key` tell the same.
+def _same(known: bytes, told: bytes) -> bool:
+    """Whether two lines with one key tell the same.
 
-    The store, from which passes come, does not know the cause of a failure; its event does.
+    An event and the store, from which passes come, have the time of a failure from two moments.
     """
     if known == told:
         return True
-    return key.startswith("failure/") and _failure(known) == _failure(told)
+    return known.startswith(_FAILURE) and _failure(known) == _failure(told)
