@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 BUFFER: Final = 32 << 10
 """Bytes that the kernel keeps for a reader that does not read; it takes twice as many for them."""
-_MOST_HEARD: Final = 1 << 20
+MOST_HEARD: Final = 1 << 20
 """Bytes that a reader may send before it is closed: there is nothing to say to the broker."""
 _HEAR: Final = 64 << 10
 
@@ -130,4 +130,4 @@ class Reader:
             return True
         self._heard += heard
         self.hears = heard > 0
-        return self._heard <= _MOST_HEARD
+        return self._heard <= MOST_HEARD
