@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 from pathlib import Path
@@ -75,3 +76,19 @@ def test_the_broker_has_no_power(service: Service) -> None:
     opened = [str(path.readlink()) for path in Path(f"/proc/{service.pid}/fd").iterdir()]
     files = [name for name in opened if name.startswith("/") and not name.startswith("/dev/")]
     assert [name for name in files if not name.endswith("(deleted)")] == []  # but for pytest's own
+
+
+def test_the_broker_gives_way_to_the_service(service: Service) -> None:
+    service.start([sandbox(1)])
+    service.picture()
+    assert os.sched_getscheduler(service.pid) == os.SCHED_BATCH
+    assert int(Path(f"/proc/{service.pid}/oom_score_adj").read_text()) >= 500
+
+
+def test_a_feed_that_makes_no_sense_ends_the_broker(service: Service) -> None:
+    service.start([sandbox(1)])
+    service.picture()
+    service.send(b"nonsense\n")
+    status = os.waitid(os.P_PIDFD, service.pidfd, os.WEXITED | os.WNOWAIT)
+    assert status is not None
+    assert (status.si_code, status.si_status) == (os.CLD_EXITED, 1)

@@ -1,6 +1,6 @@
 """Takes from this process all that it does not need. Nothing gives it back.
 
-Sources: capabilities(7), capset(2), prctl(2), getrlimit(2).
+Sources: capabilities(7), capset(2), prctl(2), getrlimit(2), sched(7), proc_pid_oom_score_adj(5).
 """
 
 from __future__ import annotations
@@ -8,11 +8,15 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _CAPABILITY_VERSION_3: Final = 0x20080522
+
+_EXPENDABLE: Final = 500
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -30,6 +34,21 @@ def confine() -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     nothing = (ctypes.c_uint32 * 6)()
     _check(_libc.capset(header, nothing))
+
+
+def give_way() -> None:
+    """Let the service go first, in everything that may be scarce; as far as the kernel allows it.
+
+    A process of SCHED_BATCH does not interrupt the one that wakes it. Without that, a send(2) of
+    the service, which has a runtime to answer, takes ten times as long where both have one
+    processor: 0.2 ms. It is not nice: readers would wait for seconds where a host is busy.
+    """
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with suppress(OSError):
+        score = Path("/proc/self/oom_score_adj")
+        if int(score.read_text()) < _EXPENDABLE:
+            score.write_text(str(_EXPENDABLE))
 
 
 def raise_limit() -> int:

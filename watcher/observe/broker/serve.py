@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from msgspec import MsgspecError
 from msgspec.structs import replace
 
 from watcher.feed.lines import Missed, Readers, Ready, encoded
-from watcher.observe.broker.confine import confine, raise_limit
+from watcher.observe.broker.confine import confine, give_way, raise_limit
 from watcher.observe.broker.measures import Measures
 from watcher.observe.broker.pictures import Pictures
 from watcher.observe.broker.reader import Reader, Stage
@@ -312,13 +313,14 @@ def main(arguments: Iterable[str]) -> int:
     # The service ends it by the end of the feed, also where both get the terminal's Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    give_way()
     try:
         most = min(MOST_READERS, raise_limit() - _OTHER_DESCRIPTORS)
         feed, listener = (socket.socket(fileno=descriptor) for descriptor in (FEED, LISTENER))
         broker = Broker(feed, listener, linger, most)
         confine()
         broker.run()
-    except OSError as error:
+    except (OSError, MsgspecError) as error:
         with suppress(OSError):
             sys.stderr.write(f"error: the events socket cannot be served: {error}\n")
         return 1
