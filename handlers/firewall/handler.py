@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
-
-import msgspec
+from typing import Any
 
 from handlers.context import Context
-from handlers.firewall import elements, ruleset
+from handlers.firewall import elements, listed, ruleset
+from handlers.firewall.listed import NOTE
 from handlers.firewall.ruleset import OLD_TABLE, TABLE
 from handlers.guard import link as guard
 from handlers.handler import Difference, Handler, apply
@@ -19,9 +17,6 @@ from watcher.model.errors import WatcherError
 from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Sandbox
-
-_NOTE: Final = "ruleset"
-"""The note with the digest of the complete table as nftables lists it."""
 
 
 class FirewallHandler(Handler):
@@ -96,7 +91,7 @@ class FirewallHandler(Handler):
         if there:
             self._nft.run("".join(f"destroy table {f} {t}\n" for f, t in there))
         self._made = False
-        self._notes.erase(_NOTE)
+        self._notes.erase(NOTE)
         return [f"removed table {family} {table}" for family, table in there]
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
@@ -113,7 +108,7 @@ class FirewallHandler(Handler):
         listing = self._nft.listing(*TABLE)
         if listing is None and not any(sandbox.interfaces for sandbox in sandboxes):
             return
-        if listing is None or self._digest(listing) != self._notes.noted(_NOTE):
+        if listing is None or self._digest(listing) != self._notes.noted(NOTE):
             yield Difference(
                 Repair(
                     "made the nftables table", "", "rules were missing or not as they should be"
@@ -121,7 +116,7 @@ class FirewallHandler(Handler):
                 lambda: self._rebuild(wanted),
             )
             return
-        there = set(_elements(listing))
+        there = set(listed.elements_in(listing))
         missing = [element for element in wanted if element not in there]
         surplus = sorted(there - wanted.keys())
         if missing or surplus:
@@ -154,7 +149,7 @@ class FirewallHandler(Handler):
         ranges = [element for element in wanted if element.name in elements.RANGES]
         if not ranges:
             return []
-        there = _elements(self._nft.listing(*TABLE) or [])
+        there = listed.elements_in(self._nft.listing(*TABLE) or [])
         return [
             element
             for element in there
@@ -185,52 +180,12 @@ class FirewallHandler(Handler):
         text = ruleset.base(self._drivers.values())
         old = f"destroy table {' '.join(OLD_TABLE)}\n"
         self._nft.run(text + commands("add", wanted) + old)
-        self._notes.note(_NOTE, self._digest(self._nft.listing(*TABLE)))
+        self._notes.note(NOTE, self._digest(self._nft.listing(*TABLE)))
         self._made = True
 
     def _digest(self, listing: list[dict[str, Any]] | None) -> str:
-        """A hash of the listed rules and of the text that they were made from."""
-        made_of = ruleset.base(self._drivers.values())
-        return hashlib.sha256(msgspec.json.encode([_rules(listing or []), made_of])).hexdigest()
+        return listed.digest(listing or [], self._drivers)
 
 
 def _nothing() -> None:
     """The close of a difference that the first difference's transaction closed."""
-
-
-def _rules(listing: list[dict[str, Any]]) -> list[Any]:
-    """`listing` without what changes by itself: handles, and the elements of sandboxes."""
-    found = []
-    for object_ in listing:
-        for kind, value in object_.items():
-            if kind == "metainfo":
-                continue
-            dropped = {"handle"} if value.get("name") == "bridges" else {"handle", "elem"}
-            found.append([kind, {k: v for k, v in value.items() if k not in dropped}])
-    return found
-
-
-def _elements(listing: Iterable[dict[str, Any]]) -> Iterator[Element]:
-    for object_ in listing:
-        for kind, value in object_.items():
-            if kind in ("set", "map") and value["name"] != "bridges":
-                for entry in value.get("elem", []):
-                    key, found = entry if kind == "map" else (entry, None)
-                    yield Element(
-                        value["family"],
-                        value["name"],
-                        _parts(key, value["type"]),
-                        () if found is None else _parts(found, ()),
-                    )
-
-
-def _parts(expression: Any, types: Any) -> tuple[str, ...]:
-    parts = expression["concat"] if isinstance(expression, dict) else [expression]
-    kinds = types if isinstance(types, list) else [types]
-    text = tuple(map(_part, parts))
-    return (f'"{text[0]}"', *text[1:]) if kinds[0] == "ifname" else text
-
-
-def _part(part: Any) -> str:
-    """A part of a key or a value as nft(8) writes it; a range is an object in its JSON."""
-    return f"{part['range'][0]}-{part['range'][1]}" if isinstance(part, dict) else str(part)

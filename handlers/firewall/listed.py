@@ -1,0 +1,61 @@
+"""Reads this program's nftables table as libnftables lists it (libnftables-json(5))."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from handlers.firewall import ruleset
+from handlers.kernel.nft import Element
+from handlers.networks.driver import Driver
+
+NOTE: Final = "ruleset"
+"""The note with the digest of the complete table."""
+
+
+def digest(listing: Iterable[dict[str, Any]], drivers: Mapping[str, Driver]) -> str:
+    """A hash of the listed rules and of the text that those for `drivers` are made from."""
+    made_of = ruleset.base(drivers.values())
+    return hashlib.sha256(msgspec.json.encode([_rules(listing), made_of])).hexdigest()
+
+
+def _rules(listing: Iterable[dict[str, Any]]) -> list[Any]:
+    """`listing` without what changes by itself: handles, and the elements of sandboxes."""
+    found = []
+    for object_ in listing:
+        for kind, value in object_.items():
+            if kind == "metainfo":
+                continue
+            dropped = {"handle"} if value.get("name") == "bridges" else {"handle", "elem"}
+            found.append([kind, {k: v for k, v in value.items() if k not in dropped}])
+    return found
+
+
+def elements_in(listing: Iterable[dict[str, Any]]) -> Iterator[Element]:
+    """The elements of sandboxes in `listing`."""
+    for object_ in listing:
+        for kind, value in object_.items():
+            if kind in ("set", "map") and value["name"] != "bridges":
+                for entry in value.get("elem", []):
+                    key, found = entry if kind == "map" else (entry, None)
+                    yield Element(
+                        value["family"],
+                        value["name"],
+                        _parts(key, value["type"]),
+                        () if found is None else _parts(found, ()),
+                    )
+
+
+def _parts(expression: Any, types: Any) -> tuple[str, ...]:
+    parts = expression["concat"] if isinstance(expression, dict) else [expression]
+    kinds = types if isinstance(types, list) else [types]
+    text = tuple(map(_part, parts))
+    return (f'"{text[0]}"', *text[1:]) if kinds[0] == "ifname" else text
+
+
+def _part(part: Any) -> str:
+    """A part of a key or a value as nft(8) writes it; a range is an object in its JSON."""
+    return f"{part['range'][0]}-{part['range'][1]}" if isinstance(part, dict) else str(part)
