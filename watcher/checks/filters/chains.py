@@ -14,26 +14,30 @@ if TYPE_CHECKING:
     from watcher.model.address import Address
 
 type Family = Literal["ip", "ip6", "inet", "bridge"]
-type Hook = Literal["forward", "input"]
+type Hook = Literal["prerouting", "forward", "input", "output"]
 
 _VERSIONS: Final = {"inet": (4, 6), "ip": (4,), "ip6": (6,)}
 """The IP versions that tables of a family see; other families see none."""
 
 PORT: Final = 65533
-"""Both ports of a packet; hardly any rule names this port."""
+"""The port of a packet to or from nobody in particular; hardly any rule names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A TCP packet from and to :data:`PORT`.
+    """A packet at one hook.
 
     Attributes:
-        iif: the interface that it came in by.
-        oif: the interface that it leaves by; empty if it is for the host itself.
+        iif: the interface that it came in by; empty if the host itself sends it.
+        oif: the interface that it leaves by; empty if it is for the host itself, or if that is
+            not decided yet.
         source, target: its addresses, of one family.
         state: its state in connection tracking.
         dnat: whether its connection is to a published port.
         bridged: whether it is a frame that a bridge forwards between its ports.
+        protocol: `tcp`, `udp` or `sctp`.
+        sport, dport: its ports.
+        arriving: whether it has just come, and is to be rewritten and routed yet.
     """
 
     iif: str
@@ -43,10 +47,18 @@ class Packet:
     state: Literal["new", "established"] = "new"
     dnat: bool = False
     bridged: bool = False
+    protocol: str = "tcp"
+    sport: int = PORT
+    dport: int = PORT
+    arriving: bool = False
 
     @property
     def hook(self) -> Hook:
         """The hook whose base chains it passes."""
+        if self.arriving:
+            return "prerouting"
+        if not self.iif:
+            return "output"
         return "forward" if self.oif else "input"
 
 

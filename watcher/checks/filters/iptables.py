@@ -9,7 +9,6 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final, Literal
 
 from watcher.checks.filters.chains import (
-    PORT,
     Chain,
     Condition,
     Packet,
@@ -23,7 +22,13 @@ from watcher.checks.filters.chains import (
 if TYPE_CHECKING:
     from watcher.checks.filters.chains import Family
 
-_HOOKS: Final = {"FORWARD": "forward", "INPUT": "input"}
+_HOOKS: Final = {
+    "PREROUTING": "prerouting",
+    "FORWARD": "forward",
+    "INPUT": "input",
+    "OUTPUT": "output",
+}
+_PROTOCOLS: Final = {"tcp": "6", "udp": "17", "sctp": "132"}
 _VERDICTS: Final[dict[str, Literal["accept", "drop", "return"]]] = {
     "ACCEPT": "accept",
     "DROP": "drop",
@@ -31,7 +36,7 @@ _VERDICTS: Final[dict[str, Literal["accept", "drop", "return"]]] = {
     "RETURN": "return",
 }
 _PLAIN: Final = frozenset(
-    ("comment", "conntrack", "state", "tcp", "udp", "icmp", "icmp6", "multiport")
+    ("comment", "conntrack", "state", "tcp", "udp", "sctp", "icmp", "icmp6", "multiport")
 )
 """Modules that match nothing but by their options."""
 
@@ -115,9 +120,13 @@ def _condition(option: str, values: list[str]) -> Condition:
     if option in ("-d", "--destination"):
         return lambda packet: packet.target in ip_network(value, strict=False)
     if option in ("-p", "--protocol"):
-        return lambda _: value in ("tcp", "6", "all", "0")
-    if option in ("--dport", "--dports", "--sport", "--sports", "--ports"):
-        return lambda _: any(_has_port(part) for part in value.split(","))
+        return lambda packet: value in (packet.protocol, _PROTOCOLS[packet.protocol], "all", "0")
+    if option in ("--dport", "--dports"):
+        return lambda packet: _is_among(packet.dport, value)
+    if option in ("--sport", "--sports"):
+        return lambda packet: _is_among(packet.sport, value)
+    if option == "--ports":
+        return lambda p: _is_among(p.dport, value) or _is_among(p.sport, value)
     if option in ("--ctstate", "--state"):
         return lambda packet: _has_state(packet, value.split(","))
     return lambda _: None
@@ -127,9 +136,13 @@ def _has_state(packet: Packet, states: list[str]) -> bool:
     return packet.state.upper() in states or (packet.dnat and "DNAT" in states)
 
 
-def _has_port(ports: str) -> bool:
-    low, colon, high = ports.partition(":")
-    return int(low or 0) <= PORT <= int((high or 65535) if colon else low)
+def _is_among(port: int, listed: str) -> bool:
+    """Whether `port` is one of those `listed` with commas, in which there may be ranges."""
+    for part in listed.split(","):
+        low, colon, high = part.partition(":")
+        if int(low or 0) <= port <= int((high or 65535) if colon else low):
+            return True
+    return False
 
 
 def _negated(condition: Condition) -> Condition:

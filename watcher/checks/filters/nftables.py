@@ -8,7 +8,6 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from watcher.checks.filters.chains import (
-    PORT,
     Chain,
     Condition,
     Packet,
@@ -142,11 +141,13 @@ def _seen(left: Any) -> Look | None:
         case {"payload": {"protocol": "ip" | "ip6" as family, "field": "daddr"}}:
             return lambda packet: _address(packet.target, family)
         case {"payload": {"protocol": "ip" | "ip6", "field": "protocol" | "nexthdr"}}:
-            return lambda _: ["tcp"]
-        case {"payload": {"protocol": "tcp" | "th", "field": "dport" | "sport"}}:
-            return lambda _: [PORT]
-        case {"payload": {"protocol": "udp" | "icmp" | "icmpv6" | "sctp" | "dccp" | "arp"}}:
+            return lambda packet: [packet.protocol]
+        case {"payload": {"protocol": str(protocol), "field": "dport" | "sport" as field}}:
+            return lambda packet: _port(packet, protocol, field)
+        case {"payload": {"protocol": "icmp" | "icmpv6" | "dccp" | "arp"}}:
             return lambda _: None
+        case {"payload": {"protocol": "udp" | "sctp" as protocol}}:
+            return lambda packet: [_ANYTHING] if packet.protocol == protocol else None
     return None
 
 
@@ -155,11 +156,21 @@ _META: Final[dict[str, Look]] = {
     "iifname": lambda packet: [packet.iif],
     "oif": lambda packet: [packet.oif],
     "oifname": lambda packet: [packet.oif],
-    "l4proto": lambda _: ["tcp"],
+    "l4proto": lambda packet: [packet.protocol],
     "nfproto": lambda packet: [f"ipv{packet.source.version}"],
     "protocol": lambda packet: ["ip" if packet.source.version == 4 else "ip6"],
 }
 """How to read the value of a `meta` expression from a packet, by its key."""
+
+
+_ANYTHING: Final = object()
+"""The value of a field that packets here do not have; whether it matches is unknown."""
+
+
+def _port(packet: Packet, protocol: str, field: str) -> list[Any] | None:
+    if protocol not in (packet.protocol, "th"):
+        return None
+    return [packet.dport if field == "dport" else packet.sport]
 
 
 def _address(address: Any, family: str) -> list[Any] | None:
@@ -189,6 +200,8 @@ def _is(seen: Any, candidate: Any) -> bool | None:
         if not isinstance(candidate, str):
             return None
         return names_match(candidate, seen, "*")
+    if seen is _ANYTHING:
+        return None
     if isinstance(seen, int):
         match candidate:
             case int():

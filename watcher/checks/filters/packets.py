@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 PORTS: Final = "netnsv*"
 """The host ends, between which a bridge forwards."""
 
-_FAR: Final = {4: ip_address("198.51.100.1"), 6: ip_address("2001:db8::1")}
+FAR: Final = {4: ip_address("198.51.100.1"), 6: ip_address("2001:db8::1")}
 """Addresses reserved for documentation, outside of every network (RFC 5737, RFC 3849)."""
 
-_BRIDGED: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-call-ip6tables"}
+BRIDGED: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-call-ip6tables"}
 """The sysctls that send bridged packets through the IP filters as well; Docker sets them
 (`Documentation/networking/ip-sysctl.rst`, `bridge-nf-call-*`)."""
 
 
 def forwarded(network: Network, container: Address, uplink: str) -> Iterator[Packet]:
     """The packets between `container`, an address of `network`, and other machines."""
-    bridge, far = network.bridge, _FAR[container.version]
+    bridge, far = network.bridge, FAR[container.version]
     if not network.internal:  # out, the answer, and a connection to a published port
         yield Packet(bridge, uplink, container, far)
         yield Packet(uplink, bridge, far, container, state="established")
@@ -38,7 +38,7 @@ def forwarded(network: Network, container: Address, uplink: str) -> Iterator[Pac
     if not network.isolate:
         ports = PORTS.replace("*", "0-1"), PORTS.replace("*", "0-2")
         yield Packet(*ports, container, container, bridged=True)
-        if sysctl.get(_BRIDGED[container.version]) == "1":
+        if sysctl.get(BRIDGED[container.version]) == "1":
             yield Packet(bridge, bridge, container, container)
 
 

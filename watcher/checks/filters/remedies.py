@@ -58,6 +58,21 @@ def to_receive(drop: Drop, bridge: str) -> str:
     return _accept(drop, ("iif", bridge))
 
 
+def to_send(drop: Drop, bridge: str) -> str:
+    """The remedy for a drop of packets from the host itself to `bridge`."""
+    return _accept(drop, ("oif", bridge))
+
+
+def to_port(drop: Drop, protocol: str, port: int) -> str:
+    """The remedy for a drop of packets to a published port, before they are rewritten."""
+    table, chain = drop.table, drop.chain.name
+    if table.command == "nft":
+        place = f"{table.family} {table.name} {chain}"
+        return f"run `nft insert rule {place} {protocol} dport {port} accept`"
+    command = f"{table.command} -t {table.name} -I {chain}"
+    return f"run `{command} -p {protocol} --dport {port} -j ACCEPT`"
+
+
 def _accept(drop: Drop, *where: tuple[str, str]) -> str:
     """Commands that accept packets with each of the interfaces `where`."""
     table, chain = drop.table, drop.chain.name
