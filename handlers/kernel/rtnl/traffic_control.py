@@ -8,6 +8,7 @@ and `net/sched/cls_bpf.c` of the kernel.
 from __future__ import annotations
 
 import struct
+import sys
 from socket import htons
 from typing import Final
 
@@ -24,6 +25,7 @@ from handlers.kernel.messages import (
 from handlers.kernel.rtnl.numbers import (
     RTM_DELQDISC,
     RTM_DELTFILTER,
+    RTM_GETQDISC,
     RTM_GETTFILTER,
     RTM_NEWQDISC,
     RTM_NEWTFILTER,
@@ -50,6 +52,11 @@ _DIRECT: Final = struct.pack("=I", 1)
 """TCA_BPF_FLAG_ACT_DIRECT: what the program returns is the verdict."""
 
 _INSTRUCTION_SIZE: Final = 8
+
+_NLM_F_ECHO: Final = 0x8
+_TCA_STATS2, _TCA_STATS_QUEUE = 7, 3
+_DROPS: Final = slice(8, 12)
+"""Where `struct gnet_stats_queue` has the number of dropped frames (`gen_stats.h`)."""
 
 
 class Filter(Struct, frozen=True):
@@ -134,6 +141,21 @@ def read_filter(body: memoryview) -> Filter | None:
         direct=bytes(options.get(_FLAGS, b"")) == _DIRECT,
         chain=int.from_bytes(values.get(_TCA_CHAIN, b""), "little"),
     )
+
+
+def ingress_of(index: int) -> bytearray:
+    """Ask for the qdisc at the ingress of the link `index`; :func:`read_drops` reads the answer.
+
+    Before Linux 6.7 the kernel answers only who asks for an echo (`tc_get_qdisc`).
+    """
+    return _message(RTM_GETQDISC, _NLM_F_ECHO, index, 0, _AT_INGRESS, 0)
+
+
+def read_drops(body: memoryview) -> int:
+    """The frames that a qdisc's filters have dropped; `body` is an RTM_NEWQDISC message."""
+    stats = chosen(body, _TCMSG.size, (_TCA_STATS2,)).get(_TCA_STATS2, memoryview(b""))
+    queue = chosen(stats, 0, (_TCA_STATS_QUEUE,)).get(_TCA_STATS_QUEUE, b"")
+    return int.from_bytes(queue[_DROPS], sys.byteorder)
 
 
 def read_link_index(body: memoryview) -> int:
