@@ -100,7 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     _json(ls)
     inspect = commands.add_parser("inspect", help="everything known of one container, as JSON")
     inspect.add_argument("container", metavar="CONTAINER", help=_CONTAINER)
-    _json(commands.add_parser("check", help="whether this host can run it, and what to change"))
+    check = commands.add_parser("check", help="what stands in the way of this host or a container")
+    check.add_argument(
+        "container", metavar="CONTAINER", nargs="?", help=f"{_CONTAINER}; else this host"
+    )
+    _json(check)
     network = commands.add_parser("network", help="the networks")
     actions = network.add_subparsers(dest="action", required=True, metavar="ACTION")
     _json(actions.add_parser("ls", help="the configured and existing networks"))

@@ -6,13 +6,11 @@ import argparse
 
 from handlers.host import is_guarded
 from handlers.kernel.netlink import Netlink
-from watcher.commands.lookup import find
+from watcher.commands.lookup import look_up
 from watcher.commands.ls import as_json
 from watcher.commands.output import print_json
 from watcher.commands.status import Entry, entries_with_ports
-from watcher.config.patterns import may_call
 from watcher.config.settings import Config
-from watcher.model.errors import WatcherError, quoted
 from watcher.store.reading import read_store
 
 
@@ -23,15 +21,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         WatcherError: there is none, or several.
     """
     with read_store(config) as store:
-        may = may_call(config.roots, options.container)
-        found = find(
-            options.container, entries_with_ports(config, store), lambda entry: may(entry.root)
-        )
-    if found is None:
-        roots = ", ".join(root.path for root in config.roots)
-        raise WatcherError(
-            f"there is no container {quoted(options.container)} in {roots}", "see `watcher ls`"
-        )
+        found = look_up(config, options.container, entries_with_ports(config, store))
     print_json(_known(config, found))
     return 0
 

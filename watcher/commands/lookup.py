@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from watcher.config.patterns import may_call
 from watcher.model.errors import WatcherError, quoted, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from watcher.config.settings import Config
 
 _LISTED: Final = 10
 """The most containers that an error lists."""
@@ -23,6 +26,29 @@ class Called(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """Its names, in lower case."""
+
+
+class Listed(Called, Protocol):
+    """A container of a root."""
+
+    @property
+    def root(self) -> str:
+        """The root's path."""
+
+
+def look_up[T: Listed](config: Config, text: str, things: Iterable[T]) -> T:
+    """The container that `text` stands for, of the roots of `config`.
+
+    Raises:
+        WatcherError: there is none, or several.
+    """
+    may = may_call(config.roots, text)
+    found = find(text, things, lambda thing: may(thing.root))
+    if found is None:
+        roots = ", ".join(root.path for root in config.roots)
+        what = f"there is no container {quoted(text)} in {roots}"
+        raise WatcherError(what, "see `watcher ls`")
+    return found
 
 
 def find[T: Called](text: str, things: Iterable[T], may_have: Callable[[T], bool]) -> T | None:

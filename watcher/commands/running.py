@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from watcher.commands.lookup import find
+from watcher.commands.lookup import look_up
 from watcher.commands.status import Entry, entries
 from watcher.config.patterns import may_call
 from watcher.containers import proc
@@ -119,11 +119,7 @@ def _find(config: Config, store: LeaseStore, text: str) -> tuple[Sandbox, Member
     seen = {(entry.root, entry.id) for entry in listed}
     things: list[Entry | _Known] = [*listed]
     things += [one for name, one in living.items() if name not in seen]
-    found = find(text, things, lambda one: may(one.root))
-    if found is None:
-        roots = ", ".join(root.path for root in config.roots)
-        what = f"there is no container {quoted(text)} in {roots}"
-        raise WatcherError(what, "see `watcher ls`")
+    found = look_up(config, text, things)
     one = living.get((found.root, found.id))
     if one is None:
         assert isinstance(found, Entry)

@@ -1,0 +1,1 @@
+"""`watcher check CONTAINER`: what stands between a container and whoever wants to reach it."""
