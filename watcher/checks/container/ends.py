@@ -51,7 +51,8 @@ def _of_sandbox_end(gathered: Gathered, interface: Interface) -> Iterator[Findin
     link = gathered.inside.links[interface.name]
     end, name = link.end, interface.name
     if end is None:
-        yield fail(f"inside, {link.wrong or f'{name} is missing'}", _INSIDE)
+        error = "" if link.wrong.endswith("was missing") else link.wrong
+        yield fail(f"inside, {error or f'{name} is missing'}", _INSIDE)
         return
     if not end.up:
         yield fail(f"{name} is down inside", _INSIDE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel.sockdiag import ListeningSocket
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _SHOWN: Final = 20
 """The most port maps that have a line each."""
 
+_FEW: Final = 8
+"""The most ports of a map that have a line each; of more, programs may listen on some only."""
+
 _ANY: Final = {4: "0.0.0.0", 6: "[::]"}  # noqa: S104 (nothing is bound here)
 
 _OTHERS: Final = 5
@@ -25,7 +28,7 @@ _OTHERS: Final = 5
 
 def findings(gathered: Gathered) -> Iterator[Finding]:
     """A line for each port map."""
-    ports = gathered.sandbox.ports
+    ports = [one for port in gathered.sandbox.ports for one in _apart(port)]
     for port in ports[:_SHOWN]:
         targets = targets_of(gathered, port)
         if targets:
@@ -40,6 +43,11 @@ def findings(gathered: Gathered) -> Iterator[Finding]:
             "so many sockets listen inside that not all were compared with the port maps",
             "see `ss -lntu` inside for whose they are",
         )
+
+
+def _apart(port: PortMap) -> Iterable[PortMap]:
+    """Each port of a few alone: `80:80,81:81` is one map, but hardly of one program."""
+    return port.singles() if port.length <= _FEW else (port,)
 
 
 def targets_of(gathered: Gathered, port: PortMap) -> dict[int, Address]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from watcher.model.address import Address
     from watcher.model.request import PortMap
 
+_LOCALHOST: Final = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
+
 type Tried = tuple[PortMap | None, Leg, Packet]
 """A packet, what it is about, and the address of the container that it goes to or comes from."""
 
@@ -57,12 +59,16 @@ def from_outside(gathered: Gathered) -> Iterator[Tried]:
 def from_host(gathered: Gathered) -> Iterator[Tried]:
     """To each published port from the host itself, and the answer."""
     for version in (4, 6):
+        _, own = uplink_of(gathered.netlink, version)
         for port, leg in _published(gathered, version):
-            gateway = leg.gateway
-            if gateway is not None:
-                yield port, leg, _to(port, leg, "", gateway)
+            for to in _asked(port, own):
+                # Filters are asked once it is rewritten, and before it is routed anew.
                 yield port, leg, Packet(
-                    leg.link, "", leg.address, gateway, "established", dnat=True,
+                    "", "lo", to, leg.address, dnat=True,
+                    protocol=port.protocol, dport=port.port,
+                )  # fmt: skip
+                yield port, leg, Packet(
+                    leg.link, "", leg.address, to, "established", dnat=True,
                     protocol=port.protocol, sport=port.port,
                 )  # fmt: skip
 
@@ -115,6 +121,16 @@ def _published(gathered: Gathered, version: int) -> Iterator[tuple[PortMap, Leg]
         for port in gathered.sandbox.ports[:_MOST]:
             if port.host_ip is None or port.host_ip.version == version:
                 yield port, leg
+
+
+def _asked(port: PortMap, own: Address) -> Iterator[Address]:
+    """The addresses at which the host may ask for `port`; it asks from the same."""
+    ip = port.host_ip
+    if ip is not None and not ip.is_unspecified:
+        yield ip
+    else:
+        yield own
+        yield _LOCALHOST[own.version]
 
 
 def _to(port: PortMap, leg: Leg, iif: str, source: Address) -> Packet:

@@ -113,7 +113,7 @@ def _remedy(gathered: Gathered, drop: Drop, leg: Leg, packet: Packet) -> str:
     if packet.hook == "prerouting":
         return remedies.to_port(drop, packet.protocol, packet.dport)
     if packet.hook == "output":
-        return remedies.to_send(drop, link)
+        return remedies.to_send(drop, leg.address)
     if packet.hook == "input":
         return remedies.to_receive(drop, link)
     return remedies.to_forward(drop, link, integrate=gathered.known.config.firewall.integrate)

@@ -13,6 +13,7 @@ from watcher.checks.filters.packets import PORTS
 if TYPE_CHECKING:
     from watcher.checks.filters.chains import Table
     from watcher.checks.filters.fate import Drop
+    from watcher.model.address import Address
 
 _OPTIONS: Final = {"iif": "-i", "oif": "-o"}
 """The options of iptables for the interfaces of a packet."""
@@ -58,9 +59,15 @@ def to_receive(drop: Drop, bridge: str) -> str:
     return _accept(drop, ("iif", bridge))
 
 
-def to_send(drop: Drop, bridge: str) -> str:
-    """The remedy for a drop of packets from the host itself to `bridge`."""
-    return _accept(drop, ("oif", bridge))
+def to_send(drop: Drop, address: Address) -> str:
+    """The remedy for a drop of packets from the host itself to `address`."""
+    table, chain = drop.table, drop.chain.name
+    if _is_ufw(table):
+        return f"run `ufw allow out to {address}`"
+    if table.command == "nft":
+        place, ip = f"{table.family} {table.name} {chain}", "ip" if address.version == 4 else "ip6"
+        return f"run `nft insert rule {place} {ip} daddr {address} accept`"
+    return f"run `{table.command} -t {table.name} -I {chain} -d {address} -j ACCEPT`"
 
 
 def to_port(drop: Drop, protocol: str, port: int) -> str:
