@@ -9,6 +9,7 @@ from handlers.link import ours
 from watcher.checks.check import Finding, fail, ok, warn
 from watcher.checks.container.gathered import Gathered
 from watcher.checks.container.legs import Leg
+from watcher.containers import proc
 from watcher.model.sandbox import Interface
 
 _SYNC: Final = "run `watcher sync`"
@@ -20,6 +21,11 @@ _INSIDE: Final = (
 
 def of_interfaces(gathered: Gathered) -> Iterator[Finding]:
     """What is wrong with each interface."""
+    if proc.netns_of(gathered.known.init.pid) not in (None, gathered.sandbox.netns):
+        yield fail(
+            "its first process has left the network namespace that has its network",
+            "see what in the container calls unshare(2) or setns(2)",
+        )
     if not gathered.sandbox.interfaces:
         yield fail(
             "it is connected to no network", "run `watcher connect CONTAINER NETWORK` for one"

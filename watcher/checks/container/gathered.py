@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import Struct
@@ -104,6 +105,24 @@ class Question(Struct, frozen=True):
     findings: Callable[[Gathered], Iterable[Finding]]
 
 
+def _open(opened: ExitStack, sandbox: Sandbox, pins: str) -> int:
+    """A descriptor of the namespace of `sandbox`, by a pin if its processes have left it.
+
+    Raises:
+        NamespaceGone: it is not to be found.
+    """
+    try:
+        return opened.enter_context(open_namespace(sandbox))
+    except NamespaceGone:
+        for pin in sandbox.pins:
+            with suppress(FileNotFoundError):
+                descriptor = os.open(f"{pins}/{pin}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                opened.callback(os.close, descriptor)
+                if os.fstat(descriptor).st_ino == sandbox.netns:
+                    return descriptor
+        raise
+
+
 @contextmanager
 def gather(known: Known) -> Iterator[Gathered]:
     """Look at the host and into the sandbox, and ask whom the container may ask.
@@ -120,7 +139,8 @@ def gather(known: Known) -> Iterator[Gathered]:
     legs = legs_of(sandbox, drivers)
     conf = resolvers.read(known.init)
     try:
-        with open_namespace(sandbox) as namespace:
+        with ExitStack() as opened:
+            namespace = _open(opened, sandbox, known.config.netns_dir)
             # If all have ended, the number may be another namespace's by now.
             living = lives(sandbox)
             seen = inside.look(sandbox, drivers, legs, conf, namespace) if living else None
