@@ -79,6 +79,27 @@ def test_filters_of_others(host: Host, web: Container) -> None:
             assert all(flows(host, web).values()), rules
 
 
+def test_iptables(host: Host, web: Container) -> None:
+    """The same of iptables: by protocol, ports and ranges of them, of each chain."""
+    host.command("iptables", "-A", "FORWARD", "-p", "udp", "--dport", "80", "-j", "DROP")
+    host.command("iptables", "-A", "FORWARD", "-p", "tcp", "--dport", "8080", "-j", "DROP")
+    for rule, lost in (
+        ("-A FORWARD -p tcp -m multiport --dports 22,79:81 -j DROP", {"outside", "neighbours"}),
+        ("-t raw -A PREROUTING -i uplink -p tcp --dport 8080 -j DROP", {"outside"}),
+        ("-A OUTPUT -d 172.19.0.0/16 -p tcp --dport 80 -j REJECT", {"host"}),
+    ):
+        fine(host, "web")
+        host.command("iptables", *rule.split())
+        lines = wrong(host, "web", "service", "names")
+        assert {line["check"] for line in lines} == lost, (rule, lines)
+        assert {who for who, through in flows(host, web).items() if not through} == lost, rule
+        for line in lines:
+            assert "of iptables table" in line["what"]
+            paste(host, line)
+    fine(host, "web")
+    assert all(flows(host, web).values())
+
+
 def test_services_of_the_host(host: Host, web: Container) -> None:
     """An INPUT chain that refuses what is new, as many hosts have."""
     own(host, INPUT, "ct state established,related accept; iifname lo accept; drop")
@@ -100,7 +121,10 @@ def test_port_maps(host: Host, web: Container) -> None:
             f"{del_}; add element inet watcher port4 {{ tcp . 8080 : 172.19.0.9 . 80 }}",
             ("tcp 8080 to 172.19.0.2:80 is not in force", "it leads to 172.19.0.9:80"),
         ),
-        ("flush chain inet watcher publish", ("the rules of the nftables table inet watcher are",)),
+        (
+            "flush chain inet watcher publish",
+            ("rules of the nftables table inet watcher are missing",),
+        ),
         ("delete table inet watcher", ("table inet watcher is missing",)),
     ):
         host.nft(*commands.split(" ; "))

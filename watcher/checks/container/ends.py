@@ -86,14 +86,13 @@ def of_routes(gathered: Gathered) -> Iterator[Finding]:
     """Whether there is a default route of each IP version, and which."""
     versions = sorted({leg.version for leg in gathered.legs})
     wrong: list[Finding] = []
-    told: list[str] = []
+    told: list[Finding] = []
     for version in versions:
         leg = gathered.outwards(version)
         if leg is not None and gathered.inside.links[leg.interface.name].has(leg):
             found = _of_default(gathered, leg)
-            (wrong if found.level != "ok" else told).append(found)  # type: ignore[arg-type]
-    yield from wrong
-    yield from told  # type: ignore[misc]
+            (told if found.level == "ok" else wrong).append(found)
+    yield from (*wrong, *told)
     if wrong:
         return
     for interface in gathered.sandbox.interfaces:

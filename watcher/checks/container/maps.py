@@ -29,13 +29,7 @@ def in_force(gathered: Gathered) -> Iterator[Finding]:
     if gathered.rules is None:
         yield fail("the nftables table inet watcher is missing, with all port maps", _SYNC)
         return
-    if not gathered.intact:
-        yield fail(
-            "the rules of the nftables table inet watcher are not those that watcher made for this"
-            " configuration",
-            _SYNC,
-        )
-    if not ports:
+    if not ports or not gathered.legs:
         return
     if gathered.outwards(4) is None and gathered.outwards(6) is None:
         yield fail(
@@ -43,11 +37,27 @@ def in_force(gathered: Gathered) -> Iterator[Finding]:
             "run `watcher connect CONTAINER NETWORK` for a network that is not internal",
         )
         return
-    wrong = [*_missing(gathered), *_foreign(gathered), *_not_local(gathered)]
+    wrong = [*_rules(gathered), *_missing(gathered), *_foreign(gathered), *_not_local(gathered)]
     yield from wrong
-    if not wrong and gathered.intact:
+    if not wrong:
         many = "port map is" if len(ports) == 1 else f"{len(ports)} port maps are"
         yield ok(f"its {many} in force")
+
+
+def _rules(gathered: Gathered) -> Iterator[Finding]:
+    """Whether the table asks its maps; whoever removes rules of it may have left some."""
+    if gathered.intact:
+        return
+    rules = [o["rule"] for o in gathered.rules or () if "rule" in o]
+    parts = {(rule["chain"], kind) for rule in rules for part in rule["expr"] for kind in part}
+    if not {("prerouting", "jump"), ("output", "jump"), ("publish", "dnat")} <= parts:
+        yield fail("rules of the nftables table inet watcher are missing: no port map works", _SYNC)
+    else:
+        yield warn(
+            "the rules of the nftables table inet watcher are not those that watcher makes for this"
+            " configuration",
+            _SYNC,
+        )
 
 
 def _missing(gathered: Gathered) -> Iterator[Finding]:

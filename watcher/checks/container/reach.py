@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from watcher.checks.filters.chains import Packet
     from watcher.model.request import PortMap
 
+_ITS_PORTS: Final = "its published ports"
+
 _SHOWN: Final = 5
 """The most port maps that a line names."""
 
@@ -32,14 +34,14 @@ def from_outside(gathered: Gathered) -> Iterator[Finding]:
         if any(leg.leads_out for leg in gathered.legs):
             yield _note("its ports are published for this host alone", _PUBLISH)
         return
-    yield from _found(gathered, tried, "other machines send to", "other machines")
+    yield from _found(gathered, tried, "other machines send to", _ITS_PORTS)
 
 
 def from_host(gathered: Gathered) -> Iterator[Finding]:
     """Whether something drops what the host itself sends to its published ports."""
     tried = list(packets.from_host(gathered))
     if tried:
-        yield from _found(gathered, tried, "this host sends to", "this host")
+        yield from _found(gathered, tried, "this host sends to", _ITS_PORTS)
 
 
 def from_neighbours(gathered: Gathered) -> Iterator[Finding]:
@@ -54,8 +56,8 @@ def from_neighbours(gathered: Gathered) -> Iterator[Finding]:
             )
         tried = [one for leg in legs for one in packets.from_neighbour(gathered, leg)]
         if tried:
-            who = f"neighbours on network {network.name}"
-            yield from _found(gathered, tried, f"{who} send to", who)
+            what = f"neighbours on network {network.name} send to"
+            yield from _found(gathered, tried, what, "it")
 
 
 def unreadable(_: Gathered) -> Iterator[Finding]:
@@ -85,19 +87,15 @@ def dropped(
     yield from found.values()
 
 
-def _found(gathered: Gathered, tried: list[Tried], what: str, who: str) -> Iterator[Finding]:
-    """The findings about the packets `tried`, that is `what`, of `who`."""
-    every = {port for port, _, _ in tried if port is not None}
+def _found(gathered: Gathered, tried: list[Tried], what: str, to: str) -> Iterator[Finding]:
+    """The findings about the packets `tried`, that is `what` is sent `to` the container."""
     wrong = False
     for drop, ports, remedy in dropped(gathered, tried):
         wrong = True
         tell, does = (fail, "drops") if drop.certain else (warn, "may drop")
-        to = "it" if not ports else "its published ports" if len(ports) > _SHOWN else _list(ports)
-        yield tell(f"{remedies.named(drop)} {does} what {what} {to}", remedy)
+        some = "it" if not ports else _ITS_PORTS if len(ports) > _SHOWN else _list(ports)
+        yield tell(f"{remedies.named(drop)} {does} what {what} {some}", remedy)
     if not wrong:
-        to = "it or its published ports" if who.startswith("neigh") and every else "it"
-        if every and not who.startswith("neigh"):
-            to = "its published ports"
         yield ok(f"no other program's filter drops what {what} {to}")
 
 
