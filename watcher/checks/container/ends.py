@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from handlers.kernel import neighbour_table
 from handlers.link import ours
 from watcher.checks.check import Finding, fail, ok, warn
 from watcher.checks.container.gathered import Gathered
 from watcher.checks.container.legs import Leg
 from watcher.containers import proc
 from watcher.model.sandbox import Interface
+
+_NEARLY: Final = 0.9
+"""The part of a table of neighbours from which on it may have been full a moment ago."""
 
 _SYNC: Final = "run `watcher sync`"
 _INSIDE: Final = (
@@ -122,6 +126,17 @@ def _of_default(gathered: Gathered, leg: Leg) -> Finding:
     return ok(f"its IPv{version} default route leads by {hop} on {interface.name}")
 
 
+def _full_table(version: int) -> str:
+    """The remedy for a table of neighbours that is full, or may be; else empty."""
+    found = neighbour_table.used(version)
+    if found is None or found[0] < found[1] * _NEARLY:
+        return ""
+    return (
+        f"raise net.ipv{version}.neigh.default.gc_thresh3: the host's table of neighbours has"
+        f" {found[0]} of {found[1]} entries, and takes no new ones"
+    )
+
+
 def of_gateways(gathered: Gathered) -> Iterator[Finding]:
     """Whether each gateway answers a probe from inside."""
     for leg in gathered.legs:
@@ -141,8 +156,11 @@ def of_gateways(gathered: Gathered) -> Iterator[Finding]:
             yield ok(f"{where} answers, though to no echo request")
         else:
             why = f" ({answer.error})" if answer.error else ""
+            name = leg.network.bridge
+            lost = (
+                f"run `watcher sync`, and see that {name} is up and has that address"
+                f" (`ip addr show {name}`), and whether filters inside drop"
+            )
             yield fail(
-                f"{where} does not answer from inside{why}",
-                f"run `watcher sync`, and see that {leg.network.bridge} is up and has that address"
-                f" (`ip addr show {leg.network.bridge}`), and whether filters inside drop",
+                f"{where} does not answer from inside{why}", _full_table(leg.version) or lost
             )
