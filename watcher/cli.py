@@ -135,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "--filter", action="append", metavar="KEY=VALUE", help="e.g. kind=failed; may be repeated"
     )
     _json(events)
+    commands.add_parser("top", help="traffic by container, live")
     commands.add_parser("down", help="remove everything this program ever made on the host")
     return parser
 
