@@ -16,6 +16,8 @@ CONTENDERS: Final = {
     "netavark": "bench.contenders.netavark:Netavark",
     "cni": "bench.contenders.cni:Cni",
     "gate": "bench.contenders.gate:Gate",
+    "gate-read": "bench.contenders.readers:Read",
+    "runc-read": "bench.contenders.readers:RunRead",
     "runc": "bench.contenders.containers:Containers",
     "runc-watcher": "bench.contenders.containers:Watched",
     "runc-beside": "bench.contenders.shared:Beside",

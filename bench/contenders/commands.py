@@ -17,6 +17,9 @@ import watcher
 _CHECKOUT: Final = Path(watcher.__file__).resolve().parent.parent
 """Where the program is imported from."""
 
+_PROBE: Final = Path(__file__).resolve().parent.parent / "probe"
+"""What times the steps of the service's loop, where that is asked for."""
+
 _PATIENCE: Final = 120.0
 """Seconds within which the service has to be ready."""
 
@@ -54,7 +57,7 @@ class Commands:
             manager.bind(path)
             manager.settimeout(_PATIENCE)
             environment = {
-                **os.environ, "PYTHONPATH": str(_CHECKOUT), "NOTIFY_SOCKET": "@" + path[1:]
+                **os.environ, "PYTHONPATH": f"{_CHECKOUT}:{_PROBE}", "NOTIFY_SOCKET": "@" + path[1:]
             }  # fmt: skip
             with (self._directory / "service.log").open("ab") as log:
                 begin = time.perf_counter()
@@ -73,6 +76,12 @@ class Commands:
         self._service.wait(_PATIENCE)
         self._service = None
 
+    @property
+    def pid(self) -> int:
+        """The service's pid."""
+        assert self._service is not None
+        return self._service.pid
+
     def usage(self) -> dict[str, float]:
         """Resident bytes, seconds of processor time and voluntary switches of the service.
 
@@ -80,15 +89,19 @@ class Commands:
         """
         assert self._service is not None
         process = Path("/proc", str(self._service.pid))
-        status = (process / "status").read_text()
         return {
-            "resident": _number(status, "VmRSS") * 1024,
+            "resident": resident_of(self._service.pid),
             "runtime": _run_time(self._service.pid),
             "switches": sum(
                 _number((task / "status").read_text(), "voluntary_ctxt_switches")
                 for task in (process / "task").iterdir()
             ),
         }
+
+
+def resident_of(pid: int) -> int:
+    """The bytes of a process that are in memory."""
+    return _number(Path(f"/proc/{pid}/status").read_text(), "VmRSS") * 1024
 
 
 def _run_time(pid: int) -> float:
