@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from watcher.feed.lines import ContainerPart, InterfacePart, SandboxLine, Traffic
+from datetime import UTC, datetime
+
+from watcher.feed.lines import ContainerPart, Counted, InterfacePart, SandboxLine, Traffic
 from watcher.observe.stream import Picture
-from watcher.observe.top.rates import Figures, Sample, rows
+from watcher.observe.top.rates import Figures, Sample, rows, sampled
+from watcher.observe.top.view import View
 
 ROOT = "/run/runc"
 
@@ -39,6 +42,22 @@ def test_no_rate_without_two_times() -> None:
     for before in (None, Sample(12.0, picture(1000)), Sample(13.0, picture(1000))):
         (row,) = rows(now, before)
         assert row.rates is None
+
+
+def test_the_time_is_that_of_the_counters() -> None:
+    made = picture(1000)
+    made.apply(Counted(datetime.fromtimestamp(10, UTC)))
+    assert sampled(made).at == 10.0
+
+
+def test_counters_that_were_not_read_meanwhile_change_no_rate() -> None:
+    """Another reader may have had them read less than a second before."""
+    view = View()
+    shown = []
+    for at, received in ((10.0, 1000), (12.0, 3000), (12.0, 3000)):
+        view.take(Sample(at, picture(received)))
+        shown.append(view.screen(24, 80, "").body[0].split()[3])
+    assert shown == ["-", "8.00k", "8.00k"]
 
 
 def test_counters_that_begin_anew_give_no_negative_rate() -> None:

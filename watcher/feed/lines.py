@@ -167,6 +167,12 @@ class Totals(Line, frozen=True, tag="totals"):
     history_lost: int = 0
 
 
+class Counted(Line, frozen=True, tag="counted"):
+    """When the counters of the lines of :class:`Traffic` were read: at most a second ago."""
+
+    time: datetime
+
+
 class Traffic(Line, frozen=True, tag="traffic"):
     """The kernel's counters of one interface, as its sandbox sees them.
 
@@ -269,6 +275,7 @@ type AnyLine = (
     | NetworkLine
     | RootLine
     | Totals
+    | Counted
     | Traffic
     | Readers
     | Ready

@@ -11,6 +11,7 @@ import msgspec
 
 from watcher.feed.lines import (
     AnyLine,
+    Counted,
     Event,
     FailureLine,
     Missed,
@@ -27,6 +28,7 @@ from watcher.model.errors import WatcherError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
     from types import TracebackType
 
 SOCKET: Final = "events.sock"
@@ -133,7 +135,8 @@ class Picture:
         seq: the number of the last event in it.
         sandboxes, failures: by key.
         networks, roots: by name and path.
-        traffic: by host end. It is as old as the state: events do not renew it.
+        traffic: by host end. Events do not renew it.
+        counted: when the traffic was as it is; `None` if that is not told.
         totals, readers: as old as the state.
     """
 
@@ -149,10 +152,11 @@ class Picture:
         self.networks: dict[str, NetworkLine] = {}
         self.roots: dict[str, RootLine] = {}
         self.traffic: dict[str, Traffic] = {}
+        self.counted: datetime | None = None
         self.totals: Totals | None = None
         self.readers: Readers | None = None
 
-    def apply(self, line: AnyLine) -> None:
+    def apply(self, line: AnyLine) -> None:  # noqa: C901 (a case for each)
         """Take a line into the picture."""
         match line:
             case State():
@@ -166,6 +170,8 @@ class Picture:
                 self.networks[name] = line
             case RootLine(path=path):
                 self.roots[path] = line
+            case Counted(time=time):
+                self.counted = time
             case Traffic(host_name=host_name):
                 self.traffic[host_name] = line
             case Totals():

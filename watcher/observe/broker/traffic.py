@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 from handlers.kernel.counters import Counters
-from watcher.feed.lines import Traffic, encoded
+from watcher.feed.lines import Counted, Traffic, encoded
 from watcher.model.naming import HOST_NAME
 
 if TYPE_CHECKING:
     from handlers.kernel.counters import Counts
+
+_WHEN: Final = "4"
+"""The key of the line that tells when they were counted; it comes before theirs."""
 
 
 class TrafficLines:
@@ -23,6 +27,7 @@ class TrafficLines:
     def __init__(self) -> None:
         self._counters = Counters()
         self._new: dict[str, bytes] = {}
+        self._when = encoded(Counted(datetime.now(UTC)))
         self.busy = False
         self.lines: dict[str, bytes] = {}
 
@@ -34,6 +39,7 @@ class TrafficLines:
         """Count anew, unless that is under way. What the kernel refuses is not counted."""
         if not self.busy:
             self._counters.ask()
+            self._when = encoded(Counted(datetime.now(UTC)))
             self.busy = True
 
     def read(self) -> None:
@@ -51,7 +57,7 @@ class TrafficLines:
                 dropped = self._counters.drops.get(index, 0)
                 self._new[f"4 {index:010}"] = encoded(_line(name, counts, dropped))
         if part.last:
-            self.busy, self.lines, self._new = False, self._new, {}
+            self.busy, self.lines, self._new = False, {_WHEN: self._when, **self._new}, {}
 
 
 def _line(name: str, counts: Counts, dropped: int) -> Traffic:

@@ -78,7 +78,8 @@ class Row(Struct, frozen=True):
 
 def sampled(picture: Picture) -> Sample:
     """`picture` with the time of its counters."""
-    return Sample(time.time(), picture)
+    counted = picture.counted
+    return Sample(time.time() if counted is None else counted.timestamp(), picture)
 
 
 def rows(now: Sample, before: Sample | None, *, apart: bool = False) -> list[Row]:
