@@ -126,8 +126,8 @@ class Failed(OfContainer, frozen=True):
         key, value: the annotation at fault; empty if none is.
         reason: why, with the remedy.
         refused: whether its start was denied.
-        cause: one of few words for what went wrong: the annotation, `unreadable`, the name of a
-            kernel error such as `ENOSPC`, or `other`.
+        cause: one of few words for what went wrong: the annotation, `unknown-annotation`,
+            `unreadable`, the name of a kernel error such as `ENOSPC`, or `other`.
         at: the time, in seconds since the epoch.
     """
 

@@ -232,8 +232,8 @@ class Event(Line, frozen=True, tag="event"):
         what: what was repaired.
         reason: why.
         remedy: what to do about it.
-        cause: one of few words for a failure: the annotation at fault, `unreadable`, the name of a
-            kernel error such as `ENOSPC`, or `other`.
+        cause: one of few words for a failure: the annotation at fault, `unknown-annotation`,
+            `unreadable`, the name of a kernel error such as `ENOSPC`, or `other`.
         annotation, value: the annotation at fault.
         verdict: what the gate did: `allow` or `deny`.
         seconds: how long it took.

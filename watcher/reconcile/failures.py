@@ -6,9 +6,11 @@ import errno
 import time
 from typing import TYPE_CHECKING
 
+from watcher.containers.annotations import KEYS
 from watcher.containers.files import Unreadable
 from watcher.facts.kinds import Failed, Forgotten, LeftNamespace, Unmet, Unread
 from watcher.model.errors import InvalidRequest, WatcherError, about, named
+from watcher.model.keys import PREFIX
 from watcher.store.failures import MAX_REASON, MAX_REFUSED, MAX_VALUE, Failure
 
 if TYPE_CHECKING:
@@ -166,6 +168,9 @@ class FailureLog:
 def _cause(error: Exception) -> str:
     """One of few words for the cause of a failure, for whoever counts them."""
     match error:
+        case InvalidRequest(key=key) if key.startswith(PREFIX):
+            # A bundle may have any text in an unknown key, and each would be counted for good.
+            return key if key.removeprefix(PREFIX) in KEYS else "unknown-annotation"
         case InvalidRequest(key=key) if key:
             return key
         case Unreadable():
