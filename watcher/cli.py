@@ -123,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="what it would get now, or why not",
     )
+    metrics = commands.add_parser("metrics", help="the metrics for Prometheus, once or served")
+    metrics.add_argument("--listen", metavar="ADDRESS:PORT", help="serve them there by HTTP")
     config = commands.add_parser("config", help="the configuration, and where each value is from")
     config.add_argument("--schema", action="store_true", help="print its JSON Schema instead")
     _json(config)

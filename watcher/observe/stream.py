@@ -47,14 +47,16 @@ class Stream:
 
     Args:
         run_dir: where the socket is.
+        timeout: seconds after which a call that waits raises `TimeoutError`; `None`: never.
 
     Raises:
         NotServed: no service runs.
         WatcherError: it may not be opened.
     """
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, timeout: float | None = None) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout)
         path = f"{run_dir}/{SOCKET}"
         try:
             self._socket.connect(path)

@@ -1,0 +1,1 @@
+"""What Prometheus gets: `watcher metrics`, its server, its unit's alerts and dashboard."""

@@ -1,0 +1,148 @@
+"""Series of single containers: the counters of each interface, and which container is where.
+
+There are ten for each container. Their labels stay the same, so the library writes these once, and
+they are kept while the container is there.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import repeat
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from watcher.feed.lines import ContainerPart
+from watcher.observe.metrics.labels import label
+from watcher.observe.metrics.text import Table, label_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+    from prometheus_client import Metric
+
+    from watcher.feed.lines import SandboxLine, Traffic
+    from watcher.observe.stream import Picture
+
+COUNTERS: Final = {
+    "received_bytes": ("receive_bytes", "Bytes that the container received."),
+    "received_packets": ("receive_packets", "Packets that the container received."),
+    "received_dropped": ("receive_packets_dropped", "Packets to the container that were dropped."),
+    "received_errors": ("receive_errors", "Packets to the container with errors."),
+    "sent_bytes": ("transmit_bytes", "Bytes that the container sent."),
+    "sent_packets": ("transmit_packets", "Packets that the container sent."),
+    "sent_dropped": ("transmit_packets_dropped", "Packets from the container that were dropped."),
+    "sent_errors": ("transmit_errors", "Packets from the container with errors."),
+    "guard_dropped": (
+        "guard_dropped_packets",
+        "Packets from the container that the guard dropped, from addresses not its own.",
+    ),
+}
+"""The fields of :class:`watcher.feed.lines.Traffic`, each with its family and what that tells.
+
+cAdvisor has the first eight under the same names, but for the first word.
+"""
+
+_INFO: Final = "Containers with a network; `sandbox` is the `id` that the counters of each have."
+
+_LONG_ID: Final = re.compile("[0-9a-f]{64}")
+_SHORT: Final = 12
+
+_values: Final = attrgetter(*COUNTERS)
+
+type _Key = tuple[str, tuple[str, ...], str, str, str]
+"""Tuples, because thousands are made and compared for each picture."""
+
+
+class Links:
+    """Makes tables of pictures, one after the other."""
+
+    def __init__(self) -> None:
+        self._links = _Texts(("id", "interface", "name", "network", "root"), _link)
+        self._members = _Texts(("id", "name", "root", "sandbox", "status"), _member)
+
+    def tables(self, picture: Picture) -> Iterator[Table]:
+        """The counters of each interface, and the containers."""
+        links: dict[_Key, Traffic] = {}
+        members: dict[_Key, None] = {}
+        traffic = picture.traffic.get
+        for sandbox in picture.sandboxes.values():
+            named = represents(sandbox)
+            for interface in sandbox.interfaces:
+                if counters := traffic(interface.host_name):
+                    links[named.id, named.names, named.root, interface.name, interface.network] = (
+                        counters
+                    )
+            for member in sandbox.containers:
+                status = member_status(sandbox, member)
+                members[member.id, member.names, member.root, named.id, status] = None
+        texts = self._links.of(links)
+        rows = list(map(_values, links.values()))
+        for index, (name, help_) in enumerate(COUNTERS.values()):
+            counter = CounterMetricFamily(f"watcher_container_network_{name}", help_)
+            yield _table(counter, "_total", texts, map(itemgetter(index), rows))
+        info = GaugeMetricFamily("watcher_container_info", _INFO)
+        yield _table(info, "", self._members.of(members), repeat(1, len(members)))
+
+
+class _Texts:
+    """The labels of series as text, kept from one picture to the next.
+
+    Args:
+        names: the names of the labels.
+        values: makes their values of a key.
+    """
+
+    def __init__(self, names: tuple[str, ...], values: Callable[[_Key], tuple[str, ...]]) -> None:
+        self._names = names
+        self._values = values
+        self._texts: dict[_Key, str] = {}
+
+    def of(self, keys: Collection[_Key]) -> list[str]:
+        """The texts of `keys`, in that order; those of all others are forgotten."""
+        new = [key for key in keys if key not in self._texts]
+        rows = ([label(value) for value in self._values(key)] for key in new)
+        self._texts.update(zip(new, label_texts(self._names, rows), strict=True))
+        if len(self._texts) > len(keys):
+            self._texts = {key: self._texts[key] for key in keys}
+        return list(map(self._texts.__getitem__, keys))
+
+
+def _link(key: _Key) -> tuple[str, ...]:
+    id_, names, root, interface, network = key
+    return id_, interface, _name(id_, names), network, root
+
+
+def _member(key: _Key) -> tuple[str, ...]:
+    id_, names, root, sandbox, status = key
+    return id_, _name(id_, names), root, sandbox, status
+
+
+def _name(id_: str, names: tuple[str, ...]) -> str:
+    """What people call a container: its first name, or its id as `watcher ls` shows that."""
+    if names:
+        return names[0]
+    return id_[:_SHORT] if _LONG_ID.fullmatch(id_) else id_
+
+
+def represents(sandbox: SandboxLine) -> ContainerPart:
+    """The container that a sandbox's counters are of: that which it was made for, while it lives.
+
+    A sandbox may outlive that one, and another may come that is made for the same id.
+    """
+    for container in sandbox.containers:
+        if container.id == sandbox.id:
+            return container
+    return next(iter(sandbox.containers), ContainerPart("", sandbox.id))
+
+
+def member_status(sandbox: SandboxLine, member: ContainerPart) -> str:
+    """The status of a container in `sandbox`, as `watcher ls` has it."""
+    return "attached" if member.id == sandbox.id else "shared"
+
+
+def _table(family: Metric, suffix: str, texts: Iterable[str], values: Iterable[int]) -> Table:
+    name = family.name + suffix
+    lines = [f"{name}{text} {value}\n" for text, value in zip(texts, values, strict=True)]
+    return Table(family, lines)
