@@ -399,12 +399,16 @@ def test_what_is_installed_is_found_runs_and_is_uninstalled(
     assert {name for name in files if not name.startswith("/usr/lib/watcher/")} == {
         "/usr/sbin/watcher",
         "/usr/lib/systemd/system/watcher.service",
+        "/usr/lib/systemd/system/watcher-metrics.service",
         "/usr/lib/systemd/system/run-runc.mount",
         "/etc/watcher/watcher.toml",
     }
     assert installation.at("/usr/sbin/watcher").readlink() == Path("/usr/lib/watcher/bin/watcher")
     unit = installation.at("/usr/lib/systemd/system/watcher.service")
     assert "\nExecStart=/usr/sbin/watcher run\n" in unit.read_text()
+    metrics = installation.at("/usr/lib/systemd/system/watcher-metrics.service").read_text()
+    assert "\nExecStart=/usr/sbin/watcher metrics --listen 127.0.0.1:9973\n" in metrics
+    assert "/usr/local/sbin" not in metrics
     assert installation.at("/etc/watcher/watcher.toml").read_text() == CONFIG.read_text()
 
     for name in files:

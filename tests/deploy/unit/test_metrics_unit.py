@@ -1,0 +1,70 @@
+"""`watcher-metrics.service`, as it is shipped."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from tests.support.exporter import PORT, Scraped, ask
+from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.host.booted import BootedHost
+
+_DROP_INS: Final = "/run/systemd/system/watcher-metrics.service.d"
+_NAME: Final = "watcher-metrics"
+
+
+@contextmanager
+def started(unit: BootedHost) -> Iterator[None]:
+    """The unit runs; it sees the directory that the configuration of this host is in."""
+    run = unit.booted.command
+    drop_in = f"[Service]\nBindReadOnlyPaths={unit.booted.shared}\n"
+    run("sh", "-c", f"mkdir -p {_DROP_INS}; cat >{_DROP_INS}/test.conf", stdin=drop_in)
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", _NAME)
+    try:
+        yield
+    finally:
+        run("systemctl", "stop", _NAME)
+        run("rm", "-r", _DROP_INS)
+        run("systemctl", "daemon-reload")
+
+
+def shown(unit: BootedHost, key: str) -> str:
+    """A property of the unit."""
+    show = ("systemctl", "show", _NAME, f"--property={key}", "--value")
+    return unit.booted.command(*show).stdout.strip()
+
+
+def test_metrics_are_served_by_a_process_that_may_do_nothing_else(unit: BootedHost) -> None:
+    unit.attach("web")
+
+    def scraped() -> Scraped:
+        reply = ask(unit.here, PORT, "/metrics")
+        return Scraped(reply.body.decode())
+
+    def are_there() -> bool:
+        return bool(scraped().value("watcher_container_info", id="web"))
+
+    with started(unit):
+        assert eventually(are_there, what=f"metrics of web: {shown(unit, 'StatusText')}")
+        pid = shown(unit, "MainPID")
+        status = unit.booted.command("cat", f"/proc/{pid}/status").stdout
+        fields = dict(line.split(":\t") for line in status.splitlines())
+        assert {fields[f"Cap{key}"] for key in ("Eff", "Prm", "Inh", "Bnd", "Amb")} == {"0" * 16}
+        assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+        assert "0" not in fields["Uid"].split()
+        assert int(unit.booted.command("nsenter", f"--target={pid}", "--mount", "--",
+            "sh", "-c", "touch /etc/x /var/x /run/x /run/watcher/x 2>/dev/null; ls /var/lib/watcher"
+            " 2>/dev/null | wc -l").stdout) == 0  # fmt: skip
+
+        unit.unit.stop()
+        assert eventually(lambda: scraped().value("watcher_up") == 0)
+        unit.unit.start()
+        assert eventually(are_there)
+        assert shown(unit, "MainPID") == pid
+    assert shown(unit, "Result") == "success"
+    unit.delete("web")
