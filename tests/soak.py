@@ -100,7 +100,7 @@ def as_before(host: Host, before: Picture) -> bool:
 
 def first_half(host: Host, count: int) -> None:
     """With a restart now and then, in the middle of things."""
-    service = host.service()
+    service = host.service(cold=True)
     every = max(count // RESTARTS // AT_ONCE, 1) * AT_ONCE
     for number in range(0, count, AT_ONCE):
         if number and number % every == 0:
@@ -119,7 +119,7 @@ def second_half(host: Host, count: int) -> list[Use]:
     """In one go; what the service used at each tenth."""
     uses = []
     every = max(count // SAMPLES // AT_ONCE, 1) * AT_ONCE
-    service = host.service()
+    service = host.service(cold=True)
     for number in range(0, count, AT_ONCE):
         come_and_go(host, number)
         if (number + AT_ONCE) % every == 0:
@@ -144,7 +144,7 @@ def main(count: int) -> None:
     directory.chmod(0o755)
     try:
         with Host(bundles.make_rootfs(directory), NETWORK) as host:
-            service = host.service()
+            service = host.service(cold=True)
             come_and_go(host, 0)
             eventually(lambda: quiet(host))
             service.stop()

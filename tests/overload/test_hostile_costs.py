@@ -166,7 +166,7 @@ def test_who_has_more_than_is_read_is_told_alone(host: Host) -> None:
 def test_very_many_routes_are_not_read(make_host: HostMaker, mode: str) -> None:
     """The service reads none of them: what it takes of memory is what it took before."""
     host = make_host(f'[network.default]\nmode = "{mode}"\n')
-    service = host.service()
+    service = host.service(cold=True)
     web = host.attach("web", ports="8080:80")
     web.serve(tcp=(80,))
     rogue = host.attach("rogue")

@@ -15,13 +15,13 @@ from tests.support.waiting import eventually
 def test_containers_that_are_there_already_are_attached_before_it_is_ready(host: Host) -> None:
     host.run("web", ports="8080:80").serve(tcp=(80,))
     host.run("other")
-    host.service()
+    host.service(cold=True)
     assert {row["status"] for row in host.ls().values()} == {"attached"}
     assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
 
 
 def test_sigterm_leaves_every_container_working(host: Host) -> None:
-    service = host.service()
+    service = host.service(cold=True)
     web = host.attach("web", ports="8080:80")
     web.serve(tcp=(80,))
     host.beyond.serve(tcp=(80,))
@@ -36,7 +36,7 @@ def test_sigterm_leaves_every_container_working(host: Host) -> None:
 
 
 def test_sigint_stops_it_as_well(host: Host) -> None:
-    service = host.service()
+    service = host.service(cold=True)
     service.signal(signal.SIGINT)
     assert service.wait() in (0, 130)
     assert "Traceback" not in service.log_text()
@@ -64,15 +64,15 @@ def restarted_without_notice(host: Host, service: Service, end: str) -> None:
 
 
 def test_a_stop_and_a_start_touch_no_connection(host: Host) -> None:
-    restarted_without_notice(host, host.service(), "stop")
+    restarted_without_notice(host, host.service(cold=True), "stop")
 
 
 def test_a_kill_and_a_start_touch_no_connection(host: Host) -> None:
-    restarted_without_notice(host, host.service(), "kill9")
+    restarted_without_notice(host, host.service(cold=True), "kill9")
 
 
 def test_a_container_that_appeared_in_the_meantime_is_attached_at_the_start(host: Host) -> None:
-    service = host.service()
+    service = host.service(cold=True)
     old = host.attach("old")
     address = old.address
     service.kill9()
@@ -83,7 +83,7 @@ def test_a_container_that_appeared_in_the_meantime_is_attached_at_the_start(host
 
 
 def test_it_tells_its_manager_what_systemd_wants_to_know(host: Host) -> None:
-    service = host.service(env={"WATCHDOG_USEC": "400000"})
+    service = host.service(env={"WATCHDOG_USEC": "400000"}, cold=True)
     service.notified("WATCHDOG=1", times=3)
     service.signal(signal.SIGTERM)
     service.notified("STOPPING=1")
@@ -91,7 +91,7 @@ def test_it_tells_its_manager_what_systemd_wants_to_know(host: Host) -> None:
 
 
 def test_a_second_one_on_the_same_host_is_refused(host: Host) -> None:
-    first = host.service()
+    first = host.service(cold=True)
     web = host.attach("web")
     second = host.watcher("run", check=False, timeout=20)
     assert second.returncode == 1
@@ -109,7 +109,7 @@ def mounts_of_root(host: Host) -> int:
 
 @pytest.mark.parametrize("what", ["run_dir", "service.lock", "lock", "replaced"])
 def test_one_whose_locks_are_removed_makes_them_anew(host: Host, what: str) -> None:
-    service = host.service(env={"WATCHDOG_USEC": "400000"})
+    service = host.service(env={"WATCHDOG_USEC": "400000"}, cold=True)
     web = host.attach("web")
     held = [entry["event"] for entry in service.log()]
     if what == "run_dir":
@@ -142,11 +142,11 @@ def test_one_whose_locks_are_removed_makes_them_anew(host: Host, what: str) -> N
 
 def test_of_two_that_each_have_a_lock_the_first_gives_way(host: Host) -> None:
     """Where all locks were removed while the first one could not see it."""
-    first = host.service()
+    first = host.service(cold=True)
     first.signal(signal.SIGSTOP)
     shutil.rmtree(host.run_dir)
     host.command("sh", "-ec", "rm /run/watcher-*.lock")
-    second = host.service()
+    second = host.service(cold=True)
     first.signal(signal.SIGCONT)
     assert first.wait() == 1
     assert "another `watcher run` has this host by now" in first.log_text()
@@ -158,14 +158,14 @@ def test_of_two_that_each_have_a_lock_the_first_gives_way(host: Host) -> None:
 
 def test_two_hosts_each_have_their_own(make_host: HostMaker) -> None:
     for host in (make_host(), make_host()):
-        host.service()
+        host.service(cold=True)
         host.attach("web", ports="8080:80").serve(tcp=(80,))
         assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
 
 
 def test_a_root_that_is_missing_at_the_start_may_appear_later(host: Host) -> None:
     assert not host.root.exists()
-    service = host.service()
+    service = host.service(cold=True)
     host.attach("web")
     assert service.running
 
@@ -175,12 +175,12 @@ def test_a_root_deep_in_directories_that_are_missing_may_appear_later(make_host:
     root = host.base / "a/b/c/runc"
     host.config.write_text(host.config.read_text().replace(str(host.root), str(root)))
     host.root = root
-    host.service()
+    host.service(cold=True)
     host.attach("web")
 
 
 def test_a_root_that_is_removed_and_made_again_is_watched_again(host: Host) -> None:
-    service = host.service()
+    service = host.service(cold=True)
     web = host.attach("web")
     host.delete("web")
     host.gone(web)
@@ -197,7 +197,7 @@ def test_several_roots_are_watched(make_host: HostMaker) -> None:
     host = make_host()
     other = host.base / "podman"
     host.config.write_text(host.config.read_text() + f'\n[[root]]\npath = "{other}"\n')
-    host.service()
+    host.service(cold=True)
     host.attach("web")
     host.bundle("pod")
     host.launch("run", "pod", "--detach", root=other)
@@ -207,7 +207,7 @@ def test_several_roots_are_watched(make_host: HostMaker) -> None:
 
 
 def test_the_log_is_json_and_names_the_container(host: Host) -> None:
-    service = host.service()
+    service = host.service(cold=True)
     host.attach("web", ports="8080:80")
     host.delete("web")
     host.empty()
@@ -216,7 +216,7 @@ def test_the_log_is_json_and_names_the_container(host: Host) -> None:
 
 
 def test_runcs_own_files_are_left_alone(host: Host) -> None:
-    service = host.service()
+    service = host.service(cold=True)
     host.attach("web")
     assert {path.name for path in (host.root / "web").iterdir()} <= {"state.json", "exec.fifo"}
     service.stop()

@@ -89,13 +89,7 @@ asyncio.run(asyncio.wait_for(main(), 20))
 def wounded(host: Host, thread: str) -> Service:
     """A service whose thread of that name ends by SIGUSR1."""
 
-    def command(*args: str) -> list[str]:
-        return [sys.executable, str(WOUNDED), "--config", str(host.config), *args]
-
-    script, host.watcher_command = host.watcher_command, command  # type: ignore[method-assign]
-    service = host.service(env={"WATCHDOG_USEC": "400000", "WOUNDED": thread})
-    host.watcher_command = script  # type: ignore[method-assign]
-    return service
+    return host.service(env={"WATCHDOG_USEC": "400000", "WOUNDED": thread}, script=WOUNDED)
 
 
 def test_a_gate_whose_thread_ends_is_opened_again(host: Host) -> None:

@@ -29,3 +29,43 @@ def children(pid: int) -> list[int]:
     """The pids of a process's children."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(word) for word in text.split()]
+
+
+class Entered:
+    """What a command of :meth:`Host.popen` has started: `nsenter` waits for it.
+
+    It is used as :class:`tests.support.warm.Started` is.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its pid, as this process sees it."""
+        return children(self._process.pid)[0]
+
+    def poll(self) -> int | None:
+        """How it has ended, if it has."""
+        return self._process.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for its end; its exit status, as subprocess has it.
+
+        Raises:
+            subprocess.TimeoutExpired: it runs after `timeout` seconds.
+        """
+        return self._process.wait(timeout)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal; with SIGSTOP, waits until all of its threads have stopped."""
+        os.kill(self.pid, number)
+        # `nsenter` stops with what it has started, and has to go on with it.
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
+        if number == signal.SIGCONT:
+            os.kill(self._process.pid, number)
+
+    def end(self) -> None:
+        """Kills it, if it runs, and waits for its end."""
+        end(self._process)

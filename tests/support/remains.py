@@ -36,10 +36,11 @@ def remains() -> list[str]:
 
 
 def _command_lines() -> Iterator[tuple[str, str]]:
-    """Pid and command line of each process; one may end at any time."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    """Pid, and directory with command line, of each process; one may end at any time."""
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            text = path.read_bytes()
+            text = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            directory = (path / "cwd").readlink()
         except OSError:
             continue
-        yield path.parent.name, text.replace(b"\0", b" ").decode(errors="replace")
+        yield path.name, f"{directory} {text}"

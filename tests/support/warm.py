@@ -2,7 +2,7 @@
 
 It is the program itself, in a process of its own in the host's namespaces; only the third of a
 second in which Python starts and imports is saved, which would be most of what the tests cost.
-The service, and what is installed, are started cold.
+What is installed, a release, and the services of `tests/service` are started cold.
 """
 
 from __future__ import annotations
@@ -18,12 +18,31 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tests.support.paths import REPOSITORY
+from tests.support.waiting import eventually
 
 _MAX_REQUEST: Final = 1 << 16
+
+
+@dataclass(frozen=True)
+class Where:
+    """A host, for who starts something there.
+
+    Attributes:
+        first: a process of it, whose mount and process namespaces are meant.
+        netns: the file of the network namespace.
+        directory: where to run it, as this process sees it.
+    """
+
+    first: int
+    netns: Path
+    directory: Path
 
 
 class Warm:
@@ -47,46 +66,107 @@ class Warm:
         self._requests.close()
         self._process.wait()
 
-    def run(
-        self, args: list[str], *, first: int, netns: Path, directory: Path, timeout: float
-    ) -> tuple[int | None, str, str]:
-        """Runs `watcher ARGS` in a host's namespaces, to its end.
+    def start(
+        self, args: list[str], where: Where, *, environment: Mapping[str, str], out: int, err: int
+    ) -> Started:
+        """Starts `watcher ARGS` in a host's namespaces; it ends with this process.
 
         Args:
             args: the words behind `watcher`.
-            first: a process of the host, whose mount and process namespaces are meant.
-            netns: the file of the network namespace.
-            directory: where to run it, as this process sees it.
+            where: the host.
+            environment: all of its environment.
+            out, err: the descriptors that are its standard output and error.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        request = {
+            "args": args, "first": where.first, "netns": str(where.netns),
+            "directory": str(where.directory), "environment": dict(environment),
+        }  # fmt: skip
+        with theirs:
+            socket.send_fds(
+                self._requests, [json.dumps(request).encode()], [theirs.fileno(), out, err]
+            )
+        return Started(ours)
+
+    def run(self, args: list[str], where: Where, *, timeout: float) -> tuple[int | None, str, str]:
+        """Runs `watcher ARGS` to its end, as :meth:`start` starts it.
+
+        Args:
+            args, where: as there.
             timeout: in seconds; then it is killed.
 
         Returns:
             The exit status as subprocess has it, `None` after a timeout; what it has written to
             standard output, and to standard error.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("stdout", "stderr"))
         try:
-            with ours:
-                with theirs:
-                    request = {
-                        "args": args, "first": first, "netns": str(netns),
-                        "directory": str(directory), "environment": dict(os.environ),
-                    }  # fmt: skip
-                    socket.send_fds(
-                        self._requests, [json.dumps(request).encode()], [theirs.fileno(), out, err]
-                    )
-                ours.settimeout(timeout)
-                try:
-                    status: int | None = int(ours.recv(64))
-                except TimeoutError:
-                    status = None
-                    ours.shutdown(socket.SHUT_WR)
-                    ours.settimeout(None)
-                    ours.recv(64)
+            command = self.start(args, where, environment=os.environ, out=out, err=err)
+            try:
+                status: int | None = command.wait(timeout)
+            except subprocess.TimeoutExpired:
+                status = None
+                command.end()
             return status, _read(out), _read(err)
         finally:
             os.close(out)
             os.close(err)
+
+
+class Started:
+    """A `watcher` that runs, or has ended.
+
+    Attributes:
+        pid: its pid, as this process sees it.
+    """
+
+    def __init__(self, answers: socket.socket) -> None:
+        self._answers = answers
+        self._status: int | None = None
+        try:
+            self.pid = int(answers.recv(64))
+        except BaseException:
+            answers.close()
+            raise
+
+    def poll(self) -> int | None:
+        """How it has ended, if it has."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for its end; its exit status, as subprocess has it.
+
+        Raises:
+            subprocess.TimeoutExpired: it runs after `timeout` seconds.
+        """
+        if self._status is None:
+            self._answers.settimeout(timeout)
+            try:
+                self._status = int(self._answers.recv(64))
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired("watcher", timeout or 0) from None
+            self._answers.close()
+        return self._status
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal; with SIGSTOP, waits until all of its threads have stopped."""
+        os.kill(self.pid, number)
+        if number == signal.SIGSTOP:
+            eventually(self._is_stopped, what="the stop of all threads")
+
+    def _is_stopped(self) -> bool:
+        threads = Path(f"/proc/{self.pid}/task").iterdir()
+        return all(
+            (thread / "stat").read_text().rpartition(") ")[2][0] == "T" for thread in threads
+        )
+
+    def end(self) -> None:
+        """Kills it, if it runs, and waits for its end."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
 
 
 @functools.cache
@@ -128,6 +208,9 @@ def _attend(request: dict[str, Any], answer: int, out: int, err: int) -> None:
     if pid == 0:
         os.close(answer)
         _become(request, out, err)
+    os.close(out)
+    os.close(err)
+    os.write(answer, str(pid).encode())
     child = os.pidfd_open(pid)
     poll = select.poll()
     poll.register(child, select.POLLIN)

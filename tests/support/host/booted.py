@@ -63,10 +63,18 @@ class BootedHost(Host):
         """Writes `watcher.toml` anew; `config` may begin with keys of `[[root]]`."""
         self.config.write_text(f'[[root]]\npath = "/run/runc"\n{config}\n')
 
-    def service(self, *_: str, ready: bool = True, env: Mapping[str, str] | None = None) -> Service:
+    def service(
+        self,
+        *_: str,
+        ready: bool = True,
+        env: Mapping[str, str] | None = None,
+        script: Path | None = None,
+        cold: bool = True,  # noqa: ARG002 (it is, always)
+    ) -> Service:
         """The unit's service, which runs."""
         assert ready
         assert env is None
+        assert script is None
         return self.unit
 
     @property

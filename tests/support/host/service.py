@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +12,12 @@ from typing import TYPE_CHECKING, Self
 
 from tests.support.host.manager import Manager
 from tests.support.host.place import Json
-from tests.support.processes import children, end
+from tests.support.processes import Entered
 from tests.support.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from tests.support.host.watched import Watched
+    from tests.support.warm import Started
 
 _numbers = itertools.count(1)
 
@@ -30,15 +29,26 @@ class Service:
         host: the host.
         args: more options of `watcher`.
         env: more of its environment.
+        script: what is run in place of `watcher`.
+        cold: whether Python starts anew for it, and imports only what it needs; see
+            :mod:`tests.support.warm`. A script, and another program than this tree's, are cold.
     """
 
     def __init__(
-        self, host: Watched, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+        self,
+        host: Watched,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        *,
+        script: Path | None = None,
+        cold: bool = False,
     ) -> None:
         self.host = host
-        self._args = args
+        self._args = ("--log-format", "json", *args, "run")
         self._env = env or {}
-        self._process: subprocess.Popen[str] | None = None
+        self._script = script
+        self._cold = cold
+        self._process: Started | Entered | None = None
         self._log = host.base / f"service-{next(_numbers)}.log"
         self._manager: Manager | None = None
 
@@ -51,17 +61,14 @@ class Service:
         """Starts it; with `ready`, waits until it has said that it is."""
         assert not self.running
         self._manager = Manager(self.host.base / "notify")
+        env = {**self.host.watcher_env, "NOTIFY_SOCKET": str(self._manager.path), **self._env}
         with self._log.open("a") as log:
-            self._process = self.host.popen(
-                self.host.watcher_command("--log-format", "json", *self._args, "run"),
-                env={
-                    **self.host.watcher_env,
-                    "NOTIFY_SOCKET": str(self._manager.path),
-                    **self._env,
-                },
-                stdout=log,
-                stderr=log,
-            )
+            if self._cold or self._script is not None or not self.host.is_of_this_tree:
+                command = self.host.watcher_command(*self._args, script=self._script)
+                process = self.host.popen(command, env=env, stdout=log, stderr=log)
+                self._process = Entered(process)
+            else:
+                self._process = self.host.start_warm(*self._args, env=env, log=log.fileno())
         if ready:
             self.notified("READY=1")
 
@@ -78,7 +85,7 @@ class Service:
     def pid(self) -> int:
         """Its pid outside the host's process namespace."""
         assert self._process is not None
-        return children(self._process.pid)[0]
+        return self._process.pid
 
     @property
     def inner_pid(self) -> int:
@@ -94,18 +101,12 @@ class Service:
     def signal(self, number: signal.Signals) -> None:
         """Sends it a signal; with SIGSTOP, waits until all of its threads have stopped."""
         assert self._process is not None
-        os.kill(self.pid, number)
-        # `nsenter` stops with what it has started, and has to go on with it.
-        if number == signal.SIGSTOP:
-            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
-        if number == signal.SIGCONT:
-            os.kill(self._process.pid, number)
+        self._process.signal(number)
 
     def wait(self, timeout: float = PATIENCE) -> int:
         """Waits for its end and returns its exit status."""
         assert self._process is not None
-        with self._process:
-            status = self._process.wait(timeout)
+        status = self._process.wait(timeout)
         if self._manager is not None:
             self._manager.close()
         return status
@@ -130,7 +131,7 @@ class Service:
         """Ends it, whether it runs or not."""
         if self._process is None:
             return
-        end(self._process)
+        self._process.end()
         self.wait()
 
     def log_text(self) -> str:

@@ -17,7 +17,7 @@ from tests.support.host.place import Json
 from tests.support.host.service import Service
 from tests.support.paths import REPOSITORY
 from tests.support.processes import Done
-from tests.support.warm import warm
+from tests.support.warm import Started, Where, warm
 from watcher.locks.names import WRITERS
 
 GATE_OFF: Final = '[gate]\nmode = "off"\n'
@@ -60,10 +60,13 @@ class Watched(Containers):
             f"[[root]]\npath = {toml(str(self.root))}\n{config}\n"
         )
 
-    def watcher_command(self, *args: str) -> list[str]:
-        """The words of a command line of `watcher` with this host's configuration."""
-        script = Path(sys.executable).parent / "watcher"
-        program = [str(script)] if script.exists() else [sys.executable, "-m", "watcher"]
+    def watcher_command(self, *args: str, script: Path | None = None) -> list[str]:
+        """The words of a command line of `watcher`, or `script`, with this host's configuration."""
+        installed = Path(sys.executable).parent / "watcher"
+        if script is not None:
+            program = [sys.executable, str(script)]
+        else:
+            program = [str(installed)] if installed.exists() else [sys.executable, "-m", "watcher"]
         return [*program, "--config", str(self.config), *args]
 
     @property
@@ -77,19 +80,31 @@ class Watched(Containers):
         Raises:
             AssertionError: as :meth:`command`.
         """
-        if self.program != REPOSITORY:
+        if not self.is_of_this_tree:
             return self.command(
                 *self.watcher_command(*args), check=check, env=self.watcher_env, timeout=timeout
             )
         argv = ["--config", str(self.config), *args]
-        status, stdout, stderr = warm().run(
-            argv, first=self._first, netns=self.here.file, directory=self.seen(self.base),
-            timeout=timeout,
-        )  # fmt: skip
+        status, stdout, stderr = warm().run(argv, self._where, timeout=timeout)
         said = f"{stdout}{stderr}"
         assert status is not None, f"watcher {' '.join(args)} is not done after {timeout} s: {said}"
         assert not check or status == 0, f"watcher {' '.join(args)} exits {status}: {said}"
         return subprocess.CompletedProcess(argv, status, stdout, stderr)
+
+    @property
+    def is_of_this_tree(self) -> bool:
+        """Whether its `watcher` is that of this tree, which can be started warm."""
+        return self.program == REPOSITORY
+
+    @property
+    def _where(self) -> Where:
+        return Where(first=self._first, netns=self.here.file, directory=self.seen(self.base))
+
+    def start_warm(self, *args: str, env: Mapping[str, str], log: int) -> Started:
+        """Starts `watcher`, warm, with `env` added to its environment; it writes to `log`."""
+        argv = ["--config", str(self.config), *args]
+        environment = {**os.environ, **env}
+        return warm().start(argv, self._where, environment=environment, out=log, err=log)
 
     def ls(self) -> dict[str, Json]:
         """The rows of `watcher ls --json` by container id."""
@@ -109,10 +124,20 @@ class Watched(Containers):
         return "" if row is None else str(row["status"])
 
     def service(
-        self, *args: str, ready: bool = True, env: Mapping[str, str] | None = None
+        self,
+        *args: str,
+        ready: bool = True,
+        env: Mapping[str, str] | None = None,
+        script: Path | None = None,
+        cold: bool = False,
     ) -> Service:
-        """Starts `watcher run` and waits until it is ready; it ends with the host at the latest."""
-        service = Service(self, args, env)
+        """Starts `watcher run` and waits until it is ready; it ends with the host at the latest.
+
+        Args:
+            args, env, script, cold: as :class:`Service` has them.
+            ready: whether to wait.
+        """
+        service = Service(self, args, env, script=script, cold=cold)
         self._services.append(service)
         self.on_close(service.end)
         service.start(ready=ready)
