@@ -52,10 +52,8 @@ BESIDE = {
 def test_what_has_the_name_is_not_taken_for_ours(live: Host, before: str) -> None:
     web, db = live.attach("web"), server(live, "db", "back")
     web.place.run("sh", "-ec", before)
-    mine = web.place.link("eth1")
-    assert mine is not None
     done = live.watcher("connect", "web", "back", check=False)
-    if "called eth1" in before:
+    if "eth0" not in before:  # else a service may have put eth0 right by now
         assert done.returncode == 1
     if done.returncode:
         assert "the container has an interface eth1 that is not ours already" in done.stderr

@@ -117,9 +117,9 @@ def namespaces_of(pid: int) -> set[str]:
 def test_the_namespace_that_was_made_for_it_is_gone(host: Host) -> None:
     service = host.service()
     web = host.attach("web")
-    before = namespaces_of(service.pid)
+    before = eventually(lambda: namespaces_of(service.pid))  # a file may be closed meanwhile
     assert host.run("side", **in_web()).place.inode == web.place.inode
-    eventually(lambda: namespaces_of(service.pid) == before)
+    eventually(lambda: namespaces_of(service.pid) <= before)
 
 
 def test_it_is_a_member_like_any_other_after_a_restart(host: Host) -> None:
