@@ -148,7 +148,8 @@ soak: packages-dev $(VENV)/setup-dev ## SOAK containers come and go, WIDE at onc
 	@WATCHER_KILL_STEP=1 WATCHER_MODEL_EXAMPLES=$(or $(MODEL),$(shell echo $$(($(SOAK) / 50 + 1)))) \
 	  WATCHER_WIDE=$(WIDE) \
 	  $(VENV)/bin/pytest $(TEST_FLAGS) --timeout=0 --kills=1000 tests/recovery/test_killed.py tests/recovery/test_model.py \
-	  tests/share/test_moving_killed.py tests/share/test_share_killed.py tests/networks/test_wide.py
+	  tests/share/test_moving_killed.py tests/share/test_share_killed.py tests/networks/test_wide.py \
+	  tests/live/test_connect_killed.py tests/live/test_connect_ended.py tests/store/test_store_removed.py
 
 .PHONY: fuzz
 fuzz: $(VENV)/setup-dev ## FUZZ inputs of any bytes; what is found stays in tests/fuzz/corpus

@@ -25,7 +25,7 @@ _hosts = pytest.StashKey[list[Host]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Lets a user ask for more than the tests do by themselves."""
     kills = "how many times each test in tests/share kills at random moments (default: %(default)s)"
-    parser.addoption("--kills", type=int, default=12, help=kills)
+    parser.addoption("--kills", type=int, default=8, help=kills)
 
 
 @pytest.fixture(scope="session", autouse=True)

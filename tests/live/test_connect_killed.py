@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.support.connected import BACK, is_right, rules, tables
 from tests.support.host import BEYOND, UPLINK, Container, Host
-from tests.support.killer import FEWER, KILLED, Killer, every_point
+from tests.support.killer import KILLED, Killer, every_point
 from tests.support.pictures import Picture, difference, take
 from tests.support.traffic import Answer
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.host import HostMaker
+
+FEW: Final = 4
+"""Every so-manieth point. `make soak` takes all."""
 
 PORTS: Final = "8080:80,5353:53/udp"
 IN_BOTH: Final = {"io.watcher.network": "default,back"}
@@ -53,7 +56,7 @@ class Both:
                 self.run(undo, "web", network)
             return self.killer.run(command, "web", network, at=at) == KILLED
 
-        every_point(kill, lambda: self.check(before, after), step=FEWER)
+        every_point(kill, lambda: self.check(before, after), step=FEW)
         is_right(self.host)
 
     def check(self, *allowed: Picture) -> None:
@@ -108,7 +111,7 @@ def test_disconnecting_the_last_one(make_host: HostMaker) -> None:
         assert "" in (difference(found, bare), difference(found, connected))
         assert host.beyond.reach(UPLINK, 8080) == Answer("keeper", BEYOND)
 
-    every_point(disconnect, check, step=FEWER, first=FEWER)
+    every_point(disconnect, check, step=FEW)
     is_right(host)
 
 
@@ -135,5 +138,5 @@ def test_an_end_that_takes_the_way_out_along(make_host: HostMaker) -> None:
         move(host.root, away)
         return both.killer.run("sync", at=at) == KILLED
 
-    every_point(end, lambda: both.check(bare), step=FEWER)
+    every_point(end, lambda: both.check(bare), step=FEW)
     is_right(host)

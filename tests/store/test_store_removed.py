@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.killer import sample
 from tests.support.leases import DEFAULT, HTTP, container, content, python
 from watcher.model.request import Request
 from watcher.store import database
@@ -99,11 +100,12 @@ def at_line(number: int, do: Callable[[], None]) -> Iterator[Line]:
         sys.settrace(before)
 
 
-def lines(call: Callable[[int], Line]) -> None:
-    """Call it with every fifth line, until there are no more."""
-    number = 0
+def lines(call: Callable[[int], Line], name: str) -> None:
+    """Call it with every 15th line, until there are no more; `make soak` takes all of them."""
+    first, step = sample(name, 15)
+    number = first - 1
     while call(number).done:
-        number += 5
+        number += step
     assert number > 20
 
 
@@ -135,7 +137,7 @@ def test_another_removal_while_it_is_opened_anew(tmp_path: Path, first: str, the
         shutil.rmtree(path.parent)
         return line
 
-    lines(once)
+    lines(once, f"{first} {then}")
 
 
 READER = """
@@ -211,7 +213,7 @@ def test_a_removal_while_it_is_opened(tmp_path: Path, accident: str) -> None:
             assert {sandbox.id for sandbox in content(path)} >= {"new"}
         return line
 
-    lines(once)
+    lines(once, accident)
 
 
 @pytest.mark.parametrize("accident", ACCIDENTS)
@@ -230,7 +232,7 @@ def test_a_removal_while_it_is_changed(tmp_path: Path, accident: str) -> None:
             assert content(path) == before
         return line
 
-    lines(once)
+    lines(once, accident)
 
 
 @pytest.mark.parametrize("accident", [a for a in ACCIDENTS if a != "it is spoiled"])
@@ -245,4 +247,4 @@ def test_a_removal_while_it_is_read(tmp_path: Path, accident: str) -> None:
             assert found in (before, [])
         return line
 
-    lines(once)
+    lines(once, accident)

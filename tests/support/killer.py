@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 from handlers.kernel.rtnl import OURS
 from tests.support.paths import REPOSITORY
@@ -141,28 +143,50 @@ class Killer:
             self._hear()
 
 
-FEWER: Final = 1 if os.environ.get("WATCHER_KILL_STEP") == "1" else 2
-"""Of an operation with many points, every so-manieth. `make soak` takes all."""
+ALL: Final = os.environ.get("WATCHER_KILL_STEP") == "1"
+"""Whether every point is taken, as `make soak` has it."""
+
+_TODAY: Final = date.today().toordinal()
+
+
+def sample(name: str, step: int) -> tuple[int, int]:
+    """The first point to take, from 1 on, and how far it is to the next one.
+
+    Each day it is another first one: in `step` days, every point has been taken.
+
+    Args:
+        name: of what is played; the first points of two differ.
+        step: of its points, every so-manieth is taken, or every single one if :data:`ALL` are.
+    """
+    step = 1 if ALL else step
+    return 1 + (crc32(name.encode()) + _TODAY) % step, step
 
 
 def every_point(
-    kill: Callable[[int], bool], check: Callable[[], None], *, step: int = 1, first: int = 1
+    kill: Callable[[int], bool],
+    check: Callable[[], None],
+    *,
+    step: int = 1,
+    first: int | None = None,
 ) -> None:
     """Has `kill` play an operation and end it at its first point, its second, and so on.
 
     Args:
         kill: given the point, plays the operation; whether it was cut off there.
         check: looks at what is left.
-        step: more than 1 to leave some out.
-        first: where to begin.
+        step: more than 1 to leave some out; see :func:`sample`.
+        first: where to begin, if that is not to change from day to day.
     """
-    cut, at = True, first - step
+    begin, step = sample(kill.__qualname__, step)
+    cut, at = True, (first or begin) - step
+    points = 0
     while cut:
         at += step
+        points += 1
         try:
             cut = kill(at)
             check()
         except AssertionError as error:
             error.add_note(f"killed at point {at}")
             raise
-    assert at > first
+    assert points > 1
