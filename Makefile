@@ -49,6 +49,9 @@ setup: packages $(VENV)/setup ## install what the program needs; leaves .venv/bi
 demo: packages-demo $(VENV)/setup ## see it happen on real containers, in under a minute
 	@deploy/demo
 
+# pytest keeps what it has made of the tests: to make it anew is five seconds for each of its processes.
+test test-engines: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: test
 test: packages-dev $(VENV)/setup-dev ## run the tests (TEST_FLAGS=…)
 	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines
