@@ -43,6 +43,7 @@ _QDISCS: Final = _List(38, struct.pack("=BxxxiIII", 0, 0, 0, 0, 0))
 
 _INDEX_OFFSET: Final = 4
 """Of the interface, in `if_stats_msg` and in `tcmsg`."""
+_HANDLE_OFFSET: Final = 8
 _STATS_SIZE, _QDISC_SIZE = 12, 20
 _COUNTERS: Final = struct.Struct("=8Q")
 
@@ -52,7 +53,6 @@ _TCA_STATS2, _TCA_STATS_QUEUE = 7, 3
 _DROPS_OFFSET: Final = 8
 
 _ATTRIBUTE: Final = struct.Struct("=HH")
-_INDEX_AND_HANDLE: Final = struct.Struct("=II")
 _NUMBER: Final = struct.Struct("=I")
 _ERROR: Final = struct.Struct("=i")
 _IFREQ: Final = struct.Struct("=16si20x")
@@ -171,7 +171,8 @@ class Counters:
 
     def _take(self, size: int, part: Part) -> bool:
         """Read the messages in the buffer; whether the last of the list is among them."""
-        buffer = self._buffer
+        buffer, links = self._buffer, self._list is _LINKS
+        unpack_handle = _NUMBER.unpack_from
         offset = 0
         while offset + HEADER.size <= size:
             length, kind, flags, sequence, _ = HEADER.unpack_from(buffer, offset)
@@ -186,9 +187,9 @@ class Counters:
             if kind == NLMSG_ERROR:
                 number = -_ERROR.unpack_from(buffer, body)[0]
                 raise OSError(number, os.strerror(number))
-            if self._list is _LINKS:
+            if links:
                 self._take_link(body, end, part)
-            else:
+            elif unpack_handle(buffer, body + _HANDLE_OFFSET)[0] == _INGRESS:
                 self._take_qdisc(body, end)
         return False
 
@@ -200,11 +201,9 @@ class Counters:
             part.links.append((index, _COUNTERS.unpack_from(self._buffer, found)))
 
     def _take_qdisc(self, offset: int, end: int) -> None:
-        index, handle = _INDEX_AND_HANDLE.unpack_from(self._buffer, offset + _INDEX_OFFSET)
-        if handle != _INGRESS:
-            return
         queue, _ = self._find(_TCA_STATS_QUEUE, *self._find(_TCA_STATS2, offset + _QDISC_SIZE, end))
         if queue:
+            (index,) = _NUMBER.unpack_from(self._buffer, offset + _INDEX_OFFSET)
             (self.drops[index],) = _NUMBER.unpack_from(self._buffer, queue + _DROPS_OFFSET)
 
     def _find(self, wanted: int, offset: int, end: int) -> tuple[int, int]:

@@ -28,6 +28,8 @@ class TrafficLines:
         self._counters = Counters()
         self._new: dict[str, bytes] = {}
         self._when = encoded(Counted(datetime.now(UTC)))
+        self._names: dict[int, str] = {}
+        self._seen: set[int] = set()
         self.busy = False
         self.lines: dict[str, bytes] = {}
 
@@ -51,13 +53,25 @@ class TrafficLines:
             return
         if part.anew:
             self._new = {}
+            self._seen.clear()
+        names, drops = self._names, self._counters.drops
         for index, counts in part.links:
-            name = self._counters.name(index)
-            if HOST_NAME.fullmatch(name):
-                dropped = self._counters.drops.get(index, 0)
-                self._new[f"4 {index:010}"] = encoded(_line(name, counts, dropped))
+            name = names.get(index) or self._host_end(index)
+            if name:
+                self._seen.add(index)
+                self._new[f"4 {index:010}"] = encoded(_line(name, counts, drops.get(index, 0)))
         if part.last:
             self.busy, self.lines, self._new = False, {_WHEN: self._when, **self._new}, {}
+            self._names = {index: names[index] for index in self._seen}
+            self._seen.clear()
+
+    def _host_end(self, index: int) -> str:
+        """The name of the link `index`, kept as long as that exists; empty if it is no host end."""
+        name = self._counters.name(index)
+        if not HOST_NAME.fullmatch(name):
+            return ""
+        self._names[index] = name
+        return name
 
 
 def _line(name: str, counts: Counts, dropped: int) -> Traffic:
