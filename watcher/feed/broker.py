@@ -34,6 +34,9 @@ PAUSES: Final = (1.0, 60.0)
 LONG_ENOUGH: Final = (1.0, 10.0)
 """Seconds after which a broker has not ended at once: by itself, or otherwise."""
 
+ENDS: Final = 1.0
+"""Seconds for which a broker that reads no more may go on ending."""
+
 _MODULE: Final = "watcher.observe.broker"
 _ABOVE: Final = 10
 """Descriptors from here on are none of those that the broker gets."""
@@ -70,6 +73,7 @@ class Broker:
         self._pidfd = -1
         self._began = 0.0
         self._pause = 0.0
+        self._unwanted = False
         self._timer: asyncio.TimerHandle | None = None
 
     def listen(self, listener: socket.socket) -> None:
@@ -79,17 +83,21 @@ class Broker:
         """
         self._rest()
         self._listener = listener
+        self._unwanted = True
         self._kill()
         self._wait_for_reader()
 
-    def end(self) -> None:
-        """End the broker, if there is one; the next reader gets another."""
-        self._kill()
+    def lost(self) -> None:
+        """The broker reads no more: it has ended, or does so now, or is ended."""
+        self._hang_up()
+        if self._pid and self._timer is None:
+            self._timer = self._loop.call_later(ENDS, self._kill)
 
     def stop(self) -> None:
         """End the broker, and start none any more. It is not waited for: init reaps it."""
         self._rest()
         self._listener = None
+        self._unwanted = True
         self._kill()
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
@@ -140,17 +148,21 @@ class Broker:
             self._grow_pause()
             self._wait_for_reader()
             return
+        self._unwanted = False
         self._loop.add_reader(self._pidfd, self._reap)
         self._end.setblocking(False)
         self._log.debug("the broker of events begins", pid=self._pid)
         self._source.began(self._end)
 
-    def _kill(self) -> None:
-        """End the broker; :meth:`_reap` follows."""
+    def _hang_up(self) -> None:
         if self._end is not None:
             end, self._end = self._end, None
             self._source.ended()
             end.close()
+
+    def _kill(self) -> None:
+        """End the broker; :meth:`_reap` follows."""
+        self._hang_up()
         if self._pid:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
@@ -159,14 +171,14 @@ class Broker:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         _, status = os.waitpid(self._pid, 0)
-        asked = self._end is None
         self._pid, self._pidfd = 0, -1
-        self._kill()
-        if status and not asked:
+        self._rest()
+        self._hang_up()
+        if status and not self._unwanted:
             code = os.waitstatus_to_exitcode(status)
             how = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
             self._log.warning("the broker of events has ended", how=how)
-        if self._loop.time() - self._began >= LONG_ENOUGH[bool(status)]:
+        if self._unwanted or self._loop.time() - self._began >= LONG_ENOUGH[bool(status)]:
             self._pause = 0.0
         else:
             self._grow_pause()

@@ -7,6 +7,7 @@ control characters, and what prints an event for people has to make it printable
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING, Final
 
 from watcher.facts import kinds
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from watcher.facts.kinds import Fact
+    from watcher.model.address import AddressWithPrefix
     from watcher.model.sandbox import Interface, Member, Sandbox
     from watcher.store.failures import Failure
 
@@ -74,10 +76,11 @@ def event_of(fact: Fact, kind: str, seq: int, at: float) -> Event:  # noqa: C901
     time = datetime.fromtimestamp(at, UTC)
     match fact:
         case kinds.Attached(sandbox, members, seconds):
+            line = sandbox_line(sandbox)
+            arrived = line.containers if members == sandbox.members else _containers(members)
             return Event(
-                seq, time, kind, _containers(members), sandbox.id, _interfaces(sandbox.interfaces),
-                seconds=seconds, set=(sandbox_line(sandbox),),
-                unset=tuple(failure_key(member.root, member.id) for member in members),
+                seq, time, kind, arrived, sandbox.id, line.interfaces, seconds=seconds, set=(line,),
+                unset=tuple([failure_key(member.root, member.id) for member in members]),
             )  # fmt: skip
         case kinds.Detached(sandbox, members, seconds):
             left = without(sandbox, members)
@@ -111,11 +114,11 @@ def event_of(fact: Fact, kind: str, seq: int, at: float) -> Event:  # noqa: C901
         case kinds.Failed(root, id_, init, key, value, reason, refused, cause, failed_at):
             of, pid = failure_key(root, id_), 0 if init is None else init.pid
             since = datetime.fromtimestamp(failed_at, UTC)
-            line = FailureLine(of, root, id_, cause, reason, since, key, value)
+            failed = FailureLine(of, root, id_, cause, reason, since, key, value)
             return Event(
                 seq, time, kind, (ContainerPart(root, id_, pid),), reason=reason, cause=cause,
                 annotation=key, value=value,
-                set=() if refused or not id_ else (line,), unset=(of,) if refused else (),
+                set=() if refused or not id_ else (failed,), unset=(of,) if refused else (),
             )  # fmt: skip
         case kinds.Forgotten(root, id_):
             return Event(
@@ -174,15 +177,24 @@ def failure_key(root: str, id_: str) -> str:
 
 def _containers(members: Iterable[Member]) -> tuple[ContainerPart, ...]:
     return tuple(
-        ContainerPart(m.root, m.id, m.init.pid, m.asked.names, tuple(map(str, m.ports)))
-        for m in members
+        [
+            ContainerPart(m.root, m.id, m.init.pid, m.asked.names, tuple([str(p) for p in m.ports]))
+            for m in members
+        ]
     )
 
 
 def _interfaces(interfaces: Iterable[Interface]) -> tuple[InterfacePart, ...]:
     return tuple(
-        InterfacePart(
-            i.name, i.host_name, i.network, i.mac, tuple(str(address.ip) for address in i.addresses)
-        )
-        for i in interfaces
+        [
+            InterfacePart(
+                i.name, i.host_name, i.network, i.mac, tuple([_text(a) for a in i.addresses])
+            )
+            for i in interfaces
+        ]
     )
+
+
+def _text(address: AddressWithPrefix) -> str:
+    """The address without its prefix; :mod:`ipaddress` needs ten times as long for IPv6."""
+    return inet_ntop(AF_INET if address.version == 4 else AF_INET6, address.packed)

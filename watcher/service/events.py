@@ -64,7 +64,7 @@ class EventService:
         self._broker = Broker(loop, self._feed, self._log)
         self._feed.serve(
             loop, Records(self._store, reconciler.failures), self._history,
-            lambda: _now(reconciler, roots), ended=self._broker.end, first=gate.answer_first,
+            lambda: _now(reconciler, roots), lost=self._broker.lost, first=gate.answer_first,
         )  # fmt: skip
         self._hearing = Told(loop, self._feed.note_told, self._log)
         self.check()
