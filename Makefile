@@ -31,8 +31,9 @@ libdir      := $(PREFIX)/lib/watcher
 sbindir     := $(PREFIX)/sbin
 configdir   := /etc/watcher
 unitdir     ?= $(if $(filter /usr /usr/local,$(PREFIX)),$(PREFIX)/lib/systemd/system,/etc/systemd/system)
+sysusersdir := $(PREFIX)/lib/sysusers.d
 
-paths = DESTDIR="$(DESTDIR)" LIBDIR="$(libdir)" SBINDIR="$(sbindir)" UNITDIR="$(unitdir)" CONFIGDIR="$(configdir)"
+paths = DESTDIR="$(DESTDIR)" LIBDIR="$(libdir)" SBINDIR="$(sbindir)" UNITDIR="$(unitdir)" SYSUSERSDIR="$(sysusersdir)" CONFIGDIR="$(configdir)"
 
 ##@ From a checkout
 
