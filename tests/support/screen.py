@@ -33,6 +33,7 @@ class Screen:
 
     def __init__(self, host: Host, lines: int, columns: int, *command: str) -> None:
         self._ours, self._theirs = pty.openpty()
+        self._closed = False
         host.on_close(self._close)
         termios.tcsetwinsize(self._theirs, (lines, columns))
         self.before = self.attributes()
@@ -86,13 +87,17 @@ class Screen:
         self._screen.resize(lines, columns)
         termios.tcsetwinsize(self._ours, (lines, columns))
 
+    def hang_up(self) -> None:
+        """Takes the terminal away."""
+        self._close()
+
     def status(self) -> int:
         """Waits until the command has ended; its exit status."""
         deadline = time.monotonic() + PATIENCE
-        while self._process.poll() is None:
+        while self._process.poll() is None and not self._closed:
             assert time.monotonic() < deadline, "\n".join(self.lines())
             self._read(0.05)
-        return self._process.wait()
+        return self._process.wait(PATIENCE)
 
     @property
     def pid(self) -> int:
@@ -105,5 +110,7 @@ class Screen:
             timeout = 0
 
     def _close(self) -> None:
-        os.close(self._ours)
-        os.close(self._theirs)
+        if not self._closed:
+            os.close(self._ours)
+            os.close(self._theirs)
+        self._closed = True

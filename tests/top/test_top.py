@@ -145,6 +145,13 @@ def test_the_terminal_is_as_it_was(served: Host, how: str | signal.Signals) -> N
     assert screen.attributes() == screen.before
 
 
+def test_a_terminal_that_goes_away(served: Host) -> None:
+    screen = top(served)
+    screen.shows(lambda s: "q end" in s.lines()[-1])
+    screen.hang_up()
+    assert screen.status() == 0
+
+
 def test_the_terminal_is_as_it_was_after_a_crash(host: Host) -> None:
     crash = "with Terminal() as t:\n t.wait(0)\n 1 / 0"
     program = f"from watcher.observe.top.terminal import Terminal\n{crash}"

@@ -86,8 +86,9 @@ class Terminal:
         for number, text in enumerate(screen.body, top + 1):
             self._put(number, text)
         self._put(height - 1, screen.foot)
-        self._window.move(height - 1, width - 1)
-        self._window.refresh()
+        with contextlib.suppress(curses.error):  # a terminal that has gone: wait() notices
+            self._window.move(height - 1, width - 1)
+            self._window.refresh()
 
     def wait(self, until: float) -> list[str] | None:
         """Wait for keys or anything else, `until` then on the monotonic clock at the most.
@@ -157,7 +158,8 @@ class Terminal:
             self._window.move(self.size[0] - 1, 0)
             self._window.clrtoeol()
             self._window.refresh()
-        curses.endwin()
+        with contextlib.suppress(curses.error):  # a terminal that has gone
+            curses.endwin()
 
     def _stop(self) -> None:
         """Leave the terminal to the shell until it has the program go on."""
@@ -169,8 +171,8 @@ class Terminal:
 
     def _again(self) -> None:
         """Have the terminal as the program needs it, whatever it was meanwhile."""
-        curses.reset_prog_mode()
         with contextlib.suppress(OSError, curses.error):
+            curses.reset_prog_mode()
             columns, lines = os.get_terminal_size(_STDOUT)
             if columns and lines:  # else the terminal does not know
                 curses.resizeterm(lines, columns)
