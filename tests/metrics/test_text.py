@@ -70,7 +70,18 @@ def received(of: str, parse: Callable[[str], Iterable[Metric]] = parse_plain) ->
 
 
 HOSTILE = st.text(max_size=3 * MAX) | st.sampled_from(
-    ['"} 1\nwatcher_up 0\n#', "\\", "\n", "\x1b[31m", "\u2028", "\ud800", 'a"b', "x" * 4000, ""]
+    [
+        '"} 1\nwatcher_up 0\n#',
+        "\\",
+        "\n",
+        "\x1b[31m",
+        "\u2028",
+        "\ud800",
+        'a"b',
+        "%d %s %",
+        "x" * 4000,
+        "",
+    ]
 )
 
 

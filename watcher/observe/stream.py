@@ -27,7 +27,7 @@ from watcher.feed.lines import (
 from watcher.model.errors import WatcherError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from types import TracebackType
 
@@ -35,7 +35,7 @@ SOCKET: Final = "events.sock"
 """The name of the socket in `run_dir`."""
 
 _PART: Final = 1 << 18
-_decode: Final = msgspec.json.Decoder(AnyLine).decode
+_decoder: Final[msgspec.json.Decoder[AnyLine]] = msgspec.json.Decoder(AnyLine)
 
 
 class NotServed(WatcherError):
@@ -107,12 +107,11 @@ class Stream:
             return None
         if not part:
             return None
-        *whole, self._rest = (self._rest + part).split(b"\n")
-        lines = []
-        for line in whole:
-            with suppress(msgspec.ValidationError):
-                lines.append(_decode(line))
-        return lines
+        whole, _, self._rest = (self._rest + part).rpartition(b"\n")
+        try:
+            return _decoder.decode_lines(whole)
+        except msgspec.ValidationError:  # one is of an unknown type
+            return list(_known(whole.split(b"\n")))
 
     def picture(self) -> Picture:
         """The state, once it is complete.
@@ -126,6 +125,12 @@ class Stream:
             if picture.complete:
                 return picture
         raise WatcherError("the service ended meanwhile", "try again")
+
+
+def _known(lines: Iterable[bytes]) -> Iterator[AnyLine]:
+    for line in lines:
+        with suppress(msgspec.ValidationError):
+            yield _decoder.decode(line)
 
 
 class Picture:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from itertools import repeat
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -18,7 +18,7 @@ from watcher.observe.metrics.labels import label
 from watcher.observe.metrics.text import Table, label_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from prometheus_client import Metric
 
@@ -61,6 +61,11 @@ class Links:
     def __init__(self) -> None:
         self._links = _Texts(("id", "interface", "name", "network", "root"), _link)
         self._members = _Texts(("id", "name", "root", "sandbox", "status"), _member)
+        self._counters = [
+            _Series(CounterMetricFamily(f"watcher_container_network_{name}", help_), "_total")
+            for name, help_ in COUNTERS.values()
+        ]
+        self._info = _Series(GaugeMetricFamily("watcher_container_info", _INFO))
 
     def tables(self, picture: Picture) -> Iterator[Table]:
         """The counters of each interface, and the containers."""
@@ -78,12 +83,34 @@ class Links:
                 status = member_status(sandbox, member)
                 members[member.id, member.names, member.root, named.id, status] = None
         texts = self._links.of(links)
-        rows = list(map(_values, links.values()))
-        for index, (name, help_) in enumerate(COUNTERS.values()):
-            counter = CounterMetricFamily(f"watcher_container_network_{name}", help_)
-            yield _table(counter, "_total", texts, map(itemgetter(index), rows))
-        info = GaugeMetricFamily("watcher_container_info", _INFO)
-        yield _table(info, "", self._members.of(members), repeat(1, len(members)))
+        columns = zip(*map(_values, links.values()), strict=True) if links else repeat(())
+        for series, column in zip(self._counters, columns, strict=False):
+            yield series.table(texts, column)
+        yield self._info.table(self._members.of(members), (1,) * len(members))
+
+
+class _Series:
+    """The lines of a family: a template, in which the values alone differ from time to time.
+
+    One `%` of all lines takes a third of the time that a format of each takes.
+
+    Args:
+        family: the family.
+        suffix: what the names of its series have behind the family's, as the library has it.
+    """
+
+    def __init__(self, family: Metric, suffix: str = "") -> None:
+        self._family = family
+        self._name = family.name + suffix
+        self._texts: list[str] = []
+        self._template = b""
+
+    def table(self, texts: list[str], values: tuple[int, ...]) -> Table:
+        """The family with the series of these labels, in which each `%` is doubled."""
+        if texts != self._texts:
+            self._texts = texts
+            self._template = "".join([f"{self._name}{text} %d\n" for text in texts]).encode()
+        return Table(self._family, self._template % values)
 
 
 class _Texts:
@@ -100,10 +127,11 @@ class _Texts:
         self._texts: dict[_Key, str] = {}
 
     def of(self, keys: Collection[_Key]) -> list[str]:
-        """The texts of `keys`, in that order; those of all others are forgotten."""
+        """The texts of `keys` in that order, for :class:`_Series`; all others are forgotten."""
         new = [key for key in keys if key not in self._texts]
         rows = ([label(value) for value in self._values(key)] for key in new)
-        self._texts.update(zip(new, label_texts(self._names, rows), strict=True))
+        texts = (text.replace("%", "%%") for text in label_texts(self._names, rows))
+        self._texts.update(zip(new, texts, strict=True))
         if len(self._texts) > len(keys):
             self._texts = {key: self._texts[key] for key in keys}
         return list(map(self._texts.__getitem__, keys))
@@ -140,9 +168,3 @@ def represents(sandbox: SandboxLine) -> ContainerPart:
 def member_status(sandbox: SandboxLine, member: ContainerPart) -> str:
     """The status of a container in `sandbox`, as `watcher ls` has it."""
     return "attached" if member.id == sandbox.id else "shared"
-
-
-def _table(family: Metric, suffix: str, texts: Iterable[str], values: Iterable[int]) -> Table:
-    name = family.name + suffix
-    lines = [f"{name}{text} {value}\n" for text, value in zip(texts, values, strict=True)]
-    return Table(family, lines)

@@ -93,12 +93,13 @@ class Source:
         """
         picture = Picture()
         with Stream(self._run_dir, timeout=self._within) as stream:
-            for line in stream.lines():
-                picture.apply(line)
-                if picture.complete:
-                    return picture
+            while (lines := stream.received()) is not None:
+                for line in lines:
+                    picture.apply(line)
+                    if picture.complete:
+                        return picture
                 if time.monotonic() > deadline:
-                    raise TimeoutError
+                    raise TimeoutError("timed out")
         raise WatcherError("the service ended meanwhile", "try again")
 
 

@@ -2,7 +2,7 @@
 
 The library takes 8 µs for each series, most of it for labels that it checks and escapes anew each
 time: 0.4 s for the counters of 5,000 containers. So it writes labels once, by :func:`label_texts`,
-and a :class:`Table` has lines that begin with them.
+and a :class:`Table` has lines that were made of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Table(Struct, frozen=True):
     """A family that is too long for the library: it has no series, `lines` has them."""
 
     family: Metric
-    lines: Sequence[str]
+    lines: bytes
 
 
 class _Families:
@@ -71,7 +71,7 @@ def written(families: Iterable[Metric], tables: Iterable[Table], form: Format) -
     parts = []
     for table in tables:
         parts.append(form.encode(_Families([table.family])).removesuffix(_END))
-        parts.append("".join(table.lines).encode())
+        parts.append(table.lines)
     parts.append(form.encode(_Families(families)))
     return b"".join(parts)
 
