@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from tests.support.exporter import PORT, Scraped, ask
+from tests.support.paths import REPOSITORY
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.host.booted import BootedHost
 
 _DROP_INS: Final = "/run/systemd/system/watcher-metrics.service.d"
 _NAME: Final = "watcher-metrics"
+_UNIT: Final = REPOSITORY / f"deploy/{_NAME}.service"
 
 
 @contextmanager
@@ -39,7 +43,22 @@ def shown(unit: BootedHost, key: str) -> str:
     return unit.booted.command(*show).stdout.strip()
 
 
+def test_the_unit_passes_systemd_analyze_and_is_rated_as_the_page_says(tmp_path: Path) -> None:
+    rate = ["systemd-analyze", "security", "--offline=yes", "--threshold=10", str(_UNIT)]
+    done = subprocess.run(rate, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "rates it 1.0" in (REPOSITORY / "docs/metrics.md").read_text()
+
+    unit = tmp_path / _UNIT.name
+    unit.write_text(_UNIT.read_text().replace("/usr/local/sbin/watcher", "/bin/true"))
+    verify = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_metrics_are_served_by_a_process_that_may_do_nothing_else(unit: BootedHost) -> None:
+    unit.command("systemd-sysusers", str(REPOSITORY / "deploy/watcher.sysusers"))
+    unit.unit.restart()
     unit.attach("web")
 
     def scraped() -> Scraped:
