@@ -8,13 +8,13 @@ import random
 import shutil
 import signal
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.support.connected import BACK
-from tests.support.processes import children
 from tests.support.reading import Reading, agrees
 from tests.support.waiting import eventually
 from watcher.feed.names import EVENTS, TOLD
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from tests.support.host import Host, HostMaker, Json, Service
 
-STEPS: Final = 24
+STEPS: Final = 14
+HOUR: Final = 3600 * 1000
+EPOLL: Final = ("232", "281", "22")
+"""The numbers of epoll_wait(2) and epoll_pwait(2) on x86-64, and of the latter on aarch64."""
 
 
 def history(host: Host) -> list[Json]:
@@ -249,12 +252,12 @@ def test_a_hung_service_delays_a_command_a_little_and_it_says_so(host: Host, hun
 
 
 def test_who_has_no_reader_makes_nothing_of_it(host: Host) -> None:
-    """No process, no module of a reader, and no wake-up while nothing happens."""
-    service = host.service(env={"PYTHONPROFILEIMPORTTIME": "1"})
+    """No process, and no module of a reader."""
+    service = host.service(cold=True, env={"PYTHONPROFILEIMPORTTIME": "1"})
     web = host.attach("web")
     host.delete("web")
     host.gone(web)
-    assert children(service.pid) == []
+    assert children_of_all_threads(service.pid) == []
     assert "watcher.feed.feed" in service.log_text()
     assert "watcher.observe" not in service.log_text()
 
@@ -285,3 +288,23 @@ def test_what_others_send_to_the_socket_of_commands_is_no_event(host: Host) -> N
     assert {e["event"] for e in service.warnings()} == {
         "a command of another version has told something that is not understood"
     }
+
+
+def timeouts(pid: int) -> list[int]:
+    """Milliseconds that each thread with an event loop waits at the most (epoll_wait(2))."""
+    calls = [(task / "syscall").read_text().split() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [int(call[4], 16) for call in calls if call[0] in EPOLL]
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["nobody reads", "somebody reads"])
+def test_the_service_has_no_timer_while_nothing_happens(host: Host, *, reads: bool) -> None:
+    """But for the sync of every hour."""
+    service = host.service()
+    host.attach("web")
+    with Reading(host.run_dir) if reads else nullcontext():
+
+        def rests() -> bool:
+            waits = timeouts(service.pid)
+            return bool(waits) and min(waits) > HOUR / 2
+
+        eventually(rests)
