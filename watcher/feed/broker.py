@@ -13,8 +13,10 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from threading import Thread
 from typing import TYPE_CHECKING, Final, Protocol
 
+from handlers.kernel.spawning import spawn
 from watcher.model.errors import message_of
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class Broker:
         self._began = 0.0
         self._pause = 0.0
         self._unwanted = False
+        self._starting: Thread | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def listen(self, listener: socket.socket) -> None:
@@ -105,7 +108,8 @@ class Broker:
             self._pidfd = -1
 
     def _wait_for_reader(self) -> None:
-        if self._listener is None or self._pid or self._timer is not None:
+        busy = self._pid or self._starting is not None
+        if self._listener is None or busy or self._timer is not None:
             return
         if self._pause:
             self._timer = self._loop.call_later(self._pause, self._paused)
@@ -129,30 +133,67 @@ class Broker:
         assert self._listener is not None
         self._rest()
         self._began = self._loop.time()
+        self._unwanted = False
+        ends: list[int] = []
         try:
             self._end, theirs = socket.socketpair()
-            try:
-                self._pid = _spawned(theirs, self._listener)
-            finally:
-                theirs.close()
-            self._pidfd = os.pidfd_open(self._pid)
-        except OSError as error:
-            self._log.error(
-                "the broker of events cannot be started", reason=message_of(error),
-                remedy="see what the host lacks, e.g. memory or processes",
-            )  # fmt: skip
+            with theirs:
+                for end in (theirs, self._listener):
+                    ends.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _ABOVE))  # noqa: PERF401
+            self._starting = Thread(target=self._spawn, args=ends, name="broker", daemon=True)
+            self._starting.start()
+        except (OSError, RuntimeError) as error:  # RuntimeError: there can be no more threads
+            self._starting = None
+            for descriptor in ends:
+                os.close(descriptor)
+            self._failed(error)
+
+    def _spawn(self, feed: int, listener: int) -> None:
+        """Start the process; in a thread of its own, because that may take milliseconds."""
+        pid, error = 0, None
+        try:
+            argv = [sys.executable, "-P", "-m", _MODULE]
+            env = {k: v for k, v in os.environ.items() if k in _KEPT or k.startswith("PYTHON")}
+            pid = spawn(argv, env, {FEED: feed, LISTENER: listener})
+        except OSError as raised:
+            error = raised
+        finally:
+            os.close(feed)
+            os.close(listener)
+        with suppress(RuntimeError):  # the loop is closed, and with it the feed: the broker ends
+            self._loop.call_soon_threadsafe(self._spawned, pid, error)
+
+    def _spawned(self, pid: int, error: OSError | None) -> None:
+        self._starting = None
+        self._pid = pid
+        try:
+            if error is not None:
+                raise error
+            self._pidfd = os.pidfd_open(pid)
+        except OSError as raised:
             self._kill()
-            if self._pid:
-                os.waitpid(self._pid, 0)
+            if pid:
+                os.waitpid(pid, 0)
                 self._pid = 0
-            self._grow_pause()
-            self._wait_for_reader()
+            self._failed(raised)
             return
-        self._unwanted = False
         self._loop.add_reader(self._pidfd, self._reap)
+        if self._unwanted or self._end is None:
+            self._kill()
+            return
         self._end.setblocking(False)
-        self._log.debug("the broker of events begins", pid=self._pid)
+        self._log.debug("the broker of events begins", pid=pid)
         self._source.began(self._end)
+
+    def _failed(self, error: Exception) -> None:
+        self._hang_up()
+        self._log.error(
+            "the broker of events cannot be started",
+            reason=message_of(error) if isinstance(error, OSError) else str(error),
+            remedy="see what the host lacks, e.g. memory or processes",
+        )  # fmt: skip
+        self._grow_pause()
+        self._wait_for_reader()
 
     def _hang_up(self) -> None:
         if self._end is not None:
@@ -186,28 +227,3 @@ class Broker:
 
     def _grow_pause(self) -> None:
         self._pause = min(max(self._pause * 2, PAUSES[0]), PAUSES[1])
-
-
-def _spawned(feed: socket.socket, listener: socket.socket) -> int:
-    """Start the broker, and return its pid.
-
-    It has no other descriptors than those given and the standard ones, for all others are closed on
-    execution (PEP 446).
-    """
-    feed_above, listener_above = (
-        fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for end in (feed, listener)
-    )
-    try:
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-P", "-m", _MODULE],
-            {k: v for k, v in os.environ.items() if k in _KEPT or k.startswith("PYTHON")},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, feed_above, FEED),
-                (os.POSIX_SPAWN_DUP2, listener_above, LISTENER),
-            ],
-            setsigmask=(),  # the service's thread blocks some
-        )
-    finally:
-        os.close(feed_above)
-        os.close(listener_above)
