@@ -15,7 +15,7 @@ from bench.contenders.gate import Gate
 from bench.native import Lines
 
 _SOCKET: Final = "/run/watcher/events.sock"
-_STEPS: Final = "dd"
+_STEPS: Final = "ddd"
 _OLD: Final = 10.5
 """Seconds from which on the service starts another broker at once after one that was killed."""
 
@@ -97,12 +97,15 @@ class Read(Gate):
             time.sleep(0.01)
 
     def longest_step(self) -> dict[str, float]:
-        """Seconds of the longest step of the loop, and of all steps, since this was asked last."""
+        """The loop's longest step in seconds, that by processor time, and the time of all.
+
+        All of them since this was asked last.
+        """
         with self._steps.open("r+b") as file:
-            longest, total = struct.unpack(_STEPS, file.read())
+            longest, work, total = struct.unpack(_STEPS, file.read())
             file.seek(0)
             file.write(bytes(struct.calcsize(_STEPS)))
-        return {"longest": longest, "total": total}
+        return {"longest": longest, "work": work, "total": total}
 
     def close(self) -> None:
         """End the readers, too."""
