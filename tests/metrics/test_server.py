@@ -137,6 +137,10 @@ def test_clients_that_send_nonsense_or_nothing_keep_nobody_out(exporter: Exporte
             response.begin()
             assert response.status == status, name
 
+    for part in (b"", b"GET /metrics HTTP/1.1\r\nx"):
+        with connect(here, PORT) as client:
+            client.sendall(part)
+
     with contextlib.ExitStack() as stack:
         idle = [stack.enter_context(connect(here, PORT)) for _ in range(3 * CONNECTIONS)]
         for client in idle[::2]:
@@ -147,6 +151,7 @@ def test_clients_that_send_nonsense_or_nothing_keep_nobody_out(exporter: Exporte
         with contextlib.suppress(ConnectionResetError):
             assert idle[0].recv(1) == b""
         assert exporter.stop() == 0  # with clients that wait
+    assert "a scrape failed" not in exporter.log()
 
 
 def test_who_asks_at_the_same_time_shares_one_reading(exporter: Exporter) -> None:

@@ -33,6 +33,9 @@ CONNECTIONS: Final = 64
 _PART: Final = 1 << 16
 """So much of an answer is passed on at once: what one reader has not read yet takes no more."""
 
+_GONE: Final = TimeoutError, ConnectionError, asyncio.IncompleteReadError
+"""What a reader does that is too slow, or has gone: it gets no answer, and the log no line."""
+
 _TEXT: Final = "text/plain; charset=utf-8"
 _PAGE: Final = b"""<!doctype html>
 <html lang="en"><title>watcher</title>
@@ -74,7 +77,7 @@ class Server:
         self._tasks[task] = None
         try:
             await self._converse(reader, writer)
-        except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
+        except _GONE:
             pass
         except asyncio.CancelledError:
             pass  # too many connections, or the end of the program
@@ -95,6 +98,8 @@ class Server:
             status, fields, body = _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         except Refused as refused:
             status, fields, body = _refusal(refused.status)
+        except _GONE:
+            raise
         except Exception as error:  # noqa: BLE001 (a defect must not end the server)
             self._log.error("a scrape failed", error=repr(error))
             status, fields, body = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
