@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -45,12 +46,7 @@ def test_there_is_an_end_to_descriptors(make_service: ServiceMaker) -> None:
     service = make_service(descriptors=64)
     service.start([sandbox(1)])
     readers = [service.reader() for _ in range(64)]
-    served: list[Reader] = []
-    for reader in readers:
-        while reader.read() and not reader.known.complete:
-            pass
-        if reader.known.complete:
-            served.append(reader)
+    served = [reader for reader in readers if is_served(reader)]
     assert len(served) == 32
     assert [reader in served for reader in readers] == [True] * 32 + [False] * 32
     service.event(sandbox(2))
@@ -59,6 +55,44 @@ def test_there_is_an_end_to_descriptors(make_service: ServiceMaker) -> None:
     for reader in readers:
         reader.close()
     assert service.agrees(service.picture())
+
+
+def test_a_user_with_many_readers_keeps_out_neither_root_nor_others(
+    make_service: ServiceMaker,
+) -> None:
+    service = make_service(descriptors=64)  # 32 readers: 4 of each user, and 28 of all but root
+    service.run_dir.parent.chmod(0o711)
+    service.path.chmod(0o666)
+    service.start([sandbox(1)])
+    with ExitStack() as opened:
+        users = range(2001, 2010)
+        readers = [[opened.enter_context(reader_of(service, u)) for _ in range(8)] for u in users]
+        assert [sum(map(is_served, those)) for those in readers] == [4] * 7 + [0, 0]
+        assert service.agrees(service.picture())
+        for reader in readers[0]:
+            reader.close()
+        with reader_of(service, users[-1]) as late:
+            assert is_served(late)
+
+
+def reader_of(service: Service, user: int) -> Reader:
+    """A new reader of that user."""
+    os.seteuid(user)
+    try:
+        return service.reader()
+    finally:
+        os.seteuid(0)
+
+
+def is_served(reader: Reader) -> bool:
+    """Whether it gets the state; else it is closed."""
+    while not reader.known.complete:
+        try:
+            if not reader.read():
+                return False
+        except ConnectionError:
+            return False
+    return True
 
 
 def test_the_broker_has_no_power(service: Service) -> None:

@@ -42,6 +42,13 @@ class NotServed(WatcherError):
     """No service serves the socket."""
 
 
+def ended_early() -> WatcherError:
+    """That the connection was closed before the state was complete."""
+    return WatcherError(
+        "the service closed the events socket: it ended, or you have too many readers", "try again"
+    )
+
+
 class Stream:
     """A connection to the socket.
 
@@ -117,14 +124,14 @@ class Stream:
         """The state, once it is complete.
 
         Raises:
-            WatcherError: the service ended meanwhile.
+            WatcherError: the service ended meanwhile, or has too many readers.
         """
         picture = Picture()
         for line in self.lines():
             picture.apply(line)
             if picture.complete:
                 return picture
-        raise WatcherError("the service ended meanwhile", "try again")
+        raise ended_early()
 
 
 def _known(lines: Iterable[bytes]) -> Iterator[AnyLine]:

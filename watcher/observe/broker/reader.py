@@ -37,6 +37,7 @@ class Reader:
     """One connection. It owns no copy of anything, but for the line that it is in.
 
     Attributes:
+        user: the number of the user that it is of.
         stage: what it gets next.
         epoch: that of the state which it has or gets; 0 before its first.
         next: the number of the event that it gets next. Its picture is that after the event before.
@@ -48,13 +49,14 @@ class Reader:
 
     __slots__ = (
         "_heard", "_rest", "after", "blocked", "connection", "epoch", "events", "hears", "next",
-        "stage",
+        "stage", "user",
     )  # fmt: skip
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, user: int) -> None:
         connection.setblocking(False)
         connection.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER)
         self.connection = connection
+        self.user = user
         self.stage = Stage.BEGIN
         self.epoch = 0
         self.next = 0

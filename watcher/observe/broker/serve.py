@@ -19,6 +19,7 @@ from watcher.feed.lines import Missed, Readers, Ready, encoded
 from watcher.observe.broker.confine import confine, give_way, raise_limit
 from watcher.observe.broker.measures import Measures
 from watcher.observe.broker.pictures import Pictures
+from watcher.observe.broker.places import Places, user_of
 from watcher.observe.broker.reader import Reader, Stage
 from watcher.observe.broker.source import Source
 from watcher.observe.broker.traffic import TrafficLines
@@ -59,7 +60,8 @@ class Broker:
     def __init__(
         self, feed: socket.socket, listener: socket.socket, linger: float, most: int
     ) -> None:
-        self._linger, self._most = linger, most
+        self._linger = linger
+        self._places = Places(most)
         self._pictures = Pictures()
         self._source = Source(feed, self)
         self._traffic = TrafficLines()
@@ -187,10 +189,11 @@ class Broker:
                     self._paused_until = monotonic() + _PAUSE
                     self._epoll.modify(self._listener.fileno(), 0)
                 return
-            if len(self._readers) >= self._most:
+            user = user_of(connection)
+            if not self._places.take(user):
                 connection.close()
                 continue
-            reader = Reader(connection)
+            reader = Reader(connection, user)
             self._readers[connection.fileno()] = reader
             self._total += 1
             self._epoll.register(connection.fileno(), 0)
@@ -297,6 +300,7 @@ class Broker:
 
     def _close(self, reader: Reader) -> None:
         del self._readers[reader.connection.fileno()]
+        self._places.give_back(reader.user)
         self._live.discard(reader)
         self._waiting.discard(reader)
         reader.connection.close()

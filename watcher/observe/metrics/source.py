@@ -13,7 +13,7 @@ from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.observe.metrics import families
 from watcher.observe.metrics.links import Links
 from watcher.observe.metrics.text import written
-from watcher.observe.stream import Picture, Stream
+from watcher.observe.stream import Picture, Stream, ended_early
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,7 @@ class Source:
                         return picture
                 if time.monotonic() > deadline:
                     raise TimeoutError("timed out")
-        raise WatcherError("the service ended meanwhile", "try again")
+        raise ended_early()
 
 
 class Shared:
