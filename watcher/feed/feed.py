@@ -124,6 +124,11 @@ class Feed:
         if self._telling is not None:
             self._telling.ended()
 
+    def look_for_others(self) -> None:
+        """Tell the broker everything anew if another process has changed the lease store."""
+        if self._telling is not None:
+            self._telling.look_for_others()
+
     def close(self) -> None:
         """Write what is left to the history; nothing more is passed on."""
         self.ended()
@@ -157,8 +162,8 @@ class Feed:
         self._write_some()
         if self._unwritten:
             self._writing = self._loop.call_later(0, self._write)
-        elif self._telling is not None:
-            self._telling.look_for_others()
+        else:
+            self.look_for_others()
 
     def _write_some(self) -> None:
         some = [self._unwritten.popleft() for _ in range(min(BATCH, len(self._unwritten)))]

@@ -70,7 +70,11 @@ class EventService:
         self.check()
 
     def check(self) -> None:
-        """Make the sockets anew if their names are gone, as with all of `run_dir`."""
+        """Make the sockets anew if their names are gone, and look for changes that nobody told.
+
+        A command that is killed may have changed the lease store, and have told nothing.
+        """
+        self._feed.look_for_others()
         try:
             self._check()
         except OSError as error:
