@@ -6,13 +6,14 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -170,18 +171,29 @@ def test_long_events_do_not_fill_the_disk(tmp_path: Path) -> None:
     assert numbers(tmp_path)[-1] == 202
 
 
-@pytest.mark.parametrize("kind", ["link", "fifo", "directory"])
+NO_FILES: Final = ("link", "fifo", "directory", "socket")
+
+
+def make(kind: str, path: Path, victim: Path) -> None:
+    """Make `path` something else than a file."""
+    match kind:
+        case "link":
+            path.symlink_to(victim)
+        case "fifo":
+            os.mkfifo(path)
+        case "directory":
+            path.mkdir()
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as bound:
+                bound.bind(str(path))
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
 def test_what_is_no_file_is_neither_followed_nor_waited_for(tmp_path: Path, kind: str) -> None:
     state, victim, log = tmp_path / "state", tmp_path / "victim", Heard()
     state.mkdir()
     victim.write_text("")
-    match kind:
-        case "link":
-            (state / NEWER).symlink_to(victim)
-        case "fifo":
-            os.mkfifo(state / NEWER)
-        case "directory":
-            (state / NEWER).mkdir()
+    make(kind, state / NEWER, victim)
     with closing(opened(state, log=log)) as history:
         history.write(events([1, 2]))
         history.write(events([3]))
@@ -295,6 +307,19 @@ def test_a_reader_sees_each_number_once_whatever_is_renamed(tmp_path: Path) -> N
                 found = [event.seq for event in late.read(kept(str(tmp_path), Events(20)))]
                 assert found == list(range(max(number - 19, 1), number + 1))
     assert seen == [n for n in range(1, number + 1) if n % 10]
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+@pytest.mark.parametrize("name", [NEWER, OLDER])
+def test_what_is_no_file_is_no_history(tmp_path: Path, kind: str, name: str) -> None:
+    state, victim = tmp_path / "state", tmp_path / "victim"
+    with closing(opened(state)) as history:
+        history.write(events([1]))
+    (state / NEWER).rename(victim)
+    make(kind, state / name, victim)
+    with closing(HistoryReader(str(state))) as reader:
+        assert not reader.has_more()
+        assert list(reader.read(lambda *_: True)) == []
 
 
 def test_what_is_too_old_is_not_shown(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -153,10 +154,15 @@ def kept(state_dir: str, settings: Events) -> Wanted:
 
 
 def _opened(path: str) -> int | None:
+    """The file, if it is one: anything else is no history, as if it were missing."""
     try:
         file = os.open(path, _READ)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            return None
+        raise
     if not S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         return None
@@ -173,4 +179,4 @@ def _identity(path: str) -> tuple[int, int] | None:
         status = os.lstat(path)
     except FileNotFoundError:
         return None
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino) if S_ISREG(status.st_mode) else None
