@@ -58,9 +58,9 @@ class Check:
     needs: str = ""
 
 
-def ok(what: str) -> Finding:
-    """A finding: no problem."""
-    return Finding("", "ok", what)
+def ok(what: str, remedy: str = "") -> Finding:
+    """A finding: no problem; with a `remedy`, it keeps something away that somebody may want."""
+    return Finding("", "ok", what, remedy)
 
 
 def warn(what: str, remedy: str) -> Finding:

@@ -27,12 +27,12 @@ def from_outside(gathered: Gathered) -> Iterator[Finding]:
     """Whether something drops what other machines send to its published ports."""
     ports = gathered.sandbox.ports
     if not ports:
-        yield _note("it publishes no port, so nobody outside of this host reaches it", _PUBLISH)
+        yield ok("it publishes no port, so nobody outside of this host reaches it", _PUBLISH)
         return
     tried = list(packets.from_outside(gathered))
     if not tried:
         if any(leg.leads_out for leg in gathered.legs):
-            yield _note("its ports are published for this host alone", _PUBLISH)
+            yield ok("its ports are published for this host alone", _PUBLISH)
         return
     yield from _found(gathered, tried, "other machines send to", _ITS_PORTS)
 
@@ -50,7 +50,7 @@ def from_neighbours(gathered: Gathered) -> Iterator[Finding]:
         legs = [leg for leg in gathered.legs if leg.interface is interface]
         network = gathered.drivers[interface.network].network
         if network.isolate:
-            yield _note(
+            yield ok(
                 f"network {network.name} keeps its sandboxes from each other (isolate = true)",
                 f"publish a port for them, or set isolate = false in [network.{network.name}]",
             )
@@ -118,8 +118,3 @@ def _remedy(gathered: Gathered, drop: Drop, leg: Leg, packet: Packet) -> str:
 
 
 _PUBLISH: Final = "if they are to, publish a port (`watcher publish CONTAINER PORT`)"
-
-
-def _note(what: str, remedy: str) -> Finding:
-    """A finding: it is so because somebody asked for it."""
-    return Finding("", "ok", what, remedy)

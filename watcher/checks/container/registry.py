@@ -18,7 +18,6 @@ from watcher.checks.container import (
     listening,
     maps,
     names,
-    policies,
     reach,
     wayout,
 )
@@ -42,7 +41,6 @@ QUESTIONS: Final = (
     Question("out", wayout.findings),
     Question("names", names.findings),
     Question("guard", guarding.findings),
-    Question("policies", policies.findings),
 )
 
 _CAPABILITIES: Final = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE")

@@ -26,9 +26,7 @@ def findings(gathered: Gathered) -> Iterator[Finding]:
     for version in versions:
         leg = gathered.outwards(version)
         if leg is None:
-            yield Finding(
-                "",
-                "ok",
+            yield ok(
                 f"its networks are internal: nothing leaves this host by IPv{version}",
                 "if it is to, run `watcher connect CONTAINER NETWORK` for one that is not",
             )
@@ -55,9 +53,7 @@ def _of_version(gathered: Gathered, leg: Leg, *, alone: bool) -> Iterator[Findin
     elif not gathered.netlink.is_up(uplink):
         yield fail(f"the uplink {uplink} is down", f"run `ip link set {uplink} up`")
     if not network.masquerade:
-        yield Finding(
-            "",
-            "ok",
+        yield ok(
             f"it leaves with its own address {leg.address} (masquerade = false): others need a"
             " route to it",
             f"if they have none, set masquerade = true in [network.{network.name}]",
