@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import Final
 
 from watcher.commands.output import print_json, print_table, terminal_width
@@ -11,16 +10,13 @@ from watcher.commands.status import Entry, entries_with_ports
 from watcher.config.settings import Config
 from watcher.containers.ports import format_ports
 from watcher.model.errors import quoted
+from watcher.model.naming import SHORT_ID, short_id
 from watcher.store.reading import read_store
 
 HEADER: Final = ("ID", "NAME", "PID", "STATUS", "NETWORK", "ADDRESS", "PORTS", "VETH")
 REASON: Final = "REASON"
 """The last column, if any container has one."""
 
-SHORT_ID: Final = 12
-"""The digits that are shown of an id of 64 hexadecimal ones."""
-
-_ENGINES_ID: Final = re.compile("[0-9a-f]{64}")
 _LEAST: Final = {
     REASON: 16, "PORTS": 8, "NAME": 8, "NETWORK": 7, "VETH": 8, "ADDRESS": 15, "ID": SHORT_ID,
 }  # fmt: skip
@@ -42,8 +38,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         print_table(header, [_row(item, header) for item in shown])
         return 0
     for item in shown:
-        if _ENGINES_ID.fullmatch(str(item["id"])):
-            item["id"] = str(item["id"])[:SHORT_ID]
+        item["id"] = short_id(str(item["id"]))
     rows = [_row(item, header) for item in shown]
     print_table(header, rows, within=terminal_width(), least=_LEAST)
     return 0

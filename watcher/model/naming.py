@@ -18,6 +18,12 @@ HOST_NAME: Final = re.compile(r"netnsv\d+-\d+")
 MAX_NETWORKS: Final = 10
 """Networks of one sandbox: `netnsv9-4194304` fills the 15 bytes of an interface's name."""
 
+SHORT_ID: Final = 12
+"""The digits that are shown of an id of 64 hexadecimal ones."""
+
+_ENGINES_ID: Final = re.compile("[0-9a-f]{64}")
+"""An id that an engine has made up (Docker, Podman)."""
+
 SWAPPED: Final = str.maketrans("./", "/.")
 """Turns the path of a kernel setting into its name, and back: an interface's name may have dots."""
 
@@ -33,6 +39,11 @@ def container_name(text: str) -> str | None:
     name = text.lower()
     is_label = text.isascii() and _LABEL.fullmatch(name) is not None
     return name if is_label and name not in RESERVED_NAMES else None
+
+
+def short_id(id_: str) -> str:
+    """`id_` as people are shown it: of a long one that an engine has made up, the beginning."""
+    return id_[:SHORT_ID] if _ENGINES_ID.fullmatch(id_) else id_
 
 
 def is_allowed_name(name: str, patterns: Iterable[str]) -> bool:

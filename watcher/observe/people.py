@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from watcher.model.errors import printable, quoted
+from watcher.model.naming import short_id
 
 if TYPE_CHECKING:
     from watcher.feed.lines import ContainerPart, Event
@@ -19,8 +19,6 @@ BAD: Final = frozenset({
 _RED: Final = "\x1b[31m"
 _PLAIN: Final = "\x1b[0m"
 _WIDTH: Final = 13
-_SHORT: Final = 12
-_ENGINES_ID: Final = re.compile("[0-9a-f]{64}")
 _SPECIAL: Final = frozenset(' "=,')
 _LISTED: Final = 8
 """The most elements of a list."""
@@ -40,7 +38,7 @@ def _details(event: Event) -> Iterator[str]:
     if event.containers:
         yield _list(map(_called, event.containers))
     elif event.sandbox:
-        yield _value(_short(event.sandbox))
+        yield _value(short_id(event.sandbox))
     networks = [interface.network for interface in event.interfaces] or [event.network]
     ports: Sequence[str] = event.ports
     if not ports and not event.network:  # else it is about an interface alone
@@ -69,11 +67,7 @@ def _details(event: Event) -> Iterator[str]:
 
 
 def _called(container: ContainerPart) -> str:
-    return _value(container.names[0] if container.names else _short(container.id))
-
-
-def _short(id_: str) -> str:
-    return id_[:_SHORT] if _ENGINES_ID.fullmatch(id_) else id_
+    return _value(container.names[0] if container.names else short_id(container.id))
 
 
 def _list(values: Iterable[str]) -> str:

@@ -6,7 +6,6 @@ they are kept while the container is there.
 
 from __future__ import annotations
 
-import re
 from itertools import repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from watcher.feed.lines import ContainerPart
+from watcher.model.naming import short_id
 from watcher.observe.metrics.labels import label
 from watcher.observe.metrics.text import Table, label_texts
 
@@ -45,9 +45,6 @@ cAdvisor has the first eight under the same names, but for the first word.
 """
 
 _INFO: Final = "Containers with a network; `sandbox` is the `id` that the counters of each have."
-
-_LONG_ID: Final = re.compile("[0-9a-f]{64}")
-_SHORT: Final = 12
 
 _values: Final = attrgetter(*COUNTERS)
 
@@ -149,9 +146,7 @@ def _member(key: _Key) -> tuple[str, ...]:
 
 def _name(id_: str, names: tuple[str, ...]) -> str:
     """What people call a container: its first name, or its id as `watcher ls` shows that."""
-    if names:
-        return names[0]
-    return id_[:_SHORT] if _LONG_ID.fullmatch(id_) else id_
+    return names[0] if names else short_id(id_)
 
 
 def represents(sandbox: SandboxLine) -> ContainerPart:

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from watcher.model.naming import short_id
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from watcher.feed.lines import InterfacePart, SandboxLine, Traffic
     from watcher.observe.stream import Picture
 
-SHORT_ID: Final = 12
-"""The digits that are shown of an engine's id, which has 64 hexadecimal ones."""
-
-_ENGINES_ID: Final = 64
-_HEX: Final = frozenset("0123456789abcdef")
 _counters: Final = attrgetter(
     "received_bytes", "sent_bytes", "received_packets", "sent_packets", "received_dropped",
     "sent_dropped", "guard_dropped",
@@ -101,14 +98,12 @@ def rows(now: Sample, before: Sample | None, *, apart: bool = False) -> list[Row
 
 def called(sandbox: SandboxLine) -> str:
     """What a sandbox is called: a name of its first container or its id, and ` +1` for others."""
-    name, others = sandbox.id, 0
+    name, others = short_id(sandbox.id), 0
     for container in sandbox.containers:
         if container.id != sandbox.id:
             others += 1
         elif container.names:
             name = container.names[0]
-    if len(name) == _ENGINES_ID and _HEX.issuperset(name):
-        name = name[:SHORT_ID]
     return f"{name} +{others}" if others else name
 
 
