@@ -37,8 +37,8 @@ from watcher.feed.lines import (
     State,
     encoded,
 )
+from watcher.feed.names import EVENTS
 from watcher.log.logger import SILENCE
-from watcher.observe.stream import SOCKET
 
 START = datetime.now(UTC) - timedelta(minutes=10)
 _decode = msgspec.json.Decoder(AnyLine).decode
@@ -70,7 +70,7 @@ class PlayedService:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.run_dir / "new"))
         self._listener.listen()
-        (self.run_dir / "new").rename(self.run_dir / SOCKET)
+        (self.run_dir / "new").rename(self.run_dir / EVENTS)
 
     def stop(self) -> None:
         self._listener.close()
@@ -95,7 +95,7 @@ class PlayedService:
     def let_all_read(self) -> None:
         """Let everybody connect."""
         self.run_dir.chmod(0o755)
-        (self.run_dir / SOCKET).chmod(0o666)
+        (self.run_dir / EVENTS).chmod(0o666)
 
     def send(self, *lines: Line) -> None:
         assert self._reader is not None

@@ -23,7 +23,7 @@ from watcher.log.backlog import Backlog
 from watcher.log.logger import adopt_others, make_log
 from watcher.model.errors import WatcherError
 from watcher.service.assemble import Patience, assembled
-from watcher.service.events import EventService
+from watcher.service.feeding import Feeding
 from watcher.service.loop import Service
 from watcher.service.mainthread import DRAIN, MainThread
 from watcher.service.reload import Reload
@@ -112,8 +112,8 @@ def _hold_and_serve(
             config, log, starting=True, serving=True, patience=patience, facts=facts
         ) as opened_:
             reload = Reload(again, *opened_, gate, log)
-            events = EventService(config, feed, opened_[1], log)
-            service = Service(config, opened_[0], gate, roots, lock, reload, events, facts, log)
+            feeding = Feeding(config, feed, opened_[1], log)
+            service = Service(config, opened_[0], gate, roots, lock, reload, feeding, facts, log)
             asyncio.run(
                 service.run(main), loop_factory=lambda: asyncio.SelectorEventLoop(main.selector)
             )

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from watcher.feed.events import event_of, kind_of
 from watcher.feed.lines import Event
-from watcher.feed.telling import Telling
+from watcher.feed.to_broker import ToBroker
 from watcher.feed.totals import Counts
 from watcher.model.errors import WatcherError
 
@@ -47,7 +47,7 @@ class Feed:
         self._seq = 0
         self._unwritten: deque[Event | tuple[Fact, str, int, float]] = deque()
         self._writing: asyncio.TimerHandle | None = None
-        self._telling: Telling | None = None
+        self._to_broker: ToBroker | None = None
 
     def serve(
         self,
@@ -74,13 +74,13 @@ class Feed:
         self._history = history
         self._first = first
         self._seq = history.last_seq
-        self._telling = Telling(
+        self._to_broker = ToBroker(
             loop, records, lambda: self._seq, lambda: self._with_totals(now()),
             lost=lost, first=first,
         )  # fmt: skip
         early, self._early = self._early, []
         for fact, kind, at in early:
-            self._take(self._telling, fact, kind, at)
+            self._take(self._to_broker, fact, kind, at)
 
     def note(self, fact: Fact) -> None:
         """Take a fact; a subscriber."""
@@ -88,10 +88,10 @@ class Feed:
         self._counts.note(fact, kind)
         if kind is None:
             return
-        if self._telling is None:
+        if self._to_broker is None:
             self._early.append((fact, kind, time.time()))
         else:
-            self._take(self._telling, fact, kind, time.time())
+            self._take(self._to_broker, fact, kind, time.time())
 
     def note_told(self, event: Event) -> None:
         """Take an event of another process, with the keys of what it has changed in `unset`.
@@ -99,50 +99,50 @@ class Feed:
         What the lines with these keys are by now is read here: since then they may have changed
         again.
         """
-        telling = self._telling
-        if telling is None:
+        to_broker = self._to_broker
+        if to_broker is None:
             return
         self._counts.note_told(event)
         self._seq += 1
         event = replace(event, seq=self._seq, set=())
-        if telling.is_read:
+        if to_broker.is_read:
             try:
                 lines, gone = self._records.with_keys(event.unset)
             except WatcherError:  # a sync makes the store anew, and a pass follows
                 lines, gone = (), ()
             event = replace(event, set=lines, unset=gone)
-            telling.send(event)
+            to_broker.send(event)
         self._write_soon(event)
 
     def began(self, end: socket.socket) -> None:
         """Tell the broker at `end` everything from now on."""
-        assert self._telling is not None
-        self._telling.began(end)
+        assert self._to_broker is not None
+        self._to_broker.began(end)
 
     def ended(self) -> None:
         """There is no broker any more."""
-        if self._telling is not None:
-            self._telling.ended()
+        if self._to_broker is not None:
+            self._to_broker.ended()
 
     def look_for_others(self) -> None:
         """Tell the broker everything anew if another process has changed the lease store."""
-        if self._telling is not None:
-            self._telling.look_for_others()
+        if self._to_broker is not None:
+            self._to_broker.look_for_others()
 
     def close(self) -> None:
         """Write what is left to the history; nothing more is passed on."""
         self.ended()
-        self._telling = None
+        self._to_broker = None
         if self._writing is not None:
             self._writing.cancel()
         while self._unwritten:
             self._write_some()
 
-    def _take(self, telling: Telling, fact: Fact, kind: str, at: float) -> None:
+    def _take(self, to_broker: ToBroker, fact: Fact, kind: str, at: float) -> None:
         self._seq += 1
-        if telling.is_read:
+        if to_broker.is_read:
             event = event_of(fact, kind, self._seq, at)
-            telling.send(event)
+            to_broker.send(event)
             self._write_soon(event)
         else:
             self._write_soon((fact, kind, self._seq, at))

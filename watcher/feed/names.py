@@ -1,4 +1,4 @@
-"""The names of the sockets in `run_dir`."""
+"""The sockets of the feed: their names in `run_dir`, and their numbers in the broker."""
 
 from typing import Final
 
@@ -10,3 +10,9 @@ TOLD: Final = "told.sock"
 
 GROUP: Final = "watcher"
 """The members of this group may read the events, beside root."""
+
+FEED: Final = 3
+"""The broker's descriptor of its connection to the service."""
+
+LISTENER: Final = 4
+"""The broker's descriptor of the events socket, from which it accepts."""

@@ -24,15 +24,13 @@ from watcher.feed.lines import (
     Totals,
     Traffic,
 )
+from watcher.feed.names import EVENTS
 from watcher.model.errors import WatcherError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
     from types import TracebackType
-
-SOCKET: Final = "events.sock"
-"""The name of the socket in `run_dir`."""
 
 _PART: Final = 1 << 18
 _decoder: Final[msgspec.json.Decoder[AnyLine]] = msgspec.json.Decoder(AnyLine)
@@ -64,7 +62,7 @@ class Stream:
     def __init__(self, run_dir: str, timeout: float | None = None) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
-        path = f"{run_dir}/{SOCKET}"
+        path = f"{run_dir}/{EVENTS}"
         try:
             self._socket.connect(path)
         except PermissionError as error:

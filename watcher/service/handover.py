@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from watcher.feed.from_commands import PATIENCE, Collected, send
 from watcher.feed.names import TOLD
-from watcher.feed.told import PATIENCE, Gathered, send
 from watcher.locks.lock import Busy, Lock
 from watcher.locks.names import SERVICE, WRITERS
 from watcher.model.errors import message_of
@@ -24,7 +24,7 @@ _PAUSE: Final = 0.02
 """Seconds between two tries to reach a service that is just starting."""
 
 
-class Handover(Gathered):
+class Handover(Collected):
     """The events of a command, until its end.
 
     Args:

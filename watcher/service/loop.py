@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from watcher.model.container import Process
     from watcher.model.repair import Repair
     from watcher.reconcile.reconciler import Reconciler
-    from watcher.service.events import EventService
+    from watcher.service.feeding import Feeding
     from watcher.service.mainthread import MainThread
     from watcher.service.reload import Reload
 
@@ -77,7 +77,7 @@ class Service:
         roots: already held.
         lock: the lock of the host's service, which this process has.
         reload: reads the configuration anew.
-        events: tells what happens.
+        feeding: tells what happens.
         facts: tells of members that come with another container.
         log: the log.
     """
@@ -90,7 +90,7 @@ class Service:
         roots: RootKeeper,
         lock: Lock,
         reload: Reload,
-        events: EventService,
+        feeding: Feeding,
         facts: Publisher,
         log: Log,
     ) -> None:
@@ -100,7 +100,7 @@ class Service:
         self._roots = roots
         self._lock = lock
         self._reload = reload
-        self._events = events
+        self._feeding = feeding
         facts.subscribe(self._watch_members)
         self._log = log
         self._refused = ""
@@ -135,7 +135,7 @@ class Service:
         self._blockade = Blockade(loop, self._reconciler, self._free_again, self._log)
         self._lock_files = LockFiles(
             self._lock, self._reconciler.lock, self._config.run_dir, self._watch,
-            lost=self._give_way, checked=self._events.check, log=self._log,
+            lost=self._give_way, checked=self._feeding.check, log=self._log,
         )  # fmt: skip
         self._mounts: MountWatch | None = None
         self._healer = Healer(
@@ -147,7 +147,7 @@ class Service:
             ended=lambda: loop.call_soon(self._parts.check),
         )  # fmt: skip
         try:
-            self._events.start(loop, self._reconciler, self._gate, self._roots)
+            self._feeding.start(loop, self._reconciler, self._gate, self._roots)
             self._rest.begin()
             self._start()
             self._reconciler.serve(self._blockade.begin)
@@ -201,7 +201,7 @@ class Service:
         self._watch.stop()
         self._healer.stop()
         self._exits.close()
-        self._events.stop()
+        self._feeding.stop()
 
     def _supervise(self) -> None:
         """Register every thread and event source with the supervisor."""
@@ -247,7 +247,7 @@ class Service:
         anew = config.networks != self._config.networks
         added = config.networks.keys() - self._config.networks.keys()
         self._config = config
-        self._events.configure(config.events)
+        self._feeding.configure(config.events)
         if anew:
             try:
                 self._listen()

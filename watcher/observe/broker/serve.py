@@ -16,6 +16,7 @@ from msgspec import MsgspecError
 from msgspec.structs import replace
 
 from watcher.feed.lines import Missed, Readers, Ready, encoded
+from watcher.feed.names import FEED, LISTENER
 from watcher.observe.broker.confine import confine, give_way, raise_limit
 from watcher.observe.broker.measures import Measures
 from watcher.observe.broker.pictures import Pictures
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     from watcher.feed.lines import State
 
-FEED, LISTENER = 3, 4
-"""The descriptors that the service hands over."""
 LINGER: Final = 300.0
 """Seconds without a reader after which the broker ends: a scrape a minute does not restart it."""
 MOST_READERS: Final = 4096

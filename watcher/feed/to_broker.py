@@ -33,7 +33,7 @@ ANSWERS: Final = 0.1
 """Seconds between two answers to the broker, at least."""
 
 
-class Telling:
+class ToBroker:
     """What is told to one broker after the other. One thread uses it, that of the loop.
 
     Args:

@@ -17,18 +17,13 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final, Protocol
 
 from handlers.kernel.spawning import spawn
+from watcher.feed.names import FEED, LISTENER
 from watcher.model.errors import message_of
 
 if TYPE_CHECKING:
     import asyncio
 
     from watcher.log.logger import Log
-
-FEED: Final = 3
-"""The broker's descriptor of the lines of the service."""
-
-LISTENER: Final = 4
-"""The broker's descriptor of the events socket, from which it accepts."""
 
 PAUSES: Final = (1.0, 60.0)
 """Seconds until a broker is started after one that ended at once: first and maximum."""
@@ -46,8 +41,8 @@ _ABOVE: Final = 10
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "TZ")
 
 
-class Source(Protocol):
-    """What the service does with a broker."""
+class Feeder(Protocol):
+    """What sends lines to a broker."""
 
     def began(self, end: socket.socket) -> None:
         """A broker has been started, and `end` leads to it."""
@@ -56,18 +51,18 @@ class Source(Protocol):
         """It has gone; nothing may be sent any more."""
 
 
-class Broker:
+class BrokerProcess:
     """Starts a broker whenever there is a reader and no broker. One thread, that of the loop.
 
     Args:
         loop: the event loop.
-        source: told as brokers come and go.
+        feeder: told as brokers come and go.
         log: gets what goes wrong.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, source: Source, log: Log) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, feeder: Feeder, log: Log) -> None:
         self._loop = loop
-        self._source = source
+        self._feeder = feeder
         self._log = log
         self._listener: socket.socket | None = None
         self._end: socket.socket | None = None
@@ -183,7 +178,7 @@ class Broker:
             return
         self._end.setblocking(False)
         self._log.debug("the broker of events begins", pid=pid)
-        self._source.began(self._end)
+        self._feeder.began(self._end)
 
     def _failed(self, error: Exception) -> None:
         self._hang_up()
@@ -198,7 +193,7 @@ class Broker:
     def _hang_up(self) -> None:
         if self._end is not None:
             end, self._end = self._end, None
-            self._source.ended()
+            self._feeder.ended()
             end.close()
 
     def _kill(self) -> None:

@@ -50,7 +50,7 @@ _STANDING: Final = (
 _decode: Final = msgspec.json.Decoder(Event).decode
 
 
-class Gathered:
+class Collected:
     """The events of a command."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ def send(path: str, events: Iterable[Event]) -> int:
     return 0
 
 
-class Told:
+class FromCommands:
     """Hears the events of commands. One thread, that of the loop, uses it.
 
     Args:

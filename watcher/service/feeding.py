@@ -6,13 +6,13 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from watcher.feed.broker import Broker
+from watcher.feed.from_commands import FromCommands
 from watcher.feed.history import History
 from watcher.feed.lines import NetworkLine, RootLine, SubnetPart
 from watcher.feed.names import EVENTS, TOLD
+from watcher.feed.process import BrokerProcess
 from watcher.feed.records import Records
 from watcher.feed.sockets import NamedSocket, open_to_all
-from watcher.feed.told import Told
 from watcher.model.errors import message_with_remedy
 from watcher.model.network import gateway
 from watcher.store.ipam import FIRST, pool_end
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from watcher.store.leases import LeaseStore
 
 
-class EventService:
+class Feeding:
     """Serves the events socket, and hears what commands have done.
 
     Nothing of it is needed for a container's network: what fails is logged, and tried again.
@@ -61,12 +61,12 @@ class EventService:
         roots: RootKeeper,
     ) -> None:
         """Serve from now on, in the thread of `loop`."""
-        self._broker = Broker(loop, self._feed, self._log)
+        self._broker = BrokerProcess(loop, self._feed, self._log)
         self._feed.serve(
             loop, Records(self._store, reconciler.failures), self._history,
             lambda: _now(reconciler, roots), lost=self._broker.lost, first=gate.answer_first,
         )  # fmt: skip
-        self._hearing = Told(loop, self._feed.note_told, self._log)
+        self._hearing = FromCommands(loop, self._feed.note_told, self._log)
         self.check()
 
     def check(self) -> None:
