@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from typing import Final
 
-_OPENAT2: Final = 437
-"""`__NR_openat2`, the same on every architecture; since Linux 5.6."""
+from handlers.kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, how, openat2
 
-_RESOLVE_NO_MAGICLINKS: Final = 0x02
-_RESOLVE_IN_ROOT: Final = 0x10
-_HOW: Final = (ctypes.c_uint64 * 3)(
-    os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT
-)
+_HOW: Final = how(os.O_PATH | os.O_CLOEXEC, RESOLVE_NO_MAGICLINKS | RESOLVE_IN_ROOT)
 _TRIES: Final = 8
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.argtypes = (
-    ctypes.c_long,
-    ctypes.c_int,
-    ctypes.c_char_p,
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-)
 
 
 def open_in_root(root: int, path: str) -> int:
@@ -37,10 +22,9 @@ def open_in_root(root: int, path: str) -> int:
         OSError: it is missing, or cannot be reached so.
     """
     for _ in range(_TRIES):
-        found: int = _libc.syscall(_OPENAT2, root, os.fsencode(path), _HOW, ctypes.sizeof(_HOW))
-        if found >= 0:
-            return found
-        number = ctypes.get_errno()
-        if number != errno.EAGAIN:  # a part of the path is just being renamed
-            break
-    raise OSError(number, os.strerror(number), path)
+        try:
+            return openat2(root, path, _HOW)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:  # a part of the path is just being renamed
+                raise
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)

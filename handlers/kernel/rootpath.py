@@ -11,13 +11,14 @@ Everything is opened with `O_PATH`: nothing is read, and no fanotify event is ma
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
 from collections.abc import Generator
 from contextlib import suppress
 from typing import Final
+
+from handlers.kernel.openat2 import RESOLVE_NO_SYMLINKS, how, openat2
 
 MODE: Final = 0o711
 """The mode that engines give a runtime's root and the directories above it."""
@@ -30,19 +31,7 @@ _LINK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS: Final = 40
 """The kernel's own limit (path_resolution(7))."""
 
-_OPENAT2: Final = 437
-"""`__NR_openat2`, the same on every architecture; since Linux 5.6."""
-_NO_LINKS: Final = (ctypes.c_uint64 * 3)(_STEP & ~os.O_NOFOLLOW, 0, 0x04)
-"""struct open_how: flags, mode, and RESOLVE_NO_SYMLINKS (openat2(2))."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.argtypes = (
-    ctypes.c_long,
-    ctypes.c_int,
-    ctypes.c_char_p,
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-)
+_NO_LINKS: Final = how(_STEP & ~os.O_NOFOLLOW, RESOLVE_NO_SYMLINKS)
 
 
 class UntrustedLinkError(OSError):
@@ -65,9 +54,10 @@ def open_directory(path: str, *, make: bool = False) -> int:
         OSError: it is missing, is no directory, or cannot be made.
     """
     # Usually the path has no link, and one call is enough.
-    found: int = _libc.syscall(_OPENAT2, -1, os.fsencode(path), _NO_LINKS, 24)
-    if found >= 0:
-        return found
+    try:
+        return openat2(-1, path, _NO_LINKS)
+    except OSError:
+        pass  # a link may be followed all the same, and a step tells what is wrong
     steps = walk(path, make=make)
     while True:
         try:
