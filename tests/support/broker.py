@@ -37,14 +37,14 @@ from watcher.feed.lines import (
     Totals,
     encoded,
 )
-from watcher.feed.names import EVENTS
+from watcher.feed.names import EVENTS, FEED, LISTENER
 from watcher.observe.stream import Picture, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 NOW: Final = datetime.fromtimestamp(1_800_000_000, UTC)
-_FEED, _LISTENER, _ABOVE = 3, 4, 10
+_ABOVE: Final = 10
 _decode: Final = msgspec.json.Decoder(AnyLine).decode
 
 
@@ -121,7 +121,7 @@ class Service:
                 os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, descriptor, wanted)
-                    for descriptor, wanted in zip(high, (_FEED, _LISTENER), strict=True)
+                    for descriptor, wanted in zip(high, (FEED, LISTENER), strict=True)
                 ],
             )
         finally:

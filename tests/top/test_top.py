@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,34 +24,13 @@ SIZES = ((24, 80), (10, 40), (60, 200))
 
 
 @contextmanager
-def talk(host: Host, container: Container) -> Iterator[None]:
-    """Has the host and a container talk all the time."""
-    with container.place.serve(tcp=(80,)):
-        stream = host.here.stream(container.address, 80)
-        done = threading.Event()
-
-        def run() -> None:
-            while not done.wait(0.01):
-                stream.say("x" * 1000)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-
-@contextmanager
-def send(host: Host, container: Container) -> Iterator[None]:
-    """Has the host send datagrams to a container all the time, where nobody listens."""
+def repeated(call: Callable[[], object]) -> Iterator[None]:
+    """Has `call` called all the time."""
     done = threading.Event()
 
     def run() -> None:
-        with traffic.make_socket(host.here.netns, socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            while not done.wait(0.01):
-                sender.sendto(b"x" * 1400, (container.address, 9))
+        while not done.wait(0.01):
+            call()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -60,6 +39,25 @@ def send(host: Host, container: Container) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+@contextmanager
+def talk(host: Host, container: Container) -> Iterator[None]:
+    """Has the host and a container talk all the time."""
+    with container.place.serve(tcp=(80,)):
+        stream = host.here.stream(container.address, 80)
+        with repeated(lambda: stream.say("x" * 1000)):
+            yield
+
+
+@contextmanager
+def send(host: Host, container: Container) -> Iterator[None]:
+    """Has the host send datagrams to a container all the time, where nobody listens."""
+    with (
+        traffic.make_socket(host.here.netns, socket.AF_INET, socket.SOCK_DGRAM) as sender,
+        repeated(lambda: sender.sendto(b"x" * 1400, (container.address, 9))),
+    ):
+        yield
 
 
 def number(text: str) -> float:
