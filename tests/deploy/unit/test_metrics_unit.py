@@ -23,9 +23,10 @@ _UNIT: Final = REPOSITORY / f"deploy/{_NAME}.service"
 
 @contextmanager
 def started(unit: BootedHost) -> Iterator[None]:
-    """The unit runs; it sees the directory that the configuration of this host is in."""
+    """The unit runs; it sees the configuration of this host and the checkout, wherever they are."""
     run = unit.booted.command
-    drop_in = f"[Service]\nBindReadOnlyPaths={unit.booted.shared}\n"
+    seen = f"{unit.booted.shared} {REPOSITORY}"
+    drop_in = f"[Service]\nBindReadOnlyPaths={seen}\nProtectHome=tmpfs\n"
     run("sh", "-c", f"mkdir -p {_DROP_INS}; cat >{_DROP_INS}/test.conf", stdin=drop_in)
     run("systemctl", "daemon-reload")
     run("systemctl", "start", _NAME)
