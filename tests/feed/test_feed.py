@@ -71,8 +71,9 @@ class Bench:
         records = Records(self.store, NoneUnsaved())
         now = [NetworkLine("default", "bridge", "netns0", ())]
         self.feed.serve(
-            loop, records, self.history, lambda: now, lost=self._lose, first=lambda: None
-        )
+            loop, records, self.history, lambda: now,
+            lost=self._lose, hangs=self._lose, first=lambda: None,
+        )  # fmt: skip
 
     def begin(self) -> None:
         """A broker is there, but does not read yet."""

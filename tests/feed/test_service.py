@@ -229,6 +229,34 @@ def test_nobody_waits_for_a_stopped_broker(host: Host) -> None:
         assert agrees(host, reading.picture)
 
 
+HURRIED: Final = """\
+import sys
+from watcher.feed import hanging
+hanging.SOON, hanging.LATER = 0.2, 0.5
+from watcher.cli import main
+sys.exit(main())
+"""
+
+
+def test_a_broker_that_hangs_is_replaced(host: Host) -> None:
+    script = host.base / "hurried.py"
+    script.write_text(HURRIED)
+    service = host.service(script=script)
+    with Reading(host.run_dir) as reading:
+        web = host.attach("web")
+        reading.event("attached", "web")
+        os.kill(broker(service), signal.SIGSTOP)
+        host.delete("web")
+        host.gone(web)
+        reading.until(lambda: reading.states == 2 and reading.picture.complete)
+        assert agrees(host, reading.picture)
+        host.attach("web")
+        reading.event("attached", "web", since=2)
+    assert [entry["event"] for entry in service.warnings()] == [
+        "the broker of events hangs", "the broker of events has ended",
+    ]  # fmt: skip
+
+
 @pytest.fixture
 def hung(host: Host) -> Iterator[Service]:
     """A service that hangs, and whose socket for commands is full."""

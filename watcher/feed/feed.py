@@ -57,6 +57,7 @@ class Feed:
         now: Callable[[], Iterable[Line]],
         *,
         lost: Callable[[], object],
+        hangs: Callable[[], object],
         first: Callable[[], object],
     ) -> None:
         """Pass events on from now on, in the thread of `loop`.
@@ -67,6 +68,7 @@ class Feed:
             history: where events are written to.
             now: the lines of what changes without an event, but for the totals.
             lost: called if the broker does not read any more.
+            hangs: called if the broker is there, but has read nothing for long.
             first: called before work that nobody waits for; answers those who wait.
         """
         self._loop = loop
@@ -76,7 +78,7 @@ class Feed:
         self._seq = history.last_seq
         self._to_broker = ToBroker(
             loop, records, lambda: self._seq, lambda: self._with_totals(now()),
-            lost=lost, first=first,
+            lost=lost, hangs=hangs, first=first,
         )  # fmt: skip
         early, self._early = self._early, []
         for fact, kind, at in early:

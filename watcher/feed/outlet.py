@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from watcher.feed.hanging import Hanging
+
 if TYPE_CHECKING:
     import asyncio
     import socket
@@ -28,6 +30,7 @@ class Outlet:
         end: the socket, which stays the caller's.
         drained: called whenever nothing waits any more.
         broken: called, at most once, if the other end has gone.
+        hangs: called, at most once, if the other end is there, but has read nothing for long.
 
     Attributes:
         behind: whether lines were dropped; the caller makes it false when it begins anew.
@@ -39,11 +42,13 @@ class Outlet:
         end: socket.socket,
         drained: Callable[[], object],
         broken: Callable[[], object],
+        hangs: Callable[[], object],
     ) -> None:
         self._loop = loop
         self._socket = end
         self._drained = drained
         self._broken = broken
+        self._hanging = Hanging(loop, end, hangs)
         self._waiting: deque[bytes | memoryview] = deque()
         self._size = 0
         self._closed = False
@@ -70,6 +75,7 @@ class Outlet:
     def close(self) -> None:
         """Send no more."""
         self._loop.remove_writer(self._socket)
+        self._hanging.close()
         self._closed = True
         self._waiting.clear()
 
@@ -101,10 +107,12 @@ class Outlet:
     def _sent(self, lines: list[bytes | memoryview]) -> int:
         """How many bytes of `lines` the socket takes now."""
         try:
-            return self._socket.sendmsg(lines)
+            sent = self._socket.sendmsg(lines)
         except BlockingIOError:
             return 0
         except OSError:
             self.close()
             self._loop.call_soon(self._broken)
             return 0
+        self._hanging.sent(sent)
+        return sent

@@ -91,6 +91,11 @@ class BrokerProcess:
         if self._pid and self._timer is None:
             self._timer = self._loop.call_later(ENDS, self._kill)
 
+    def hangs(self) -> None:
+        """The broker is there, but has read nothing for long: end it, and start another one."""
+        self._log.warning("the broker of events hangs", pid=self._pid)
+        self._kill()
+
     def stop(self) -> None:
         """End the broker, and start none any more. It is not waited for: init reaps it."""
         self._rest()

@@ -42,6 +42,7 @@ class ToBroker:
         last: the number of the last event.
         now: the lines of what changes without an event.
         lost: called if the broker does not read any more.
+        hangs: called if the broker is there, but has read nothing for long.
         first: called before work that nobody waits for; answers those who wait.
     """
 
@@ -53,6 +54,7 @@ class ToBroker:
         now: Callable[[], Iterable[Line]],
         *,
         lost: Callable[[], object],
+        hangs: Callable[[], object],
         first: Callable[[], object],
     ) -> None:
         self._loop = loop
@@ -60,6 +62,7 @@ class ToBroker:
         self._last = last
         self._now = now
         self._lost = lost
+        self._hangs = hangs
         self._first = first
         self._service = uuid.uuid4().hex
         self._outlet: Outlet | None = None
@@ -84,7 +87,7 @@ class ToBroker:
     def began(self, end: socket.socket) -> None:
         """Tell the broker at `end` everything from now on."""
         self._socket = end
-        self._outlet = Outlet(self._loop, end, self._drained, self._lost)
+        self._outlet = Outlet(self._loop, end, self._drained, self._lost, self._hangs)
         self._loop.add_reader(end, self._asked)
         self._begin_pass()
 

@@ -64,7 +64,8 @@ class Feeding:
         self._broker = BrokerProcess(loop, self._feed, self._log)
         self._feed.serve(
             loop, Records(self._store, reconciler.failures), self._history,
-            lambda: _now(reconciler, roots), lost=self._broker.lost, first=gate.answer_first,
+            lambda: _now(reconciler, roots),
+            lost=self._broker.lost, hangs=self._broker.hangs, first=gate.answer_first,
         )  # fmt: skip
         self._hearing = FromCommands(loop, self._feed.note_told, self._log)
         self.check()
