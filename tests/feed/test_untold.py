@@ -1,4 +1,4 @@
-"""A command that is killed once it has changed something, and before it has told that."""
+"""Commands that cannot tell what they have changed, as they are killed or find no socket."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from tests.support.reading import Reading, agrees
+from watcher.feed.names import TOLD
 
 if TYPE_CHECKING:
     from tests.support.host import Host
@@ -35,3 +36,18 @@ def test_readers_get_the_state_after_a_command_that_was_killed(host: Host) -> No
         assert agrees(host, reading.picture)
         assert reading.missed == [0]
         assert not reading.events
+
+
+def test_a_command_says_where_nobody_hears_it(host: Host) -> None:
+    """As beside a service of an older version, or one that cannot write to run_dir."""
+    service = host.service()
+    host.attach("web")
+    service.signal(signal.SIGSTOP)
+    told = host.run_dir / TOLD
+    told.unlink()
+    done = host.watcher("publish", "web", "9000:80")
+    service.signal(signal.SIGCONT)
+    assert done.stderr == (
+        f"watcher: the service is not told what this has changed, as nothing hears at {told};"
+        " see its log, or restart it if it is of an older version\n"
+    )

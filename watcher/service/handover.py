@@ -38,6 +38,7 @@ class Handover(Collected):
         self._config = config
         self._log = log
         self._told = told
+        self._path = f"{config.run_dir}/{TOLD}"
 
     def deliver(self) -> None:
         """Hand the events over; the caller has no lock, and waits a second or two at the most."""
@@ -56,14 +57,17 @@ class Handover(Collected):
             self._told(f"what this has changed is in no history: {why}")
             return
         if lost is None:
-            self._told("the service is of another version, and is not told: restart it")
+            self._told(
+                f"the service is not told what this has changed, as nothing hears at {self._path};"
+                " see its log, or restart it if it is of an older version"
+            )
         elif lost:
             self._told(f"the service hangs, and misses {lost} events of what this has changed")
 
     def _sent(self) -> int | None:
         """How many events the service did not take; `None` if there is no service."""
         try:
-            return send(f"{self._config.run_dir}/{TOLD}", self.events)
+            return send(self._path, self.events)
         except (ConnectionRefusedError, FileNotFoundError):
             return None
 
