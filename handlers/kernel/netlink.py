@@ -238,7 +238,8 @@ class Netlink:
     def index(self, name: str) -> int:
         """The index of the interface `name`; 0 if there is none.
 
-        Unlike if_nametoindex(3), it needs no new descriptor, so it works when none is left.
+        Unlike if_nametoindex(3), it needs no new descriptor, so it works when none is left. For
+        names that others have chosen, see :mod:`handlers.kernel.foreign_names`.
         """
         try:
             return self._asked(SIOCGIFINDEX, name)

@@ -15,6 +15,7 @@ from typing import Final
 from handlers.context import Context
 from handlers.handler import Difference, Handler, appear_each, apply, unknown
 from handlers.kernel import rtnl, sysctl
+from handlers.kernel.foreign_names import index_of
 from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
 from handlers.link import announce, ours, sandbox_end, surplus, sysctls
@@ -206,7 +207,7 @@ class LinkHandler(Handler):
         with self._home.left_for(netns):
             inside = Netlink(most=MOST)
         with inside:
-            index = inside.index(interface.name)
+            index = index_of(inside, interface.name)
             dying = self._pairs.dying(interface, netns, inside)
             renamed = self._pairs.renamed(sandbox, interface, netns, inside)
         if dying is not None:

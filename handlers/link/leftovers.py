@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from handlers.kernel import missing_routes, rtnl
+from handlers.kernel.foreign_names import index_of
 from handlers.kernel.netlink import Netlink, NetlinkError
 from handlers.kernel.rtnl.numbers import RT_TABLE_MAIN
 from handlers.link import policy_routes, sandbox_end
@@ -28,7 +29,7 @@ def leftovers(inside: Netlink, sandbox: Sandbox, drivers: Mapping[str, Driver]) 
     needed = {(a.ip, i.ordinal) for i in sandbox.interfaces for a in i.addresses if several}
     found = policy_routes.surplus_rules(inside, needed)
     for interface in sandbox.interfaces:
-        index = inside.index(interface.name)
+        index = index_of(inside, interface.name)
         if index:
             found += map(rtnl.no_route, _main(inside, sandbox, interface, drivers, index))
             if not several:

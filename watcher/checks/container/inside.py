@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from handlers.kernel import rtnl
+from handlers.kernel.foreign_names import index_of
 from handlers.kernel.namespace import HostNamespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
 from handlers.kernel.probes import ArpRequest, Echo, NameQuery, Probe, Solicitation, ask_all
@@ -236,4 +237,5 @@ def _scope(server: Address) -> int:
     if not name:
         return 0
     with Netlink() as netlink:
-        return netlink.index(name)
+        index = index_of(netlink, name)
+    return index or (int(name) % (1 << 32) if name.isdecimal() else 0)
