@@ -89,6 +89,15 @@ def test_a_resolv_conf_that_is_not_honest(host: Host, rootfs: Path) -> None:
         file.truncate(1 << 30)
     text = told()
     assert 'names "\\x1b[31mred", which is no address' in text
+    for scope in ("eth0\N{NO-BREAK SPACE}answers;", "x" * 100, "\x1b[31m"):
+        conf.write_text(f"nameserver fe80::1%{scope}\n")
+        assert ", which is no address" in told(), scope
+    conf.write_text("nameserver fe80::1%lo\nnameserver fe80::1%1\nnameserver fe80::1%floppy\n")
+    lo, numbered, missing = told().splitlines()
+    assert lo.partition(" does ")[2] == numbered.partition(" does ")[2]
+    assert "Invalid argument" in missing
+    conf.write_text("nameserver 127.1\n")
+    assert "name server 127.0.0.1 does not answer" in told()
     conf.write_text("nameserver 127.0.0.1\n" * 1000)
     assert text.count("name server") <= 3
     conf.write_bytes(os.urandom(1 << 17))

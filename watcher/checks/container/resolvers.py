@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+import re
+import socket
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -17,6 +19,9 @@ PATH: Final = "/etc/resolv.conf"
 
 _MOST: Final = 3
 """MAXNS: the resolver ignores further servers."""
+
+_SCOPE: Final = re.compile(r"[!-~]{1,15}")
+"""An interface's name or number: anything else would only be there to mislead who reads it."""
 
 
 class ResolvConf(Struct, frozen=True):
@@ -54,9 +59,25 @@ def parse(content: bytes) -> ResolvConf:
             continue
         text = words[1].decode(errors="replace")
         try:
-            servers.append(ip_address(text))
-        except ValueError:
+            servers.append(_address(text))
+        except (ValueError, OSError):
             bad = bad or text
         if len(servers) == _MOST:
             break
     return ResolvConf(tuple(servers), bad)
+
+
+def _address(text: str) -> Address:
+    """The address that the resolver takes `text` for.
+
+    Raises:
+        ValueError, OSError: it is none.
+    """
+    try:
+        address = ip_address(text)
+    except ValueError:  # as `127.1`; glibc takes what inet_aton(3) does (resolv/res_init.c)
+        return ip_address(socket.inet_aton(text))
+    scope = address.scope_id if isinstance(address, IPv6Address) else None
+    if scope is not None and not _SCOPE.fullmatch(scope):
+        raise ValueError
+    return address
