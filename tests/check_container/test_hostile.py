@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tests.support import traffic
 from tests.support.bundles import FOREVER
 from tests.support.checked import checked, with_resolv_conf
 from tests.support.hangs import HangingBundle
+from tests.support.host import BEYOND
 from tests.support.processes import end
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from tests.support.bundles import Spec
@@ -79,3 +82,22 @@ def test_a_process_that_has_left_its_namespace(host: Host) -> None:
     assert "its first process has left the network namespace" in text
     assert "eth0 is up and has 172.19.0.2/16" in text
     assert "8080:80/tcp: a program listens on 0.0.0.0, :: port 80" in text
+
+
+def test_a_container_that_ends_meanwhile(host: Host) -> None:
+    """Nobody is told that nothing listens in what has gone."""
+    conf = host.base / "resolv.conf"
+    conf.write_text(f"nameserver {BEYOND}\n")
+    host.attach("web", ports="8080:80", edit=with_resolv_conf(conf))
+    with traffic.make_socket(host.beyond.netns, socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind((BEYOND, 53))
+        silent.settimeout(PATIENCE)
+        checking = host.popen(
+            host.watcher_command("check", "web"),
+            env=host.watcher_env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        silent.recv(512)
+        host.delete("web")
+        told, error = checking.communicate()
+    assert (checking.returncode, told) == (1, "")
+    assert error == 'watcher: container "web" has ended; start it again\n'

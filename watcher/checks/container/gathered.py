@@ -146,7 +146,11 @@ def gather(known: Known) -> Iterator[Gathered]:
             seen = inside.look(sandbox, drivers, legs, conf, namespace) if living else None
     except NamespaceGone:
         seen = None
-    if seen is None:
+    except OSError:  # an interface may go in its midst
+        if lives(sandbox):
+            raise
+        seen = None
+    if seen is None or not lives(sandbox):
         raise WatcherError(f"container {quoted(known.id)} has ended", "start it again")
     rules = Nft().listing(*TABLE)
     intact = rules is not None and listed.digest(rules, drivers) == known.digest
