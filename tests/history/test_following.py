@@ -46,6 +46,21 @@ def test_the_history_goes_over_into_what_happens(service: PlayedService) -> None
         assert watching.numbers(5) == [7, 8, 9, 10, 11]
 
 
+def test_a_clock_that_is_set_back_hides_nothing(service: PlayedService) -> None:
+    service.write(event(1, 3600), event(2, 10), event(3, 1))
+    at = START.timestamp() + 5
+    with Watching(service.command(*JSON, f"--since=@{at}"), terminal=True) as watching:
+        service.accept(3)
+        assert watching.numbers(2) == [1, 2]
+        service.send(event(4, 2))
+        assert watching.numbers(1) == [4]
+        service.stop()
+        service.write(event(4, 2), event(5, 3))
+        service.start()
+        service.accept(5)
+        assert watching.numbers(1) == [5]
+
+
 def test_without_a_terminal_it_ends_with_the_history(service: PlayedService) -> None:
     service.write(*numbered(range(1, 6)))
     with (service.state_dir / NEWER).open("ab") as file:

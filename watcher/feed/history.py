@@ -119,7 +119,7 @@ class History:
 
     def _append(self, data: bytes, events: int) -> int:
         """Write `data`; returns how many of its `events` are whole in the file."""
-        if time.time() - self._tidied >= _DAY:
+        if time.monotonic() - self._tidied >= _DAY:
             self._tidy()
         file = self._opened()
         if self._events >= self._settings.keep or self._bytes + len(data) > self._most():
@@ -172,9 +172,9 @@ class History:
 
     def _tidy(self) -> None:
         """Remove the older half if all of it is too old. Its last write is its last event."""
-        now = self._tidied = time.time()
+        self._tidied = time.monotonic()  # for the clock may be set back
         with suppress(FileNotFoundError):
-            if now - os.lstat(self._older).st_mtime > self._settings.keep_days * _DAY:
+            if time.time() - os.lstat(self._older).st_mtime > self._settings.keep_days * _DAY:
                 os.unlink(self._older)  # noqa: PTH108
 
     def _tell(self, lost: int, error: str) -> None:
