@@ -112,6 +112,8 @@ def test_traffic_as_it_flows(served: Host) -> None:
         assert "NETWORK" not in small.line("CONTAINER")
         small.resize(2, 9)
         small.shows(lambda s: s.lines()[0].startswith("watcher"))
+        small.resize(1, 1)
+        small.shows(lambda s: s.lines()[0] not in ("w", " "))  # a part of the last line
         small.resize(12, 60)
         small.shows(lambda s: "q end" in s.lines()[11])
         small.press("\x1b[B")
