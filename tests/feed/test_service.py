@@ -16,8 +16,10 @@ import pytest
 
 from tests.support.connected import BACK
 from tests.support.reading import Reading, agrees
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
+from watcher.feed.lines import State
 from watcher.feed.names import EVENTS, TOLD
+from watcher.observe.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -255,6 +257,22 @@ def test_a_broker_that_hangs_is_replaced(host: Host) -> None:
     assert [entry["event"] for entry in service.warnings()] == [
         "the broker of events hangs", "the broker of events has ended",
     ]  # fmt: skip
+
+
+def test_a_broker_that_hangs_is_replaced_for_a_new_reader(host: Host) -> None:
+    """Though nothing happens: the service looks whenever it looks at its sockets."""
+    script = host.base / "hurried.py"
+    script.write_text(HURRIED)
+    service = host.service(script=script)
+    with Reading(host.run_dir):
+        stopped = broker(service)
+        eventually(lambda: min(timeouts(service.pid)) > HOUR / 2)
+        os.kill(stopped, signal.SIGSTOP)
+        with Stream(str(host.run_dir), PATIENCE) as stream:
+            (host.run_dir / "any").touch()
+            (host.run_dir / "any").unlink()
+            assert isinstance(next(iter(stream.lines())), State)
+        assert broker(service) != stopped
 
 
 @pytest.fixture

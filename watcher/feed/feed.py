@@ -131,6 +131,11 @@ class Feed:
         if self._to_broker is not None:
             self._to_broker.look_for_others()
 
+    def prod(self) -> None:
+        """Send the broker something to read, by which it shows whether it hangs."""
+        if self._to_broker is not None:
+            self._to_broker.answer()
+
     def close(self) -> None:
         """Write what is left to the history; nothing more is passed on."""
         self.ended()

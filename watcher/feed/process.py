@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import socket
 import sys
@@ -95,6 +96,14 @@ class BrokerProcess:
         """The broker is there, but has read nothing for long: end it, and start another one."""
         self._log.warning("the broker of events hangs", pid=self._pid)
         self._kill()
+
+    def is_awaited(self) -> bool:
+        """Whether somebody waits to be accepted by the broker, which is well as a rule."""
+        if self._listener is None or self._end is None:
+            return False
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        return bool(poll.poll(0))
 
     def stop(self) -> None:
         """End the broker, and start none any more. It is not waited for: init reaps it."""

@@ -189,7 +189,12 @@ class ToBroker:
         if not asked:
             self._loop.remove_reader(self._socket)
             self._lost()
-        elif self._answering is None:
+        else:
+            self.answer()
+
+    def answer(self) -> None:
+        """Tell the broker soon what changes without an event, whether or not it has asked."""
+        if self._outlet is not None and self._answering is None:
             when = max(self._loop.time(), self._answered + ANSWERS)
             self._answering = self._loop.call_at(when, self._answer)
 

@@ -73,9 +73,12 @@ class Feeding:
     def check(self) -> None:
         """Make the sockets anew if their names are gone, and look for changes that nobody told.
 
-        A command that is killed may have changed the lease store, and have told nothing.
+        A command that is killed may have changed the lease store, and have told nothing. If readers
+        wait though there is a broker, it is seen whether that hangs.
         """
         self._feed.look_for_others()
+        if self._broker.is_awaited():
+            self._feed.prod()
         try:
             self._check()
         except OSError as error:
