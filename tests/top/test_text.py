@@ -9,8 +9,10 @@ from wcwidth import wcswidth
 
 from watcher.observe.top.text import fitted, short
 
+JOINING = "\u1100\u1161\u200d\ufe0f\u20e3#\u2764\U0001f1e9\U0001f1ea\U0001f400\U0001f3fb"
 
-@given(st.text(max_size=20), st.integers(0, 12))
+
+@given(st.text(max_size=20) | st.text(JOINING, max_size=8), st.integers(0, 12))
 def test_any_text_takes_exactly_its_cells(text: str, width: int) -> None:
     shown = fitted(text, width)
     assert wcswidth(shown) == width, ascii(shown)
@@ -28,6 +30,7 @@ def test_any_text_takes_exactly_its_cells(text: str, width: int) -> None:
         ("a\u202eb", r"a\u202eb"),
         ("\u05d0", r"\u05d0  "),
         ("e\u0301", r"e\u0301 "),
+        ("\U0001f400\U0001f3fb", "\U0001f400…     "),
         ("x" * 4000, "xxxxxxx…"),
     ],
 )

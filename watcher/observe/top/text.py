@@ -16,8 +16,18 @@ _UNITS: Final = " kMGTPEZY"
 _THOUSAND: Final = 999.5  # what is rounded to a thousand
 _WIDE: Final = ("W", "F")
 _RIGHT_TO_LEFT: Final = ("R", "AL", "AN")
-_JOINING: Final = (range(0x1160, 0x1200), range(0xD7B0, 0xD800))
-"""Vowels and finals of Hangul: a terminal draws them into the cells of the consonant before."""
+_JOINING: Final = (
+    *(range(0x1160, 0x1200), range(0xD7B0, 0xD800), (0x3164, 0xFFA0)),
+    *(range(0x1F1E6, 0x1F200), range(0x1F3FB, 0x1F400)),
+)
+"""What a terminal draws into the cells of the character before: vowels, finals and
+fillers of Hangul; the letters of which two make a flag; and the colours of skin of emojis."""
+
+_UNSURE: Final = (
+    *(range(0x2630, 0x2638), range(0x268A, 0x2690)),
+    *(range(0x4DC0, 0x4E00), range(0x1D300, 0x1D380)),
+)
+"""Signs of divination: they are wide since Unicode 16, which not every terminal has, nor Python."""
 
 
 def short(value: float) -> str:
@@ -70,5 +80,5 @@ def _is_plain(character: str) -> bool:
         and character.isprintable()
         and unicodedata.category(character)[0] != "M"
         and unicodedata.bidirectional(character) not in _RIGHT_TO_LEFT
-        and not any(ord(character) in part for part in _JOINING)
+        and not any(ord(character) in part for part in (*_JOINING, *_UNSURE))
     )
