@@ -41,7 +41,7 @@ paths = DESTDIR="$(DESTDIR)" LIBDIR="$(libdir)" SBINDIR="$(sbindir)" UNITDIR="$(
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: packages $(VENV)/setup ## install what the program needs; leaves .venv/bin/watcher
@@ -51,11 +51,15 @@ demo: packages-demo $(VENV)/setup ## see it happen on real containers, in under 
 	@deploy/demo
 
 # pytest keeps what it has made of the tests: to make it anew is five seconds for each of its processes.
-test test-engines: export PYTHONDONTWRITEBYTECODE :=
+test test-accidents test-engines: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: test
 test: packages-dev $(VENV)/setup-dev ## run the tests (TEST_FLAGS=…)
-	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines
+	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines -m "not accident"
+
+.PHONY: test-accidents
+test-accidents: packages-dev $(VENV)/setup-dev ## kills, lost and damaged stores at many points; very many at once
+	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines -m accident
 
 .PHONY: test-engines
 test-engines: packages-engines $(VENV)/setup-dev ## the tests beside Docker, Podman, containerd and crun

@@ -14,6 +14,8 @@ from tests.support.traffic import Answer
 if TYPE_CHECKING:
     from tests.support.host import HostMaker
 
+pytestmark = pytest.mark.accident
+
 
 @pytest.mark.parametrize("verb", ["connect", "disconnect"])
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])

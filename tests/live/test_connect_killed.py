@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 from tests.support.connected import BACK, is_right, rules, tables
 from tests.support.host import BEYOND, UPLINK, Container, Host
 from tests.support.killer import KILLED, Killer, every_point
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.host import HostMaker
+
+pytestmark = pytest.mark.accident
 
 FEW: Final = 4
 """Every so-manieth point. `make soak` takes all."""

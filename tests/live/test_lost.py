@@ -15,6 +15,8 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from tests.support.host import Host, HostMaker
 
+pytestmark = pytest.mark.accident
+
 TOLD = ("id", "status", "network", "address", "ports", "veth")
 
 

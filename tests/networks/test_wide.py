@@ -13,6 +13,8 @@ from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 from tests.support.wide import SERVED, Servers, Sleepers
 
+pytestmark = pytest.mark.accident
+
 SIZE: Final = int(os.environ.get("WATCHER_WIDE", "1100"))
 """More than a bridge takes, which is 1,023; `make soak` has 5,000."""
 

@@ -20,6 +20,8 @@ from tests.support.pictures import Picture, difference, mountinfo, take
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.accident
+
 EIGHT: Final = tuple(f"c{number}" for number in range(8))
 FEW: Final = 3
 """Every so-manieth point of what has one container. `make soak` takes all."""

@@ -27,6 +27,8 @@ from tests.support.host import BEYOND, UPLINK, Container, Host, Service
 from tests.support.traffic import Answer, entered
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.accident
+
 EXAMPLES: Final = int(os.environ.get("WATCHER_MODEL_EXAMPLES", "0"))
 """0 is CI's few, always the same ones; `make soak` has many, and others each time."""
 

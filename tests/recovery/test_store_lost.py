@@ -22,6 +22,8 @@ from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 from watcher.events.inotify import CREATED, Inotify
 
+pytestmark = pytest.mark.accident
+
 ACCIDENTS: Final = {
     "all of it is removed": "rm -f {db}*",
     "the file is removed": "rm {db}",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tests.support.host import Host
     from tests.support.host.containers import Container
 
+pytestmark = pytest.mark.accident
+
 SHOWS = ("sh", "-c", "ls -l /proc/self/ns/net && ls /sys/class/net && ls /sys/devices/virtual/net")
 LONGER_THAN_A_MOVE = 0.006
 OWN, SHARED, NOT_STARTED = "own", "shared", "not started"

@@ -20,6 +20,8 @@ from tests.support.host import Host, Service
 from tests.support.processes import children
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.accident
+
 SEES: Final = "ls -l /proc/self/ns/net; ls /sys/class/net; sleep 1000000"
 """Which namespace its program is in, by itself and by what is mounted."""
 

@@ -10,6 +10,8 @@ from tests.support.host import BEYOND, UPLINK, Host, Service
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.accident
+
 CHAIN: Final = ("a-third", "b-second", "side")
 """Each shares the next one, and the last shares `web`; by their ids, each comes before that."""
 

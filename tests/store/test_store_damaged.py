@@ -19,6 +19,8 @@ from watcher.model.request import Request
 from watcher.store import schema
 from watcher.store.leases import LeaseStore
 
+pytestmark = pytest.mark.accident
+
 MIB = 1024 * 1024
 
 

@@ -21,6 +21,8 @@ from watcher.model.request import Request
 from watcher.store import database
 from watcher.store.leases import LeaseStore
 
+pytestmark = pytest.mark.accident
+
 STORE: Final = str(Path(database.__file__).parent)
 
 
