@@ -180,10 +180,13 @@ def namespace_of(namespaces: Sequence[SpecNamespace], kind: str) -> tuple[Namesp
 
 
 def net_settings(sysctl: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Those of `linux.sysctl` that a network namespace has for itself."""
+    """Those of `linux.sysctl` that a network namespace has for itself, by name.
+
+    runc saves them by name, and writes them in any order: to it they are a map.
+    """
     if not sysctl:
         return ()
-    return tuple(one for one in sysctl.items() if one[0].startswith(("net.", "net/")))
+    return tuple(sorted(one for one in sysctl.items() if one[0].startswith(("net.", "net/"))))
 
 
 def has_user_namespace(namespaces: Iterable[SpecNamespace], kind: str) -> bool:

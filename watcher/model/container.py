@@ -53,7 +53,7 @@ class Container(Struct, frozen=True):
         user_namespace: whether its configuration has a user namespace, new or joined, or its
             runtime is in one, being that of another user than root.
         netns: inode number of its network namespace on nsfs; `None` once its init has ended.
-        settings: the `net.*` names and values in `linux.sysctl` of its configuration, as written.
+        settings: the `net.*` settings in `linux.sysctl` of its configuration, by name, as written.
             Its runtime wrote them into the namespace that it made or joined.
     """
 
