@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from watcher.facts import kinds
 from watcher.feed.events import event_of, kind_of
-from watcher.feed.lines import Event, encoded
+from watcher.feed.lines import Event, encoded_within
 
 if TYPE_CHECKING:
     import asyncio
@@ -176,8 +176,4 @@ def _datagrams(events: Iterable[Event]) -> Iterator[tuple[bytes, int]]:
 
 def _line(event: Event) -> bytes:
     keys = (*(line.key for line in event.set), *event.unset)
-    line = encoded(replace(event, set=(), unset=keys))
-    if len(line) <= _MOST // 4:
-        return line
-    containers = tuple(replace(container, ports=()) for container in event.containers)
-    return encoded(replace(event, set=(), unset=keys, containers=containers, ports=()))
+    return encoded_within(replace(event, set=(), unset=keys), _MOST // 4)

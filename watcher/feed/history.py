@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from watcher.feed.lines import encoded
+from watcher.feed.lines import encoded_within
 from watcher.model.errors import message_of, shortened
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ OLDER: Final = "events.1.jsonl"
 """The names of the two halves."""
 
 MOST_OF_A_LINE: Final = 16 << 10
-"""An event with more bytes is kept without its port maps: a bundle may ask for 64 KiB of them."""
+"""An event with more bytes is kept without its port maps."""
 
 _USUAL: Final = 2 << 10
 _LEAST: Final = 1 << 20
@@ -217,11 +217,7 @@ _decode: Final = msgspec.json.Decoder(_Number).decode
 
 
 def _line(event: Event) -> bytes:
-    line = encoded(replace(event, set=(), unset=()))
-    if len(line) <= MOST_OF_A_LINE:
-        return line
-    containers = tuple(replace(container, ports=()) for container in event.containers)
-    return encoded(replace(event, set=(), unset=(), containers=containers, ports=()))
+    return encoded_within(replace(event, set=(), unset=()), MOST_OF_A_LINE)
 
 
 def _extent(path: str, size: int) -> tuple[int, bool]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 VERSION: Final = 1
 
@@ -296,6 +297,18 @@ def encoded(line: Line) -> bytes:
         return _encoder.encode(line) + b"\n"
     except UnicodeEncodeError:
         return _encoder.encode(_told(msgspec.to_builtins(line))) + b"\n"
+
+
+def encoded_within(event: Event, most: int) -> bytes:
+    """An event as it is sent; one of more bytes than `most` without its port maps.
+
+    Those alone may be very many: a bundle may ask for 64 KiB of them.
+    """
+    line = encoded(event)
+    if len(line) <= most:
+        return line
+    containers = tuple(replace(container, ports=()) for container in event.containers)
+    return encoded(replace(event, containers=containers, ports=()))
 
 
 def _told(value: Any) -> Any:

@@ -41,6 +41,11 @@ def container_name(text: str) -> str | None:
     return name if is_label and name not in RESERVED_NAMES else None
 
 
+def called(id_: str, names: Sequence[str]) -> str:
+    """What people call a container: its first name, or its id as `watcher ls` shows that."""
+    return names[0] if names else short_id(id_)
+
+
 def short_id(id_: str) -> str:
     """`id_` as people are shown it: of a long one that an engine has made up, the beginning."""
     return id_[:SHORT_ID] if _ENGINES_ID.fullmatch(id_) else id_

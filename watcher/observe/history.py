@@ -8,18 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
 
 from watcher.feed.history import NEWER, OLDER, last_seq
-from watcher.feed.lines import AnyLine, Event
+from watcher.feed.lines import Event
 from watcher.model.errors import WatcherError, quoted
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from watcher.config.settings import Events
 
 type Wanted = Callable[[int, datetime], bool]
@@ -39,7 +37,7 @@ class _Head(Struct):
 
 
 _head: Final = msgspec.json.Decoder(_Head).decode
-_event: Final = msgspec.json.Decoder(AnyLine).decode
+_event: Final = msgspec.json.Decoder(Event).decode
 
 
 class HistoryReader:
@@ -68,17 +66,6 @@ class HistoryReader:
                 f"the history in {quoted(state_dir)} is for root",
                 "be root, or leave --since out for what happens from now on",
             ) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the files."""
@@ -142,8 +129,8 @@ class HistoryReader:
             with suppress(msgspec.DecodeError, RecursionError):  # torn, or no line of ours
                 head = _head(line)
                 self.seq = head.seq
-                if wanted(head.seq, head.time) and isinstance(event := _event(line), Event):
-                    yield event
+                if wanted(head.seq, head.time):
+                    yield _event(line)
 
 
 def kept(state_dir: str, settings: Events) -> Wanted:

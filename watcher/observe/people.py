@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from watcher.model.errors import printable, quoted
-from watcher.model.naming import short_id
+from watcher.model.naming import called, short_id
 
 if TYPE_CHECKING:
     from watcher.feed.lines import ContainerPart, Event
@@ -67,7 +67,7 @@ def _details(event: Event) -> Iterator[str]:
 
 
 def _called(container: ContainerPart) -> str:
-    return _value(container.names[0] if container.names else short_id(container.id))
+    return _value(called(container.id, container.names))
 
 
 def _list(values: Iterable[str]) -> str:

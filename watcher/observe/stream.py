@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import math
 import socket
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
@@ -38,13 +40,6 @@ _decoder: Final[msgspec.json.Decoder[AnyLine]] = msgspec.json.Decoder(AnyLine)
 
 class NotServed(WatcherError):
     """No service serves the socket."""
-
-
-def ended_early() -> WatcherError:
-    """That the connection was closed before the state was complete."""
-    return WatcherError(
-        "the service closed the events socket: it ended, or you have too many readers", "try again"
-    )
 
 
 class Stream:
@@ -118,18 +113,27 @@ class Stream:
         except msgspec.ValidationError:  # one is of an unknown type
             return list(_known(whole.split(b"\n")))
 
-    def picture(self) -> Picture:
+    def picture(self, deadline: float = math.inf) -> Picture:
         """The state, once it is complete.
+
+        `deadline` is on the clock of `time.monotonic`; it is looked at whenever something comes.
 
         Raises:
             WatcherError: the service ended meanwhile, or has too many readers.
+            TimeoutError: the deadline has passed.
         """
         picture = Picture()
-        for line in self.lines():
-            picture.apply(line)
-            if picture.complete:
-                return picture
-        raise ended_early()
+        while (lines := self.received()) is not None:
+            for line in lines:
+                picture.apply(line)
+                if picture.complete:
+                    return picture
+            if time.monotonic() > deadline:
+                raise TimeoutError("timed out")
+        raise WatcherError(
+            "the service closed the events socket: it ended, or you have too many readers",
+            "try again",
+        )
 
 
 def _known(lines: Iterable[bytes]) -> Iterator[AnyLine]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from watcher.feed.lines import ContainerPart
-from watcher.model.naming import short_id
+from watcher.model.naming import called
 from watcher.observe.metrics.labels import label
 from watcher.observe.metrics.text import Table, label_texts
 
@@ -136,17 +136,12 @@ class _Texts:
 
 def _link(key: _Key) -> tuple[str, ...]:
     id_, names, root, interface, network = key
-    return id_, interface, _name(id_, names), network, root
+    return id_, interface, called(id_, names), network, root
 
 
 def _member(key: _Key) -> tuple[str, ...]:
     id_, names, root, sandbox, status = key
-    return id_, _name(id_, names), root, sandbox, status
-
-
-def _name(id_: str, names: tuple[str, ...]) -> str:
-    """What people call a container: its first name, or its id as `watcher ls` shows that."""
-    return names[0] if names else short_id(id_)
+    return id_, called(id_, names), root, sandbox, status
 
 
 def represents(sandbox: SandboxLine) -> ContainerPart:

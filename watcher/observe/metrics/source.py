@@ -13,7 +13,7 @@ from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.observe.metrics import families
 from watcher.observe.metrics.links import Links
 from watcher.observe.metrics.text import written
-from watcher.observe.stream import Picture, Stream, ended_early
+from watcher.observe.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,8 @@ class Source:
         start = time.monotonic()
         picture, reason = None, ""
         try:
-            picture = self._picture(start + self._within)
+            with Stream(self._run_dir, timeout=self._within) as stream:
+                picture = stream.picture(start + self._within)
         except (WatcherError, OSError) as error:
             reason = message_with_remedy(error)
         seconds = time.monotonic() - start
@@ -84,23 +85,6 @@ class Source:
             return Scrape(whole, [], reason)
         whole += families.of_picture(picture)
         return Scrape(whole, list(self._links.tables(picture)), "")
-
-    def _picture(self, deadline: float) -> Picture:
-        """A complete picture.
-
-        Raises:
-            WatcherError: there is no service, or it ended or did not tell its state in time.
-        """
-        picture = Picture()
-        with Stream(self._run_dir, timeout=self._within) as stream:
-            while (lines := stream.received()) is not None:
-                for line in lines:
-                    picture.apply(line)
-                    if picture.complete:
-                        return picture
-                if time.monotonic() > deadline:
-                    raise TimeoutError("timed out")
-        raise ended_early()
 
 
 class Shared:
