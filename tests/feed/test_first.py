@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.feed.test_service import broker
+from tests.support.brokers import stopped_broker
 from tests.support.reading import Reading
 from tests.support.waiting import eventually
 
@@ -31,16 +29,12 @@ def test_the_line_is_handed_over_before_the_program_begins(host: Host) -> None:
     """The first that the program does is to kill the service, which has sent the line by then."""
     service = host.service()
     with Reading(host.run_dir) as reading:
-        stopped = broker(service)
-        os.kill(stopped, signal.SIGSTOP)
-        try:
+        with stopped_broker(service):
             program = ("busybox", "kill", "-KILL", pid_on_its_host(service))
             host.bundle("web", program, edit=in_the_hosts_pids)
             host.launch("run", "web", "--detach")
             eventually(lambda: not service.running, what="the end of the service")
             assert not any(event.containers for event in reading.events)
-        finally:
-            os.kill(stopped, signal.SIGCONT)
         event = reading.event("attached", "web")
         (interface,) = event.interfaces
         assert interface.addresses == ("172.19.0.2",)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.support.brokers import broker, children_of_all_threads, stopped_broker
 from tests.support.connected import BACK
 from tests.support.reading import Reading, agrees
 from tests.support.waiting import PATIENCE, eventually
@@ -42,16 +43,6 @@ def assert_kinds(host: Host, kinds: list[str]) -> bool:
     """Whether the history has events of exactly those kinds."""
     assert [event["kind"] for event in history(host)] == kinds, history(host)[-1]
     return True
-
-
-def broker(service: Service) -> int:
-    """The pid of the broker, once there is one."""
-    return eventually(lambda: children_of_all_threads(service.pid), what="a broker")[0]
-
-
-def children_of_all_threads(pid: int) -> list[int]:
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
 def mode(path: Path) -> int:
@@ -217,16 +208,12 @@ def test_a_broker_that_is_killed_is_replaced(host: Host, number: signal.Signals)
 def test_nobody_waits_for_a_stopped_broker(host: Host) -> None:
     service = host.service()
     with Reading(host.run_dir) as reading:
-        stopped = broker(service)
-        os.kill(stopped, signal.SIGSTOP)
-        try:
+        with stopped_broker(service):
             web = host.attach("web")
             host.watcher("publish", "web", "9000:80")
             host.delete("web")
             host.gone(web)
             eventually(lambda: {"published", "detached"} <= {e["kind"] for e in history(host)})
-        finally:
-            os.kill(stopped, signal.SIGCONT)
         reading.event("detached", "web")
         assert agrees(host, reading.picture)
 

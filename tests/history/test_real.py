@@ -7,13 +7,12 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 
 from tests.history.played import Watching
+from tests.support.brokers import broker
 from tests.support.host import Host
-from tests.support.host.service import Service
 from tests.support.waiting import eventually
 from watcher.feed.history import NEWER, last_seq
 from watcher.feed.lines import AnyLine, Event
@@ -42,15 +41,6 @@ def until(watching: Watching, kind: str, container: str) -> list[Event]:
         assert isinstance(event, Event), event
         seen.append(event)
     return seen
-
-
-def broker(service: Service) -> int:
-    """The pid of the service's broker."""
-    for task in Path(f"/proc/{service.pid}/task").iterdir():  # whichever thread has started it
-        for pid in map(int, (task / "children").read_text().split()):
-            if b"watcher.observe.broker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
-    raise LookupError
 
 
 def test_what_happens_and_what_has_happened(served: Host) -> None:

@@ -9,13 +9,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from tests.support import traffic
+from tests.support.brokers import stopped_broker
 from tests.support.host import Container, Host
-from tests.support.host.service import Service
 from tests.support.processes import children
 from tests.support.screen import Screen
 
@@ -182,24 +181,14 @@ def test_a_stop_leaves_the_terminal_to_the_shell(served: Host) -> None:
     assert screen.status() == 0
 
 
-def broker(service: Service) -> int:
-    """The pid of the process that serves its readers, outside the host."""
-    for task in Path(f"/proc/{service.pid}/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            if b"watcher.observe.broker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return int(pid)
-    raise AssertionError("there is no broker")
-
-
 def test_a_service_that_ends_and_comes_back(host: Host) -> None:
     service = host.service()
     host.attach("web")
     screen = top(host)
     screen.press("d1\r")
     screen.shows(lambda s: cell(s, "web", "IN bit/s") != "-")
-    os.kill(broker(service), signal.SIGSTOP)
-    screen.shows(lambda s: "has not answered" in s.lines()[-1])
-    os.kill(broker(service), signal.SIGCONT)
+    with stopped_broker(service):
+        screen.shows(lambda s: "has not answered" in s.lines()[-1])
     screen.shows(lambda s: "q end" in s.lines()[-1])
     service.kill9()
     screen.shows(lambda s: "no service serves" in s.lines()[-1])
