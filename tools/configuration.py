@@ -46,6 +46,7 @@ HEADERS: Final = {
     "network": "[network.default]",
     "firewall": "[firewall]",
     "events": "[events]",
+    "names": "[names]",
 }
 """How each table begins in the file."""
 

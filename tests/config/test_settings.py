@@ -186,7 +186,8 @@ def test_every_key_that_is_not_live_is_refused_by_its_line(
              "state_dir": "/other", "run_dir": "/other", "netns_dir": "/other",
              "host_ports": ["80"], "host_addresses": ["127.0.0.1"], "networks": ["default"],
              "names": ["app-*"], "reach": ["lab"], "timeout": 7.5,
-             "keep": 20, "keep_days": 7}  # fmt: skip
+             "keep": 20, "keep_days": 7, "domain": "lan.example",
+             "servers": ["192.0.2.53"]}  # fmt: skip
     lab = '\n[network.lab]\nbridge = "lab0"\nsubnets = ["10.99.0.0/24"]\n'
     before = text_of("gate", "mode", "auto")
     before.write_text(lab)

@@ -41,6 +41,7 @@ FLOORS: Final = (
     "watcher.reconcile",
     "watcher.gate",
     "watcher.service",
+    "watcher.names",
     "watcher.observe",
     "watcher.checks",
     "watcher.commands",

@@ -55,7 +55,7 @@ def preview(config: Config, directory: Path) -> str:
         container = _container(config, store, directory)
         about = f"bundle {quoted(directory)}"
         try:
-            request = parse_request(container.annotations)
+            request = parse_request(container.annotations, container.hostname)
         except InvalidRequest as error:
             raise UsageError(f"{about}: {error.what}", error.remedy) from None
         try:
@@ -92,6 +92,7 @@ def _container(config: Config, store: LeaseStore, directory: Path) -> Container:
         joined=saved.joined,
         user_namespace=saved.user_namespace,
         settings=saved.settings,
+        hostname=saved.hostname,
         netns=_netns(saved.namespace, saved.joined),
     )
 

@@ -169,7 +169,7 @@ def _unread(
 def _names(root: Root, container: Container) -> tuple[str, ...]:
     """The names in the annotations of a container that the store does not have."""
     try:
-        names = parse_request(container.annotations).names
+        names = parse_request(container.annotations, container.hostname).names
     except InvalidRequest:
         return ()
     return tuple(name for name in names if is_allowed_name(name, root.limits.names))
@@ -192,7 +192,7 @@ def _status(
     if failure is not None and failure.init in (None, container.init):
         return Status.FAILED, failure.reason
     try:
-        request = parse_request(container.annotations)
+        request = parse_request(container.annotations, container.hostname)
         place = Place.of(container, by_netns.get(container.netns or 0))
         share, shared = request.share, None
         if share is not None:

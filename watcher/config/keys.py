@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from watcher.config import patterns
 from watcher.config.rules import ConfigKeyError, KeyPath, check
-from watcher.config.settings import Config, Events, Firewall, Gate, Limits, Root
+from watcher.config.settings import Config, Events, Firewall, Gate, Limits, Names, Root
 from watcher.config.ula import unique_local_subnet
 from watcher.model.address import Subnet
 from watcher.model.errors import quoted
@@ -36,6 +36,13 @@ MAX_WORD: Final = 64
 _SUBNET_EXAMPLE: Final = 'write it like "172.19.0.0/16" or "fd00:1::/64"'
 _MAX_PREFIX: Final = {4: 30, 6: 126}
 """The longest prefix, by IP version, with room for a gateway and a sandbox."""
+
+_LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_MAX_DOMAIN: Final = 128
+"""Characters of a domain; the names in it have at most 253."""
+
+_TAKEN_DOMAINS: Final = ("arpa", "local", "localhost", "invalid", "onion")
+"""Top-level domains that have a meaning of their own (RFC 6761, 6762, 7686)."""
 
 _UNFIT: Final = {
     "0.0.0.0/8": "reserved",
@@ -199,6 +206,13 @@ def _address(value: Any, path: KeyPath) -> Address:
     raise ConfigKeyError(path, "not an IPv4 or IPv6 address", 'write it like "172.19.0.2"')
 
 
+def _server(value: Any, path: KeyPath) -> Address:
+    address = _address(value, path)
+    if address.is_unspecified or address.is_multicast:
+        raise ConfigKeyError(path, "not the address of a server", 'write it like "192.0.2.53"')
+    return address
+
+
 def _prefix(value: Any, path: KeyPath) -> Subnet:
     """Read an address with a prefix length and no host bits."""
     text: str = _typed(str, value, path)
@@ -260,6 +274,18 @@ def _name_pattern(value: Any, path: KeyPath) -> str:
     return text.lower()
 
 
+def _domain(value: Any, path: KeyPath) -> str:
+    text = _typed(str, value, path).lower().removesuffix(".")
+    labels = text.split(".")
+    if len(text) > _MAX_DOMAIN or not all(map(_LABEL.fullmatch, labels)):
+        raise ConfigKeyError(path, "not a domain", 'write one like "watcher.internal"')
+    if labels[-1] in _TAKEN_DOMAINS:
+        raise ConfigKeyError(
+            path, f"ends in {labels[-1]}, which is used otherwise", 'write "watcher.internal"'
+        )
+    return str(text)
+
+
 def _bridge(value: Any, path: KeyPath) -> str:
     name = link_name(value, path)
     if name.startswith("netnsv"):
@@ -278,6 +304,9 @@ def _networks(value: Any, path: KeyPath) -> dict[str, Network]:
             )
         values = _read_keys(Network, table, at)
         _require(values, () if name == "default" else ("bridge", "subnets"), at)
+        if values.get("names") and not values.get("managed", True):
+            reason = "cannot be true with managed = false: the gateway is not this program's"
+            raise ConfigKeyError((*at, "names"), reason, "leave it out")
         networks[name] = Network(name=name, **values)
     return networks
 
@@ -304,6 +333,7 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
         "network": _networks,
         "firewall": partial(_read_table, Firewall),
         "events": partial(_read_table, Events),
+        "names": partial(_read_table, Names),
     },
     Root: {"path": _root_path, "limits": partial(_read_table, Limits)},
     Limits: {
@@ -311,6 +341,7 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
         "host_addresses": partial(_list, _address, "strings"),
         "names": partial(_list, _name_pattern, "strings"),
     },
+    Names: {"domain": _domain, "servers": partial(_list, _server, "strings")},
     Network: {
         "bridge": _bridge,
         "subnets": _subnets,

@@ -53,8 +53,9 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     names: Annotated[
         tuple[str, ...],
         about(
-            "Patterns of the names that io.watcher.name may give; * stands for any characters."
-            " With none, every name is allowed.",
+            "Patterns of what a container may be called; * stands for any characters."
+            " io.watcher.name has to match one, and an id that matches none is no name. With no"
+            " patterns, everything is allowed.",
             live=True, examples=[["app-*"]],
         ),
     ] = ()  # fmt: skip
@@ -155,6 +156,27 @@ class Events(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 30
 
 
+class Names(Struct, frozen=True, forbid_unknown_fields=True):
+    """What `watcher names` tells the containers of networks with names (`[names]`)."""
+
+    domain: Annotated[
+        str,
+        about(
+            "The domain of the containers: `web` is web.watcher.internal as well, and"
+            " web.default.watcher.internal. Nothing in it is ever asked elsewhere.",
+            live=True,
+        ),
+    ] = "watcher.internal"
+    servers: Annotated[
+        tuple[IPv4Address | IPv6Address, ...],
+        about(
+            "Who is asked for all else, in this order; none: the servers of the host's"
+            " resolv.conf.",
+            live=True, file={"type": "array", "items": {"type": "string"}},
+        ),
+    ] = ()  # fmt: skip
+
+
 class Config(
     Struct,
     frozen=True,
@@ -222,3 +244,11 @@ class Config(
             title="History",
         ),
     ] = Events()
+    names: Annotated[
+        Names,
+        about(
+            "Containers find each other by name, and the rest of the world, if `watcher names`"
+            " runs.",
+            title="Names",
+        ),
+    ] = Names()

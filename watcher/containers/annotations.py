@@ -22,7 +22,7 @@ from watcher.model.request import PortMap, Request, Sysctl
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-KEYS: Final = ("ports", "share", "network", "ip", "mac", "sysctl", "name")
+KEYS: Final = ("ports", "share", "network", "ip", "mac", "sysctl", "name", "dns")
 """The known annotations, without the prefix."""
 
 MAX_NAMES: Final = 16
@@ -31,14 +31,29 @@ MAX_NAMES: Final = 16
 MAX_ID: Final = 255
 """Bytes of a container id: it is a file's name under `netns_dir` (NAME_MAX, limits.h)."""
 
+MAX_SERVERS: Final = 8
+"""Servers of one container."""
+
 _MAX_LENGTH: Final = 4096
 _NETWORK_REMEDY: Final = 'name configured networks with commas between, or "none" alone'
 _NAME_REMEDY: Final = "write up to 63 letters, digits and -, with none of these - at an end"
+_IP_REMEDY: Final = (
+    'write an IPv4 address, an IPv6 address, or both with a comma, such as "172.19.0.50"'
+)
+_DNS_REMEDY: Final = (
+    'write "none", or addresses that the host reaches, with commas between, such as "192.0.2.53"'
+)
+_MAX_HOSTNAME: Final = 253
+_HOSTNAME: Final = re.compile(
+    r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
+)
 _MAC_REMEDY: Final = 'write six bytes in hexadecimal, such as "02:42:ac:13:00:32"'
 
 
-def parse_request(annotations: Mapping[str, str]) -> Request:
+def parse_request(annotations: Mapping[str, str], hostname: str = "") -> Request:
     """The request in a container's `annotations`; those without our prefix are ignored.
+
+    `hostname` is that of its `config.json`.
 
     Raises:
         InvalidRequest: an unknown key with our prefix, a bad value, or two annotations that
@@ -71,6 +86,8 @@ def parse_request(annotations: Mapping[str, str]) -> Request:
         sysctl=read("sysctl", parse_sysctls, no_settings),
         annotated=bool(ours),
         names=read("name", _names, no_names),
+        dns=read("dns", _servers, None),
+        hostname=_hostname(hostname),
     )
     _refuse_contradictions(request, found)
     return request
@@ -169,8 +186,8 @@ def _addresses(value: str) -> tuple[Address, ...]:
     return addresses
 
 
-def _address(text: str) -> Address:
-    remedy = 'write an IPv4 address, an IPv6 address, or both with a comma, such as "172.19.0.50"'
+def _address(text: str, remedy: str = _IP_REMEDY) -> Address:
+    unfit = remedy if remedy is not _IP_REMEDY else "ask for an address of the network's subnet"
     if "/" in text:
         raise BadValue(f"{quoted(text)} has a prefix length", "write the address alone")
     try:
@@ -185,8 +202,27 @@ def _address(text: str) -> Address:
         (address.is_loopback, "a loopback address"),
     ):
         if bad:
-            raise BadValue(f"{address} is {kind}", "ask for an address of the network's subnet")
+            raise BadValue(f"{address} is {kind}", unfit)
     return address
+
+
+def _servers(value: str) -> tuple[Address, ...]:
+    if _bounded(value).strip() == "none":
+        return ()
+    servers = tuple(_address(part.strip(), _DNS_REMEDY) for part in value.split(","))
+    for server in servers:
+        if server.is_link_local:
+            raise BadValue(f"{server} is a link-local address", _DNS_REMEDY)
+        if servers.count(server) > 1:
+            raise BadValue(f"server {server} is repeated", "write each server once")
+    if len(servers) > MAX_SERVERS:
+        raise BadValue(f"{len(servers)} servers", f"write at most {MAX_SERVERS}")
+    return servers
+
+
+def _hostname(text: str) -> str:
+    name = text.lower().removesuffix(".")
+    return name if len(name) <= _MAX_HOSTNAME and _HOSTNAME.fullmatch(name) else ""
 
 
 def _mac(value: str) -> str:

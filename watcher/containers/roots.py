@@ -170,6 +170,7 @@ def _read(
         netns=netns,
         user_namespace=saved.user_namespace or owner != 0,
         settings=saved.settings,
+        hostname=saved.hostname,
     )
 
 

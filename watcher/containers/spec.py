@@ -38,11 +38,14 @@ class Spec(msgspec.Struct, frozen=True):
         annotations: the annotations as written.
         namespaces: the entries of `linux.namespaces`.
         sysctl: `linux.sysctl` as written.
+        hostname: `hostname` as written; only its own container ever hears of it, so it does not
+            matter if readers differ about it.
     """
 
     annotations: dict[str, str]
     namespaces: tuple[SpecNamespace, ...]
     sysctl: dict[str, str] = {}
+    hostname: str = ""
 
 
 class _PlainLinux(msgspec.Struct, frozen=True):
@@ -55,6 +58,7 @@ class _PlainSpec(msgspec.Struct, frozen=True):
 
     annotations: dict[str, str] = {}
     linux: _PlainLinux = _PlainLinux()
+    hostname: str = ""
 
 
 class _CutLinux(msgspec.Struct, frozen=True):
@@ -67,6 +71,7 @@ class _CutSpec(msgspec.Struct, frozen=True):
 
     annotations: dict[str, str] = {}
     linux: _CutLinux = _CutLinux()
+    hostname: str = ""
 
 
 _ONCE: Final = (b'"linux"', b'"annotations"', b'"namespaces"', b'"sysctl"')
@@ -109,35 +114,35 @@ def decode_unambiguous_spec(content: bytes, shown: str, runtime: str) -> Spec:
     Raises:
         Unreadable: readers could differ about its namespaces, or refuse it.
     """
-    annotations, rest = _cut(content)
+    annotations, hostname, rest = _cut(content)
     if len(rest) > _MOST_OF_PYTHON:
         why = gojson.NotGo("it has odd escapes or repeated keys, and too many bytes for these")
         raise not_written_by(runtime, shown, why)
     try:
-        return _spec(gojson.read_unambiguous(rest), annotations)
+        return _spec(gojson.read_unambiguous(rest), annotations, hostname)
     except gojson.NotGo as error:
         raise not_written_by(runtime, shown, error) from error
 
 
-def _cut(content: bytes) -> tuple[dict[str, str], bytes]:
-    """The annotations in `content`, and a `config.json` with its namespaces and settings alone.
+def _cut(content: bytes) -> tuple[dict[str, str], str, bytes]:
+    """The annotations and hostname in `content`, and its namespaces and settings alone as another.
 
     If readers could differ about anything else, it is no annotations, and all of `content`.
     """
     if not _has_each_once(content) or _ODD_ESCAPE.search(content) is not None:
-        return {}, content
+        return {}, "", content
     try:
         spec = _cut_decoder.decode(content)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return {}, content
+        return {}, "", content
     rest = bytes(spec.linux.namespaces), bytes(spec.linux.sysctl)
-    return spec.annotations, b'{"linux":{"namespaces":%b,"sysctl":%b}}' % rest
+    return spec.annotations, spec.hostname, b'{"linux":{"namespaces":%b,"sysctl":%b}}' % rest
 
 
-def _spec(read: gojson.Read, annotations: dict[str, str] | None = None) -> Spec:
+def _spec(read: gojson.Read, annotations: dict[str, str] | None = None, hostname: str = "") -> Spec:
     """What was `read`, with these `annotations` before its own."""
     namespaces = tuple(SpecNamespace(type_, path) for type_, path in read.namespaces)
-    return Spec((annotations or {}) | read.annotations, namespaces, read.sysctl)
+    return Spec((annotations or {}) | read.annotations, namespaces, read.sysctl, hostname)
 
 
 def could_ask(content: bytes) -> bool:
@@ -158,7 +163,7 @@ def _decode_plain(content: bytes) -> Spec | None:
     if any(entry.keys() - {"type", "path"} for entry in spec.linux.namespaces):
         return None
     entries = (SpecNamespace(e.get("type", ""), e.get("path", "")) for e in spec.linux.namespaces)
-    return Spec(spec.annotations, tuple(entries), spec.linux.sysctl)
+    return Spec(spec.annotations, tuple(entries), spec.linux.sysctl, spec.hostname)
 
 
 def _has_each_once(content: bytes) -> bool:

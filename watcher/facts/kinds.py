@@ -20,6 +20,10 @@ class Fact(Struct, frozen=True):
     """Something that has happened."""
 
 
+class Reloaded(Fact, frozen=True):
+    """The service has taken a changed configuration."""
+
+
 class Appeared(Fact, frozen=True):
     """A container without a network is to get one; published again for each attempt."""
 

@@ -56,6 +56,7 @@ _NAMES: Final[dict[type[Fact], str]] = {
     kinds.HeldTooLong: "held-too-long",
     kinds.NotHeld: "not-held",
     kinds.Evaded: "evaded",
+    kinds.Reloaded: "reloaded",
 }
 REFUSED: Final = "refused"
 """The kind of a failure whose start was denied."""
@@ -143,6 +144,8 @@ def event_of(fact: Fact, kind: str, seq: int, at: float) -> Event:  # noqa: C901
             return Event(seq, time, kind, (ContainerPart(root, id_),), verdict=verdict)
         case kinds.Unmet(root, id_, reason) | kinds.Unread(root, id_, reason):
             return Event(seq, time, kind, (ContainerPart(root, id_),), reason=reason)
+        case kinds.Reloaded():
+            return Event(seq, time, kind)
         case kinds.OfContainer(root, id_):
             return Event(seq, time, kind, (ContainerPart(root, id_),))
     raise AssertionError(fact)
@@ -178,7 +181,15 @@ def failure_key(root: str, id_: str) -> str:
 def _containers(members: Iterable[Member]) -> tuple[ContainerPart, ...]:
     return tuple(
         [
-            ContainerPart(m.root, m.id, m.init.pid, m.asked.names, tuple([str(p) for p in m.ports]))
+            ContainerPart(
+                m.root,
+                m.id,
+                m.init.pid,
+                m.asked.names,
+                tuple([str(p) for p in m.ports]),
+                m.asked.hostname,
+                tuple([str(server) for server in m.asked.dns or ()]),
+            )
             for m in members
         ]
     )

@@ -24,6 +24,8 @@ class ContainerPart(Struct, frozen=True, omit_defaults=True):
         pid: its first process; 0 if unknown.
         names: what it is called beside its id.
         ports: its port maps, as `watcher ls` shows them.
+        hostname: that of its `config.json`, if DNS could have it.
+        dns: who is asked for what only its sandbox wants to know.
     """
 
     root: str
@@ -31,6 +33,8 @@ class ContainerPart(Struct, frozen=True, omit_defaults=True):
     pid: int = 0
     names: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()
+    hostname: str = ""
+    dns: tuple[str, ...] = ()
 
 
 class InterfacePart(Struct, frozen=True, omit_defaults=True):
@@ -131,13 +135,22 @@ class FailureLine(Line, frozen=True, tag="failure"):
 
 
 class NetworkLine(Line, frozen=True, tag="network"):
-    """A configured network; `refuses` is why it takes no containers at present, if it does not."""
+    """A configured network, or a former one that is in use.
+
+    Attributes:
+        refuses: why it takes no containers at present, if it does not.
+        names: whether the name service serves it.
+        internal, guard: as in its configuration.
+    """
 
     name: str
     mode: str
     bridge: str
     subnets: tuple[SubnetPart, ...]
     refuses: str = ""
+    names: bool = False
+    internal: bool = False
+    guard: bool = True
 
 
 class RootLine(Line, frozen=True, tag="root"):

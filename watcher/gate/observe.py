@@ -98,6 +98,7 @@ def observe(hold: Hold, *, patient: bool = False) -> Container:
         joined=saved.joined,
         user_namespace=saved.user_namespace,
         settings=saved.settings,
+        hostname=saved.hostname,
         netns=proc.netns_of(hold.init.pid) if proc.runs(hold.init) else None,
     )
 
@@ -163,7 +164,7 @@ def read_bundle(directory: int) -> Saved:
     return Saved(
         None, bundle, annotations_of([*labels, f"bundle={bundle}"]),
         *namespace_of(spec.namespaces, NETWORK), has_user_namespace(spec.namespaces, USER),
-        net_settings(spec.sysctl),
+        net_settings(spec.sysctl), spec.hostname,
     )  # fmt: skip
 
 

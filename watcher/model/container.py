@@ -55,6 +55,7 @@ class Container(Struct, frozen=True):
         netns: inode number of its network namespace on nsfs; `None` once its init has ended.
         settings: the `net.*` settings in `linux.sysctl` of its configuration, by name, as written.
             Its runtime wrote them into the namespace that it made or joined.
+        hostname: that in its configuration, as written; empty without one.
     """
 
     root: str
@@ -67,6 +68,7 @@ class Container(Struct, frozen=True):
     netns: int | None
     user_namespace: bool = False
     settings: tuple[tuple[str, str], ...] = ()
+    hostname: str = ""
 
     @property
     def alive(self) -> bool:

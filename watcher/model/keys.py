@@ -14,6 +14,7 @@ IP: Final = f"{PREFIX}ip"
 MAC: Final = f"{PREFIX}mac"
 SYSCTL: Final = f"{PREFIX}sysctl"
 NAME: Final = f"{PREFIX}name"
+DNS: Final = f"{PREFIX}dns"
 
 INTERFACE: Final = f"{PREFIX}interface"
 """No annotation, but `--interface` of `watcher connect`, in errors about it."""

@@ -92,6 +92,15 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
             " bridge's owner; `watcher check` says what is missing."
         ),
     ] = True
+    names: Annotated[
+        bool,
+        about(
+            "Whether its sandboxes find each other, and the rest of the world, by name; needs the"
+            " service `watcher names`. false: none of it. A bridge with `managed = false` has"
+            " none.",
+            live=True,
+        ),
+    ] = True
     guard: Annotated[
         bool,
         about("Whether a sandbox can send from the addresses and the MAC that it was given only."),
@@ -118,6 +127,11 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     def facts(self) -> Mode:
         """The facts about its mode."""
         return MODES[self.mode]
+
+    @property
+    def named(self) -> bool:
+        """Whether the name service serves it: at its gateway, which has to be ours."""
+        return self.names and self.managed
 
     def subnet_of(self, version: int) -> Subnet | None:
         """Its subnet of IP `version` 4 or 6, if any."""

@@ -86,6 +86,10 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
         mac: fixed MAC of the first interface, lower case with colons.
         sysctl: kernel settings of its network namespace, in the order to write them.
         names: what it is called beside its id, in lower case.
+        dns: who its other questions go to; empty means `none`: it gets no resolv.conf; `None`
+            without the annotation.
+        hostname: that of its `config.json`, in lower case; empty if it has none, or none that DNS
+            could have. No annotation says it.
         annotated: whether it has any annotation of ours.
     """
 
@@ -97,6 +101,8 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
     sysctl: tuple[Sysctl, ...] = ()
     annotated: bool = False
     names: tuple[str, ...] = ()
+    dns: tuple[Address, ...] | None = None
+    hostname: str = ""
 
     @property
     def named_ports(self) -> tuple[PortMap, ...]:
@@ -105,7 +111,8 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
 
     @property
     def options(self) -> Request:
-        """Its other options: the request without networks, addresses, MAC, ports and `share`."""
+        """The request without networks, addresses, MAC, ports, `share` and hostname."""
         return replace(
-            self, networks=None, share=None, ports=(), addresses=(), mac=None, annotated=False
-        )
+            self, networks=None, share=None, ports=(), addresses=(), mac=None, annotated=False,
+            hostname="",
+        )  # fmt: skip

@@ -68,7 +68,7 @@ def adopt(
     if id_ != container.id:
         store.leave(founder.root, founder.id)
     # It has its port maps already. Unless the store has them, too, `appear` takes its sandbox back.
-    store.join(container, sandbox.key, parse_request(container.annotations))
+    store.join(container, sandbox.key, parse_request(container.annotations, container.hostname))
     return orphan
 
 

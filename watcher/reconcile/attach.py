@@ -101,7 +101,7 @@ class Attachment:
         """
         container = self._as_known(container)
         if request is None:
-            request = parse_request(container.annotations)
+            request = parse_request(container.annotations, container.hostname)
         known = self._known(container)
         met = known is not None and meets(known, container, request)
         wanted = self._plan(container, known, request, attached=met or orphan is not None)
@@ -287,7 +287,10 @@ class Attachment:
         try:
             if self._context.store.knows(container.root, container.id):
                 return None
-            request, known = parse_request(container.annotations), self._known(container)
+            request, known = (
+                parse_request(container.annotations, container.hostname),
+                self._known(container),
+            )
             wanted = self._plan(container, known, request)
             if known is not None or not isinstance(wanted, Create):
                 return None

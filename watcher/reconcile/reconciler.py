@@ -113,7 +113,7 @@ class Reconciler:
             Busy: another process has the lock.
             WatcherError, OSError: it could not be attached; the host is as it was.
         """
-        request = parse_request(container.annotations)
+        request = parse_request(container.annotations, container.hostname)
         try:
             return self._admit(container, request, unmovable)
         except StoreDamaged:  # the retry opens it anew
@@ -380,7 +380,7 @@ class Reconciler:
                 self._failures.forget_unmet(root, id_)
                 self._founders.forget(root, id_)
                 return container is None
-            request = parse_request(container.annotations)
+            request = parse_request(container.annotations, container.hostname)
             return self._is_ignored(container, request)
         except WatcherError:
             return False

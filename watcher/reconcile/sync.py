@@ -184,7 +184,7 @@ class Recovery:
         """
         store = self._context.store
         try:
-            request = parse_request(container.annotations)
+            request = parse_request(container.annotations, container.hostname)
             orphan = adopt(self._context, container, inside, self._attachment.founders)
             match self._attachment.plan(container, request, attached=orphan is not None):
                 case Ignore():

@@ -136,4 +136,7 @@ def _network_line(network: Network, refuses: str) -> NetworkLine:
         SubnetPart(str(subnet), str(gateway(subnet)), pool_end(subnet) - FIRST)
         for subnet in network.subnets
     )
-    return NetworkLine(network.name, network.mode, network.bridge, subnets, refuses)
+    return NetworkLine(
+        network.name, network.mode, network.bridge, subnets, refuses,
+        names=network.named, internal=network.internal, guard=network.guard,
+    )  # fmt: skip

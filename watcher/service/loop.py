@@ -20,7 +20,7 @@ from watcher.events.exits import Exits
 from watcher.events.inotify import CREATED, REMOVED
 from watcher.events.mounts import MountWatch
 from watcher.events.roots import RootWatch
-from watcher.facts.kinds import Attached
+from watcher.facts.kinds import Attached, Reloaded
 from watcher.locks.lock import Busy
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.service import systemd
@@ -101,6 +101,7 @@ class Service:
         self._lock = lock
         self._reload = reload
         self._feeding = feeding
+        self._facts = facts
         facts.subscribe(self._watch_members)
         self._log = log
         self._refused = ""
@@ -255,6 +256,7 @@ class Service:
                 self._parts.ended("drift", error)
         self._healer.prepare(added)
         self._sync()
+        self._facts.publish(Reloaded())
 
     def _listen(self) -> None:
         self._healer.start(self._config.networks.values())

@@ -61,6 +61,7 @@ def saved_with(spec: Spec, init: Process | None, bundle: str) -> Saved:
     return Saved(
         init, bundle, spec.annotations, *namespace_of(spec.namespaces, NETWORK),
         has_user_namespace(spec.namespaces, USER), net_settings(spec.sysctl),
+        spec.hostname,
     )  # fmt: skip
 
 

@@ -32,11 +32,12 @@ NEWUSER: Final = "NEWUSER"
 
 
 class StateConfig(msgspec.Struct, frozen=True):
-    """`config` in `state.json`; each label is `key=value`, `sysctl` is that of `config.json`."""
+    """`config` in `state.json`; each label is `key=value`, the rest as in `config.json`."""
 
     namespaces: tuple[SpecNamespace, ...] | None = None
     labels: tuple[str, ...] | None = None
     sysctl: dict[str, str] | None = None
+    hostname: str | None = None
 
 
 class State(msgspec.Struct, frozen=True):
@@ -71,6 +72,7 @@ def saved(content: bytes, shown: str) -> Saved:
     return Saved(
         init, annotations.get("bundle", ""), annotations, *namespace_of(namespaces, NEWNET),
         has_user_namespace(namespaces, NEWUSER), net_settings(state.config.sysctl or {}),
+        state.config.hostname or "",
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ class Saved(Struct, frozen=True):
 
     Attributes:
         init: its first process; `None` if it has none yet.
-        bundle, annotations, namespace, joined, user_namespace, settings: as in
+        bundle, annotations, namespace, joined, user_namespace, settings, hostname: as in
             :class:`watcher.model.container.Container`.
     """
 
@@ -26,6 +26,7 @@ class Saved(Struct, frozen=True):
     joined: str
     user_namespace: bool
     settings: tuple[Sysctl, ...] = ()
+    hostname: str = ""
 
 
 type Read = Callable[[bytes, int, str], Saved]
