@@ -21,8 +21,8 @@ BOUNDS: Final = (
 """The upper bounds of the buckets, in seconds."""
 
 
-class _Durations:
-    """Durations, counted in buckets."""
+class Durations:
+    """Durations, counted in buckets of `BOUNDS`."""
 
     __slots__ = ("_counts", "_sum")
 
@@ -36,6 +36,7 @@ class _Durations:
         self._sum += seconds
 
     def histogram(self) -> Histogram:
+        """What was counted so far."""
         return Histogram(BOUNDS, tuple(self._counts), self._sum)
 
 
@@ -46,7 +47,7 @@ class Counts:
         self._since = time.time()
         self._events: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
-        self._attach, self._detach, self._hold = _Durations(), _Durations(), _Durations()
+        self._attach, self._detach, self._hold = Durations(), Durations(), Durations()
 
     def note(self, fact: Fact, kind: str | None) -> None:
         """Count `fact`, which is an event of `kind`, if it is one."""
