@@ -1,0 +1,1 @@
+"""Names: who is called what, and the answers to questions; real messages, real resolvers."""

@@ -1,0 +1,43 @@
+"""What the name service takes from the configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from msgspec import Struct
+
+from watcher.config.patterns import root_of
+from watcher.model.naming import is_allowed_name
+
+if TYPE_CHECKING:
+    from watcher.config.settings import Config, Root
+
+
+class Settings(Struct, frozen=True):
+    """What the name service takes from the configuration.
+
+    Attributes:
+        domain: the domain of the containers, in lower case, without a dot at its end.
+        servers: who is asked for all else; empty: those of the host's resolv.conf.
+        roots: whose limits tell which ids are names.
+    """
+
+    domain: str
+    servers: tuple[str, ...] = ()
+    roots: tuple[Root, ...] = ()
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        """Those of `config`."""
+        domain = config.names.domain.lower().removesuffix(".")
+        return cls(domain, tuple(str(server) for server in config.names.servers), config.roots)
+
+    def patterns(self, root: str) -> tuple[str, ...] | None:
+        """What the containers of `root` may be called, all if empty; `None` if it is no root."""
+        found = root_of(self.roots, root)
+        return None if found is None else found.limits.names
+
+    def allows(self, root: str, name: str) -> bool:
+        """Whether a container of `root` may be called `name`, which is in lower case."""
+        patterns = self.patterns(root)
+        return patterns is not None and is_allowed_name(name, patterns)
