@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import dns.exception
+import dns.message
 from msgspec import Struct
 
 UDP_WITHOUT_EDNS: Final = 512
@@ -14,6 +16,21 @@ UDP_AT_MOST: Final = 1232
 
 TCP_AT_MOST: Final = 65535
 """The longest answer by TCP: its length has two bytes."""
+
+HEADER: Final = 12
+"""Bytes before the question (RFC 1035, section 4.1.1)."""
+
+FORMERR: Final = 1
+NOTIMP: Final = 4
+BADVERS: Final = 16
+
+_LONGEST_NAME: Final = 255
+_ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
+_AND_OPT: Final = b"\0\1\0\0\0\0\0\1"
+_OPT: Final = b"\0\0\x29"
+_OPT_LENGTH: Final = 11
+_UNUSUAL_AT_MOST: Final = 8
+"""Records of a question beside an OPT alone; what else there may be is a signature (RFC 8945)."""
 
 
 class Query(Struct, frozen=True):
@@ -31,6 +48,8 @@ class Query(Struct, frozen=True):
         edns: whether it has an OPT record (RFC 6891).
         dnssec: DO, it wants signatures (RFC 3225).
         most: bytes of the longest answer that it takes.
+        key: the question without its id and without the options of EDNS, which change nothing of
+            our answers; equal keys have equal answers. Empty if it is not worth remembering.
     """
 
     message: bytes
@@ -45,3 +64,99 @@ class Query(Struct, frozen=True):
     edns: bool
     dnssec: bool
     most: int
+    key: bytes = b""
+
+
+class NoQuestion(Exception):
+    """A message that may not be answered: it is an answer, or has no header."""
+
+
+class BadQuestion(Exception):
+    """A message that is no question which is understood.
+
+    Args:
+        code: what is answered: FORMERR, NOTIMP or BADVERS.
+        question: the question, if it could be read.
+    """
+
+    def __init__(self, code: int, question: bytes = b"") -> None:
+        super().__init__(code)
+        self.code = code
+        self.question = question
+
+
+def parse(message: bytes, *, tcp: bool) -> Query:
+    """The question in `message`.
+
+    What a resolver sends, a question and perhaps an OPT record, is read here. What else may be
+    part of a question, dnspython has to understand.
+
+    Raises:
+        NoQuestion: there is nothing to answer.
+        BadQuestion: an error is the answer.
+    """
+    if len(message) < HEADER or message[2] & 0x80:
+        raise NoQuestion
+    flags, more = message[2], message[3]
+    if flags & 0x78:  # the opcode
+        raise BadQuestion(NOTIMP)
+    if message[4:6] != b"\0\1":
+        raise BadQuestion(FORMERR)
+    name, end = _name(message)
+    question = message[HEADER:end]
+    records = message[4:HEADER]
+    opt = b""
+    if records == _AND_OPT and message[end : end + 3] == _OPT:
+        opt = message[end : end + _OPT_LENGTH]
+        if len(message) != end + _OPT_LENGTH + int.from_bytes(opt[9:]) or len(opt) < _OPT_LENGTH:
+            raise BadQuestion(FORMERR)
+        key = message[2:HEADER] + question + opt[:9] + b"\0\0"
+    elif records == _ONE_QUESTION and len(message) == end:
+        key = message[2:]
+    else:
+        opt = _opt_of_unusual(message)
+        key = b""
+    if opt and opt[6]:
+        raise BadQuestion(BADVERS, question)
+    most = TCP_AT_MOST
+    if not tcp:
+        most = min(max(int.from_bytes(opt[3:5]), UDP_WITHOUT_EDNS), UDP_AT_MOST)
+    return Query(
+        message, message[:2], question, name,
+        int.from_bytes(question[-4:-2]), int.from_bytes(question[-2:]),
+        bool(flags & 1), bool(more & 0x20), bool(more & 0x10),
+        bool(opt), bool(opt and opt[7] & 0x80), most, key,
+    )  # fmt: skip
+
+
+def _name(message: bytes) -> tuple[tuple[bytes, ...], int]:
+    """The labels of the question's name in lower case, and where the question ends.
+
+    Nothing stands before it that a pointer could lead to (RFC 1035, section 4.1.4).
+    """
+    labels = []
+    at, length = HEADER, len(message)
+    while at < length and (size := message[at]):
+        if size > 63:
+            raise BadQuestion(FORMERR)
+        labels.append(message[at + 1 : at + 1 + size].lower())
+        at += 1 + size
+    end = at + 5
+    if end > length or at + 1 - HEADER > _LONGEST_NAME:
+        raise BadQuestion(FORMERR)
+    return tuple(labels), end
+
+
+def _opt_of_unusual(message: bytes) -> bytes:
+    """The fixed part of the OPT record of a message with other records; empty if it has none."""
+    records = sum(int.from_bytes(message[at : at + 2]) for at in (6, 8, 10))
+    if records > _UNUSUAL_AT_MOST or len(message) > UDP_AT_MOST:
+        raise BadQuestion(FORMERR)  # to read very many would keep others waiting
+    try:
+        read = dns.message.from_wire(message, keyring=False)
+    except (dns.exception.DNSException, ValueError) as error:
+        raise BadQuestion(FORMERR) from error
+    if read.edns < 0:
+        return b""
+    ttl = (read.edns << 16) | (read.ednsflags & 0xFFFF)
+    return _OPT + read.payload.to_bytes(2) + ttl.to_bytes(4) + b"\0\0"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 from msgspec import Struct
 
 from watcher.config.patterns import root_of
-from watcher.model.naming import is_allowed_name
 
 if TYPE_CHECKING:
     from watcher.config.settings import Config, Root
@@ -36,8 +35,3 @@ class Settings(Struct, frozen=True):
         """What the containers of `root` may be called, all if empty; `None` if it is no root."""
         found = root_of(self.roots, root)
         return None if found is None else found.limits.names
-
-    def allows(self, root: str, name: str) -> bool:
-        """Whether a container of `root` may be called `name`, which is in lower case."""
-        patterns = self.patterns(root)
-        return patterns is not None and is_allowed_name(name, patterns)

@@ -1,0 +1,198 @@
+"""Answers to questions: at once, when it is known who asks, or when somebody else has answered."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from watcher.names.query import HEADER, UDP_WITHOUT_EDNS, BadQuestion, NoQuestion, parse
+from watcher.names.resolve import resolve
+from watcher.names.waiting import Waiting
+from watcher.names.wire import ANY, IN, NXDOMAIN, REFUSED, error, failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from watcher.names.directory import Directory
+    from watcher.names.places import Place
+    from watcher.names.query import Query
+    from watcher.names.resolve import Found
+    from watcher.names.views import Asker
+    from watcher.names.waiting import Later
+    from watcher.names.wire import Answer
+
+    type Reply = Callable[[bytes], None]
+
+type Outcome = Literal["cached", "local", "nodata", "nxdomain", "refused", "malformed", "dropped"]
+"""How a question ended that nobody else was asked.
+
+- `cached`: a whole answer was ready.
+- `local`, `nodata`, `nxdomain`: it was made.
+- `refused`: who asks is nobody, or may not ask this.
+- `malformed`: the message is no question that is understood.
+- `dropped`: it may not be answered.
+"""
+
+_META: Final = frozenset((41, 249, 250, 251, 252))
+"""OPT, TKEY, TSIG, IXFR and AXFR: no types of records that one asks for."""
+
+_OWN_AT_MOST: Final = 32
+"""Answers that are kept about the hostname of one sandbox."""
+
+
+class Forward(Protocol):
+    """Asks others."""
+
+    def ask(self, query: Query, servers: tuple[str, ...], asker: Hashable, reply: Reply) -> None:
+        """Ask `servers` for `asker`, or those of the configuration if empty; `reply` is called."""
+
+
+class Counts(Protocol):
+    """Counts how questions end."""
+
+    waiting: int
+
+    def answered(self, outcome: Outcome, *, tcp: bool = False) -> None:
+        """A question has ended."""
+
+    def waited(self, outcome: Literal["answered", "refused"]) -> None:
+        """A question no longer waits until it is known who asks."""
+
+
+class Answers:
+    """Answers questions.
+
+    Args:
+        directory: who is called what, and who may know.
+        forward: asks others.
+        later: calls something after some seconds.
+        counts: told how each question ended, but for those of which `forward` knows.
+
+    Attributes:
+        directory: may be replaced by another one.
+    """
+
+    def __init__(
+        self, directory: Directory, forward: Forward, later: Later, counts: Counts
+    ) -> None:
+        self.directory = directory
+        self._forward = forward
+        self._counts = counts
+        self._waiting = Waiting(later)
+        self._turns = count()
+
+    def answer(
+        self, message: bytes, source: str, network: str, reply: Reply, *, tcp: bool
+    ) -> bytes | None:
+        """The answer to `message` from the address `source`, which came by a socket of `network`.
+
+        `None` if there is none yet: `reply` is called with it later, once; or never, if there will
+        be none.
+        """
+        place = self.directory.places.get(network)
+        asker = None
+        if place is not None:
+            asker = place.askers.get(source) or _anybody(place, source)
+            if asker is not None:
+                answers = asker.view.answers
+                if asker.wires and message[HEADER:].lower().startswith(asker.wires):
+                    answers = asker.answers
+                ready = answers.get(message[2:])
+                if ready is not None and not (tcp and ready.truncated):
+                    self._counts.answered("cached", tcp=tcp)
+                    return ready.give(message[:2])
+        try:
+            query = parse(message, tcp=tcp)
+        except NoQuestion:
+            self._counts.answered("dropped", tcp=tcp)
+            return None
+        except BadQuestion as bad:
+            self._counts.answered("malformed", tcp=tcp)
+            return error(message, bad.code, bad.question)
+        if asker is None:
+            return self._unknown(query, source, place, reply, tcp=tcp)
+        return self._known(query, asker, reply, tcp=tcp)
+
+    def learned(self) -> None:
+        """The directory has learned of sandboxes: look again at those who wait."""
+        self._waiting.look(self._asker_at)
+        self._counts.waiting = self._waiting.count
+
+    def _asker_at(self, at: tuple[str, str]) -> Asker | None:
+        network, source = at
+        place = self.directory.places.get(network)
+        if place is None:
+            return None
+        return place.askers.get(source) or _anybody(place, source)
+
+    def _unknown(
+        self, query: Query, source: str, place: Place | None, reply: Reply, *, tcp: bool
+    ) -> bytes | None:
+        """The answer to somebody of whom nobody has told: that may come in a moment."""
+        counts = self._counts
+
+        def known(asker: Asker) -> None:
+            counts.waited("answered")
+            answer = self._known(query, asker, reply, tcp=tcp)
+            if answer is not None:
+                reply(answer)
+
+        def unknown() -> None:
+            counts.waited("refused")
+            counts.waiting = self._waiting.count
+            reply(self._refused(query, tcp=tcp))
+
+        if (
+            place is None
+            or not place.line.names
+            or not place.has(source)
+            or not self._waiting.add((place.line.name, source), known, unknown)
+        ):
+            return self._refused(query, tcp=tcp)
+        counts.waiting = self._waiting.count
+        return None
+
+    def _known(self, query: Query, asker: Asker, reply: Reply, *, tcp: bool) -> bytes | None:
+        if query.class_ not in (IN, ANY) or query.type in _META:
+            return self._refused(query, tcp=tcp)
+        directory = self.directory
+        found = resolve(directory, asker, query.name)
+        if found is None:
+            return self._elsewhere(query, asker, reply, tcp=tcp)
+        answer = directory.zone.answer(query, found, next(self._turns))
+        self._keep(query, asker, found, answer, tcp=tcp)
+        self._counts.answered(answer.outcome, tcp=tcp)
+        return answer.give(query.id)
+
+    def _keep(self, query: Query, asker: Asker, found: Found, answer: Answer, *, tcp: bool) -> None:
+        if not query.key or (tcp and answer.length > UDP_WITHOUT_EDNS):
+            return
+        if not found.own:
+            asker.view.keep(query.key, answer)
+        elif not found.uses:
+            if len(asker.answers) >= _OWN_AT_MOST:
+                asker.answers.clear()
+            asker.answers[query.key] = answer
+
+    def _elsewhere(self, query: Query, asker: Asker, reply: Reply, *, tcp: bool) -> bytes | None:
+        """Have others answer, if it may ask them.
+
+        Who is in internal networks alone is told that there is no such name: musl takes REFUSED
+        for no answer, and waits for another (`src/network/res_msend.c`).
+        """
+        if asker.forwards:
+            self._forward.ask(query, asker.servers, asker.key, reply)
+            return None
+        if asker.is_host:
+            return self._refused(query, tcp=tcp)
+        self._counts.answered("nxdomain", tcp=tcp)
+        return failure(query, NXDOMAIN)
+
+    def _refused(self, query: Query, *, tcp: bool) -> bytes:
+        self._counts.answered("refused", tcp=tcp)
+        return failure(query, REFUSED)
+
+
+def _anybody(place: Place, source: str) -> Asker | None:
+    """Who asks from an address of a network without guard: it proves nothing."""
+    return place.anybody if place.anybody is not None and place.has(source) else None

@@ -1,0 +1,60 @@
+"""What a container is called."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from watcher.model.naming import RESERVED_NAMES, is_allowed_name, short_id
+
+if TYPE_CHECKING:
+    from watcher.feed.lines import ContainerPart
+    from watcher.names.settings import Settings
+
+_ID: Final = re.compile(r"[a-z0-9_+-]{1,63}(\.[a-z0-9_+-]{1,63})*")
+"""An id that can be asked for: one that runc takes, in labels of DNS.
+
+See `validateID` in runc's `libcontainer/factory_linux.go`.
+"""
+
+_LONGEST: Final = 180
+"""Characters of an id that leave room for the network and the domain in a name of 253."""
+
+_ROOTS_AT_MOST: Final = 1024
+
+
+class Calling:
+    """Tells what containers are called, as far as `settings` allow it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._patterns: dict[str, tuple[str, ...] | None] = {}
+
+    def names_of(self, part: ContainerPart) -> list[bytes]:
+        """What the container is called, in lower case; the first is what people call it.
+
+        Its names were checked when it was attached. An id is chosen by whoever starts the
+        container, and so is a name only if the limits of its root allow it.
+        """
+        ids = dict.fromkeys((short_id(part.id).lower(), part.id.lower()))
+        usable = [id_.encode() for id_ in ids if self._may_be(part.root, id_)]
+        return [name.encode() for name in part.names] + usable
+
+    def _may_be(self, root: str, id_: str) -> bool:
+        if id_ in RESERVED_NAMES or len(id_) > _LONGEST or not _ID.fullmatch(id_):
+            return False
+        patterns = self._of(root)
+        return patterns is not None and (not patterns or is_allowed_name(id_, patterns))
+
+    def _of(self, root: str) -> tuple[str, ...] | None:
+        """What containers of `root` may be called; looked up once for each root."""
+        if root not in self._patterns:
+            if len(self._patterns) >= _ROOTS_AT_MOST:
+                self._patterns.clear()
+            self._patterns[root] = self._settings.patterns(root)
+        return self._patterns[root]
+
+
+def wire_of(name: bytes) -> bytes:
+    """A name, with dots between its labels, as it stands in a message, without its end."""
+    return b"".join([bytes((len(label),)) + label for label in name.split(b".")])

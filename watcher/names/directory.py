@@ -1,0 +1,261 @@
+"""Who is called what, and who may know: put together of the lines of the events socket."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from watcher.names.called import Calling, wire_of
+from watcher.names.places import Place, Presence, packed_of, text_of
+from watcher.names.views import Asker, View
+from watcher.names.wire import Zone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from watcher.feed.lines import NetworkLine, SandboxLine
+    from watcher.names.reverse import Span
+    from watcher.names.settings import Settings
+
+_KEPT_AT_MOST: Final = 16 << 20
+"""Bytes of all answers that are kept; each view has its share."""
+
+_SHARE_AT_LEAST: Final = 16 << 10
+"""Bytes of a view's answers even if there are very many."""
+
+
+class _Sandbox(Struct, eq=False):
+    """What is known of a sandbox.
+
+    Attributes:
+        line: what was told of it.
+        names: what its containers are called.
+        presences: what it has in each network.
+        askers: as who it asks, by the network.
+    """
+
+    line: SandboxLine
+    names: frozenset[bytes]
+    presences: dict[str, Presence]
+    askers: dict[str, Asker]
+
+
+class Directory:
+    """Who is called what, and who may know.
+
+    What a line costs depends on that sandbox alone, not on how many there are.
+
+    Attributes:
+        settings: what the configuration says.
+        zone: makes the answers.
+        places: the networks, by name.
+        spans: the subnets of all networks.
+        views: what askers see, by the network in which they ask and all their networks.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.zone = Zone(settings.domain)
+        self.places: dict[str, Place] = {}
+        self.spans: tuple[Span, ...] = ()
+        self.views: dict[tuple[str, ...], View] = {}
+        self._sandboxes: dict[str, _Sandbox] = {}
+        self._calling = Calling(settings)
+
+    @property
+    def sandboxes(self) -> int:
+        """How many sandboxes are known."""
+        return len(self._sandboxes)
+
+    @property
+    def names(self) -> int:
+        """How many names are known, each counted once in a network."""
+        return sum(len(place.called) for place in self.places.values())
+
+    def share(self) -> int:
+        """How many bytes of answers a view may keep."""
+        return max(_KEPT_AT_MOST // max(len(self.views), 1), _SHARE_AT_LEAST)
+
+    def network(self, line: NetworkLine) -> None:
+        """Take in a network that is there.
+
+        One that has changed costs as much as all sandboxes in it, which are taken in anew.
+        """
+        before = self.places.get(line.name)
+        if before is not None and before.line == line:
+            return
+        inside = [s.line for s in self._sandboxes.values() if _is_in(s.line, line.name)]
+        for sandbox in inside:
+            self.forget(sandbox.key)
+        if before is not None:
+            self._host_leaves(before)
+        self.places[line.name] = place = Place(line)
+        self.spans = tuple(chain.from_iterable(p.spans for p in self.places.values()))
+        for view in self.views.values():  # what was nobody's may be ours now, and the reverse
+            view.clear()
+        if line.names:
+            self._host_enters(place)
+        for sandbox in inside:
+            self.sandbox(sandbox)
+
+    def sandbox(self, line: SandboxLine) -> None:
+        """Take in a sandbox: a new one, or in place of the one with its key."""
+        before = self._sandboxes.get(line.key)
+        if before is not None:
+            if before.line.interfaces == line.interfaces and _same(before.line, line):
+                before.line = line
+                return
+            self.forget(line.key)
+        self._sandboxes[line.key] = sandbox = self._read(line)
+        for name, presence in sandbox.presences.items():
+            place = self.places[name]
+            for called in sandbox.names:
+                place.called.setdefault(called, {})[line.key] = presence
+                _drop(place, called)
+            for address in presence.texts:
+                place.leases[address] = presence
+                _drop(place, address)
+        self._let_ask(sandbox)
+
+    def forget(self, key: str) -> None:
+        """The sandbox with that key is gone."""
+        sandbox = self._sandboxes.pop(key, None)
+        if sandbox is None:
+            return
+        for name, presence in sandbox.presences.items():
+            place = self.places[name]
+            asker = sandbox.askers.get(name)
+            for called in sandbox.names:
+                others = place.called[called]
+                del others[key]
+                if not others:
+                    del place.called[called]
+                _drop(place, called)
+            for address in presence.texts:
+                if place.leases.get(address) is presence:
+                    del place.leases[address]
+                if asker is not None and place.askers.get(address) is asker:
+                    del place.askers[address]
+                _drop(place, address)
+        for name in sandbox.askers:
+            self._leave_view(self._names_of_view(name, sandbox.presences))
+
+    def pointers(self, presence: Presence, place: Place) -> list[bytes]:
+        """What the containers with an address in `place` are called, in the domain."""
+        firsts = [self._calling.names_of(part)[:1] for part in presence.containers]
+        names = dict.fromkeys(chain.from_iterable(firsts))
+        return [name + b"." + place.label for name in names]
+
+    def _read(self, line: SandboxLine) -> _Sandbox:
+        names = [self._calling.names_of(part) for part in line.containers]
+        addresses: dict[str, list[bytes]] = {}
+        for interface in line.interfaces:
+            place = self.places.get(interface.network)
+            if place is not None and place.line.names:
+                packed = [packed_of(address) for address in interface.addresses]
+                addresses.setdefault(interface.network, []).extend(packed)
+        presences = {
+            network: Presence(
+                _of_length(4, packed), _of_length(16, packed),
+                tuple(map(text_of, packed)), line.containers,
+            )
+            for network, packed in addresses.items()
+        }  # fmt: skip
+        return _Sandbox(line, frozenset(chain.from_iterable(names)), presences, {})
+
+    def _let_ask(self, sandbox: _Sandbox) -> None:
+        """Let the sandbox ask from its addresses, where the guard vouches for them."""
+        line = sandbox.line
+        hostnames = _hostnames(line)
+        wires = tuple(
+            wire
+            for name in hostnames
+            for wire in (wire_of(name) + b"\0", wire_of(name) + self.zone.wire)
+        )
+        servers = next((part.dns for part in line.containers if part.dns), ())
+        for name, presence in sandbox.presences.items():
+            place = self.places[name]
+            if not place.guarded:
+                continue
+            others = sandbox.presences.values()
+            sandbox.askers[name] = asker = Asker(
+                line.key, self._enter_view(self._names_of_view(name, sandbox.presences)),
+                servers=servers, hostnames=hostnames, wires=wires,
+                v4=presence.v4 or next((o.v4 for o in others if o.v4), ()),
+                v6=presence.v6 or next((o.v6 for o in others if o.v6), ()),
+            )  # fmt: skip
+            for address in presence.texts:
+                place.askers[address] = asker
+
+    def _host_enters(self, place: Place) -> None:
+        """Let the host ask from the gateways, and anybody if there is no guard."""
+        view = self._enter_view((place.line.name,))
+        host = Asker(f"host/{place.line.name}", view, is_host=True)
+        place.askers.update(dict.fromkeys(place.gateways, host))
+        if not place.guarded:
+            place.anybody = Asker(f"network/{place.line.name}", view)
+
+    def _host_leaves(self, place: Place) -> None:
+        if place.line.names:
+            self._leave_view((place.line.name,))
+
+    def _names_of_view(self, name: str, networks: Iterable[str]) -> tuple[str, ...]:
+        return (name, *sorted(other for other in networks if other != name))
+
+    def _enter_view(self, names: tuple[str, ...]) -> View:
+        view = self.views.get(names)
+        if view is None:
+            view = self.views[names] = View([self.places[name] for name in names], self)
+            for place in view.places:
+                place.views.add(view)
+        view.users += 1
+        return view
+
+    def _leave_view(self, names: tuple[str, ...]) -> None:
+        view = self.views[names]
+        view.users -= 1
+        if not view.users:
+            del self.views[names]
+            for place in view.places:
+                place.views.discard(view)
+
+
+def _is_in(line: SandboxLine, network: str) -> bool:
+    return any(interface.network == network for interface in line.interfaces)
+
+
+def _same(before: SandboxLine, after: SandboxLine) -> bool:
+    """Whether two lines tell the same of names; ports and pids are none of ours."""
+    return before.id == after.id and [
+        (part.root, part.id, part.names, part.hostname, part.dns) for part in before.containers
+    ] == [(part.root, part.id, part.names, part.hostname, part.dns) for part in after.containers]
+
+
+def _of_length(length: int, packed: list[bytes]) -> tuple[bytes, ...]:
+    return tuple(address for address in packed if len(address) == length)
+
+
+def _hostnames(line: SandboxLine) -> dict[bytes, bool]:
+    """Its own hostnames, and whether each counts whatever others are called.
+
+    A container that joined the sandbox chose its hostname itself. It must not capture a name that
+    the others ask for: so it counts only without a dot, and if nobody else is called so.
+    """
+    hostnames: dict[bytes, bool] = {}
+    founder = next((part for part in line.containers if part.id == line.id), None)
+    for part in line.containers:
+        name = part.hostname.encode()
+        if not name:
+            continue
+        if part is founder:
+            hostnames[name] = True
+        elif b"." not in name:
+            hostnames.setdefault(name, False)
+    return hostnames
+
+
+def _drop(place: Place, use: bytes | str) -> None:
+    for view in place.views:
+        view.drop(use)

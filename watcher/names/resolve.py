@@ -1,0 +1,150 @@
+"""What a name stands for, to who asks."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from watcher.model.names import HOST
+from watcher.names.reverse import reverse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from watcher.names.directory import Directory
+    from watcher.names.places import Place, Presence
+    from watcher.names.reverse import Reverse
+    from watcher.names.views import Asker, Use, View
+
+_HOST: Final = HOST.encode()
+_LOCALHOST: Final = b"localhost"
+_LOOPBACK4: Final = socket.inet_pton(socket.AF_INET, "127.0.0.1")
+_LOOPBACK6: Final = socket.inet_pton(socket.AF_INET6, "::1")
+_LOOPBACKS: Final = ("127.0.0.1", "::1")
+
+
+class Found(Struct, frozen=True, gc=False):
+    """What a name stands for.
+
+    Attributes:
+        exists: whether there is such a name at all.
+        v4, v6: its addresses, packed.
+        pointers: names that it leads to, in the domain unless they end with a dot.
+        apex: it is the domain itself.
+        uses: what this follows from.
+        own: it is a hostname of who asks, and so an answer for nobody else.
+    """
+
+    exists: bool
+    v4: Sequence[bytes] = ()
+    v6: Sequence[bytes] = ()
+    pointers: Sequence[bytes] = ()
+    apex: bool = False
+    uses: tuple[Use, ...] = ()
+    own: bool = False
+
+
+_NOTHING: Final = Found(exists=False)
+_LOCAL: Final = Found(exists=True, v4=(_LOOPBACK4,), v6=(_LOOPBACK6,))
+
+
+def resolve(directory: Directory, asker: Asker, name: tuple[bytes, ...]) -> Found | None:
+    """What `name` stands for, or that there is no such name; `None` if it is not ours to know.
+
+    Ours are names without a dot, those in the domain, and those of addresses in our subnets; and
+    `localhost` (RFC 6761, section 6.3).
+    """
+    if not name:
+        return None
+    if name[-1] == _LOCALHOST:
+        return _LOCAL
+    domain = directory.zone.labels
+    count = len(domain)
+    in_domain = name[-count:] == domain
+    rest = name[:-count] if in_domain else name
+    is_ours = in_domain or len(name) == 1
+    if in_domain and not rest:
+        return Found(exists=True, apex=True)
+    if rest == (_LOCALHOST,):
+        return _LOCAL
+    if is_ours and rest[0] == _HOST and (places := _gateways_of(asker.view, rest[1:])):
+        v4 = [address for place in places for address in place.v4]
+        v6 = [address for place in places for address in place.v6]
+        return Found(exists=True, v4=v4, v6=v6)
+    if asker.hostnames and (found := _own(asker, name, rest)):
+        return found
+    if is_ours:
+        return _in_view(asker.view, rest)
+    about = reverse(name)
+    return None if about is None else _reverse(directory, asker.view, about)
+
+
+def _gateways_of(view: View, network: tuple[bytes, ...]) -> Sequence[Place]:
+    """Whose gateways are the host's addresses: `host` alone is that of the asking network."""
+    return view.by_name.get(b".".join(network), ()) if network else view.places[:1]
+
+
+def _own(asker: Asker, name: tuple[bytes, ...], rest: tuple[bytes, ...]) -> Found | None:
+    """What `name` is if it is a hostname of who asks, as it stands or in the domain."""
+    for labels in (name, rest):
+        text = _text(labels)
+        counts = asker.hostnames.get(text)
+        if counts is None:
+            continue
+        if counts:
+            return Found(exists=True, v4=asker.v4, v6=asker.v6, own=True)
+        if not _in_view(asker.view, labels).exists:
+            return Found(exists=True, v4=asker.v4, v6=asker.v6, own=True, uses=(text,))
+    return None
+
+
+def _text(labels: tuple[bytes, ...]) -> bytes:
+    """The labels with dots between them; empty if there is a dot in one."""
+    text = b".".join(labels)
+    return text if text.count(b".") == len(labels) - 1 else b""
+
+
+def _in_view(view: View, labels: tuple[bytes, ...]) -> Found:
+    """Who is called so in the networks of `view`; behind a dot may be the name of a network."""
+    text = _text(labels)
+    if not text:
+        return _NOTHING
+    presences = _called(view.places, text)
+    uses: list[Use] = [text]
+    at = text.find(b".")
+    while not presences and at >= 0:
+        places = view.by_name.get(text[at + 1 :])
+        if places:
+            presences = _called(places, text[:at])
+            uses.append(text[:at])
+        at = text.find(b".", at + 1)
+    if not presences:
+        return Found(exists=text in view.by_name, uses=tuple(uses))
+    if len(presences) == 1:
+        only = presences[0]
+        return Found(exists=True, v4=only.v4, v6=only.v6, uses=tuple(uses))
+    v4 = [address for presence in presences for address in presence.v4]
+    v6 = [address for presence in presences for address in presence.v6]
+    return Found(exists=True, v4=v4, v6=v6, uses=tuple(uses))
+
+
+def _called(places: Iterable[Place], name: bytes) -> list[Presence]:
+    return [presence for place in places for presence in place.called.get(name, {}).values()]
+
+
+def _reverse(directory: Directory, view: View, about: Reverse) -> Found | None:
+    """Whose address it is; `None` if it is none of ours."""
+    address = about.address
+    if address in _LOOPBACKS:
+        return Found(exists=True, pointers=(b"localhost.",))
+    if not about.is_in(directory.spans):
+        return None
+    for place in view.places:
+        if address in place.gateways:
+            return Found(exists=True, pointers=(_HOST,))
+        if presence := place.leases.get(address):
+            pointers = directory.pointers(presence, place)
+            return Found(exists=bool(pointers), pointers=pointers, uses=(address,))
+    return Found(exists=False, uses=(address,) if address else ())

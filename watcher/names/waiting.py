@@ -1,0 +1,89 @@
+"""Questions from addresses that nobody has told of yet: they wait, for a moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watcher.names.views import Asker
+
+    type Cancel = Callable[[], None]
+    type Later = Callable[[float, Callable[[], None]], Cancel]
+    """Calls something after so many seconds, unless it is cancelled."""
+
+    type Place = tuple[str, str]
+    """A network, and an address in it."""
+
+PATIENCE: Final = 0.1
+"""Seconds that a question waits; a sandbox is told of within a few milliseconds."""
+
+AT_MOST: Final = 1024
+"""Questions that wait at once."""
+
+OF_ONE: Final = 8
+"""Questions of one address that wait at once."""
+
+
+class _Waiter:
+    """A question that waits; `known` gets who asks, `unknown` is called when it was not told."""
+
+    __slots__ = ("cancel", "known", "unknown")
+
+    def __init__(self, known: Callable[[Asker], None], unknown: Callable[[], None]) -> None:
+        self.known = known
+        self.unknown = unknown
+        self.cancel: Cancel = lambda: None
+
+
+class Waiting:
+    """Questions that wait until it is known who asks.
+
+    Args:
+        later: calls something after some seconds.
+
+    Attributes:
+        count: how many there are.
+    """
+
+    def __init__(self, later: Later) -> None:
+        self.count = 0
+        self._later = later
+        self._waiters: dict[Place, list[_Waiter]] = {}
+
+    def add(
+        self, place: Place, known: Callable[[Asker], None], unknown: Callable[[], None]
+    ) -> bool:
+        """Let a question wait; returns whether there was room."""
+        waiters = self._waiters.setdefault(place, [])
+        if self.count >= AT_MOST or len(waiters) >= OF_ONE:
+            if not waiters:
+                del self._waiters[place]
+            return False
+        waiter = _Waiter(known, unknown)
+        waiters.append(waiter)
+        self.count += 1
+        waiter.cancel = self._later(PATIENCE, lambda: self._give_up(place, waiter))
+        return True
+
+    def look(self, asker_at: Callable[[Place], Asker | None]) -> None:
+        """Go on with those whose `asker_at` their place is known now."""
+        if not self._waiters:
+            return
+        for place in tuple(self._waiters):
+            if asker := asker_at(place):
+                for waiter in self._waiters.pop(place):
+                    self.count -= 1
+                    waiter.cancel()
+                    waiter.known(asker)
+
+    def _give_up(self, place: Place, waiter: _Waiter) -> None:
+        waiters = self._waiters.get(place, [])
+        if waiter not in waiters:
+            return
+        waiters.remove(waiter)
+        if not waiters:
+            del self._waiters[place]
+        self.count -= 1
+        waiter.unknown()

@@ -1,0 +1,269 @@
+"""Answers as they are sent (RFC 1035, section 4; RFC 6891)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from watcher.model.names import HOST
+from watcher.names.called import wire_of
+from watcher.names.query import BADVERS, HEADER, TCP_AT_MOST, UDP_AT_MOST
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from watcher.names.answers import Outcome
+    from watcher.names.query import Query
+    from watcher.names.resolve import Found
+    from watcher.names.views import Use
+
+NOERROR: Final = 0
+SERVFAIL: Final = 2
+NXDOMAIN: Final = 3
+REFUSED: Final = 5
+
+A: Final = 1
+NS: Final = 2
+SOA: Final = 6
+PTR: Final = 12
+AAAA: Final = 28
+ANY: Final = 255
+"""As a type and as a class."""
+
+IN: Final = 1
+
+_ANSWER: Final = 0x80
+_AUTHORITATIVE: Final = 0x04
+_TRUNCATED: Final = 0x02
+_RECURSION: Final = 0x01
+_AVAILABLE: Final = 0x80
+_CHECKED: Final = 0x10
+_OPCODE: Final = 0x78
+
+_POINTER: Final = 0xC000
+_QUESTION_NAME: Final = (_POINTER | HEADER).to_bytes(2)
+_FAR: Final = 0x3FFF
+"""The last place that a pointer can lead to (RFC 1035, section 4.1.4)."""
+
+_TTL: Final = bytes(4)
+"""Of 0 seconds: an address may be another's as soon as its container has ended."""
+
+_A: Final = _QUESTION_NAME + b"\0\1\0\1" + _TTL + b"\0\4"
+_AAAA: Final = _QUESTION_NAME + b"\0\x1c\0\1" + _TTL + b"\0\x10"
+_TIMES: Final = b"".join(number.to_bytes(4) for number in (1, 3600, 600, 86400, 0))
+"""Of an SOA: serial, refresh, retry, expire; and of 0 seconds, the minimum."""
+
+_OPT: Final = b"\0\0\x29" + UDP_AT_MOST.to_bytes(2)
+
+
+class Answer:
+    """A whole answer, but for its first two bytes, the id of the question.
+
+    Attributes:
+        whole: the answer; of one whose records take turns, what stands before them.
+        records: these, all of them.
+        size: bytes of one of them; 0 if they take no turns.
+        uses: what it follows from.
+        truncated: whether a part is missing, for which there was no room.
+        outcome: how it is counted.
+    """
+
+    __slots__ = ("_at", "_shown", "_tail", "outcome", "records", "size", "truncated", "uses",
+                 "whole")  # fmt: skip
+
+    def __init__(
+        self,
+        whole: bytes,
+        uses: tuple[Use, ...] = (),
+        outcome: Outcome = "local",
+        *,
+        records: bytes = b"",
+        size: int = 0,
+        shown: int = 0,
+        first: int = 0,
+        tail: bytes = b"",
+        truncated: bool = False,
+    ) -> None:
+        self.whole = whole
+        self.uses = uses
+        self.outcome = outcome
+        self.records = records
+        self.size = size
+        self.truncated = truncated
+        self._shown = shown
+        self._tail = tail
+        self._at = first * size % len(records) if records else 0
+
+    @property
+    def length(self) -> int:
+        """How many bytes it takes."""
+        return len(self.whole) + len(self.records) + len(self._tail)
+
+    def give(self, id_: bytes) -> bytes:
+        """The answer to the question with that id; its records begin with another each time."""
+        if not self.size:
+            return id_ + self.whole
+        at = self._at
+        length = len(self.records)
+        self._at = (at + self.size) % length
+        end = at + self._shown
+        turned = self.records[at:end]
+        if end > length:
+            turned += self.records[: end - length]
+        return id_ + self.whole + turned + self._tail
+
+
+class Zone:
+    """Makes answers about the names in `domain`.
+
+    Attributes:
+        labels: those of the domain.
+        wire: the domain as it stands in a message.
+    """
+
+    def __init__(self, domain: str) -> None:
+        self.labels = tuple(domain.lower().encode().split(b"."))
+        self.wire = wire_of(b".".join(self.labels)) + b"\0"
+
+    def answer(self, query: Query, found: Found, turn: int) -> Answer:
+        """The answer to `query` about what was `found`; records begin with that whose `turn` it is.
+
+        If there is none of the type that was asked for, it says so with an SOA (RFC 2308).
+        """
+        kind = query.type
+        if found.v4 and kind == A:
+            return _addresses(query, found, _A, found.v4, turn)
+        if found.v6 and kind == AAAA:
+            return _addresses(query, found, _AAAA, found.v6, turn)
+        records = self._records(query, found)
+        opt = _opt(query)
+        if records:
+            return _answered(query, found, records, opt)
+        soa = self._soa(query)
+        outcome: Outcome = "nodata" if found.exists else "nxdomain"
+        head = _head(query, NOERROR if found.exists else NXDOMAIN, authority=1)
+        return Answer(head + query.question + soa + opt, found.uses, outcome)
+
+    def _records(self, query: Query, found: Found) -> list[bytes]:
+        kind = query.type
+        records: list[bytes] = []
+        if kind == ANY:
+            records += [_A + address for address in found.v4]
+            records += [_AAAA + address for address in found.v6]
+        if found.pointers and kind in (PTR, ANY):
+            records += self._pointers(query, found.pointers)
+        if found.apex and kind in (SOA, ANY):
+            records.append(self._soa(query))
+        if found.apex and kind in (NS, ANY):
+            target = _label(HOST) + self._domain_in(query)
+            records.append(_QUESTION_NAME + _fixed(NS, len(target)) + target)
+        return records
+
+    def _pointers(self, query: Query, pointers: Sequence[bytes]) -> list[bytes]:
+        """PTR records; `pointers` without a dot at the end are names in the domain."""
+        records = []
+        at = HEADER + len(query.question)
+        domain = self.wire
+        for pointer in pointers:
+            if pointer.endswith(b"."):
+                target = wire_of(pointer[:-1]) + b"\0"
+            else:
+                own = wire_of(pointer)
+                target = own + domain
+                place = at + HEADER + len(own)
+                if domain is self.wire and place <= _FAR:
+                    domain = (_POINTER | place).to_bytes(2)
+            records.append(_QUESTION_NAME + _fixed(PTR, len(target)) + target)
+            at += len(records[-1])
+        return records
+
+    def _domain_in(self, query: Query) -> bytes:
+        """A pointer to the domain in the question; the domain, if the question is not in it."""
+        if query.name[-len(self.labels) :] != self.labels:
+            return self.wire
+        return (_POINTER | (HEADER + len(query.question) - 4 - len(self.wire))).to_bytes(2)
+
+    def _soa(self, query: Query) -> bytes:
+        """The SOA: of the domain, or of the name itself if it is not in it."""
+        domain = self._domain_in(query)
+        owner = _QUESTION_NAME if domain is self.wire else domain
+        server = _label(HOST) + domain
+        mailbox = _label("hostmaster") + domain
+        length = len(server) + len(mailbox) + len(_TIMES)
+        return owner + _fixed(SOA, length) + server + mailbox + _TIMES
+
+
+def failure(query: Query, code: int) -> bytes:
+    """An answer of ours without a record, from somebody who does not have the name."""
+    head = bytearray(_head(query, code))
+    head[0] &= ~_AUTHORITATIVE
+    return query.id + bytes(head) + query.question + _opt(query)
+
+
+def error(message: bytes, code: int, question: bytes = b"") -> bytes:
+    """What is answered to a `message` that is no question which is understood."""
+    flags = _ANSWER | (message[2] & (_OPCODE | _RECURSION))
+    counts = b"\0\1" if question else b"\0\0"
+    if code < BADVERS:
+        return message[:2] + bytes((flags, _AVAILABLE | code)) + counts + bytes(6) + question
+    opt = _OPT + bytes((code >> 4, 0, 0, 0, 0, 0))
+    head = bytes((flags, _AVAILABLE | (code & 15))) + counts + b"\0\0\0\0\0\1"
+    return message[:2] + head + question + opt
+
+
+def _addresses(
+    query: Query, found: Found, before: bytes, addresses: Sequence[bytes], turn: int
+) -> Answer:
+    opt = _opt(query)
+    size = len(before) + len(addresses[0])
+    room = (query.most - HEADER - len(query.question) - len(opt)) // size
+    count = len(addresses)
+    shown = min(count, room)
+    truncated = shown < count and query.most < TCP_AT_MOST
+    head = _head(query, NOERROR, answers=shown, truncated=truncated) + query.question
+    if count == 1:
+        return Answer(head + before + addresses[0] + opt, found.uses)
+    records = before + before.join(addresses)
+    return Answer(
+        head, found.uses, records=records, size=size, shown=shown * size, first=turn, tail=opt,
+        truncated=truncated,
+    )  # fmt: skip
+
+
+def _answered(query: Query, found: Found, records: list[bytes], opt: bytes) -> Answer:
+    room = query.most - HEADER - len(query.question) - len(opt)
+    shown = 0
+    for record in records:
+        room -= len(record)
+        if room < 0:
+            break
+        shown += 1
+    truncated = shown < len(records) and query.most < TCP_AT_MOST
+    head = _head(query, NOERROR, answers=shown, truncated=truncated)
+    whole = head + query.question + b"".join(records[:shown]) + opt
+    return Answer(whole, found.uses, truncated=truncated)
+
+
+def _head(
+    query: Query, code: int, *, answers: int = 0, authority: int = 0, truncated: bool = False
+) -> bytes:
+    """The header without the id."""
+    flags = _ANSWER | _AUTHORITATIVE | (_TRUNCATED if truncated else 0)
+    more = _AVAILABLE | (_CHECKED if query.checked else 0) | code
+    return b"%c%c\0\1%b%b%b" % (
+        flags | query.recursion, more, answers.to_bytes(2), authority.to_bytes(2),
+        b"\0\1" if query.edns else b"\0\0",
+    )  # fmt: skip
+
+
+def _opt(query: Query) -> bytes:
+    if not query.edns:
+        return b""
+    return _OPT + (b"\0\0\x80\0\0\0" if query.dnssec else bytes(6))
+
+
+def _fixed(kind: int, length: int) -> bytes:
+    return kind.to_bytes(2) + b"\0\1" + _TTL + length.to_bytes(2)
+
+
+def _label(text: str) -> bytes:
+    return bytes((len(text),)) + text.encode()
