@@ -8,12 +8,15 @@ from typing import Any, Final
 
 import msgspec
 
-from handlers.firewall import ruleset
+from handlers.firewall import names, ruleset
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 
 NOTE: Final = "ruleset"
 """The note with the digest of the complete table."""
+
+_NOT_OF_SANDBOXES: Final = frozenset({"bridges", *names.ASKERS})
+"""The sets whose elements do not come and go with sandboxes."""
 
 
 def digest(listing: Iterable[dict[str, Any]], drivers: Mapping[str, Driver]) -> str:
@@ -38,7 +41,7 @@ def elements_in(listing: Iterable[dict[str, Any]]) -> Iterator[Element]:
     """The elements of sandboxes in `listing`."""
     for object_ in listing:
         for kind, value in object_.items():
-            if kind in ("set", "map") and value["name"] != "bridges":
+            if kind in ("set", "map") and value["name"] not in _NOT_OF_SANDBOXES:
                 for entry in value.get("elem", []):
                     key, found = entry if kind == "map" else (entry, None)
                     yield Element(

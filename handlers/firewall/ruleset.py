@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Final
 
+from handlers.firewall import names
+from handlers.firewall.matches import HOST_ENDS, ip_of, side
 from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
 from watcher.model.address import Subnet
@@ -29,10 +31,7 @@ TABLE: Final = ("inet", "watcher")
 OLD_TABLE: Final = ("bridge", "watcher")
 """The table in which earlier versions guarded the sandboxes on bridges."""
 
-_HOST_ENDS: Final = "netnsv*"
-"""All host ends; they match packets of networks without a bridge of their own."""
-
-_AWAY: Final = f'oifname != @bridges oifname != "{_HOST_ENDS}"'
+_AWAY: Final = f'oifname != @bridges oifname != "{HOST_ENDS}"'
 """Matches packets that leave the host's networks."""
 
 _INET: Final = """
@@ -43,16 +42,19 @@ table inet watcher {{
     chain input {{
         comment "packets from the wire to 127.0.0.0/8, whatever route_localnet says"
         type filter hook input priority filter; policy accept;
+        {to_names}
         ip daddr 127.0.0.0/8 iifname != "lo" ct status snat,dnat accept
         ip daddr 127.0.0.0/8 iifname != "lo" drop
     }}
     chain publish {{
         {publish}
     }}
+    {of_names}
     chain prerouting {{
         comment "before other tables rewrite: they would hide that it was to 127.0.0.0/8"
         type nat hook prerouting priority dstnat - 1; policy accept;
         ip daddr 127.0.0.0/8 iifname != "lo" drop
+        {questions}
         fib daddr type local jump publish
     }}
     chain output {{
@@ -64,6 +66,7 @@ table inet watcher {{
         oifname @bridges ct status dnat ip saddr 127.0.0.0/8 masquerade
         oifname @bridges ct status dnat ip6 saddr ::1 masquerade
         {localhost}
+        oifname "lo" accept comment "the host's question to its own gateway keeps its source"
         {masquerade}
     }}
     chain forward {{
@@ -122,9 +125,12 @@ def base(drivers: Iterable[Driver]) -> str:
     modes = list(dict.fromkeys(driver.rules for driver in known))
     bridges = ", ".join(f'"{network.bridge}"' for network in networks)
     inet = _INET.format(
-        sets="\n    ".join(_sets(networks)),
+        sets="\n    ".join((*_sets(networks), *names.sets(known))),
         bridges=f"elements = {{ {bridges} }}" if bridges else "",
         publish=_lines(_looked_up(networks)),
+        of_names="\n    ".join(names.chains(known)),
+        to_names=_lines(names.arriving(known)),
+        questions=_lines(names.prerouting(known)),
         localhost=_lines(chain.from_iterable(mode.localhost for mode in modes)),
         masquerade=_lines(_masquerade(known)),
         forward=_lines(chain.from_iterable(mode.forward for mode in modes)),
@@ -134,7 +140,7 @@ def base(drivers: Iterable[Driver]) -> str:
         unmasqueraded=_lines(_unmasqueraded(known)),
         outwards=_lines(chain.from_iterable(map(_kept_in, known))),
         ours=OURS,
-        ends=_HOST_ENDS,
+        ends=HOST_ENDS,
     )
     return "table inet watcher\ndelete table inet watcher\n" + inet
 
@@ -166,9 +172,9 @@ def _masquerade(drivers: list[Driver]) -> Iterable[str]:
     for driver in drivers:
         network = driver.network
         for subnet in network.subnets:
-            ip, ours = _ip(subnet), _ours(network, subnet)
+            ip, ours = ip_of(subnet), _ours(network, subnet)
             # To a neighbour or itself through a host port: the answer has to come back here.
-            out = f'oifname "{driver.master or _HOST_ENDS}"'
+            out = f'oifname "{driver.master or HOST_ENDS}"'
             yield f"{out} ct status dnat {ip} saddr {subnet} {ip} daddr {ours} masquerade"
             if network.masquerade and not network.internal:
                 yield f"{ip} saddr {ours} {_AWAY} masquerade"
@@ -184,7 +190,7 @@ def _unmasqueraded(drivers: list[Driver]) -> Iterable[str]:
         network = driver.network
         if network.masquerade and not network.internal:
             for subnet in network.subnets:
-                source = f"{_ip(subnet)} saddr {_ours(network, subnet)}"
+                source = f"{ip_of(subnet)} saddr {_ours(network, subnet)}"
                 yield f"ct state invalid,untracked {source} {_AWAY} drop"
 
 
@@ -219,15 +225,12 @@ def _kept_in(driver: Driver) -> Iterable[str]:
         yield f'iifname "{driver.master}" oifname != "{driver.master}" drop'
         return
     for subnet in driver.network.subnets:
-        ip = _ip(subnet)
-        yield f'iifname "{_HOST_ENDS}" {ip} saddr {subnet} {ip} daddr != {subnet} drop'
+        ip = ip_of(subnet)
+        yield f'iifname "{HOST_ENDS}" {ip} saddr {subnet} {ip} daddr != {subnet} drop'
 
 
 def _between(driver: Driver, other: Driver) -> Iterable[str]:
-    """Matches of packets from one network to another, or to itself.
-
-    A network is matched by the bridge of its host ends, or by its subnets if there is none.
-    """
+    """Matches of packets from one network to another, or to itself."""
     if driver.master and other.master:
         yield f'iifname "{driver.master}" oifname "{other.master}"'
         return
@@ -235,16 +238,6 @@ def _between(driver: Driver, other: Driver) -> Iterable[str]:
         target = other.network.subnet_of(source.version)
         if target is not None:
             yield (
-                f"{_side(driver, 'iifname', 'saddr', source)}"
-                f" {_side(other, 'oifname', 'daddr', target)}"
+                f"{side(driver, 'iifname', 'saddr', source)}"
+                f" {side(other, 'oifname', 'daddr', target)}"
             )
-
-
-def _side(driver: Driver, name: str, field: str, subnet: Subnet) -> str:
-    if driver.master:
-        return f'{name} "{driver.master}"'
-    return f'{name} "{_HOST_ENDS}" {_ip(subnet)} {field} {subnet}'
-
-
-def _ip(subnet: Subnet) -> str:
-    return "ip" if subnet.version == 4 else "ip6"

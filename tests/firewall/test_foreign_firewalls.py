@@ -267,16 +267,16 @@ def test_what_cannot_be_told_is_a_warning(host: Host) -> None:
 
 def test_an_input_policy_is_a_warning(host: Host) -> None:
     web = serving(host)
-    host.here.serve(tcp=(53,))
+    host.here.serve(tcp=(22,))
     own(host, OWN_POLICY.replace("forward", "input"))
-    assert web.reach(GATEWAY, 53, timeout=LATENCY_FREE_NO) is None
+    assert web.reach(GATEWAY, 22, timeout=LATENCY_FREE_NO) is None
     assert flows(host, web) == {"out": True, "in": True}
 
     (finding,) = firewalls(host)
     assert finding["level"] == "warn"
     assert "host's own services" in finding["what"]
     paste(host, finding["remedy"])
-    assert web.reach(GATEWAY, 53) is not None
+    assert web.reach(GATEWAY, 22) is not None
     assert firewalls(host) == []
 
 

@@ -227,13 +227,13 @@ def test_a_resolver_that_never_stops_asking_reaches_whoever_is_there(dual: Host)
     dual.ip("addr", "del", f"{OTHER6}/64", "dev", "uplink")
     client = dual.attach("client")
     resolvers = {
-        "from outside": Resolver(dual.beyond, UPLINK, 53),
-        "from outside by IPv6": Resolver(dual.beyond, UPLINK6, 53),
-        "from the host": Resolver(dual.here, UPLINK, 53),
-        "from the host by localhost": Resolver(dual.here, "127.0.0.1", 53),
-        "from the host by localhost and IPv6": Resolver(dual.here, "::1", 53),
-        "from a neighbour": Resolver(client.place, "172.19.0.1", 53),
-        "from a neighbour by IPv6": Resolver(client.place, "fd00:19::1", 53),
+        "from outside": Resolver(dual.beyond, UPLINK, 5353),
+        "from outside by IPv6": Resolver(dual.beyond, UPLINK6, 5353),
+        "from the host": Resolver(dual.here, UPLINK, 5353),
+        "from the host by localhost": Resolver(dual.here, "127.0.0.1", 5353),
+        "from the host by localhost and IPv6": Resolver(dual.here, "::1", 5353),
+        "from a neighbour": Resolver(client.place, "172.19.0.1", 5353),
+        "from a neighbour by IPv6": Resolver(client.place, "fd00:19::1", 5353),
     }
 
     def all_reach(who: str) -> bool:
@@ -242,12 +242,12 @@ def test_a_resolver_that_never_stops_asking_reaches_whoever_is_there(dual: Host)
         return True
 
     for name in ("first", "second"):
-        publish(dual, name, "53:80/udp")
+        publish(dual, name, "5353:80/udp")
         eventually(lambda who=name: all_reach(who), what=f"all resolvers reach {name}")  # type: ignore[misc]
         container = dual.container(name)
         dual.delete(name)
         dual.gone(container)
-    with dual.here.serve(udp=(53,)):
+    with dual.here.serve(udp=(5353,)):
         eventually(lambda: all_reach("host"), what="all resolvers reach the host's own server")
 
 

@@ -121,7 +121,7 @@ def test_who_began_to_send_in_a_gap_is_answered_again(
     web = host.attach("web", ports=ports)
     web.serve(tcp=(80,), udp=(80, 81, 6050))
     host.beyond.serve(tcp=(80,), udp=(53,))
-    host.here.serve(tcp=(22,), udp=(53,))
+    host.here.serve(tcp=(22,), udp=(53, 123))
     # What has to stay: right flows of the sandbox's, and flows that are none of its business.
     before = [host.beyond.stream(here, 8080) for _, here in FAMILIES]
     before += [web.place.stream(there, 80) for there, _ in FAMILIES]
@@ -131,7 +131,7 @@ def test_who_began_to_send_in_a_gap_is_answered_again(
     lasting = [host.beyond.datagrams(here, port) for _, here in FAMILIES for port in known]
     lasting += [web.place.datagrams(there, 53) for there, _ in FAMILIES]
     lasting += [host.here.datagrams(there, 53) for there, _ in FAMILIES]
-    lasting += [web.place.datagrams("172.19.0.1", 53)]
+    lasting += [web.place.datagrams("172.19.0.1", 123)]
     assert all(client.ask() for client in lasting)
     right = flows_of(host)
 

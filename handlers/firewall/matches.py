@@ -1,0 +1,27 @@
+"""Matches that several rules of this program's table are made of. Source: nft(8)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from handlers.networks.driver import Driver
+from watcher.model.address import Subnet
+
+HOST_ENDS: Final = "netnsv*"
+"""All host ends; they match packets of networks without a bridge of their own."""
+
+
+def side(driver: Driver, name: str, field: str, subnet: Subnet) -> str:
+    """Matches one side of what a network's sandboxes send or get.
+
+    A network is matched by the bridge of its host ends, or by its subnets if there is none.
+    `name` is `iifname` or `oifname`, and `field` is `saddr` or `daddr`.
+    """
+    if driver.master:
+        return f'{name} "{driver.master}"'
+    return f'{name} "{HOST_ENDS}" {ip_of(subnet)} {field} {subnet}'
+
+
+def ip_of(subnet: Subnet) -> str:
+    """What nft calls the family of `subnet`."""
+    return "ip" if subnet.version == 4 else "ip6"
