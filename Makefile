@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 PACKAGES      := runc libnftables1 iproute2 python3-venv ca-certificates
 DEMO_PACKAGES := busybox-static nftables
 DEV_PACKAGES  := $(DEMO_PACKAGES) conntrack ethtool libcap2-bin netcat-openbsd procps systemd util-linux shellcheck \
-  dbus firewalld iptables ufw e2fsprogs fuse3 python3-fusepy prometheus
+  dbus firewalld iptables ufw e2fsprogs fuse3 python3-fusepy prometheus dnsmasq-base bind9-dnsutils
 # The engines that the program is tried beside; nothing of them starts on the machine itself.
 ENGINE_PACKAGES := $(DEV_PACKAGES) docker.io docker-cli podman netavark containerd containernetworking-plugins crun uidmap
 

@@ -1,0 +1,1 @@
+"""Questions that are not ours: asked of servers, and their answers kept within their time."""

@@ -1,0 +1,109 @@
+"""Which servers answer nothing at present. They are asked last, and the log tells of each once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from watcher.names.upstream.exchange import Exchange
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, TimerHandle
+
+    from watcher.log.logger import Log
+    from watcher.names.counts import Counts
+    from watcher.names.upstream.servers import Choice, Server
+    from watcher.names.upstream.wire import Answer
+
+_ROOT: Final = b"\0\0\2\0\1"
+_PROBE: Final = b"\1\0\0\1\0\0\0\0\0\0" + _ROOT
+"""The question for the root's name servers, which any resolver knows. Without its id."""
+_PATIENCE: Final = 1.5
+_PAUSE: Final = 5.0
+"""Seconds between two probes of a server that fails, while there are questions for it."""
+_SERVERS_AT_MOST: Final = 1024
+"""Containers may name servers; those of whom nobody has heard for longest are forgotten."""
+
+
+class Health:
+    """What is known of servers.
+
+    That a question is not answered says nothing of the server: the name may be one whose own
+    servers are away, and whoever runs a container can ask for such. So the server is asked for
+    something that it can say by itself. Only who does not answer that is failing.
+    """
+
+    def __init__(self, loop: AbstractEventLoop, counts: Counts, log: Log) -> None:
+        self._loop = loop
+        self._counts = counts
+        self._log = log
+        self._failing: OrderedDict[str, float] = OrderedDict()
+        self._probes: dict[str, tuple[Exchange, TimerHandle]] = {}
+        self._turn = count()
+
+    def order(self, choice: Choice) -> list[Server]:
+        """The servers in the order in which to ask them; those behind as well if that is due."""
+        servers = choice.servers
+        if choice.rotate:
+            first = next(self._turn) % len(servers)
+            servers = servers[first:] + servers[:first]
+        if not self._failing:
+            return list(servers)
+        well = [server for server in servers if server.name not in self._failing]
+        failing = [server for server in servers if server.name in self._failing]
+        for server in failing:
+            if self._loop.time() >= self._failing[server.name]:
+                self._failing[server.name] = self._loop.time() + _PAUSE
+                self.suspect(server)
+        if not well:
+            well = [server for server in choice.behind if server.name not in self._failing]
+        return well + failing
+
+    def is_failing(self, server: Server) -> bool:
+        """Whether it answers nothing at present."""
+        return server.name in self._failing
+
+    def answered(self, server: Server) -> None:
+        """It has answered something."""
+        if self._failing and self._failing.pop(server.name, None) is not None:
+            self._log.info("name server answers again", server=server.name)
+
+    def unreachable(self, server: Server) -> None:
+        """The kernel says that it cannot be reached."""
+        self._fails(server, "cannot be reached, or refuses questions")
+
+    def suspect(self, server: Server) -> None:
+        """It has not answered a question in time."""
+        if server.name in self._probes or len(self._probes) >= _SERVERS_AT_MOST:
+            return
+        try:
+            probe = Exchange(self._loop, self._counts, server, _PROBE, _ROOT, self._probed)
+        except OSError:
+            self.unreachable(server)
+            return
+        timer = self._loop.call_later(_PATIENCE, self._probed, probe, None)
+        self._probes[server.name] = probe, timer
+
+    def close(self) -> None:
+        """End all probes."""
+        for probe, timer in self._probes.values():
+            timer.cancel()
+            probe.close()
+        self._probes.clear()
+
+    def _probed(self, probe: Exchange, answer: Answer | None) -> None:
+        _, timer = self._probes.pop(probe.server.name)
+        timer.cancel()
+        probe.close()
+        if answer is None:
+            self._fails(probe.server, "does not answer")
+        else:
+            self.answered(probe.server)
+
+    def _fails(self, server: Server, reason: str) -> None:
+        if server.name not in self._failing:
+            self._log.warning("name server fails", server=server.name, reason=reason)
+            if len(self._failing) >= _SERVERS_AT_MOST:
+                self._failing.popitem(last=False)
+            self._failing[server.name] = self._loop.time() + _PAUSE
