@@ -1,0 +1,36 @@
+"""`watcher names`: the name service, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import TYPE_CHECKING
+
+from watcher.config.load import read
+from watcher.log.logger import adopt_others, make_log
+from watcher.model.errors import WatcherError
+
+if TYPE_CHECKING:
+    from watcher.config.settings import Config
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    """Answer questions until SIGTERM or Ctrl-C.
+
+    Raises:
+        WatcherError: dnspython is missing.
+    """
+    try:
+        import dns.message  # noqa: F401
+    except ImportError as error:
+        raise WatcherError(
+            "the Python package dnspython is missing",
+            "install it, e.g. `apt-get install python3-dnspython`",
+        ) from error
+
+    from watcher.names.server import run as serve
+
+    log = make_log(options.log_level, options.log_format)
+    adopt_others(log)
+    serve(config, partial(read, options.config), log)
+    return 0

@@ -1,0 +1,183 @@
+"""One connection to the events socket, and the directory that its lines make.
+
+Lines are taken in slices, between which questions are answered. Each state makes a directory of its
+own, which counts once it is complete.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, Protocol
+
+from msgspec import MsgspecError
+
+from watcher.feed.lines import Event, Missed, NetworkLine, Ready, SandboxLine, State
+from watcher.names.directory import Directory
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from watcher.feed.lines import AnyLine
+    from watcher.names.settings import Settings
+    from watcher.observe.stream import Stream
+
+SLICE: Final = 0.001
+"""Seconds of one slice."""
+
+
+class Known:
+    """A directory, and what it was told.
+
+    Attributes:
+        directory: the directory.
+        keys: of the sandboxes in it.
+        networks: by name.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.directory = Directory(settings)
+        self.keys: set[str] = set()
+        self.networks: dict[str, NetworkLine] = {}
+
+    def take(self, line: AnyLine) -> bool:
+        """Take a line; whether a sandbox may be new."""
+        match line:
+            case SandboxLine(key=key):
+                self.keys.add(key)
+                self.directory.sandbox(line)
+                return True
+            case NetworkLine(name=name):
+                self.networks[name] = line
+                self.directory.network(line)
+            case Event():
+                for key in line.unset:
+                    self.forget(key)
+                told = [self.take(part) for part in line.set]
+                return any(told)
+            case _:
+                pass
+        return False
+
+    def forget(self, key: str) -> None:
+        """Nothing has `key` any more; it may be that of a failure."""
+        if key in self.keys:
+            self.keys.discard(key)
+            self.directory.forget(key)
+
+    def forget_one(self) -> None:
+        """One of the sandboxes, whichever, is not there any more."""
+        self.directory.forget(self.keys.pop())
+
+
+class Listening(Protocol):
+    """Who wants to know what a connection tells."""
+
+    def complete(self, hearing: Hearing, known: Known) -> None:
+        """A state is complete; `known` changes with every event from now on."""
+
+    def learned(self, hearing: Hearing) -> None:
+        """Sandboxes were told of, after the state was complete."""
+
+    def reloaded(self, hearing: Hearing) -> None:
+        """The service has taken a changed configuration, after the state was complete."""
+
+    def missed(self, hearing: Hearing, count: int) -> None:
+        """So many events have not come; the state comes again."""
+
+    def ended(self, hearing: Hearing) -> None:
+        """The connection has ended."""
+
+
+class Hearing:
+    """See the module's docstring.
+
+    Args:
+        stream: the connection; reading it may not wait.
+        settings: those of its directories.
+        told: who wants to know.
+        after: called after each slice.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        told: Listening,
+        after: Callable[[], object],
+    ) -> None:
+        self._stream = stream
+        self._settings = settings
+        self._loop = loop
+        self._told = told
+        self._after = after
+        self._lines: deque[AnyLine] = deque()
+        self._known: Known | None = None
+        self._next: Known | None = None
+        self._closed = False
+        loop.add_reader(stream.fileno(), self._readable)
+
+    def close(self) -> None:
+        """Hear no more."""
+        if not self._closed:
+            self._closed = True
+            self._lines.clear()
+            self._loop.remove_reader(self._stream.fileno())
+            self._stream.close()
+
+    def _readable(self) -> None:
+        try:
+            lines = self._stream.received()
+        except BlockingIOError:
+            return
+        except (OSError, MsgspecError):  # not a service of this version, or a broken connection
+            lines = None
+        if lines is None:
+            self.close()
+            self._told.ended(self)
+        elif lines:
+            self._lines.extend(lines)
+            self._loop.remove_reader(self._stream.fileno())
+            self._take_some()
+
+    def _take_some(self) -> None:
+        """Take lines for the length of a slice."""
+        end, new = perf_counter() + SLICE, False
+        while self._lines:
+            new = self._take(self._lines.popleft()) or new
+            if perf_counter() >= end:
+                break
+        if new and not self._closed:
+            self._told.learned(self)
+        self._after()
+        if self._closed:
+            return
+        if self._lines:
+            self._loop.call_soon(self._take_some)
+        else:
+            self._loop.add_reader(self._stream.fileno(), self._readable)
+
+    def _take(self, line: AnyLine) -> bool:
+        """Take a line; whether a sandbox may be new in what is in use."""
+        match line:
+            case State():
+                self._next = Known(self._settings)
+            case Missed(count=count):
+                self._told.missed(self, count)
+            case Ready():
+                if self._next is not None:
+                    self._known, self._next = self._next, None
+                    self._told.complete(self, self._known)
+                    return True
+            case _ if self._next is not None:
+                self._next.take(line)
+            case _ if self._known is not None:
+                new = self._known.take(line)
+                if isinstance(line, Event) and line.kind == "reloaded":
+                    self._told.reloaded(self)
+                return new
+            case _:
+                pass
+        return False

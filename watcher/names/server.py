@@ -1,0 +1,235 @@
+"""The name service: its parts, put together in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from watcher.model.errors import WatcherError, message_with_remedy
+from watcher.names.answers import Answers
+from watcher.names.counts import Counts
+from watcher.names.datagrams import Datagrams
+from watcher.names.feeding import Feeding
+from watcher.names.garbage import Garbage
+from watcher.names.settings import Settings
+from watcher.names.sockets import Place, Sockets
+from watcher.names.status import Status
+from watcher.names.streams import Clients, Listener
+from watcher.names.upstream.forwarder import Forwarder
+from watcher.service import systemd
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watcher.config.load import Source
+    from watcher.config.settings import Config
+    from watcher.log.logger import Log
+    from watcher.names.hearing import Known
+    from watcher.observe.name_service import NameTotals
+
+DRAIN: Final = 1.0
+"""Seconds in which questions that are under way as it stops can still be answered."""
+_DRAIN_STEP: Final = 0.01
+
+_PAUSES: Final = 0.05, 5.0
+"""Seconds until the next try to listen where that failed: first, most."""
+_UNHEARD: Final = 3.0
+"""Seconds without a state after which questions that wait in kept sockets are refused."""
+_SWITCH: Final = 0.0005
+"""Seconds for which the thread that reads the configuration may keep questions waiting."""
+
+
+class Server:
+    """See the module's docstring.
+
+    Args:
+        config: the configuration.
+        again: reads it again.
+        log: the log.
+    """
+
+    def __init__(self, config: Config, again: Callable[[], Source], log: Log) -> None:
+        self._again = again
+        self._log = log
+        self._loop = loop = asyncio.get_running_loop()
+        self._garbage = Garbage(loop)
+        turn = self._garbage.turn
+        self._counts = Counts()
+        self._sockets = Sockets(log)
+        self._clients = Clients(loop, self._counts)
+        self._open: dict[Place, Datagrams | Listener] = {}
+        self._wanted: dict[Place, str] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._pause = 0.0
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_due = False
+        settings = Settings.of(config)
+        self._feeding = Feeding(
+            config.run_dir, settings, loop, log, replaced=self._replaced, learned=self._learned,
+            reloaded=self._service_reloaded, after=turn,
+        )  # fmt: skip
+        self._forwarder = Forwarder(settings, loop, self._counts, log)
+        self._answers = Answers(
+            self._feeding.known.directory, self._forwarder, loop.call_later, self._counts
+        )
+        self._turn = turn
+        self._status = Status(config.run_dir, self._totals, loop, log)
+
+    async def serve(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, stop.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        sys.setswitchinterval(_SWITCH)
+        self._feeding.start()
+        unheard = self._loop.call_later(_UNHEARD, self._serve_unheard)
+        self._notify("READY=1")
+        self._log.info("ready")
+        try:
+            await stop.wait()
+            self._log.info("stopping")
+            self._notify("STOPPING=1")
+            unheard.cancel()
+            await self._drain()
+        finally:
+            self._stop()
+
+    async def _drain(self) -> None:
+        """Take no more questions; they wait for the next process. Answer those under way."""
+        for one in self._open.values():
+            one.pause()
+        end = self._loop.time() + DRAIN
+        while self._counts.under_way + self._counts.waiting and self._loop.time() < end:
+            await asyncio.sleep(_DRAIN_STEP)
+
+    def _stop(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+        self._feeding.stop()
+        for one in self._open.values():
+            one.close()
+        self._status.close()
+        self._garbage.stop()
+
+    # What is known:
+
+    def _replaced(self, known: Known) -> None:
+        """Another directory is in use, and perhaps other networks."""
+        self._answers.directory = known.directory
+        self._wanted = {
+            Place(kind, subnet.gateway): line.name
+            for line in known.networks.values() if line.names
+            for subnet in line.subnets
+            for kind in ("udp", "tcp")
+        }  # fmt: skip
+        self._pause = 0.0
+        self._listen()
+
+    def _learned(self) -> None:
+        self._answers.learned()
+
+    def _listen(self) -> None:
+        """Listen where that is wanted, and nowhere else."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        for place in {*self._open, *self._sockets.kept} - self._wanted.keys():
+            if place in self._open:
+                self._open.pop(place).close()
+            self._sockets.close(place)
+        missing = False
+        for place, network in self._wanted.items():
+            if place in self._open:
+                self._open[place].network = network
+            else:
+                missing = not self._open_one(place, network) or missing
+        if missing:
+            self._pause = min(max(self._pause * 2, _PAUSES[0]), _PAUSES[1])
+            self._retry = self._loop.call_later(self._pause, self._listen)
+
+    def _open_one(self, place: Place, network: str) -> bool:
+        """Listen at `place`; whether that can be."""
+        bound = self._sockets.open(place)
+        if bound is None:
+            return False
+        if place.kind == "udp":
+            self._open[place] = Datagrams(
+                bound, network, self._answers, self._counts, self._loop, self._turn
+            )
+        else:
+            self._open[place] = Listener(
+                bound, network, self._answers, self._clients, self._loop, self._turn
+            )
+        return True
+
+    def _serve_unheard(self) -> None:
+        """Have who asks be refused: the service is away, and nothing is known of anybody."""
+        if not self._wanted and self._feeding.connected is None:
+            for place in self._sockets.kept:
+                self._open_one(place, "")
+
+    def _totals(self) -> NameTotals:
+        return self._counts.totals(
+            connected=self._feeding.connected, domain=self._feeding.settings.domain,
+            networks=tuple(sorted(set(self._wanted.values()))),
+            sandboxes=len(self._feeding.known.keys), names=0, views=0,
+        )  # fmt: skip
+
+    # The configuration:
+
+    def _service_reloaded(self) -> None:
+        """The service has taken a changed configuration: networks may have changed as well."""
+        self._feeding.look_again()
+        self._reload()
+
+    def _reload(self) -> None:
+        """Read the configuration again."""
+        if self._reloading is not None:
+            self._reload_due = True
+            return
+        self._reload_due = False
+        self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._reloading = self._loop.create_task(self._take_again())
+
+    async def _take_again(self) -> None:
+        status = ""
+        try:
+            source = await asyncio.to_thread(self._again)
+        except (WatcherError, OSError) as error:
+            reason = message_with_remedy(error)
+            status = f"configuration refused: {reason}"
+            self._log.error("configuration refused, the one before stays in force", reason=reason)
+        else:
+            settings = Settings.of(source.config)
+            changed = settings != self._feeding.settings
+            self._log.info("configuration read again", changed=changed)
+            if changed:
+                self._feeding.settings = settings
+                self._forwarder.configure(settings)
+            self._feeding.anew()
+        self._reloading = None
+        if self._reload_due:
+            self._reload()
+        else:
+            self._notify(f"READY=1\nSTATUS={status}")
+
+    def _notify(self, state: str) -> None:
+        """Notify the manager, if there is one that listens: nothing depends on it."""
+        with suppress(OSError):
+            systemd.notify(state)
+
+
+def run(config: Config, again: Callable[[], Source], log: Log) -> None:
+    """Serve until a signal stops it."""
+
+    async def serve() -> None:
+        await Server(config, again, log).serve()
+
+    gc.collect()
+    asyncio.run(serve())
