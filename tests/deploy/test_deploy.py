@@ -399,6 +399,7 @@ def test_what_is_installed_is_found_runs_and_is_uninstalled(
     assert {name for name in files if not name.startswith("/usr/lib/watcher/")} == {
         "/usr/sbin/watcher",
         "/usr/lib/systemd/system/watcher.service",
+        "/usr/lib/systemd/system/watcher-names.service",
         "/usr/lib/systemd/system/watcher-metrics.service",
         "/usr/lib/systemd/system/run-runc.mount",
         "/usr/lib/sysusers.d/watcher.conf",
@@ -410,6 +411,8 @@ def test_what_is_installed_is_found_runs_and_is_uninstalled(
     metrics = installation.at("/usr/lib/systemd/system/watcher-metrics.service").read_text()
     assert "\nExecStart=/usr/sbin/watcher metrics --listen 127.0.0.1:9973\n" in metrics
     assert "/usr/local/sbin" not in metrics
+    names = installation.at("/usr/lib/systemd/system/watcher-names.service").read_text()
+    assert "\nExecStart=/usr/sbin/watcher names\n" in names
     assert installation.at("/etc/watcher/watcher.toml").read_text() == CONFIG.read_text()
 
     for name in files:

@@ -73,7 +73,9 @@ class Server:
             config.run_dir, settings, loop, log, replaced=self._replaced, learned=self._learned,
             reloaded=self._service_reloaded, after=turn,
         )  # fmt: skip
-        self._forwarder = Forwarder(settings, loop, self._counts, log)
+        self._forwarder = Forwarder(
+            loop, self._counts, log, servers=settings.servers, is_ours=self._is_ours
+        )
         self._answers = Answers(
             self._feeding.known.directory, self._forwarder, loop.call_later, self._counts
         )
@@ -114,6 +116,7 @@ class Server:
         self._feeding.stop()
         for one in self._open.values():
             one.close()
+        self._forwarder.close()
         self._status.close()
         self._garbage.stop()
 
@@ -174,6 +177,10 @@ class Server:
             for place in self._sockets.kept:
                 self._open_one(place, "")
 
+    def _is_ours(self, address: str) -> bool:
+        """Whether this process listens at `address`."""
+        return Place("udp", address) in self._wanted
+
     def _totals(self) -> NameTotals:
         return self._counts.totals(
             connected=self._feeding.connected, domain=self._feeding.settings.domain,
@@ -211,7 +218,7 @@ class Server:
             self._log.info("configuration read again", changed=changed)
             if changed:
                 self._feeding.settings = settings
-                self._forwarder.configure(settings)
+                self._forwarder.servers = settings.servers
             self._feeding.anew()
         self._reloading = None
         if self._reload_due:

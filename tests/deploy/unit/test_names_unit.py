@@ -1,0 +1,186 @@
+"""`watcher-names.service`, as it is shipped."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import dns.message
+import pytest
+
+from tests.support import traffic
+from tests.support.host import GATEWAY
+from tests.support.name_service import addresses, ask, make_query
+from tests.support.paths import REPOSITORY
+from tests.support.waiting import eventually
+from watcher.model.names import DNS_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.host import Place
+    from tests.support.host.booted import BootedHost
+
+_NAME: Final = "watcher-names"
+_DROP_INS: Final = f"/run/systemd/system/{_NAME}.service.d"
+_MASK: Final = f"/etc/systemd/system/{_NAME}.service"
+_UNIT: Final = REPOSITORY / f"deploy/{_NAME}.service"
+_HOST: Final = "host.watcher.internal"
+
+
+@pytest.fixture(scope="module")
+def named(booted: BootedHost) -> Iterator[BootedHost]:
+    """The host with the unit, which `watcher.service` starts."""
+    run = booted.booted.command
+    seen = f"{booted.booted.shared} {REPOSITORY}"
+    drop_in = f"[Service]\nBindReadOnlyPaths={seen}\nProtectHome=tmpfs\n"
+    run("sh", "-c", f"rm {_MASK}; mkdir -p {_DROP_INS}; cat >{_DROP_INS}/test.conf", stdin=drop_in)
+    run("systemd-sysusers", str(REPOSITORY / "deploy/watcher.sysusers"))
+    run("systemctl", "daemon-reload")
+    run("systemctl", "stop", "watcher")
+    yield booted
+    run("systemctl", "stop", _NAME)
+    run("sh", "-c", f"rm -r {_DROP_INS}; ln -s /dev/null {_MASK}")
+    run("systemctl", "daemon-reload")
+
+
+@pytest.fixture
+def unit(named: BootedHost) -> Iterator[BootedHost]:
+    """The host with the default configuration, and names."""
+    with named.lent():
+        named.unit.restart()
+        eventually(lambda: shown(named, "ActiveState") == "active", what="the name service")
+        yield named
+
+
+def shown(unit: BootedHost, key: str) -> str:
+    """A property of the unit."""
+    show = ("systemctl", "show", _NAME, f"--property={key}", "--value")
+    return unit.booted.command(*show).stdout.strip()
+
+
+def hosts(place: Place, *, tcp: bool = False) -> set[str]:
+    """The addresses of the host, as a container gets them."""
+    return addresses(ask(place, _HOST, server=GATEWAY, port=DNS_PORT, tcp=tcp))
+
+
+def answers(place: Place) -> bool:
+    """Whether it is served; a container is answered as soon as the networks are known."""
+    return eventually(lambda: hosts(place) == {GATEWAY}, what="an answer")
+
+
+@contextmanager
+def asked(place: Place) -> Iterator[None]:
+    """A question that is on its way meanwhile, and gets its answer behind that."""
+    query = make_query(_HOST)
+    with traffic.make_socket(place.netns, socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(traffic.ENOUGH * 5)
+        asking.connect((GATEWAY, DNS_PORT))
+        asking.send(query.to_wire())
+        yield
+        answer = dns.message.from_wire(asking.recv(4096))
+        assert query.is_response(answer)
+        assert addresses(answer) == {GATEWAY}
+
+
+def signalled(unit: BootedHost, name: str) -> None:
+    """Sends it a signal."""
+    unit.booted.command("systemctl", "kill", f"--signal={name}", _NAME)
+
+
+def test_the_unit_passes_systemd_analyze(tmp_path: Path) -> None:
+    rate = ["systemd-analyze", "security", "--offline=yes", "--threshold=12", str(_UNIT)]
+    done = subprocess.run(rate, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+    unit = tmp_path / _UNIT.name
+    unit.write_text(_UNIT.read_text().replace("/usr/local/sbin/watcher", "/bin/true"))
+    verify = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_names_are_answered_by_a_process_that_may_do_nothing_else(unit: BootedHost) -> None:
+    web = unit.attach("web")
+    assert answers(web.place)
+    assert hosts(web.place, tcp=True) == {GATEWAY}
+
+    pid = shown(unit, "MainPID")
+    status = unit.booted.command("cat", f"/proc/{pid}/status").stdout
+    fields = dict(line.split(":\t") for line in status.splitlines())
+    assert {fields[f"Cap{key}"] for key in ("Eff", "Prm", "Inh", "Bnd", "Amb")} == {"0" * 16}
+    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+    assert "0" not in fields["Uid"].split()
+    inside = ("nsenter", f"--target={pid}", "--mount", "--", "sh", "-c")
+    assert unit.booted.command(*inside, "touch /etc/x /var/x /run/x /run/watcher/x 2>/dev/null;"
+        " ls /var/lib/watcher 2>/dev/null; test -r /etc/resolv.conf && echo yes",
+        ).stdout == "yes\n"  # fmt: skip
+
+    socket_ = "/run/watcher/names/status.sock"
+    assert unit.booted.command("stat", "--format=%a %G", socket_).stdout == "660 watcher\n"
+    unit.delete("web")
+
+
+def test_no_question_is_lost_as_it_starts_anew_or_is_killed(unit: BootedHost) -> None:
+    web = unit.attach("web")
+    assert answers(web.place)
+    for how in (("kill", "--signal=KILL", _NAME), ("restart", _NAME)):
+        before = shown(unit, "MainPID")
+        signalled(unit, "STOP")
+        with asked(web.place):
+            unit.booted.command("systemctl", *how)
+        eventually(lambda before=before: shown(unit, "MainPID") not in ("0", before))
+        assert hosts(web.place, tcp=True) == {GATEWAY}
+    unit.delete("web")
+
+
+def test_a_stop_refuses_questions_quickly_until_the_next_start(unit: BootedHost) -> None:
+    web = unit.attach("web")
+    assert answers(web.place)
+    unit.booted.command("systemctl", "stop", _NAME)
+    for tcp in (False, True):
+        with pytest.raises(ConnectionRefusedError):
+            hosts(web.place, tcp=tcp)
+    assert shown(unit, "NFileDescriptorStore") == "0"
+    unit.booted.command("systemctl", "start", _NAME)
+    assert answers(web.place)
+    unit.delete("web")
+
+
+def test_it_goes_on_while_the_service_is_away_and_hears_of_what_comes_then(
+    unit: BootedHost,
+) -> None:
+    web = unit.attach("web")
+    assert answers(web.place)
+    before = shown(unit, "MainPID")
+    unit.unit.stop()
+    assert hosts(web.place) == {GATEWAY}
+    unit.unit.start()
+    late = unit.attach("late")
+    assert hosts(late.place) == {GATEWAY}
+    assert shown(unit, "MainPID") == before
+    for name in ("web", "late"):
+        unit.delete(name)
+
+
+def test_a_reload_of_the_service_gives_a_network_its_names_and_takes_them(
+    unit: BootedHost,
+) -> None:
+    web = unit.attach("web")
+    assert answers(web.place)
+
+    def is_refused() -> bool:
+        try:
+            return not ask(web.place, _HOST, server=GATEWAY)
+        except ConnectionRefusedError:
+            return True
+
+    unit.reconfigure("[network.default]\nnames = false")
+    assert eventually(is_refused)
+    assert shown(unit, "NFileDescriptorStore") == "0"
+    unit.reconfigure("")
+    assert answers(web.place)
+    unit.delete("web")
