@@ -77,6 +77,13 @@ class Measures:
             self._ask()
         self._traffic.ask()
 
+    def expire(self) -> None:
+        """They are not fresh any more, and what the service has told already is not for anybody."""
+        self._taken = float("-inf")
+        if self._began is not None and not self._asked:
+            self._asked = True
+            self._ask()
+
     def tell(self, key: str, line: bytes) -> None:
         """The service tells `line`."""
         self._telling[key] = line

@@ -140,6 +140,10 @@ class Broker:
         """The event `seq` has happened."""
         self._pictures.change(seq, line, lines, gone)
 
+    def outdated(self) -> None:
+        """What the service was asked for has changed: the next reader gets it anew."""
+        self._measures.expire()
+
     def measure(self, key: str, line: bytes) -> None:
         """The service tells a line that it was asked for."""
         self._measures.tell(key, line)

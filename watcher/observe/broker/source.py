@@ -19,6 +19,7 @@ class _Line(Struct):
     """What is read of any line."""
 
     type: str
+    kind: str = ""
     key: str = ""
     name: str = ""
     path: str = ""
@@ -54,6 +55,9 @@ class Sink(Protocol):
         self, seq: int, line: bytes, lines: list[tuple[str, bytes]], gone: tuple[str, ...]
     ) -> None:
         """The event `seq` has happened, is `line`, and changes lines of the state."""
+
+    def outdated(self) -> None:
+        """What the service was asked for has changed with an event."""
 
     def measure(self, key: str, line: bytes) -> None:
         """The service tells a line that it was asked for."""
@@ -107,6 +111,8 @@ class Source:
             case "event":
                 new = [(_keyed(raw).key, bytes(raw) + b"\n") for raw in line.set]
                 sink.change(line.seq, text, new, line.unset)
+                if line.kind == "reloaded":
+                    sink.outdated()
             case "sandbox" | "failure":
                 sink.tell(line.key, text)
             case "network":
