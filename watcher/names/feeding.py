@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.names.hearing import SLICE, Hearing, Known
+from watcher.names.socket_watch import SocketWatch
 from watcher.observe.stream import Stream
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from watcher.feed.lines import NetworkLine
     from watcher.log.logger import Log
     from watcher.names.settings import Settings
 
@@ -76,6 +78,7 @@ class Feeding:
         self._unused: deque[Known] = deque()
         self._pause = 0.0
         self._problem = ""
+        self._watch = SocketWatch(run_dir, loop, self.start)
         self._connecting: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
 
@@ -93,6 +96,7 @@ class Feeding:
             self._tell(message_with_remedy(error))
             self._connect_later()
         else:
+            self._watch.end()
             self._coming = Hearing(stream, self.settings, self._loop, self, self._after)
 
     def stop(self) -> None:
@@ -100,6 +104,7 @@ class Feeding:
         for timer in (self._connecting, self._looking):
             if timer is not None:
                 timer.cancel()
+        self._watch.end()
         for hearing in (self._live, self._coming):
             if hearing is not None:
                 hearing.close()
@@ -123,12 +128,7 @@ class Feeding:
             if self._live is not None:
                 self._live.close()
             self._live, self._coming = hearing, None
-        old = self.known
-        if not known.networks:  # the service was too busy to tell of them; docs/events.md
-            for line in old.networks.values():
-                known.take(line)
-            self.look_again()
-        self.known = known
+        old, self.known = self.known, known
         self._pause = 0.0
         if self.connected is None:
             self.connected = datetime.now(UTC)
@@ -147,6 +147,11 @@ class Feeding:
         """The service has taken a changed configuration."""
         if hearing is self._live:
             self._reloaded()
+
+    def networks(self) -> Iterable[NetworkLine]:
+        """The networks of before; those that there are now are looked for soon."""
+        self.look_again()
+        return self.known.networks.values()
 
     def missed(self, hearing: Hearing, count: int) -> None:  # noqa: ARG002 (all are alike)
         """Events have not come; the state comes again."""
@@ -168,6 +173,7 @@ class Feeding:
             self.start()
 
     def _connect_later(self) -> None:
+        self._watch.begin()
         self._pause = min(max(self._pause * 2, _PAUSES[0]), _PAUSES[1])
         self._connecting = self._loop.call_later(self._pause, self.start)
 

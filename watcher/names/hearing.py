@@ -1,7 +1,8 @@
 """One connection to the events socket, and the directory that its lines make.
 
 Lines are taken in slices, between which questions are answered. Each state makes a directory of its
-own, which counts once it is complete.
+own, which counts once it is complete. In the state, the networks come after the sandboxes; here the
+sandboxes are kept until the networks are known, because a directory cannot do without.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from watcher.names.directory import Directory
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from watcher.feed.lines import AnyLine
     from watcher.names.settings import Settings
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 SLICE: Final = 0.001
 """Seconds of one slice."""
+
+
+class _Complete:
+    """In place of a line: all lines of the state have been taken."""
 
 
 class Known:
@@ -83,6 +88,9 @@ class Listening(Protocol):
     def reloaded(self, hearing: Hearing) -> None:
         """The service has taken a changed configuration, after the state was complete."""
 
+    def networks(self) -> Iterable[NetworkLine]:
+        """The networks of before. A service that is too busy tells none; docs/events.md."""
+
     def missed(self, hearing: Hearing, count: int) -> None:
         """So many events have not come; the state comes again."""
 
@@ -113,9 +121,11 @@ class Hearing:
         self._loop = loop
         self._told = told
         self._after = after
-        self._lines: deque[AnyLine] = deque()
+        self._lines: deque[AnyLine | _Complete] = deque()
         self._known: Known | None = None
         self._next: Known | None = None
+        self._gathering = False
+        self._gathered: list[SandboxLine] = []
         self._closed = False
         loop.add_reader(stream.fileno(), self._readable)
 
@@ -159,18 +169,23 @@ class Hearing:
         else:
             self._loop.add_reader(self._stream.fileno(), self._readable)
 
-    def _take(self, line: AnyLine) -> bool:
+    def _take(self, line: AnyLine | _Complete) -> bool:
         """Take a line; whether a sandbox may be new in what is in use."""
         match line:
             case State():
-                self._next = Known(self._settings)
+                self._next, self._gathering = Known(self._settings), True
+                self._gathered.clear()
             case Missed(count=count):
                 self._told.missed(self, count)
             case Ready():
-                if self._next is not None:
-                    self._known, self._next = self._next, None
-                    self._told.complete(self, self._known)
-                    return True
+                self._take_gathered()
+            case _Complete():
+                assert self._next is not None
+                self._known, self._next = self._next, None
+                self._told.complete(self, self._known)
+                return True
+            case SandboxLine() if self._next is not None and self._gathering:
+                self._gathered.append(line)
             case _ if self._next is not None:
                 self._next.take(line)
             case _ if self._known is not None:
@@ -181,3 +196,15 @@ class Hearing:
             case _:
                 pass
         return False
+
+    def _take_gathered(self) -> None:
+        """All of the state has come: take what was kept of it next, before all else."""
+        if self._next is None:
+            return
+        self._gathering = False
+        if not self._next.networks:
+            for network in self._told.networks():
+                self._next.take(network)
+        self._lines.appendleft(_Complete())
+        self._lines.extendleft(reversed(self._gathered))
+        self._gathered.clear()

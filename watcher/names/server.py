@@ -11,17 +11,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from watcher.model.errors import WatcherError, message_with_remedy
+from watcher.model.network import gateway
 from watcher.names.answers import Answers
 from watcher.names.counts import Counts
 from watcher.names.datagrams import Datagrams
 from watcher.names.feeding import Feeding
 from watcher.names.garbage import Garbage
 from watcher.names.settings import Settings
-from watcher.names.sockets import Place, Sockets
+from watcher.names.sockets import KINDS, Endpoint, Sockets
 from watcher.names.status import Status
 from watcher.names.streams import Clients, Listener
 from watcher.names.upstream.forwarder import Forwarder
 from watcher.service import systemd
+from watcher.service.unhandled import Unhandled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,13 +59,19 @@ class Server:
         self._again = again
         self._log = log
         self._loop = loop = asyncio.get_running_loop()
+        loop.set_exception_handler(Unhandled(log))
         self._garbage = Garbage(loop)
         turn = self._garbage.turn
         self._counts = Counts()
         self._sockets = Sockets(log)
         self._clients = Clients(loop, self._counts)
-        self._open: dict[Place, Datagrams | Listener] = {}
-        self._wanted: dict[Place, str] = {}
+        self._open: dict[Endpoint, Datagrams | Listener] = {}
+        self._wanted: dict[Endpoint, str] = {}
+        for network in config.networks.values():
+            if network.named:  # who asks from now on waits until the service has told of it
+                for subnet in network.subnets:
+                    for kind in KINDS:
+                        self._sockets.open(Endpoint(kind, str(gateway(subnet))))
         self._retry: asyncio.TimerHandle | None = None
         self._pause = 0.0
         self._reloading: asyncio.Task[None] | None = None
@@ -71,13 +79,13 @@ class Server:
         settings = Settings.of(config)
         self._feeding = Feeding(
             config.run_dir, settings, loop, log, replaced=self._replaced, learned=self._learned,
-            reloaded=self._service_reloaded, after=turn,
+            reloaded=self._reload, after=turn,
         )  # fmt: skip
         self._forwarder = Forwarder(
             loop, self._counts, log, servers=settings.servers, is_ours=self._is_ours
         )
         self._answers = Answers(
-            self._feeding.known.directory, self._forwarder, loop.call_later, self._counts
+            self._feeding.known.directory, self._forwarder, self._later, self._counts
         )
         self._turn = turn
         self._status = Status(config.run_dir, self._totals, loop, log)
@@ -120,16 +128,36 @@ class Server:
         self._status.close()
         self._garbage.stop()
 
+    def _later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after `seconds` in which the service was heard; returns what prevents it.
+
+        Who asks is told of within these, unless the service or this process has just begun.
+        """
+        last = self._loop.time() + max(_UNHEARD, seconds)
+
+        def due() -> None:
+            nonlocal timer
+            if self._feeding.connected is None and self._loop.time() < last:
+                timer = self._loop.call_later(seconds, due)
+            else:
+                callback()
+
+        def cancel() -> None:
+            timer.cancel()
+
+        timer = self._loop.call_later(seconds, due)
+        return cancel
+
     # What is known:
 
     def _replaced(self, known: Known) -> None:
         """Another directory is in use, and perhaps other networks."""
         self._answers.directory = known.directory
         self._wanted = {
-            Place(kind, subnet.gateway): line.name
+            Endpoint(kind, subnet.gateway): line.name
             for line in known.networks.values() if line.names
             for subnet in line.subnets
-            for kind in ("udp", "tcp")
+            for kind in KINDS
         }  # fmt: skip
         self._pause = 0.0
         self._listen()
@@ -142,31 +170,31 @@ class Server:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        for place in {*self._open, *self._sockets.kept} - self._wanted.keys():
-            if place in self._open:
-                self._open.pop(place).close()
-            self._sockets.close(place)
+        for endpoint in {*self._open, *self._sockets.kept} - self._wanted.keys():
+            if endpoint in self._open:
+                self._open.pop(endpoint).close()
+            self._sockets.close(endpoint)
         missing = False
-        for place, network in self._wanted.items():
-            if place in self._open:
-                self._open[place].network = network
+        for endpoint, network in self._wanted.items():
+            if endpoint in self._open:
+                self._open[endpoint].network = network
             else:
-                missing = not self._open_one(place, network) or missing
+                missing = not self._open_one(endpoint, network) or missing
         if missing:
             self._pause = min(max(self._pause * 2, _PAUSES[0]), _PAUSES[1])
             self._retry = self._loop.call_later(self._pause, self._listen)
 
-    def _open_one(self, place: Place, network: str) -> bool:
-        """Listen at `place`; whether that can be."""
-        bound = self._sockets.open(place)
+    def _open_one(self, endpoint: Endpoint, network: str) -> bool:
+        """Listen at `endpoint`; whether that can be."""
+        bound = self._sockets.open(endpoint)
         if bound is None:
             return False
-        if place.kind == "udp":
-            self._open[place] = Datagrams(
+        if endpoint.kind == "udp":
+            self._open[endpoint] = Datagrams(
                 bound, network, self._answers, self._counts, self._loop, self._turn
             )
         else:
-            self._open[place] = Listener(
+            self._open[endpoint] = Listener(
                 bound, network, self._answers, self._clients, self._loop, self._turn
             )
         return True
@@ -174,26 +202,22 @@ class Server:
     def _serve_unheard(self) -> None:
         """Have who asks be refused: the service is away, and nothing is known of anybody."""
         if not self._wanted and self._feeding.connected is None:
-            for place in self._sockets.kept:
-                self._open_one(place, "")
+            for endpoint in self._sockets.kept:
+                self._open_one(endpoint, "")
 
     def _is_ours(self, address: str) -> bool:
         """Whether this process listens at `address`."""
-        return Place("udp", address) in self._wanted
+        return Endpoint("udp", address) in self._wanted
 
     def _totals(self) -> NameTotals:
+        directory = self._answers.directory
         return self._counts.totals(
             connected=self._feeding.connected, domain=self._feeding.settings.domain,
             networks=tuple(sorted(set(self._wanted.values()))),
-            sandboxes=len(self._feeding.known.keys), names=0, views=0,
+            sandboxes=directory.sandboxes, names=directory.names, views=len(directory.views),
         )  # fmt: skip
 
     # The configuration:
-
-    def _service_reloaded(self) -> None:
-        """The service has taken a changed configuration: networks may have changed as well."""
-        self._feeding.look_again()
-        self._reload()
 
     def _reload(self) -> None:
         """Read the configuration again."""

@@ -34,10 +34,14 @@ _BACKLOG: Final = 256
 _NAME: Final = re.compile(r"(udp|tcp)-([0-9a-f._]+)", re.ASCII)
 
 
-class Place(Struct, frozen=True):
+type Kind = Literal["udp", "tcp"]
+KINDS: Final[tuple[Kind, ...]] = ("udp", "tcp")
+
+
+class Endpoint(Struct, frozen=True):
     """A socket's protocol and address."""
 
-    kind: Literal["udp", "tcp"]
+    kind: Kind
     address: str
 
     @property
@@ -64,37 +68,39 @@ class Sockets:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._kept: dict[Place, socket.socket] = {}
-        self._problems: dict[Place, str] = {}
+        self._kept: dict[Endpoint, socket.socket] = {}
+        self._problems: dict[Endpoint, str] = {}
         self._take_back()
 
     @property
-    def kept(self) -> list[Place]:
+    def kept(self) -> list[Endpoint]:
         """Those that there are."""
         return list(self._kept)
 
-    def open(self, place: Place) -> socket.socket | None:
-        """The socket of `place`, made if there is none yet; `None` if that fails."""
-        kept = self._kept.get(place)
+    def open(self, endpoint: Endpoint) -> socket.socket | None:
+        """The socket of `endpoint`, made if there is none yet; `None` if that fails."""
+        kept = self._kept.get(endpoint)
         if kept is not None:
             return kept
         try:
-            made = _made(place)
+            made = _made(endpoint)
         except OSError as error:
-            self._tell(place, error)
+            self._tell(endpoint, error)
             return None
-        if self._problems.pop(place, ""):
-            self._log.info("listening again", protocol=place.kind, address=place.address, port=PORT)
-        self._kept[place] = made
-        self._notify(f"FDSTORE=1\nFDPOLL=0\nFDNAME={place.name}", made.fileno())
+        if self._problems.pop(endpoint, ""):
+            self._log.info(
+                "listening again", protocol=endpoint.kind, address=endpoint.address, port=PORT
+            )
+        self._kept[endpoint] = made
+        self._notify(f"FDSTORE=1\nFDPOLL=0\nFDNAME={endpoint.name}", made.fileno())
         return made
 
-    def close(self, place: Place) -> None:
-        """Close the socket of `place`, for good."""
-        self._problems.pop(place, None)
-        kept = self._kept.pop(place, None)
+    def close(self, endpoint: Endpoint) -> None:
+        """Close the socket of `endpoint`, for good."""
+        self._problems.pop(endpoint, None)
+        kept = self._kept.pop(endpoint, None)
         if kept is not None:
-            self._notify(f"FDSTOREREMOVE=1\nFDNAME={place.name}")
+            self._notify(f"FDSTOREREMOVE=1\nFDNAME={endpoint.name}")
             # Whoever has a duplicate, the kernel refuses from now on.
             with suppress(OSError):
                 kept.shutdown(socket.SHUT_RDWR)
@@ -103,14 +109,14 @@ class Sockets:
     def _take_back(self) -> None:
         """Take what the manager has kept."""
         for name, descriptor in systemd.passed():
-            place = Place.named(name)
-            if place is None or place in self._kept:
+            endpoint = Endpoint.named(name)
+            if endpoint is None or endpoint in self._kept:
                 self._notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
                 os.close(descriptor)
                 continue
             kept = socket.socket(fileno=descriptor)
             kept.setblocking(False)
-            self._kept[place] = kept
+            self._kept[endpoint] = kept
 
     def _notify(self, state: str, *descriptors: int) -> None:
         """Tell the manager; without it, sockets end with this process."""
@@ -119,25 +125,25 @@ class Sockets:
         except OSError as error:
             self._log.warning("the sockets cannot be kept", reason=message_of(error))
 
-    def _tell(self, place: Place, error: OSError) -> None:
+    def _tell(self, endpoint: Endpoint, error: OSError) -> None:
         reason = message_of(error)
-        if self._problems.get(place) == reason:
+        if self._problems.get(endpoint) == reason:
             return
-        self._problems[place] = reason
+        self._problems[endpoint] = reason
         remedy = "run `watcher check`; it is tried again"
         if error.errno == errno.EADDRINUSE:
             remedy = f"end the program that has port {PORT} there, see `ss -lnup` and `ss -lntp`"
         self._log.error(
-            "cannot listen", protocol=place.kind, address=place.address, port=PORT, reason=reason,
-            remedy=remedy,
+            "cannot listen", protocol=endpoint.kind, address=endpoint.address, port=PORT,
+            reason=reason, remedy=remedy,
         )  # fmt: skip
 
 
-def _made(place: Place) -> socket.socket:
-    """A socket that is bound to `place`; one for TCP listens."""
-    six = ":" in place.address
+def _made(endpoint: Endpoint) -> socket.socket:
+    """A socket that is bound to `endpoint`; one for TCP listens."""
+    six = ":" in endpoint.address
     family = socket.AF_INET6 if six else socket.AF_INET
-    kind = socket.SOCK_DGRAM if place.kind == "udp" else socket.SOCK_STREAM
+    kind = socket.SOCK_DGRAM if endpoint.kind == "udp" else socket.SOCK_STREAM
     made = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         if six:
@@ -150,7 +156,7 @@ def _made(place: Place) -> socket.socket:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         else:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((place.address, PORT))
+        made.bind((endpoint.address, PORT))
         if kind == socket.SOCK_STREAM:
             made.listen(_BACKLOG)
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import dns.message
@@ -91,6 +92,11 @@ def signalled(unit: BootedHost, name: str) -> None:
     unit.booted.command("systemctl", "kill", f"--signal={name}", _NAME)
 
 
+def is_another(unit: BootedHost, before: str) -> bool:
+    """Whether its process is another one."""
+    return shown(unit, "MainPID") not in ("0", before)
+
+
 def test_the_unit_passes_systemd_analyze(tmp_path: Path) -> None:
     rate = ["systemd-analyze", "security", "--offline=yes", "--threshold=12", str(_UNIT)]
     done = subprocess.run(rate, capture_output=True, text=True, check=False)
@@ -132,7 +138,7 @@ def test_no_question_is_lost_as_it_starts_anew_or_is_killed(unit: BootedHost) ->
         signalled(unit, "STOP")
         with asked(web.place):
             unit.booted.command("systemctl", *how)
-        eventually(lambda before=before: shown(unit, "MainPID") not in ("0", before))
+        eventually(partial(is_another, unit, before), what="another process")
         assert hosts(web.place, tcp=True) == {GATEWAY}
     unit.delete("web")
 
