@@ -95,7 +95,7 @@ class Answers:
             asker = place.askers.get(source) or _anybody(place, source)
             if asker is not None:
                 answers = asker.view.answers
-                if asker.wires and message[HEADER:].lower().startswith(asker.wires):
+                if message[HEADER : message.find(0, HEADER) + 1].lower() in asker.wires:
                     answers = asker.answers
                 ready = answers.get(message[2:])
                 if ready is not None and not (tcp and ready.truncated):

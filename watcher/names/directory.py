@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _KEPT_AT_MOST: Final = 16 << 20
 """Bytes of all answers that are kept; each view has its share."""
 
+_LONGEST_NAME: Final = 255
+"""Bytes of a name in a message (RFC 1035, section 2.3.4)."""
+
 _SHARE_AT_LEAST: Final = 16 << 10
 """Bytes of a view's answers even if there are very many."""
 
@@ -143,10 +146,15 @@ class Directory:
             self._leave_view(self._names_of_view(name, sandbox.presences))
 
     def pointers(self, presence: Presence, place: Place) -> list[bytes]:
-        """What the containers with an address in `place` are called, in the domain."""
+        """What the containers with an address in `place` are called, in the domain.
+
+        An id that leaves no room for the network and the domain is left out.
+        """
         firsts = [self._calling.names_of(part)[:1] for part in presence.containers]
         names = dict.fromkeys(chain.from_iterable(firsts))
-        return [name + b"." + place.label for name in names]
+        whole = [name + b"." + place.label for name in names]
+        room = _LONGEST_NAME - len(self.zone.wire) - 1
+        return [name for name in whole if len(name) <= room]
 
     def _read(self, line: SandboxLine) -> _Sandbox:
         names = [self._calling.names_of(part) for part in line.containers]
@@ -169,7 +177,7 @@ class Directory:
         """Let the sandbox ask from its addresses, where the guard vouches for them."""
         line = sandbox.line
         hostnames = _hostnames(line)
-        wires = tuple(
+        wires = frozenset(
             wire
             for name in hostnames
             for wire in (wire_of(name) + b"\0", wire_of(name) + self.zone.wire)

@@ -24,6 +24,9 @@ FORMERR: Final = 1
 NOTIMP: Final = 4
 BADVERS: Final = 16
 
+_LONGEST: Final = 4096
+"""Bytes of a question: a name, and options of EDNS such as padding (RFC 8467)."""
+
 _LONGEST_NAME: Final = 255
 _ONE_QUESTION: Final = b"\0\1\0\0\0\0\0\0"
 _AND_OPT: Final = b"\0\1\0\0\0\0\0\1"
@@ -100,15 +103,16 @@ def parse(message: bytes, *, tcp: bool) -> Query:
     flags, more = message[2], message[3]
     if flags & 0x78:  # the opcode
         raise BadQuestion(NOTIMP)
-    if message[4:6] != b"\0\1":
+    if message[4:6] != b"\0\1" or len(message) > _LONGEST:
         raise BadQuestion(FORMERR)
     name, end = _name(message)
     question = message[HEADER:end]
     records = message[4:HEADER]
     opt = b""
     if records == _AND_OPT and message[end : end + 3] == _OPT:
-        opt = message[end : end + _OPT_LENGTH]
-        if len(message) != end + _OPT_LENGTH + int.from_bytes(opt[9:]) or len(opt) < _OPT_LENGTH:
+        opt = message[end : end + _OPT_LENGTH].ljust(_OPT_LENGTH, b"\xff")
+        options = message[end + _OPT_LENGTH :]
+        if int.from_bytes(opt[9:]) != len(options) or not _are_options(options):
             raise BadQuestion(FORMERR)
         key = message[2:HEADER] + question + opt[:9] + b"\0\0"
     elif records == _ONE_QUESTION and len(message) == end:
@@ -145,6 +149,14 @@ def _name(message: bytes) -> tuple[tuple[bytes, ...], int]:
     if end > length or at + 1 - HEADER > _LONGEST_NAME:
         raise BadQuestion(FORMERR)
     return tuple(labels), end
+
+
+def _are_options(data: bytes) -> bool:
+    """Whether `data` is a row of options: each has a code, its length, and so many bytes."""
+    at, length = 0, len(data)
+    while at < length:
+        at += 4 + int.from_bytes(data[at + 2 : at + 4])
+    return at == length
 
 
 def _opt_of_unusual(message: bytes) -> bytes:

@@ -76,7 +76,10 @@ def resolve(directory: Directory, asker: Asker, name: tuple[bytes, ...]) -> Foun
     if asker.hostnames and (found := _own(asker, name, rest)):
         return found
     if is_ours:
-        return _in_view(asker.view, rest)
+        found = _in_view(asker.view, rest)
+        if not found.exists and name == domain[-1:]:  # the domain is below it (RFC 8020)
+            return Found(exists=True, uses=found.uses)
+        return found
     about = reverse(name)
     return None if about is None else _reverse(directory, asker.view, about)
 

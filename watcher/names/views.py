@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 type Use = bytes | str
 """What an answer follows from: what is called so, in lower case; or who has that address."""
 
+_OF_ONE_USE: Final = 64
+"""Answers that follow from one name: what is dropped at once when that changes. There are few
+kinds of questions, but whoever asks may write a name in capitals in very many ways."""
+
 _OVERHEAD: Final = 450
 """Bytes that an answer takes beside its key and itself, in dictionaries and objects."""
 
@@ -56,6 +60,8 @@ class View:
             self._take(key)
         most = self._budget.share()
         if _size(key, answer) > most // 4:
+            return
+        if any(len(self._uses.get(use, ())) >= _OF_ONE_USE for use in answer.uses):
             return
         self._bytes += _size(key, answer)
         while self._bytes > most and self.answers:
@@ -100,7 +106,7 @@ class Asker:
         servers: who is asked for it; empty: those of the configuration.
         hostnames: its own, and whether each counts whatever others are called.
         v4, v6: its own addresses, which these stand for.
-        wires: how a question begins for one of them, behind the header and in lower case.
+        wires: these as they stand in a question, in lower case, also in the domain.
         answers: the answers that were made for it alone.
     """
 
@@ -117,7 +123,7 @@ class Asker:
         is_host: bool = False,
         servers: tuple[str, ...] = (),
         hostnames: dict[bytes, bool] | None = None,
-        wires: tuple[bytes, ...] = (),
+        wires: frozenset[bytes] = frozenset(),
         v4: tuple[bytes, ...] = (),
         v6: tuple[bytes, ...] = (),
     ) -> None:

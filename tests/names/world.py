@@ -1,0 +1,170 @@
+"""Networks and sandboxes as the events socket tells of them, and somebody who asks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import dns.message
+import dns.rcode
+import dns.rdatatype
+
+from watcher.config.settings import Limits, Root
+from watcher.feed.lines import (
+    ContainerPart,
+    InterfacePart,
+    NetworkLine,
+    SandboxLine,
+    SubnetPart,
+)
+from watcher.names.answers import Answers
+from watcher.names.directory import Directory
+from watcher.names.query import Query
+from watcher.names.settings import Settings
+
+DOMAIN = "watcher.internal"
+ROOT = "/run/runc"
+SETTINGS = Settings(DOMAIN, (), (Root(), Root("/run/limited", limits=Limits(names=("app-*",)))))
+
+
+def network(
+    name: str = "default",
+    number: int = 19,
+    *,
+    v6: bool = True,
+    names: bool = True,
+    internal: bool = False,
+    guard: bool = True,
+) -> NetworkLine:
+    """Network 172.`number`.0.0/16, and fd00:`number`::/64."""
+    subnets = [SubnetPart(f"172.{number}.0.0/16", f"172.{number}.0.1", 65533)]
+    if v6:
+        subnets.append(SubnetPart(f"fd00:{number}::/64", f"fd00:{number}::1", 65533))
+    return NetworkLine(
+        name, "bridge", f"{name}0"[:15], tuple(subnets), names=names, internal=internal,
+        guard=guard,
+    )  # fmt: skip
+
+
+def container(
+    id_: str,
+    *names: str,
+    hostname: str = "",
+    dns: tuple[str, ...] = (),
+    root: str = ROOT,
+) -> ContainerPart:
+    return ContainerPart(root, id_, 7, names, (), hostname, dns)
+
+
+def sandbox(
+    number: int,
+    containers: ContainerPart | Iterable[ContainerPart],
+    **addresses: str | tuple[str, ...],
+) -> SandboxLine:
+    """The sandbox in namespace `number`, with `addresses` by the network."""
+    parts = (containers,) if isinstance(containers, ContainerPart) else tuple(containers)
+    interfaces = tuple(
+        InterfacePart(
+            f"eth{at}", f"netnsv{at}-{number}", name, "02:42:ac:13:00:02",
+            (there,) if isinstance(there, str) else there,
+        )
+        for at, (name, there) in enumerate(addresses.items())
+    )  # fmt: skip
+    return SandboxLine(f"sandbox/{number}", parts[0].id, number, parts, interfaces)
+
+
+class Counted:
+    """Counts, as `watcher names` does."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.ended: Counter[str] = Counter()
+        self.waits: Counter[str] = Counter()
+
+    def answered(self, outcome: str, *, tcp: bool = False) -> None:
+        assert isinstance(tcp, bool)
+        self.ended[outcome] += 1
+
+    def waited(self, outcome: str) -> None:
+        self.waits[outcome] += 1
+
+
+class World:
+    """A directory, and the answers that follow from it.
+
+    Attributes:
+        forwarded: what others were asked.
+        timers: what is to be called later, and has not been cancelled.
+        late: answers that did not come at once.
+    """
+
+    def __init__(self, *lines: NetworkLine | SandboxLine, settings: Settings = SETTINGS) -> None:
+        self.directory = Directory(settings)
+        self.forwarded: list[tuple[Query, tuple[str, ...], Hashable]] = []
+        self.timers: list[Callable[[], None]] = []
+        self.late: list[bytes] = []
+        self.counts = Counted()
+        self.answers = Answers(self.directory, self, self._later, self.counts)
+        self.tell(*lines)
+
+    def ask(
+        self, query: Query, servers: tuple[str, ...], asker: Hashable, reply: Callable[..., Any]
+    ) -> None:
+        """Others are asked."""
+        assert callable(reply)
+        self.forwarded.append((query, servers, asker))
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> Callable[[], None]:
+        assert seconds == 0.1
+        self.timers.append(act)
+        return lambda: self.timers.remove(act)
+
+    def tell(self, *lines: NetworkLine | SandboxLine) -> None:
+        for line in lines:
+            if isinstance(line, NetworkLine):
+                self.directory.network(line)
+            else:
+                self.directory.sandbox(line)
+        self.answers.learned()
+
+    def send(
+        self, message: bytes, source: str, network: str = "default", *, tcp: bool = False
+    ) -> bytes | None:
+        return self.answers.answer(message, source, network, self.late.append, tcp=tcp)
+
+    def asks(
+        self,
+        source: str,
+        name: str,
+        kind: str = "A",
+        *,
+        at: str = "default",
+        tcp: bool = False,
+        **options: Any,
+    ) -> dns.message.Message | None:
+        """The answer that `source` gets, which is as it has to be; `None` if there is none yet."""
+        query = dns.message.make_query(name, kind, **options)
+        raw = self.send(query.to_wire(), source, at, tcp=tcp)
+        if raw is None:
+            return None
+        answer = dns.message.from_wire(raw)
+        assert query.is_response(answer)
+        assert answer.edns == query.edns
+        return answer
+
+    def gets(self, source: str, name: str, kind: str = "A", *, at: str = "default") -> list[str]:
+        """The data of all records that `source` gets, or why there are none; twice the same."""
+        first = told(self.asks(source, name, kind, at=at))
+        again = told(self.asks(source, name, kind, at=at))
+        assert sorted(first) == sorted(again)
+        return first
+
+
+def told(answer: dns.message.Message | None) -> list[str]:
+    """The data of all records in `answer`, or in one word why there are none."""
+    if answer is None:
+        return ["FORWARDED"]
+    if answer.rcode() != dns.rcode.NOERROR:
+        return [dns.rcode.to_text(answer.rcode())]
+    return [record.to_text() for records in answer.answer for record in records] or ["NODATA"]
