@@ -3,6 +3,7 @@
 The kernel translates a flow as the rules say at its first packet, and then keeps to that as long as
 somebody sends. So a flow that began without the rules never gets what they would have given it:
 
+- the name service, if it is a sandbox's question to its gateway;
 - the port map, if it is for an address and a port of the host that lead to a sandbox;
 - the host's address, if it is from a sandbox whose network masquerades, and leaves the host's
   networks. Likewise the bridge's address, if it is for a published port and comes from `localhost`
@@ -26,6 +27,7 @@ from msgspec import Struct
 
 from handlers.kernel import flows, rtnl
 from handlers.kernel.netlink import Netlink
+from watcher.model.names import DNS_PORT, PORT
 from watcher.model.naming import HOST_NAME
 from watcher.model.network import Network, gateway
 from watcher.model.request import PortMap
@@ -52,6 +54,8 @@ class _Forward(Struct, frozen=True):
     sandbox: Sandbox
     to: bytes
 
+
+_OF_QUESTIONS: Final = (_PROTOCOLS["tcp"], _PROTOCOLS["udp"])
 
 type _Key = tuple[int, int, bytes]
 """Length of the addresses, number of the protocol, and the packed host address or `_EVERY`."""
@@ -98,7 +102,7 @@ class Translations:
         """
         source, asked, answers, answered = ends
         if is_local(asked, self._local):
-            sandbox = self._lacks_port_map(body, ends)
+            sandbox = self._lacks_name_service(body, ends) or self._lacks_port_map(body, ends)
         elif answered == source and source in self._holders:
             sandbox = self._lacks_masquerade(source, answers)
         else:
@@ -117,6 +121,18 @@ class Translations:
                     on = _EVERY if host is None or host.is_unspecified else host.packed
                     key = len(to), _PROTOCOLS[port.protocol], on
                     self._forwards[key].append(_Forward(port, sandbox, to))
+
+    def _lacks_name_service(self, body: memoryview, ends: Sequence[bytes]) -> Sandbox | None:
+        source, asked, _, _ = ends
+        sandbox, network = self._holders.get(source, (None, None))
+        if sandbox is None or network is None or not network.named:
+            return None
+        subnet = network.subnet_of(4 if len(asked) == 4 else 6)
+        if subnet is None or gateway(subnet).packed != asked:
+            return None
+        details = flows.details(body)
+        questions = details.port == DNS_PORT and details.protocol in _OF_QUESTIONS
+        return sandbox if questions and details.answering != PORT else None
 
     def _lacks_port_map(self, body: memoryview, ends: Sequence[bytes]) -> Sandbox | None:
         source, asked, answers, answered = ends

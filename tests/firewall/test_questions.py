@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from tests.support import traffic
+from tests.config.test_reload import reload
+from tests.support import packets, traffic
 from tests.support.host import GATEWAY, UPLINK, UPLINK6, Container, Host
+from tests.support.packets import IPV4, IPV6, Wire, ether
 from tests.support.traffic import Answer
-from tests.support.waiting import LATENCY_FREE_NO
+from tests.support.waiting import LATENCY_FREE_NO, eventually
 from watcher.model.names import DNS_PORT, PORT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.host import HostMaker, Place
 
 GATEWAY6 = "fd00:19::1"
@@ -32,6 +38,7 @@ KINDS = {
     "routed-internal": 'mode = "routed"\ninternal = true\n',
     "unguarded": "guard = false\n",
 }
+_SO_RCVBUFFORCE = 33
 PROTOCOLS: tuple[Literal["tcp", "udp"], ...] = ("tcp", "udp")
 
 
@@ -105,3 +112,157 @@ def test_no_other_machine_asks(make_host: HostMaker) -> None:
     serve(host, "host", DNS_PORT, *GATEWAYS)
     serve(host, "host", PORT, UPLINK)  # at another address it is a port like any other
     assert answers(host.beyond, GATEWAY) == answers(host.beyond, UPLINK, PORT) == {"host"}
+
+
+@pytest.mark.parametrize(
+    "ports",
+    ["53:80,53:80/udp", ",".join(f"{g}:53:80,{g}:53:80/udp" for g in (GATEWAY, f"[{GATEWAY6}]"))],
+    ids=["every-address", "the-gateways"],
+)
+def test_no_port_map_takes_the_questions_of_others(make_host: HostMaker, ports: str) -> None:
+    host = make_host(network() + BACK)
+    web, back = attach(host, "web"), attach(host, "back", "back")
+    answering(host)
+    thief = host.attach("thief", ports=ports)
+    thief.serve(tcp=(80,), udp=(80,))
+    for gateway in GATEWAYS:
+        assert answers(web.place, gateway) == answers(thief.place, gateway) == {"names"}
+        assert answers(back.place, gateway) == {"thief"}
+
+
+@pytest.mark.parametrize("kind", ["bridge", "routed", "internal"])
+def test_without_a_name_service_the_refusal_is_quick(make_host: HostMaker, kind: str) -> None:
+    host = make_host(network(KINDS[kind]))
+    web = attach(host, "web")
+    for gateway in GATEWAYS:
+        for type_ in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            with traffic.make_socket(web.place.netns, traffic.family_of(gateway), type_) as asking:
+                asking.settimeout(20)
+                with pytest.raises(ConnectionRefusedError):
+                    ask(asking, gateway)
+
+
+def ask(asking: socket.socket, gateway: str) -> bytes:
+    asking.connect((gateway, DNS_PORT))
+    asking.send(b"a question")
+    return asking.recv(100)
+
+
+class Hearing:
+    """A UDP socket of the host at a gateway's port for questions, and what it hears."""
+
+    def __init__(self, host: Host, gateway: str) -> None:
+        family = traffic.family_of(gateway)
+        self._socket = traffic.make_socket(host.here.netns, family, socket.SOCK_DGRAM)
+        host.on_close(self._socket.close)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 27)
+        self._socket.bind((gateway, PORT))
+        self._socket.settimeout(packets.PATIENCE)
+
+    def waiting(self) -> Iterator[bytes]:
+        """The datagrams that are there."""
+        self._socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                yield self._socket.recv(2048)
+
+    def until(self, last: bytes) -> list[bytes]:
+        """All datagrams up to `last`."""
+        heard = []
+        while last not in heard:
+            heard.append(self._socket.recv(2048))
+        return heard
+
+
+def mac_of(place: Place, link: str) -> str:
+    (found,) = place.ip("link", "show", "dev", link)
+    return str(found["address"])
+
+
+def test_nobody_asks_as_the_host(make_host: HostMaker) -> None:
+    host = make_host(network("guard = false\n"))
+    web = host.attach("web")
+    # Else the kernel itself drops IPv4 from an address of the host; of IPv6 it never does.
+    for link in ("all", "netns0"):
+        host.command("sh", "-c", f"echo 1 > /proc/sys/net/ipv4/conf/{link}/accept_local")
+        host.command("sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/{link}/rp_filter")
+    wire = Wire(host, web.place)
+    to, source = mac_of(host.here, "netns0"), mac_of(web.place, "eth0")
+    for gateway, own, kind in zip(GATEWAYS, addresses(web), (IPV4, IPV6), strict=True):
+        hearing, forged, end = Hearing(host, gateway), packets.mark(), packets.mark()
+        for asker, port, text in (
+            (gateway, PORT, forged),
+            (gateway, DNS_PORT, forged),
+            (own, PORT, end),
+        ):
+            wire.send(ether(source, to, kind, packets.udp(asker, gateway, port, text)))
+        assert hearing.until(end) == [end]
+
+
+def test_nobody_asks_by_the_link_of_another(make_host: HostMaker) -> None:
+    free = '[network.free]\nmode = "routed"\nbridge = "free0"\nguard = false\n'
+    subnets = 'subnets = ["172.20.0.0/16", "fd00:20::/64"]\n'
+    host = make_host(network('mode = "routed"\n') + free + subnets)
+    web, free_one = attach(host, "web"), attach(host, "free", "free")
+    for link in ("all", free_one.veth):
+        host.command("sh", "-c", f"echo 0 > /proc/sys/net/ipv4/conf/{link}/rp_filter")
+    wires = Wire(host, free_one.place), Wire(host, web.place)
+    to, macs = mac_of(host.here, web.veth), [mac_of(c.place, "eth0") for c in (free_one, web)]
+    for gateway, own, kind in zip(GATEWAYS, addresses(web), (IPV4, IPV6), strict=True):
+        hearing, forged, end = Hearing(host, gateway), packets.mark(), packets.mark()
+        for wire, mac, text in zip(wires, macs, (forged, end), strict=True):
+            for port in (DNS_PORT, PORT):
+                packet = packets.udp(own, gateway, port, text, source_port=1000 + port)
+                wire.send(ether(mac, to, kind, packet))
+        assert set(hearing.until(end)) == {end}
+
+
+@pytest.mark.parametrize("kind", ["bridge", "unguarded"])
+def test_who_floods_is_held_back(make_host: HostMaker, kind: str) -> None:
+    host = make_host(network(KINDS[kind]) + BACK)
+    loud, quiet = attach(host, "loud"), attach(host, "quiet", "default")
+    back = attach(host, "back", "back")
+    hearing = Hearing(host, GATEWAY)
+    flood, last = [b"%d" % n for n in range(20000)], b"quiet"
+    asking = [
+        traffic.make_socket(c.place.netns, socket.AF_INET, socket.SOCK_DGRAM) for c in (loud, quiet)
+    ]
+    for one in asking:
+        host.on_close(one.close)
+        one.connect((GATEWAY, DNS_PORT))
+
+    def held_back() -> bool:
+        for text in flood:
+            asking[0].send(text)
+        if kind == "unguarded":  # it shares what there is with its neighbours
+            return len(list(hearing.waiting())) < len(flood)
+        asking[1].send(last)
+        return len(hearing.until(last)) < len(flood)
+
+    eventually(held_back, what="less than all of it")
+    serve(host, "names", PORT, "172.20.0.1")
+    assert answers(back.place, "172.20.0.1") == {"names"}
+    assert "askers4" in host.nft("list", "ruleset").stdout
+    assert host.watcher("sync").stdout == "nothing to do\n"
+
+
+def test_names_are_switched_on_and_off_while_containers_run(make_host: HostMaker) -> None:
+    off, on = network("names = false\n"), network()
+    host = make_host(off)
+    service = host.service()
+    web = host.attach("web")
+    serve(host, "host", DNS_PORT, *GATEWAYS)
+    answering(host)
+    asking = [web.place.datagrams(gateway, DNS_PORT) for gateway in GATEWAYS]
+    assert "29053" not in host.nft("list", "ruleset").stdout
+    assert {answer and answer.who for answer in (one.ask() for one in asking)} == {"host"}
+    reload(host, service, on)
+
+    def all_told(who: str) -> bool:
+        return {answer and answer.who for answer in (one.ask() for one in asking)} == {who}
+
+    eventually(lambda: all_told("names"), what="the name service answers by the same sockets")
+    assert {who for gateway in GATEWAYS for who in answers(web.place, gateway)} == {"names"}
+    reload(host, service, off)
+    assert {who for gateway in GATEWAYS for who in answers(web.place, gateway)} == {"host"}
+    assert "29053" not in host.nft("list", "ruleset").stdout

@@ -16,6 +16,7 @@ from tests.support.flows import flows_of
 from tests.support.host import BEYOND, BEYOND6, UPLINK, UPLINK6, Container, Host
 from tests.support.traffic import Answer, Datagrams
 from tests.support.waiting import LATENCY_FREE_NO, eventually
+from watcher.model.names import PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +78,8 @@ class Clients:
         self.asking: dict[str, tuple[Datagrams, Answer]] = {}
         for there, here in FAMILIES:
             self._add("out", web.place.datagrams(there, 53), "beyond", here)
+            gateway = "172.19.0.1" if "." in here else "fd00:19::1"
+            self._add("question", web.place.datagrams(gateway, 53), "names", "")
             if ports != BOTH:
                 continue
             localhost = "127.0.0.1" if "." in here else "::1"
@@ -122,6 +125,9 @@ def test_who_began_to_send_in_a_gap_is_answered_again(
     web.serve(tcp=(80,), udp=(80, 81, 6050))
     host.beyond.serve(tcp=(80,), udp=(53,))
     host.here.serve(tcp=(22,), udp=(53, 123))
+    for gateway in ("172.19.0.1", "fd00:19::1"):
+        names = traffic.Echo(host.here.netns, "names", udp=(PORT,), address=gateway)
+        host.on_close(names.close)
     # What has to stay: right flows of the sandbox's, and flows that are none of its business.
     before = [host.beyond.stream(here, 8080) for _, here in FAMILIES]
     before += [web.place.stream(there, 80) for there, _ in FAMILIES]
