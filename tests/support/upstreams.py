@@ -21,6 +21,7 @@ from watcher.names.counts import Counts
 from watcher.names.query import TCP_AT_MOST, UDP_AT_MOST, UDP_WITHOUT_EDNS, Query
 from watcher.names.upstream.forwarder import Forwarder
 from watcher.names.upstream.hosts_servers import HostsServers
+from watcher.names.upstream.inquiry import Times
 
 if TYPE_CHECKING:
     from tests.support.host import Host, Place
@@ -100,6 +101,7 @@ class Peer:
         self, asking: Asking, place: Place, address: str, udp: Behaviour, tcp: Behaviour | None
     ) -> None:
         self.asked: list[bytes] = []
+        self._sources: list[Any] = []
         self.udp = udp
         self.tcp = tcp
         self._loop = asking.loop
@@ -117,6 +119,10 @@ class Peer:
     def close(self) -> None:
         self._on_close.close()
 
+    def send(self, reply: bytes, to: int = -1) -> None:
+        """Sends a message to the port that the `to`-th question has come from."""
+        self._socket.sendto(reply, self._sources[to])
+
     def _open(self, place: Place, family: int, kind: int, address: str) -> socket.socket:
         opened = self._on_close.enter_context(traffic.make_socket(place.netns, family, kind))
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -127,8 +133,9 @@ class Peer:
     def _datagram(self) -> None:
         message, source = self._socket.recvfrom(4096)
         self.asked.append(message)
+        self._sources.append(source)
         for reply in self.udp(message):
-            self._socket.sendto(reply, source)
+            self.send(reply)
 
     def _accept(self, listener: socket.socket) -> None:
         stream, _ = listener.accept()
@@ -150,6 +157,8 @@ class Peer:
 class Asking:
     """A forwarder on a host, whose sockets are in the host's network namespace.
 
+    It waits for servers for a third of the usual time.
+
     Attributes:
         said: what it has logged: the event and the server.
         resolv_conf, behind: files that it takes for the host's.
@@ -163,7 +172,10 @@ class Asking:
         self.resolv_conf = host.base / "resolv.conf"
         self.behind = host.base / "resolv.conf.behind"
         hosts = HostsServers(str(self.resolv_conf), str(self.behind))
-        self.forwarder = Forwarder(self.loop, self.counts, self, hosts=hosts, **settings)
+        times = Times(each=0.5, all=1.5)
+        self.forwarder = Forwarder(
+            self.loop, self.counts, self, hosts=hosts, times=times, **settings
+        )
         self._closing = ExitStack()
         self._closing.callback(self.loop.close)
         self._closing.callback(self.forwarder.close)

@@ -11,7 +11,7 @@ from watcher.names.query import TCP_AT_MOST, Query
 from watcher.names.upstream.cache import Cache
 from watcher.names.upstream.health import Health
 from watcher.names.upstream.hosts_servers import HostsServers
-from watcher.names.upstream.inquiry import Inquiry, Means
+from watcher.names.upstream.inquiry import Inquiry, Means, Times
 from watcher.names.upstream.servers import Choice, Server, make_choice
 from watcher.names.upstream.wire import folded, make_failure, make_reply
 
@@ -81,6 +81,7 @@ class Forwarder(Forward):
         servers: those of the configuration (`[names] servers`); none: the host's.
         is_ours: whether we listen at an address. Such a server is left out, since it would ask us.
         hosts: what the host's file says.
+        times: how long servers are waited for.
     """
 
     def __init__(
@@ -92,14 +93,16 @@ class Forwarder(Forward):
         servers: tuple[str, ...] = (),
         is_ours: Callable[[str], bool] = lambda _: False,
         hosts: HostsServers | None = None,
+        times: Times | None = None,
     ) -> None:
         self._counts = counts
         self._log = log
         self._is_ours = is_ours
         self._hosts = hosts or HostsServers()
         self._cache = Cache(counts)
-        self._health = Health(loop, counts, log)
-        self._means = Means(loop, counts, self._health, self._choose_again, self._left_out)
+        times = times or Times()
+        self._health = Health(loop, counts, log, times.each)
+        self._means = Means(loop, counts, self._health, times, self._choose_again, self._left_out)
         self._choices: dict[tuple[str, ...], Choice] = {}
         self._pending: dict[tuple[_Key, bool], _Pending] = {}
         self._all = 0

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _ROOT: Final = b"\0\0\2\0\1"
 _PROBE: Final = b"\1\0\0\1\0\0\0\0\0\0" + _ROOT
 """The question for the root's name servers, which any resolver knows. Without its id."""
-_PATIENCE: Final = 1.5
 _PAUSE: Final = 5.0
 """Seconds between two probes of a server that fails, while there are questions for it."""
 _SERVERS_AT_MOST: Final = 1024
@@ -32,12 +31,16 @@ class Health:
     That a question is not answered says nothing of the server: the name may be one whose own
     servers are away, and whoever runs a container can ask for such. So the server is asked for
     something that it can say by itself. Only who does not answer that is failing.
+
+    Args:
+        patience: seconds in which a server that is there has answered.
     """
 
-    def __init__(self, loop: AbstractEventLoop, counts: Counts, log: Log) -> None:
+    def __init__(self, loop: AbstractEventLoop, counts: Counts, log: Log, patience: float) -> None:
         self._loop = loop
         self._counts = counts
         self._log = log
+        self._patience = patience
         self._failing: OrderedDict[str, float] = OrderedDict()
         self._probes: dict[str, tuple[Exchange, TimerHandle]] = {}
         self._turn = count()
@@ -82,7 +85,7 @@ class Health:
         except OSError:
             self.unreachable(server)
             return
-        timer = self._loop.call_later(_PATIENCE, self._probed, probe, None)
+        timer = self._loop.call_later(self._patience, self._probed, probe, None)
         self._probes[server.name] = probe, timer
 
     def close(self) -> None:

@@ -76,7 +76,8 @@ def parse(text: str) -> Choice:
     Without `nameserver` it is the server on this host.
     """
     names: list[str] = []
-    timeout, rounds, rotate = 2.0, 2, False
+    timeout: float | None = None
+    rounds, rotate = 2, False
     for line in text.splitlines():
         key, *words = line.split() or [""]
         if line[:1].isspace() or not words:  # a key stands at the line's beginning

@@ -19,13 +19,24 @@ if TYPE_CHECKING:
     from watcher.names.upstream.servers import Choice, Server
     from watcher.names.upstream.wire import Answer
 
-BUDGET: Final = 4.5
-"""Seconds for all of it: glibc and musl wait for 5 (`RES_TIMEOUT`, `__get_resolv_conf`)."""
 _FINAL: Final = (NOERROR, NXDOMAIN, YXDOMAIN)
 _OPEN_AT_MOST: Final = 3
 """Servers that are waited for at the same time."""
 _PAUSE: Final = 0.5
 """Seconds between two rounds if no server could be reached: one on this host may be restarting."""
+
+
+class Times(Struct, frozen=True):
+    """How long servers are waited for, in seconds.
+
+    Attributes:
+        each: after which the next one is asked.
+        all: after which there is no answer. glibc and musl wait for 5 (`RES_TIMEOUT` of glibc's
+            resolv.h, `__get_resolv_conf` of musl's src/network/resolvconf.c).
+    """
+
+    each: float = 2.0
+    all: float = 4.5
 
 
 class Means(Struct, frozen=True):
@@ -39,6 +50,7 @@ class Means(Struct, frozen=True):
     loop: AbstractEventLoop
     counts: Counts
     health: Health
+    times: Times
     choose: Callable[[Choice], Choice]
     left_out: Callable[[Server], bool]
 
@@ -78,7 +90,7 @@ class Inquiry:
         self._worst: Answer | None = None
         self._next: TimerHandle | None = None
         self._round_began = -_PAUSE
-        self._deadline = means.loop.call_later(BUDGET, self._finish, None)
+        self._deadline = means.loop.call_later(means.times.all, self._finish, None)
 
     @property
     def choice(self) -> Choice:
@@ -156,7 +168,10 @@ class Inquiry:
             means.counts.upstream("timeout")
             self._open.pop(0).close()
         self._open.append(exchange)
-        patience = min(self._choice.timeout, BUDGET / max(2, len(self._choice.servers)))
+        times = means.times
+        patience = min(
+            self._choice.timeout or times.each, times.all / max(2, len(self._choice.servers))
+        )
         self._next = means.loop.call_later(patience, self._late, exchange)
         return True
 

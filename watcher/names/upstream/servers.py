@@ -40,7 +40,7 @@ class Choice(Struct, frozen=True):
         names: their addresses, as key of what they answered.
         servers: those to ask, in this order.
         behind: those to ask if none of `servers` answers anything.
-        timeout: seconds after which the next one is asked.
+        timeout: seconds after which the next one is asked; `None`: as usual.
         rounds: how often all are asked.
         rotate: begin with another one each time.
         of_host: they are those of the host's file, which may say others by now.
@@ -49,7 +49,7 @@ class Choice(Struct, frozen=True):
     names: tuple[str, ...]
     servers: tuple[Server, ...]
     behind: tuple[Server, ...] = ()
-    timeout: float = 2.0
+    timeout: float | None = None
     rounds: int = 2
     rotate: bool = False
     of_host: bool = False
