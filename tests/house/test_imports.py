@@ -29,6 +29,7 @@ FLOORS: Final = (
     "handlers.port_changes",
     "handlers.conntrack",
     "handlers.moving",
+    "handlers.resolv_conf",
     "handlers.host",
     "watcher.log",
     "watcher.config",
@@ -52,7 +53,7 @@ FLOORS: Final = (
 
 FACES: Final = {
     "handlers": ("watcher.model",),
-    "watcher": ("handlers.host", "handlers.kernel", "handlers.moving"),
+    "watcher": ("handlers.host", "handlers.kernel", "handlers.moving", "handlers.resolv_conf"),
     "watcher.checks": ("handlers",),
 }
 """What each package sees of the other; the checks try real handlers."""

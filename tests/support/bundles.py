@@ -36,6 +36,7 @@ def make_rootfs(directory: Path) -> Path:
     for applet in APPLETS:
         (directory / "bin" / applet).symlink_to("busybox")
     (directory / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+    (directory / "etc/resolv.conf").touch()
     (directory / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
     return directory
 

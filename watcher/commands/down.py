@@ -6,6 +6,7 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
+from handlers.resolv_conf import remove_all
 from watcher.config.settings import Config
 from watcher.containers.life import Snapshot
 from watcher.containers.present import present
@@ -73,6 +74,7 @@ def _remove_files(config: Config) -> None:
     for suffix in SUFFIXES:
         Path(f"{store_path(config)}{suffix}").unlink(missing_ok=True)
     history.remove(config.state_dir)
+    remove_all(config.run_dir)
     for name in (EVENTS, TOLD):
         Path(config.run_dir, name).unlink(missing_ok=True)
     with suppress(OSError):  # other files are in it

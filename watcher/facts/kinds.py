@@ -216,5 +216,15 @@ class NotHeld(OfContainer, frozen=True):
     verdict: str
 
 
+class NoResolvConf(OfContainer, frozen=True):
+    """It is in a network with names, but gets no `/etc/resolv.conf`; published once for each cause.
+
+    Attributes:
+        reason: why, with the remedy.
+    """
+
+    reason: str
+
+
 class Evaded(OfContainer, frozen=True):
     """It started in a root with a gate, but was not held."""

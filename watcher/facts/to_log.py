@@ -88,6 +88,8 @@ def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
                 container=id_, root=root, verdict=verdict,
                 remedy="see to the file systems of the containers that were held too long",
             )  # fmt: skip
+        case kinds.NoResolvConf(root, id_, reason):
+            log.warning("no resolv.conf", container=id_, root=root, reason=reason)
         case kinds.Evaded(root, id_):
             log.warning(
                 "a container started without being held", container=id_, root=root, why=_EVADED,

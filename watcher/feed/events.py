@@ -56,6 +56,7 @@ _NAMES: Final[dict[type[Fact], str]] = {
     kinds.HeldTooLong: "held-too-long",
     kinds.NotHeld: "not-held",
     kinds.Evaded: "evaded",
+    kinds.NoResolvConf: "no-resolv-conf",
     kinds.Reloaded: "reloaded",
 }
 REFUSED: Final = "refused"
@@ -142,7 +143,11 @@ def event_of(fact: Fact, kind: str, seq: int, at: float) -> Event:  # noqa: C901
             )
         case kinds.NotHeld(root, id_, verdict):
             return Event(seq, time, kind, (ContainerPart(root, id_),), verdict=verdict)
-        case kinds.Unmet(root, id_, reason) | kinds.Unread(root, id_, reason):
+        case (
+            kinds.Unmet(root, id_, reason)
+            | kinds.Unread(root, id_, reason)
+            | kinds.NoResolvConf(root, id_, reason)
+        ):
             return Event(seq, time, kind, (ContainerPart(root, id_),), reason=reason)
         case kinds.Reloaded():
             return Event(seq, time, kind)

@@ -22,6 +22,7 @@ from watcher.gate.hold import Hold
 from watcher.gate.inbox import Inbox
 from watcher.gate.moves import Moves
 from watcher.gate.notices import Notices
+from watcher.gate.resolv_confs import ResolvConfs
 from watcher.gate.thread import Gate
 from watcher.locks.lock import Busy
 from watcher.model.errors import WatcherError, about, message_of, quoted
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from watcher.reconcile.reconciler import Reconciler
 
 MOVE = 0.01
-"""Seconds for which facts wait for moves."""
+"""Seconds for which facts wait for moves, and for each resolv.conf."""
 
 REMEDY = 'give the service CAP_SYS_ADMIN, or set mode = "off" in [gate]'
 
@@ -65,6 +66,7 @@ class Gatekeeper:
         self._inbox = Inbox()
         self._aside = Aside([self._inbox.fileno()])
         self._notices = Notices([self._inbox.fileno()])
+        self.resolv_confs = ResolvConfs(self._inbox, facts, log)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._moves: Moves | None = None
         self._waiting: list[tuple[Hold, Container]] = []
@@ -148,6 +150,7 @@ class Gatekeeper:
         self._loop, self._reconciler = loop, reconciler
         self._watch, self._lost, self._ended = watch, lost, ended
         self._moves = Moves(self._inbox, reconciler, self)
+        self.resolv_confs.serve(loop, reconciler)
         loop.add_reader(self._inbox.fileno(), self._inbox.run_any)
         self._facts.defer(lambda deliver: loop.call_soon(self._answer_and_deliver, deliver))
 
@@ -163,10 +166,11 @@ class Gatekeeper:
     def _answer_and_deliver(self, deliver: Callable[[], object]) -> None:
         """Deliver facts behind the answers of all holds, whichever they are about.
 
-        A move takes a few milliseconds, for which it is let alone once.
+        A move, or a resolv.conf, takes a few milliseconds, for which it is let alone once.
         """
         self.answer_first()
-        if self._loop is not None and self._moves is not None and self._moves.under_way:
+        moves = self._moves is not None and self._moves.under_way
+        if self._loop is not None and (moves or self.resolv_confs.under_way):
             self._loop.call_later(MOVE, deliver)
         else:
             deliver()
@@ -236,6 +240,7 @@ class Gatekeeper:
         """
         hanging = [] if self._moves is None else self._moves.finish(self.answer_first)
         self._moves = None
+        self.resolv_confs.stop()
         for hold in hanging:
             if self._gate is not None:
                 self._gate.decide(hold, allow=False)
@@ -327,7 +332,17 @@ class Gatekeeper:
             self._moves.begin(hold, container, move)
 
     def let_start(self, hold: Hold) -> None:
-        """Let a container that has its network start."""
+        """Let a container that has its network start, once it has its resolv.conf."""
+        start = partial(self._let_start, hold)
+        try:
+            waits = self.resolv_confs.begin(hold.root, hold.id, hold.init, hold.deadline, start)
+        except BaseException:
+            start()  # an error of ours must not hold runc
+            raise
+        if not waits:
+            start()
+
+    def _let_start(self, hold: Hold) -> None:
         if hold.answer(True):
             self._released(hold, allowed=True)
         self._watch(hold.root, hold.id, hold.init)

@@ -17,6 +17,7 @@ from watcher.containers.life import lives_untold, running
 from watcher.locks.lock import Busy
 from watcher.model.errors import InvalidRequest, WatcherError, message_with_remedy, named
 from watcher.model.repair import Repair
+from watcher.reconcile import resolv_conf
 from watcher.reconcile.adopt import look_inside
 from watcher.reconcile.attach import Attachment
 from watcher.reconcile.founders import Founders
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from handlers.host import Reaper
+    from handlers.resolv_conf import ResolvConf
     from watcher.config.settings import Config
     from watcher.locks.lock import Lock
     from watcher.model.container import Container, Process
     from watcher.model.network import Network
     from watcher.model.request import Request
-    from watcher.model.sandbox import Sandbox
+    from watcher.model.sandbox import Member, Sandbox
     from watcher.reconcile.context import Context
     from watcher.reconcile.failures import FailureLog
     from watcher.reconcile.plan import Move
@@ -287,6 +289,28 @@ class Reconciler:
         """Root, id and init of the containers whose exits matter."""
         members = [(m.root, m.id, m.init) for s in self._store.sandboxes() for m in s.members]
         return members + [(f.root, f.id, f.init) for f in self._failures.living() if f.init]
+
+    def members(self) -> Iterator[tuple[Sandbox, Member]]:
+        """All containers with a network, each with its sandbox."""
+        return ((sandbox, m) for sandbox in self._store.sandboxes() for m in sandbox.members)
+
+    def resolv_confs(self) -> Iterator[ResolvConf]:
+        """All that containers of present networks may get."""
+        return resolv_conf.all_of(self._context.config, self.networks())
+
+    def resolv_conf_of(self, root: str, id_: str) -> ResolvConf | None:
+        """What a container gets; `None` if it gets none."""
+        if not any(network.named for network in self._context.host.networks.values()):
+            return None
+        sandbox = self._store.sandbox_of(root, id_)
+        if sandbox is None or (member := sandbox.named(root, id_)) is None:
+            return None
+        return self.resolv_conf_for(sandbox, member)
+
+    def resolv_conf_for(self, sandbox: Sandbox, member: Member) -> ResolvConf | None:
+        """Like :meth:`resolv_conf_of`, for one that is known."""
+        networks = self._context.host.networks
+        return resolv_conf.wanted(sandbox, member, self._context.config, networks)
 
     @property
     def lock(self) -> Lock:

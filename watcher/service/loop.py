@@ -182,6 +182,7 @@ class Service:
         self._watch_mounts()
         self._supervise()
         self._sync_once()
+        self._gate.resolv_confs.look_at_all()
         self._ports.look()
         self._healer.prepare(self._config.networks)
         self._every(SYNC_EVERY, self._hourly)
@@ -255,7 +256,9 @@ class Service:
             except OSError as error:
                 self._parts.ended("drift", error)
         self._healer.prepare(added)
+        self._gate.resolv_confs.write()
         self._sync()
+        self._gate.resolv_confs.look_at_all()
         self._facts.publish(Reloaded())
 
     def _listen(self) -> None:

@@ -1,0 +1,151 @@
+"""Mounts a file of the host over the `/etc/resolv.conf` of a container, read-only.
+
+The mount is made in the host's mount namespace, where nobody sees it yet, and moved to its place
+from inside the container's, which it ends with. `move_mount` takes both by open descriptors, so no
+path is looked up in there. The calling thread comes back to the host's mount namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import ExitStack
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from handlers.kernel import single_mounts
+from handlers.kernel.statx import status
+from handlers.resolv_conf.files import write
+from handlers.resolv_conf.target import PUT_ONE, CannotPlace, Root
+from watcher.model.errors import remedy_for
+
+if TYPE_CHECKING:
+    from handlers.kernel.statx import Status
+    from handlers.resolv_conf.files import ResolvConf
+    from watcher.model.container import Process
+
+__all__ = ["CannotPlace", "Gone", "Outcome", "place"]
+
+_START_TIME: Final = 19
+"""Index after the command's name in `/proc/<pid>/stat`: field 22 (proc_pid_stat(5))."""
+
+_TRIES: Final = 8
+_NAMESPACE: Final = os.O_RDONLY | os.O_CLOEXEC
+_WHO: Final = "see who does that"
+_ENDED: Final = (FileNotFoundError, ProcessLookupError)
+
+
+class Outcome(StrEnum):
+    """What has become of a container's `/etc/resolv.conf`."""
+
+    PLACED = "placed"
+    THERE = "there"
+    """Ours was there already."""
+    OTHER = "other"
+    """Another file is mounted there, as by its bundle: it stays."""
+    SHARED = "shared"
+    """The container is in the host's mount namespace, where the host's file stays."""
+
+
+class Gone(Exception):
+    """The init has ended."""
+
+
+def place(init: Process, file: ResolvConf) -> Outcome:
+    """Mount `file` over the `/etc/resolv.conf` of the container with that init.
+
+    It may take for ever if the container's root is on a file system that does not answer. The
+    calling thread must have descriptors of its own.
+
+    Raises:
+        CannotPlace: it gets none.
+        Gone: its init has ended.
+    """
+    os.unshare(os.CLONE_FS)  # a thread enters mount namespaces alone (setns(2)); it has its umask
+    for _ in range(_TRIES):
+        with ExitStack() as opened:
+            try:
+                return _place(init, file, opened)
+            except FileNotFoundError:
+                continue  # it has just been removed
+            except OSError as error:
+                raise _cannot(error) from error
+    raise CannotPlace("/etc/resolv.conf in its root is removed all the time", _WHO)
+
+
+def _place(init: Process, file: ResolvConf, opened: ExitStack) -> Outcome:
+    def kept(descriptor: int) -> int:
+        opened.callback(os.close, descriptor)
+        return descriptor
+
+    try:
+        inside = kept(os.open(f"/proc/{init.pid}/ns/mnt", _NAMESPACE))
+        root = kept(os.open(f"/proc/{init.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        if _start_time(init.pid) != init.start:
+            raise Gone
+    except _ENDED:
+        raise Gone from None
+    here = kept(os.open("/proc/thread-self/ns/mnt", _NAMESPACE))
+    if _is_host(inside, here):
+        return Outcome.SHARED
+    try:
+        target, seen = Root(root, init.pid).find()
+    except _ENDED:
+        if _start_time(init.pid) != init.start:
+            raise Gone from None
+        raise
+    kept(target)
+    if seen.is_top:
+        return Outcome.THERE if _is_it(seen, file.path) else Outcome.OTHER
+    tree = kept(_mount_of(file))
+    os.setns(inside, os.CLONE_NEWNS)
+    try:
+        single_mounts.move(tree, target)
+    finally:
+        os.setns(here, os.CLONE_NEWNS)
+    return Outcome.PLACED
+
+
+def _is_host(inside: int, here: int) -> bool:
+    """Whether the mount namespace `inside` is that of the host, or `here`, of this process."""
+    number = os.fstat(inside).st_ino
+    return number in (os.fstat(here).st_ino, os.stat("/proc/1/ns/mnt").st_ino)  # noqa: PTH116
+
+
+def _mount_of(file: ResolvConf) -> int:
+    """A mount of `file`, which is made if it is lost."""
+    try:
+        return single_mounts.read_only(file.path)
+    except FileNotFoundError:
+        write(file)
+        return single_mounts.read_only(file.path)
+
+
+def _is_it(seen: Status, path: str) -> bool:
+    """Whether `seen` is the file at `path`."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        it = status(descriptor)
+    finally:
+        os.close(descriptor)
+    return (it.device, it.inode) == (seen.device, seen.inode)
+
+
+def _start_time(pid: int) -> int | None:
+    """The start time of process `pid`; `None` if it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123 (hot path)
+            text = stat.read(1024)
+    except _ENDED:
+        return None
+    return int(text[text.rindex(b")") + 2 :].split()[_START_TIME])
+
+
+def _cannot(error: OSError) -> CannotPlace:
+    if error.errno == errno.ELOOP:
+        return CannotPlace("the links at /etc/resolv.conf in its root cannot be followed", PUT_ONE)
+    what = f"/etc/resolv.conf cannot be mounted in its root: {error.strerror}"
+    return CannotPlace(what, remedy_for(error, "run `watcher check`"))

@@ -1,0 +1,243 @@
+"""Finds the file in a container's root that the mount is to cover, or makes an empty one.
+
+Everything is looked up inside that root, as a process there would (openat2(2)), while others may
+rename and link in it: a step goes on from what it has open, and none leads out. Nothing is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from handlers.kernel.mounts import parse
+from handlers.kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, how, openat2
+from handlers.kernel.statx import Status, status
+from watcher.model.errors import WatcherError
+
+if TYPE_CHECKING:
+    from handlers.kernel.mounts import Mount
+
+PATH: Final = "etc/resolv.conf"
+
+_RULES: Final = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+_FOLLOWED: Final = how(os.O_PATH | os.O_CLOEXEC, _RULES)
+_NOT_FOLLOWED: Final = how(os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, _RULES)
+_DIRECTORY: Final = how(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, _RULES)
+_NEW: Final = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_TRIES: Final = 16
+"""How often a lookup is begun again that somebody's renaming has disturbed."""
+
+_MOST_LINKS: Final = 40
+"""The kernel's own limit (path_resolution(7))."""
+
+_OF_KERNEL: Final = frozenset((
+    "proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "debugfs", "tracefs", "securityfs",
+    "configfs", "bpf", "nsfs", "pstore", "efivarfs", "binfmt_misc",
+))  # fmt: skip
+"""File systems of which no file is data."""
+
+
+class CannotPlace(WatcherError):
+    """A container gets no resolv.conf; nothing has changed.
+
+    Args:
+        what: the reason, without the container's name.
+        remedy: what to do about it, as an imperative.
+    """
+
+
+PUT_ONE: Final = "put an empty file there in its root file system"
+
+
+class Root:
+    """The root of a process.
+
+    Args:
+        descriptor: the open directory.
+        pid: a process with that root and its mount namespace, which lists its mounts.
+    """
+
+    def __init__(self, descriptor: int, pid: int) -> None:
+        self._root = descriptor
+        self._pid = pid
+
+    def find(self) -> tuple[int, Status]:
+        """A descriptor of the file to cover, and what it is. It is made if it is missing.
+
+        Raises:
+            CannotPlace: it is none that can be covered, or cannot be made.
+            OSError: the lookup fails otherwise.
+        """
+        for _ in range(_TRIES):
+            try:
+                found = self._open(PATH, _FOLLOWED)
+            except FileNotFoundError:
+                try:
+                    found = self._make(PATH)
+                except FileExistsError:
+                    continue  # somebody else has just made it
+            try:
+                self._check(seen := status(found))
+            except BaseException:
+                os.close(found)
+                raise
+            return found, seen
+        raise OSError(errno.EAGAIN, "somebody changes it all the time")
+
+    def _open(self, path: str, rules: object) -> int:
+        for _ in range(_TRIES):
+            try:
+                return openat2(self._root, path, rules)  # type: ignore[arg-type]
+            except OSError as error:
+                if error.errno != errno.EAGAIN:  # a part of the path is just being renamed
+                    raise
+        raise OSError(errno.EAGAIN, "somebody changes it all the time")
+
+    # --- what is there ---------------------------------------------------------------------------
+
+    def _check(self, file: Status) -> None:
+        """Raise CannotPlace if `file` cannot be covered; one that is mounted there can stay."""
+        if file.is_top:
+            return
+        if not file.is_regular:
+            raise CannotPlace("/etc/resolv.conf in its root is no regular file", PUT_ONE)
+        self._check_mount(self._mount(file.mount))
+
+    def _check_mount(self, mount: Mount) -> None:
+        if mount.type in _OF_KERNEL:
+            why = f"/etc/resolv.conf in its root leads to a file system of type {mount.type}"
+            raise CannotPlace(why, PUT_ONE)
+        if any(field.startswith("shared:") for field in mount.propagation):
+            raise CannotPlace(
+                "mounts in its root would spread to other mount namespaces",
+                'leave out "rootfsPropagation", and propagation of mounts, in its config.json',
+            )
+
+    def _mount(self, number: int) -> Mount:
+        """The mount with that number; no file system is asked for anything."""
+        start = b"%d " % number
+        for line in Path(f"/proc/{self._pid}/mountinfo").read_bytes().splitlines():
+            if line.startswith(start):
+                return parse(line)
+        raise CannotPlace("/etc/resolv.conf is on no mount of its mount namespace", PUT_ONE)
+
+    # --- what is missing -------------------------------------------------------------------------
+
+    def _make(self, path: str) -> int:
+        """A descriptor of an empty file, made at `path`, or where the links there lead to.
+
+        Raises:
+            FileExistsError: it is there by now.
+        """
+        for _ in range(_MOST_LINKS):
+            above, _, name = path.rpartition("/")
+            directory = self._made_directory(above)
+            try:
+                target = _target(directory, name)
+                if target is None:
+                    return self._made_file(directory, name)
+            finally:
+                os.close(directory)
+            path = target if target.startswith("/") else f"{above}/{target}"
+            if path.endswith(("/", "/.", "/..")):
+                break
+        raise CannotPlace("the links at /etc/resolv.conf in its root lead nowhere", PUT_ONE)
+
+    def _made_file(self, directory: int, name: str) -> int:
+        self._check_writable(directory)
+        os.umask(0)  # of this thread alone
+        try:
+            made = os.open(name, _NEW, 0o644, dir_fd=directory)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise _unwritable(error) from None
+        owner = os.fstat(directory)
+        if owner.st_uid or owner.st_gid:
+            with suppress(PermissionError):  # it serves its purpose all the same
+                os.fchown(made, owner.st_uid, owner.st_gid)
+        return made
+
+    def _made_directory(self, path: str) -> int:
+        """A descriptor of the directory `path`; missing parts are made."""
+        with suppress(FileNotFoundError):
+            return self._open(path or "/", _DIRECTORY)
+        here, walked = self._open("/", _DIRECTORY), ""
+        for name in path.split("/"):
+            if name in ("", "."):
+                continue
+            walked = f"{walked}/{name}"
+            try:
+                there = self._open(walked, _DIRECTORY)
+            except FileNotFoundError:
+                try:
+                    self._check_writable(here)
+                    os.umask(0)  # of this thread alone
+                    with suppress(FileExistsError):
+                        os.mkdir(name, 0o755, dir_fd=here)
+                    there = self._open(walked, _DIRECTORY)
+                except FileNotFoundError:
+                    os.close(here)
+                    why = "the links at /etc/resolv.conf in its root lead nowhere"
+                    raise CannotPlace(why, PUT_ONE) from None
+                except OSError as error:
+                    os.close(here)
+                    raise _unwritable(error) from None
+                except BaseException:
+                    os.close(here)
+                    raise
+            os.close(here)
+            here = there
+        return here
+
+    def _check_writable(self, directory: int) -> None:
+        """Raise CannotPlace if something made in `directory` would be in another's file system.
+
+        That is where it is neither in the container's root file system, nor in a tmpfs that only
+        the container has.
+        """
+        mount = status(directory).mount
+        root = status(self._root)
+        if mount == root.mount:
+            if os.path.samestat(os.stat("/"), os.fstat(self._root)):  # noqa: PTH116
+                raise CannotPlace("its root is the host's, and has no /etc/resolv.conf", PUT_ONE)
+            self._check_mount(self._mount(mount))
+            return
+        found = self._mount(mount)
+        self._check_mount(found)
+        known = Path("/proc/thread-self/mountinfo").read_bytes()
+        if found.type != "tmpfs" or found.root != "/" or b" %s " % found.device.encode() in known:
+            raise CannotPlace(
+                "its root has no /etc/resolv.conf, and what is mounted there is not its own",
+                "put an empty file there",
+            )
+
+
+def _target(directory: int, name: str) -> str | None:
+    """Where the link `name` in an open directory leads to; `None` if there is nothing.
+
+    Raises:
+        FileExistsError: it is no link.
+    """
+    try:
+        link = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        if not status(link).is_link:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        return os.readlink("", dir_fd=link)
+    finally:
+        os.close(link)
+
+
+def _unwritable(error: OSError) -> CannotPlace:
+    """Why nothing can be made in a root."""
+    if error.errno == errno.EROFS:
+        return CannotPlace("its root is read-only, and has no /etc/resolv.conf", PUT_ONE)
+    why = f"its root has no /etc/resolv.conf, and none can be made: {error.strerror}"
+    return CannotPlace(why, PUT_ONE)

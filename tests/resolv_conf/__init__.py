@@ -1,0 +1,1 @@
+"""`/etc/resolv.conf` of containers: there at the first instruction, and nowhere else."""
