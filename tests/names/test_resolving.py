@@ -212,7 +212,7 @@ def test_a_container_that_joined_captures_nothing(world: World) -> None:
 
 
 def test_members_are_called_by_their_own_names(world: World) -> None:
-    pod = [container("pod"), container("side", "proxy", "Metrics".lower())]
+    pod = [container("pod"), container("side", "proxy", "metrics")]
     world.tell(sandbox(5, pod, default="172.19.0.5"))
     for name in ("pod", "side", "proxy", "metrics"):
         assert world.gets(WEB_AT, name) == ["172.19.0.5"]
