@@ -160,5 +160,6 @@ soak: packages-dev $(VENV)/setup-dev ## SOAK containers come and go, WIDE at onc
 	  tests/live/test_connect_killed.py tests/live/test_connect_ended.py tests/store/test_store_removed.py
 
 .PHONY: fuzz
-fuzz: $(VENV)/setup-dev ## FUZZ inputs of any bytes; what is found stays in tests/fuzz/corpus
+fuzz: $(VENV)/setup-dev ## FUZZ inputs of any bytes, what is found stays in tests/fuzz/corpus; FUZZ questions of names
 	@$(VENV)/bin/python tests/fuzz/fuzz.py $(FUZZ)
+	@$(VENV)/bin/python -m tests.names.fuzz $(FUZZ)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import dns.message
 import pytest
 
@@ -101,6 +104,23 @@ def test_views_end_with_who_has_them(world: World) -> None:
     assert all(len(place.views) == 1 for place in world.directory.places.values())
     world.directory.forget("sandbox/2")
     assert world.directory.sandboxes == world.directory.names == 0
+
+
+def test_a_replaced_directory_leaves_nothing_to_the_garbage_collector(world: World) -> None:
+    for number in range(10, 30):
+        world.tell(named(number, "db"))
+        world.gets(f"172.19.0.{number}", "db")
+    gone = weakref.ref(world.directory)  # each view has it
+    world.answers.directory = other = World(network(), WEB).directory
+    gc.disable()
+    try:
+        while world.directory.empty(8):
+            pass
+        world.directory = other
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert world.gets(AT, "web") == [AT]
 
 
 def test_whoever_asks_for_very_much_has_so_much_kept(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -145,6 +145,20 @@ class Directory:
         for name in sandbox.askers:
             self._leave_view(self._names_of_view(name, sandbox.presences))
 
+    def empty(self, most: int) -> bool:
+        """Forget `most` sandboxes; whether there are more.
+
+        One that another has replaced is emptied in slices: all at once keeps questions waiting, and
+        what is left to the garbage collector waits for that.
+        """
+        for key in tuple(islice(self._sandboxes, most)):
+            self.forget(key)
+        if not self._sandboxes:
+            for place in self.places.values():
+                self._host_leaves(place)
+            self.places.clear()
+        return bool(self._sandboxes)
+
     def pointers(self, presence: Presence, place: Place) -> list[bytes]:
         """What the containers with an address in `place` are called, in the domain.
 
@@ -206,6 +220,8 @@ class Directory:
             place.anybody = Asker(f"network/{place.line.name}", view)
 
     def _host_leaves(self, place: Place) -> None:
+        place.askers.clear()
+        place.anybody = None
         if place.line.names:
             self._leave_view((place.line.name,))
 
