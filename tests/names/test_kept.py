@@ -22,7 +22,7 @@ def world() -> World:
 
 
 def view(world: World) -> View:
-    return world.directory.places["default"].askers[AT].view
+    return world.directory.segments["default"].askers[AT].view
 
 
 def named(number: int, *names: str) -> SandboxLine:
@@ -101,7 +101,7 @@ def test_views_end_with_who_has_them(world: World) -> None:
     assert set(world.directory.views) - before == {("default", "back"), ("back", "default")}
     world.directory.forget("sandbox/3")
     assert set(world.directory.views) == before
-    assert all(len(place.views) == 1 for place in world.directory.places.values())
+    assert all(len(segment.views) == 1 for segment in world.directory.segments.values())
     world.directory.forget("sandbox/2")
     assert world.directory.sandboxes == world.directory.names == 0
 
@@ -150,7 +150,7 @@ def test_capitals_fill_nothing_that_has_to_be_dropped_at_once(world: World) -> N
         odd = "".join(c.upper() if number >> at & 1 else c for at, c in enumerate("box"))
         assert world.gets(AT, f"{odd}.{number}.watcher.internal") == ["NXDOMAIN"]
         world.asks(AT, "box", flags=number)
-    assert len(world.directory.places["default"].askers[AT].answers) <= 32
+    assert len(world.directory.segments["default"].askers[AT].answers) <= 32
 
 
 def test_tcp_and_udp_have_their_own_lengths(world: World) -> None:

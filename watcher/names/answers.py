@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from watcher.names.directory import Directory
-    from watcher.names.places import Place
     from watcher.names.query import Query
     from watcher.names.resolve import Found
+    from watcher.names.segments import Segment
     from watcher.names.views import Asker
     from watcher.names.waiting import Later
     from watcher.names.wire import Answer
@@ -89,10 +89,10 @@ class Answers:
         `None` if there is none yet: `reply` is called with it later, once; or never, if there will
         be none.
         """
-        place = self.directory.places.get(network)
+        segment = self.directory.segments.get(network)
         asker = None
-        if place is not None:
-            asker = place.askers.get(source) or _anybody(place, source)
+        if segment is not None:
+            asker = segment.askers.get(source) or _anybody(segment, source)
             if asker is not None:
                 answers = asker.view.answers
                 if message[HEADER : message.find(0, HEADER) + 1].lower() in asker.wires:
@@ -110,7 +110,7 @@ class Answers:
             self._counts.answered("malformed", tcp=tcp)
             return error(message, bad.code, bad.question)
         if asker is None:
-            return self._unknown(query, source, place, reply, tcp=tcp)
+            return self._unknown(query, source, segment, reply, tcp=tcp)
         return self._known(query, asker, reply, tcp=tcp)
 
     def learned(self) -> None:
@@ -120,13 +120,13 @@ class Answers:
 
     def _asker_at(self, at: tuple[str, str]) -> Asker | None:
         network, source = at
-        place = self.directory.places.get(network)
-        if place is None:
+        segment = self.directory.segments.get(network)
+        if segment is None:
             return None
-        return place.askers.get(source) or _anybody(place, source)
+        return segment.askers.get(source) or _anybody(segment, source)
 
     def _unknown(
-        self, query: Query, source: str, place: Place | None, reply: Reply, *, tcp: bool
+        self, query: Query, source: str, segment: Segment | None, reply: Reply, *, tcp: bool
     ) -> bytes | None:
         """The answer to somebody of whom nobody has told: that may come in a moment."""
         counts = self._counts
@@ -143,10 +143,10 @@ class Answers:
             reply(self._refused(query, tcp=tcp))
 
         if (
-            place is None
-            or not place.line.names
-            or not place.has(source)
-            or not self._waiting.add((place.line.name, source), known, unknown)
+            segment is None
+            or not segment.line.names
+            or not segment.has(source)
+            or not self._waiting.add((segment.line.name, source), known, unknown)
         ):
             return self._refused(query, tcp=tcp)
         counts.waiting = self._waiting.count
@@ -165,7 +165,7 @@ class Answers:
         return answer.give(query.id)
 
     def _keep(self, query: Query, asker: Asker, found: Found, answer: Answer, *, tcp: bool) -> None:
-        if not query.key or (tcp and answer.length > UDP_WITHOUT_EDNS):
+        if not query.key or (tcp and answer.length + len(query.id) > UDP_WITHOUT_EDNS):
             return
         if not found.own:
             asker.view.keep(query.key, answer)
@@ -193,6 +193,6 @@ class Answers:
         return failure(query, REFUSED)
 
 
-def _anybody(place: Place, source: str) -> Asker | None:
+def _anybody(segment: Segment, source: str) -> Asker | None:
     """Who asks from an address of a network without guard: it proves nothing."""
-    return place.anybody if place.anybody is not None and place.has(source) else None
+    return segment.anybody if segment.anybody is not None and segment.has(source) else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from watcher.names.called import Calling, wire_of
-from watcher.names.places import Place, Presence, packed_of, text_of
+from watcher.names.segments import Presence, Segment, packed_of, text_of
 from watcher.names.views import Asker, View
 from watcher.names.wire import Zone
 
@@ -53,7 +53,7 @@ class Directory:
     Attributes:
         settings: what the configuration says.
         zone: makes the answers.
-        places: the networks, by name.
+        segments: the networks, by name.
         spans: the subnets of all networks.
         views: what askers see, by the network in which they ask and all their networks.
     """
@@ -61,7 +61,7 @@ class Directory:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.zone = Zone(settings.domain)
-        self.places: dict[str, Place] = {}
+        self.segments: dict[str, Segment] = {}
         self.spans: tuple[Span, ...] = ()
         self.views: dict[tuple[str, ...], View] = {}
         self._sandboxes: dict[str, _Sandbox] = {}
@@ -75,7 +75,7 @@ class Directory:
     @property
     def names(self) -> int:
         """How many names are known, each counted once in a network."""
-        return sum(len(place.called) for place in self.places.values())
+        return sum(len(segment.called) for segment in self.segments.values())
 
     def share(self) -> int:
         """How many bytes of answers a view may keep."""
@@ -86,7 +86,7 @@ class Directory:
 
         One that has changed costs as much as all sandboxes in it, which are taken in anew.
         """
-        before = self.places.get(line.name)
+        before = self.segments.get(line.name)
         if before is not None and before.line == line:
             return
         inside = [s.line for s in self._sandboxes.values() if _is_in(s.line, line.name)]
@@ -94,12 +94,12 @@ class Directory:
             self.forget(sandbox.key)
         if before is not None:
             self._host_leaves(before)
-        self.places[line.name] = place = Place(line)
-        self.spans = tuple(chain.from_iterable(p.spans for p in self.places.values()))
+        self.segments[line.name] = segment = Segment(line)
+        self.spans = tuple(chain.from_iterable(one.spans for one in self.segments.values()))
         for view in self.views.values():  # what was nobody's may be ours now, and the reverse
             view.clear()
         if line.names:
-            self._host_enters(place)
+            self._host_enters(segment)
         for sandbox in inside:
             self.sandbox(sandbox)
 
@@ -113,13 +113,13 @@ class Directory:
             self.forget(line.key)
         self._sandboxes[line.key] = sandbox = self._read(line)
         for name, presence in sandbox.presences.items():
-            place = self.places[name]
+            segment = self.segments[name]
             for called in sandbox.names:
-                place.called.setdefault(called, {})[line.key] = presence
-                _drop(place, called)
+                segment.called.setdefault(called, {})[line.key] = presence
+                _drop(segment, called)
             for address in presence.texts:
-                place.leases[address] = presence
-                _drop(place, address)
+                segment.leases[address] = presence
+                _drop(segment, address)
         self._let_ask(sandbox)
 
     def forget(self, key: str) -> None:
@@ -128,20 +128,20 @@ class Directory:
         if sandbox is None:
             return
         for name, presence in sandbox.presences.items():
-            place = self.places[name]
+            segment = self.segments[name]
             asker = sandbox.askers.get(name)
             for called in sandbox.names:
-                others = place.called[called]
+                others = segment.called[called]
                 del others[key]
                 if not others:
-                    del place.called[called]
-                _drop(place, called)
+                    del segment.called[called]
+                _drop(segment, called)
             for address in presence.texts:
-                if place.leases.get(address) is presence:
-                    del place.leases[address]
-                if asker is not None and place.askers.get(address) is asker:
-                    del place.askers[address]
-                _drop(place, address)
+                if segment.leases.get(address) is presence:
+                    del segment.leases[address]
+                if asker is not None and segment.askers.get(address) is asker:
+                    del segment.askers[address]
+                _drop(segment, address)
         for name in sandbox.askers:
             self._leave_view(self._names_of_view(name, sandbox.presences))
 
@@ -154,19 +154,19 @@ class Directory:
         for key in tuple(islice(self._sandboxes, most)):
             self.forget(key)
         if not self._sandboxes:
-            for place in self.places.values():
-                self._host_leaves(place)
-            self.places.clear()
+            for segment in self.segments.values():
+                self._host_leaves(segment)
+            self.segments.clear()
         return bool(self._sandboxes)
 
-    def pointers(self, presence: Presence, place: Place) -> list[bytes]:
-        """What the containers with an address in `place` are called, in the domain.
+    def pointers(self, presence: Presence, segment: Segment) -> list[bytes]:
+        """What the containers with an address in `segment` are called, in the domain.
 
         An id that leaves no room for the network and the domain is left out.
         """
         firsts = [self._calling.names_of(part)[:1] for part in presence.containers]
         names = dict.fromkeys(chain.from_iterable(firsts))
-        whole = [name + b"." + place.label for name in names]
+        whole = [name + b"." + segment.label for name in names]
         room = _LONGEST_NAME - len(self.zone.wire) - 1
         return [name for name in whole if len(name) <= room]
 
@@ -174,8 +174,8 @@ class Directory:
         names = [self._calling.names_of(part) for part in line.containers]
         addresses: dict[str, list[bytes]] = {}
         for interface in line.interfaces:
-            place = self.places.get(interface.network)
-            if place is not None and place.line.names:
+            segment = self.segments.get(interface.network)
+            if segment is not None and segment.line.names:
                 packed = [packed_of(address) for address in interface.addresses]
                 addresses.setdefault(interface.network, []).extend(packed)
         presences = {
@@ -198,8 +198,8 @@ class Directory:
         )
         servers = next((part.dns for part in line.containers if part.dns), ())
         for name, presence in sandbox.presences.items():
-            place = self.places[name]
-            if not place.guarded:
+            segment = self.segments[name]
+            if not segment.guarded:
                 continue
             others = sandbox.presences.values()
             sandbox.askers[name] = asker = Asker(
@@ -209,21 +209,21 @@ class Directory:
                 v6=presence.v6 or next((o.v6 for o in others if o.v6), ()),
             )  # fmt: skip
             for address in presence.texts:
-                place.askers[address] = asker
+                segment.askers[address] = asker
 
-    def _host_enters(self, place: Place) -> None:
+    def _host_enters(self, segment: Segment) -> None:
         """Let the host ask from the gateways, and anybody if there is no guard."""
-        view = self._enter_view((place.line.name,))
-        host = Asker(f"host/{place.line.name}", view, is_host=True)
-        place.askers.update(dict.fromkeys(place.gateways, host))
-        if not place.guarded:
-            place.anybody = Asker(f"network/{place.line.name}", view)
+        view = self._enter_view((segment.line.name,))
+        host = Asker(f"host/{segment.line.name}", view, is_host=True)
+        segment.askers.update(dict.fromkeys(segment.gateways, host))
+        if not segment.guarded:
+            segment.anybody = Asker(f"network/{segment.line.name}", view)
 
-    def _host_leaves(self, place: Place) -> None:
-        place.askers.clear()
-        place.anybody = None
-        if place.line.names:
-            self._leave_view((place.line.name,))
+    def _host_leaves(self, segment: Segment) -> None:
+        segment.askers.clear()
+        segment.anybody = None
+        if segment.line.names:
+            self._leave_view((segment.line.name,))
 
     def _names_of_view(self, name: str, networks: Iterable[str]) -> tuple[str, ...]:
         return (name, *sorted(other for other in networks if other != name))
@@ -231,9 +231,9 @@ class Directory:
     def _enter_view(self, names: tuple[str, ...]) -> View:
         view = self.views.get(names)
         if view is None:
-            view = self.views[names] = View([self.places[name] for name in names], self)
-            for place in view.places:
-                place.views.add(view)
+            view = self.views[names] = View([self.segments[name] for name in names], self)
+            for segment in view.segments:
+                segment.views.add(view)
         view.users += 1
         return view
 
@@ -242,8 +242,8 @@ class Directory:
         view.users -= 1
         if not view.users:
             del self.views[names]
-            for place in view.places:
-                place.views.discard(view)
+            for segment in view.segments:
+                segment.views.discard(view)
 
 
 def _is_in(line: SandboxLine, network: str) -> bool:
@@ -280,6 +280,6 @@ def _hostnames(line: SandboxLine) -> dict[bytes, bool]:
     return hostnames
 
 
-def _drop(place: Place, use: bytes | str) -> None:
-    for view in place.views:
+def _drop(segment: Segment, use: bytes | str) -> None:
+    for view in segment.views:
         view.drop(use)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from watcher.names.directory import Directory
-    from watcher.names.places import Place, Presence
     from watcher.names.reverse import Reverse
+    from watcher.names.segments import Presence, Segment
     from watcher.names.views import Asker, Use, View
 
 _HOST: Final = HOST.encode()
@@ -69,9 +69,9 @@ def resolve(directory: Directory, asker: Asker, name: tuple[bytes, ...]) -> Foun
         return Found(exists=True, apex=True)
     if rest == (_LOCALHOST,):
         return _LOCAL
-    if is_ours and rest[0] == _HOST and (places := _gateways_of(asker.view, rest[1:])):
-        v4 = [address for place in places for address in place.v4]
-        v6 = [address for place in places for address in place.v6]
+    if is_ours and rest[0] == _HOST and (segments := _gateways_of(asker.view, rest[1:])):
+        v4 = [address for segment in segments for address in segment.v4]
+        v6 = [address for segment in segments for address in segment.v6]
         return Found(exists=True, v4=v4, v6=v6)
     if asker.hostnames and (found := _own(asker, name, rest)):
         return found
@@ -84,9 +84,9 @@ def resolve(directory: Directory, asker: Asker, name: tuple[bytes, ...]) -> Foun
     return None if about is None else _reverse(directory, asker.view, about)
 
 
-def _gateways_of(view: View, network: tuple[bytes, ...]) -> Sequence[Place]:
+def _gateways_of(view: View, network: tuple[bytes, ...]) -> Sequence[Segment]:
     """Whose gateways are the host's addresses: `host` alone is that of the asking network."""
-    return view.by_name.get(b".".join(network), ()) if network else view.places[:1]
+    return view.by_name.get(b".".join(network), ()) if network else view.segments[:1]
 
 
 def _own(asker: Asker, name: tuple[bytes, ...], rest: tuple[bytes, ...]) -> Found | None:
@@ -114,13 +114,13 @@ def _in_view(view: View, labels: tuple[bytes, ...]) -> Found:
     text = _text(labels)
     if not text:
         return _NOTHING
-    presences = _called(view.places, text)
+    presences = _called(view.segments, text)
     uses: list[Use] = [text]
     at = text.find(b".")
     while not presences and at >= 0:
-        places = view.by_name.get(text[at + 1 :])
-        if places:
-            presences = _called(places, text[:at])
+        segments = view.by_name.get(text[at + 1 :])
+        if segments:
+            presences = _called(segments, text[:at])
             uses.append(text[:at])
         at = text.find(b".", at + 1)
     if not presences:
@@ -133,8 +133,8 @@ def _in_view(view: View, labels: tuple[bytes, ...]) -> Found:
     return Found(exists=True, v4=v4, v6=v6, uses=tuple(uses))
 
 
-def _called(places: Iterable[Place], name: bytes) -> list[Presence]:
-    return [presence for place in places for presence in place.called.get(name, {}).values()]
+def _called(segments: Iterable[Segment], name: bytes) -> list[Presence]:
+    return [presence for segment in segments for presence in segment.called.get(name, {}).values()]
 
 
 def _reverse(directory: Directory, view: View, about: Reverse) -> Found | None:
@@ -144,10 +144,10 @@ def _reverse(directory: Directory, view: View, about: Reverse) -> Found | None:
         return Found(exists=True, pointers=(b"localhost.",))
     if not about.is_in(directory.spans):
         return None
-    for place in view.places:
-        if address in place.gateways:
+    for segment in view.segments:
+        if address in segment.gateways:
             return Found(exists=True, pointers=(_HOST,))
-        if presence := place.leases.get(address):
-            pointers = directory.pointers(presence, place)
+        if presence := segment.leases.get(address):
+            pointers = directory.pointers(presence, segment)
             return Found(exists=bool(pointers), pointers=pointers, uses=(address,))
     return Found(exists=False, uses=(address,) if address else ())

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Protocol
 
-    from watcher.names.places import Place
+    from watcher.names.segments import Segment
     from watcher.names.wire import Answer
 
     class Budget(Protocol):
@@ -33,21 +33,23 @@ class View:
     """What sandboxes see that ask in one network and have the same networks.
 
     Attributes:
-        places: the networks in it; first that in which they ask.
+        segments: the networks in it; first that in which they ask.
         by_name: the networks by their names in lower case.
         forwards: whether other questions may go out: not all its networks are internal.
         answers: the answers that were made, by the question (:attr:`Query.key`).
         users: how many sandboxes have it.
     """
 
-    __slots__ = ("_budget", "_bytes", "_uses", "answers", "by_name", "forwards", "places", "users")
+    __slots__ = (
+        "_budget", "_bytes", "_uses", "answers", "by_name", "forwards", "segments", "users",
+    )  # fmt: skip
 
-    def __init__(self, places: Iterable[Place], budget: Budget) -> None:
-        self.places = tuple(places)
-        self.by_name: dict[bytes, list[Place]] = {}
-        for place in self.places:
-            self.by_name.setdefault(place.label, []).append(place)
-        self.forwards = not all(place.internal for place in self.places)
+    def __init__(self, segments: Iterable[Segment], budget: Budget) -> None:
+        self.segments = tuple(segments)
+        self.by_name: dict[bytes, list[Segment]] = {}
+        for segment in self.segments:
+            self.by_name.setdefault(segment.label, []).append(segment)
+        self.forwards = not all(segment.internal for segment in self.segments)
         self.answers: dict[bytes, Answer] = {}
         self.users = 0
         self._uses: dict[Use, set[bytes]] = {}
@@ -56,8 +58,8 @@ class View:
 
     def keep(self, key: bytes, answer: Answer) -> None:
         """Keep `answer` until something that it follows from changes; the oldest make room."""
-        if key in self.answers:
-            self._take(key)
+        if key in self.answers:  # the question had options of EDNS
+            return
         most = self._budget.share()
         if _size(key, answer) > most // 4:
             return

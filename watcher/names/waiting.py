@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     type Later = Callable[[float, Callable[[], None]], Cancel]
     """Calls something after so many seconds, unless it is cancelled."""
 
-    type Place = tuple[str, str]
+    type Where = tuple[str, str]
     """A network, and an address in it."""
 
 PATIENCE: Final = 0.1
@@ -50,40 +50,40 @@ class Waiting:
     def __init__(self, later: Later) -> None:
         self.count = 0
         self._later = later
-        self._waiters: dict[Place, list[_Waiter]] = {}
+        self._waiters: dict[Where, list[_Waiter]] = {}
 
     def add(
-        self, place: Place, known: Callable[[Asker], None], unknown: Callable[[], None]
+        self, where: Where, known: Callable[[Asker], None], unknown: Callable[[], None]
     ) -> bool:
         """Let a question wait; returns whether there was room."""
-        waiters = self._waiters.setdefault(place, [])
+        waiters = self._waiters.setdefault(where, [])
         if self.count >= AT_MOST or len(waiters) >= OF_ONE:
             if not waiters:
-                del self._waiters[place]
+                del self._waiters[where]
             return False
         waiter = _Waiter(known, unknown)
         waiters.append(waiter)
         self.count += 1
-        waiter.cancel = self._later(PATIENCE, lambda: self._give_up(place, waiter))
+        waiter.cancel = self._later(PATIENCE, lambda: self._give_up(where, waiter))
         return True
 
-    def look(self, asker_at: Callable[[Place], Asker | None]) -> None:
-        """Go on with those whose `asker_at` their place is known now."""
+    def look(self, asker_at: Callable[[Where], Asker | None]) -> None:
+        """Go on with those for whom `asker_at` knows by now who asks."""
         if not self._waiters:
             return
-        for place in tuple(self._waiters):
-            if asker := asker_at(place):
-                for waiter in self._waiters.pop(place):
+        for where in tuple(self._waiters):
+            if asker := asker_at(where):
+                for waiter in self._waiters.pop(where):
                     self.count -= 1
                     waiter.cancel()
                     waiter.known(asker)
 
-    def _give_up(self, place: Place, waiter: _Waiter) -> None:
-        waiters = self._waiters.get(place, [])
+    def _give_up(self, where: Where, waiter: _Waiter) -> None:
+        waiters = self._waiters.get(where, [])
         if waiter not in waiters:
             return
         waiters.remove(waiter)
         if not waiters:
-            del self._waiters[place]
+            del self._waiters[where]
         self.count -= 1
         waiter.unknown()

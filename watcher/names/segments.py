@@ -23,7 +23,7 @@ class Presence(Struct, frozen=True, eq=False, gc=False):
     containers: tuple[ContainerPart, ...]
 
 
-class Place:
+class Segment:
     """A network, and who is in it.
 
     Attributes:
