@@ -113,7 +113,7 @@ class Run:
             query, _, _ = forwarded.pop()
             assert raw is None
             assert who in FORWARDED, who
-            name = dns.message.from_wire(message, keyring=False).question[0].name
+            name = dns.message.from_wire(message, question_only=True).question[0].name
             labels = tuple(label.lower() for label in name.labels[:-1])
             assert query.name == labels
             assert not _is_ours(labels), name

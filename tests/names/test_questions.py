@@ -9,6 +9,7 @@ import dns.name
 import dns.opcode
 import dns.query
 import dns.rcode
+import dns.rdata
 import dns.rdatatype
 import dns.tsig
 import dns.tsigkeyring
@@ -103,6 +104,16 @@ def test_what_is_odd_and_understood(world: World) -> None:
     assert raw is not None
     assert told(dns.message.from_wire(raw)) == [AT]
     assert told(world.asks(AT, "web", use_edns=0, payload=0)) == [AT]
+
+
+def test_records_of_any_class_and_type_leave_nothing_behind(world: World) -> None:
+    remembered = dict(dns.rdata._rdata_classes)
+    for number in range(500):
+        odd = b"\0%b%b\0\0\0\0\0\1x" % (number.to_bytes(2), (1000 + number).to_bytes(2))
+        raw = world.send(put(PLAIN, 6, b"\0\1") + odd, AT)
+        assert raw is not None
+        assert raw[3] & 15 == (1 if number == 41 else 0)
+    assert dns.rdata._rdata_classes == remembered
 
 
 def test_the_longest_name_is_taken_and_no_longer_one(world: World) -> None:
