@@ -78,6 +78,8 @@ def test_a_network_that_changes(world: World) -> None:
     assert world.gets(AT, "5.0.21.172.in-addr.arpa", "PTR") == ["FORWARDED"]
     world.tell(network("other", 21))
     assert world.gets(AT, "5.0.21.172.in-addr.arpa", "PTR") == ["NXDOMAIN"]
+    world.tell(network("other", 22))
+    assert world.gets(AT, "5.0.21.172.in-addr.arpa", "PTR") == ["FORWARDED"]
     assert world.gets(AT, "example.com") == ["FORWARDED"]
     world.tell(network(internal=True))
     assert world.gets(AT, "example.com") == ["NXDOMAIN"]

@@ -31,6 +31,7 @@ class Found(Struct, frozen=True, gc=False):
     Attributes:
         exists: whether there is such a name at all.
         v4, v6: its addresses, packed.
+        presences: whose addresses these are in place of them; there may be thousands.
         pointers: names that it leads to, in the domain unless they end with a dot.
         apex: it is the domain itself.
         uses: what this follows from.
@@ -40,10 +41,17 @@ class Found(Struct, frozen=True, gc=False):
     exists: bool
     v4: Sequence[bytes] = ()
     v6: Sequence[bytes] = ()
+    presences: Sequence[Presence] = ()
     pointers: Sequence[bytes] = ()
     apex: bool = False
     uses: tuple[Use, ...] = ()
     own: bool = False
+
+    def addresses(self, version: int) -> Sequence[bytes]:
+        """Its addresses of IP `version` 4 or 6, packed."""
+        if version == 4:
+            return self.v4 or [address for one in self.presences for address in one.v4]
+        return self.v6 or [address for one in self.presences for address in one.v6]
 
 
 _NOTHING: Final = Found(exists=False)
@@ -125,16 +133,14 @@ def _in_view(view: View, labels: tuple[bytes, ...]) -> Found:
         at = text.find(b".", at + 1)
     if not presences:
         return Found(exists=text in view.by_name, uses=tuple(uses))
-    if len(presences) == 1:
-        only = presences[0]
-        return Found(exists=True, v4=only.v4, v6=only.v6, uses=tuple(uses))
-    v4 = [address for presence in presences for address in presence.v4]
-    v6 = [address for presence in presences for address in presence.v6]
-    return Found(exists=True, v4=v4, v6=v6, uses=tuple(uses))
+    return Found(exists=True, presences=presences, uses=tuple(uses))
 
 
 def _called(segments: Iterable[Segment], name: bytes) -> list[Presence]:
-    return [presence for segment in segments for presence in segment.called.get(name, {}).values()]
+    presences: list[Presence] = []
+    for segment in segments:
+        presences += segment.called.get(name, {}).values()
+    return presences
 
 
 def _reverse(directory: Directory, view: View, about: Reverse) -> Found | None:

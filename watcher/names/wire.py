@@ -129,11 +129,10 @@ class Zone:
 
         If there is none of the type that was asked for, it says so with an SOA (RFC 2308).
         """
-        kind = query.type
-        if found.v4 and kind == A:
-            return _addresses(query, found, _A, found.v4, turn)
-        if found.v6 and kind == AAAA:
-            return _addresses(query, found, _AAAA, found.v6, turn)
+        if query.type == A and (addresses := found.addresses(4)):
+            return _addresses(query, found, _A, addresses, turn)
+        if query.type == AAAA and (addresses := found.addresses(6)):
+            return _addresses(query, found, _AAAA, addresses, turn)
         records = self._records(query, found)
         opt = _opt(query)
         if records:
@@ -147,8 +146,8 @@ class Zone:
         kind = query.type
         records: list[bytes] = []
         if kind == ANY:
-            records += [_A + address for address in found.v4]
-            records += [_AAAA + address for address in found.v6]
+            records += [_A + address for address in found.addresses(4)]
+            records += [_AAAA + address for address in found.addresses(6)]
         if found.pointers and kind in (PTR, ANY):
             records += self._pointers(query, found.pointers)
         if found.apex and kind in (SOA, ANY):
