@@ -76,7 +76,7 @@ def answer(message: bytes, *records: str, rcode: int = 0, authority: str = "") -
         for text in filter(None, texts):
             name, ttl, class_, kind, data = text.split(" ", 4)
             section.append(dns.rrset.from_text(name, int(ttl), class_, kind, data))
-    return response.to_wire()
+    return response.to_wire(max_size=65535)
 
 
 def address(message: bytes, value: str = "198.51.100.7", ttl: int = 300) -> bytes:
