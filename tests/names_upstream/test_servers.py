@@ -45,6 +45,7 @@ def test_a_closed_port_has_the_next_one_asked_at_once(asking: Asking) -> None:
     for name in ("a.example", "b.example"):
         assert values(asking.ask(make_query(name), FIRST, SECOND)) == ["198.51.100.7"]
     assert asking.said == [FAILS]
+    assert asking.counts.under_way == 0
 
 
 def test_a_server_without_a_route_is_passed_over(asking: Asking) -> None:

@@ -157,7 +157,7 @@ class Peer:
 class Asking:
     """A forwarder on a host, whose sockets are in the host's network namespace.
 
-    It waits for servers for a third of the usual time.
+    Its patience is a fraction of the usual one.
 
     Attributes:
         said: what it has logged: the event and the server.
@@ -172,7 +172,7 @@ class Asking:
         self.resolv_conf = host.base / "resolv.conf"
         self.behind = host.base / "resolv.conf.behind"
         hosts = HostsServers(str(self.resolv_conf), str(self.behind))
-        times = Times(each=0.5, all=1.5)
+        times = Times(each=0.3, all=0.9, local=0.3)
         self.forwarder = Forwarder(
             self.loop, self.counts, self, hosts=hosts, times=times, **settings
         )

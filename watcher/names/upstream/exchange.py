@@ -168,9 +168,10 @@ class TcpExchange(Exchange):
             self._end(None)
             return
         received += part
-        if len(received) >= 2:
+        while len(received) >= 2 and self._socket.fileno() >= 0:
             end = 2 + int.from_bytes(received[:2])
-            if len(received) >= end:
-                message = bytes(received[2:end])
-                del received[:end]
-                self._take(message)
+            if len(received) < end:
+                break
+            message = bytes(received[2:end])
+            del received[:end]
+            self._take(message)

@@ -32,9 +32,6 @@ TCP_ALL_AT_MOST: Final = 256
 TCP_EACH_AT_MOST: Final = 16
 """Connections to servers."""
 
-_LOCAL_LIFE: Final = 2.0
-"""Seconds for which an answer of a server on this host is kept. It has a cache of its own, and only
-it knows when that is out of date, for example as a VPN comes or goes."""
 _CHOICES_AT_MOST: Final = 1024
 
 type Reply = Callable[[bytes], None]
@@ -81,7 +78,7 @@ class Forwarder(Forward):
         servers: those of the configuration (`[names] servers`); none: the host's.
         is_ours: whether we listen at an address. Such a server is left out, since it would ask us.
         hosts: what the host's file says.
-        times: how long servers are waited for.
+        times: how long servers are waited for, and some answers are kept.
     """
 
     def __init__(
@@ -182,7 +179,8 @@ class Forwarder(Forward):
         choice = pending.inquiry.choice
         if answer is not None and choice.names == key[0]:  # not what others say of it by now
             local = any(server.local for server in choice.servers)
-            self._cache.put(key, answer, min(answer.life, _LOCAL_LIFE) if local else answer.life)
+            most = self._means.times.local if local else answer.life
+            self._cache.put(key, answer, min(answer.life, most))
         now = time.monotonic()
         self._all -= len(pending.waiters)
         self._counts.under_way = self._all

@@ -27,16 +27,19 @@ _PAUSE: Final = 0.5
 
 
 class Times(Struct, frozen=True):
-    """How long servers are waited for, in seconds.
+    """How long servers are waited for, and how long answers are kept, in seconds.
 
     Attributes:
         each: after which the next one is asked.
         all: after which there is no answer. glibc and musl wait for 5 (`RES_TIMEOUT` of glibc's
             resolv.h, `__get_resolv_conf` of musl's src/network/resolvconf.c).
+        local: for which an answer of a server on this host is kept at most. It has a cache of its
+            own, and it alone knows when that is out of date, as a VPN comes or goes.
     """
 
     each: float = 2.0
     all: float = 4.5
+    local: float = 2.0
 
 
 class Means(Struct, frozen=True):
