@@ -107,11 +107,13 @@ def test_a_server_without_tcp_is_still_asked_by_udp(asking: Asking) -> None:
 
 def test_who_floods_names_that_nobody_answers_harms_nobody_else(asking: Asking) -> None:
     asking.peer(FIRST, lambda message: good(message) if b"\3web" in message else [])
-    floods = []
-    for asker in range(ALL_AT_MOST // 2 // EACH_AT_MOST + 1):
-        for number in range(EACH_AT_MOST + 1):
-            query = make_query(f"n{number}.a{asker}.example")
-            floods.append(asking.begin(query, FIRST, asker=asker))
+    askers = range(ALL_AT_MOST // 2 // EACH_AT_MOST + 1)
+    questions = [
+        (make_query(f"n{number}.a{asker}.example"), asker)
+        for asker in askers
+        for number in range(EACH_AT_MOST + 1)
+    ]
+    floods = asking.begin_all(questions, FIRST)
     refused = [flood for flood in floods if flood.done()]
     assert len(refused) == len(floods) - ALL_AT_MOST // 2 - EACH_AT_MOST_WHEN_BUSY
     assert values(asking.ask(WEB, FIRST, asker="web")) == ["198.51.100.7"]
@@ -124,10 +126,8 @@ def test_who_floods_names_that_nobody_answers_harms_nobody_else(asking: Asking) 
 
 def test_all_together_are_bounded(asking: Asking) -> None:
     peer = asking.peer(FIRST, nothing)
-    begun = [
-        asking.begin(make_query("a.example"), FIRST, asker=number)
-        for number in range(ALL_AT_MOST + 1)
-    ]
+    query = make_query("a.example")
+    begun = asking.begin_all(((query, asker) for asker in range(ALL_AT_MOST + 1)), FIRST)
     assert [future.done() for future in begun] == [False] * ALL_AT_MOST + [True]
     asking.until(lambda: bool(peer.asked))
     assert len(peer.asked) == 1
@@ -175,6 +175,17 @@ def test_a_server_that_asks_us_ends_in_no_loop(asking: Asking) -> None:
     asking.peer(FIRST, circle)
     assert asking.ask(WEB, FIRST).rcode() == dns.rcode.SERVFAIL
     assert len(asked) < 8
+
+
+def test_a_server_that_comes_and_goes_does_not_fill_the_log(asking: Asking) -> None:
+    for number in range(2):
+        query = make_query(f"n{number}.example")
+        under_way = asking.begin(query, FIRST, SECOND)
+        assert asking.wait(under_way)[0].rcode() == dns.rcode.SERVFAIL
+        peer = asking.peer(FIRST, good)
+        assert values(asking.ask(query, FIRST)) == ["198.51.100.7"]
+        peer.close()
+    assert [server for _, server in asking.said] == [FIRST, SECOND, FIRST]
 
 
 def test_answers_of_some_servers_are_not_told_to_who_asks_others(asking: Asking) -> None:

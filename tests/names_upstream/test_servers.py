@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
+
 import dns.flags
 import dns.message
 import dns.rcode
 import pytest
 
 from tests.names_upstream.conftest import AskingMaker
+from tests.support import traffic
 from tests.support.host import BEYOND
 from tests.support.upstreams import (
     Asking,
@@ -122,6 +125,29 @@ def test_a_slow_answer_counts_although_another_was_asked(asking: Asking) -> None
 
     asking.peer(SECOND, slow)
     assert values(asking.ask(WEB, FIRST, SECOND)) == ["198.51.100.7"]
+
+
+def test_a_server_on_a_link(asking: Asking) -> None:
+    for place, address_ in ((asking.host.here, "fe80::2"), (asking.host.beyond, "fe80::53")):
+        place.ip("addr", "add", f"{address_}/64", "dev", "uplink", "nodad")
+    asking.peer("::", good, place=asking.host.beyond)
+    asking.resolv_conf.write_text("nameserver fe80::53%uplink\n")
+    assert values(asking.ask(WEB)) == ["198.51.100.7"]
+
+
+def test_without_descriptors_nothing_is_said_of_a_server(asking: Asking) -> None:
+    asking.peer(FIRST, good)
+    replies: list[bytes] = []
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with traffic.entered(asking.host.here.netns):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+        try:
+            asking.forwarder.ask(WEB, (FIRST,), "web", replies.append)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert dns.message.from_wire(replies[0]).rcode() == dns.rcode.SERVFAIL
+    assert values(asking.ask(WEB, FIRST)) == ["198.51.100.7"]
+    assert asking.said == []
 
 
 def test_nobody_answers(asking: Asking) -> None:

@@ -204,10 +204,19 @@ class Asking:
 
     def begin(self, query: Query, *servers: str, asker: Hashable = "web") -> asyncio.Future[bytes]:
         """Has the forwarder ask; the answer comes as the loop runs."""
-        future = self.loop.create_future()
-        with traffic.entered(self.host.here.netns):
-            self.forwarder.ask(query, servers, asker, future.set_result)
+        (future,) = self.begin_all([(query, asker)], *servers)
         return future
+
+    def begin_all(
+        self, questions: Iterable[tuple[Query, Hashable]], *servers: str
+    ) -> list[asyncio.Future[bytes]]:
+        """As :meth:`begin`, for many questions and who asks them."""
+        begun = []
+        with traffic.entered(self.host.here.netns):
+            for query, asker in questions:
+                begun.append(self.loop.create_future())
+                self.forwarder.ask(query, servers, asker, begun[-1].set_result)
+        return begun
 
     def wait(self, *futures: asyncio.Future[bytes]) -> list[dns.message.Message]:
         """The answers."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 from watcher.names.upstream.exchange import Exchange
 
@@ -21,8 +23,18 @@ _PROBE: Final = b"\1\0\0\1\0\0\0\0\0\0" + _ROOT
 """The question for the root's name servers, which any resolver knows. Without its id."""
 _PAUSE: Final = 5.0
 """Seconds between two probes of a server that fails, while there are questions for it."""
+_QUIET: Final = 60.0
+"""Seconds for which the log says nothing more of a server that fails and answers in turn: whoever
+runs a container may have it do so as often as they like."""
 _SERVERS_AT_MOST: Final = 1024
 """Containers may name servers; those of whom nobody has heard for longest are forgotten."""
+
+
+class _Failing(Struct):
+    """A server that answers nothing: when to probe it again, and whether the log knows of it."""
+
+    probe: float
+    told: bool
 
 
 class Health:
@@ -41,7 +53,8 @@ class Health:
         self._counts = counts
         self._log = log
         self._patience = patience
-        self._failing: OrderedDict[str, float] = OrderedDict()
+        self._failing: OrderedDict[str, _Failing] = OrderedDict()
+        self._told: OrderedDict[str, float] = OrderedDict()
         self._probes: dict[str, tuple[Exchange, TimerHandle]] = {}
         self._turn = count()
 
@@ -56,8 +69,9 @@ class Health:
         well = [server for server in servers if server.name not in self._failing]
         failing = [server for server in servers if server.name in self._failing]
         for server in failing:
-            if self._loop.time() >= self._failing[server.name]:
-                self._failing[server.name] = self._loop.time() + _PAUSE
+            state = self._failing[server.name]
+            if self._loop.time() >= state.probe:
+                state.probe = self._loop.time() + _PAUSE
                 self.suspect(server)
         if not well:
             well = [server for server in choice.behind if server.name not in self._failing]
@@ -69,7 +83,8 @@ class Health:
 
     def answered(self, server: Server) -> None:
         """It has answered something."""
-        if self._failing and self._failing.pop(server.name, None) is not None:
+        state = self._failing.pop(server.name, None) if self._failing else None
+        if state is not None and state.told:
             self._log.info("name server answers again", server=server.name)
 
     def unreachable(self, server: Server) -> None:
@@ -105,8 +120,19 @@ class Health:
             self.answered(probe.server)
 
     def _fails(self, server: Server, reason: str) -> None:
-        if server.name not in self._failing:
+        if server.name in self._failing:
+            return
+        now = self._loop.time()
+        told = now >= self._told.get(server.name, now)
+        if told:
             self._log.warning("name server fails", server=server.name, reason=reason)
-            if len(self._failing) >= _SERVERS_AT_MOST:
-                self._failing.popitem(last=False)
-            self._failing[server.name] = self._loop.time() + _PAUSE
+            self._told[server.name] = now + _QUIET
+            _bound(self._told)
+        self._failing[server.name] = _Failing(probe=now + _PAUSE, told=told)
+        _bound(self._failing)
+
+
+def _bound(servers: OrderedDict[str, Any]) -> None:
+    """Forget the first of too many servers."""
+    if len(servers) > _SERVERS_AT_MOST:
+        servers.popitem(last=False)

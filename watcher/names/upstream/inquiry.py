@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from watcher.names.upstream.wire import Answer
 
 _FINAL: Final = (NOERROR, NXDOMAIN, YXDOMAIN)
+_OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN)
+"""Errors that say something of us, and nothing of the server."""
 _OPEN_AT_MOST: Final = 3
 """Servers that are waited for at the same time."""
 _PAUSE: Final = 0.5
@@ -164,7 +167,9 @@ class Inquiry:
             exchange = self._kind(
                 means.loop, means.counts, server, message, self._question, self._heard
             )
-        except OSError:
+        except OSError as error:
+            if error.errno in _OURS:
+                return False
             self._cannot_reach(server)
             return False
         if len(self._open) >= _OPEN_AT_MOST:
