@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tests.support.upstreams import answer, make_query
 from watcher.names.query import UDP_AT_MOST, Query
+from watcher.names.upstream.walk import Malformed
 from watcher.names.upstream.wire import (
     Answer,
-    Malformed,
     folded,
     is_answer,
     make_question,

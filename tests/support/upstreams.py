@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 15.0
 PORT: Final = 53
+SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h
 
 type Behaviour = Callable[[bytes], Iterable[bytes]]
 """What a server sends for a message."""
@@ -126,6 +127,7 @@ class Peer:
     def _open(self, place: Place, family: int, kind: int, address: str) -> socket.socket:
         opened = self._on_close.enter_context(traffic.make_socket(place.netns, family, kind))
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)
         opened.bind((address, PORT))
         opened.setblocking(False)
         return opened

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from watcher.names.query import FORMERR
 from watcher.names.upstream.exchange import Exchange, TcpExchange
-from watcher.names.upstream.wire import FORMERR, NOERROR, NXDOMAIN, YXDOMAIN, folded, make_question
+from watcher.names.upstream.walk import NOERROR, NXDOMAIN
+from watcher.names.upstream.wire import YXDOMAIN, folded, make_question
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
