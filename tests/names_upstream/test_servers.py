@@ -150,6 +150,23 @@ def test_without_descriptors_nothing_is_said_of_a_server(asking: Asking) -> None
     assert asking.said == []
 
 
+def test_a_slow_server_that_does_not_know_edns(asking: Asking) -> None:
+    def old(message: bytes) -> list[bytes]:
+        if is_probe(message):
+            return [answer(message)]
+        return [] if dns.message.from_wire(message).edns >= 0 else good(message)
+
+    def second(_: bytes) -> list[bytes]:
+        first.send(first.asked[0][:2] + b"\x80\x81" + bytes(8), to=0)
+        return []
+
+    first = asking.peer(FIRST, old)
+    asking.peer(SECOND, second)
+    found = asking.ask(make_query("web.example", edns=True), FIRST, SECOND)
+    assert values(found) == ["198.51.100.7"]
+    assert asking.ask(make_query("b.example", edns=True), THIRD).rcode() == dns.rcode.SERVFAIL
+
+
 def test_nobody_answers(asking: Asking) -> None:
     peer = asking.peer(FIRST, nothing)
     assert asking.ask(WEB, FIRST).rcode() == dns.rcode.SERVFAIL

@@ -169,6 +169,8 @@ class Asking:
     def __init__(self, host: Host, **settings: Any) -> None:
         self.host = host
         self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(lambda _, context: self._broken.append(context))
+        self._broken: list[dict[str, Any]] = []
         self.counts = Counts()
         self.said: list[tuple[str, str]] = []
         self.resolv_conf = host.base / "resolv.conf"
@@ -184,6 +186,7 @@ class Asking:
 
     def close(self) -> None:
         self._closing.close()
+        assert not self._broken, self._broken
 
     def warning(self, event: str, /, **fields: Any) -> None:
         """As of a log."""

@@ -77,10 +77,6 @@ class Health:
             well = [server for server in choice.behind if server.name not in self._failing]
         return well + failing
 
-    def is_failing(self, server: Server) -> bool:
-        """Whether it answers nothing at present."""
-        return server.name in self._failing
-
     def answered(self, server: Server) -> None:
         """It has answered something."""
         state = self._failing.pop(server.name, None) if self._failing else None

@@ -95,6 +95,7 @@ class Inquiry:
         self._queue: list[Server] = []
         self._open: list[Exchange] = []
         self._refused: set[str] = set()
+        self._unreached: set[str] = set()
         self._worst: Answer | None = None
         self._next: TimerHandle | None = None
         self._round_began = -_PAUSE
@@ -138,7 +139,8 @@ class Inquiry:
                     return
                 pause = self._round_began + _PAUSE - self._means.loop.time()
                 self._round_began = self._means.loop.time()
-                if pause > 0 and not self._open and self._is_hopeless():
+                again = all(server.name in self._unreached for server in self._queue)
+                if pause > 0 and again and not self._open:
                     self._next = self._means.loop.call_later(pause, self._ask_next)
                     return
             if self._ask(self._queue.pop(0), self._message):
@@ -158,10 +160,6 @@ class Inquiry:
         ]
         return bool(self._queue)
 
-    def _is_hopeless(self) -> bool:
-        """Whether all that are next have failed a moment ago."""
-        return all(map(self._means.health.is_failing, self._queue))
-
     def _ask(self, server: Server, message: bytes) -> bool:
         """Ask a server; whether that could be done."""
         means = self._means
@@ -174,6 +172,8 @@ class Inquiry:
                 return False
             self._cannot_reach(server)
             return False
+        self._unreached.discard(server.name)
+        self._stop_waiting()
         if len(self._open) >= _OPEN_AT_MOST:
             means.counts.upstream("timeout")
             self._open.pop(0).close()
@@ -192,6 +192,7 @@ class Inquiry:
 
     def _cannot_reach(self, server: Server) -> None:
         self._means.counts.upstream("unreachable")
+        self._unreached.add(server.name)
         if self._kind is Exchange:  # a server may have UDP alone
             self._means.health.unreachable(server)
 
@@ -212,20 +213,22 @@ class Inquiry:
                 self._finish(answer)
                 return
             self._means.counts.upstream("refused")
-            if answer.code == FORMERR and exchange.edns:  # RFC 6891, section 7
-                self._stop_waiting(exchange)
-                if self._ask(server, make_question(self._query, edns=False)):
-                    return
+            plain = answer.code == FORMERR and exchange.edns  # RFC 6891, section 7
+            if plain and self._ask(server, make_question(self._query, edns=False)):
+                return
             self._worst = answer
             self._refused.add(server.name)
             self._queue = [other for other in self._queue if other.name != server.name]
         if not exchange.late:
-            self._stop_waiting(exchange)
+            self._stop_waiting()
             self._ask_next()
         elif not self._open and self._next is None:
             self._ask_next()
 
-    def _stop_waiting(self, exchange: Exchange) -> None:
-        if not exchange.late and self._next is not None:
+    def _stop_waiting(self) -> None:
+        """Another server is asked before the one that was asked last is late."""
+        if self._next is not None:
             self._next.cancel()
             self._next = None
+        for exchange in self._open:
+            exchange.late = True
