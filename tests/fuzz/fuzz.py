@@ -29,6 +29,10 @@ from watcher.model.errors import WatcherError
 from watcher.model.keys import PREFIX
 from watcher.model.network import Network
 from watcher.model.request import PortMap, Request
+from watcher.names.query import parse
+from watcher.names.upstream import hosts_servers
+from watcher.names.upstream.walk import Malformed
+from watcher.names.upstream.wire import is_answer, make_reply, read_answer
 from watcher.store.leases import Failure, LeaseStore
 
 type Target = Callable[[bytes, Path], object]
@@ -122,6 +126,24 @@ def _database(data: bytes, directory: Path) -> None:
             store.sandbox_named("web")
 
 
+def _answer(data: bytes, _: Path) -> None:
+    query = parse(ASKED, tcp=False)
+    if not is_answer(data, query.id, query.question):
+        return
+    with suppress(Malformed):
+        answer = read_answer(data, query.question)
+        for tcp, age in ((False, 0), (True, 100)):
+            query = parse(ASKED, tcp=tcp)
+            assert len(make_reply(query, answer, age)) <= query.most
+
+
+def _resolv(data: bytes, _: Path) -> None:
+    choice = hosts_servers.parse(data.decode("utf-8", "replace"))
+    for server in choice.servers:
+        with suppress(OSError):
+            server.address(53)
+
+
 TARGETS: Final[Mapping[str, Target]] = {
     "state": _state,
     "labels": _labels,
@@ -129,9 +151,16 @@ TARGETS: Final[Mapping[str, Target]] = {
     "bundle": _bundle,
     "configuration": _configuration,
     "database": _database,
+    "answer": _answer,
+    "resolv": _resolv,
 }
-SHARES: Final = {"state": 30, "labels": 25, "annotations": 20, "bundle": 15, "configuration": 9}
+SHARES: Final = {
+    "state": 22, "labels": 18, "annotations": 15, "bundle": 12, "configuration": 7, "answer": 20,
+    "resolv": 5,
+}  # fmt: skip
 """Of a hundred inputs; the others are databases, which take a file each."""
+ASKED: Final = b"\0\7\1\0\0\1\0\0\0\0\0\1\3web\7example\0\0\1\0\1\0\0\x29\4\xd0\0\0\x80\0\0\0"
+"""The question to which answers are those of a server."""
 
 
 def corpus(kind: str) -> list[bytes]:
