@@ -169,6 +169,8 @@ OWNER = b"\xc0\x0c"
         made(record(OWNER, 6, b"\xc0\x0c\xc0\x0c" + bytes(19))),
         made(record(OWNER, 16, b"\5abc")),
         made(record(OWNER, 16, b"")),
+        made(record(OWNER, 16, bytes(60_000))),
+        made(*itertools.repeat(record(b"\1a" * 126 + b"\0", 999, b""), 240)),
         made(record(pointer(AT), 1, bytes(4))),
         made(record(pointer(AT + 40), 1, bytes(4))),
         made(record(b"\xc0\x00", 1, bytes(4))),
