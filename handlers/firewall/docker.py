@@ -1,29 +1,20 @@
 """Docker's firewall: its FORWARD chain has the policy `drop`; DOCKER-USER is for other rules.
 
-Rules are made with the iptables command, as Docker does, so they are in the configured backend.
-Source: "Packet filtering and firewalls" in Docker's manual; iptables(8).
+Source: "Packet filtering and firewalls" in Docker's manual.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import shlex
-import subprocess
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from handlers.firewall.iptables import MARK, Iptables
+
+if TYPE_CHECKING:
+    from watcher.model.network import Network
 
 CHAIN: Final = "DOCKER-USER"
 """Docker jumps to this chain before its own rules, and does not change it."""
-
-_MARK: Final = ("-m", "comment", "--comment", "watcher")
-"""The comment that marks this program's rules."""
-
-_WAIT: Final = "2"
-"""Seconds to wait for the lock of iptables."""
-
-
-class IptablesRefused(OSError):
-    """The iptables command failed."""
 
 
 class DockerUser:
@@ -34,56 +25,41 @@ class DockerUser:
     """
 
     def __init__(self, command: str) -> None:
-        self._command = command
-        self.name = f"{CHAIN} of {command}"
+        self._iptables = Iptables(command, CHAIN)
+        self.name = self._iptables.name
+
+    def links(self, network: Network) -> tuple[str, ...]:
+        """The bridge."""
+        return (network.bridge,)
 
     def runs(self) -> bool:
         """Whether the chain exists."""
-        return self._call("-S", CHAIN) is not None
+        return self._iptables.listing() is not None
 
-    def lacks(self, bridge: str) -> bool:
-        """Whether a rule for `bridge` is missing."""
-        return any(self._call("-C", CHAIN, *rule) is None for rule in _rules(bridge))
+    def lacks(self, link: str) -> bool:
+        """Whether a rule for `link` is missing."""
+        return not all(map(self._iptables.has, _rules(link)))
 
-    def admit(self, bridge: str) -> None:
-        """Add the missing rules for `bridge`; `IptablesRefused` if that fails."""
-        for rule in _rules(bridge):
-            if self._call("-C", CHAIN, *rule) is not None:
+    def admit(self, link: str) -> None:
+        """Add the missing rules for `link`; `IptablesRefused` if that fails."""
+        for rule in _rules(link):
+            if self._iptables.has(rule):
                 continue
-            others = [shlex.split(line) for line in (self._call("-S", CHAIN) or "").splitlines()]
+            others = [shlex.split(line) for line in (self._iptables.listing() or "").splitlines()]
             rules = [words[2:] for words in others if words[:1] == ["-A"]]
-            place = ("-I", CHAIN, str(len(rules))) if rules[-1:] == [_RETURN] else ("-A", CHAIN)
-            self._run(*place, *rule)
+            if rules[-1:] == [_RETURN]:
+                self._iptables.insert(len(rules), rule)
+            else:
+                self._iptables.append(rule)
 
-    def dismiss(self, bridge: str) -> None:
-        """Remove all rules for `bridge`, including duplicates."""
-        for rule in _rules(bridge):
-            while self._call("-D", CHAIN, *rule) is not None:
-                pass
-
-    def _run(self, *words: str) -> None:
-        if self._call(*words) is None:
-            raise IptablesRefused(
-                errno.EIO, f"`{self._command} {shlex.join(words)}` failed; try it by hand"
-            )
-
-    def _call(self, *words: str) -> str | None:
-        """The output of the command; `None` if it fails or is not installed."""
-        try:
-            done = subprocess.run(
-                [self._command, "-w", _WAIT, *words],
-                capture_output=True,
-                text=True,
-                check=True,
-                env={**os.environ, "LC_ALL": "C"},
-            )
-        except (FileNotFoundError, subprocess.CalledProcessError):
-            return None
-        return done.stdout
+    def dismiss(self, link: str) -> None:
+        """Remove all rules for `link`, including duplicates."""
+        for rule in _rules(link):
+            self._iptables.remove(rule)
 
 
 _RETURN: Final = ["-j", "RETURN"]
 
 
-def _rules(bridge: str) -> list[tuple[str, ...]]:
-    return [(option, bridge, *_MARK, "-j", "ACCEPT") for option in ("-i", "-o")]
+def _rules(link: str) -> list[tuple[str, ...]]:
+    return [(option, link, *MARK, "-j", "ACCEPT") for option in ("-i", "-o")]

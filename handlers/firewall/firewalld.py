@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from jeepney.io.blocking import DBusConnection
 
+    from watcher.model.network import Network
+
 ZONE: Final = "trusted"
 """The zone whose target is ACCEPT."""
 
@@ -39,6 +41,10 @@ class Firewalld:
     """
 
     name = "firewalld"
+
+    def links(self, network: Network) -> tuple[str, ...]:
+        """The bridge."""
+        return (network.bridge,)
 
     def runs(self) -> bool:
         """Whether firewalld is on the system bus; asking does not start it."""

@@ -1,6 +1,6 @@
 """Other firewalls of the host: they let our bridges' traffic pass if `firewall.integrate` is set.
 
-Each gets its own kind of rule, once per bridge. Each addition is noted, so that `watcher down`
+Each gets its own kind of rule, once per link. Each addition is noted, so that `watcher down`
 removes it and nothing else.
 """
 
@@ -14,13 +14,14 @@ import msgspec
 from handlers.context import Context
 from handlers.firewall.docker import DockerUser
 from handlers.firewall.firewalld import Firewalld
+from handlers.firewall.input_chain import InputChain
 from handlers.handler import Difference, Handler, apply
 from watcher.model.network import Network
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Sandbox
 
 _NOTE: Final = "foreign firewalls"
-"""The note of the bridges that each firewall admits."""
+"""The note of the links that each firewall admits."""
 
 
 class ForeignFirewall(Protocol):
@@ -33,13 +34,16 @@ class ForeignFirewall(Protocol):
     def runs(self) -> bool:
         """Whether it runs on this host."""
 
-    def lacks(self, bridge: str) -> bool:
-        """Whether it does not admit `bridge` yet."""
+    def links(self, network: Network) -> tuple[str, ...]:
+        """The links of the managed `network` that it has to admit."""
 
-    def admit(self, bridge: str) -> None:
-        """Make it accept packets from and to `bridge`."""
+    def lacks(self, link: str) -> bool:
+        """Whether it does not admit `link` yet."""
 
-    def dismiss(self, bridge: str) -> None:
+    def admit(self, link: str) -> None:
+        """Make it accept packets from and to `link`."""
+
+    def dismiss(self, link: str) -> None:
         """Undo `admit`, even if the firewall does not run; no error if that is done already."""
 
 
@@ -57,81 +61,82 @@ class ForeignFirewallHandler(Handler):
             DockerUser("iptables"),
             DockerUser("ip6tables"),
             Firewalld(),
+            InputChain("iptables", 4),
+            InputChain("ip6tables", 6),
         )
-        self._admitted: set[str] = set()
-        """The bridges that all firewalls are known to admit."""
+        self._admitted: set[Network] = set()
+        """The networks whose links all firewalls are known to admit."""
 
     def appear(self, sandbox: Sandbox) -> None:
-        """Admit the bridges of `sandbox`; only a bridge's first sandbox starts processes."""
+        """Admit the links of `sandbox`; only a network's first sandbox starts processes."""
         if not self._enabled:
             return
-        for bridge in self._bridges([sandbox]):
-            if bridge not in self._admitted:
-                apply(self._missing([bridge]), dry_run=False)
-                self._admitted.add(bridge)
+        for network in self._networks([sandbox]):
+            if network not in self._admitted:
+                apply(self._missing([network]), dry_run=False)
+                self._admitted.add(network)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Admit bridges that were forgotten, and dismiss those that are no longer ours."""
+        """Admit links that were forgotten, and dismiss those that are no longer ours."""
         repairs = apply(self._surplus(), dry_run=dry_run)
         if self._enabled:
-            bridges = self._bridges(sandboxes)
-            repairs += apply(self._missing(bridges), dry_run=dry_run)
+            networks = self._networks(sandboxes)
+            repairs += apply(self._missing(networks), dry_run=dry_run)
             if not dry_run:
-                self._admitted.update(bridges)
+                self._admitted.update(networks)
         return repairs
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
-        """Dismiss all admitted bridges; returns a line for each."""
+        """Dismiss all admitted links; returns a line for each."""
         self._admitted.clear()
         told = self._told()
         for firewall in self._firewalls:
-            for bridge in told.get(firewall.name, []):
-                self._dismiss(firewall, bridge)
-        return [f"removed {bridge} from {name}" for name, all_ in told.items() for bridge in all_]
+            for link in told.get(firewall.name, []):
+                self._dismiss(firewall, link)
+        return [f"removed {link} from {name}" for name, all_ in told.items() for link in all_]
 
-    def _bridges(self, sandboxes: Iterable[Sandbox]) -> list[str]:
-        """The managed bridges that `sandboxes` use, sorted."""
+    def _networks(self, sandboxes: Iterable[Sandbox]) -> list[Network]:
+        """The managed networks that `sandboxes` use."""
         used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}
-        networks = [self._drivers[name].network for name in used]
-        return sorted(network.bridge for network in networks if network.managed)
+        networks = [self._drivers[name].network for name in sorted(used)]
+        return [network for network in networks if network.managed]
 
-    def _missing(self, bridges: Sequence[str]) -> Iterator[Difference]:
-        if not bridges:
-            return
+    def _missing(self, networks: Sequence[Network]) -> Iterator[Difference]:
         for firewall in self._firewalls:
-            if not firewall.runs():
+            links = sorted({link for network in networks for link in firewall.links(network)})
+            if not links or not firewall.runs():
                 continue
-            for bridge in bridges:
-                if firewall.lacks(bridge):
+            for link in links:
+                if firewall.lacks(link):
                     yield Difference(
-                        Repair(f"added {bridge} to {firewall.name}", "", "it drops the traffic"),
-                        lambda f=firewall, b=bridge: self._admit(f, b),  # type: ignore[misc]
+                        Repair(f"added {link} to {firewall.name}", "", "it drops the traffic"),
+                        lambda f=firewall, b=link: self._admit(f, b),  # type: ignore[misc]
                     )
 
     def _surplus(self) -> Iterator[Difference]:
-        networks = [driver.network for driver in self._drivers.values()]
-        ours = {network.bridge for network in networks if network.managed}
-        why = "it is no bridge of ours any more" if self._enabled else "integrate = false"
+        networks = [d.network for d in self._drivers.values() if d.network.managed]
+        why = "no network of ours needs it any more" if self._enabled else "integrate = false"
         for firewall in self._firewalls:
-            for bridge in self._told().get(firewall.name, []):
-                if not self._enabled or bridge not in ours:
+            ours = {link for network in networks for link in firewall.links(network)}
+            for link in self._told().get(firewall.name, []):
+                if not self._enabled or link not in ours:
                     yield Difference(
-                        Repair(f"removed {bridge} from {firewall.name}", "", why),
-                        lambda f=firewall, b=bridge: self._dismiss(f, b),  # type: ignore[misc]
+                        Repair(f"removed {link} from {firewall.name}", "", why),
+                        lambda f=firewall, b=link: self._dismiss(f, b),  # type: ignore[misc]
                     )
 
-    def _admit(self, firewall: ForeignFirewall, bridge: str) -> None:
+    def _admit(self, firewall: ForeignFirewall, link: str) -> None:
         """Write the note first, so that an interrupted addition is removed later."""
         told = self._told()
-        told[firewall.name] = sorted({*told.get(firewall.name, []), bridge})
+        told[firewall.name] = sorted({*told.get(firewall.name, []), link})
         self._note(told)
-        firewall.admit(bridge)
+        firewall.admit(link)
 
-    def _dismiss(self, firewall: ForeignFirewall, bridge: str) -> None:
-        firewall.dismiss(bridge)
+    def _dismiss(self, firewall: ForeignFirewall, link: str) -> None:
+        firewall.dismiss(link)
         told = self._told()
-        told[firewall.name] = [other for other in told.get(firewall.name, []) if other != bridge]
-        self._note({name: bridges for name, bridges in told.items() if bridges})
+        told[firewall.name] = [other for other in told.get(firewall.name, []) if other != link]
+        self._note({name: links for name, links in told.items() if links})
 
     def _told(self) -> dict[str, list[str]]:
         text = self._notes.noted(_NOTE)

@@ -80,9 +80,9 @@ def test_what_the_guard_drops(make_host: HostMaker) -> None:
     host.attach("free")
     fine(host, "web")
     web.place.ip("addr", "add", "172.19.7.7/16", "dev", "eth0")
-    host.here.serve(udp=(53,))
-    assert web.place.reach(GATEWAY, 53, "udp", timeout=LATENCY_FREE_NO) is not None
-    other = web.place.reach(GATEWAY, 53, "udp", source="172.19.7.7", timeout=LATENCY_FREE_NO)
+    host.here.serve(udp=(123,))
+    assert web.place.reach(GATEWAY, 123, "udp", timeout=LATENCY_FREE_NO) is not None
+    other = web.place.reach(GATEWAY, 123, "udp", source="172.19.7.7", timeout=LATENCY_FREE_NO)
     assert other is None
     line = only(host, "web", "warn", "guard")
     drops = int(line["what"].split()[4])

@@ -6,17 +6,25 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.checked import SERVFAIL, Line, Resolver, checked, with_resolv_conf
 from tests.support.host import BEYOND, Host
 
 if TYPE_CHECKING:
-    pass
+    from tests.support.host import HostMaker
 
 
 def names(host: Host, name: str) -> list[tuple[str, str]]:
     """Level and text of each line about names."""
     lines: list[Line] = [x for x in checked(host, name) if x["check"] == "names"]
     return [(line["level"], line["what"]) for line in lines]
+
+
+@pytest.fixture
+def host(make_host: HostMaker) -> Host:
+    """A host whose network has no names."""
+    return make_host("[network.default]\nnames = false\n")
 
 
 def test_servers(host: Host) -> None:

@@ -10,7 +10,7 @@ from tests.support.host import BEYOND, BEYOND6
 if TYPE_CHECKING:
     from tests.support.host import Host, HostMaker
 
-DUAL = '[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
+DUAL = '[network.default]\nnames = false\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
 ROUTED = """
 [network.default]
 subnets = ["172.19.0.0/16", "fd00:19::/64"]

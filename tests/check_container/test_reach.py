@@ -19,6 +19,10 @@ OUTSIDE, PUBLISHED = 7000, 8080
 @pytest.fixture
 def web(host: Host) -> Container:
     """A container that publishes a port and answers there, and a neighbour."""
+    return serving(host)
+
+
+def serving(host: Host) -> Container:
     web = host.attach("web", ports=f"{PUBLISHED}:80")
     web.serve(tcp=(80,))
     host.attach("near")
@@ -100,8 +104,10 @@ def test_iptables(host: Host, web: Container) -> None:
     assert all(flows(host, web).values())
 
 
-def test_services_of_the_host(host: Host, web: Container) -> None:
+def test_services_of_the_host(make_host: HostMaker) -> None:
     """An INPUT chain that refuses what is new, as many hosts have."""
+    host = make_host("[network.default]\nnames = false\n")
+    web = serving(host)
     own(host, INPUT, "ct state established,related accept; iifname lo accept; drop")
     line = only(host, "web", "warn", "out")
     assert "drops what it sends to services of this host" in line["what"]

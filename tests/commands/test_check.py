@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.host import Host
+from tests.support.name_service import NameService
 
 if TYPE_CHECKING:
     from tests.support.host import HostMaker
@@ -58,7 +59,7 @@ def test_a_host_that_is_able_to_do_it(host: Host) -> None:
     ]
     assert {f["check"] for f in findings} == {
         *("privileges", "runc", "kernel", "gate", "directories", "roots", "locks", "leases"),
-        *("networks", "guards", "firewalls"),
+        *("networks", "guards", "names", "firewalls"),
     }
     assert [f for f in findings if f["level"] != "ok" or f["remedy"]] == []
 
@@ -92,6 +93,7 @@ def test_nothing_is_made(host: Host) -> None:
 def test_a_host_at_work(host: Host) -> None:
     with host.service():
         host.attach("web", ports="8080:80")
+        NameService(host).hears()
         findings = check(host)
     assert [f for f in findings if f["level"] != "ok"] == []
     (leases,) = [f for f in findings if f["check"] == "leases"]

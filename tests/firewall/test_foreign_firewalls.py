@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.firewall.test_questions import GATEWAYS, answering, answers
 from tests.support.host import BEYOND, GATEWAY, UPLINK, Container, Host
 from tests.support.processes import end
 from tests.support.waiting import LATENCY_FREE_NO, eventually
@@ -265,7 +266,8 @@ def test_what_cannot_be_told_is_a_warning(host: Host) -> None:
     assert "may drop" in finding["what"]
 
 
-def test_an_input_policy_is_a_warning(host: Host) -> None:
+def test_an_input_policy_is_a_warning(make_host: HostMaker) -> None:
+    host = make_host("[network.default]\nnames = false\n")
     web = serving(host)
     host.here.serve(tcp=(22,))
     own(host, OWN_POLICY.replace("forward", "input"))
@@ -278,6 +280,102 @@ def test_an_input_policy_is_a_warning(host: Host) -> None:
     paste(host, finding["remedy"])
     assert web.reach(GATEWAY, 22) is not None
     assert firewalls(host) == []
+
+
+NAMES = '[network.default]\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
+OWN_INPUT = """
+table inet own {
+    chain input {
+        type filter hook input priority 0; policy drop;
+        ct state established,related accept
+        meta l4proto ipv6-icmp accept
+        tcp dport 22 accept
+    }
+}
+"""
+PLAIN_INPUT = """*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
+-A INPUT -p ipv6-icmp -j ACCEPT
+-A INPUT -j REJECT
+COMMIT
+"""
+
+
+def restored_both(command: str) -> Callable[[Host], None]:
+    """The same rules for both families, as `command` and its twin for IPv6 make them."""
+
+    def make(host: Host) -> None:
+        for one in (command, command.replace("iptables", "ip6tables")):
+            restored(one, PLAIN_INPUT)(host)
+
+    return make
+
+
+def names_answered(web: Container) -> set[str | None]:
+    """Who answers the questions of a container, by both families and protocols."""
+    return {who for own in GATEWAYS for who in answers(web.place, own)}
+
+
+@pytest.mark.parametrize("mode", ["bridge", "routed"])
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda host: own(host, OWN_INPUT), "chain input of nftables table inet own"),
+        (restored_both("iptables"), "chain INPUT of iptables table filter"),
+        (restored_both("iptables-legacy"), "chain INPUT of iptables-legacy table filter"),
+        (ufw, "ufw's chain INPUT of iptables table filter"),
+        (Firewalld, ""),
+    ],
+    ids=["own", "iptables", "legacy", "ufw", "firewalld"],
+)
+def test_the_remedy_for_questions_that_another_firewall_drops(
+    make_host: HostMaker, make: Callable[[Host], object], named: str, mode: str
+) -> None:
+    host = make_host(NAMES + f'mode = "{mode}"\n')
+    web = host.attach("web")
+    answering(host)
+    make(host)
+    dropping = [f for f in firewalls(host) if "questions" in f["what"]]
+    if named:
+        assert None in names_answered(web)
+        assert dropping[0]["level"] == "fail"
+        on = f"{named} drops the questions of containers on netns0 to the name service (port 29053"
+        assert dropping[0]["what"] == f"{on} of {GATEWAY})"
+    for finding in dropping:
+        paste(host, finding["remedy"])
+    assert names_answered(web) == {"names"}
+    assert [f for f in firewalls(host) if "questions" in f["what"]] == []
+
+
+@pytest.mark.parametrize("mode", ["bridge", "routed"])
+@pytest.mark.parametrize(
+    "make", [ufw, restored_both("iptables"), Firewalld], ids=["ufw", "iptables", "firewalld"]
+)
+def test_questions_pass_other_firewalls_by_themselves(
+    make_host: HostMaker, make: Callable[[Host], object], mode: str
+) -> None:
+    def rules() -> list[str]:
+        saved = host.command("iptables-save").stdout + host.command("ip6tables-save").stdout
+        return [line for line in saved.splitlines() if "watcher" in line]
+
+    host = make_host(INTEGRATE + NAMES + f'mode = "{mode}"\n')
+    made = make(host)
+    web = host.attach("web")
+    answering(host)
+    assert names_answered(web) == {"names"}
+    assert [f for f in firewalls(host) if "questions" in f["what"]] == []
+    if make is ufw:
+        host.command("ufw", "reload")
+        assert names_answered(web) == {"names"}
+    assert host.watcher("sync").stdout == "nothing to do\n"
+    assert (rules() == []) is isinstance(made, Firewalld)
+    host.configure(INTEGRATE + NAMES + f'mode = "{mode}"\nnames = false\n')
+    host.watcher("sync")
+    assert rules() == []
 
 
 def test_neighbours_on_the_bridge_itself(host: Host) -> None:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.checks.filters import host, packets, remedies
 from watcher.checks.filters.fate import drops
+from watcher.model.names import PORT
 from watcher.model.network import gateway
 
 if TYPE_CHECKING:
-    from watcher.checks.filters.chains import Table
+    from watcher.checks.filters.chains import Packet, Table
+    from watcher.checks.filters.fate import Drop
+    from watcher.model.address import Address
     from watcher.model.network import Network
 
 
@@ -45,6 +48,9 @@ def _of_network(
         for packet in packets.forwarded(network, container, uplinks[subnet.version])
     ]
     received = [packets.received(network, subnet, container) for subnet, container in containers]
+    questions = [
+        list(packets.questions(network, subnet, container)) for subnet, container in containers
+    ]
     for table in tables:
         for drop in drops(table, forwarded):
             tell, does = (fail, "drops") if drop.certain else (warn, "may drop")
@@ -52,9 +58,23 @@ def _of_network(
                 f"{remedies.named(drop)} {does} what containers on {bridge} send or get",
                 remedies.to_forward(drop, bridge, integrate=integrate),
             )
-        for drop in drops(table, received):
+        for drop, own in _to_names(table, questions):
+            tell, does = (fail, "drops") if drop.certain else (warn, "may drop")
+            yield tell(
+                f"{remedies.named(drop)} {does} the questions of containers on {bridge} to the name"
+                f" service (port {PORT} of {own})",
+                remedies.to_names(drop, network, own, integrate=integrate),
+            )
+        for drop in () if network.named else drops(table, received):
             yield warn(
                 f"{remedies.named(drop)} drops what containers on {bridge} send to the"
                 " host's own services, such as a resolver; published ports are not affected",
                 remedies.to_receive(drop, bridge),
             )
+
+
+def _to_names(table: Table, questions: list[list[Packet]]) -> Iterator[tuple[Drop, Address]]:
+    """The drops of each list of packets to one gateway, and the gateway's address."""
+    for some in questions:
+        for drop in drops(table, some):
+            yield drop, some[0].target

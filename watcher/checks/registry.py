@@ -18,6 +18,7 @@ from watcher.checks import (
     kernel,
     leases,
     locks,
+    names,
     networks,
     ports,
     privileges,
@@ -45,6 +46,7 @@ CHECKS: Final = (
     Check("networks", networks.findings),
     Check("ports", ports.findings),
     Check("guards", guards.findings),
+    Check("names", names.findings),
     Check("firewalls", firewalls.findings, needs="CAP_NET_ADMIN"),
 )
 

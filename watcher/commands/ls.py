@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from typing import Final
 
 from watcher.commands.output import print_json, print_table, terminal_width
@@ -17,6 +19,9 @@ HEADER: Final = ("ID", "NAME", "PID", "STATUS", "NETWORK", "ADDRESS", "PORTS", "
 REASON: Final = "REASON"
 """The last column, if any container has one."""
 
+_PATIENCE: Final = 0.1
+"""Seconds in which a name service takes a connection."""
+
 _LEAST: Final = {
     REASON: 16, "PORTS": 8, "NAME": 8, "NETWORK": 7, "VETH": 8, "ADDRESS": 15, "ID": SHORT_ID,
 }  # fmt: skip
@@ -30,6 +35,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if options.json:
         print_json([as_json(entry) for entry in found])
         return 0
+    _tell_if_nobody_answers(config, found)
     shown = [as_json(entry) for entry in found if options.all or not entry.refused]
     for item in shown:  # the line begins with its id
         item["reason"] = str(item["reason"]).removeprefix(f"container {quoted(item['id'])}: ")
@@ -42,6 +48,24 @@ def run(config: Config, options: argparse.Namespace) -> int:
     rows = [_row(item, header) for item in shown]
     print_table(header, rows, within=terminal_width(), least=_LEAST)
     return 0
+
+
+def _tell_if_nobody_answers(config: Config, entries: Sequence[Entry]) -> None:
+    """Say on stderr if containers have names, and no name service runs."""
+    used = {i.network for entry in entries if entry.sandbox for i in entry.sandbox.interfaces}
+    named = [
+        name for name in sorted(used) if name in config.networks and config.networks[name].named
+    ]
+    if not named:
+        return
+    from watcher.observe.name_service import is_there
+
+    if not is_there(config.run_dir, _PATIENCE):
+        sys.stderr.write(
+            f"watcher: no name service runs: containers of {', '.join(named)} resolve no names;"
+            " run `systemctl enable --now watcher-names`, or set names = false in"
+            f" [network.{named[0]}]\n"
+        )
 
 
 def as_json(entry: Entry) -> dict[str, object]:

@@ -4,9 +4,10 @@ A socket belongs to the network namespace in which it was made (network_namespac
 makes the probes while it is in a sandbox's namespace, and asks all of them together from outside.
 """
 
+from handlers.kernel.probes.addresses import AddressQuery
 from handlers.kernel.probes.echo import Echo
 from handlers.kernel.probes.neighbours import ArpRequest, Solicitation
 from handlers.kernel.probes.probe import Probe, ask_all
 from handlers.kernel.probes.resolvers import NameQuery
 
-__all__ = ["ArpRequest", "Echo", "NameQuery", "Probe", "Solicitation", "ask_all"]
+__all__ = ["AddressQuery", "ArpRequest", "Echo", "NameQuery", "Probe", "Solicitation", "ask_all"]

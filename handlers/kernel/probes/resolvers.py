@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 PORT: Final = 53
 
-_HEADER: Final = struct.Struct("!HHHHHH")
-_RECURSIVE: Final = 0x0100
-_IS_ANSWER: Final = 0x8000
+HEADER: Final = struct.Struct("!HHHHHH")
+RECURSIVE: Final = 0x0100
+IS_ANSWER: Final = 0x8000
 _ROOT_NS: Final = b"\0" + struct.pack("!HH", 2, 1)
 """The question: name `.`, type NS, class IN."""
 
-_CODES: Final = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED")
+CODES: Final = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED")
 
 
 class NameQuery(Probe):
@@ -43,13 +43,13 @@ class NameQuery(Probe):
         sock.connect(self._to)
 
     def _send(self, sock: socket.socket) -> None:
-        sock.send(_HEADER.pack(self._id, _RECURSIVE, 1, 0, 0, 0) + _ROOT_NS)
+        sock.send(HEADER.pack(self._id, RECURSIVE, 1, 0, 0, 0) + _ROOT_NS)
 
     def _read(self, data: bytes) -> str:
-        if len(data) < _HEADER.size:
+        if len(data) < HEADER.size:
             return ""
-        number, flags, *_ = _HEADER.unpack_from(data)
-        if number != self._id or not flags & _IS_ANSWER:
+        number, flags, *_ = HEADER.unpack_from(data)
+        if number != self._id or not flags & IS_ANSWER:
             return ""
         code = flags & 15
-        return _CODES[code] if code < len(_CODES) else f"code {code}"
+        return CODES[code] if code < len(CODES) else f"code {code}"

@@ -18,6 +18,7 @@ from handlers.networks import drivers_of
 from watcher.checks import leases
 from watcher.checks.check import Finding
 from watcher.checks.container import inside, resolvers
+from watcher.checks.container.asking import Asking, asking
 from watcher.checks.container.inside import Inside
 from watcher.checks.container.legs import Leg, legs_of
 from watcher.checks.filters import host
@@ -69,6 +70,7 @@ class Gathered(Struct, frozen=True):
         legs: each address of each interface.
         netlink: a socket of the host.
         inside: what is seen in its namespace.
+        asking: how it asks for names; `None` if its network has none.
         rules: this program's table as nftables lists it; `None` if it is missing.
         intact: whether its rules are those that this program made.
         tables: the filters of other programs.
@@ -79,6 +81,7 @@ class Gathered(Struct, frozen=True):
     legs: Sequence[Leg]
     netlink: Netlink
     inside: Inside
+    asking: Asking | None
     rules: Sequence[dict[str, Any]] | None
     intact: bool
     tables: Sequence[Table]
@@ -138,12 +141,13 @@ def gather(known: Known) -> Iterator[Gathered]:
     drivers = drivers_of(known.networks)
     legs = legs_of(sandbox, drivers)
     conf = resolvers.read(known.init)
+    asks = asking(known.config, known.id, sandbox, drivers)
     try:
         with ExitStack() as opened:
             namespace = _open(opened, sandbox, known.config.netns_dir)
             # If all have ended, the number may be another namespace's by now.
             living = lives(sandbox)
-            seen = inside.look(sandbox, drivers, legs, conf, namespace) if living else None
+            seen = inside.look(sandbox, drivers, legs, conf, namespace, asks) if living else None
     except NamespaceGone:
         seen = None
     except OSError:  # an interface may go in its midst
@@ -155,4 +159,4 @@ def gather(known: Known) -> Iterator[Gathered]:
     rules = Nft().listing(*TABLE)
     intact = rules is not None and listed.digest(rules, drivers) == known.digest
     with Netlink() as netlink:
-        yield Gathered(known, drivers, legs, netlink, seen, rules, intact, host.tables())
+        yield Gathered(known, drivers, legs, netlink, seen, asks, rules, intact, host.tables())

@@ -16,14 +16,24 @@ from handlers.kernel import rtnl
 from handlers.kernel.foreign_names import index_of
 from handlers.kernel.namespace import HostNamespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
-from handlers.kernel.probes import ArpRequest, Echo, NameQuery, Probe, Solicitation, ask_all
+from handlers.kernel.probes import (
+    AddressQuery,
+    ArpRequest,
+    Echo,
+    NameQuery,
+    Probe,
+    Solicitation,
+    ask_all,
+)
 from handlers.kernel.sockdiag import ListeningSocket, SockDiag
 from handlers.link import sandbox_end
 from handlers.link.sandbox_end import End
 from watcher.model.errors import message_of
+from watcher.model.names import DNS_PORT
 
 if TYPE_CHECKING:
     from handlers.networks.driver import Driver
+    from watcher.checks.container.asking import Asking
     from watcher.checks.container.legs import Leg
     from watcher.checks.container.resolvers import ResolvConf
     from watcher.model.address import Address
@@ -102,6 +112,8 @@ class Inside(Struct, frozen=True):
         gateways: what the gateways answered, by interface and IP version.
         conf: what its resolv.conf says.
         servers: what its name servers answered.
+        named: what its gateway answered to the question for its own name; `None` if the network
+            has no names.
     """
 
     loopback: bool
@@ -113,6 +125,7 @@ class Inside(Struct, frozen=True):
     gateways: Mapping[tuple[str, int], Answer]
     conf: ResolvConf
     servers: Sequence[Server]
+    named: Server | None = None
 
 
 def look(
@@ -121,6 +134,7 @@ def look(
     legs: Sequence[Leg],
     conf: ResolvConf,
     namespace: int,
+    asking: Asking | None,
 ) -> Inside:
     """Look into `namespace` (a descriptor), and wait for the answers to what is asked there.
 
@@ -129,6 +143,7 @@ def look(
     """
     asked: dict[tuple[str, int], tuple[Echo, Probe | None]] = {}
     queries: list[NameQuery] = []
+    question: AddressQuery | None = None
     try:
         with closing(HostNamespace()) as home, home.left_for(namespace):
             with Netlink(most=MOST) as netlink:
@@ -144,15 +159,20 @@ def look(
                     asked[key] = Echo(leg.address, leg.gateway), _neighbour(leg, link)
             for server in conf.servers:
                 queries.append(NameQuery(server, _scope(server)))  # noqa: PERF401 (to be closed)
+            if asking is not None:
+                question = AddressQuery(asking.server, DNS_PORT, asking.name)
         gateways = [probe for pair in asked.values() for probe in pair if probe is not None]
-        ask_all([*gateways, *queries], PATIENCE)
+        questions = [] if question is None else [question]
+        ask_all([*gateways, *queries, *questions], PATIENCE)
         return Inside(
             loopback, links, defaults, listening, elsewhere, complete,
             {key: _answer(*pair) for key, pair in asked.items()}, conf,
             [Server(*one) for one in zip(conf.servers, *_told(queries), strict=True)],
+            Server(asking.server, question.answer, question.error)
+            if asking is not None and question is not None else None,
         )  # fmt: skip
     finally:
-        for probe in (*(one for pair in asked.values() for one in pair), *queries):
+        for probe in (*(one for pair in asked.values() for one in pair), *queries, question):
             if probe is not None:
                 probe.close()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from handlers.kernel import rtnl, sysctl
 from handlers.kernel.uplink import uplink_index
 from watcher.checks.filters.chains import Packet
-from watcher.checks.filters.packets import BRIDGED, FAR
+from watcher.checks.filters.packets import BRIDGED, FAR, asked_of
 
 if TYPE_CHECKING:
     from handlers.kernel.netlink import Netlink
@@ -101,6 +101,13 @@ def to_host(leg: Leg) -> Iterator[Tried]:
     if leg.gateway is not None:
         for protocol in ("tcp", "udp"):
             yield None, leg, Packet(leg.link, "", leg.address, leg.gateway, protocol=protocol)
+
+
+def questions(leg: Leg) -> Iterator[Tried]:
+    """From the container to the name service."""
+    if leg.network.named and leg.gateway is not None:
+        for packet in asked_of(leg.link, leg.address, leg.gateway):
+            yield None, leg, packet
 
 
 def uplink_of(netlink: Netlink, version: int) -> tuple[str, Address]:

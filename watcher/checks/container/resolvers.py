@@ -32,12 +32,14 @@ class ResolvConf(Struct, frozen=True):
         bad: a server that is no address; empty if all are.
         missing: whether the file is missing.
         error: why it cannot be read; empty if it can.
+        content: all of it.
     """
 
     servers: tuple[Address, ...] = ()
     bad: str = ""
     missing: bool = False
     error: str = ""
+    content: bytes = b""
 
 
 def read(init: Process) -> ResolvConf:
@@ -64,7 +66,7 @@ def parse(content: bytes) -> ResolvConf:
             bad = bad or text
         if len(servers) == _MOST:
             break
-    return ResolvConf(tuple(servers), bad)
+    return ResolvConf(tuple(servers), bad, content=content)
 
 
 def _address(text: str) -> Address:

@@ -110,7 +110,8 @@ def _masquerades(expressions: list[Mapping[str, Any]], network: Network, subnet:
 
 def _to_host(gathered: Gathered) -> Iterator[Finding]:
     """Filters that keep it from the services of the host."""
-    tried = [one for leg in gathered.legs for one in packets.to_host(leg)]
+    legs = [leg for leg in gathered.legs if not leg.network.named]  # else a resolver is no matter
+    tried = [one for leg in legs for one in packets.to_host(leg)]
     for drop, _, remedy in dropped(gathered, tried):
         does = "drops" if drop.certain else "may drop"
         yield warn(

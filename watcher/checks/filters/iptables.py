@@ -36,7 +36,18 @@ _VERDICTS: Final[dict[str, Literal["accept", "drop", "return"]]] = {
     "RETURN": "return",
 }
 _PLAIN: Final = frozenset(
-    ("comment", "conntrack", "state", "tcp", "udp", "sctp", "icmp", "icmp6", "multiport")
+    (
+        "comment",
+        "conntrack",
+        "state",
+        "tcp",
+        "udp",
+        "sctp",
+        "icmp",
+        "icmp6",
+        "multiport",
+        "addrtype",
+    )
 )
 """Modules that match nothing but by their options."""
 
@@ -127,6 +138,8 @@ def _condition(option: str, values: list[str]) -> Condition:
         return lambda packet: _is_among(packet.sport, value)
     if option == "--ports":
         return lambda p: _is_among(p.dport, value) or _is_among(p.sport, value)
+    if option == "--dst-type":
+        return lambda packet: _is_of_type(packet, value)
     if option in ("--ctstate", "--state"):
         return lambda packet: _has_state(packet, value.split(","))
     return lambda _: None
@@ -134,6 +147,13 @@ def _condition(option: str, values: list[str]) -> Condition:
 
 def _has_state(packet: Packet, states: list[str]) -> bool:
     return packet.state.upper() in states or (packet.dnat and "DNAT" in states)
+
+
+def _is_of_type(packet: Packet, types: str) -> bool | None:
+    """Whether the target has one of `types`; all packets here are to one machine."""
+    if packet.hook == "prerouting":
+        return None
+    return ("LOCAL" if packet.hook == "input" else "UNICAST") in types.split(",")
 
 
 def _is_among(port: int, listed: str) -> bool:

@@ -11,6 +11,7 @@ from handlers.kernel import sysctl
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.uplink import uplink_index
 from watcher.checks.filters.chains import Packet
+from watcher.model.names import PORT
 from watcher.model.network import gateway
 
 if TYPE_CHECKING:
@@ -45,6 +46,19 @@ def forwarded(network: Network, container: Address, uplink: str) -> Iterator[Pac
 def received(network: Network, subnet: Subnet, container: Address) -> Packet:
     """A packet from `container`, an address of `subnet` of `network`, to the host itself."""
     return Packet(network.bridge, "", container, gateway(subnet))
+
+
+def questions(network: Network, subnet: Subnet, container: Address) -> Iterator[Packet]:
+    """From `container`, an address of `subnet` of `network`, to the name service, if it has one."""
+    if network.named:
+        link = network.bridge if network.facts.on_link else PORTS.replace("*", "0-1")
+        yield from asked_of(link, container, gateway(subnet))
+
+
+def asked_of(link: str, source: Address, own: Address) -> Iterator[Packet]:
+    """Questions that come by `link` to the gateway's address `own`; they are rewritten already."""
+    for protocol in ("udp", "tcp"):
+        yield Packet(link, "", source, own, dnat=True, protocol=protocol, dport=PORT)
 
 
 def uplink(version: int) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from watcher.checks.filters.packets import PORTS
+from watcher.model.names import PORT
 
 if TYPE_CHECKING:
     from watcher.checks.filters.chains import Table
     from watcher.checks.filters.fate import Drop
     from watcher.model.address import Address
+    from watcher.model.network import Network
 
 _OPTIONS: Final = {"iif": "-i", "oif": "-o"}
 """The options of iptables for the interfaces of a packet."""
@@ -59,6 +61,33 @@ def to_receive(drop: Drop, bridge: str) -> str:
     return _accept(drop, ("iif", bridge))
 
 
+def to_names(drop: Drop, network: Network, own: Address, *, integrate: bool) -> str:
+    """The remedy for a drop of questions to the name service at the gateway's address `own`."""
+    table, chain = drop.table, drop.chain.name
+    if _is_firewalld(table):
+        by_bridge = network.facts.on_link
+        subnet = network.subnet_of(own.version)
+        remedy = (
+            _firewalld(network.bridge) if by_bridge else _firewalld_of(f"--add-source={subnet}")
+        )
+        return f"{remedy}, or {_itself(integrate=integrate)}" if by_bridge else remedy
+    if table.command == "nft":
+        ip = "ip" if own.version == 4 else "ip6"
+        place = f"{table.family} {table.name} {chain}"
+        return f"run `nft insert rule {place} {ip} daddr {own} th dport {PORT} accept`"
+    if _is_ufw(table):
+        remedy = f"run `ufw allow from any to {own} port {PORT}`"
+    else:
+        command = table.command if table.name == "filter" else f"{table.command} -t {table.name}"
+        words = [
+            f"`{command} -I {chain} -d {own} -p {protocol} --dport {PORT} -j ACCEPT`"
+            for protocol in ("udp", "tcp")
+        ]
+        remedy = "run " + " and ".join(words)
+    by_itself = table.name == "filter" and not table.command.endswith("-legacy")
+    return f"{remedy}, or {_itself(integrate=integrate)}" if by_itself else remedy
+
+
 def to_send(drop: Drop, address: Address) -> str:
     """The remedy for a drop of packets from the host itself to `address`."""
     table, chain = drop.table, drop.chain.name
@@ -101,10 +130,11 @@ def _itself(*, integrate: bool) -> str:
 
 
 def _firewalld(bridge: str) -> str:
-    return (
-        f"run `firewall-cmd --permanent --zone=trusted --add-interface={bridge}`"
-        " and `firewall-cmd --reload`"
-    )
+    return _firewalld_of(f"--add-interface={bridge}")
+
+
+def _firewalld_of(what: str) -> str:
+    return f"run `firewall-cmd --permanent --zone=trusted {what}` and `firewall-cmd --reload`"
 
 
 def _is_firewalld(table: Table) -> bool:
