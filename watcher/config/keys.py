@@ -37,6 +37,7 @@ _SUBNET_EXAMPLE: Final = 'write it like "172.19.0.0/16" or "fd00:1::/64"'
 _MAX_PREFIX: Final = {4: 30, 6: 126}
 """The longest prefix, by IP version, with room for a gateway and a sandbox."""
 
+_BROADCAST: Final = IPv4Address("255.255.255.255")
 _LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MAX_DOMAIN: Final = 128
 """Characters of a domain; the names in it have at most 253."""
@@ -208,7 +209,9 @@ def _address(value: Any, path: KeyPath) -> Address:
 
 def _server(value: Any, path: KeyPath) -> Address:
     address = _address(value, path)
-    if address.is_unspecified or address.is_multicast:
+    of_a_link = address.version == 6 and address.is_link_local  # of which link, nobody can say
+    unfit = address.is_unspecified or address.is_multicast or address == _BROADCAST
+    if unfit or of_a_link:
         raise ConfigKeyError(path, "not the address of a server", 'write it like "192.0.2.53"')
     return address
 
