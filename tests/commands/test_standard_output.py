@@ -20,7 +20,7 @@ def shell(host: Host, *args: str, to: str) -> str:
 
 
 def test_a_closed_one_is_no_error(make_host: HostMaker) -> None:
-    host = make_host()
+    host = make_host("[network.default]\nnames = false\n")  # else `ls` misses the name service
     host.attach("web")
     assert shell(host, "publish", "web", "80", to=">&-") == "0 "
     assert host.ls()["web"]["ports"]

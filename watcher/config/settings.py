@@ -139,8 +139,9 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
     integrate: Annotated[
         bool,
         about(
-            "Whether a firewalld, ufw or similar that drops forwarded traffic by default is told"
-            " about the bridges. false: `watcher check` only says what would stand in the way."
+            "Whether other firewalls let our traffic pass: what firewalld and Docker would drop of"
+            " it, and questions to the name service in the chain INPUT of iptables, which is ufw's"
+            " as well. false: `watcher check` only says what would stand in the way."
         ),
     ] = False
 
