@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -109,7 +109,10 @@ def _place(init: Process, file: ResolvConf, opened: ExitStack) -> Outcome:
 def _is_host(inside: int, here: int) -> bool:
     """Whether the mount namespace `inside` is that of the host, or `here`, of this process."""
     number = os.fstat(inside).st_ino
-    return number in (os.fstat(here).st_ino, os.stat("/proc/1/ns/mnt").st_ino)  # noqa: PTH116
+    with suppress(PermissionError):  # the first process may have more capabilities than this one
+        if number == os.stat("/proc/1/ns/mnt").st_ino:  # noqa: PTH116
+            return True
+    return number == os.fstat(here).st_ino
 
 
 def _mount_of(file: ResolvConf) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel.mounts import parse
@@ -30,6 +29,8 @@ _NEW: Final = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 
 _TRIES: Final = 16
 """How often a lookup is begun again that somebody's renaming has disturbed."""
+
+_CHUNK: Final = 1 << 16
 
 _MOST_LINKS: Final = 40
 """The kernel's own limit (path_resolution(7))."""
@@ -119,11 +120,11 @@ class Root:
 
     def _mount(self, number: int) -> Mount:
         """The mount with that number; no file system is asked for anything."""
-        start = b"%d " % number
-        for line in Path(f"/proc/{self._pid}/mountinfo").read_bytes().splitlines():
-            if line.startswith(start):
-                return parse(line)
-        raise CannotPlace("/etc/resolv.conf is on no mount of its mount namespace", PUT_ONE)
+        table = b"\n" + _read(f"/proc/{self._pid}/mountinfo")
+        at = table.find(b"\n%d " % number)
+        if at < 0:
+            raise CannotPlace("/etc/resolv.conf is on no mount of its mount namespace", PUT_ONE)
+        return parse(table[at + 1 : table.find(b"\n", at + 1)])
 
     # --- what is missing -------------------------------------------------------------------------
 
@@ -209,12 +210,23 @@ class Root:
             return
         found = self._mount(mount)
         self._check_mount(found)
-        known = Path("/proc/thread-self/mountinfo").read_bytes()
+        known = _read("/proc/thread-self/mountinfo")
         if found.type != "tmpfs" or found.root != "/" or b" %s " % found.device.encode() in known:
             raise CannotPlace(
                 "its root has no /etc/resolv.conf, and what is mounted there is not its own",
                 "put an empty file there",
             )
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(descriptor, _CHUNK):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
 def _target(directory: int, name: str) -> str | None:

@@ -31,7 +31,7 @@ class Publisher:
         self._log = log
         self._waiting: deque[Fact] = deque()
         self._call_soon: Callable[[Callable[[], None]], object] | None = None
-        self._first: Subscriber | None = None
+        self._first: list[Subscriber] = []
 
     def tell_first(self, subscriber: Subscriber) -> None:
         """Pass every fact to `subscriber` at once, before the gate answers.
@@ -39,12 +39,12 @@ class Publisher:
         One that :meth:`publish_at_once` publishes is not passed to it, because that is another
         thread; :meth:`tell` does that.
         """
-        self._first = subscriber
+        self._first.append(subscriber)
 
     def tell(self, fact: Fact) -> None:
-        """Pass `fact` to the subscriber of :meth:`tell_first`, in the service's thread."""
-        if self._first is not None:
-            self._tell(self._first, fact)
+        """Pass `fact` to the subscribers of :meth:`tell_first`, in the service's thread."""
+        for subscriber in self._first:
+            self._tell(subscriber, fact)
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Pass every fact to `subscriber` from now on."""

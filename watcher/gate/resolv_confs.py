@@ -62,6 +62,8 @@ class ResolvConfs:
         self._pending: set[Process] = set()
         """The held ones among them that wait for it."""
         self._told: dict[Process, str] = {}
+        self._attached: dict[Process, tuple[Sandbox, Member]] = {}
+        """Containers of which the log does not know yet that they are attached, by their inits."""
 
     @property
     def under_way(self) -> bool:
@@ -72,6 +74,7 @@ class ResolvConfs:
         """Place from now on, in containers of `reconciler`; those that it has have their turn."""
         self._loop, self._reconciler = loop, reconciler
         self.write()
+        self._facts.tell_first(self._note)
         self._facts.subscribe(self._heard)
 
     def stop(self) -> None:
@@ -112,7 +115,8 @@ class ResolvConfs:
         """
         if self._loop is None:
             return False
-        file = self._reconciler.resolv_conf_of(root, id_)
+        found = self._attached.get(init) or self._reconciler.member(root, id_)
+        file = None if found is None else self._reconciler.resolv_conf_for(*found)
         if file is None:
             return False
         self._begun.add(init)
@@ -138,11 +142,18 @@ class ResolvConfs:
             self._pending.discard(init)
             done()
 
+    def _note(self, fact: Fact) -> None:
+        """Remember who was attached: the lease store needs longer to tell; a first subscriber."""
+        if isinstance(fact, Attached):
+            for member in fact.members:
+                self._attached[member.init] = fact.sandbox, member
+
     def _heard(self, fact: Fact) -> None:
         """Place those of containers that were attached, but not held; a subscriber."""
         match fact:
             case Attached(sandbox, members, _):
                 for member in members:
+                    self._attached.pop(member.init, None)
                     self._place_later(sandbox, member)
             case Detached(_, members, _):
                 for member in members:

@@ -298,17 +298,15 @@ class Reconciler:
         """All that containers of present networks may get."""
         return resolv_conf.all_of(self._context.config, self.networks())
 
-    def resolv_conf_of(self, root: str, id_: str) -> ResolvConf | None:
-        """What a container gets; `None` if it gets none."""
-        if not any(network.named for network in self._context.host.networks.values()):
-            return None
+    def member(self, root: str, id_: str) -> tuple[Sandbox, Member] | None:
+        """A container with its sandbox; `None` if it has no network."""
         sandbox = self._store.sandbox_of(root, id_)
         if sandbox is None or (member := sandbox.named(root, id_)) is None:
             return None
-        return self.resolv_conf_for(sandbox, member)
+        return sandbox, member
 
     def resolv_conf_for(self, sandbox: Sandbox, member: Member) -> ResolvConf | None:
-        """Like :meth:`resolv_conf_of`, for one that is known."""
+        """What a container gets; `None` if it gets none."""
         networks = self._context.host.networks
         return resolv_conf.wanted(sandbox, member, self._context.config, networks)
 
