@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +20,8 @@ from handlers.resolv_conf.target import PUT_ONE, CannotPlace, Root
 from watcher.model.errors import remedy_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from handlers.kernel.statx import Status
     from handlers.resolv_conf.files import ResolvConf
     from watcher.model.container import Process
@@ -30,7 +32,13 @@ _START_TIME: Final = 19
 """Index after the command's name in `/proc/<pid>/stat`: field 22 (proc_pid_stat(5))."""
 
 _TRIES: Final = 8
-_NAMESPACE: Final = os.O_RDONLY | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_REMEDIES: Final = {
+    errno.EPERM: "give the service CAP_SYS_CHROOT and the rest that deploy/watcher.service has",
+    errno.ENOSYS: "use a kernel since Linux 5.12",
+    errno.EAGAIN: "see who does that",
+}
 _WHO: Final = "see who does that"
 _ENDED: Final = (FileNotFoundError, ProcessLookupError)
 
@@ -61,7 +69,8 @@ def place(init: Process, file: ResolvConf) -> Outcome:
         CannotPlace: it gets none.
         Gone: its init has ended.
     """
-    os.unshare(os.CLONE_FS)  # a thread enters mount namespaces alone (setns(2)); it has its umask
+    os.unshare(os.CLONE_FS)  # a thread enters mount namespaces alone (setns(2))
+    os.umask(0)  # of this thread alone
     for _ in range(_TRIES):
         with ExitStack() as opened:
             try:
@@ -79,31 +88,48 @@ def _place(init: Process, file: ResolvConf, opened: ExitStack) -> Outcome:
         return descriptor
 
     try:
-        inside = kept(os.open(f"/proc/{init.pid}/ns/mnt", _NAMESPACE))
-        root = kept(os.open(f"/proc/{init.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        inside = kept(os.open(f"/proc/{init.pid}/ns/mnt", _READ))
+        root = kept(os.open(f"/proc/{init.pid}/root", _DIRECTORY))
+        mounts = kept(os.open(f"/proc/{init.pid}/mountinfo", _READ))
         if _start_time(init.pid) != init.start:
             raise Gone
     except _ENDED:
         raise Gone from None
-    here = kept(os.open("/proc/thread-self/ns/mnt", _NAMESPACE))
+    here = kept(os.open("/proc/thread-self/ns/mnt", _READ))
     if _is_host(inside, here):
         return Outcome.SHARED
-    try:
-        target, seen = Root(root, init.pid).find()
-    except _ENDED:
-        if _start_time(init.pid) != init.start:
-            raise Gone from None
-        raise
-    kept(target)
+    is_host = os.path.samestat(os.fstat(root), os.stat("/"))  # noqa: PTH116
+    looked_up = Root(mounts, kept(os.open("/proc/self", _DIRECTORY)), is_host=is_host)
+    with _entered(inside, here, root):
+        target, seen = looked_up.find()
+        kept(target)
     if seen.is_top:
         return Outcome.THERE if _is_it(seen, file.path) else Outcome.OTHER
     tree = kept(_mount_of(file))
+    with _entered(inside, here):
+        single_mounts.move(tree, target)
+    return Outcome.PLACED
+
+
+@contextmanager
+def _entered(inside: int, here: int, root: int | None = None) -> Iterator[None]:
+    """Be in the mount namespace `inside`, and in its directory `root`, and come back to `here`.
+
+    Both namespaces are entered with their own roots (setns(2)). Nothing may be opened meanwhile by
+    a path of the host's.
+    """
     os.setns(inside, os.CLONE_NEWNS)
     try:
-        single_mounts.move(tree, target)
+        if root is not None:
+            os.fchdir(root)
+            if not os.path.samestat(os.stat("/"), os.fstat(root)):  # noqa: PTH116
+                os.chroot(".")
+        yield
     finally:
-        os.setns(here, os.CLONE_NEWNS)
-    return Outcome.PLACED
+        try:
+            os.setns(here, os.CLONE_NEWNS)
+        except OSError as error:
+            raise SystemExit from error  # this thread must not do anything any more
 
 
 def _is_host(inside: int, here: int) -> bool:
@@ -151,4 +177,4 @@ def _cannot(error: OSError) -> CannotPlace:
     if error.errno == errno.ELOOP:
         return CannotPlace("the links at /etc/resolv.conf in its root cannot be followed", PUT_ONE)
     what = f"/etc/resolv.conf cannot be mounted in its root: {error.strerror}"
-    return CannotPlace(what, remedy_for(error, "run `watcher check`"))
+    return CannotPlace(what, remedy_for(error, _REMEDIES.get(error.errno or 0, PUT_ONE)))

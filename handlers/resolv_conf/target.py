@@ -1,7 +1,11 @@
 """Finds the file in a container's root that the mount is to cover, or makes an empty one.
 
-Everything is looked up inside that root, as a process there would (openat2(2)), while others may
-rename and link in it: a step goes on from what it has open, and none leads out. Nothing is read.
+The calling thread is in the container's mount namespace and root, so every path leads where it
+would lead a process there, while others may rename and link in it. Only the links of `/proc` to
+what a process has open lead out: so nothing is covered or made that is on no mount of that
+namespace. Every step goes on from what it has open. Nothing is read.
+
+openat2(2) could leave out those links, but under `RestrictSUIDSGID=` of systemd there is none.
 """
 
 from __future__ import annotations
@@ -12,19 +16,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel.mounts import parse
-from handlers.kernel.openat2 import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, how, openat2
 from handlers.kernel.statx import Status, status
 from watcher.model.errors import WatcherError
 
 if TYPE_CHECKING:
     from handlers.kernel.mounts import Mount
 
-PATH: Final = "etc/resolv.conf"
+PATH: Final = "/etc/resolv.conf"
 
-_RULES: Final = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-_FOLLOWED: Final = how(os.O_PATH | os.O_CLOEXEC, _RULES)
-_NOT_FOLLOWED: Final = how(os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, _RULES)
-_DIRECTORY: Final = how(os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, _RULES)
+_FILE: Final = os.O_PATH | os.O_CLOEXEC
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW: Final = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _TRIES: Final = 16
@@ -55,16 +56,19 @@ PUT_ONE: Final = "put an empty file there in its root file system"
 
 
 class Root:
-    """The root of a process.
+    """The root of a process, which is this thread's root for now.
 
     Args:
-        descriptor: the open directory.
-        pid: a process with that root and its mount namespace, which lists its mounts.
+        mounts: a descriptor of the `mountinfo` of that process.
+        host: a descriptor of the directory of this process in the host's `/proc`.
+        is_host: whether it is the host's root directory, in another mount namespace.
     """
 
-    def __init__(self, descriptor: int, pid: int) -> None:
-        self._root = descriptor
-        self._pid = pid
+    def __init__(self, mounts: int, host: int, *, is_host: bool) -> None:
+        self._mounts = mounts
+        self._host = host
+        self._is_host = is_host
+        self._table = b""
 
     def find(self) -> tuple[int, Status]:
         """A descriptor of the file to cover, and what it is. It is made if it is missing.
@@ -75,7 +79,7 @@ class Root:
         """
         for _ in range(_TRIES):
             try:
-                found = self._open(PATH, _FOLLOWED)
+                found = os.open(PATH, _FILE)
             except FileNotFoundError:
                 try:
                     found = self._make(PATH)
@@ -89,24 +93,16 @@ class Root:
             return found, seen
         raise OSError(errno.EAGAIN, "somebody changes it all the time")
 
-    def _open(self, path: str, rules: object) -> int:
-        for _ in range(_TRIES):
-            try:
-                return openat2(self._root, path, rules)  # type: ignore[arg-type]
-            except OSError as error:
-                if error.errno != errno.EAGAIN:  # a part of the path is just being renamed
-                    raise
-        raise OSError(errno.EAGAIN, "somebody changes it all the time")
-
     # --- what is there ---------------------------------------------------------------------------
 
     def _check(self, file: Status) -> None:
         """Raise CannotPlace if `file` cannot be covered; one that is mounted there can stay."""
+        mount = self._mount(file.mount)
         if file.is_top:
             return
         if not file.is_regular:
             raise CannotPlace("/etc/resolv.conf in its root is no regular file", PUT_ONE)
-        self._check_mount(self._mount(file.mount))
+        self._check_mount(mount)
 
     def _check_mount(self, mount: Mount) -> None:
         if mount.type in _OF_KERNEL:
@@ -120,11 +116,12 @@ class Root:
 
     def _mount(self, number: int) -> Mount:
         """The mount with that number; no file system is asked for anything."""
-        table = b"\n" + _read(f"/proc/{self._pid}/mountinfo")
-        at = table.find(b"\n%d " % number)
+        if not self._table:
+            self._table = b"\n" + _read(self._mounts)
+        at = self._table.find(b"\n%d " % number)
         if at < 0:
-            raise CannotPlace("/etc/resolv.conf is on no mount of its mount namespace", PUT_ONE)
-        return parse(table[at + 1 : table.find(b"\n", at + 1)])
+            raise CannotPlace("/etc/resolv.conf in its root leads out of that", PUT_ONE)
+        return parse(self._table[at + 1 : self._table.find(b"\n", at + 1)])
 
     # --- what is missing -------------------------------------------------------------------------
 
@@ -150,7 +147,6 @@ class Root:
 
     def _made_file(self, directory: int, name: str) -> int:
         self._check_writable(directory)
-        os.umask(0)  # of this thread alone
         try:
             made = os.open(name, _NEW, 0o644, dir_fd=directory)
         except FileExistsError:
@@ -166,21 +162,20 @@ class Root:
     def _made_directory(self, path: str) -> int:
         """A descriptor of the directory `path`; missing parts are made."""
         with suppress(FileNotFoundError):
-            return self._open(path or "/", _DIRECTORY)
-        here, walked = self._open("/", _DIRECTORY), ""
+            return os.open(path or "/", _DIRECTORY)
+        here, walked = os.open("/", _DIRECTORY), ""
         for name in path.split("/"):
             if name in ("", "."):
                 continue
             walked = f"{walked}/{name}"
             try:
-                there = self._open(walked, _DIRECTORY)
+                there = os.open(walked, _DIRECTORY)
             except FileNotFoundError:
                 try:
                     self._check_writable(here)
-                    os.umask(0)  # of this thread alone
                     with suppress(FileExistsError):
                         os.mkdir(name, 0o755, dir_fd=here)
-                    there = self._open(walked, _DIRECTORY)
+                    there = os.open(walked, _DIRECTORY)
                 except FileNotFoundError:
                     os.close(here)
                     why = "the links at /etc/resolv.conf in its root lead nowhere"
@@ -201,32 +196,38 @@ class Root:
         That is where it is neither in the container's root file system, nor in a tmpfs that only
         the container has.
         """
-        mount = status(directory).mount
-        root = status(self._root)
-        if mount == root.mount:
-            if os.path.samestat(os.stat("/"), os.fstat(self._root)):  # noqa: PTH116
-                raise CannotPlace("its root is the host's, and has no /etc/resolv.conf", PUT_ONE)
-            self._check_mount(self._mount(mount))
-            return
-        found = self._mount(mount)
+        number = status(directory).mount
+        found = self._mount(number)
         self._check_mount(found)
-        known = _read("/proc/thread-self/mountinfo")
+        if number == self._own_mount():
+            if self._is_host:
+                raise CannotPlace("its root is the host's, and has no /etc/resolv.conf", PUT_ONE)
+            return
+        host = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._host)
+        try:
+            known = _read(host)
+        finally:
+            os.close(host)
         if found.type != "tmpfs" or found.root != "/" or b" %s " % found.device.encode() in known:
             raise CannotPlace(
                 "its root has no /etc/resolv.conf, and what is mounted there is not its own",
                 "put an empty file there",
             )
 
+    def _own_mount(self) -> int:
+        """The number of the mount that is the root."""
+        root = os.open("/", _DIRECTORY)
+        try:
+            return status(root).mount
+        finally:
+            os.close(root)
 
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = []
-        while part := os.read(descriptor, _CHUNK):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(descriptor)
+
+def _read(descriptor: int) -> bytes:
+    parts = []
+    while part := os.read(descriptor, _CHUNK):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _target(directory: int, name: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -21,9 +21,8 @@ from tests.support.resolv_confs import (
     make_directory,
     make_fifo,
     remove,
+    rooted,
 )
-
-type OwnRoot = Callable[..., dict[str, Any]]
 
 RUN: Final = {"destination": "/run", "type": "tmpfs", "source": "tmpfs"}
 STUB: Final = "../run/systemd/resolve/stub-resolv.conf"
@@ -44,9 +43,7 @@ def contents(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
-def test_an_empty_file_is_made_where_it_is_missing(
-    host: Host, service: Service, own_root: OwnRoot
-) -> None:
+def test_an_empty_file_is_made_where_it_is_missing(host: Host, service: Service) -> None:
     for number, (what, (links, made)) in enumerate(MADE.items()):
         name = f"c{number}"
 
@@ -54,7 +51,7 @@ def test_an_empty_file_is_made_where_it_is_missing(
             remove(root)
             link(root, links)
 
-        bundle, root = own_root(name, spoil), host.base / f"root-{name}"
+        bundle, root = rooted(host, name, spoil), host.base / f"root-{name}"
         before = contents(root)
         assert host.run_to_end(name, READ, **bundle).stdout == OURS, what
         file = root / made
@@ -67,10 +64,8 @@ def test_an_empty_file_is_made_where_it_is_missing(
     assert service.warnings() == []
 
 
-def test_what_is_made_in_a_tmpfs_of_its_own_goes_with_it(
-    host: Host, service: Service, own_root: OwnRoot
-) -> None:
-    bundle = own_root("c", lambda root: link(root, linked(STUB)), mounts=(RUN,), read_only=True)
+def test_what_is_made_in_a_tmpfs_of_its_own_goes_with_it(host: Host, service: Service) -> None:
+    bundle = rooted(host, "c", lambda root: link(root, linked(STUB)), mounts=(RUN,), read_only=True)
     (host.base / "root-c/run").mkdir()
     assert host.run_to_end("c", READ, **bundle).stdout == OURS
     assert not list((host.base / "root-c/run").iterdir())
@@ -79,47 +74,43 @@ def test_what_is_made_in_a_tmpfs_of_its_own_goes_with_it(
 
 WHY_NOT: Final[dict[str, Callable[[Path], object]]] = {
     "cannot be followed": lambda root: link(root, linked("link-0", "resolv.conf")),
-    "cannot be followed ": lambda root: link(root, linked("/proc/1/fd/0")),
+    "leads out of that": lambda root: link(root, linked("/proc/1/fd/0")),
     "leads to a file system of type proc": lambda root: link(root, linked("/proc/version")),
     "file system of type proc": lambda root: link(root, linked("/proc/none")),
     "no regular file": make_fifo,
     "no regular file ": make_directory,
     "no regular file  ": make_device,
     "lead nowhere": lambda root: link(root, linked("/gone/")),
-    "none can be made: Not a directory": lambda root: link(root, linked("/etc/hosts/x")),
+    "mounted in its root: Not a directory": lambda root: link(root, linked("/etc/hosts/x")),
 }
 """Reasons by which a container gets none, whose root is so; the spaces tell them apart."""
 
 
-def test_a_container_without_one_starts_and_the_log_says_why(
-    host: Host, service: Service, own_root: OwnRoot
-) -> None:
+def test_a_container_without_one_starts_and_the_log_says_why(host: Host, service: Service) -> None:
     for number, (why, spoil) in enumerate(WHY_NOT.items()):
         name = f"c{number}"
-        host.run_to_end(name, ("true",), **own_root(name, spoil))
+        host.run_to_end(name, ("true",), **rooted(host, name, spoil))
         service.logged("no resolv.conf", f'"{name}"', why.strip(), level="warning")
-    read_only = own_root("ro", remove, read_only=True)
+    read_only = rooted(host, "ro", remove, read_only=True)
     host.run_to_end("ro", ("true",), **read_only)
     service.logged("no resolv.conf", '"ro"', "its root is read-only", level="warning")
     assert len(service.warnings()) == len(WHY_NOT) + 1
 
 
-def test_a_bundle_that_mounts_its_own_keeps_it(
-    host: Host, service: Service, own_root: OwnRoot
-) -> None:
+def test_a_bundle_that_mounts_its_own_keeps_it(host: Host, service: Service) -> None:
     own = host.base / "own.conf"
     own.write_text("nameserver 192.0.2.53\n")
     for name, source in (("file", str(own)), ("device", "/dev/null")):
         mount = {"destination": "/etc/resolv.conf", "type": "bind", "source": source,
                  "options": ["bind"]}  # fmt: skip
-        bundle = own_root(name, lambda _: None, mounts=(mount,))
+        bundle = rooted(host, name, lambda _: None, mounts=(mount,))
         expected = own.read_text() if name == "file" else ""
         assert host.run_to_end(name, READ, **bundle).stdout == expected
     assert service.warnings() == []
 
 
 def test_a_directory_of_the_host_is_covered_but_nothing_is_made_in_it(
-    host: Host, service: Service, own_root: OwnRoot
+    host: Host, service: Service
 ) -> None:
     full, empty = host.base / "full", host.base / "empty"
     for directory in (full, empty):
@@ -128,7 +119,7 @@ def test_a_directory_of_the_host_is_covered_but_nothing_is_made_in_it(
     for directory in (full, empty):
         etc = {"destination": "/etc", "type": "bind", "source": str(directory),
                "options": ["bind"]}  # fmt: skip
-        bundle = own_root(directory.name, lambda _: None, mounts=(etc,))
+        bundle = rooted(host, directory.name, lambda _: None, mounts=(etc,))
         done = host.run_to_end(directory.name, READ, check=False, **bundle)
         assert done.stdout == (OURS if directory is full else "")
     assert (full / "resolv.conf").read_text() == "nameserver 192.0.2.53\n"
@@ -136,7 +127,7 @@ def test_a_directory_of_the_host_is_covered_but_nothing_is_made_in_it(
     # A tmpfs is a container's own only if the host does not have it as well.
     host.command("mount", "-t", "tmpfs", "tmpfs", str(empty))
     run = {"destination": "/run", "type": "bind", "source": str(empty), "options": ["bind"]}
-    bundle = own_root("run", lambda root: link(root, linked(STUB)), mounts=(run,))
+    bundle = rooted(host, "run", lambda root: link(root, linked(STUB)), mounts=(run,))
     host.run_to_end("run", ("true",), **bundle)
     assert host.command("ls", str(empty)).stdout == ""
     said = [entry["reason"] for entry in service.warnings()]
@@ -144,16 +135,39 @@ def test_a_directory_of_the_host_is_covered_but_nothing_is_made_in_it(
     assert all("what is mounted there is not its own" in reason for reason in said)
 
 
-def test_a_mount_that_would_spread_is_not_made(
-    host: Host, service: Service, own_root: OwnRoot
+@pytest.mark.parametrize("process", ["1", "self"])
+def test_a_link_of_proc_to_the_host_s_root_leads_nowhere(
+    host: Host, service: Service, process: str
 ) -> None:
+    """Only a container without a pid namespace of its own has such links."""
+    outside = host.base / "outside"
+    outside.mkdir()
+    (outside / "there").write_text("of the host\n")
+    for name in ("there", "missing", "above/missing"):
+        target = f"/proc/{process}/root{outside}/{name}"
+        bundle = rooted(host, name[:5], partial(link, links=linked(target)))
+
+        def edit(
+            spec: bundles.Spec, inner: Callable[[bundles.Spec], object] = bundle["edit"]
+        ) -> None:
+            inner(spec)
+            spec["linux"]["namespaces"].remove({"type": "pid"})
+
+        host.run_to_end(name[:5], ("true",), edit=edit)
+        service.logged("no resolv.conf", f'"{name[:5]}"', level="warning")
+    assert list(outside.iterdir()) == [outside / "there"]
+    assert (outside / "there").read_text() == "of the host\n"
+    assert str(outside) not in host.command("cat", "/proc/self/mountinfo").stdout
+
+
+def test_a_mount_that_would_spread_is_not_made(host: Host, service: Service) -> None:
     etc = host.base / "etc"
     etc.mkdir()
     host.command("mount", "-t", "tmpfs", "tmpfs", str(etc))
     host.command("mount", "--make-rshared", "/")
     host.command("touch", str(etc / "resolv.conf"))
     mount = {"destination": "/etc", "type": "bind", "source": str(etc), "options": ["bind"]}
-    bundle = own_root("web", lambda _: None, mounts=(mount,))
+    bundle = rooted(host, "web", lambda _: None, mounts=(mount,))
 
     def edit(spec: bundles.Spec, inner: Callable[[bundles.Spec], object] = bundle["edit"]) -> None:
         inner(spec)
@@ -164,10 +178,8 @@ def test_a_mount_that_would_spread_is_not_made(
     service.logged("no resolv.conf", "would spread", level="warning")
 
 
-def test_root_of_a_user_namespace_cannot_write_it(
-    host: Host, service: Service, own_root: OwnRoot
-) -> None:
-    bundle = own_root("web", lambda _: None, user_namespace=True)
+def test_root_of_a_user_namespace_cannot_write_it(host: Host, service: Service) -> None:
+    bundle = rooted(host, "web", lambda _: None, user_namespace=True)
 
     def edit(spec: bundles.Spec, inner: Callable[[bundles.Spec], object] = bundle["edit"]) -> None:
         inner(spec)
@@ -201,12 +213,12 @@ done
 
 @pytest.mark.parametrize("count", [24])
 def test_whoever_renames_in_a_root_meanwhile_leads_nobody_out(
-    host: Host, service: Service, own_root: OwnRoot, count: int
+    host: Host, service: Service, count: int
 ) -> None:
     outside = host.base / "outside"
     outside.mkdir()
     (outside / "file").write_text("of the host\n")
-    bundle = own_root("c", lambda _: None)
+    bundle = rooted(host, "c", lambda _: None)
     swapper = host.popen(
         ["sh", "-c", SWAPS, "sh", str(host.base / "root-c"), str(outside / "file"), str(outside)]
     )
