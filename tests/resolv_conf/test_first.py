@@ -93,6 +93,10 @@ def test_without_a_gate_it_comes_as_soon_as_it_can(make_host: HostMaker) -> None
     host.attach("web")
     eventually(lambda: host.container("web").exec(*READ).stdout == OURS)
     service.kill9()
+    synced = host.run("synced")
+    assert synced.exec(*READ).stdout == ""
+    host.watcher("sync")
+    assert synced.exec(*READ).stdout == OURS
     late, web = host.run("late"), host.container("web")
     assert late.exec(*READ).stdout == ""
     inside = ("nsenter", f"--target={web.pid}", "--mount", "--root")

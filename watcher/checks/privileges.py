@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from watcher.checks.check import Finding, Subject, fail, ok
+from watcher.checks.check import Finding, Subject, fail, ok, warn
 
 _BITS: Final = {
     "CAP_DAC_OVERRIDE": 1,
     "CAP_DAC_READ_SEARCH": 2,
     "CAP_NET_ADMIN": 12,
+    "CAP_SYS_CHROOT": 18,
     "CAP_SYS_PTRACE": 19,
     "CAP_SYS_ADMIN": 21,
 }
@@ -23,21 +24,26 @@ NEEDED: Final = {
 }
 """The capabilities that the service needs, and what needs them."""
 
+_REMEDY: Final = "run as root, or add it to CapabilityBoundingSet= of the service"
+
 READ_ANY: Final = ("CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH")
 """Either one is enough to read a `config.json` that belongs to another user."""
 
 
-def findings(_: Subject) -> Iterator[Finding]:
+PLACES: Final = "CAP_SYS_CHROOT"
+"""What the service needs to mount `/etc/resolv.conf` in containers (setns(2))."""
+
+
+def findings(subject: Subject) -> Iterator[Finding]:
     """Each missing capability."""
     missing = {name: what for name, what in NEEDED.items() if not has(name)}
     if not any(map(has, READ_ANY)):
         missing[" or ".join(READ_ANY)] = "bundles of other users"
     for name, what in missing.items():
-        yield fail(
-            f"{name} is missing, which {what} need",
-            "run as root, or add it to CapabilityBoundingSet= of the service",
-        )
-    if not missing:
+        yield fail(f"{name} is missing, which {what} need", _REMEDY)
+    if any(network.named for network in subject.networks.values()) and not has(PLACES):
+        yield warn(f"{PLACES} is missing: containers get no /etc/resolv.conf", _REMEDY)
+    elif not missing:
         yield ok("this process has all capabilities that are needed")
 
 

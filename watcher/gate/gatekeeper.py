@@ -313,6 +313,7 @@ class Gatekeeper:
         if not container.alive:
             hold.answer(True)
             return
+        self.resolv_confs.expect(hold.init)
         try:
             move = self._reconciler.admit(container, hold.runtime.unmovable)
         except Busy:  # `again` answers it, or the sync that comes with it
@@ -321,9 +322,11 @@ class Gatekeeper:
             self._waiting.append((hold, container))
             return
         except (WatcherError, OSError) as error:
+            self.resolv_confs.refused(hold.init)
             self.refuse_start(hold, error)
             return
         except BaseException:
+            self.resolv_confs.refused(hold.init)
             hold.answer(True)  # an error of ours must not hold runc
             raise
         if move is None:

@@ -7,12 +7,13 @@ fails, or takes too long: a network without names is better than none.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from handlers import resolv_conf
 from handlers.resolv_conf import CannotPlace, Gone, Outcome
-from watcher.facts.kinds import Attached, Detached, NoResolvConf
+from watcher.facts.kinds import Appeared, Attached, Detached, NoResolvConf
 from watcher.gate.aside import Aside
 from watcher.model.errors import WatcherError, message_with_remedy
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from watcher.facts.publisher import Publisher
     from watcher.gate.inbox import Inbox
     from watcher.log.logger import Log
-    from watcher.model.container import Process
+    from watcher.model.container import Container, Process
     from watcher.model.sandbox import Member, Sandbox
     from watcher.reconcile.reconciler import Reconciler
 
@@ -35,8 +36,26 @@ OF_HOLD: Final = 0.8
 FEW: Final = 2
 """Threads for containers that are not held: nobody waits for them."""
 
-_SLOW: Final = "/etc/resolv.conf is not there yet: the file system of its root does not answer"
 _SEE: Final = "see to that file system"
+SLOW: Final = "/etc/resolv.conf is not there yet: the file system of its root does not answer"
+
+
+@dataclass(slots=True, eq=False)
+class _Placing:
+    """A file that is being placed.
+
+    Attributes:
+        root, id, init, file: which, and where.
+        finished: whether the thread is done; that thread says so.
+        done: called once that is heard of.
+    """
+
+    root: str
+    id: str
+    init: Process
+    file: ResolvConf
+    finished: bool = False
+    done: Callable[[], object] | None = None
 
 
 class ResolvConfs:
@@ -59,8 +78,10 @@ class ResolvConfs:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._begun: set[Process] = set()
         """The inits for which it was tried, until they are detached."""
+        self._expected: dict[Process, _Placing | None] = {}
+        """The held ones that are being admitted, with what has been begun for them."""
         self._pending: set[Process] = set()
-        """The held ones among them that wait for it."""
+        """The held ones that wait for it."""
         self._told: dict[Process, str] = {}
         self._attached: dict[Process, tuple[Sandbox, Member]] = {}
         """Containers of which the log does not know yet that they are attached, by their inits."""
@@ -115,25 +136,48 @@ class ResolvConfs:
         """
         if self._loop is None:
             return False
+        placing = self._expected.pop(init, None)
         found = self._attached.get(init) or self._reconciler.member(root, id_)
         file = None if found is None else self._reconciler.resolv_conf_for(*found)
         if file is None:
             return False
         self._begun.add(init)
+        if placing is None or placing.file != file:
+            placing = _Placing(root, id_, init, file)
+            if not self._run(self._held, placing):
+                return False
+        if placing.finished:
+            return False
         self._pending.add(init)
         patience = (until - time.monotonic()) * OF_HOLD
-        timer = self._loop.call_later(patience, self._give_up, root, id_, init, done)
-        if self._run(self._held, root, id_, init, file, partial(self._done, init, timer, done)):
-            return True
-        timer.cancel()
-        self._pending.discard(init)
-        return False
+        timer = self._loop.call_later(patience, self._give_up, placing, done)
+        placing.done = partial(self._done, init, timer, done)
+        return True
 
-    def _give_up(self, root: str, id_: str, init: Process, done: Callable[[], object]) -> None:
+    def expect(self, init: Process) -> None:
+        """A held container is about to be admitted: what it needs can be begun meanwhile."""
+        self._expected[init] = None
+
+    def refused(self, init: Process) -> None:
+        """It was not admitted."""
+        self._expected.pop(init, None)
+
+    def _begin_early(self, container: Container) -> None:
+        """Begin while a container is being attached, if what it will get is plain to see.
+
+        It depends on the network alone: if the attachment fails, the file does no harm.
+        """
+        file = self._reconciler.resolv_conf_expected(container)
+        if file is not None:
+            placing = _Placing(container.root, container.id, container.init, file)
+            if self._run(self._held, placing):
+                self._expected[container.init] = placing
+
+    def _give_up(self, placing: _Placing, done: Callable[[], object]) -> None:
         """Wait no more for one that takes too long; it may still come."""
-        if init in self._pending:
-            self._pending.discard(init)
-            self._tell(root, id_, init, CannotPlace(_SLOW, _SEE))
+        if placing.init in self._pending:
+            self._pending.discard(placing.init)
+            self._tell(placing, CannotPlace(SLOW, _SEE))
             done()
 
     def _done(self, init: Process, timer: asyncio.TimerHandle, done: Callable[[], object]) -> None:
@@ -143,10 +187,16 @@ class ResolvConfs:
             done()
 
     def _note(self, fact: Fact) -> None:
-        """Remember who was attached: the lease store needs longer to tell; a first subscriber."""
-        if isinstance(fact, Attached):
-            for member in fact.members:
-                self._attached[member.init] = fact.sandbox, member
+        """Hear of the work in progress; a first subscriber.
+
+        It remembers who was attached, because the lease store needs longer to tell.
+        """
+        match fact:
+            case Attached(sandbox, members, _):
+                for member in members:
+                    self._attached[member.init] = sandbox, member
+            case Appeared(container) if container.init in self._expected:
+                self._begin_early(container)
 
     def _heard(self, fact: Fact) -> None:
         """Place those of containers that were attached, but not held; a subscriber."""
@@ -165,50 +215,39 @@ class ResolvConfs:
         if file is None or member.init in self._begun:
             return
         self._begun.add(member.init)
-        self._run(self._others, member.root, member.id, member.init, file, lambda: None)
+        self._run(self._others, _Placing(member.root, member.id, member.init, file))
 
-    def _run(
-        self,
-        aside: Aside,
-        root: str,
-        id_: str,
-        init: Process,
-        file: ResolvConf,
-        done: Callable[[], object],
-    ) -> bool:
+    def _run(self, aside: Aside, placing: _Placing) -> bool:
+        """Place a file in another thread; whether there is one for it."""
+
         def work() -> None:
             try:
-                outcome: Outcome | Exception = resolv_conf.place(init, file)
+                outcome: Outcome | Exception = resolv_conf.place(placing.init, placing.file)
             except Exception as error:  # noqa: BLE001 (handled in the loop's thread)
                 outcome = error
-            self._inbox.put(self._ended, root, id_, init, outcome, done)
+            placing.finished = True
+            self._inbox.put(self._ended, placing, outcome)
 
         if aside.run(work):
             return True
         why = "/etc/resolv.conf is not there: the file systems of many other roots do not answer"
-        self._tell(root, id_, init, CannotPlace(why, "see to them"))
+        self._tell(placing, CannotPlace(why, "see to them"))
         return False
 
-    def _ended(
-        self,
-        root: str,
-        id_: str,
-        init: Process,
-        outcome: Outcome | Exception,
-        done: Callable[[], object],
-    ) -> None:
-        done()
+    def _ended(self, placing: _Placing, outcome: Outcome | Exception) -> None:
+        if placing.done is not None:
+            placing.done()
         match outcome:
             case Outcome() | Gone():
                 pass
             case WatcherError() as error:
-                self._tell(root, id_, init, error)
+                self._tell(placing, error)
             case Exception() as error:
                 raise error
 
-    def _tell(self, root: str, id_: str, init: Process, error: WatcherError) -> None:
+    def _tell(self, placing: _Placing, error: WatcherError) -> None:
         """Publish why a container has none, once."""
-        reason = f"{error}"
+        init, reason = placing.init, str(error)
         if self._told.get(init) != reason:
             self._told[init] = reason
-            self._facts.publish(NoResolvConf(root, id_, reason))
+            self._facts.publish(NoResolvConf(placing.root, placing.id, reason))

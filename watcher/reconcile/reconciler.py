@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from handlers.host import Reaper
     from handlers.resolv_conf import ResolvConf
     from watcher.config.settings import Config
+    from watcher.facts.publisher import Subscriber
     from watcher.locks.lock import Lock
     from watcher.model.container import Container, Process
     from watcher.model.network import Network
@@ -290,6 +291,10 @@ class Reconciler:
         members = [(m.root, m.id, m.init) for s in self._store.sandboxes() for m in s.members]
         return members + [(f.root, f.id, f.init) for f in self._failures.living() if f.init]
 
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Pass every fact to `subscriber` from now on."""
+        self._context.facts.subscribe(subscriber)
+
     def members(self) -> Iterator[tuple[Sandbox, Member]]:
         """All containers with a network, each with its sandbox."""
         return ((sandbox, m) for sandbox in self._store.sandboxes() for m in sandbox.members)
@@ -309,6 +314,11 @@ class Reconciler:
         """What a container gets; `None` if it gets none."""
         networks = self._context.host.networks
         return resolv_conf.wanted(sandbox, member, self._context.config, networks)
+
+    def resolv_conf_expected(self, container: Container) -> ResolvConf | None:
+        """What a container will get that is being attached; `None` if that is yet to be seen."""
+        networks = self._context.host.networks
+        return resolv_conf.expected(container, self._context.config, networks)
 
     @property
     def lock(self) -> Lock:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from handlers.resolv_conf import DIRECTORY, ResolvConf
+from watcher.containers.annotations import parse_request
+from watcher.model.keys import SHARE
 from watcher.model.names import resolv_conf
 from watcher.model.network import gateway
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from watcher.config.settings import Config
+    from watcher.model.container import Container
     from watcher.model.network import Network
     from watcher.model.sandbox import Member, Sandbox
 
@@ -30,6 +33,23 @@ def wanted(
     if first is None or network is None or not network.named:
         return None
     return _file(config, network, min(address.version for address in first.addresses))
+
+
+def expected(
+    container: Container, config: Config, networks: Mapping[str, Network]
+) -> ResolvConf | None:
+    """What a container will get that is being attached; `None` if that is yet to be seen.
+
+    :func:`wanted` has the last word.
+    """
+    if not container.has_own_netns or SHARE in container.annotations:
+        return None
+    request = parse_request(container.annotations, container.hostname)
+    names = ("default",) if request.networks is None else request.networks
+    network = networks.get(names[0]) if names else None
+    if network is None or not network.named or request.dns == ():
+        return None
+    return _file(config, network, min(subnet.version for subnet in network.subnets))
 
 
 def all_of(config: Config, networks: Iterable[Network]) -> Iterator[ResolvConf]:
