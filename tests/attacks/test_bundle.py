@@ -378,7 +378,7 @@ def test_what_is_read_fast_is_what_is_read_with_care(members: list[str]) -> None
         return
     spec = decode_config(content, "config.json")
     namespaces = [(n.type, n.path) for n in spec.namespaces]
-    assert gojson.Read(spec.annotations, namespaces, spec.sysctl) == expected
+    assert gojson.Read(spec.annotations, namespaces, spec.sysctl, spec.hostname) == expected
 
 
 def test_many_bytes_that_take_care_are_refused() -> None:

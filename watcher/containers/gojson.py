@@ -36,6 +36,7 @@ class Read(NamedTuple):
     annotations: dict[str, str]
     namespaces: list[tuple[str, str]]
     sysctl: dict[str, str]
+    hostname: str = ""
 
 
 class _Object(list[tuple[str, object]]):
@@ -89,8 +90,11 @@ def _read(value: object) -> Read:
     annotations: dict[str, str] = {}
     sysctl: dict[str, str] = {}
     namespaces = _Namespaces()
+    hostname = ""
     for name, member in _fields(value):
-        if name == "annotations":
+        if name == "hostname":
+            hostname = hostname if member is None else _text(member)
+        elif name == "annotations":
             annotations = {} if member is None else annotations | _texts(member)
         elif name == "linux":
             if member is None:
@@ -100,7 +104,7 @@ def _read(value: object) -> Read:
                     namespaces.read(value_)
                 elif name_ == "sysctl":
                     sysctl = {} if value_ is None else sysctl | _texts(value_)
-    return Read(annotations, namespaces.all(), sysctl)
+    return Read(annotations, namespaces.all(), sysctl, hostname)
 
 
 class _Namespaces:

@@ -142,6 +142,7 @@ def _cut(content: bytes) -> tuple[dict[str, str], str, bytes]:
 def _spec(read: gojson.Read, annotations: dict[str, str] | None = None, hostname: str = "") -> Spec:
     """What was `read`, with these `annotations` before its own."""
     namespaces = tuple(SpecNamespace(type_, path) for type_, path in read.namespaces)
+    hostname = hostname or read.hostname
     return Spec((annotations or {}) | read.annotations, namespaces, read.sysctl, hostname)
 
 
