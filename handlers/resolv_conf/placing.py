@@ -78,6 +78,8 @@ def place(init: Process, file: ResolvConf) -> Outcome:
             except FileNotFoundError:
                 continue  # it has just been removed
             except OSError as error:
+                if _start_time(init.pid) != init.start:
+                    raise Gone from error
                 raise _cannot(error) from error
     raise CannotPlace("/etc/resolv.conf in its root is removed all the time", _WHO)
 
@@ -144,10 +146,14 @@ def _is_host(inside: int, here: int) -> bool:
 def _mount_of(file: ResolvConf) -> int:
     """A mount of `file`, which is made if it is lost."""
     try:
-        return single_mounts.read_only(file.path)
-    except FileNotFoundError:
-        write(file)
-        return single_mounts.read_only(file.path)
+        try:
+            return single_mounts.read_only(file.path)
+        except FileNotFoundError:
+            write(file)
+            return single_mounts.read_only(file.path)
+    except OSError as error:
+        what = f"the host's {file.path} cannot be made and mounted: {error.strerror}"
+        raise CannotPlace(what, _REMEDIES.get(error.errno or 0, "see to run_dir")) from error
 
 
 def _is_it(seen: Status, path: str) -> bool:

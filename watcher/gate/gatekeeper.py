@@ -320,18 +320,21 @@ class Gatekeeper:
             now = time.monotonic()
             self._waiting = [one for one in self._waiting if now < one[0].deadline]
             self._waiting.append((hold, container))
+            self.resolv_confs.not_admitted(hold.init)
             return
         except (WatcherError, OSError) as error:
-            self.resolv_confs.refused(hold.init)
+            self.resolv_confs.not_admitted(hold.init)
             self.refuse_start(hold, error)
             return
         except BaseException:
-            self.resolv_confs.refused(hold.init)
+            self.resolv_confs.not_admitted(hold.init)
             hold.answer(True)  # an error of ours must not hold runc
             raise
         if move is None:
             self.let_start(hold)
-        elif self._moves is not None and self._gate is not None and self._gate.deny_if_late(hold):
+            return
+        self.resolv_confs.not_admitted(hold.init)
+        if self._moves is not None and self._gate is not None and self._gate.deny_if_late(hold):
             self._moves.begin(hold, container, move)
 
     def let_start(self, hold: Hold) -> None:

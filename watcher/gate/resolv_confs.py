@@ -36,6 +36,9 @@ OF_HOLD: Final = 0.8
 FEW: Final = 2
 """Threads for containers that are not held: nobody waits for them."""
 
+REST: Final = 0.001
+"""Seconds for which such a thread rests after each: a service that starts may find thousands."""
+
 _SEE: Final = "see to that file system"
 SLOW: Final = "/etc/resolv.conf is not there yet: the file system of its root does not answer"
 
@@ -47,7 +50,8 @@ class _Placing:
     Attributes:
         root, id, init, file: which, and where.
         finished: whether the thread is done; that thread says so.
-        done: called once that is heard of.
+        outcome: what has come of it, once that is heard of.
+        done: called then.
     """
 
     root: str
@@ -55,6 +59,7 @@ class _Placing:
     init: Process
     file: ResolvConf
     finished: bool = False
+    outcome: Outcome | Exception | None = None
     done: Callable[[], object] | None = None
 
 
@@ -142,6 +147,8 @@ class ResolvConfs:
         if file is None:
             return False
         self._begun.add(init)
+        if placing is not None and placing.outcome is not None:
+            self._report(placing, placing.outcome)
         if placing is None or placing.file != file:
             placing = _Placing(root, id_, init, file)
             if not self._run(self._held, placing):
@@ -158,8 +165,8 @@ class ResolvConfs:
         """A held container is about to be admitted: what it needs can be begun meanwhile."""
         self._expected[init] = None
 
-    def refused(self, init: Process) -> None:
-        """It was not admitted."""
+    def not_admitted(self, init: Process) -> None:
+        """It was not admitted, or not yet."""
         self._expected.pop(init, None)
 
     def _begin_early(self, container: Container) -> None:
@@ -215,10 +222,10 @@ class ResolvConfs:
         if file is None or member.init in self._begun:
             return
         self._begun.add(member.init)
-        self._run(self._others, _Placing(member.root, member.id, member.init, file))
+        self._run(self._others, _Placing(member.root, member.id, member.init, file), REST)
 
-    def _run(self, aside: Aside, placing: _Placing) -> bool:
-        """Place a file in another thread; whether there is one for it."""
+    def _run(self, aside: Aside, placing: _Placing, rest: float = 0.0) -> bool:
+        """Place a file in another thread, which rests then; whether there is one for it."""
 
         def work() -> None:
             try:
@@ -227,6 +234,8 @@ class ResolvConfs:
                 outcome = error
             placing.finished = True
             self._inbox.put(self._ended, placing, outcome)
+            if rest:
+                time.sleep(rest)
 
         if aside.run(work):
             return True
@@ -235,8 +244,13 @@ class ResolvConfs:
         return False
 
     def _ended(self, placing: _Placing, outcome: Outcome | Exception) -> None:
+        placing.outcome = outcome
         if placing.done is not None:
             placing.done()
+        if placing.init in self._begun:  # else it is still being admitted, or was refused
+            self._report(placing, outcome)
+
+    def _report(self, placing: _Placing, outcome: Outcome | Exception) -> None:
         match outcome:
             case Outcome() | Gone():
                 pass
