@@ -133,6 +133,7 @@ class Server:
 
         Who asks is told of within these, unless the service or this process has just begun.
         """
+        timer: asyncio.TimerHandle
         last = self._loop.time() + max(_UNHEARD, seconds)
 
         def due() -> None:
