@@ -20,7 +20,7 @@ from tests.support.booted import Booted
 from tests.support.paths import REPOSITORY
 from tests.support.waiting import eventually
 from watcher.config import load
-from watcher.config.settings import Config, Events, Firewall, Gate, Limits, Root
+from watcher.config.settings import Config, Events, Firewall, Gate, Limits, Names, Root
 from watcher.model.network import Network
 
 UNIT: Final = REPOSITORY / "deploy/watcher.service"
@@ -342,7 +342,7 @@ def test_what_the_configuration_file_has_as_comments_are_the_defaults(tmp_path: 
     text, keys = re.subn(r"(?m)^#(?=[a-z_]+ = |\[)", "", CONFIG.read_text())
     spoken_out = tmp_path / "watcher.toml"
     spoken_out.write_text(text)
-    structs = (Root, Limits, Gate, Network, Firewall, Events)
+    structs = (Root, Limits, Gate, Network, Firewall, Events, Names)
     directories, names = 3, 1
     assert keys == directories + sum(len(fields(struct)) for struct in structs) - names
     assert load.load(spoken_out) == Config()

@@ -31,6 +31,9 @@ old, and the broker waits a second for the next (`watcher/observe/broker/measure
 _PAUSES: Final = 0.01, 1.0
 """Seconds until the next try to connect: first, most."""
 
+_EMPTIED: Final = 8
+"""Sandboxes between two looks at the clock."""
+
 
 class Feeding:
     """See the module's docstring.
@@ -132,7 +135,9 @@ class Feeding:
         self._pause = 0.0
         if self.connected is None:
             self.connected = datetime.now(UTC)
-            self._log.info("the service tells who is called what", sandboxes=len(known.keys))
+            self._log.info(
+                "the service tells who is called what", sandboxes=known.directory.sandboxes
+            )
         self._problem = ""
         self._replaced(known)
         self._unused.append(old)
@@ -181,11 +186,8 @@ class Feeding:
         """Empty what is no longer in use, in slices: to free all at once takes long."""
         end = perf_counter() + SLICE / 2
         while self._unused:
-            unused = self._unused[0]
-            if not unused.keys:
+            if not self._unused[0].directory.empty(_EMPTIED):
                 self._unused.popleft()
-                continue
-            unused.forget_one()
             if perf_counter() >= end:
                 self._loop.call_soon(self._empty_some)
                 return

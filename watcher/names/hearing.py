@@ -33,47 +33,29 @@ class _Complete:
 
 
 class Known:
-    """A directory, and what it was told.
-
-    Attributes:
-        directory: the directory.
-        keys: of the sandboxes in it.
-        networks: by name.
-    """
+    """A directory, and the networks that it was told, by name."""
 
     def __init__(self, settings: Settings) -> None:
         self.directory = Directory(settings)
-        self.keys: set[str] = set()
         self.networks: dict[str, NetworkLine] = {}
 
     def take(self, line: AnyLine) -> bool:
         """Take a line; whether a sandbox may be new."""
         match line:
-            case SandboxLine(key=key):
-                self.keys.add(key)
+            case SandboxLine():
                 self.directory.sandbox(line)
                 return True
             case NetworkLine(name=name):
                 self.networks[name] = line
                 self.directory.network(line)
             case Event():
-                for key in line.unset:
-                    self.forget(key)
+                for key in line.unset:  # of a sandbox or a failure
+                    self.directory.forget(key)
                 told = [self.take(part) for part in line.set]
                 return any(told)
             case _:
                 pass
         return False
-
-    def forget(self, key: str) -> None:
-        """Nothing has `key` any more; it may be that of a failure."""
-        if key in self.keys:
-            self.keys.discard(key)
-            self.directory.forget(key)
-
-    def forget_one(self) -> None:
-        """One of the sandboxes, whichever, is not there any more."""
-        self.directory.forget(self.keys.pop())
 
 
 class Listening(Protocol):

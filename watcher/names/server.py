@@ -61,7 +61,6 @@ class Server:
         self._loop = loop = asyncio.get_running_loop()
         loop.set_exception_handler(Unhandled(log))
         self._garbage = Garbage(loop)
-        turn = self._garbage.turn
         self._counts = Counts()
         self._sockets = Sockets(log)
         self._clients = Clients(loop, self._counts)
@@ -79,7 +78,7 @@ class Server:
         settings = Settings.of(config)
         self._feeding = Feeding(
             config.run_dir, settings, loop, log, replaced=self._replaced, learned=self._learned,
-            reloaded=self._reload, after=turn,
+            reloaded=self._reload, after=self._garbage.collect,
         )  # fmt: skip
         self._forwarder = Forwarder(
             loop, self._counts, log, servers=settings.servers, is_ours=self._is_ours
@@ -87,7 +86,6 @@ class Server:
         self._answers = Answers(
             self._feeding.known.directory, self._forwarder, self._later, self._counts
         )
-        self._turn = turn
         self._status = Status(config.run_dir, self._totals, loop, log)
 
     async def serve(self) -> None:
@@ -192,11 +190,11 @@ class Server:
             return False
         if endpoint.kind == "udp":
             self._open[endpoint] = Datagrams(
-                bound, network, self._answers, self._counts, self._loop, self._turn
+                bound, network, self._answers, self._counts, self._loop, self._garbage.turn
             )
         else:
             self._open[endpoint] = Listener(
-                bound, network, self._answers, self._clients, self._loop, self._turn
+                bound, network, self._answers, self._clients, self._loop, self._garbage.turn
             )
         return True
 
