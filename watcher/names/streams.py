@@ -30,7 +30,8 @@ UNDER_WAY: Final = 64
 TURN: Final = 16
 """Questions of a connection between two looks at the others; new connections of a listener, too."""
 
-_SWEEP: Final = 2.0
+_SWEEPS: Final = 5
+"""So often within that time, it is looked who is idle."""
 _PART: Final = 4096
 _UNREAD: Final = 128 << 10
 """Bytes of answers that are not sent yet; until some are, no more questions are read."""
@@ -39,10 +40,17 @@ _PAUSE: Final = 0.2
 
 
 class Clients:
-    """All connections, of all listeners."""
+    """All connections, of all listeners.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, counts: Counts) -> None:
+    Args:
+        patience: as :data:`PATIENCE`.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, counts: Counts, patience: float = PATIENCE
+    ) -> None:
         self._loop = loop
+        self._patience = patience
         self._counts = counts
         self._by_source: dict[str, dict[Connection, None]] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -61,7 +69,7 @@ class Clients:
         self._count += 1
         self._counts.connected()
         if self._sweep is None:
-            self._sweep = self._loop.call_later(_SWEEP, self._end_idle)
+            self._sweep = self._loop.call_later(self._patience / _SWEEPS, self._end_idle)
 
     def remove(self, connection: Connection) -> None:
         """It has ended; nothing if that is known."""
@@ -83,13 +91,13 @@ class Clients:
         return [one for of_source in self._by_source.values() for one in of_source]
 
     def _end_idle(self) -> None:
-        before = self._loop.time() - PATIENCE
+        before = self._loop.time() - self._patience
         for connection in self._all():
             if connection.since < before:
                 connection.end()
         self._sweep = None
         if self._count:
-            self._sweep = self._loop.call_later(_SWEEP, self._end_idle)
+            self._sweep = self._loop.call_later(self._patience / _SWEEPS, self._end_idle)
 
 
 class Listener:
