@@ -114,6 +114,18 @@ def test_what_changes_without_an_event_is_asked_for_once_for_all(service: Servic
     assert one.known.totals == other.known.totals
 
 
+def test_after_a_reload_it_is_asked_for_anew(service: Service) -> None:
+    service.start()
+    with service.reader() as reader:
+        reader.follow()
+        assert service.asked == 1
+        service.event(kind="reloaded")
+        reader.follow()
+        with service.reader() as other:
+            other.follow()
+            assert service.asked == 2
+
+
 def test_a_service_that_does_not_answer_keeps_nobody_from_the_state(service: Service) -> None:
     service.start([sandbox(1)])
     with service.reader() as reader:

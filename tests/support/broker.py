@@ -176,7 +176,11 @@ class Service:
         self.ready()
 
     def event(
-        self, *lines: SandboxLine | FailureLine, unset: Iterable[str] = (), lost: bool = False
+        self,
+        *lines: SandboxLine | FailureLine,
+        unset: Iterable[str] = (),
+        lost: bool = False,
+        kind: str = "attached",
     ) -> None:
         """Tell an event that changes lines; or have it happen, but `lost`."""
         self.seq += 1
@@ -184,7 +188,7 @@ class Service:
             self.lines.pop(key, None)
         self.lines |= {line.key: line for line in lines}
         if not lost:
-            self.send(Event(self.seq, NOW, "attached", set=lines, unset=tuple(unset)))
+            self.send(Event(self.seq, NOW, kind, set=lines, unset=tuple(unset)))
 
     def churn(self, numbers: Iterable[int], change: int) -> None:
         """Have an event each change the sandbox of each number."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -29,6 +30,8 @@ _NAME: Final = "watcher-names"
 _DROP_INS: Final = f"/run/systemd/system/{_NAME}.service.d"
 _MASK: Final = f"/etc/systemd/system/{_NAME}.service"
 _UNIT: Final = REPOSITORY / f"deploy/{_NAME}.service"
+_PATIENCE: Final = 5.0
+"""Seconds after which a resolver asks again (resolv.conf(5))."""
 _HOST: Final = "host.watcher.internal"
 
 
@@ -140,6 +143,32 @@ def test_no_question_is_lost_as_it_starts_anew_or_is_killed(unit: BootedHost) ->
             unit.booted.command("systemctl", *how)
         eventually(partial(is_another, unit, before), what="another process")
         assert hosts(web.place, tcp=True) == {GATEWAY}
+    unit.delete("web")
+
+
+def test_no_question_is_lost_whatever_starts_anew(unit: BootedHost) -> None:
+    web = unit.attach("web")
+    assert answers(web.place)
+    done, wrong = threading.Event(), list[object]()
+
+    def go_on_asking() -> None:
+        while not done.is_set():
+            try:
+                answer = ask(web.place, _HOST, server=GATEWAY, port=DNS_PORT, timeout=_PATIENCE)
+            except OSError as error:
+                wrong.append(error)
+            else:
+                wrong.extend({GATEWAY} - addresses(answer))
+
+    asking = threading.Thread(target=go_on_asking)
+    asking.start()
+    try:
+        for how in (("restart", _NAME), ("restart", "watcher"), ("reload", _NAME, "watcher")):
+            unit.booted.command("systemctl", *how)
+    finally:
+        done.set()
+        asking.join()
+    assert wrong == []
     unit.delete("web")
 
 
