@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,15 @@ def test_sigterm_leaves_every_container_working(host: Host) -> None:
     assert host.here.reach("127.0.0.1", 8080) is not None
     assert web.reach(BEYOND, 80) == Answer("beyond", UPLINK)
     assert host.pins() == {"web"}
+
+
+def test_its_main_thread_alone_takes_the_signals_that_stop_it(host: Host) -> None:
+    service = host.service(cold=True)
+    for task in Path(f"/proc/{service.pid}/task").iterdir():
+        status = (task / "status").read_text()
+        blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
+        for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGHUP):
+            assert bool(blocked & 1 << number - 1) == (task.name != str(service.pid)), status
 
 
 def test_sigint_stops_it_as_well(host: Host) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import threading
 import time
 from collections import deque
@@ -42,7 +43,18 @@ class Backlog:
         self._dropped = 0
         self._tell: Callable[[int], object] | None = None
         self._change = threading.Condition()
+        self._start()
+
+    def _start(self) -> None:
+        """Start the thread, and have no signal interrupt it.
+
+        The kernel gives a signal to any thread that takes it. Python runs the handler in the main
+        thread, and if another thread got the signal, only once the main thread wakes by itself.
+        systemd stops a service by two signals, SIGTERM and SIGCONT: the stop took five seconds.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         threading.Thread(target=self._run, name="log", daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def tell_dropped(self, tell: Callable[[int], object]) -> None:
         """Use `tell` to log the number of dropped lines by :meth:`put`. From any thread."""
