@@ -151,6 +151,16 @@ def test_its_status_tells_what_it_has_done(named: Named) -> None:
     assert not named.host.seen(named.host.run_dir / "names/status.sock").exists()
 
 
+def test_a_second_one_on_the_same_host_is_refused(named: Named) -> None:
+    names = named.names
+    done = named.host.watcher("names", check=False)
+    assert done.returncode == 1
+    assert "another `watcher names` runs on this host already" in done.stderr
+    names.signal(signal.SIGKILL)
+    names.end()
+    names.start()
+
+
 def test_without_dnspython_it_says_what_to_install(host: Host, tmp_path: Path) -> None:
     (tmp_path / "dns").mkdir()
     (tmp_path / "dns/__init__.py").write_text("raise ImportError\n")

@@ -18,7 +18,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """Answer questions until SIGTERM or Ctrl-C.
 
     Raises:
-        WatcherError: dnspython is missing.
+        WatcherError: dnspython is missing, or another name service runs on this host.
     """
     try:
         import dns.message  # noqa: F401
@@ -29,7 +29,14 @@ def run(config: Config, options: argparse.Namespace) -> int:
         ) from error
 
     from watcher.names.server import run as serve
+    from watcher.observe.name_service import STATUS, is_there
 
+    if is_there(config.run_dir):
+        raise WatcherError(
+            f"another `watcher names` runs on this host already, and serves"
+            f" {config.run_dir}/{STATUS}",
+            "stop it first, e.g. `systemctl stop watcher-names`",
+        )
     log = make_log(options.log_level, options.log_format)
     adopt_others(log)
     serve(config, partial(read, options.config), log)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from watcher.names.send_queue import SendQueue
+
 if TYPE_CHECKING:
     import asyncio
     import socket
@@ -38,6 +40,7 @@ class Datagrams:
     ) -> None:
         self.network = network
         self._socket = bound
+        self._queue = SendQueue(bound)
         self._answers = answers
         self._counts = counts
         self._loop = loop
@@ -53,7 +56,7 @@ class Datagrams:
         self.pause()
 
     def _readable(self) -> None:
-        receive, send = self._socket.recvfrom, self._socket.sendto
+        receive, send, careful = self._socket.recvfrom, self._socket.sendto, self._queue.careful
         answer, network = self._answers.answer, self.network
         for _ in range(TURN):
             try:
@@ -63,16 +66,23 @@ class Datagrams:
             except OSError:  # the network is down, or the like: nothing of it is for this socket
                 continue
             whole = answer(message, peer[0], network, partial(self._send, peer), tcp=False)
-            if whole is not None:
-                try:
-                    send(whole, peer)
-                except OSError:
-                    self._counts.answered("dropped")
+            if whole is None:
+                continue
+            if careful:
+                self._send(peer, whole)
+                continue
+            try:
+                send(whole, peer)
+            except OSError:
+                self._counts.answered("dropped")
+        self._queue.look()
         self._after()
 
     def _send(self, peer: Any, whole: bytes) -> None:
-        """Send an answer that was not there at once; the socket may have been closed meanwhile."""
+        """Send an answer that is late, or while others wait; the socket may be closed by now."""
         try:
-            self._socket.sendto(whole, peer)
+            sent = self._queue.send(whole, peer)
         except OSError:
+            sent = False
+        if not sent:
             self._counts.answered("dropped")
