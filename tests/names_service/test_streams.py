@@ -57,6 +57,9 @@ class Serving:
         self.clients = Clients(loop, self.counts, patience)
         self._connected: list[Client] = []
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=MOST)
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10
+        )  # as Sockets makes it
         self._socket.setblocking(False)
         self.port = self._socket.getsockname()[1]
         self.listener = Listener(self._socket, "default", answers, self.clients, loop, lambda: None)
@@ -199,6 +202,12 @@ def test_one_who_does_not_read_takes_bounded_memory_and_stops_nobody() -> None:
             for reply in server.nobody.asked[:UNDER_WAY]:
                 reply(_FAR)
             await server.until(lambda: len(server.nobody.asked) == UNDER_WAY * 2)
+
+            before = server.counts.connections
+            for reply in server.nobody.asked[UNDER_WAY:]:
+                reply(bytes(65_000))
+            assert server.counts.connections == before - 1
+            assert await (await server.connect()).is_served()
 
     run(test)
 

@@ -30,6 +30,9 @@ _IPV6_FREEBIND: Final = 78
 _BUFFER: Final = 4 << 20
 """Bytes of questions that wait, and of answers that are on their way, as far as the host allows it
 (rmem_max, wmem_max; socket(7)). Answers to a neighbour that does not answer ARP wait there, too."""
+_STREAM_BUFFER: Final = 64 << 10
+"""Bytes in each direction of a connection. The kernel would take 4 MiB and more by itself, at the
+expense of this process (`tcp_wmem`, tcp(7))."""
 _BACKLOG: Final = 256
 _NAME: Final = re.compile(r"(udp|tcp)-([0-9a-f._]+)", re.ASCII)
 
@@ -156,6 +159,8 @@ def _made(endpoint: Endpoint) -> socket.socket:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         else:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _STREAM_BUFFER)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER)
         made.bind((endpoint.address, PORT))
         if kind == socket.SOCK_STREAM:
             made.listen(_BACKLOG)

@@ -33,8 +33,10 @@ TURN: Final = 16
 _SWEEPS: Final = 5
 """So often within that time, it is looked who is idle."""
 _PART: Final = 4096
-_UNREAD: Final = 128 << 10
+UNREAD: Final = 64 << 10
 """Bytes of answers that are not sent yet; until some are, no more questions are read."""
+UNREAD_AT_MOST: Final = 256 << 10
+"""Bytes at which the connection ends: of what is under way, answers of 64 KiB may come."""
 _PAUSE: Final = 0.2
 """Seconds until the next try after the kernel could not accept a connection."""
 
@@ -189,7 +191,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(_UNREAD)
+        self._transport.set_write_buffer_limits(UNREAD)
         self.listener.clients.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 (asyncio's)
@@ -283,6 +285,9 @@ class Connection(asyncio.BufferedProtocol):
     def _reply(self, whole: bytes) -> None:
         self._under_way -= 1
         if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size() > UNREAD_AT_MOST:
+            self.end()
             return
         self.since = self.listener.loop.time()
         self._transport.write(len(whole).to_bytes(2) + whole)
