@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tests.support import packets
 from tests.support.exporter import Exporter
 from tests.support.paths import REPOSITORY
+from tests.support.played_names import WHOLE, name_service
 from tests.support.prometheus import Prometheus, promtool
 from tests.support.waiting import eventually
 
@@ -110,8 +111,9 @@ def test_what_happens_is_what_prometheus_knows(make_host: HostMaker) -> None:
         return True
 
     eventually(is_known)
-    for expression in expressions():
-        eventually(lambda e=expression: prometheus.query(e), what=expression)  # type: ignore[misc]
+    with name_service(host.run_dir, WHOLE):
+        for expression in expressions():
+            eventually(lambda e=expression: prometheus.query(e), what=expression)  # type: ignore[misc]
     eventually(lambda: prometheus.query('watcher_container_info{id="new"}'))
     assert prometheus.query('watcher_container_info{id="old"}') == {}
     assert prometheus.query('last_over_time(watcher_container_info{id="old"}[5m])')
@@ -138,7 +140,8 @@ def test_the_page_has_every_family(make_host: HostMaker) -> None:
     host.attach("web")
     asked = {"io.watcher.ip": "10.0.0.1"}
     assert host.run_to_end("bad", ("true",), check=False, annotations=asked).returncode
-    text = host.watcher("metrics").stdout
+    with name_service(host.run_dir, WHOLE):
+        text = host.watcher("metrics").stdout
     types = dict(re.findall(r"(?m)^# TYPE (\S+) (\w+)$", text))
     labels: dict[str, set[str]] = {name: set() for name in types}
     for name, in_braces in re.findall(r"(?m)^(\w+)(?:\{(.*)\})? \S+$", text):

@@ -9,10 +9,10 @@ import errno
 import socket
 import time
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from watcher.feed.lines import Histogram
 from watcher.model.errors import WatcherError, message_of
@@ -24,6 +24,9 @@ WITHIN: Final = 0.5
 
 _MOST: Final = 1 << 16
 """The longest line: the name service is not trusted to end it."""
+
+type Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+"""Larger ones are no floating point number, which a metric is."""
 
 
 class NameTotals(Struct, frozen=True):
@@ -51,22 +54,31 @@ class NameTotals(Struct, frozen=True):
     connected: datetime | None
     domain: str
     networks: tuple[str, ...]
-    sandboxes: int
-    names: int
-    views: int
-    udp: dict[str, int]
-    tcp: dict[str, int]
-    connections: int
-    connections_total: int
-    waiting: int
-    waited: dict[str, int]
-    under_way: int
-    upstream: dict[str, int]
+    sandboxes: Count
+    names: Count
+    views: Count
+    udp: dict[str, Count]
+    tcp: dict[str, Count]
+    connections: Count
+    connections_total: Count
+    waiting: Count
+    waited: dict[str, Count]
+    under_way: Count
+    upstream: dict[str, Count]
     latency: Histogram
-    cache_hits: int
-    cache_misses: int
-    cache_entries: int
-    cache_bytes: int
+    cache_hits: Count
+    cache_misses: Count
+    cache_entries: Count
+    cache_bytes: Count
+
+    def __post_init__(self) -> None:
+        """Called by msgspec.
+
+        Raises:
+            ValueError: the latency is no histogram.
+        """
+        if len(self.latency.counts) != len(self.latency.bounds) + 1:
+            raise ValueError("the latency is no histogram")
 
 
 class NoNameService(WatcherError):

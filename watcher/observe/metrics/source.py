@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.observe.metrics import families
 from watcher.observe.metrics.links import Links
+from watcher.observe.metrics.names import of_name_service
 from watcher.observe.metrics.text import written
 from watcher.observe.stream import Stream
 
@@ -58,10 +59,10 @@ class Scrape:
 
 
 class Source:
-    """Takes pictures from the events socket.
+    """Takes pictures from the events socket, and asks the name service.
 
     Args:
-        run_dir: where the socket is.
+        run_dir: where their sockets are.
         within: seconds after which a picture that is not complete counts as none.
     """
 
@@ -81,6 +82,7 @@ class Source:
             reason = message_with_remedy(error)
         seconds = time.monotonic() - start
         whole = list(families.of_scrape(up=picture is not None, seconds=seconds))
+        whole += of_name_service(self._run_dir, picture)
         if picture is None:
             return Scrape(whole, [], reason)
         whole += families.of_picture(picture)
