@@ -9,6 +9,7 @@ from handlers.kernel.netlink import Netlink
 from watcher.commands.lookup import look_up
 from watcher.commands.ls import as_json
 from watcher.commands.output import print_json
+from watcher.commands.resolving import resolving
 from watcher.commands.status import Entry, entries_with_ports
 from watcher.config.settings import Config
 from watcher.store.reading import read_store
@@ -55,6 +56,7 @@ def _known(config: Config, entry: Entry) -> dict[str, object]:
             }
             for interface in (sandbox.interfaces if sandbox else ())
         ],
+        "dns": resolving(config, entry),
         "port_maps": [
             str(port) for ports in (sandbox.ports if sandbox else ()) for port in ports.singles()
         ],
