@@ -17,6 +17,7 @@ from watcher.locks.names import SERVICE, WRITERS
 from watcher.locks.serving import refuse_other, serve
 from watcher.log.logger import make_log
 from watcher.model.errors import WatcherError, printable
+from watcher.observe import name_service
 from watcher.service.assemble import assembled
 from watcher.store.files import SUFFIXES, store_path
 from watcher.store.networks import noted_networks
@@ -77,5 +78,10 @@ def _remove_files(config: Config) -> None:
     remove_all(config.run_dir)
     for name in (EVENTS, TOLD):
         Path(config.run_dir, name).unlink(missing_ok=True)
+    if not name_service.is_there(config.run_dir):
+        status = Path(config.run_dir, name_service.STATUS)
+        with suppress(OSError):
+            status.unlink(missing_ok=True)
+            status.parent.rmdir()
     with suppress(OSError):  # other files are in it
         Path(config.state_dir).rmdir()
