@@ -9,11 +9,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.played_names import WHOLE, name_service
+from watcher.feed.lines import NetworkLine
 from watcher.model.errors import WatcherError
 from watcher.names.counts import OUTCOMES, Counts
+from watcher.observe.metrics.names import of_name_service
 from watcher.observe.metrics.source import Source
 from watcher.observe.metrics.text import PLAIN
 from watcher.observe.name_service import NoNameService, encoded, is_there, read
+from watcher.observe.stream import Picture
 
 HOSTILE: Final = {
     "nothing": b"",
@@ -44,6 +47,15 @@ def test_without_one_there_is_no_series_of_it(tmp_path: Path) -> None:
     assert not is_there(f"/{'x' * 200}")
     assert value(tmp_path, "watcher_up") == 0
     assert value(tmp_path, "watcher_names_up") is None
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_one_that_is_missing_is_told_where_it_is_needed(tmp_path: Path, named: bool) -> None:
+    picture = Picture()
+    picture.apply(NetworkLine("default", "bridge", "netns0", (), names=named))
+    families = list(of_name_service(str(tmp_path), picture))
+    samples = [(sample.name, sample.value) for family in families for sample in family.samples]
+    assert samples == ([("watcher_names_up", 0)] if named else [])
 
 
 def test_its_counts_are_told_without_the_service_too(tmp_path: Path) -> None:
