@@ -47,6 +47,8 @@ def test_what_a_container_is_called_and_whom_it_asks(make_host: HostMaker) -> No
     assert web["hostname"] == "runc"  # as `runc spec` writes it
     assert (web["asks"], web["servers"]) == ("[names] servers", ["192.0.2.53"])
 
+    assert web["resolv_conf"] == f"{host.run_dir}/resolv/default.conf"
+
     assert dns(host, "db")["names"] == []  # its root may not call it so
     own = dns(host, "w", dns="198.51.100.1,2001:db8::1")
     assert (own["asks"], own["servers"]) == ("io.watcher.dns", ["198.51.100.1", "2001:db8::1"])
@@ -56,3 +58,4 @@ def test_what_a_container_is_called_and_whom_it_asks(make_host: HostMaker) -> No
     assert (inside["asks"], inside["servers"]) == ("nobody: its networks are internal", [])
     mute = dns(host, "w4", network="mute")
     assert (mute["names"], mute["asks"], mute["servers"]) == ([], "", [])
+    assert mute["resolv_conf"] is None

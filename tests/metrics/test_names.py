@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.played_names import WHOLE, name_service
 from watcher.feed.lines import NetworkLine
 from watcher.model.errors import WatcherError
 from watcher.names.counts import OUTCOMES, Counts
 from watcher.observe.metrics.names import of_name_service
 from watcher.observe.metrics.source import Source
 from watcher.observe.metrics.text import PLAIN
-from watcher.observe.name_service import NoNameService, encoded, is_there, read
+from watcher.observe.name_service import STATUS, NoNameService, encoded, is_there, read
 from watcher.observe.stream import Picture
+
+WHOLE: Final = encoded(
+    Counts().totals(
+        connected=datetime.now(UTC), domain="a", networks=("b",), sandboxes=1, names=2, views=1
+    )
+)
+"""What one tells that has just started."""
 
 HOSTILE: Final = {
     "nothing": b"",
@@ -28,6 +39,33 @@ HOSTILE: Final = {
     "a histogram that is none": WHOLE.replace(b'"counts":[0,', b'"counts":['),
     "an endless line": b" " * (1 << 20),
 }
+
+
+@contextlib.contextmanager
+def name_service(run_dir: Path, line: bytes | None) -> Iterator[None]:
+    """Sends `line` to all who connect; `None`: never accepts them."""
+    path = run_dir / STATUS
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.sendall(line or b"")
+
+        thread = threading.Thread(target=serve)
+        if line is not None:
+            thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            if line is not None:
+                thread.join()
 
 
 def value(run_dir: Path, name: str, **labels: str) -> float | None:

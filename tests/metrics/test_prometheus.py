@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.support import packets
 from tests.support.exporter import Exporter
+from tests.support.host import GATEWAY
+from tests.support.name_service import NameService, addresses, ask, outcome
 from tests.support.paths import REPOSITORY
-from tests.support.played_names import WHOLE, name_service
 from tests.support.prometheus import Prometheus, promtool
 from tests.support.waiting import eventually
+from watcher.model.names import DNS_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +62,7 @@ def test_what_happens_is_what_prometheus_knows(make_host: HostMaker) -> None:
     prometheus = Prometheus(host, ALERTS)  # first, because it takes its time
     exporter = Exporter(host)
     host.service()
+    names = NameService(host).hears()
     web = host.attach("web", ports="8080:80", annotations={"io.watcher.name": "www"})
     host.share("side", of="web")
     host.attach("both", annotations={"io.watcher.network": "default,back"})
@@ -67,6 +70,9 @@ def test_what_happens_is_what_prometheus_knows(make_host: HostMaker) -> None:
     prometheus.scrapes()
 
     web.exec("ping", "-c", "1", "172.19.0.1")
+    for tcp in (False, True):
+        assert addresses(ask(web.place, "both", server=GATEWAY, port=DNS_PORT, tcp=tcp))
+    assert outcome(ask(web.place, "nobody", server=GATEWAY, port=DNS_PORT)) == "NXDOMAIN"
     sent_by_a_stranger(host, "both")
     host.attach("new")
     host.delete("old")
@@ -95,6 +101,11 @@ def test_what_happens_is_what_prometheus_knows(make_host: HostMaker) -> None:
             ("watcher_attach_duration_seconds_count", "", ""): 5,
             ("watcher_detach_duration_seconds_count", "", ""): 1,
             ("watcher_gate_active", "root", str(host.root)): 1,
+            ("watcher_names_up", "", ""): 1,
+            ("watcher_names_connected", "", ""): 1,
+            ("watcher_names_sandboxes", "", ""): 3,
+            ("watcher_names_questions_total", "outcome", "nxdomain"): 1,
+            ("watcher_names_tcp_connections_total", "", ""): 1,
         }
         known = {
             (name, key, value): seen.value(name, **({key: value} if key else {}))
@@ -111,9 +122,11 @@ def test_what_happens_is_what_prometheus_knows(make_host: HostMaker) -> None:
         return True
 
     eventually(is_known)
-    with name_service(host.run_dir, WHOLE):
-        for expression in expressions():
-            eventually(lambda e=expression: prometheus.query(e), what=expression)  # type: ignore[misc]
+    names.stop()
+    eventually(lambda: exporter.value("watcher_names_up") == 0)
+    names.start()
+    for expression in expressions():
+        eventually(lambda e=expression: prometheus.query(e), what=expression)  # type: ignore[misc]
     eventually(lambda: prometheus.query('watcher_container_info{id="new"}'))
     assert prometheus.query('watcher_container_info{id="old"}') == {}
     assert prometheus.query('last_over_time(watcher_container_info{id="old"}[5m])')
@@ -140,8 +153,8 @@ def test_the_page_has_every_family(make_host: HostMaker) -> None:
     host.attach("web")
     asked = {"io.watcher.ip": "10.0.0.1"}
     assert host.run_to_end("bad", ("true",), check=False, annotations=asked).returncode
-    with name_service(host.run_dir, WHOLE):
-        text = host.watcher("metrics").stdout
+    NameService(host).hears()
+    text = host.watcher("metrics").stdout
     types = dict(re.findall(r"(?m)^# TYPE (\S+) (\w+)$", text))
     labels: dict[str, set[str]] = {name: set() for name in types}
     for name, in_braces in re.findall(r"(?m)^(\w+)(?:\{(.*)\})? \S+$", text):

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Final
 import dns.message
 import pytest
 
+from tests.deploy.unit.test_metrics_unit import started
 from tests.support import traffic
+from tests.support.exporter import PORT, Scraped
+from tests.support.exporter import ask as fetch
 from tests.support.host import GATEWAY
 from tests.support.name_service import addresses, ask, make_query
 from tests.support.paths import REPOSITORY
@@ -218,4 +221,17 @@ def test_a_reload_of_the_service_gives_a_network_its_names_and_takes_them(
     assert shown(unit, "NFileDescriptorStore") == "0"
     unit.reconfigure("")
     assert answers(web.place)
+    unit.delete("web")
+
+
+def test_its_counts_are_among_the_metrics_of_their_unit(unit: BootedHost) -> None:
+    web = unit.attach("web")
+    assert answers(web.place)
+
+    def answered() -> float:
+        scraped = Scraped(fetch(unit.here, PORT, "/metrics").body.decode())
+        return scraped.value("watcher_names_questions_total", outcome="local", transport="udp")
+
+    with started(unit):
+        assert eventually(lambda: answered() > 0, what="the counts of the name service")
     unit.delete("web")
