@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.host import BEYOND, GATE_OFF, GATEWAY, UPLINK, Host, HostMaker
+from tests.support.name_service import NameService
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
+from watcher.observe.name_service import STATUS
 from watcher.store.leases import LeaseStore
 
 # --- ls and inspect --------------------------------------------------------------------------
@@ -176,6 +178,20 @@ def test_down_removes_everything_ever_made(host: Host) -> None:
     for own in ("beyond", "sys", "null"):
         mounts = mounts.replace(f"{host.base}/{own}", "")
     assert str(host.base) not in mounts
+
+
+def test_down_removes_what_a_killed_name_service_left_and_nothing_of_one_that_runs(
+    host: Host,
+) -> None:
+    service = host.service()
+    names = NameService(host).hears()
+    service.stop()
+    host.watcher("down")
+    assert (host.run_dir / STATUS).exists()
+    names.signal(signal.SIGKILL)
+    names.end()
+    host.watcher("down")
+    assert not host.run_dir.exists()
 
 
 def test_down_on_a_host_where_nothing_was_made_is_done(host: Host) -> None:
