@@ -6,13 +6,15 @@ import pytest
 
 from tests.engines.conftest import EngineMaker
 from tests.support.engines import (
+    IMAGE,
     WITH_DOCKER,
     DockerHost,
     EngineHost,
     PodmanHost,
     PodmanOnCrunHost,
 )
-from tests.support.host import BEYOND, UPLINK
+from tests.support.host import BEYOND, GATEWAY, UPLINK
+from tests.support.name_service import NameService
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -45,3 +47,26 @@ def test_the_recipe(make_engine: EngineMaker, kind: type[EngineHost], config: st
     host.engine("rm", "web")
     host.empty()
     assert service.warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "options"),
+    [
+        (DockerHost, WITH_DOCKER, ("--dns", GATEWAY, "--dns-search", "watcher.internal")),
+        (PodmanHost, "", ()),
+        (PodmanOnCrunHost, "", ()),
+    ],
+    ids=["docker", "podman-on-runc", "podman-on-crun"],
+)
+def test_names_resolve(
+    make_engine: EngineMaker, kind: type[EngineHost], config: str, options: tuple[str, ...]
+) -> None:
+    """From the first instruction; only Docker has a resolv.conf of its own, which has to say so."""
+    host = make_engine(kind, config)
+    host.service()
+    NameService(host).hears()
+    web = host.run_in_engine("web", "--network", "none", "--annotation", "io.watcher.name=www")
+    for name in ("www", web.id[:12]):
+        look_up = (IMAGE, "sh", "-c", f"nslookup {name}")
+        done = host.engine("run", "--rm", "--network", "none", *options, *look_up, check=False)
+        assert f"Address: {web.address}\n" in done.stdout, done
