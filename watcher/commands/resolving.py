@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from handlers.kernel import mounts
+from handlers.resolv_conf import DIRECTORY
 from watcher.feed.lines import ContainerPart
 from watcher.names.called import Calling
 from watcher.names.settings import Settings
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from watcher.commands.status import Entry
     from watcher.config.settings import Config
     from watcher.model.network import Network
-
-_DIRECTORY: Final = "resolv"
-"""The directory in `run_dir` with the files that containers have for their `/etc/resolv.conf`."""
 
 
 def resolving(config: Config, entry: Entry) -> dict[str, object]:
@@ -79,7 +77,7 @@ def _resolv_conf(run_dir: str, pid: int) -> str | None:
     Source: proc_pid_mountinfo(5). Where in the container it is mounted depends on what its
     `/etc/resolv.conf` leads to.
     """
-    directory = f"{run_dir}/{_DIRECTORY}"
+    directory = f"{run_dir}/{DIRECTORY}"
     with suppress(OSError):
         own = mounts.mount_of(directory)
         real = str(Path(directory).resolve())
