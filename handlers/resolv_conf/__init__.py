@@ -6,9 +6,10 @@ it: it enters the mount namespace of a container for a moment.
 
 from __future__ import annotations
 
-from handlers.resolv_conf.files import DIRECTORY, ResolvConf, remove_all, write
+from handlers.resolv_conf.files import DIRECTORY, ResolvConf, has_any, remove_all, write
 from handlers.resolv_conf.placing import CannotPlace, Gone, Outcome, place
 
 __all__ = [
-    "DIRECTORY", "CannotPlace", "Gone", "Outcome", "ResolvConf", "place", "remove_all", "write",
+    "DIRECTORY", "CannotPlace", "Gone", "Outcome", "ResolvConf", "has_any", "place",
+    "remove_all", "write",
 ]  # fmt: skip

@@ -49,6 +49,11 @@ def write(file: ResolvConf) -> None:
         _make(file.path, content)
 
 
+def has_any(run_dir: str) -> bool:
+    """Whether their directory is there."""
+    return os.path.isdir(f"{run_dir}/{DIRECTORY}")  # noqa: PTH112 (often)
+
+
 def remove_all(run_dir: str) -> None:
     """Remove all of them. What is mounted stays, and goes with its container."""
     directory = Path(run_dir, DIRECTORY)

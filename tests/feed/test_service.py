@@ -304,6 +304,7 @@ def test_a_directory_of_an_older_version_is_opened_for_readers(host: Host) -> No
     modes = {path.name: mode(path) for path in host.run_dir.iterdir()}
     assert modes == {
         "lock": 0o600, "service.lock": 0o600, "sandboxes": 0o700, EVENTS: 0o600, TOLD: 0o600,
+        "resolv": 0o755,
     }  # fmt: skip
 
 

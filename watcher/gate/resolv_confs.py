@@ -117,6 +117,11 @@ class ResolvConfs:
                 self._log.error("no resolv.conf can be placed", reason=message_with_remedy(error))
                 return
 
+    def check(self) -> None:
+        """Write them again if all are gone; one that is lost is made when it is needed."""
+        if not resolv_conf.has_any(self._reconciler.run_dir):
+            self.write()
+
     def look_at_all(self) -> None:
         """Place what is missing in the containers that run.
 

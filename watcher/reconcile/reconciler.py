@@ -299,6 +299,11 @@ class Reconciler:
         """All containers with a network, each with its sandbox."""
         return ((sandbox, m) for sandbox in self._store.sandboxes() for m in sandbox.members)
 
+    @property
+    def run_dir(self) -> str:
+        """The directory of the service's files."""
+        return self._context.config.run_dir
+
     def resolv_confs(self) -> Iterator[ResolvConf]:
         """All that containers of present networks may get."""
         return resolv_conf.all_of(self._context.config, self.networks())

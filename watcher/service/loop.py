@@ -136,7 +136,7 @@ class Service:
         self._blockade = Blockade(loop, self._reconciler, self._free_again, self._log)
         self._lock_files = LockFiles(
             self._lock, self._reconciler.lock, self._config.run_dir, self._watch,
-            lost=self._give_way, checked=self._feeding.check, log=self._log,
+            lost=self._give_way, checked=self._check_files, log=self._log,
         )  # fmt: skip
         self._mounts: MountWatch | None = None
         self._healer = Healer(
@@ -260,6 +260,11 @@ class Service:
         self._sync()
         self._gate.resolv_confs.look_at_all()
         self._facts.publish(Reloaded())
+
+    def _check_files(self) -> None:
+        """Make other files of `run_dir` anew if they are gone."""
+        self._feeding.check()
+        self._gate.resolv_confs.check()
 
     def _listen(self) -> None:
         self._healer.start(self._config.networks.values())
