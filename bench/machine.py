@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-_PACKAGES: Final = ("runc", "netavark", "containernetworking-plugins", "nftables", "iptables")
+_PACKAGES: Final = (
+    "runc", "netavark", "aardvark-dns", "dnsmasq-base", "containernetworking-plugins", "nftables",
+    "iptables",
+)  # fmt: skip
 
 
 def describe() -> dict[str, str]:

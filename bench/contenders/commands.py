@@ -91,7 +91,7 @@ class Commands:
         process = Path("/proc", str(self._service.pid))
         return {
             "resident": resident_of(self._service.pid),
-            "runtime": _run_time(self._service.pid),
+            "runtime": run_time_of(self._service.pid),
             "switches": sum(
                 _number((task / "status").read_text(), "voluntary_ctxt_switches")
                 for task in (process / "task").iterdir()
@@ -104,7 +104,7 @@ def resident_of(pid: int) -> int:
     return _number(Path(f"/proc/{pid}/status").read_text(), "VmRSS") * 1024
 
 
-def _run_time(pid: int) -> float:
+def run_time_of(pid: int) -> float:
     """Seconds that all threads of a process were on a processor, to the nanosecond.
 
     Python has no clock_getcpuclockid(3): this is what it returns (`include/linux/posix-timers.h`).

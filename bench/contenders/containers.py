@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from bench.contenders import setting
 from bench.contenders.commands import Commands
 from bench.contenders.contender import Contender, name_of
+from bench.contenders.name_service import NameService
 from bench.contenders.process import output
 from bench.contenders.traces import wait_until_gone
 
@@ -115,6 +117,40 @@ class Watched(Containers):
     def more(self, number: int) -> dict[str, Any]:
         """The annotation that publishes a port."""
         return {"annotations": setting.annotations_of(number)}
+
+    def clean_up(self, numbers: list[int]) -> None:
+        """Wait until the service has removed the networks."""
+        del numbers
+        wait_until_gone()
+
+
+class Named(Containers):
+    """With this program's service, its gate, and names or none.
+
+    Args:
+        names: whether its network has names, and the name service runs. Then a container has had
+            its network first only if `/etc/resolv.conf` was there as well.
+    """
+
+    def __init__(self, base: Path, directory: Path, *, names: bool) -> None:
+        super().__init__(base, directory)
+        resolv_conf = directory / "rootfs/etc/resolv.conf"
+        resolv_conf.parent.mkdir()
+        resolv_conf.touch()
+        if names:
+            self._spec["process"]["args"] = ["/first", "/etc/resolv.conf"]
+        config = setting.write_config(directory, more=[f"names = {json.dumps(names)}"])
+        self._opened = ExitStack()
+        commands = Commands(directory, config)
+        self._opened.callback(commands.close)
+        commands.start()
+        if names:
+            self._opened.enter_context(NameService(directory, config))
+
+    def close(self) -> None:
+        """Stop the services too."""
+        self._opened.close()
+        super().close()
 
     def clean_up(self, numbers: list[int]) -> None:
         """Wait until the service has removed the networks."""
