@@ -6,7 +6,8 @@
 // and then asks for the next. Reads lines from standard input:
 //
 //     ask ADDRESS PORT MILLISECONDS      for A, from a socket that stays
-//     fresh ADDRESS PORT MILLISECONDS    for A, from a port of its own for each question, as libc does
+//     fresh ADDRESS PORT MILLISECONDS    for A, from another port for each question, as libc does; it
+//                                        ends as well when a client has used all its ports
 //     pair ADDRESS PORT MILLISECONDS     for A and AAAA at once, as getaddrinfo(3) does
 //
 // Answers each with one line: how many were answered (a pair counts once) and how many were not, the
@@ -30,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 1024, NAMES = 8192, SAMPLES = 1 << 22, HEADER = 12, A = 1, AAAA = 28 };
+enum { MOST = 256, PORTS = 256, NAMES = 8192, SAMPLES = 1 << 22, HEADER = 12, A = 1, AAAA = 28 };
 
 static const long long PATIENCE = 2000000000LL; // for an answer
 
@@ -41,7 +42,8 @@ static struct {
 } name_of[NAMES];
 
 static struct client {
-	int fd, name;
+	int fd[PORTS]; // connected before the time is taken, so that asking costs little
+	int at, name;
 	unsigned short id; // the next one's is one more
 	int missing;       // bits: which answers are still to come
 	long long asked;
@@ -89,24 +91,30 @@ static void read_names(const char *path)
 static void make_client(const char *netns)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.u32 = clients};
+	struct client *c = &client_of[clients];
 	int fd = open(netns, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || setns(fd, CLONE_NEWNET))
 		die(netns);
 	close(fd);
-	fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0 || epoll_ctl(polled, EPOLL_CTL_ADD, fd, &event))
-		die("socket");
-	client_of[clients].fd = fd;
-	client_of[clients].name = clients * 7919;
-	clients++;
+	for (int i = 0; i < PORTS; i++) {
+		c->fd[i] = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		if (c->fd[i] < 0 || epoll_ctl(polled, EPOLL_CTL_ADD, c->fd[i], &event))
+			die("socket");
+	}
+	c->at = PORTS - 1;
+	c->name = clients++ * 7919;
 }
 
-// From another port: connecting to no address gives the present one up, and connecting takes one.
+// Those used before get another port: connecting to no address gives the present one up.
 static void reconnect(struct client *c, const struct sockaddr_in *to)
 {
 	struct sockaddr nothing = {.sa_family = AF_UNSPEC};
-	if (connect(c->fd, &nothing, sizeof nothing) || connect(c->fd, (void *)to, sizeof *to))
-		die("connect");
+	for (; c->at >= 0; c->at--) {
+		int fd = c->fd[c->at];
+		if (connect(fd, &nothing, sizeof nothing) || connect(fd, (void *)to, sizeof *to))
+			die("connect");
+	}
+	c->at = 0;
 }
 
 static void send_question(struct client *c, int type)
@@ -115,7 +123,7 @@ static void send_question(struct client *c, int type)
 	int size = name_of[c->name].size;
 	memcpy(message + HEADER, name_of[c->name].question, size);
 	message[HEADER + size - 3] = type;
-	if (send(c->fd, message, HEADER + size, 0) < 0 && errno != ECONNREFUSED)
+	if (send(c->fd[c->at], message, HEADER + size, 0) < 0 && errno != ECONNREFUSED)
 		die("send");
 }
 
@@ -172,20 +180,20 @@ static void run(int pair, int fresh, const struct sockaddr_in *to, int milliseco
 {
 	struct epoll_event events[MOST];
 	unsigned char message[4096];
-	long long used = processor(), begun = now(), end = begun + milliseconds * 1000000LL;
-	long long last = begun, gap = 0, looked = begun;
 	int count = 0, lost = 0, asking = clients;
 
-	for (int i = 0; i < clients; i++) {
+	for (int i = 0; i < clients; i++)
 		reconnect(&client_of[i], to);
+	long long used = processor(), begun = now(), end = begun + milliseconds * 1000000LL;
+	long long last = begun, gap = 0, looked = begun;
+	for (int i = 0; i < clients; i++)
 		ask(&client_of[i], pair);
-	}
 	while (asking) {
 		int ready = epoll_wait(polled, events, MOST, 200);
 		long long time = now();
 		for (int i = 0; i < ready; i++) {
 			struct client *c = &client_of[events[i].data.u32];
-			ssize_t size = recv(c->fd, message, sizeof message, 0);
+			ssize_t size = recv(c->fd[c->at], message, sizeof message, 0);
 			if (size < 0 || !c->missing)
 				continue; // nobody listens: it is asked again once the patience has ended
 			c->missing &= ~answered(c, message, size);
@@ -201,8 +209,8 @@ static void run(int pair, int fresh, const struct sockaddr_in *to, int milliseco
 				asking--;
 				continue;
 			}
-			if (fresh)
-				reconnect(c, to);
+			if (fresh && ++c->at == PORTS - 1)
+				end = time;
 			ask(c, pair);
 		}
 		if (time - looked < 100000000LL)
@@ -233,6 +241,12 @@ int main(int count, char **argument)
 
 	if (count < 3 || count - 2 > MOST)
 		return 2;
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files))
+		die("getrlimit");
+	files.rlim_cur = files.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &files))
+		die("setrlimit");
 	setlinebuf(stdout);
 	polled = epoll_create1(EPOLL_CLOEXEC);
 	read_names(argument[1]);

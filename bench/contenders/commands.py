@@ -14,10 +14,10 @@ from typing import Final
 
 import watcher
 
-_CHECKOUT: Final = Path(watcher.__file__).resolve().parent.parent
+CHECKOUT: Final = Path(watcher.__file__).resolve().parent.parent
 """Where the program is imported from."""
 
-_PROBE: Final = Path(__file__).resolve().parent.parent / "probe"
+PROBE: Final = Path(__file__).resolve().parent.parent / "probe"
 """What times the steps of the service's loop, where that is asked for."""
 
 _PATIENCE: Final = 120.0
@@ -57,13 +57,13 @@ class Commands:
             manager.bind(path)
             manager.settimeout(_PATIENCE)
             environment = {
-                **os.environ, "PYTHONPATH": f"{_CHECKOUT}:{_PROBE}", "NOTIFY_SOCKET": "@" + path[1:]
+                **os.environ, "PYTHONPATH": f"{CHECKOUT}:{PROBE}", "NOTIFY_SOCKET": "@" + path[1:]
             }  # fmt: skip
             with (self._directory / "service.log").open("ab") as log:
                 begin = time.perf_counter()
                 self._service = subprocess.Popen(
                     [*self._words, "--log-format", "json", "run"],
-                    stdout=log, stderr=log, env=environment, cwd=_CHECKOUT,
+                    stdout=log, stderr=log, env=environment, cwd=CHECKOUT,
                 )  # fmt: skip
             while manager.recv(1024) != b"READY=1":
                 pass
@@ -120,7 +120,7 @@ def _number(status: str, name: str) -> int:
 
 def _seconds(*argv: str) -> float:
     begin = time.perf_counter()
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=_CHECKOUT)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
     took = time.perf_counter() - begin
     if done.returncode:
         raise RuntimeError(f"{argv} exits {done.returncode}: {done.stderr}{done.stdout[-500:]}")

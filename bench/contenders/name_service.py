@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final, Self
 
+from bench.contenders.commands import CHECKOUT, PROBE
+
 _PATIENCE: Final = 30.0
+_STEPS: Final = "ddd"
 
 
 class NameService:
@@ -16,17 +21,34 @@ class NameService:
     Args:
         directory: a directory for its log.
         config: the `watcher.toml`.
+        timed: whether the steps of its loop are timed, which costs it a little.
     """
 
-    def __init__(self, directory: Path, config: Path) -> None:
+    def __init__(self, directory: Path, config: Path, *, timed: bool = False) -> None:
         words = (sys.executable, "-m", "watcher", "--config", str(config), "names")
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        self._steps = directory / "names-steps"
+        if timed:
+            self._steps.write_bytes(bytes(struct.calcsize(_STEPS)))
+            environment["PYTHONPATH"] += f":{PROBE}"
+            environment["BENCH_LONGEST_STEP"] = str(self._steps)
         with (directory / "names.log").open("ab") as log:
-            self._process = subprocess.Popen(words, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                words, stdout=log, stderr=log, env=environment, cwd=CHECKOUT
+            )
 
     @property
     def pid(self) -> int:
         """Its pid."""
         return self._process.pid
+
+    def longest_step(self) -> tuple[float, float]:
+        """The loop's longest step in seconds, and that by processor time, since it was asked."""
+        with self._steps.open("r+b") as file:
+            longest, work, _ = struct.unpack(_STEPS, file.read())
+            file.seek(0)
+            file.write(bytes(struct.calcsize(_STEPS)))
+        return longest, work
 
     def close(self) -> None:
         """Terminate it, and wait."""

@@ -177,17 +177,33 @@ class Names(Contender):
 
 
 class OfWatcher(Names):
-    """This program, with its service and its name service."""
+    """This program, with its service and its name service.
+
+    Args:
+        timed: whether the steps of the name service's loop are timed, which costs it a little.
+    """
 
     named = True
+
+    def __init__(self, base: Path, directory: Path, names: int, *, timed: bool = False) -> None:
+        self._timed = timed
+        self._events: PlayedEvents | None = None
+        super().__init__(base, directory, names)
 
     def serve(self) -> int:
         """`watcher names`, as its unit starts it, but as root."""
         self.commands.start()
-        service = self._opened.enter_context(NameService(self.directory, self.config))
+        self._service = NameService(self.directory, self.config, timed=self._timed)
+        self._opened.enter_context(self._service)
         _wait_for_answer(self)
-        self._events: PlayedEvents | None = None
-        return service.pid
+        return self._service.pid
+
+    def churn(self, count: int, a_second: int) -> dict[str, float]:
+        """As of all; and the longest `step` of the loop, and its processor time (`step work`)."""
+        found = super().churn(count, a_second)
+        if self._timed:
+            found["step"], found["step work"] = self._service.longest_step()
+        return found
 
     def begin_churn(self) -> None:
         """Have the events come from this process, because real containers need the processors."""
@@ -197,6 +213,9 @@ class OfWatcher(Names):
             self.commands.stop()
             self._opened.enter_context(self._events)
             self._events.serve()
+            self._wait_until_idle()
+        if self._timed:
+            self._service.longest_step()
 
     def come(self, number: int) -> None:
         """An event."""
