@@ -81,6 +81,20 @@ class Answers:
         self._waiting = Waiting(later)
         self._turns = count()
 
+    def ready(self, message: bytes, source: str, network: str) -> bytes | None:
+        """The answer to a question by UDP if a whole one is ready, as of :meth:`answer`.
+
+        It is not counted: who has many questions at once counts them together.
+        """
+        segment = self.directory.segments.get(network)
+        if segment is None:
+            return None
+        asker = segment.askers.get(source) or _anybody(segment, source)
+        if asker is None:
+            return None
+        ready = _ready(asker, message)
+        return None if ready is None else ready.give(message[:2])
+
     def answer(
         self, message: bytes, source: str, network: str, reply: Reply, *, tcp: bool
     ) -> bytes | None:
@@ -94,10 +108,7 @@ class Answers:
         if segment is not None:
             asker = segment.askers.get(source) or _anybody(segment, source)
             if asker is not None:
-                answers = asker.view.answers
-                if message[HEADER : message.find(0, HEADER) + 1].lower() in asker.wires:
-                    answers = asker.answers
-                ready = answers.get(message[2:])
+                ready = _ready(asker, message)
                 if ready is not None and not (tcp and ready.truncated):
                     self._counts.answered("cached", tcp=tcp)
                     return ready.give(message[:2])
@@ -196,3 +207,10 @@ class Answers:
 def _anybody(segment: Segment, source: str) -> Asker | None:
     """Who asks from an address of a network without guard: it proves nothing."""
     return segment.anybody if segment.anybody is not None and segment.has(source) else None
+
+
+def _ready(asker: Asker, message: bytes) -> Answer | None:
+    """The answer that was made to the same question, if it was kept."""
+    if asker.wires and message[HEADER : message.find(0, HEADER) + 1].lower() in asker.wires:
+        return asker.answers.get(message[2:])
+    return asker.view.answers.get(message[2:])

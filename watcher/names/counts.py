@@ -84,6 +84,10 @@ class Counts:
         else:
             self._udp[outcome] += 1
 
+    def cached(self, count: int) -> None:
+        """So many questions by UDP have ended, all as `cached`."""
+        self._udp["cached"] += count
+
     def took(self, seconds: float) -> None:
         """A question was answered by a server, or failed, after `seconds`; not from the cache."""
         self._latency.add(seconds)

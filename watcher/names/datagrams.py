@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from handlers.kernel import datagrams
 from watcher.names.send_queue import SendQueue
 
 if TYPE_CHECKING:
     import asyncio
-    import socket
     from collections.abc import Callable
 
+    from handlers.kernel.datagrams import Peer
     from watcher.names.answers import Answers
     from watcher.names.counts import Counts
 
 TURN: Final = 32
 """Questions of one socket between two looks at the others: about a millisecond if all are new."""
 _MOST: Final = 4096
-"""Bytes that are read of a question; none is as long."""
+"""Bytes of a question, and of an answer by UDP; none has as many."""
+_SOURCES: Final = 8192
+"""Addresses that are remembered as text."""
+_PORT: Final = slice(2, 4)
+_ADDRESS4: Final = slice(4, 8)
+_ADDRESS6: Final = slice(8, 24)
+_LINK6: Final = slice(24, 28)
+"""Where the port, an address, and the link of one that counts there alone, stand in a `Peer`."""
 
 
 class Datagrams:
@@ -28,6 +38,8 @@ class Datagrams:
         network: the network whose gateway it is bound to.
         after: called after each turn.
     """
+
+    _memory: Final = datagrams.Datagrams(TURN, _MOST)
 
     def __init__(
         self,
@@ -41,6 +53,8 @@ class Datagrams:
         self.network = network
         self._socket = bound
         self._queue = SendQueue(bound)
+        self._address = _ADDRESS4 if bound.family == socket.AF_INET else _ADDRESS6
+        self._sources: dict[bytes, str] = {}
         self._answers = answers
         self._counts = counts
         self._loop = loop
@@ -56,32 +70,54 @@ class Datagrams:
         self.pause()
 
     def _readable(self) -> None:
-        receive, send, careful = self._socket.recvfrom, self._socket.sendto, self._queue.careful
-        answer, network = self._answers.answer, self.network
-        for _ in range(TURN):
-            try:
-                message, peer = receive(_MOST)
-            except BlockingIOError:
-                break
-            except OSError:  # the network is down, or the like: nothing of it is for this socket
-                continue
-            whole = answer(message, peer[0], network, partial(self._send, peer), tcp=False)
+        # To look once more costs less than to wait for it by way of the loop.
+        taken = 0
+        while taken < TURN and (received := self._memory.receive(self._socket.fileno())):
+            taken += len(received)
+            self._answer(received)
+        self._after()
+
+    def _answer(self, received: list[tuple[bytes, Peer]]) -> None:
+        address, sources, network = self._address, self._sources, self.network
+        ready, answer, careful = self._answers.ready, self._answers.answer, self._queue.careful
+        found, cached = [], 0
+        for message, peer in received:
+            source = sources.get(peer[address]) or self._source(peer)
+            whole = ready(message, source, network)
+            if whole is not None:
+                cached += 1
+            else:
+                whole = answer(message, source, network, partial(self._send, peer), tcp=False)
             if whole is None:
                 continue
             if careful:
                 self._send(peer, whole)
-                continue
-            try:
-                send(whole, peer)
-            except OSError:
-                self._counts.answered("dropped")
+            else:
+                found.append((whole, peer))
+        self._counts.cached(cached)
+        for _ in range(self._memory.send(self._socket.fileno(), found)):
+            self._counts.answered("dropped")
         self._queue.look()
-        self._after()
 
-    def _send(self, peer: Any, whole: bytes) -> None:
+    def _source(self, peer: Peer) -> str:
+        """The address of `peer` as text, which is remembered."""
+        address = peer[self._address]
+        if self._address is _ADDRESS4:
+            text = socket.inet_ntop(socket.AF_INET, address)
+        else:
+            text = socket.inet_ntop(socket.AF_INET6, address)
+            if any(peer[_LINK6]):  # fe80::/10: it is another one on each link
+                return f"{text}%{int.from_bytes(peer[_LINK6], sys.byteorder)}"
+        if len(self._sources) >= _SOURCES:
+            self._sources.clear()
+        self._sources[address] = text
+        return text
+
+    def _send(self, peer: Peer, whole: bytes) -> None:
         """Send an answer that is late, or while others wait; the socket may be closed by now."""
+        source = self._sources.get(peer[self._address]) or self._source(peer)
         try:
-            sent = self._queue.send(whole, peer)
+            sent = self._queue.send(whole, (source, int.from_bytes(peer[_PORT])))
         except OSError:
             sent = False
         if not sent:
