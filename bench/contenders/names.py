@@ -82,6 +82,7 @@ class Names(Contender):
         clients = [f"/proc/{self.pids[number]}/ns/net" for number in range(_CLIENTS)]
         program = ("taskset", "--cpu-list", _CORE, str(base / "questions"))
         self._clients = self._opened.enter_context(Lines(*program, str(asked_for), *clients))
+        self._alone = self._opened.enter_context(Lines(*program, str(asked_for), clients[0]))
 
     def close(self) -> None:
         """End all."""
@@ -92,7 +93,7 @@ class Names(Contender):
         raise NotImplementedError
 
     def ask(self, verb: str, port: int, milliseconds: int) -> dict[str, float]:
-        """Have the clients ask for so long, as `bench/questions.c` says.
+        """Have the clients ask for so long, as `bench/questions.c` says; or one, if it is `alone`.
 
         Returns:
             rate: answers a second.
@@ -103,7 +104,10 @@ class Names(Contender):
             load: the same of the clients.
         """
         before = run_time_of(self.server)
-        words = self._clients.ask(verb, GATEWAY, str(port), str(milliseconds))
+        clients = self._clients
+        if verb == "alone":
+            clients, verb = self._alone, "ask"
+        words = clients.ask(verb, GATEWAY, str(port), str(milliseconds))
         used = run_time_of(self.server) - before
         count, lost, *times = map(int, words.split())
         all_, median, p99, most, pause, load = (value * 1e-9 for value in times)

@@ -19,12 +19,13 @@ and then asks for the next. All clients are one process on the last processor
 (`bench/questions.c`), which checks each answer and needs less time than who answers; the name
 service may have all processors. "One socket" asks for A from a socket that stays; "a port each"
 from another port each time, as libc does, so that the kernel tracks another connection; "A and
-AAAA" for both at once, as `getaddrinfo` does, and counts both as one. The same names have been
-told to everybody: this program has read them from annotations, aardvark-dns from the files that
-netavark writes, and dnsmasq from a file of hosts. Bridge and rules are this program's on all
-hosts. The peers listen on port 53 of the gateway, to which a rule of nftables brings the
-questions of this program's sandboxes; "no rule" asks its name service at its own port. Work is
-the processor time of the name service for one answer, with what the kernel does for it.
+AAAA" for both at once, as `getaddrinfo` does, and counts both as one. "One client alone" asks
+while the others do not. The same names have been told to everybody: this program has read them
+from annotations, aardvark-dns from the files that netavark writes, and dnsmasq from a file of
+hosts. Bridge and rules are this program's on all hosts. The peers listen on port 53 of the
+gateway, to which a rule of nftables brings the questions of this program's sandboxes; "no rule"
+asks its name service at its own port. Work is the processor time of the name service for one
+answer, with what the kernel does for it.
 
 Then containers come and go while all ask. This program is told by events, which the benchmark
 plays, since real containers would take the processors from everybody; the peers by their file
@@ -40,7 +41,12 @@ _KINDS: Final[dict[str, tuple[str, str, int]]] = {
 """The name in tables, the host, and the port that is asked at."""
 
 _SERVERS: Final = ("watcher", "aardvark", "dnsmasq")
-_VERBS: Final = {"ask": "one socket", "fresh": "a port each", "pair": "A and AAAA"}
+_VERBS: Final = {
+    "ask": "one socket",
+    "fresh": "a port each",
+    "pair": "A and AAAA",
+    "alone": "one client alone",
+}
 _COMERS: Final = {"watcher": 5000, "aardvark": 5000, "dnsmasq": 100}
 """Containers that come and go in a round. dnsmasq reads all its file for each, one by one."""
 _UNMEASURED: Final = 1
@@ -51,7 +57,7 @@ _MOST_RUN: Final = 1.03
 def measure(setting: Setting) -> Figures:
     """All hosts at once, in turns for each kind of question; then churn, and `runc run`."""
     sizes: list[int] = setting.many([10, 5000], [10, 100])
-    rounds = {"ask": setting.many(21, 1), "churn": setting.many(5, 1), "run": setting.many(200, 3)}
+    rounds = {"ask": setting.many(15, 1), "churn": setting.many(3, 1), "run": setting.many(200, 3)}
     samples = Samples()
     with hosts(setting.base, _on_hosts(sizes)) as contenders:
         versions = {kind: contenders[f"{kind} {sizes[0]}"].call("version") for kind in _SERVERS}
@@ -180,7 +186,7 @@ def _ask(
     setting: Setting, contenders: dict[str, Any], size: int, samples: Samples, rounds: int
 ) -> None:
     asked = {kind: contenders[f"{of} {size}"] for kind, (_, of, _) in _KINDS.items()}
-    milliseconds = setting.many(500, 50)
+    milliseconds = setting.many(300, 50)
     for verb in _VERBS:
         for number, kind, host in turns(asked, _UNMEASURED + rounds):
             found = host.call("ask", verb, _KINDS[kind][2], milliseconds)
