@@ -8,6 +8,7 @@
 //     ask ADDRESS PORT MILLISECONDS      for A, from a socket that stays
 //     fresh ADDRESS PORT MILLISECONDS    for A, from another port for each question, as libc does; it
 //                                        ends as well when a client has used all its ports
+//     calm ADDRESS PORT MILLISECONDS     for A, but the next question waits for 250 microseconds
 //     pair ADDRESS PORT MILLISECONDS     for A and AAAA at once, as getaddrinfo(3) does
 //
 // Answers each with one line: how many were answered (a pair counts once) and how many were not, the
@@ -34,6 +35,7 @@
 enum { MOST = 256, PORTS = 256, NAMES = 8192, SAMPLES = 1 << 22, HEADER = 12, A = 1, AAAA = 28 };
 
 static const long long PATIENCE = 2000000000LL; // for an answer
+static const long long CALM = 250000LL;         // between an answer and the next question
 
 static struct {
 	unsigned char question[256]; // name, type and class
@@ -176,7 +178,7 @@ static long long processor(void)
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-static void run(int pair, int fresh, const struct sockaddr_in *to, int milliseconds)
+static void run(int pair, int fresh, int calm, const struct sockaddr_in *to, int milliseconds)
 {
 	struct epoll_event events[MOST];
 	unsigned char message[4096];
@@ -211,6 +213,8 @@ static void run(int pair, int fresh, const struct sockaddr_in *to, int milliseco
 			}
 			if (fresh && ++c->at == PORTS - 1)
 				end = time;
+			while (calm && now() - time < CALM)
+				; // with one client, this keeps nobody waiting
 			ask(c, pair);
 		}
 		if (time - looked < 100000000LL)
@@ -260,7 +264,7 @@ int main(int count, char **argument)
 		    inet_pton(AF_INET, address, &to.sin_addr) != 1)
 			return 2;
 		to.sin_port = htons(port);
-		run(!strcmp(verb, "pair"), !strcmp(verb, "fresh"), &to, milliseconds);
+		run(!strcmp(verb, "pair"), !strcmp(verb, "fresh"), !strcmp(verb, "calm"), &to, milliseconds);
 	}
 	return 0;
 }

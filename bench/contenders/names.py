@@ -93,7 +93,7 @@ class Names(Contender):
         raise NotImplementedError
 
     def ask(self, verb: str, port: int, milliseconds: int) -> dict[str, float]:
-        """Have the clients ask for so long, as `bench/questions.c` says; or one, if it is `alone`.
+        """Have the clients ask for so long, as `bench/questions.c` says; one alone if `calm`.
 
         Returns:
             rate: answers a second.
@@ -104,9 +104,7 @@ class Names(Contender):
             load: the same of the clients.
         """
         before = run_time_of(self.server)
-        clients = self._clients
-        if verb == "alone":
-            clients, verb = self._alone, "ask"
+        clients = self._alone if verb == "calm" else self._clients
         words = clients.ask(verb, GATEWAY, str(port), str(milliseconds))
         used = run_time_of(self.server) - before
         count, lost, *times = map(int, words.split())

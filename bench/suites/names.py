@@ -19,13 +19,13 @@ and then asks for the next. All clients are one process on the last processor
 (`bench/questions.c`), which checks each answer and needs less time than who answers; the name
 service may have all processors. "One socket" asks for A from a socket that stays; "a port each"
 from another port each time, as libc does, so that the kernel tracks another connection; "A and
-AAAA" for both at once, as `getaddrinfo` does, and counts both as one. "One client alone" asks
-while the others do not. The same names have been told to everybody: this program has read them
-from annotations, aardvark-dns from the files that netavark writes, and dnsmasq from a file of
-hosts. Bridge and rules are this program's on all hosts. The peers listen on port 53 of the
-gateway, to which a rule of nftables brings the questions of this program's sandboxes; "no rule"
-asks its name service at its own port. Work is the processor time of the name service for one
-answer, with what the kernel does for it.
+AAAA" for both at once, as `getaddrinfo` does, and counts both as one. "One client alone" waits
+for 250 µs before the next question. The same names have been told to everybody: this program has
+read them from annotations, aardvark-dns from the files that netavark writes, and dnsmasq from a
+file of hosts. Bridge and rules are this program's on all hosts. The peers listen on port 53 of
+the gateway, to which a rule of nftables brings the questions of this program's sandboxes; "no
+rule" asks its name service at its own port. Work is the processor time of the name service for
+one answer, with what the kernel does for it.
 
 Then containers come and go while all ask. This program is told by events, which the benchmark
 plays, since real containers would take the processors from everybody; the peers by their file
@@ -41,11 +41,12 @@ _KINDS: Final[dict[str, tuple[str, str, int]]] = {
 """The name in tables, the host, and the port that is asked at."""
 
 _SERVERS: Final = ("watcher", "aardvark", "dnsmasq")
+_CALM: Final = "calm"
 _VERBS: Final = {
     "ask": "one socket",
     "fresh": "a port each",
     "pair": "A and AAAA",
-    "alone": "one client alone",
+    _CALM: "one client alone",
 }
 _COMERS: Final = {"watcher": 5000, "aardvark": 5000, "dnsmasq": 100}
 """Containers that come and go in a round. dnsmasq reads all its file for each, one by one."""
@@ -145,11 +146,14 @@ def bars(figures: Figures) -> list[Bar]:
                 figures[f"{name} {key} ratio"] for key in ("rate", "median", "work")
             )
             asked = f"{whole(size)} names, {what}"
+            if verb != _CALM:  # that rate is the client's
+                found.append(
+                    Bar(
+                        f"{asked}: answers a second to aardvark-dns", "at least 1.00x",
+                        _spread(rate), rate["median"] >= 1,
+                    )
+                )  # fmt: skip
             found += [
-                Bar(
-                    f"{asked}: answers a second to aardvark-dns", "at least 1.00x",
-                    _spread(rate), rate["median"] >= 1,
-                ),
                 Bar(
                     f"{asked}: processor time for one to aardvark-dns", "at most 1.00x",
                     _spread(work), work["median"] <= 1,
