@@ -33,8 +33,9 @@ class NameService:
             environment["PYTHONPATH"] += f":{PROBE}"
             environment["BENCH_LONGEST_STEP"] = str(self._steps)
         with (directory / "names.log").open("ab") as log:
+            # A session has its share of the processors (sched(7), autogroup), as a unit has.
             self._process = subprocess.Popen(
-                words, stdout=log, stderr=log, env=environment, cwd=CHECKOUT
+                words, stdout=log, stderr=log, env=environment, cwd=CHECKOUT, start_new_session=True
             )
 
     @property

@@ -332,7 +332,7 @@ class OfDnsmasq(_WithFile):
                 "--except-interface=lo", "--no-resolv", "--no-hosts", f"--addn-hosts={self.file}",
                 "--expand-hosts", f"--domain={DOMAIN}", f"--local=/{DOMAIN}/",
             ],
-            stdout=log, stderr=log,
+            stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         self._opened.callback(process.wait, _PATIENCE)
         self._opened.callback(process.terminate)
