@@ -96,13 +96,18 @@ class Datagrams:
         """Send each of `datagrams` to its receiver; there may be as many as there is room for.
 
         Returns:
-            How many of them could not be sent.
+            How many of them could not be sent, or were too long.
         """
         memory, longest = self._sent, self._longest
         data, names, numbers, sizes = memory.bytes, memory.name_bytes, memory.numbers, memory.sizes
         at = name_at = header_at = vector_at = 0
+        count = failed = 0
         for datagram, peer in datagrams:
             size, name_size = len(datagram), len(peer)
+            if size > longest:  # it would end in the memory of the next one
+                failed += 1
+                continue
+            count += 1
             data[at : at + size] = datagram
             names[name_at : name_at + name_size] = peer
             numbers[header_at + _NAME_SIZE] = name_size
@@ -111,7 +116,7 @@ class Datagrams:
             name_at += _NAME
             header_at += _HEADER_STEP
             vector_at += _VECTOR_STEP
-        count, done, failed = len(datagrams), 0, 0
+        done = 0
         while done < count:
             first = memory.headers_at + done * ctypes.sizeof(_Header)
             sent = _libc.sendmmsg(descriptor, first, count - done, _MSG_DONTWAIT)

@@ -61,6 +61,8 @@ def test_one_that_cannot_be_sent_keeps_back_no_other(sockets: list[socket.socket
     client.sendto(b"question", server.getsockname())
     ((_, peer),) = datagrams.receive(server.fileno())
     to_port_0 = peer[:2] + bytes(2) + peer[4:]  # EINVAL, udp_sendmsg() in net/ipv4/udp.c
-    sent = [(b"1", peer), (b"2", to_port_0), (b"3", to_port_0), (b"4", peer)]
+    too_long = b"3" * (LONGEST + 1)
+    sent = [(b"1", peer), (b"2", to_port_0), (too_long, peer), (b"4", peer)]
     assert datagrams.send(server.fileno(), sent) == 2
     assert [client.recv(LONGEST) for _ in range(2)] == [b"1", b"4"]
+    assert datagrams.send(-1, [(b"5", peer)]) == 1
