@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tests.support.host import BEYOND, GATEWAY, UPLINK, UPLINK6, Container, Host, Json, Service
+from tests.support.name_service import NameService, addresses, ask
 from tests.support.paths import REPOSITORY
+from tests.support.resolv_confs import OURS, READ
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 from watcher.containers.ports import parse_ports
+from watcher.model.names import DNS_PORT
 from watcher.model.request import Request
 from watcher.store import schema
 from watcher.store.leases import LeaseStore
@@ -257,6 +260,20 @@ def lives_on(host: Host, crowd: Crowd) -> None:
     assert set(host.ls()) == {"refused", "late"}
 
 
+def gets_names(host: Host, crowd: Crowd) -> None:
+    """Who runs already is found by name, but keeps its own resolv.conf; a new one asks by name."""
+    names = NameService(host).hears()
+    for name, type_, wanted in (("web", "A", crowd.web.address), ("fixed", "AAAA", "fd00:19::50")):
+        answer = ask(crowd.fixed.place, name, type_, server=GATEWAY, port=DNS_PORT)
+        assert addresses(answer) == {wanted}
+    for container in (crowd.web, crowd.fixed, crowd.routed):
+        assert container.exec(*READ).stdout == ""
+    resolved = host.run_to_end("new", ("sh", "-c", "cat /etc/resolv.conf; nslookup web")).stdout
+    assert resolved.startswith(OURS)
+    assert f"Address: {crowd.web.address}" in resolved
+    names.stop()
+
+
 def taken_down(host: Host, service: Service) -> None:
     """`watcher down` takes back what any version has made, and the host is as at first."""
     service.stop()
@@ -296,6 +313,7 @@ def test_a_running_host_is_taken_over(make_host: HostMaker, release: Path, end: 
     now.logged("ready")  # behind all that was told of the start
     repaired = [entry["what"] for entry in now.log() if entry["event"] == "repaired"]
     assert sorted(repaired) == anew
+    gets_names(host, crowd)
     lives_on(host, crowd)
     taken_down(host, now)
 
