@@ -93,7 +93,7 @@ def test_ports_and_pids_are_none_of_its_business(world: World) -> None:
     kept = dict(view(world).answers)
     part = WEB.containers[0]
     again = type(part)(part.root, part.id, 99, part.names, ("80:80",), part.hostname)
-    world.tell(SandboxLine(WEB.key, WEB.id, WEB.netns, (again,), WEB.interfaces))
+    world.tell(SandboxLine(WEB.key, WEB.id, WEB.netns, (again,), WEB.interfaces, 99))
     assert view(world).answers == kept
 
 
@@ -163,3 +163,26 @@ def test_tcp_and_udp_have_their_own_lengths(world: World) -> None:
         raw = world.send(query, AT, tcp=tcp)
         assert raw is not None
         assert (len(raw) > 512, bool(raw[2] & 2)) == (tcp, not tcp)
+
+
+def test_thousands_of_one_name_are_put_together_once() -> None:
+    """However it is asked for them: capitals, sizes of EDNS, TCP. No answer of that is kept."""
+    everybody = [
+        sandbox(n, container(f"c{n}", "web"), default=f"172.19.{n >> 8}.{n & 255}")
+        for n in range(2, 2002)
+    ]
+    world = World(network(), *everybody)
+    web = world.directory.segments["default"].called[b"web"]
+
+    def gets(name: str, kind: str = "A") -> int:
+        answer = world.asks("172.19.0.2", name, kind, tcp=True)
+        assert answer is not None
+        return sum(map(len, answer.answer))
+
+    assert gets("web") == 2000
+    put_together = web.records(4, b"")
+    for name in ("WEB", "wEb", "Web.watcher.internal", "web.default.watcher.internal"):
+        assert gets(name) == gets(name, "ANY") == 2000
+    assert web.records(4, b"") is put_together
+    world.directory.forget("sandbox/3")
+    assert gets("web") == 1999

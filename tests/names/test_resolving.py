@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dns.flags
 import dns.rdatatype
+import dns.reversename
 import pytest
+from msgspec import structs
 
 from tests.names.world import SETTINGS, World, container, network, sandbox, told
 from watcher.names.settings import Settings
@@ -209,6 +211,36 @@ def test_a_container_that_joined_captures_nothing(world: World) -> None:
     assert world.gets("172.19.0.5", "side") == ["172.19.0.5"]
     world.tell(sandbox(6, container("side"), default="172.19.0.6"))
     assert world.gets("172.19.0.5", "side") == ["172.19.0.6"]
+
+
+def test_the_id_of_the_founder_makes_no_founder(world: World) -> None:
+    twin = container("pod", hostname="api.example.com", root="/run/limited", pid=8)
+    world.tell(sandbox(5, [container("pod", hostname="pod"), twin], default="172.19.0.5"))
+    founder_ended = sandbox(6, [container("pod"), twin], default="172.19.0.6")
+    world.tell(structs.replace(founder_ended, containers=(twin,)))
+    for source in ("172.19.0.5", "172.19.0.6"):
+        assert world.gets(source, "api.example.com") == ["FORWARDED"]
+
+
+def test_what_only_looks_like_a_name_of_others_goes_nowhere(world: World) -> None:
+    for name in (
+        r"web.watcher\.internal",
+        r"web\.watcher.internal",
+        r"x.LOCAL\.localhost",
+        r"web.watcher.internal\.",
+        r"web\.watcher\.internal.",
+        r"2.0\.19.172.in-addr.arpa",
+        r"2.0.19.172.in-addr\.arpa",
+    ):
+        world.forwarded.clear()
+        world.gets(WEB_AT, name)
+        assert not world.forwarded, name
+    assert world.gets(WEB_AT, r"my\.printer._ipp._tcp.example.com") == ["FORWARDED"]
+    mapped = dns.reversename.from_address("::ffff:172.19.0.2").to_text()
+    assert world.gets(WEB_AT, mapped, "PTR") == ["web.default.watcher.internal."]
+    assert world.gets(WEB_AT, mapped.partition(".")[2], "PTR") == ["NXDOMAIN"]
+    other = dns.reversename.from_address("::ffff:192.0.2.2").to_text()
+    assert world.gets(WEB_AT, other, "PTR") == ["FORWARDED"]
 
 
 def test_members_are_called_by_their_own_names(world: World) -> None:

@@ -53,8 +53,9 @@ def container(
     hostname: str = "",
     dns: tuple[str, ...] = (),
     root: str = ROOT,
+    pid: int = 7,
 ) -> ContainerPart:
-    return ContainerPart(root, id_, 7, names, (), hostname, dns)
+    return ContainerPart(root, id_, pid, names, (), hostname, dns)
 
 
 def sandbox(
@@ -71,7 +72,7 @@ def sandbox(
         )
         for at, (name, there) in enumerate(addresses.items())
     )  # fmt: skip
-    return SandboxLine(f"sandbox/{number}", parts[0].id, number, parts, interfaces)
+    return SandboxLine(f"sandbox/{number}", parts[0].id, number, parts, interfaces, parts[0].pid)
 
 
 class Counted:

@@ -160,7 +160,7 @@ def sandbox_line(sandbox: Sandbox) -> SandboxLine:
     """The line of a sandbox."""
     return SandboxLine(
         sandbox_key(sandbox.netns), sandbox.id, sandbox.netns, _containers(sandbox.members),
-        _interfaces(sandbox.interfaces),
+        _interfaces(sandbox.interfaces), sandbox.init.pid,
     )  # fmt: skip
 
 

@@ -106,6 +106,7 @@ class SandboxLine(Line, frozen=True, tag="sandbox"):
         netns: inode number of its namespace.
         containers: the live containers in it.
         interfaces: its interfaces, `eth0` first.
+        pid: the first process of the container that it was made for, which may have ended.
     """
 
     key: str
@@ -113,6 +114,7 @@ class SandboxLine(Line, frozen=True, tag="sandbox"):
     netns: int
     containers: tuple[ContainerPart, ...]
     interfaces: tuple[InterfacePart, ...]
+    pid: int = 0
 
 
 class FailureLine(Line, frozen=True, tag="failure"):

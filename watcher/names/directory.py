@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from watcher.names.called import Calling, wire_of
-from watcher.names.segments import Presence, Segment, packed_of, text_of
+from watcher.names.segments import Called, Presence, Segment, packed_of, text_of
 from watcher.names.views import Asker, View
 from watcher.names.wire import Zone
 
@@ -115,7 +115,10 @@ class Directory:
         for name, presence in sandbox.presences.items():
             segment = self.segments[name]
             for called in sandbox.names:
-                segment.called.setdefault(called, {})[line.key] = presence
+                group = segment.called.get(called)
+                if group is None:
+                    group = segment.called[called] = Called()
+                group.add(line.key, presence)
                 _drop(segment, called)
             for address in presence.texts:
                 segment.leases[address] = presence
@@ -131,9 +134,9 @@ class Directory:
             segment = self.segments[name]
             asker = sandbox.askers.get(name)
             for called in sandbox.names:
-                others = segment.called[called]
-                del others[key]
-                if not others:
+                group = segment.called[called]
+                group.remove(key)
+                if not group.presences:
                     del segment.called[called]
                 _drop(segment, called)
             for address in presence.texts:
@@ -252,9 +255,9 @@ def _is_in(line: SandboxLine, network: str) -> bool:
 
 def _same(before: SandboxLine, after: SandboxLine) -> bool:
     """Whether two lines tell the same of names; ports and pids are none of ours."""
-    return before.id == after.id and [
-        (part.root, part.id, part.names, part.hostname, part.dns) for part in before.containers
-    ] == [(part.root, part.id, part.names, part.hostname, part.dns) for part in after.containers]
+    return _hostnames(before) == _hostnames(after) and [
+        (part.root, part.id, part.names, part.dns) for part in before.containers
+    ] == [(part.root, part.id, part.names, part.dns) for part in after.containers]
 
 
 def _of_length(length: int, packed: list[bytes]) -> tuple[bytes, ...]:
@@ -265,10 +268,11 @@ def _hostnames(line: SandboxLine) -> dict[bytes, bool]:
     """Its own hostnames, and whether each counts whatever others are called.
 
     A container that joined the sandbox chose its hostname itself. It must not capture a name that
-    the others ask for: so it counts only without a dot, and if nobody else is called so.
+    the others ask for: so it counts only without a dot, and if nobody else is called so. One of
+    another root, or of a later time, may have the id of that for which the sandbox was made.
     """
     hostnames: dict[bytes, bool] = {}
-    founder = next((part for part in line.containers if part.id == line.id), None)
+    founder = next((p for p in line.containers if (p.id, p.pid) == (line.id, line.pid)), None)
     for part in line.containers:
         name = part.hostname.encode()
         if not name:

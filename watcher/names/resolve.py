@@ -9,13 +9,14 @@ from msgspec import Struct
 
 from watcher.model.names import HOST
 from watcher.names.reverse import reverse
+from watcher.names.segments import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from watcher.names.directory import Directory
     from watcher.names.reverse import Reverse
-    from watcher.names.segments import Presence, Segment
+    from watcher.names.segments import Called, Segment
     from watcher.names.views import Asker, Use, View
 
 _HOST: Final = HOST.encode()
@@ -31,7 +32,7 @@ class Found(Struct, frozen=True, gc=False):
     Attributes:
         exists: whether there is such a name at all.
         v4, v6: its addresses, packed.
-        presences: whose addresses these are in place of them; there may be thousands.
+        called: whose addresses these are in place of them; there may be thousands.
         pointers: names that it leads to, in the domain unless they end with a dot.
         apex: it is the domain itself.
         uses: what this follows from.
@@ -41,17 +42,17 @@ class Found(Struct, frozen=True, gc=False):
     exists: bool
     v4: Sequence[bytes] = ()
     v6: Sequence[bytes] = ()
-    presences: Sequence[Presence] = ()
+    called: Sequence[Called] = ()
     pointers: Sequence[bytes] = ()
     apex: bool = False
     uses: tuple[Use, ...] = ()
     own: bool = False
 
-    def addresses(self, version: int) -> Sequence[bytes]:
-        """Its addresses of IP `version` 4 or 6, packed."""
-        if version == 4:
-            return self.v4 or [address for one in self.presences for address in one.v4]
-        return self.v6 or [address for one in self.presences for address in one.v6]
+    def records(self, version: int, before: bytes) -> bytes:
+        """Its addresses of IP `version` 4 or 6, each with the rest of its record `before` it."""
+        if addresses := self.v4 if version == 4 else self.v6:
+            return joined(before, addresses)
+        return b"".join([one.records(version, before) for one in self.called])
 
 
 _NOTHING: Final = Found(exists=False)
@@ -89,7 +90,21 @@ def resolve(directory: Directory, asker: Asker, name: tuple[bytes, ...]) -> Foun
             return Found(exists=True, uses=found.uses)
         return found
     about = reverse(name)
-    return None if about is None else _reverse(directory, asker.view, about)
+    found = None if about is None else _reverse(directory, asker.view, about)
+    if found is None and _is_ours_without_escapes(directory, asker, name):
+        return _NOTHING
+    return found
+
+
+def _is_ours_without_escapes(directory: Directory, asker: Asker, name: tuple[bytes, ...]) -> bool:
+    r"""Whether `name` would be ours if the dots in its labels were between labels.
+
+    Such as `web.watcher\.internal`: a server that takes that for the same would hear of it.
+    """
+    text = b".".join(name)
+    if text.count(b".") == len(name) - 1:
+        return False
+    return resolve(directory, asker, tuple(text.strip(b".").split(b"."))) is not None
 
 
 def _gateways_of(view: View, network: tuple[bytes, ...]) -> Sequence[Segment]:
@@ -122,25 +137,22 @@ def _in_view(view: View, labels: tuple[bytes, ...]) -> Found:
     text = _text(labels)
     if not text:
         return _NOTHING
-    presences = _called(view.segments, text)
+    called = _called(view.segments, text)
     uses: list[Use] = [text]
     at = text.find(b".")
-    while not presences and at >= 0:
+    while not called and at >= 0:
         segments = view.by_name.get(text[at + 1 :])
         if segments:
-            presences = _called(segments, text[:at])
+            called = _called(segments, text[:at])
             uses.append(text[:at])
         at = text.find(b".", at + 1)
-    if not presences:
+    if not called:
         return Found(exists=text in view.by_name, uses=tuple(uses))
-    return Found(exists=True, presences=presences, uses=tuple(uses))
+    return Found(exists=True, called=called, uses=tuple(uses))
 
 
-def _called(segments: Iterable[Segment], name: bytes) -> list[Presence]:
-    presences: list[Presence] = []
-    for segment in segments:
-        presences += segment.called.get(name, {}).values()
-    return presences
+def _called(segments: Iterable[Segment], name: bytes) -> list[Called]:
+    return [segment.called[name] for segment in segments if name in segment.called]
 
 
 def _reverse(directory: Directory, view: View, about: Reverse) -> Found | None:

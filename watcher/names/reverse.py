@@ -15,6 +15,9 @@ _IP6: Final = (b"ip6", b"arpa")
 _OCTETS: Final = {str(number).encode(): number for number in range(256)}
 _NIBBLES: Final = {b"%x" % number: number for number in range(16)}
 
+_MAPPED: Final = 0xFFFF
+_OF_IPV4: Final = 0xFFFFFFFF
+
 type Span = tuple[int, int, int]
 """A subnet: 4 or 6, and the numbers of its first and last address."""
 
@@ -47,8 +50,17 @@ def reverse(name: tuple[bytes, ...]) -> Reverse | None:
     if zone == _IN_ADDR:
         return _read(name[:-2], 4, _OCTETS, 8)
     if zone == _IP6:
-        return _read(name[:-2], 6, _NIBBLES, 4)
+        found = _read(name[:-2], 6, _NIBBLES, 4)
+        return found if found is None or found.first >> 32 != _MAPPED else _mapped(found)
     return None
+
+
+def _mapped(found: Reverse) -> Reverse:
+    """What a name that begins with `::ffff:0:0/96` says of an IPv4 address (RFC 4291, 2.5.5.2)."""
+    if found.last >> 32 != _MAPPED:
+        return found
+    address = found.address.rpartition(":")[2]
+    return Reverse(4, found.first & _OF_IPV4, found.last & _OF_IPV4, address)
 
 
 def _read(

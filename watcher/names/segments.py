@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from watcher.feed.lines import ContainerPart, NetworkLine
     from watcher.names.reverse import Span
     from watcher.names.views import Asker, View
@@ -23,6 +25,44 @@ class Presence(Struct, frozen=True, eq=False, gc=False):
     containers: tuple[ContainerPart, ...]
 
 
+class Called:
+    """Who is called so in one network.
+
+    Their records are put together once, as they are asked for: whoever asks for a name of thousands
+    in ever other ways, of which no answer is kept, would have it done each time.
+
+    Attributes:
+        presences: theirs, by the key of the sandbox.
+    """
+
+    __slots__ = ("_v4", "_v6", "presences")
+
+    def __init__(self) -> None:
+        self.presences: dict[str, Presence] = {}
+        self._v4: bytes | None = None
+        self._v6: bytes | None = None
+
+    def add(self, key: str, presence: Presence) -> None:
+        """The sandbox with that key is called so as well."""
+        self.presences[key] = presence
+        self._v4 = self._v6 = None
+
+    def remove(self, key: str) -> None:
+        """It is not any more."""
+        del self.presences[key]
+        self._v4 = self._v6 = None
+
+    def records(self, version: int, before: bytes) -> bytes:
+        """All addresses of IP `version` 4 or 6, each with the rest of its record `before` it."""
+        if version == 4:
+            if self._v4 is None:
+                self._v4 = joined(before, [a for one in self.presences.values() for a in one.v4])
+            return self._v4
+        if self._v6 is None:
+            self._v6 = joined(before, [a for one in self.presences.values() for a in one.v6])
+        return self._v6
+
+
 class Segment:
     """A network, and who is in it.
 
@@ -33,7 +73,7 @@ class Segment:
         v4, v6: its gateways, packed.
         gateways: its gateways, as text.
         spans: its subnets.
-        called: who is called so, by the key of the sandbox.
+        called: who is called so, by the name.
         leases: who has that address.
         askers: who asks from that address; in one without guard, only the host is known by it.
         anybody: who asks from any other address of one without guard.
@@ -55,7 +95,7 @@ class Segment:
         self.v6 = tuple(gateway.packed for gateway in gateways if gateway.version == 6)
         self.gateways = tuple(text_of(gateway.packed) for gateway in gateways)
         self.spans = tuple(_span(subnet.subnet) for subnet in line.subnets)
-        self.called: dict[bytes, dict[str, Presence]] = {}
+        self.called: dict[bytes, Called] = {}
         self.leases: dict[str, Presence] = {}
         self.askers: dict[str, Asker] = {}
         self.anybody: Asker | None = None
@@ -69,6 +109,11 @@ class Segment:
         except OSError:  # such as one with a zone, which is in no subnet
             return False
         return any(v == version and first <= number <= last for v, first, last in self.spans)
+
+
+def joined(before: bytes, addresses: Sequence[bytes]) -> bytes:
+    """The packed addresses, each with `before` it."""
+    return before + before.join(addresses) if addresses else b""
 
 
 def packed_of(address: str) -> bytes:

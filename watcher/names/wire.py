@@ -49,6 +49,8 @@ _TTL: Final = bytes(4)
 
 _A: Final = _QUESTION_NAME + b"\0\1\0\1" + _TTL + b"\0\4"
 _AAAA: Final = _QUESTION_NAME + b"\0\x1c\0\1" + _TTL + b"\0\x10"
+_A_SIZE: Final = len(_A) + 4
+_AAAA_SIZE: Final = len(_AAAA) + 16
 _TIMES: Final = b"".join(number.to_bytes(4) for number in (1, 3600, 600, 86400, 0))
 """Of an SOA: serial, refresh, retry, expire; and of 0 seconds, the minimum."""
 
@@ -129,10 +131,10 @@ class Zone:
 
         If there is none of the type that was asked for, it says so with an SOA (RFC 2308).
         """
-        if query.type == A and (addresses := found.addresses(4)):
-            return _addresses(query, found, _A, addresses, turn)
-        if query.type == AAAA and (addresses := found.addresses(6)):
-            return _addresses(query, found, _AAAA, addresses, turn)
+        if query.type == A and (all_ := found.records(4, _A)):
+            return _addresses(query, found, all_, _A_SIZE, turn)
+        if query.type == AAAA and (all_ := found.records(6, _AAAA)):
+            return _addresses(query, found, all_, _AAAA_SIZE, turn)
         records = self._records(query, found)
         opt = _opt(query)
         if records:
@@ -146,8 +148,8 @@ class Zone:
         kind = query.type
         records: list[bytes] = []
         if kind == ANY:
-            records += [_A + address for address in found.addresses(4)]
-            records += [_AAAA + address for address in found.addresses(6)]
+            records += _split(found.records(4, _A), _A_SIZE, query.most)
+            records += _split(found.records(6, _AAAA), _AAAA_SIZE, query.most)
         if found.pointers and kind in (PTR, ANY):
             records += self._pointers(query, found.pointers)
         if found.apex and kind in (SOA, ANY):
@@ -209,19 +211,21 @@ def error(message: bytes, code: int, question: bytes = b"") -> bytes:
     return message[:2] + head + question + opt
 
 
-def _addresses(
-    query: Query, found: Found, before: bytes, addresses: Sequence[bytes], turn: int
-) -> Answer:
+def _split(records: bytes, size: int, most: int) -> list[bytes]:
+    """The records, each of `size` bytes; no more than do not fit into `most` bytes."""
+    return [records[at : at + size] for at in range(0, min(len(records), most), size)]
+
+
+def _addresses(query: Query, found: Found, records: bytes, size: int, turn: int) -> Answer:
+    """The answer with `records`, each of `size` bytes."""
     opt = _opt(query)
-    size = len(before) + len(addresses[0])
     room = (query.most - HEADER - len(query.question) - len(opt)) // size
-    count = len(addresses)
+    count = len(records) // size
     shown = min(count, room)
     truncated = shown < count and query.most < TCP_AT_MOST
     head = _head(query, NOERROR, answers=shown, truncated=truncated) + query.question
     if count == 1:
-        return Answer(head + before + addresses[0] + opt, found.uses)
-    records = before + before.join(addresses)
+        return Answer(head + records + opt, found.uses)
     return Answer(
         head, found.uses, records=records, size=size, shown=shown * size, first=turn, tail=opt,
         truncated=truncated,
