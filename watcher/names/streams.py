@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ UNDER_WAY: Final = 64
 """Questions of a connection that are not answered yet; more are not read."""
 TURN: Final = 16
 """Questions of a connection between two looks at the others; new connections of a listener, too."""
+SLICE: Final = 0.001
+"""Seconds for which connections have their turns before others than these are looked at again."""
 
 _SWEEPS: Final = 5
 """So often within that time, it is looked who is idle."""
@@ -57,6 +60,8 @@ class Clients:
         self._by_source: dict[str, dict[Connection, None]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._count = 0
+        self._due: dict[Connection, None] = {}
+        self._at_work = False
 
     def add(self, connection: Connection) -> None:
         """One more; if that is one too many, another one ends."""
@@ -82,6 +87,28 @@ class Clients:
             self._counts.disconnected()
             if not of_source:
                 del self._by_source[connection.source]
+            self._due.pop(connection, None)
+
+    def due(self, connection: Connection) -> None:
+        """It has something to do; all that have take turns."""
+        self._due[connection] = None
+        if not self._at_work:
+            self._at_work = True
+            self._loop.call_soon(self._work)
+
+    def _work(self) -> None:
+        end = perf_counter() + SLICE
+        try:
+            while self._due:
+                connection = next(iter(self._due))
+                del self._due[connection]
+                connection.work()
+                if perf_counter() >= end:
+                    break
+        finally:
+            self._at_work = bool(self._due)
+            if self._due:
+                self._loop.call_soon(self._work)
 
     def end(self, of: Listener | None = None) -> None:
         """End all of them, or those that a listener has accepted."""
@@ -186,7 +213,7 @@ class Connection(asyncio.BufferedProtocol):
         self._part = bytearray(_PART)
         self._rest = bytearray()
         self._under_way = 0
-        self._blocked = self._ended = self._due = False
+        self._blocked = self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
@@ -213,7 +240,10 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Called by asyncio."""
         self._rest += memoryview(self._part)[:nbytes]
-        self._work()
+        if self._whole():
+            if self._transport is not None:
+                self._transport.pause_reading()
+            self._later()
 
     def eof_received(self) -> bool:
         """Called by asyncio: no more questions; those that came are answered first."""
@@ -231,15 +261,9 @@ class Connection(asyncio.BufferedProtocol):
         self._later()
 
     def _later(self) -> None:
-        if not self._due:
-            self._due = True
-            self.listener.loop.call_soon(self._go_on)
+        self.listener.clients.due(self)
 
-    def _go_on(self) -> None:
-        self._due = False
-        self._work()
-
-    def _work(self) -> None:
+    def work(self) -> None:
         """Answer what has come, in turns; read no more while there is enough to do."""
         transport, listener = self._transport, self.listener
         if transport is None:
