@@ -19,8 +19,11 @@ from watcher.names.upstream.forwarder import (
     ALL_AT_MOST,
     EACH_AT_MOST,
     EACH_AT_MOST_WHEN_BUSY,
+    TCP_ALL_AT_MOST,
     TCP_EACH_AT_MOST,
+    TCP_EACH_AT_MOST_WHEN_BUSY,
 )
+from watcher.names.upstream.rate import EACH, EACH_WHEN_BUSY, Rate
 
 FIRST, SECOND = "127.0.0.11", "127.0.0.12"
 WEB = make_query("web.example")
@@ -144,6 +147,28 @@ def test_connections_are_bounded(asking: Asking) -> None:
     answers = asking.wait(*begun)
     assert [bool(values(message)) for message in answers] == [True] * TCP_EACH_AT_MOST + [False]
     assert values(asking.ask(queries[-1], FIRST)) == ["198.51.100.7"]
+
+
+def test_many_who_take_all_connections_leave_some_for_others(asking: Asking) -> None:
+    asking.peer(FIRST, nothing, lambda _: [])
+    greedy = [
+        (make_query(f"n{n}.a{asker}.example", tcp=True), asker)
+        for asker in range(TCP_ALL_AT_MOST // TCP_EACH_AT_MOST)
+        for n in range(TCP_EACH_AT_MOST)
+    ]
+    asking.begin_all(greedy, FIRST)
+    queries = [make_query(f"n{n}.example", tcp=True) for n in range(TCP_EACH_AT_MOST_WHEN_BUSY + 1)]
+    begun = [asking.begin(query, FIRST, asker="another") for query in queries]
+    assert [future.done() for future in begun] == [False] * TCP_EACH_AT_MOST_WHEN_BUSY + [True]
+
+
+def test_questions_in_a_second() -> None:
+    rate = Rate()
+    assert [rate.take("a", 7.5) for _ in range(EACH + 1)] == [True] * EACH + [False]
+    assert [rate.take("b", 7.9) for _ in range(EACH + 1)] == [True] * EACH + [False]
+    busy = [rate.take("c", 7.9) for _ in range(EACH_WHEN_BUSY + 1)]
+    assert busy == [True] * EACH_WHEN_BUSY + [False]
+    assert all(rate.take("a", 8.0) for _ in range(EACH))
 
 
 def test_the_same_question_is_asked_once_and_each_gets_an_answer_of_their_own(

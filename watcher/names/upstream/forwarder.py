@@ -12,6 +12,7 @@ from watcher.names.upstream.cache import Cache
 from watcher.names.upstream.health import Health
 from watcher.names.upstream.hosts_servers import HostsServers
 from watcher.names.upstream.inquiry import Inquiry, Means, Times
+from watcher.names.upstream.rate import Rate
 from watcher.names.upstream.servers import Choice, Server, make_choice
 from watcher.names.upstream.wire import folded, make_failure, make_reply
 
@@ -30,7 +31,8 @@ EACH_AT_MOST: Final = 64
 EACH_AT_MOST_WHEN_BUSY: Final = 8
 TCP_ALL_AT_MOST: Final = 256
 TCP_EACH_AT_MOST: Final = 16
-"""Connections to servers."""
+TCP_EACH_AT_MOST_WHEN_BUSY: Final = 2
+"""Connections to servers; the last while half of all are taken."""
 
 _CHOICES_AT_MOST: Final = 1024
 
@@ -106,6 +108,7 @@ class Forwarder(Forward):
         self._under_way: dict[Hashable, int] = {}
         self._connections: dict[Hashable, int] = {}
         self._connections_all = 0
+        self._rate = Rate()
         self._told: set[str] = set()
         self.servers = servers
 
@@ -144,7 +147,9 @@ class Forwarder(Forward):
         """Wait with those who wait for the same answer, or ask servers for it."""
         pending = self._pending.get((key, tcp))
         if pending is None:
-            if tcp and not self._may_connect(waiter.asker):
+            if not self._rate.take(waiter.asker, waiter.since) or (
+                tcp and not self._may_connect(waiter.asker)
+            ):
                 self._overloaded(waiter.query, waiter.reply)
                 return
             pending = self._pending[key, tcp] = _Pending([])
@@ -164,7 +169,9 @@ class Forwarder(Forward):
     def _may_connect(self, asker: Hashable) -> bool:
         """Whether one more connection may be made for `asker`, and if so, count it."""
         own = self._connections.get(asker, 0)
-        if self._connections_all >= TCP_ALL_AT_MOST or own >= TCP_EACH_AT_MOST:
+        busy = self._connections_all >= TCP_ALL_AT_MOST // 2
+        each = TCP_EACH_AT_MOST_WHEN_BUSY if busy else TCP_EACH_AT_MOST
+        if self._connections_all >= TCP_ALL_AT_MOST or own >= each:
             return False
         self._connections_all += 1
         self._connections[asker] = own + 1
