@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 from tests.support.paths import REPOSITORY
+from tests.support.waiting import eventually
+from watcher.gate.aside import Aside
 
 SCRIPT = """
 import os, resource, threading
@@ -27,3 +30,26 @@ def test_a_call_for_which_no_thread_can_start_is_refused_and_the_next_is_made() 
     subprocess.run(
         [sys.executable, "-c", SCRIPT], env={"PYTHONPATH": str(REPOSITORY)}, check=True, timeout=60
     )
+
+
+def test_who_has_all_their_calls_hang_leaves_threads_for_others() -> None:
+    aside, go_on, ended = Aside([], 4), threading.Event(), threading.Semaphore(0)
+
+    def hang() -> None:
+        go_on.wait()
+        ended.release()
+
+    try:
+        assert all(aside.run(hang, "theirs") for _ in range(8))
+        for of in ("another", ""):
+            done = threading.Event()
+            assert aside.run(done.set, of)
+            assert done.wait(20)
+        eventually(lambda: not aside.run(hang, "theirs"), what="a refusal")
+    finally:
+        go_on.set()
+    for _ in range(8):
+        assert ended.acquire(timeout=20)
+    done = threading.Event()
+    assert aside.run(done.set, "theirs")
+    assert done.wait(20)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    type _Call = tuple[Callable[[], object], str]
 
 MOST: Final = 16
 """The most threads."""
@@ -25,22 +27,31 @@ class Aside:
     Args:
         keep: descriptors that the calls need. The threads have descriptor tables of their own, so
             that a hanging call keeps nothing else open when the process is killed.
-        most: the most threads.
+        most: the most threads. Half of them at the most have calls for one and the same.
     """
 
     def __init__(self, keep: Collection[int], most: int = MOST) -> None:
         self._keep = keep
         self._most = most
-        self._calls: deque[Callable[[], object]] = deque()
+        self._share = max(most // 2, 1)
+        self._calls: deque[_Call] = deque()
         self._change = threading.Condition()
         self._threads = self._idle = 0
-        self._since: dict[int, float] = {}  # by thread: the start of its call
+        self._under_way: dict[int, tuple[float, str]] = {}
+        """By thread: the start of its call, and whom that is for."""
 
-    def run(self, call: Callable[[], object]) -> bool:
-        """Run `call`, which must not raise, in a thread; false if all hang, or none can start."""
+    def run(self, run: Callable[[], object], of: str = "") -> bool:
+        """Run `run`, which must not raise, in a thread; false if all hang, or none can start.
+
+        Args:
+            run: the call.
+            of: whom it is for, if calls for one may not take all threads.
+        """
+        call = run, of
         with self._change:
-            late = time.monotonic() - HANGS_AFTER
-            if len(self._since) == self._most and all(at < late for at in self._since.values()):
+            if self._hang(self._most, self._under_way.values()) or self._hang(
+                self._share, [one for one in self._under_way.values() if of and one[1] == of]
+            ):
                 return False
             self._calls.append(call)
             if self._idle >= len(self._calls) or self._threads == self._most:
@@ -63,10 +74,23 @@ class Aside:
         me = threading.get_ident()
         while True:
             with self._change:
-                self._since.pop(me, None)
+                self._under_way.pop(me, None)
                 self._idle += 1
-                self._change.wait_for(lambda: self._calls)
+                call = self._change.wait_for(self._next)
                 self._idle -= 1
-                call = self._calls.popleft()
-                self._since[me] = time.monotonic()
-            call()
+                assert call is not None
+                run, of = call
+                self._calls.remove(call)
+                self._under_way[me] = time.monotonic(), of
+            run()
+
+    def _next(self) -> _Call | None:
+        """The first call of somebody who has not their share of threads already."""
+        busy = Counter(of for _, of in self._under_way.values())
+        return next((one for one in self._calls if not one[1] or busy[one[1]] < self._share), None)
+
+    @staticmethod
+    def _hang(count: int, under_way: Collection[tuple[float, str]]) -> bool:
+        """Whether `count` calls are under way, and all hang."""
+        late = time.monotonic() - HANGS_AFTER
+        return len(under_way) >= count and all(at < late for at, _ in under_way)

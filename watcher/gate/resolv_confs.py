@@ -242,7 +242,7 @@ class ResolvConfs:
             if rest:
                 time.sleep(rest)
 
-        if aside.run(work):
+        if aside.run(work, placing.root):
             return True
         why = "/etc/resolv.conf is not there: the file systems of many other roots do not answer"
         self._tell(placing, CannotPlace(why, "see to them"))
