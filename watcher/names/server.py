@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 import sys
 import time
@@ -261,5 +262,8 @@ def run(config: Config, again: Callable[[], Source], log: Log) -> None:
     async def serve() -> None:
         await Server(config, again, log).serve()
 
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # the unit sets it, and does not allow this
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.collect()
     asyncio.run(serve())

@@ -99,7 +99,10 @@ class Status:
         for _ in range(_TURN):
             try:
                 connection, _ = self._named.socket.accept()
-            except OSError:
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # no descriptors left; accept(2)
+                self._unlisten()  # until the next look
                 return
             with connection, suppress(OSError):
                 connection.setblocking(False)
