@@ -8,7 +8,7 @@ import dns.reversename
 import pytest
 from msgspec import structs
 
-from tests.names.world import SETTINGS, World, container, network, sandbox, told
+from tests.names.world import DOMAIN, SETTINGS, World, container, network, sandbox, told
 from watcher.names.settings import Settings
 
 WEB = sandbox(2, container("web-1", "web", hostname="box"), default=("172.19.0.2", "fd00:19::2"))
@@ -343,6 +343,32 @@ def test_servers_of_a_sandbox_are_those_of_the_first_container_with_any(world: W
     assert [(servers, asker) for _, servers, asker in world.forwarded] == [
         (("192.0.2.1", "192.0.2.2"), "sandbox/5"), ((), "sandbox/2"),
     ]  # fmt: skip
+
+
+def test_no_server_across_the_networks(world: World) -> None:
+    def servers(source: str) -> object:
+        world.forwarded.clear()
+        got = world.gets(source, "example.com")
+        return world.forwarded[0][1] if got == ["FORWARDED"] else got
+
+    dns = ("172.20.0.9", "fd00:20::9", "192.0.2.53")
+    world.tell(sandbox(5, container("a", dns=dns), default="172.19.0.5"))
+    world.tell(sandbox(6, container("b", dns=dns[:2]), default="172.19.0.6"))
+    world.tell(sandbox(7, container("c", dns=dns), default="172.19.0.7", back="172.20.0.7"))
+    world.tell(sandbox(8, container("d", dns=("172.21.0.9",)), default="172.19.0.8"))
+    assert servers("172.19.0.5") == ("192.0.2.53",)
+    assert servers("172.19.0.6") == ["SERVFAIL"]
+    assert servers("172.19.0.7") == dns
+    assert servers("172.19.0.8") == ("172.21.0.9",)
+    world.tell(network("new", 21, names=False))
+    assert servers("172.19.0.8") == ["SERVFAIL"]
+    assert servers("172.19.0.5") == ("192.0.2.53",)
+    lan = World(
+        network(), network("lan", 21, names=False),
+        sandbox(8, container("d", dns=("172.21.0.9",)), default="172.19.0.8"),
+        settings=Settings(DOMAIN, foreign=("lan",)),
+    )  # fmt: skip
+    assert lan.gets("172.19.0.8", "example.com") == ["FORWARDED"]
 
 
 @pytest.mark.parametrize("domain", ["lan", "a.b.c.example"])

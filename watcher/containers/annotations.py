@@ -211,6 +211,8 @@ def _servers(value: str) -> tuple[Address, ...]:
         return ()
     servers = tuple(_address(part.strip(), _DNS_REMEDY) for part in value.split(","))
     for server in servers:
+        if isinstance(server, IPv6Address) and server.ipv4_mapped is not None:
+            raise BadValue(f"{server} is an IPv4-mapped address", _DNS_REMEDY)
         if server.is_link_local:
             raise BadValue(f"{server} is a link-local address", _DNS_REMEDY)
         if servers.count(server) > 1:

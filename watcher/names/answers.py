@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from watcher.names.query import HEADER, UDP_WITHOUT_EDNS, BadQuestion, NoQuestion, parse
 from watcher.names.resolve import resolve
 from watcher.names.waiting import Waiting
-from watcher.names.wire import ANY, IN, NXDOMAIN, REFUSED, error, failure
+from watcher.names.wire import ANY, IN, NXDOMAIN, REFUSED, SERVFAIL, error, failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -191,7 +191,11 @@ class Answers:
         Who is in internal networks alone is told that there is no such name: musl takes REFUSED
         for no answer, and waits for another (`src/network/res_msend.c`).
         """
+        if asker.forwards and asker.servers is None:
+            self._counts.answered("refused", tcp=tcp)
+            return failure(query, SERVFAIL)
         if asker.forwards:
+            assert asker.servers is not None
             self._forward.ask(query, asker.servers, asker.key, reply)
             return None
         if asker.is_host:

@@ -102,6 +102,11 @@ class Directory:
             self._host_enters(segment)
         for sandbox in inside:
             self.sandbox(sandbox)
+        for known in self._sandboxes.values():
+            if known.askers and any(part.dns for part in known.line.containers):
+                servers = self._servers_of(known.line)
+                for asker in known.askers.values():
+                    asker.servers = servers
 
     def sandbox(self, line: SandboxLine) -> None:
         """Take in a sandbox: a new one, or in place of the one with its key."""
@@ -199,7 +204,7 @@ class Directory:
             for name in hostnames
             for wire in (wire_of(name) + b"\0", wire_of(name) + self.zone.wire)
         )
-        servers = next((part.dns for part in line.containers if part.dns), ())
+        servers = self._servers_of(line)
         for name, presence in sandbox.presences.items():
             segment = self.segments[name]
             if not segment.guarded:
@@ -213,6 +218,21 @@ class Directory:
             )  # fmt: skip
             for address in presence.texts:
                 segment.askers[address] = asker
+
+    def _servers_of(self, line: SandboxLine) -> tuple[str, ...] | None:
+        """The servers that the sandbox named itself; `None` if it may have none of these asked.
+
+        None in a network that it is not in: it would be reached across the networks, by way of this
+        process, where the firewall keeps them apart.
+        """
+        named = next((part.dns for part in line.containers if part.dns), ())
+        if not named:
+            return ()
+        own = {interface.network for interface in line.interfaces}.union(self.settings.foreign)
+        others = [segment for name, segment in self.segments.items() if name not in own]
+        return (
+            tuple([one for one in named if not any(segment.has(one) for segment in others)]) or None
+        )
 
     def _host_enters(self, segment: Segment) -> None:
         """Let the host ask from the gateways, and anybody if there is no guard."""

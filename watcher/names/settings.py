@@ -19,17 +19,21 @@ class Settings(Struct, frozen=True):
         domain: the domain of the containers, in lower case, without a dot at its end.
         servers: who is asked for all else; empty: those of the host's resolv.conf.
         roots: whose limits tell which ids are names.
+        foreign: the networks on bridges of somebody else, with other machines.
     """
 
     domain: str
     servers: tuple[str, ...] = ()
     roots: tuple[Root, ...] = ()
+    foreign: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: Config) -> Self:
         """Those of `config`."""
         domain = config.names.domain.lower().removesuffix(".")
-        return cls(domain, tuple(str(server) for server in config.names.servers), config.roots)
+        servers = tuple(str(server) for server in config.names.servers)
+        foreign = tuple(one.name for one in config.networks.values() if not one.managed)
+        return cls(domain, servers, config.roots, foreign)
 
     def patterns(self, root: str) -> tuple[str, ...] | None:
         """What the containers of `root` may be called, all if empty; `None` if it is no root."""

@@ -105,7 +105,7 @@ class Asker:
         view: what it sees.
         forwards: whether its other questions may go to somebody else.
         is_host: it is the host itself.
-        servers: who is asked for it; empty: those of the configuration.
+        servers: who is asked for it; empty: those of the configuration; `None`: nobody.
         hostnames: its own, and whether each counts whatever others are called.
         v4, v6: its own addresses, which these stand for.
         wires: these as they stand in a question, in lower case, also in the domain.
@@ -123,7 +123,7 @@ class Asker:
         view: View,
         *,
         is_host: bool = False,
-        servers: tuple[str, ...] = (),
+        servers: tuple[str, ...] | None = (),
         hostnames: dict[bytes, bool] | None = None,
         wires: frozenset[bytes] = frozenset(),
         v4: tuple[bytes, ...] = (),
