@@ -29,10 +29,10 @@ from watcher.model.errors import WatcherError
 from watcher.model.keys import PREFIX
 from watcher.model.network import Network
 from watcher.model.request import PortMap, Request
-from watcher.names.query import parse
 from watcher.names.upstream import hosts_servers
+from watcher.names.upstream.messages import is_answer, make_reply, read_answer
 from watcher.names.upstream.walk import Malformed
-from watcher.names.upstream.wire import is_answer, make_reply, read_answer
+from watcher.names.wire.query import parse
 from watcher.store.leases import Failure, LeaseStore
 
 type Target = Callable[[bytes, Path], object]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.names.world import World, container, network, sandbox
 from watcher.feed.lines import SandboxLine
-from watcher.names.views import View
+from watcher.names.zone.views import View
 
 AT = "172.19.0.2"
 WEB = sandbox(2, container("web", hostname="box"), default=AT)

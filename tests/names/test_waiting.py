@@ -33,7 +33,7 @@ def test_it_is_answered_when_it_is_told_of(world: World) -> None:
     assert [asker for _, _, asker in world.forwarded] == ["sandbox/3"]
     assert world.timers == []
     assert world.counts.waiting == 0
-    assert world.counts.waits == {"answered": 3}
+    assert world.totals.waited == {"answered": 3, "refused": 0}
 
 
 def test_it_is_refused_when_it_is_not(world: World) -> None:
@@ -42,7 +42,7 @@ def test_it_is_refused_when_it_is_not(world: World) -> None:
     assert late(world) == [["REFUSED"]]
     world.tell(NEW)
     assert len(world.late) == 1
-    assert world.counts.waits == {"refused": 1}
+    assert world.totals.waited == {"answered": 0, "refused": 1}
     assert world.counts.waiting == 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
@@ -19,9 +18,11 @@ from watcher.feed.lines import (
     SubnetPart,
 )
 from watcher.names.answers import Answers
-from watcher.names.directory import Directory
-from watcher.names.query import Query
+from watcher.names.counts import Counts
 from watcher.names.settings import Settings
+from watcher.names.wire.query import Query
+from watcher.names.zone.directory import Directory
+from watcher.observe.name_service import NameTotals
 
 DOMAIN = "watcher.internal"
 ROOT = "/run/runc"
@@ -75,22 +76,6 @@ def sandbox(
     return SandboxLine(f"sandbox/{number}", parts[0].id, number, parts, interfaces, parts[0].pid)
 
 
-class Counted:
-    """Counts, as `watcher names` does."""
-
-    def __init__(self) -> None:
-        self.waiting = 0
-        self.ended: Counter[str] = Counter()
-        self.waits: Counter[str] = Counter()
-
-    def answered(self, outcome: str, *, tcp: bool = False) -> None:
-        assert isinstance(tcp, bool)
-        self.ended[outcome] += 1
-
-    def waited(self, outcome: str) -> None:
-        self.waits[outcome] += 1
-
-
 class World:
     """A directory, and the answers that follow from it.
 
@@ -105,7 +90,7 @@ class World:
         self.forwarded: list[tuple[Query, tuple[str, ...], Hashable]] = []
         self.timers: list[Callable[[], None]] = []
         self.late: list[bytes] = []
-        self.counts = Counted()
+        self.counts = Counts()
         self.answers = Answers(self.directory, self, self._later, self.counts)
         self.tell(*lines)
 
@@ -128,6 +113,13 @@ class World:
             else:
                 self.directory.sandbox(line)
         self.answers.learned()
+
+    @property
+    def totals(self) -> NameTotals:
+        """What was counted."""
+        return self.counts.totals(
+            connected=None, domain=DOMAIN, networks=(), sandboxes=0, names=0, views=0
+        )
 
     def send(
         self, message: bytes, source: str, network: str = "default", *, tcp: bool = False

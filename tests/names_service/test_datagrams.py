@@ -12,7 +12,7 @@ from tests.support import traffic
 from tests.support.host import GATEWAY
 from tests.support.name_service import NameService, addresses, make_query, outcome
 from watcher.model.names import PORT
-from watcher.names.datagrams import TURN
+from watcher.names.transport.datagrams import TURN
 
 if TYPE_CHECKING:
     from tests.support.host import HostMaker

@@ -7,7 +7,7 @@ import socket
 from tests.support import traffic
 from tests.support.host import GATEWAY, Host
 from watcher.model.names import PORT
-from watcher.names.send_queue import SOME, SendQueue
+from watcher.names.transport.send_queue import SOME, SendQueue
 
 _ANSWER = b"x" * 100
 _SMALL = 64 << 10

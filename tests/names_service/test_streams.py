@@ -12,18 +12,19 @@ import dns.message
 
 from tests.support.name_service import addresses, make_query
 from watcher.feed.lines import NetworkLine, SubnetPart
-from watcher.names import streams
 from watcher.names.answers import Answers
 from watcher.names.counts import Counts
-from watcher.names.directory import Directory
 from watcher.names.settings import Settings
-from watcher.names.streams import MOST, PER_SOURCE, UNDER_WAY, Clients, Listener
+from watcher.names.transport import streams
+from watcher.names.transport.connections import MOST, PER_SOURCE, Connections
+from watcher.names.transport.streams import UNDER_WAY, Listener
+from watcher.names.zone.directory import Directory
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from watcher.names.answers import Reply
-    from watcher.names.query import Query
+    from watcher.names.upstream.forwarder import Reply
+    from watcher.names.wire.query import Query
 
 _HOST: Final = make_query("host.watcher.internal").to_wire()
 _FAR: Final = make_query("far.example").to_wire()
@@ -54,7 +55,7 @@ class Serving:
         answers = Answers(
             directory, self.nobody, lambda s, f: loop.call_later(s, f).cancel, self.counts
         )
-        self.clients = Clients(loop, self.counts, patience)
+        self.connections = Connections(loop, self.counts, patience)
         self._connected: list[Client] = []
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=MOST)
         self._socket.setsockopt(
@@ -62,7 +63,9 @@ class Serving:
         )  # as Sockets makes it
         self._socket.setblocking(False)
         self.port = self._socket.getsockname()[1]
-        self.listener = Listener(self._socket, "default", answers, self.clients, loop, lambda: None)
+        self.listener = Listener(
+            self._socket, "default", answers, self.connections, loop, lambda: None
+        )
 
     async def close(self) -> None:
         self.listener.close()

@@ -9,9 +9,12 @@ from tests.support.host import BEYOND
 from tests.support.upstreams import Asking, address, answer, make_query, values
 from watcher.names.counts import Counts
 from watcher.names.upstream.cache import Cache
-from watcher.names.upstream.wire import FAILED, Answer
+from watcher.names.upstream.messages import Answer
 
 SOA = "example. 900 IN SOA ns.example. root.example. 1 2 3 4 60"
+
+
+EMPTY = Answer(2, 0, True, (0, 0, 0), b"", (), 0)
 
 
 def big(size: int) -> Answer:
@@ -22,9 +25,9 @@ def test_what_was_not_asked_for_longest_goes_first() -> None:
     counts = Counts()
     cache = Cache(counts, entries=3, size=100_000)
     for key in "abc":
-        cache.put(key, FAILED, 60)
-    assert cache.get("a") == (FAILED, 0)
-    cache.put("d", FAILED, 60)
+        cache.put(key, EMPTY, 60)
+    assert cache.get("a") == (EMPTY, 0)
+    cache.put("d", EMPTY, 60)
     assert [key for key in "abcd" if cache.get(key)] == ["a", "c", "d"]
     assert counts.cache_entries == 3
 
@@ -47,8 +50,8 @@ def test_bytes_are_bounded() -> None:
 def test_what_has_no_life_is_not_kept_and_what_is_over_is_forgotten() -> None:
     counts = Counts()
     cache = Cache(counts)
-    cache.put("a", FAILED, 0)
-    cache.put("b", FAILED, 1e-9)
+    cache.put("a", EMPTY, 0)
+    cache.put("b", EMPTY, 1e-9)
     assert cache.get("a") is cache.get("b") is None
     assert counts.cache_entries == counts.cache_bytes == 0
 

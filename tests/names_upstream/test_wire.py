@@ -15,9 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.upstreams import answer, make_query
-from watcher.names.query import UDP_AT_MOST, Query
-from watcher.names.upstream.walk import Malformed
-from watcher.names.upstream.wire import (
+from watcher.names.upstream.messages import (
     Answer,
     folded,
     is_answer,
@@ -25,6 +23,9 @@ from watcher.names.upstream.wire import (
     make_reply,
     read_answer,
 )
+from watcher.names.upstream.walk import Malformed
+from watcher.names.wire.numbers import UDP_AT_MOST
+from watcher.names.wire.query import Query
 
 QUERY = make_query("Web.example", edns=True, number=7)
 QUESTION = folded(QUERY.question)

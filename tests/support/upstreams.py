@@ -18,10 +18,10 @@ from tests.support import traffic
 from tests.support.processes import end
 from tests.support.waiting import eventually
 from watcher.names.counts import Counts
-from watcher.names.query import TCP_AT_MOST, UDP_AT_MOST, UDP_WITHOUT_EDNS, Query
 from watcher.names.upstream.forwarder import Forwarder
 from watcher.names.upstream.hosts_servers import HostsServers
 from watcher.names.upstream.inquiry import Times
+from watcher.names.wire.query import Query, parse
 
 if TYPE_CHECKING:
     from tests.support.host import Host, Place
@@ -49,23 +49,7 @@ def make_query(
         name, kind, use_edns=edns or dnssec, want_dnssec=dnssec, id=number
     )
     message.flags = dns.flags.Flag(flags)
-    wire = message.to_wire()
-    labels = message.question[0].name.labels[:-1]
-    most = UDP_AT_MOST if edns or dnssec else UDP_WITHOUT_EDNS
-    return Query(
-        message=wire,
-        id=wire[:2],
-        question=wire[12 : 12 + sum(len(label) + 1 for label in labels) + 5],
-        name=tuple(label.lower() for label in labels),
-        type=message.question[0].rdtype,
-        class_=1,
-        recursion=bool(flags & dns.flags.RD),
-        authentic=bool(flags & dns.flags.AD),
-        checked=bool(flags & dns.flags.CD),
-        edns=edns or dnssec,
-        dnssec=dnssec,
-        most=TCP_AT_MOST if tcp else most,
-    )
+    return parse(message.to_wire(), tcp=tcp)
 
 
 def answer(message: bytes, *records: str, rcode: int = 0, authority: str = "") -> bytes:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from handlers.kernel import mounts
 from handlers.resolv_conf import DIRECTORY
 from watcher.feed.lines import ContainerPart
-from watcher.names.called import Calling
 from watcher.names.settings import Settings
+from watcher.names.zone.called import Calling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -3,60 +3,43 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final
 
-from watcher.names.query import HEADER, UDP_WITHOUT_EDNS, BadQuestion, NoQuestion, parse
-from watcher.names.resolve import resolve
 from watcher.names.waiting import Waiting
-from watcher.names.wire import ANY, IN, NXDOMAIN, REFUSED, SERVFAIL, error, failure
+from watcher.names.wire.numbers import (
+    ANY,
+    AXFR,
+    HEADER,
+    IN,
+    IXFR,
+    NXDOMAIN,
+    OPT,
+    REFUSED,
+    SERVFAIL,
+    TKEY,
+    TSIG,
+    UDP_WITHOUT_EDNS,
+)
+from watcher.names.wire.query import BadQuestion, NoQuestion, parse
+from watcher.names.wire.reply import error, failure
+from watcher.names.zone.resolve import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-
-    from watcher.names.directory import Directory
-    from watcher.names.query import Query
-    from watcher.names.resolve import Found
-    from watcher.names.segments import Segment
-    from watcher.names.views import Asker
+    from watcher.names.counts import Counts
+    from watcher.names.upstream.forwarder import Forward, Reply
     from watcher.names.waiting import Later
-    from watcher.names.wire import Answer
+    from watcher.names.wire.query import Query
+    from watcher.names.zone.answer import Answer
+    from watcher.names.zone.directory import Directory
+    from watcher.names.zone.resolve import Found
+    from watcher.names.zone.segments import Segment
+    from watcher.names.zone.views import Asker
 
-    type Reply = Callable[[bytes], None]
-
-type Outcome = Literal["cached", "local", "nodata", "nxdomain", "refused", "malformed", "dropped"]
-"""How a question ended that nobody else was asked.
-
-- `cached`: a whole answer was ready.
-- `local`, `nodata`, `nxdomain`: it was made.
-- `refused`: who asks is nobody, or may not ask this.
-- `malformed`: the message is no question that is understood.
-- `dropped`: it may not be answered.
-"""
-
-_META: Final = frozenset((41, 249, 250, 251, 252))
-"""OPT, TKEY, TSIG, IXFR and AXFR: no types of records that one asks for."""
+_META: Final = frozenset((OPT, TKEY, TSIG, IXFR, AXFR))
+"""No types of records that one asks for."""
 
 _OWN_AT_MOST: Final = 32
 """Answers that are kept about the hostname of one sandbox."""
-
-
-class Forward(Protocol):
-    """Asks others."""
-
-    def ask(self, query: Query, servers: tuple[str, ...], asker: Hashable, reply: Reply) -> None:
-        """Ask `servers` for `asker`, or those of the configuration if empty; `reply` is called."""
-
-
-class Counts(Protocol):
-    """Counts how questions end."""
-
-    waiting: int
-
-    def answered(self, outcome: Outcome, *, tcp: bool = False) -> None:
-        """A question has ended."""
-
-    def waited(self, outcome: Literal["answered", "refused"]) -> None:
-        """A question no longer waits until it is known who asks."""
 
 
 class Answers:

@@ -15,13 +15,14 @@ from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.network import gateway
 from watcher.names.answers import Answers
 from watcher.names.counts import Counts
-from watcher.names.datagrams import Datagrams
-from watcher.names.feeding import Feeding
+from watcher.names.events.follower import Follower
 from watcher.names.garbage import Garbage
 from watcher.names.settings import Settings
-from watcher.names.sockets import KINDS, Endpoint, Sockets
 from watcher.names.status import Status
-from watcher.names.streams import Clients, Listener
+from watcher.names.transport.connections import Connections
+from watcher.names.transport.datagrams import Datagrams
+from watcher.names.transport.sockets import KINDS, Endpoint, Sockets
+from watcher.names.transport.streams import Listener
 from watcher.names.upstream.forwarder import Forwarder
 from watcher.service import systemd
 from watcher.service.unhandled import Unhandled
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from watcher.config.load import Source
     from watcher.config.settings import Config
     from watcher.log.logger import Log
-    from watcher.names.hearing import Known
+    from watcher.names.events.reader import Known
     from watcher.observe.name_service import NameTotals
 
 DRAIN: Final = 1.0
@@ -64,7 +65,7 @@ class Server:
         self._garbage = Garbage(loop)
         self._counts = Counts()
         self._sockets = Sockets(log)
-        self._clients = Clients(loop, self._counts)
+        self._connections = Connections(loop, self._counts)
         self._open: dict[Endpoint, Datagrams | Listener] = {}
         self._wanted: dict[Endpoint, str] = {}
         for network in config.networks.values():
@@ -77,7 +78,7 @@ class Server:
         self._reloading: asyncio.Task[None] | None = None
         self._reload_due = False
         settings = Settings.of(config)
-        self._feeding = Feeding(
+        self._follower = Follower(
             config.run_dir, settings, loop, log, replaced=self._replaced, learned=self._learned,
             reloaded=self._reload, after=self._garbage.collect,
         )  # fmt: skip
@@ -85,7 +86,7 @@ class Server:
             loop, self._counts, log, servers=settings.servers, is_ours=self._is_ours
         )
         self._answers = Answers(
-            self._feeding.known.directory, self._forwarder, self._later, self._counts
+            self._follower.known.directory, self._forwarder, self._later, self._counts
         )
         self._status = Status(config.run_dir, self._totals, loop, log)
 
@@ -96,7 +97,7 @@ class Server:
             self._loop.add_signal_handler(number, stop.set)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         sys.setswitchinterval(_SWITCH)
-        self._feeding.start()
+        self._follower.start()
         unheard = self._loop.call_later(_UNHEARD, self._serve_unheard)
         self._notify("READY=1")
         self._log.info("ready")
@@ -120,7 +121,7 @@ class Server:
     def _stop(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
-        self._feeding.stop()
+        self._follower.stop()
         for one in self._open.values():
             one.close()
         self._forwarder.close()
@@ -137,7 +138,7 @@ class Server:
 
         def due() -> None:
             nonlocal timer
-            if self._feeding.connected is None and self._loop.time() < last:
+            if self._follower.connected is None and self._loop.time() < last:
                 timer = self._loop.call_later(seconds, due)
             else:
                 callback()
@@ -195,13 +196,13 @@ class Server:
             )
         else:
             self._open[endpoint] = Listener(
-                bound, network, self._answers, self._clients, self._loop, self._garbage.turn
+                bound, network, self._answers, self._connections, self._loop, self._garbage.turn
             )
         return True
 
     def _serve_unheard(self) -> None:
         """Have who asks be refused: the service is away, and nothing is known of anybody."""
-        if not self._wanted and self._feeding.connected is None:
+        if not self._wanted and self._follower.connected is None:
             for endpoint in self._sockets.kept:
                 self._open_one(endpoint, "")
 
@@ -212,7 +213,7 @@ class Server:
     def _totals(self) -> NameTotals:
         directory = self._answers.directory
         return self._counts.totals(
-            connected=self._feeding.connected, domain=self._feeding.settings.domain,
+            connected=self._follower.connected, domain=self._follower.settings.domain,
             networks=tuple(sorted(set(self._wanted.values()))),
             sandboxes=directory.sandboxes, names=directory.names, views=len(directory.views),
         )  # fmt: skip
@@ -238,12 +239,12 @@ class Server:
             self._log.error("configuration refused, the one before stays in force", reason=reason)
         else:
             settings = Settings.of(source.config)
-            changed = settings != self._feeding.settings
+            changed = settings != self._follower.settings
             self._log.info("configuration read again", changed=changed)
             if changed:
-                self._feeding.settings = settings
+                self._follower.settings = settings
                 self._forwarder.servers = settings.servers
-            self._feeding.anew()
+            self._follower.anew()
         self._reloading = None
         if self._reload_due:
             self._reload()

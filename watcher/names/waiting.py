@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from watcher.names.views import Asker
+    from watcher.names.zone.views import Asker
 
     type Cancel = Callable[[], None]
     type Later = Callable[[float, Callable[[], None]], Cancel]

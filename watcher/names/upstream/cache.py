@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from watcher.names.counts import Counts
-    from watcher.names.upstream.wire import Answer
+    from watcher.names.upstream.messages import Answer
 
 ENTRIES: Final = 10_000
 SIZE: Final = 8 << 20

@@ -8,8 +8,8 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from watcher.model.names import DNS_PORT
+from watcher.names.upstream.messages import Answer, is_answer, read_answer
 from watcher.names.upstream.walk import Malformed
-from watcher.names.upstream.wire import Answer, is_answer, read_answer
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
-from watcher.names.query import TCP_AT_MOST, Query
 from watcher.names.upstream.cache import Cache
 from watcher.names.upstream.health import Health
 from watcher.names.upstream.hosts_servers import HostsServers
 from watcher.names.upstream.inquiry import Inquiry, Means, Times
+from watcher.names.upstream.messages import folded, make_reply
 from watcher.names.upstream.rate import Rate
 from watcher.names.upstream.servers import Choice, Server, make_choice
-from watcher.names.upstream.wire import folded, make_failure, make_reply
+from watcher.names.wire.numbers import SERVFAIL, TCP_AT_MOST
+from watcher.names.wire.query import Query
+from watcher.names.wire.reply import failure
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from watcher.log.logger import Log
     from watcher.names.counts import Counts
-    from watcher.names.upstream.wire import Answer
+    from watcher.names.upstream.messages import Answer
 
 ALL_AT_MOST: Final = 2048
 """Questions under way at the same time, of all who ask."""
@@ -137,7 +139,7 @@ class Forwarder(Forward):
 
     def _overloaded(self, query: Query, reply: Reply) -> None:
         self._counts.answered("overload", tcp=query.most == TCP_AT_MOST)
-        reply(make_failure(query))
+        reply(failure(query, SERVFAIL))
 
     def _may_ask(self, asker: Hashable) -> bool:
         each = EACH_AT_MOST if self._all < ALL_AT_MOST // 2 else EACH_AT_MOST_WHEN_BUSY
@@ -197,7 +199,7 @@ class Forwarder(Forward):
             self._counts.answered("failed" if answer is None else "forwarded", tcp=tcp)
         for waiter in pending.waiters:
             if answer is None:
-                waiter.reply(make_failure(waiter.query))
+                waiter.reply(failure(waiter.query, SERVFAIL))
             else:
                 waiter.reply(make_reply(waiter.query, answer))
 

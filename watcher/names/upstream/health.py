@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from watcher.log.logger import Log
     from watcher.names.counts import Counts
+    from watcher.names.upstream.messages import Answer
     from watcher.names.upstream.servers import Choice, Server
-    from watcher.names.upstream.wire import Answer
 
 _ROOT: Final = b"\0\0\2\0\1"
 _PROBE: Final = b"\1\0\0\1\0\0\0\0\0\0" + _ROOT

@@ -73,7 +73,8 @@ class HostsServers:
 def parse(text: str) -> Choice:
     """The choice of a file of resolv.conf(5), as glibc reads it (`res_vinit_1` of res_init.c).
 
-    Without `nameserver` it is the server on this host.
+    Without `nameserver` it is the server on this host. (`dns.resolver` of dnspython knows neither
+    that nor `attempts`, and refuses a file for one address that it cannot read.)
     """
     names: list[str] = []
     timeout: float | None = None

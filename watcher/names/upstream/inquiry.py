@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from watcher.names.query import FORMERR
 from watcher.names.upstream.exchange import Exchange, TcpExchange
-from watcher.names.upstream.walk import NOERROR, NXDOMAIN
-from watcher.names.upstream.wire import YXDOMAIN, folded, make_question
+from watcher.names.upstream.messages import folded, make_question
+from watcher.names.wire.numbers import FORMERR, NOERROR, NXDOMAIN, YXDOMAIN
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
     from collections.abc import Callable
 
     from watcher.names.counts import Counts
-    from watcher.names.query import Query
     from watcher.names.upstream.health import Health
+    from watcher.names.upstream.messages import Answer
     from watcher.names.upstream.servers import Choice, Server
-    from watcher.names.upstream.wire import Answer
+    from watcher.names.wire.query import Query
 
 _FINAL: Final = (NOERROR, NXDOMAIN, YXDOMAIN)
 _OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN)

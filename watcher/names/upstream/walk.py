@@ -11,29 +11,36 @@ import struct
 from bisect import bisect_right
 from typing import Final
 
-from watcher.names.query import HEADER
+from watcher.names.wire.numbers import (
+    AAAA,
+    ANY,
+    CNAME,
+    DNAME,
+    HEADER,
+    LABEL_AT_MOST,
+    MX,
+    NAME_AT_MOST,
+    NOERROR,
+    NS,
+    NXDOMAIN,
+    OPT,
+    POINTER,
+    PTR,
+    SOA,
+    SRV,
+    TXT,
+    A,
+)
 
-NOERROR: Final = 0
-NXDOMAIN: Final = 3
-"""Response codes (RFC 1035, section 4.1.1)."""
-
-_A: Final = 1
-_SOA: Final = 6
-_TXT: Final = 16
-_AAAA: Final = 28
-_ANY: Final = 255
-OPT: Final = 41
-"""What speaks of a hop, not of the answer (RFC 6891)."""
-
-_SIZES: Final = {_A: 4, _AAAA: 16}
+_SIZES: Final = {A: 4, AAAA: 16}
 _NAMES: Final = {
-    2: (0, 1, 0),  # NS
-    5: (0, 1, 0),  # CNAME
-    6: (0, 2, 20),  # SOA
-    12: (0, 1, 0),  # PTR
-    15: (2, 1, 0),  # MX
-    33: (6, 1, 0),  # SRV
-    39: (0, 1, 0),  # DNAME
+    NS: (0, 1, 0),
+    CNAME: (0, 1, 0),
+    SOA: (0, 2, 20),
+    PTR: (0, 1, 0),
+    MX: (2, 1, 0),
+    SRV: (6, 1, 0),
+    DNAME: (0, 1, 0),
 }
 """Of types that have names: the bytes before them, how many they are, and the bytes after them.
 
@@ -47,13 +54,11 @@ _STRINGS_AT_MOST: Final = 4096
 """Of the text in a message: of the longest text there are 256."""
 _LABELS_AT_MOST: Final = 16_384
 """Of all names that are not compressed: in the longest message, each with four bytes."""
-_NAME_AT_MOST: Final = 255
 _HOP: Final = 1 << 16
 _HOPS_AT_MOST: Final = 17 * _HOP
 """Pointers in a name, and one: as many as dnspython follows."""
 _LENGTH: Final = _HOP - 1
-_POINTER: Final = 0xC0
-_LABEL_AT_MOST: Final = 63
+_POINTER: Final = POINTER >> 8
 
 _NEGATIVE_AT_MOST: Final = 3600
 """Seconds for which it is believed that something is not there (RFC 2308, section 5)."""
@@ -98,7 +103,7 @@ class Walk:
         self.code = 0
         self.negative: int | None = None
         self._lowest = _POSITIVE_AT_MOST
-        self._answers = self._type == _ANY
+        self._answers = self._type == ANY
 
     def all(self, sizes: list[int]) -> None:
         """Reads all records; of a message that was cut, those that can be read."""
@@ -144,7 +149,7 @@ class Walk:
         self._lowest = min(self._lowest, ttl)
         if section == 0 and kind == self._type:
             self._answers = True
-        elif section == 1 and kind == _SOA:
+        elif section == 1 and kind == SOA:
             self.negative = min(ttl, _number.unpack_from(self._message, end - 4)[0])
         return end, kind
 
@@ -158,7 +163,7 @@ class Walk:
             for _ in range(names):
                 at = self._name(at)
             right = at + after == end
-        elif kind == _TXT:
+        elif kind == TXT:
             right = at < end
             while at < end and self._strings <= _STRINGS_AT_MOST:
                 at += 1 + self._message[at]
@@ -179,7 +184,7 @@ class Walk:
         """
         message, known = self._message, self._known
         if message[at] >= _POINTER:  # most are a pointer to a name seen before
-            target = (message[at] & _LABEL_AT_MOST) << 8 | message[at + 1]
+            target = (message[at] & LABEL_AT_MOST) << 8 | message[at + 1]
             if target < at and target in known:
                 self._remember(at, known[target] + _HOP)
                 return at + 2
@@ -191,13 +196,13 @@ class Walk:
             if size == 0:
                 length += 1
                 after = after or at + 1
-            elif size <= _LABEL_AT_MOST:
+            elif size <= LABEL_AT_MOST:
                 length += size + 1
                 at += size + 1
             elif size >= _POINTER:
                 length += _HOP
                 after = after or at + 2
-                at = (size & _LABEL_AT_MOST) << 8 | message[at + 1]
+                at = (size & LABEL_AT_MOST) << 8 | message[at + 1]
                 if not HEADER <= at < start:  # only back, so it ends
                     raise Malformed("a pointer that does not lead back")
                 start, limit = at, start if at in known else self._end_of_data(at)
@@ -205,7 +210,7 @@ class Walk:
                 raise Malformed("a label of a kind that does not exist")
             if size == 0:
                 break
-            if at >= limit or length & _LENGTH > _NAME_AT_MOST or length >= _HOPS_AT_MOST:
+            if at >= limit or length & _LENGTH > NAME_AT_MOST or length >= _HOPS_AT_MOST:
                 raise Malformed("a name does not end where it should")
         else:
             length += known[at]
@@ -222,7 +227,7 @@ class Walk:
         return self._opaque_ends[number - 1] if number else 0
 
     def _remember(self, at: int, length: int) -> None:
-        if length & _LENGTH > _NAME_AT_MOST or length >= _HOPS_AT_MOST:
+        if length & _LENGTH > NAME_AT_MOST or length >= _HOPS_AT_MOST:
             raise Malformed("a name is too long")
         self._known[at] = length
         if len(self._known) > _LABELS_AT_MOST:

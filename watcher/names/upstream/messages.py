@@ -7,28 +7,29 @@ what it answers is read by :mod:`watcher.names.upstream.walk`.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from watcher.names.query import FORMERR, HEADER, NOTIMP, UDP_AT_MOST
-from watcher.names.upstream.walk import OPT, RECORD, Malformed, Walk
+from watcher.names.upstream.walk import Malformed, Walk
+from watcher.names.wire.numbers import (
+    AD,
+    CD,
+    FORMERR,
+    HEADER,
+    NOTIMP,
+    OPCODE,
+    QR,
+    RA,
+    RCODE,
+    RD,
+    SERVFAIL,
+    TC,
+)
+from watcher.names.wire.reply import flags_of, header, opt_for, opt_record
 
 if TYPE_CHECKING:
-    from watcher.names.query import Query
-
-SERVFAIL: Final = 2
-YXDOMAIN: Final = 6
-"""Response codes (RFC 1035, section 4.1.1; RFC 2136)."""
-
-_RESPONSE: Final = 0x8000
-_OPCODE: Final = 0x7800
-_TRUNCATED: Final = 0x0200
-_RECURSION: Final = 0x0100
-_RECURSION_AVAILABLE: Final = 0x0080
-_AUTHENTIC: Final = 0x0020
-_CHECKED: Final = 0x0010
-_DNSSEC: Final = 0x8000
+    from watcher.names.wire.query import Query
 
 _counts = struct.Struct("!HHHHH")
 _number = struct.Struct("!I")
@@ -64,9 +65,9 @@ def make_question(query: Query, *, edns: bool) -> bytes:
     Options of EDNS are for the next hop alone (RFC 6891, section 6.2.6). Which case of letters the
     client chose is not passed on, since the same question of others is asked along with it.
     """
-    flags = _RECURSION * query.recursion | _AUTHENTIC * query.authentic | _CHECKED * query.checked
-    message = _counts.pack(flags, 1, 0, 0, edns) + folded(query.question)
-    return message + _opt(0, dnssec=query.dnssec) if edns else message
+    flags = RD * query.recursion | AD * query.authentic | CD * query.checked
+    message = header(flags, additional=edns) + folded(query.question)
+    return message + opt_record(dnssec=query.dnssec) if edns else message
 
 
 def folded(question: bytes) -> bytes:
@@ -82,10 +83,10 @@ def is_answer(message: bytes, id_: bytes, question: bytes) -> bool:
     if len(message) < HEADER or message[:2] != id_:
         return False
     flags, questions, *_ = _counts.unpack_from(message, 2)
-    if not flags & _RESPONSE or flags & _OPCODE:
+    if not flags & QR or flags & OPCODE:
         return False
     if questions == 0:
-        return len(message) == HEADER and flags & 15 in (FORMERR, NOTIMP)
+        return len(message) == HEADER and flags & RCODE in (FORMERR, NOTIMP)
     return questions == 1 and folded(message[HEADER : HEADER + len(question)]) == question
 
 
@@ -98,22 +99,22 @@ def read_answer(message: bytes, question: bytes) -> Answer:
         Malformed: it cannot be read.
     """
     flags, _, *sizes = _counts.unpack_from(message, 2)
-    walk = Walk(message, question, whole=not flags & _TRUNCATED)
+    walk = Walk(message, question, whole=not flags & TC)
     try:
         walk.all(sizes)
     except (IndexError, struct.error):
         raise Malformed("it ends too soon") from None
-    code = flags & 15 | walk.code << 4
+    code = flags & RCODE | walk.code << 4
     kept = walk.counts
     return Answer(
         code=code,
-        flags=flags & (_RECURSION_AVAILABLE | _AUTHENTIC),
+        flags=flags & (RA | AD),
         whole=walk.whole,
         counts=(kept[0], kept[1], kept[2]),
         records=message[walk.start : walk.end],
         ttls=tuple(walk.ttls),
         life=walk.life(code) if walk.whole else 0,
-        lame=not (flags & _RECURSION_AVAILABLE or code or kept[0] or walk.negative is not None),
+        lame=not (flags & RA or code or kept[0] or walk.negative is not None),
     )
 
 
@@ -125,7 +126,7 @@ def make_reply(query: Query, answer: Answer, age: int = 0) -> bytes:
     Args:
         age: whole seconds since the answer came.
     """
-    opt = _opt(answer.code >> 4, dnssec=query.dnssec) if query.edns else b""
+    opt = opt_for(query, answer.code)
     code = answer.code if query.edns or answer.code <= 15 else SERVFAIL
     counts, records = answer.counts, answer.records
     room = query.most - HEADER - len(query.question) - len(opt)
@@ -134,23 +135,11 @@ def make_reply(query: Query, answer: Answer, age: int = 0) -> bytes:
         counts, records = _cut(answer, room)
     if age and records:
         records = _aged(records, answer.ttls, age)
-    flags = _RESPONSE | _TRUNCATED * (not whole) | _RECURSION * query.recursion
-    flags |= answer.flags & _RECURSION_AVAILABLE | _CHECKED * query.checked | code & 15
+    flags = flags_of(query) | TC * (not whole) | answer.flags & RA | code & RCODE
     if query.authentic or query.dnssec:  # RFC 6840, section 5.8
-        flags |= answer.flags & _AUTHENTIC
-    head = _counts.pack(flags, 1, counts[0], counts[1], counts[2] + query.edns)
+        flags |= answer.flags & AD
+    head = header(flags, counts[0], counts[1], counts[2] + query.edns)
     return query.id + head + query.question + records + opt
-
-
-def make_failure(query: Query) -> bytes:
-    """The message that says that no answer could be had: SERVFAIL."""
-    return make_reply(query, FAILED)
-
-
-FAILED: Final = Answer(
-    code=SERVFAIL, flags=_RECURSION_AVAILABLE, whole=True, counts=(0, 0, 0), records=b"", ttls=(),
-    life=0,
-)  # fmt: skip
 
 
 def _cut(answer: Answer, room: int) -> tuple[tuple[int, int, int], bytes]:
@@ -172,9 +161,3 @@ def _aged(records: bytes, ttls: tuple[int, ...], age: int) -> bytes:
             break
         _number.pack_into(aged, at, max(0, _number.unpack_from(aged, at)[0] - age))
     return bytes(aged)
-
-
-def _opt(code: int, *, dnssec: bool) -> bytes:
-    """An OPT record without options (RFC 6891, section 6.1.2)."""
-    ttl = code << 24 | _DNSSEC * dnssec
-    return b"\0" + RECORD.pack(OPT, UDP_AT_MOST, ttl, 0)

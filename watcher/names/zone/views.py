@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Protocol
 
-    from watcher.names.segments import Segment
-    from watcher.names.wire import Answer
+    from watcher.names.zone.answer import Answer
+    from watcher.names.zone.segments import Segment
 
     class Budget(Protocol):
         """How many bytes each view may keep."""

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from watcher.model.names import HOST
-from watcher.names.reverse import reverse
-from watcher.names.segments import joined
+from watcher.names.zone.reverse import reverse
+from watcher.names.zone.segments import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from watcher.names.directory import Directory
-    from watcher.names.reverse import Reverse
-    from watcher.names.segments import Called, Segment
-    from watcher.names.views import Asker, Use, View
+    from watcher.names.zone.directory import Directory
+    from watcher.names.zone.reverse import Reverse
+    from watcher.names.zone.segments import Called, Segment
+    from watcher.names.zone.views import Asker, Use, View
 
 _HOST: Final = HOST.encode()
 _LOCALHOST: Final = b"localhost"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec import MsgspecError
 
 from watcher.feed.lines import Event, Missed, NetworkLine, Ready, SandboxLine, State
-from watcher.names.directory import Directory
+from watcher.names.zone.directory import Directory
 
 if TYPE_CHECKING:
     import asyncio
@@ -58,35 +58,35 @@ class Known:
         return False
 
 
-class Listening(Protocol):
-    """Who wants to know what a connection tells."""
+class Owner(Protocol):
+    """Whose connection it is: it hears what the connection tells."""
 
-    def complete(self, hearing: Hearing, known: Known) -> None:
+    def complete(self, reader: Reader, known: Known) -> None:
         """A state is complete; `known` changes with every event from now on."""
 
-    def learned(self, hearing: Hearing) -> None:
+    def learned(self, reader: Reader) -> None:
         """Sandboxes were told of, after the state was complete."""
 
-    def reloaded(self, hearing: Hearing) -> None:
+    def reloaded(self, reader: Reader) -> None:
         """The service has taken a changed configuration, after the state was complete."""
 
     def networks(self) -> Iterable[NetworkLine]:
         """The networks of before. A service that is too busy tells none; docs/events.md."""
 
-    def missed(self, hearing: Hearing, count: int) -> None:
+    def missed(self, reader: Reader, count: int) -> None:
         """So many events have not come; the state comes again."""
 
-    def ended(self, hearing: Hearing) -> None:
+    def ended(self, reader: Reader) -> None:
         """The connection has ended."""
 
 
-class Hearing:
+class Reader:
     """See the module's docstring.
 
     Args:
         stream: the connection; reading it may not wait.
         settings: those of its directories.
-        told: who wants to know.
+        owner: hears what the lines say.
         after: called after each slice.
     """
 
@@ -95,13 +95,13 @@ class Hearing:
         stream: Stream,
         settings: Settings,
         loop: asyncio.AbstractEventLoop,
-        told: Listening,
+        owner: Owner,
         after: Callable[[], object],
     ) -> None:
         self._stream = stream
         self._settings = settings
         self._loop = loop
-        self._told = told
+        self._owner = owner
         self._after = after
         self._lines: deque[AnyLine | _Complete] = deque()
         self._known: Known | None = None
@@ -112,7 +112,7 @@ class Hearing:
         loop.add_reader(stream.fileno(), self._readable)
 
     def close(self) -> None:
-        """Hear no more."""
+        """Read no more."""
         if not self._closed:
             self._closed = True
             self._lines.clear()
@@ -128,7 +128,7 @@ class Hearing:
             lines = None
         if lines is None:
             self.close()
-            self._told.ended(self)
+            self._owner.ended(self)
         elif lines:
             self._lines.extend(lines)
             self._loop.remove_reader(self._stream.fileno())
@@ -142,7 +142,7 @@ class Hearing:
             if perf_counter() >= end:
                 break
         if new and not self._closed:
-            self._told.learned(self)
+            self._owner.learned(self)
         self._after()
         if self._closed:
             return
@@ -158,13 +158,13 @@ class Hearing:
                 self._next, self._gathering = Known(self._settings), True
                 self._gathered.clear()
             case Missed(count=count):
-                self._told.missed(self, count)
+                self._owner.missed(self, count)
             case Ready():
                 self._take_gathered()
             case _Complete():
                 assert self._next is not None
                 self._known, self._next = self._next, None
-                self._told.complete(self, self._known)
+                self._owner.complete(self, self._known)
                 return True
             case SandboxLine() if self._next is not None and self._gathering:
                 self._gathered.append(line)
@@ -173,7 +173,7 @@ class Hearing:
             case _ if self._known is not None:
                 new = self._known.take(line)
                 if isinstance(line, Event) and line.kind == "reloaded":
-                    self._told.reloaded(self)
+                    self._owner.reloaded(self)
                 return new
             case _:
                 pass
@@ -185,7 +185,7 @@ class Hearing:
             return
         self._gathering = False
         if not self._next.networks:
-            for network in self._told.networks():
+            for network in self._owner.networks():
                 self._next.take(network)
         self._lines.appendleft(_Complete())
         self._lines.extendleft(reversed(self._gathered))

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from watcher.names.called import Calling, wire_of
-from watcher.names.segments import Called, Presence, Segment, packed_of, text_of
-from watcher.names.views import Asker, View
-from watcher.names.wire import Zone
+from watcher.names.zone.answer import Zone
+from watcher.names.zone.called import Calling, wire_of
+from watcher.names.zone.segments import Called, Presence, Segment, packed_of, text_of
+from watcher.names.zone.views import Asker, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from watcher.feed.lines import NetworkLine, SandboxLine
-    from watcher.names.reverse import Span
     from watcher.names.settings import Settings
+    from watcher.names.zone.reverse import Span
 
 _KEPT_AT_MOST: Final = 16 << 20
 """Bytes of all answers that are kept; each view has its share."""

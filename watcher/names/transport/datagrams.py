@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import datagrams
-from watcher.names.send_queue import SendQueue
+from watcher.names.transport.send_queue import SendQueue
 
 if TYPE_CHECKING:
     import asyncio

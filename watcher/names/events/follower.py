@@ -12,8 +12,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from watcher.model.errors import WatcherError, message_with_remedy
-from watcher.names.hearing import SLICE, Hearing, Known
-from watcher.names.socket_watch import SocketWatch
+from watcher.names.events.reader import SLICE, Known, Reader
+from watcher.names.events.socket_watch import SocketWatch
 from watcher.observe.stream import Stream
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _EMPTIED: Final = 8
 """Sandboxes between two looks at the clock."""
 
 
-class Feeding:
+class Follower:
     """See the module's docstring.
 
     Args:
@@ -74,9 +74,9 @@ class Feeding:
         self._reloaded, self._after = reloaded, after
         self.known = Known(settings)
         self.connected: datetime | None = None
-        self._live: Hearing | None = None
+        self._live: Reader | None = None
         """The connection whose state is complete."""
-        self._coming: Hearing | None = None
+        self._coming: Reader | None = None
         """One that takes its place once its state is complete."""
         self._unused: deque[Known] = deque()
         self._pause = 0.0
@@ -100,17 +100,17 @@ class Feeding:
             self._connect_later()
         else:
             self._watch.end()
-            self._coming = Hearing(stream, self.settings, self._loop, self, self._after)
+            self._coming = Reader(stream, self.settings, self._loop, self, self._after)
 
     def stop(self) -> None:
-        """Hear no more."""
+        """Follow it no more."""
         for timer in (self._connecting, self._looking):
             if timer is not None:
                 timer.cancel()
         self._watch.end()
-        for hearing in (self._live, self._coming):
-            if hearing is not None:
-                hearing.close()
+        for reader in (self._live, self._coming):
+            if reader is not None:
+                reader.close()
 
     def anew(self) -> None:
         """Get the whole state again; what is in use stays so, and changes, until then."""
@@ -123,14 +123,14 @@ class Feeding:
             self._looking.cancel()
         self._looking = self._loop.call_later(STALE, self.anew)
 
-    # A connection tells:
+    # What a connection tells:
 
-    def complete(self, hearing: Hearing, known: Known) -> None:
+    def complete(self, reader: Reader, known: Known) -> None:
         """A state is complete: it is in use from now on."""
-        if hearing is self._coming:
+        if reader is self._coming:
             if self._live is not None:
                 self._live.close()
-            self._live, self._coming = hearing, None
+            self._live, self._coming = reader, None
         old, self.known = self.known, known
         self._pause = 0.0
         if self.connected is None:
@@ -143,14 +143,14 @@ class Feeding:
         self._unused.append(old)
         self._loop.call_soon(self._empty_some)
 
-    def learned(self, hearing: Hearing) -> None:
+    def learned(self, reader: Reader) -> None:
         """Sandboxes were told of."""
-        if hearing is self._live:
+        if reader is self._live:
             self._learned()
 
-    def reloaded(self, hearing: Hearing) -> None:
+    def reloaded(self, reader: Reader) -> None:
         """The service has taken a changed configuration."""
-        if hearing is self._live:
+        if reader is self._live:
             self._reloaded()
 
     def networks(self) -> Iterable[NetworkLine]:
@@ -158,13 +158,13 @@ class Feeding:
         self.look_again()
         return self.known.networks.values()
 
-    def missed(self, hearing: Hearing, count: int) -> None:  # noqa: ARG002 (all are alike)
+    def missed(self, reader: Reader, count: int) -> None:  # noqa: ARG002 (all are alike)
         """Events have not come; the state comes again."""
         self._log.warning("events were missed, the state comes again", count=count)
 
-    def ended(self, hearing: Hearing) -> None:
+    def ended(self, reader: Reader) -> None:
         """A connection has ended: the service or its broker has, or they have too many readers."""
-        if hearing is self._live:
+        if reader is self._live:
             self._live = self.connected = None
             self._log.info("the service is away, what it told last stays in use")
             if self._coming is not None:

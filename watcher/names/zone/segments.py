@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from watcher.feed.lines import ContainerPart, NetworkLine
-    from watcher.names.reverse import Span
-    from watcher.names.views import Asker, View
+    from watcher.names.zone.reverse import Span
+    from watcher.names.zone.views import Asker, View
 
 
 class Presence(Struct, frozen=True, eq=False, gc=False):

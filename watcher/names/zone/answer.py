@@ -1,46 +1,38 @@
-"""Answers as they are sent (RFC 1035, section 4; RFC 6891)."""
+"""Answers about the names that are ours, as they are sent (RFC 1035, section 4)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from watcher.model.names import HOST
-from watcher.names.called import wire_of
-from watcher.names.query import BADVERS, HEADER, TCP_AT_MOST, UDP_AT_MOST
+from watcher.names.wire.numbers import (
+    AA,
+    AAAA,
+    ANY,
+    HEADER,
+    NOERROR,
+    NS,
+    NXDOMAIN,
+    POINTER,
+    PTR,
+    RA,
+    SOA,
+    TC,
+    TCP_AT_MOST,
+    A,
+)
+from watcher.names.wire.reply import flags_of, header, opt_for
+from watcher.names.zone.called import wire_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from watcher.names.answers import Outcome
-    from watcher.names.query import Query
-    from watcher.names.resolve import Found
-    from watcher.names.views import Use
+    from watcher.names.counts import Outcome
+    from watcher.names.wire.query import Query
+    from watcher.names.zone.resolve import Found
+    from watcher.names.zone.views import Use
 
-NOERROR: Final = 0
-SERVFAIL: Final = 2
-NXDOMAIN: Final = 3
-REFUSED: Final = 5
-
-A: Final = 1
-NS: Final = 2
-SOA: Final = 6
-PTR: Final = 12
-AAAA: Final = 28
-ANY: Final = 255
-"""As a type and as a class."""
-
-IN: Final = 1
-
-_ANSWER: Final = 0x80
-_AUTHORITATIVE: Final = 0x04
-_TRUNCATED: Final = 0x02
-_RECURSION: Final = 0x01
-_AVAILABLE: Final = 0x80
-_CHECKED: Final = 0x10
-_OPCODE: Final = 0x78
-
-_POINTER: Final = 0xC000
-_QUESTION_NAME: Final = (_POINTER | HEADER).to_bytes(2)
+_QUESTION_NAME: Final = (POINTER | HEADER).to_bytes(2)
 _FAR: Final = 0x3FFF
 """The last place that a pointer can lead to (RFC 1035, section 4.1.4)."""
 
@@ -53,8 +45,6 @@ _A_SIZE: Final = len(_A) + 4
 _AAAA_SIZE: Final = len(_AAAA) + 16
 _TIMES: Final = b"".join(number.to_bytes(4) for number in (1, 3600, 600, 86400, 0))
 """Of an SOA: serial, refresh, retry, expire; and of 0 seconds, the minimum."""
-
-_OPT: Final = b"\0\0\x29" + UDP_AT_MOST.to_bytes(2)
 
 
 class Answer:
@@ -136,7 +126,7 @@ class Zone:
         if query.type == AAAA and (all_ := found.records(6, _AAAA)):
             return _addresses(query, found, all_, _AAAA_SIZE, turn)
         records = self._records(query, found)
-        opt = _opt(query)
+        opt = opt_for(query)
         if records:
             return _answered(query, found, records, opt)
         soa = self._soa(query)
@@ -172,7 +162,7 @@ class Zone:
                 target = own + domain
                 place = at + HEADER + len(own)
                 if domain is self.wire and place <= _FAR:
-                    domain = (_POINTER | place).to_bytes(2)
+                    domain = (POINTER | place).to_bytes(2)
             records.append(_QUESTION_NAME + _fixed(PTR, len(target)) + target)
             at += len(records[-1])
         return records
@@ -181,7 +171,7 @@ class Zone:
         """A pointer to the domain in the question; the domain, if the question is not in it."""
         if query.name[-len(self.labels) :] != self.labels:
             return self.wire
-        return (_POINTER | (HEADER + len(query.question) - 4 - len(self.wire))).to_bytes(2)
+        return (POINTER | (HEADER + len(query.question) - 4 - len(self.wire))).to_bytes(2)
 
     def _soa(self, query: Query) -> bytes:
         """The SOA: of the domain, or of the name itself if it is not in it."""
@@ -193,24 +183,6 @@ class Zone:
         return owner + _fixed(SOA, length) + server + mailbox + _TIMES
 
 
-def failure(query: Query, code: int) -> bytes:
-    """An answer of ours without a record, from somebody who does not have the name."""
-    head = bytearray(_head(query, code))
-    head[0] &= ~_AUTHORITATIVE
-    return query.id + bytes(head) + query.question + _opt(query)
-
-
-def error(message: bytes, code: int, question: bytes = b"") -> bytes:
-    """What is answered to a `message` that is no question which is understood."""
-    flags = _ANSWER | (message[2] & (_OPCODE | _RECURSION))
-    counts = b"\0\1" if question else b"\0\0"
-    if code < BADVERS:
-        return message[:2] + bytes((flags, _AVAILABLE | code)) + counts + bytes(6) + question
-    opt = _OPT + bytes((code >> 4, 0, 0, 0, 0, 0))
-    head = bytes((flags, _AVAILABLE | (code & 15))) + counts + b"\0\0\0\0\0\1"
-    return message[:2] + head + question + opt
-
-
 def _split(records: bytes, size: int, most: int) -> list[bytes]:
     """The records, each of `size` bytes; no more than do not fit into `most` bytes."""
     return [records[at : at + size] for at in range(0, min(len(records), most), size)]
@@ -218,7 +190,7 @@ def _split(records: bytes, size: int, most: int) -> list[bytes]:
 
 def _addresses(query: Query, found: Found, records: bytes, size: int, turn: int) -> Answer:
     """The answer with `records`, each of `size` bytes."""
-    opt = _opt(query)
+    opt = opt_for(query)
     room = (query.most - HEADER - len(query.question) - len(opt)) // size
     count = len(records) // size
     shown = min(count, room)
@@ -250,18 +222,8 @@ def _head(
     query: Query, code: int, *, answers: int = 0, authority: int = 0, truncated: bool = False
 ) -> bytes:
     """The header without the id."""
-    flags = _ANSWER | _AUTHORITATIVE | (_TRUNCATED if truncated else 0)
-    more = _AVAILABLE | (_CHECKED if query.checked else 0) | code
-    return b"%c%c\0\1%b%b%b" % (
-        flags | query.recursion, more, answers.to_bytes(2), authority.to_bytes(2),
-        b"\0\1" if query.edns else b"\0\0",
-    )  # fmt: skip
-
-
-def _opt(query: Query) -> bytes:
-    if not query.edns:
-        return b""
-    return _OPT + (b"\0\0\x80\0\0\0" if query.dnssec else bytes(6))
+    flags = flags_of(query) | AA | RA | (TC if truncated else 0) | code
+    return header(flags, answers, authority, query.edns)
 
 
 def _fixed(kind: int, length: int) -> bytes:

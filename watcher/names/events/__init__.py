@@ -1,0 +1,1 @@
+"""The events socket, followed: what it tells fills the zone."""
