@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from watcher.model.network import gateway
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from watcher.model.address import Address
     from watcher.model.network import Network
-    from watcher.model.sandbox import Interface
+    from watcher.model.sandbox import Member, Sandbox
 
 PORT: Final = 29053
 """The port of the gateways' addresses on which the name service listens, by UDP and TCP.
@@ -22,17 +27,24 @@ HOST: Final = "host"
 """The name of the host, in the domain."""
 
 
-def asks_at(network: Network, interface: Interface) -> str:
-    """The address at which the sandbox with `interface` asks: its gateway's, of IPv4 if it can."""
-    from watcher.model.network import gateway
+def asks_at(
+    sandbox: Sandbox, member: Member, networks: Mapping[str, Network]
+) -> tuple[Network, Address] | None:
+    """The network in which `member` asks, and its gateway there, by IPv4 if it can.
 
-    versions = sorted(address.version for address in interface.addresses)
-    subnet = network.subnet_of(versions[0])
+    It is the sandbox's first network, whatever was connected later. `None` if that has no names, or
+    the container wants none (`io.watcher.dns: none`).
+    """
+    first = next((one for one in sandbox.interfaces if one.member is None), None)
+    network = None if first is None else networks.get(first.network)
+    if first is None or network is None or not network.named or member.asked.dns == ():
+        return None
+    subnet = network.subnet_of(min(address.version for address in first.addresses))
     assert subnet is not None
-    return str(gateway(subnet))
+    return network, gateway(subnet)
 
 
-def resolv_conf(server: str, domain: str) -> str:
+def resolv_conf(server: Address, domain: str) -> str:
     """The `/etc/resolv.conf` of a container (resolv.conf(5)).
 
     Without `search`, glibc would take the domain of the container's hostname for it. There are no

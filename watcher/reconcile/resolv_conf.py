@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from handlers.resolv_conf import DIRECTORY, ResolvConf
 from watcher.containers.annotations import parse_request
 from watcher.model.keys import SHARE
-from watcher.model.names import resolv_conf
+from watcher.model.names import asks_at, resolv_conf
 from watcher.model.network import gateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from watcher.config.settings import Config
+    from watcher.model.address import Address, Subnet
     from watcher.model.container import Container
     from watcher.model.network import Network
     from watcher.model.sandbox import Member, Sandbox
@@ -22,17 +23,9 @@ if TYPE_CHECKING:
 def wanted(
     sandbox: Sandbox, member: Member, config: Config, networks: Mapping[str, Network]
 ) -> ResolvConf | None:
-    """What `member` of `sandbox` gets; `None` if its network has no names, or it wants none.
-
-    It is that of the sandbox's first network, whatever was connected to it later.
-    """
-    if member.asked.dns == ():
-        return None
-    first = next((one for one in sandbox.interfaces if one.member is None), None)
-    network = None if first is None else networks.get(first.network)
-    if first is None or network is None or not network.named:
-        return None
-    return _file(config, network, min(address.version for address in first.addresses))
+    """What `member` of `sandbox` gets; `None` if its network has no names, or it wants none."""
+    found = asks_at(sandbox, member, networks)
+    return None if found is None else _file(config, *found)
 
 
 def expected(
@@ -49,7 +42,7 @@ def expected(
     network = networks.get(names[0]) if names else None
     if network is None or not network.named or request.dns == ():
         return None
-    return _file(config, network, min(subnet.version for subnet in network.subnets))
+    return _file(config, network, gateway(_first(network)))
 
 
 def all_of(config: Config, networks: Iterable[Network]) -> Iterator[ResolvConf]:
@@ -57,17 +50,19 @@ def all_of(config: Config, networks: Iterable[Network]) -> Iterator[ResolvConf]:
     for network in networks:
         if network.named:
             for subnet in network.subnets:
-                yield _file(config, network, subnet.version)
+                yield _file(config, network, gateway(subnet))
 
 
-def _file(config: Config, network: Network, version: int) -> ResolvConf:
-    """The file for those whose first address is of that IP `version`.
+def _first(network: Network) -> Subnet:
+    """The subnet of IPv4, if there is one."""
+    return min(network.subnets, key=lambda subnet: subnet.version)
+
+
+def _file(config: Config, network: Network, server: Address) -> ResolvConf:
+    """The file for those who ask at the gateway `server` of `network`.
 
     No network's name ends one of the two suffixes so that it looks like the other.
     """
-    first = min(subnet.version for subnet in network.subnets)
-    suffix = "conf" if version == first else "conf6"
-    subnet = network.subnet_of(version)
-    assert subnet is not None
+    suffix = "conf" if server.version == _first(network).version else "conf6"
     path = f"{config.run_dir}/{DIRECTORY}/{network.name}.{suffix}"
-    return ResolvConf(path, resolv_conf(str(gateway(subnet)), config.names.domain))
+    return ResolvConf(path, resolv_conf(server, config.names.domain))

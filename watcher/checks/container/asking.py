@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -35,15 +34,11 @@ class Asking(Struct, frozen=True):
 def asking(
     config: Config, id_: str, sandbox: Sandbox, drivers: Mapping[str, Driver]
 ) -> Asking | None:
-    """How the container `id_` of `sandbox` asks; `None` if it gets no such file.
-
-    It is that of the sandbox's first network, whatever was connected to it later.
-    """
-    first = next((one for one in sandbox.interfaces if one.member is None), None)
-    if first is None or any(m.id == id_ and m.asked.dns == () for m in sandbox.members):
-        return None
-    network = drivers[first.network].network
-    if not network.named:
-        return None
-    server, domain = asks_at(network, first), config.names.domain
-    return Asking(ip_address(server), f"{HOST}.{domain}", resolv_conf(server, domain))
+    """How the container `id_` of `sandbox` asks; `None` if it gets no such file."""
+    networks = {name: driver.network for name, driver in drivers.items()}
+    domain = config.names.domain
+    for member in sandbox.members:
+        if member.id == id_ and (found := asks_at(sandbox, member, networks)):
+            _, server = found
+            return Asking(server, f"{HOST}.{domain}", resolv_conf(server, domain))
+    return None
