@@ -26,6 +26,7 @@ _MOVE_MOUNT_F_EMPTY_PATH: Final = 0x04
 _MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 _AT_EMPTY_PATH: Final = 0x1000
 AT_FDCWD: Final = -100
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
 _UMOUNT_NOFOLLOW: Final = 8
 """`include/uapi/linux/mount.h`, `include/uapi/linux/fcntl.h`, `include/linux/fs.h`."""
 
@@ -202,22 +203,44 @@ def bind_itself(directory: int) -> int:
     tree = _libc.open_tree(directory, b"", OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)
     if tree < 0:
         raise _error(os.readlink(f"/proc/thread-self/fd/{directory}"))  # noqa: PTH115
-    both_empty = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
-    if _libc.move_mount(tree, b"", directory, b"", both_empty) != 0:
-        error = _error(os.readlink(f"/proc/thread-self/fd/{directory}"))  # noqa: PTH115
+    try:
+        move(tree, directory)
+    except OSError as error:
         os.close(tree)
-        raise error
+        error.filename = os.readlink(f"/proc/thread-self/fd/{directory}")  # noqa: PTH115
+        raise
     return int(tree)
+
+
+def move(tree: int, target: int) -> None:
+    """Move a mount that stands nowhere yet over an open file or directory.
+
+    No path is looked up. `ENOENT` if `target` has been removed, `EINVAL` if it is in another mount
+    namespace than this thread. Source: move_mount(2), since Linux 5.2.
+    """
+    both_empty = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    if _libc.move_mount(tree, b"", target, b"", both_empty) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def beneath(directory: str) -> int:
     """A descriptor (`O_PATH`) of `directory` without anything that is mounted in it.
 
-    It shows the files that mounts cover. Source: open_tree(2), since Linux 5.2.
+    It shows the files that mounts cover.
     """
-    tree = _libc.open_tree(AT_FDCWD, os.fsencode(directory), OPEN_TREE_CLONE | os.O_CLOEXEC)
+    return clone(directory)
+
+
+def clone(path: str, *, follow: bool = True) -> int:
+    """A descriptor (`O_PATH`) of a new mount of `path`, which ends with it unless it is moved.
+
+    It has nothing of what is mounted in `path`. Source: open_tree(2), since Linux 5.2.
+    """
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | (0 if follow else _AT_SYMLINK_NOFOLLOW)
+    tree = _libc.open_tree(AT_FDCWD, os.fsencode(path), flags)
     if tree < 0:
-        raise _error(directory)
+        raise _error(path)
     return int(tree)
 
 

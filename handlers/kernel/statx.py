@@ -1,4 +1,4 @@
-"""What an open file is, and whether something is mounted there. Source: statx(2), since Linux 5.8.
+"""What a file is, and whether something is mounted there. Source: statx(2), since Linux 5.8.
 
 Python has no `os.statx` before 3.15.
 """
@@ -12,11 +12,14 @@ import struct
 from typing import Final, NamedTuple
 
 _AT_EMPTY_PATH: Final = 0x1000
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
 _AT_STATX_DONT_SYNC: Final = 0x4000
-_TYPE: Final = 0x1
+_FLAGS: Final = _AT_EMPTY_PATH | _AT_SYMLINK_NOFOLLOW | _AT_STATX_DONT_SYNC
+TYPE: Final = 0x1
+MNT_ID_UNIQUE: Final = 0x4000
 _INO: Final = 0x100
 _MNT_ID: Final = 0x1000
-_MASK: Final = _TYPE | _INO | _MNT_ID
+_MASK: Final = TYPE | _INO | _MNT_ID
 _ATTR_MOUNT_ROOT: Final = 0x2000
 """`include/uapi/linux/stat.h`, `include/uapi/linux/fcntl.h`."""
 
@@ -68,11 +71,23 @@ def status(descriptor: int) -> Status:
     Raises:
         OSError: the kernel does not tell.
     """
+    told = statx(descriptor, "", _MASK)
+    _, attributes, mode, inode, major, minor, mount = _STATX.unpack_from(told)
+    return Status(mode, f"{major}:{minor}", inode, mount, bool(attributes & _ATTR_MOUNT_ROOT))
+
+
+def statx(directory: int, name: str, mask: int) -> bytearray:
+    """The `struct statx` of `name` in an open directory, or of what is open itself.
+
+    Links are not followed. No other file system is asked than that of `directory`, and that one
+    only for names.
+
+    Raises:
+        OSError: it is missing, or the kernel does not tell.
+    """
     buffer = bytearray(_SIZE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-    flags = _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC
-    if _libc.statx(descriptor, b"", flags, _MASK, address) != 0:
+    if _libc.statx(directory, os.fsencode(name), _FLAGS, mask, address) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    _, attributes, mode, inode, major, minor, mount = _STATX.unpack_from(buffer)
-    return Status(mode, f"{major}:{minor}", inode, mount, bool(attributes & _ATTR_MOUNT_ROOT))
+    return buffer

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from handlers.kernel import single_mounts
+from handlers.kernel import mounts, single_mounts
 from handlers.kernel.statx import status
 from handlers.resolv_conf.files import write
 from handlers.resolv_conf.target import PUT_ONE, CannotPlace, Root
@@ -92,7 +92,7 @@ def _place(init: Process, file: ResolvConf, opened: ExitStack) -> Outcome:
     try:
         inside = kept(os.open(f"/proc/{init.pid}/ns/mnt", _READ))
         root = kept(os.open(f"/proc/{init.pid}/root", _DIRECTORY))
-        mounts = kept(os.open(f"/proc/{init.pid}/mountinfo", _READ))
+        table = kept(os.open(f"/proc/{init.pid}/mountinfo", _READ))
         if _start_time(init.pid) != init.start:
             raise Gone
     except _ENDED:
@@ -101,7 +101,7 @@ def _place(init: Process, file: ResolvConf, opened: ExitStack) -> Outcome:
     if _is_host(inside, here):
         return Outcome.SHARED
     is_host = os.path.samestat(os.fstat(root), os.stat("/"))  # noqa: PTH116
-    looked_up = Root(mounts, kept(os.open("/proc/self", _DIRECTORY)), is_host=is_host)
+    looked_up = Root(table, kept(os.open("/proc/self", _DIRECTORY)), is_host=is_host)
     with _entered(inside, here, root):
         target, seen = looked_up.find()
         kept(target)
@@ -109,7 +109,7 @@ def _place(init: Process, file: ResolvConf, opened: ExitStack) -> Outcome:
         return Outcome.THERE if _is_it(seen, file.path) else Outcome.OTHER
     tree = kept(_mount_of(file))
     with _entered(inside, here):
-        single_mounts.move(tree, target)
+        mounts.move(tree, target)
     return Outcome.PLACED
 
 

@@ -7,11 +7,12 @@ the type of a mount without asking the file system itself, as `statfs(2)` would.
 from __future__ import annotations
 
 import ctypes
-import os
 import stat
 import struct
 from functools import lru_cache
 from typing import Final, NamedTuple
+
+from handlers.kernel.statx import MNT_ID_UNIQUE, TYPE, statx
 
 _PROMPT: Final = frozenset(
     (
@@ -30,16 +31,7 @@ _PROMPT: Final = frozenset(
 
 _SYS_STATMOUNT: Final = 457
 _STATMOUNT_SB_BASIC: Final = 0x1
-_STATX_TYPE: Final = 0x1
-_STATX_MNT_ID_UNIQUE: Final = 0x4000
-_AT_EMPTY_PATH: Final = 0x1000
-_AT_SYMLINK_NOFOLLOW: Final = 0x100
-_AT_STATX_DONT_SYNC: Final = 0x4000
 
-_FLAGS: Final = _AT_EMPTY_PATH | _AT_SYMLINK_NOFOLLOW | _AT_STATX_DONT_SYNC
-_MASK: Final = _STATX_TYPE | _STATX_MNT_ID_UNIQUE
-
-_STATX_SIZE: Final = 256
 _STATX: Final = struct.Struct("=I24xH114xQ")
 """`stx_mask`, `stx_mode` and `stx_mnt_id` of `struct statx`."""
 
@@ -51,13 +43,6 @@ _STATFS_SIZE: Final = 256
 """More than `struct statfs` takes; its first field is `f_type` (statfs(2))."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.statx.argtypes = (
-    ctypes.c_int,
-    ctypes.c_char_p,
-    ctypes.c_int,
-    ctypes.c_uint,
-    ctypes.c_void_p,
-)
 _libc.syscall.restype = ctypes.c_long
 
 
@@ -108,12 +93,12 @@ def look(directory: int, name: str = "") -> Seen | None:
     Returns:
         `None` if it is missing or the kernel is too old.
     """
-    buffer = bytearray(_STATX_SIZE)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-    if _libc.statx(directory, os.fsencode(name), _FLAGS, _MASK, address) != 0:
+    try:
+        told = statx(directory, name, TYPE | MNT_ID_UNIQUE)
+    except OSError:
         return None
-    got, mode, mount = _STATX.unpack_from(buffer)
-    return Seen(mount, mode) if got & _STATX_MNT_ID_UNIQUE else None
+    got, mode, mount = _STATX.unpack_from(told)
+    return Seen(mount, mode) if got & MNT_ID_UNIQUE else None
 
 
 def is_prompt_at(directory: int) -> bool:
