@@ -21,7 +21,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         WatcherError: dnspython is missing, or another name service runs on this host.
     """
     try:
-        import dns.message  # noqa: F401
+        import dns.wire  # noqa: F401
     except ImportError as error:
         raise WatcherError(
             "the Python package dnspython is missing",
