@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from tests.support.mutation import mutate
 from watcher.config import load
 from watcher.containers.annotations import KEYS, parse_request
 from watcher.containers.runtimes.crun import decode_config, decode_status
@@ -217,23 +218,7 @@ class Inputs:
         random_ = self._random
         data = bytearray(random_.choice(self._known[kind]))
         for _ in range(random_.choice((1, 1, 2, 3, 5, 20))):
-            at = random_.randrange(len(data) + 1)
-            length = min(random_.choice((1, 1, 2, 4, 16, 100)), len(data) - at)
-            match random_.randrange(6):
-                case 0:
-                    data[at:at] = random_.choice(_WORDS)
-                case 1:
-                    data[at : at + length] = random_.choice(_WORDS)
-                case 2:
-                    data[at : at + length] = random_.randbytes(length)
-                case 3:
-                    del data[at : at + length]
-                case 4:
-                    data[at:at] = data[at : at + length] * random_.choice((1, 2, 50))
-                case 5:
-                    other = random_.choice(self._known[kind])
-                    start = random_.randrange(len(other) + 1)
-                    data[at:] = other[start:]
+            mutate(random_, data, self._known[kind], _WORDS, lengths=(1, 1, 2, 4, 16, 100))
         return bytes(data[:BIGGEST])
 
 

@@ -20,6 +20,7 @@ import dns.rdatatype
 import dns.tsigkeyring
 
 from tests.names.world import DOMAIN, World, container, network, sandbox
+from tests.support.mutation import mutate
 from watcher.feed.lines import SandboxLine
 
 WEB, DB, BACK = "172.19.0.2", "172.19.0.3", "172.20.0.4"
@@ -163,22 +164,7 @@ class Run:
         data = bytearray(random_.choice(self._known))
         data[:2] = random_.randbytes(2)
         for _ in range(random_.choice((0, 0, 0, 0, 1, 1, 2, 10))):
-            at = random_.randrange(2, len(data) + 1) if len(data) >= 2 else 0
-            length = min(random_.choice((1, 1, 2, 4, 16)), len(data) - at)
-            match random_.randrange(6):
-                case 0:
-                    data[at:at] = random_.choice(_WORDS)
-                case 1:
-                    data[at : at + length] = random_.choice(_WORDS)
-                case 2:
-                    data[at : at + length] = random_.randbytes(length)
-                case 3:
-                    del data[at : at + length]
-                case 4:
-                    data[at : at + length] = data[at : at + length].upper()
-                case 5:
-                    other = random_.choice(self._known)
-                    data[at:] = other[random_.randrange(len(other) + 1) :]
+            mutate(random_, data, self._known, _WORDS, first=2, lengths=(1, 1, 2, 4, 16))
         return bytes(data)
 
     def _count(self, what: str) -> None:
