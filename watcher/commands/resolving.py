@@ -10,7 +10,7 @@ from handlers.kernel import mounts
 from handlers.resolv_conf import DIRECTORY
 from watcher.feed.lines import ContainerPart
 from watcher.names.settings import Settings
-from watcher.names.zone.called import Calling
+from watcher.names.zone.naming import Naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ def _names(config: Config, entry: Entry, networks: Sequence[Network]) -> Iterato
         return
     settings = Settings.of(config)
     part = ContainerPart(entry.root, entry.id, names=entry.names)
-    for raw in Calling(settings).names_of(part):
+    for raw in Naming(settings).names_of(part):
         name = raw.decode()
         yield name
         yield f"{name}.{settings.domain}"

@@ -19,10 +19,7 @@ from watcher.names.events.follower import Follower
 from watcher.names.garbage import Garbage
 from watcher.names.settings import Settings
 from watcher.names.status import Status
-from watcher.names.transport.connections import Connections
-from watcher.names.transport.datagrams import Datagrams
-from watcher.names.transport.sockets import KINDS, Endpoint, Sockets
-from watcher.names.transport.streams import Listener
+from watcher.names.transport.gateways import Gateways
 from watcher.names.upstream.forwarder import Forwarder
 from watcher.service import systemd
 from watcher.service.unhandled import Unhandled
@@ -40,8 +37,6 @@ DRAIN: Final = 1.0
 """Seconds in which questions that are under way as it stops can still be answered."""
 _DRAIN_STEP: Final = 0.01
 
-_PAUSES: Final = 0.05, 5.0
-"""Seconds until the next try to listen where that failed: first, most."""
 _UNHEARD: Final = 3.0
 """Seconds without a state after which questions that wait in kept sockets are refused."""
 _SWITCH: Final = 0.0005
@@ -64,17 +59,6 @@ class Server:
         loop.set_exception_handler(Unhandled(log))
         self._garbage = Garbage(loop)
         self._counts = Counts()
-        self._sockets = Sockets(log)
-        self._connections = Connections(loop, self._counts)
-        self._open: dict[Endpoint, Datagrams | Listener] = {}
-        self._wanted: dict[Endpoint, str] = {}
-        for network in config.networks.values():
-            if network.named:  # who asks from now on waits until the service has told of it
-                for subnet in network.subnets:
-                    for kind in KINDS:
-                        self._sockets.open(Endpoint(kind, str(gateway(subnet))))
-        self._retry: asyncio.TimerHandle | None = None
-        self._pause = 0.0
         self._reloading: asyncio.Task[None] | None = None
         self._reload_due = False
         settings = Settings.of(config)
@@ -88,6 +72,12 @@ class Server:
         self._answers = Answers(
             self._follower.known.directory, self._forwarder, self._later, self._counts
         )
+        self._gateways = Gateways(self._answers, self._counts, loop, self._garbage.turn, log)
+        self._gateways.bind(  # who asks from now on waits until the service has told of it
+            str(gateway(subnet))
+            for network in config.networks.values() if network.named
+            for subnet in network.subnets
+        )  # fmt: skip
         self._status = Status(config.run_dir, self._totals, loop, log)
 
     async def serve(self) -> None:
@@ -112,18 +102,14 @@ class Server:
 
     async def _drain(self) -> None:
         """Take no more questions; they wait for the next process. Answer those under way."""
-        for one in self._open.values():
-            one.pause()
+        self._gateways.pause()
         end = self._loop.time() + DRAIN
         while self._counts.under_way + self._counts.waiting and self._loop.time() < end:
             await asyncio.sleep(_DRAIN_STEP)
 
     def _stop(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
         self._follower.stop()
-        for one in self._open.values():
-            one.close()
+        self._gateways.close()
         self._forwarder.close()
         self._status.close()
         self._garbage.stop()
@@ -154,67 +140,30 @@ class Server:
     def _replaced(self, known: Known) -> None:
         """Another directory is in use, and perhaps other networks."""
         self._answers.directory = known.directory
-        self._wanted = {
-            Endpoint(kind, subnet.gateway): line.name
-            for line in known.networks.values() if line.names
-            for subnet in line.subnets
-            for kind in KINDS
-        }  # fmt: skip
-        self._pause = 0.0
-        self._listen()
+        self._gateways.serve(
+            {
+                subnet.gateway: line.name
+                for line in known.networks.values() if line.names
+                for subnet in line.subnets
+            }
+        )  # fmt: skip
 
     def _learned(self) -> None:
         self._answers.learned()
 
-    def _listen(self) -> None:
-        """Listen where that is wanted, and nowhere else."""
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        for endpoint in {*self._open, *self._sockets.kept} - self._wanted.keys():
-            if endpoint in self._open:
-                self._open.pop(endpoint).close()
-            self._sockets.close(endpoint)
-        missing = False
-        for endpoint, network in self._wanted.items():
-            if endpoint in self._open:
-                self._open[endpoint].network = network
-            else:
-                missing = not self._open_one(endpoint, network) or missing
-        if missing:
-            self._pause = min(max(self._pause * 2, _PAUSES[0]), _PAUSES[1])
-            self._retry = self._loop.call_later(self._pause, self._listen)
-
-    def _open_one(self, endpoint: Endpoint, network: str) -> bool:
-        """Listen at `endpoint`; whether that can be."""
-        bound = self._sockets.open(endpoint)
-        if bound is None:
-            return False
-        if endpoint.kind == "udp":
-            self._open[endpoint] = Datagrams(
-                bound, network, self._answers, self._counts, self._loop, self._garbage.turn
-            )
-        else:
-            self._open[endpoint] = Listener(
-                bound, network, self._answers, self._connections, self._loop, self._garbage.turn
-            )
-        return True
-
     def _serve_unheard(self) -> None:
         """Have who asks be refused: the service is away, and nothing is known of anybody."""
-        if not self._wanted and self._follower.connected is None:
-            for endpoint in self._sockets.kept:
-                self._open_one(endpoint, "")
+        if self._follower.connected is None:
+            self._gateways.serve_bound()
 
     def _is_ours(self, address: str) -> bool:
-        """Whether this process listens at `address`."""
-        return Endpoint("udp", address) in self._wanted
+        return self._gateways.has(address)
 
     def _totals(self) -> NameTotals:
         directory = self._answers.directory
         return self._counts.totals(
             connected=self._follower.connected, domain=self._follower.settings.domain,
-            networks=tuple(sorted(set(self._wanted.values()))),
+            networks=self._gateways.networks,
             sandboxes=directory.sandboxes, names=directory.names, views=len(directory.views),
         )  # fmt: skip
 

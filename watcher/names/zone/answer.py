@@ -22,7 +22,7 @@ from watcher.names.wire.numbers import (
     A,
 )
 from watcher.names.wire.reply import flags_of, header, opt_for
-from watcher.names.zone.called import wire_of
+from watcher.names.zone.naming import wire_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

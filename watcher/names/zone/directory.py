@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from watcher.names.zone.answer import Zone
-from watcher.names.zone.called import Calling, wire_of
+from watcher.names.zone.naming import Naming, wire_of
 from watcher.names.zone.segments import Called, Presence, Segment, packed_of, text_of
 from watcher.names.zone.views import Asker, View
 
@@ -65,7 +65,7 @@ class Directory:
         self.spans: tuple[Span, ...] = ()
         self.views: dict[tuple[str, ...], View] = {}
         self._sandboxes: dict[str, _Sandbox] = {}
-        self._calling = Calling(settings)
+        self._naming = Naming(settings)
 
     @property
     def sandboxes(self) -> int:
@@ -172,14 +172,14 @@ class Directory:
 
         An id that leaves no room for the network and the domain is left out.
         """
-        firsts = [self._calling.names_of(part)[:1] for part in presence.containers]
+        firsts = [self._naming.names_of(part)[:1] for part in presence.containers]
         names = dict.fromkeys(chain.from_iterable(firsts))
         whole = [name + b"." + segment.label for name in names]
         room = _LONGEST_NAME - len(self.zone.wire) - 1
         return [name for name in whole if len(name) <= room]
 
     def _read(self, line: SandboxLine) -> _Sandbox:
-        names = [self._calling.names_of(part) for part in line.containers]
+        names = [self._naming.names_of(part) for part in line.containers]
         addresses: dict[str, list[bytes]] = {}
         for interface in line.interfaces:
             segment = self.segments.get(interface.network)
@@ -254,7 +254,7 @@ class Directory:
     def _enter_view(self, names: tuple[str, ...]) -> View:
         view = self.views.get(names)
         if view is None:
-            view = self.views[names] = View([self.segments[name] for name in names], self)
+            view = self.views[names] = View([self.segments[name] for name in names], self.share)
             for segment in view.segments:
                 segment.views.add(view)
         view.users += 1

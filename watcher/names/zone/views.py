@@ -5,17 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Protocol
+    from collections.abc import Callable, Iterable
 
     from watcher.names.zone.answer import Answer
     from watcher.names.zone.segments import Segment
-
-    class Budget(Protocol):
-        """How many bytes each view may keep."""
-
-        def share(self) -> int:
-            """That of one view."""
 
 
 type Use = bytes | str
@@ -32,6 +25,10 @@ _OVERHEAD: Final = 450
 class View:
     """What sandboxes see that ask in one network and have the same networks.
 
+    Args:
+        segments: the networks.
+        share: how many bytes of answers it may keep at present.
+
     Attributes:
         segments: the networks in it; first that in which they ask.
         by_name: the networks by their names in lower case.
@@ -41,10 +38,10 @@ class View:
     """
 
     __slots__ = (
-        "_budget", "_bytes", "_uses", "answers", "by_name", "forwards", "segments", "users",
+        "_bytes", "_share", "_uses", "answers", "by_name", "forwards", "segments", "users",
     )  # fmt: skip
 
-    def __init__(self, segments: Iterable[Segment], budget: Budget) -> None:
+    def __init__(self, segments: Iterable[Segment], share: Callable[[], int]) -> None:
         self.segments = tuple(segments)
         self.by_name: dict[bytes, list[Segment]] = {}
         for segment in self.segments:
@@ -53,14 +50,14 @@ class View:
         self.answers: dict[bytes, Answer] = {}
         self.users = 0
         self._uses: dict[Use, set[bytes]] = {}
-        self._budget = budget
+        self._share = share
         self._bytes = 0
 
     def keep(self, key: bytes, answer: Answer) -> None:
         """Keep `answer` until something that it follows from changes; the oldest make room."""
         if key in self.answers:  # the question had options of EDNS
             return
-        most = self._budget.share()
+        most = self._share()
         if _size(key, answer) > most // 4:
             return
         if any(len(self._uses.get(use, ())) >= _OF_ONE_USE for use in answer.uses):

@@ -23,7 +23,7 @@ _LONGEST: Final = 180
 _ROOTS_AT_MOST: Final = 1024
 
 
-class Calling:
+class Naming:
     """Tells what containers are called, as far as `settings` allow it."""
 
     def __init__(self, settings: Settings) -> None:
