@@ -88,9 +88,9 @@ class BadQuestion(Exception):
 def parse(message: bytes, *, tcp: bool) -> Query:
     """The question in `message`.
 
-    What a resolver sends, a question and perhaps an OPT record, is read here, in 5 µs: dnspython
-    takes more than 100, in which nobody else is answered. What else may be part of a question,
-    dnspython has to find whole.
+    What a resolver sends, a question and perhaps an OPT record, is read here, in 2 µs: dnspython
+    takes 24, in which nobody else is answered. What else may be part of a question, dnspython has
+    to find whole.
 
     Raises:
         NoQuestion: there is nothing to answer.

@@ -1,7 +1,7 @@
 """What all answers have in common: the header, the OPT record, and answers without any record.
 
 All that is sent is put together by hand, here, in `zone/answer.py` and `upstream/messages.py`: an
-address in 15 µs, where dnspython takes more than 300. The tests read it with dnspython.
+address in 2 µs, where dnspython takes 60. The tests read it with dnspython.
 """
 
 from __future__ import annotations
