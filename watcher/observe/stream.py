@@ -48,13 +48,14 @@ class Stream:
     Args:
         run_dir: where the socket is.
         timeout: seconds after which a call that waits raises `TimeoutError`; `None`: never.
+        part: bytes that :meth:`received` takes at once, at most.
 
     Raises:
         NotServed: no service runs.
         WatcherError: it may not be opened.
     """
 
-    def __init__(self, run_dir: str, timeout: float | None = None) -> None:
+    def __init__(self, run_dir: str, timeout: float | None = None, *, part: int = _PART) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
         path = f"{run_dir}/{EVENTS}"
@@ -74,6 +75,7 @@ class Stream:
                 f"no service serves {path}", "start it, e.g. `systemctl start watcher`"
             ) from error
         self._rest = b""
+        self._part = part
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +104,7 @@ class Stream:
     def received(self) -> list[AnyLine] | None:
         """Wait until something comes; its whole lines, perhaps none, or `None` at the end."""
         try:
-            part = self._socket.recv(_PART)
+            part = self._socket.recv(self._part)
         except ConnectionResetError:
             return None
         if not part:

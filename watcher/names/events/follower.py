@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from watcher.model.errors import WatcherError, message_with_remedy
-from watcher.names.events.reader import SLICE, Known, Reader
+from watcher.names.events.reader import PART, SLICE, Known, Reader
 from watcher.names.events.socket_watch import SocketWatch
 from watcher.observe.stream import Stream
 
@@ -94,7 +94,7 @@ class Follower:
             self._coming.close()
             self._coming = None
         try:
-            stream = Stream(self._run_dir, timeout=0)
+            stream = Stream(self._run_dir, timeout=0, part=PART)
         except (WatcherError, OSError) as error:
             self._tell(message_with_remedy(error))
             self._connect_later()

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 SLICE: Final = 0.001
 """Seconds of one slice."""
 
+PART: Final = 1 << 14
+"""Bytes of lines that are decoded at once: half a millisecond, with the objects that they become."""
+
 
 class _Complete:
     """In place of a line: all lines of the state have been taken."""
