@@ -171,7 +171,8 @@ def bars(figures: Figures) -> list[Bar]:
     found.append(
         Bar(
             f"the name service's longest step while {comers} containers come and go,"
-            " processor time in the median round", "at most 5 ms", seconds(step), step <= _MOST_STEP,
+            " processor time in the median round", "at most 5 ms",
+            seconds(step), step <= _MOST_STEP,
         )
     )  # fmt: skip
     ratio = figures["run ratio"]
@@ -263,8 +264,8 @@ def _note(figures: Figures) -> str:
     return (
         f"The longest step of this program's loop took {seconds(step['median'])} in the median"
         f" round and {seconds(step['most'])} in the worst; by processor time,"
-        f" {seconds(work['median'])} and {seconds(work['most'])}. The machine itself stalls: a process"
-        " that does nothing but look at its own processor time sees that jump within ten seconds by"
+        f" {seconds(work['median'])} and {seconds(work['most'])}. The machine itself stalls: a"
+        " process that only looks at its own processor time sees that jump within ten seconds by"
         f" {seconds(figures['stall']['median'])} in the median round and by"
         f" {seconds(figures['stall']['most'])} in the worst."
         f" The versions, as each calls its own: {said}."

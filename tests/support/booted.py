@@ -26,6 +26,24 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NAMESPACES: Final = ("--mount", "--net", "--ipc", "--uts")
 
 
+def passes_analyze(unit: Path, threshold: int, scratch: Path) -> None:
+    """Expects that systemd finds nothing wrong with a unit, nor rates it above a threshold.
+
+    Args:
+        unit: its file.
+        threshold: ten times that rating.
+        scratch: a directory for a copy of it.
+    """
+    rate = ["systemd-analyze", "security", "--offline=yes", f"--threshold={threshold}", str(unit)]
+    done = subprocess.run(rate, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    copy = scratch / unit.name
+    copy.write_text(unit.read_text().replace("/usr/local/sbin/watcher", "/bin/true"))
+    verify = ["systemd-analyze", "verify", "--man=no", str(copy)]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 class Booted:
     """See the module's docstring.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +13,7 @@ import pytest
 
 from tests.deploy.unit.test_metrics_unit import started
 from tests.support import traffic
+from tests.support.booted import passes_analyze
 from tests.support.exporter import PORT, Scraped
 from tests.support.exporter import ask as fetch
 from tests.support.host import GATEWAY
@@ -104,15 +104,7 @@ def is_another(unit: BootedHost, before: str) -> bool:
 
 
 def test_the_unit_passes_systemd_analyze(tmp_path: Path) -> None:
-    rate = ["systemd-analyze", "security", "--offline=yes", "--threshold=12", str(_UNIT)]
-    done = subprocess.run(rate, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-
-    unit = tmp_path / _UNIT.name
-    unit.write_text(_UNIT.read_text().replace("/usr/local/sbin/watcher", "/bin/true"))
-    verify = ["systemd-analyze", "verify", "--man=no", str(unit)]
-    done = subprocess.run(verify, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    passes_analyze(_UNIT, 12, tmp_path)
 
 
 def test_names_are_answered_by_a_process_that_may_do_nothing_else(unit: BootedHost) -> None:

@@ -28,7 +28,7 @@ SLICE: Final = 0.001
 """Seconds of one slice."""
 
 PART: Final = 1 << 14
-"""Bytes of lines that are decoded at once: half a millisecond, with the objects that they become."""
+"""Bytes of lines that are decoded at once: half a millisecond, with the objects that they are."""
 
 
 class _Complete:
