@@ -260,9 +260,11 @@ def test_two_writers_neither_mix_lines_nor_rename_twice(tmp_path: Path) -> None:
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
-    lines = [
+    found = [
         line for name in (OLDER, NEWER) for line in (tmp_path / name).read_bytes().splitlines()
     ]
+    # A writer that opens the file while the other one writes may see a torn line, and ends it.
+    lines = [line for line in found if line]
     for line in lines:
         _event.decode(line)
     assert len(lines) >= 390  # else the half that was just begun has replaced the other

@@ -258,7 +258,8 @@ def test_a_resolver_of_one_address_reaches_the_new_container(dual: Host, address
     assert asking.ask(timeout=0.05) is None
     for name in ("first", "second"):
         publish(dual, name, f"{shown}:53:80/udp")
-        answer = asking.ask()
+        # One datagram may be lost; a flow that still leads to the other is kept by each new one.
+        answer = eventually(lambda: asking.ask(timeout=0.2))
         assert answer is not None
         assert answer.who == name
         container = dual.container(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.support.waiting import eventually
 
@@ -17,7 +17,7 @@ def namespaces(host: Host, pid: int) -> set[int]:
     return {(task / "ns/net").stat().st_ino for task in tasks.iterdir()}
 
 
-def traces(host: Host, pid: int) -> dict[str, object]:
+def traces(host: Host, pid: int) -> dict[str, Any]:
     """What a process has: its descriptors, its memory, and what its threads block and may do."""
     process = host.seen(Path(f"/proc/{pid}"))
     kept = ("SigBlk", "SigIgn", "SigCgt", "TracerPid", "CapEff", "NoNewPrivs", "Seccomp")
@@ -37,13 +37,15 @@ def traces(host: Host, pid: int) -> dict[str, object]:
     }
 
 
-def at_rest(host: Host, pid: int) -> dict[str, object]:
+def at_rest(host: Host, pid: int) -> dict[str, Any]:
     """What a process has once it waits."""
 
-    def rests() -> dict[str, object]:
+    def rests() -> dict[str, Any]:
         before = traces(host, pid)
         assert before == traces(host, pid)
         assert before["call"] != "running\n"
+        # Go blocks all signals of a thread that begins (`newosproc` in its runtime).
+        assert all("SigBlk:\t" + "0" * 16 in of for of in before["threads"].values()), before
         return before
 
     return eventually(rests)
