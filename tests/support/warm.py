@@ -165,7 +165,8 @@ class Started:
     def end(self) -> None:
         """Kills it, if it runs, and waits for its end."""
         if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended, and its status is to come
+                os.kill(self.pid, signal.SIGKILL)
             self.wait()
 
 
