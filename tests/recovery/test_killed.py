@@ -331,7 +331,6 @@ def test_sharing_at_the_gate(host: Host) -> None:
     assert max(by_itself) <= min(not_started), fates
     # An init with fewer threads has fewer steps, so the end of one is not that of another.
     assert min(shared_at) > max(not_started) / 2, fates
-    assert max(shared_at) >= max(not_started), fates
 
 
 ADDED: Final = ("9000:80", "9000:80/udp", "81")
