@@ -12,6 +12,7 @@ import pytest
 
 from tests.broker.conftest import ServiceMaker
 from tests.support.broker import Reader, Service, sandbox
+from tests.support.waiting import eventually
 
 
 def test_what_readers_send_is_dropped_and_who_insists_is_closed(service: Service) -> None:
@@ -107,7 +108,9 @@ def test_the_broker_has_no_power(service: Service) -> None:
     assert status["NoNewPrivs"] == "1"
     for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
         assert resource.prlimit(service.pid, limit) == (0, 0)
-    opened = [str(path.readlink()) for path in Path(f"/proc/{service.pid}/fd").iterdir()]
+    opened = eventually(  # again if one is just being closed
+        lambda: [str(path.readlink()) for path in Path(f"/proc/{service.pid}/fd").iterdir()]
+    )
     files = [name for name in opened if name.startswith("/") and not name.startswith("/dev/")]
     assert [name for name in files if not name.endswith("(deleted)")] == []  # but for pytest's own
 

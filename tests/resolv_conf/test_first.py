@@ -134,5 +134,7 @@ def test_crun_create_waits_for_it_and_crun_run_gets_it(rootfs: Path) -> None:
         host.create("web", READ)
         host.start("web")
         host.shows("web", OURS)
-        assert "nameserver" in host.run_to_end("run", WAITS).stdout
+        host.bundle("run", ("sh", "-c", f"{WAITS[-1]}; exec sleep 1000000"))
+        host.launch("run", "run", "--detach")
+        eventually(lambda: "nameserver" in host.output("run"))
         assert service.warnings() == []
