@@ -53,6 +53,7 @@ class CannotPlace(WatcherError):
 
 
 PUT_ONE: Final = "put an empty file there in its root file system"
+_NOWHERE: Final = "the links at /etc/resolv.conf in its root lead nowhere"
 
 
 class Root:
@@ -143,7 +144,7 @@ class Root:
             path = target if target.startswith("/") else f"{above}/{target}"
             if path.endswith(("/", "/.", "/..")):
                 break
-        raise CannotPlace("the links at /etc/resolv.conf in its root lead nowhere", PUT_ONE)
+        raise CannotPlace(_NOWHERE, PUT_ONE)
 
     def _made_file(self, directory: int, name: str) -> int:
         self._check_writable(directory)
@@ -169,26 +170,25 @@ class Root:
                 continue
             walked = f"{walked}/{name}"
             try:
-                there = os.open(walked, _DIRECTORY)
-            except FileNotFoundError:
-                try:
-                    self._check_writable(here)
-                    with suppress(FileExistsError):
-                        os.mkdir(name, 0o755, dir_fd=here)
-                    there = os.open(walked, _DIRECTORY)
-                except FileNotFoundError:
-                    os.close(here)
-                    why = "the links at /etc/resolv.conf in its root lead nowhere"
-                    raise CannotPlace(why, PUT_ONE) from None
-                except OSError as error:
-                    os.close(here)
-                    raise _unwritable(error) from None
-                except BaseException:
-                    os.close(here)
-                    raise
-            os.close(here)
+                there = self._made_one(here, name, walked)
+            finally:
+                os.close(here)
             here = there
         return here
+
+    def _made_one(self, above: int, name: str, path: str) -> int:
+        """A descriptor of the directory `path`; a missing one is made, as `name` in `above`."""
+        with suppress(FileNotFoundError):
+            return os.open(path, _DIRECTORY)
+        try:
+            self._check_writable(above)
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=above)
+            return os.open(path, _DIRECTORY)
+        except FileNotFoundError:
+            raise CannotPlace(_NOWHERE, PUT_ONE) from None
+        except OSError as error:
+            raise _unwritable(error) from None
 
     def _check_writable(self, directory: int) -> None:
         """Raise CannotPlace if something made in `directory` would be in another's file system.
