@@ -320,22 +320,20 @@ class Gatekeeper:
             now = time.monotonic()
             self._waiting = [one for one in self._waiting if now < one[0].deadline]
             self._waiting.append((hold, container))
-            self.resolv_confs.not_admitted(hold.init)
-            return
         except (WatcherError, OSError) as error:
-            self.resolv_confs.not_admitted(hold.init)
             self.refuse_start(hold, error)
-            return
         except BaseException:
-            self.resolv_confs.not_admitted(hold.init)
             hold.answer(True)  # an error of ours must not hold runc
             raise
-        if move is None:
-            self.let_start(hold)
-            return
-        self.resolv_confs.not_admitted(hold.init)
-        if self._moves is not None and self._gate is not None and self._gate.deny_if_late(hold):
-            self._moves.begin(hold, container, move)
+        else:
+            if move is None:
+                self.let_start(hold)
+            elif (
+                self._moves is not None and self._gate is not None and self._gate.deny_if_late(hold)
+            ):
+                self._moves.begin(hold, container, move)
+        finally:
+            self.resolv_confs.expect_no_more(hold.init)
 
     def let_start(self, hold: Hold) -> None:
         """Let a container that has its network start, once it has its resolv.conf."""

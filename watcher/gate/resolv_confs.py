@@ -170,8 +170,8 @@ class ResolvConfs:
         """A held container is about to be admitted: what it needs can be begun meanwhile."""
         self._expected[init] = None
 
-    def not_admitted(self, init: Process) -> None:
-        """It was not admitted, or not yet."""
+    def expect_no_more(self, init: Process) -> None:
+        """It is no longer about to be admitted: it was, or was not, or has to wait."""
         self._expected.pop(init, None)
 
     def _begin_early(self, container: Container) -> None:

@@ -287,10 +287,8 @@ class Attachment:
         try:
             if self._context.store.knows(container.root, container.id):
                 return None
-            request, known = (
-                parse_request(container.annotations, container.hostname),
-                self._known(container),
-            )
+            request = parse_request(container.annotations, container.hostname)
+            known = self._known(container)
             wanted = self._plan(container, known, request)
             if known is not None or not isinstance(wanted, Create):
                 return None
