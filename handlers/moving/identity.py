@@ -6,14 +6,11 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from handlers.kernel.processes import parent, start_time
 from handlers.moving.errors import CannotMove
 
 if TYPE_CHECKING:
     from watcher.model.container import Process
-
-_PARENT: Final = 1
-_START_TIME: Final = 19
-"""Indices after the command's name in `/proc/<pid>/stat`: fields 4 and 22 (proc_pid_stat(5))."""
 
 _GONE: Final = (FileNotFoundError, ProcessLookupError)
 
@@ -36,14 +33,10 @@ def check(init: Process, runtime: int) -> None:
     Raises:
         CannotMove: it is another process, or has ended.
     """
-    try:
-        fields = _stat(init.pid)
-    except _GONE:
-        raise CannotMove("its init has ended", AGAIN) from None
-    if int(fields[_START_TIME]) != init.start:
+    above = parent(init.pid)
+    if above is None or start_time(init.pid) != init.start:
         raise CannotMove("its init has ended", AGAIN)
-    parent = int(fields[_PARENT])
-    if not os.access(f"/proc/{parent}/task/{runtime}", os.F_OK):
+    if not os.access(f"/proc/{above}/task/{runtime}", os.F_OK):
         raise CannotMove("its init is not the child of the runtime that waits")
     if _inode(f"/proc/{init.pid}/ns/user") != _inode("/proc/self/ns/user"):
         raise CannotMove("it has a user namespace of its own")
@@ -103,11 +96,6 @@ def _inode(path: str) -> int | None:
         return os.stat(path).st_ino  # noqa: PTH116
     except _GONE:
         return None
-
-
-def _stat(pid: int) -> list[bytes]:
-    text = _read(f"/proc/{pid}/stat")
-    return text[text.rindex(b")") + 2 :].split()
 
 
 def _status(task: int | str) -> dict[bytes, bytes]:

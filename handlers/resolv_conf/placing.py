@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import mounts, single_mounts
+from handlers.kernel.processes import start_time
 from handlers.kernel.statx import status
 from handlers.resolv_conf.files import write
 from handlers.resolv_conf.target import PUT_ONE, CannotPlace, Root
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from watcher.model.container import Process
 
 __all__ = ["CannotPlace", "Gone", "Outcome", "place"]
-
-_START_TIME: Final = 19
-"""Index after the command's name in `/proc/<pid>/stat`: field 22 (proc_pid_stat(5))."""
 
 _TRIES: Final = 8
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC
@@ -78,7 +76,7 @@ def place(init: Process, file: ResolvConf) -> Outcome:
             except FileNotFoundError:
                 continue  # it has just been removed
             except OSError as error:
-                if _start_time(init.pid) != init.start:
+                if start_time(init.pid) != init.start:
                     raise Gone from error
                 raise _cannot(error) from error
     raise CannotPlace("/etc/resolv.conf in its root is removed all the time", _WHO)
@@ -93,7 +91,7 @@ def _place(init: Process, file: ResolvConf, opened: ExitStack) -> Outcome:
         inside = kept(os.open(f"/proc/{init.pid}/ns/mnt", _READ))
         root = kept(os.open(f"/proc/{init.pid}/root", _DIRECTORY))
         table = kept(os.open(f"/proc/{init.pid}/mountinfo", _READ))
-        if _start_time(init.pid) != init.start:
+        if start_time(init.pid) != init.start:
             raise Gone
     except _ENDED:
         raise Gone from None
@@ -167,16 +165,6 @@ def _is_it(seen: Status, path: str) -> bool:
     finally:
         os.close(descriptor)
     return (it.device, it.inode) == (seen.device, seen.inode)
-
-
-def _start_time(pid: int) -> int | None:
-    """The start time of process `pid`; `None` if it has ended."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123 (hot path)
-            text = stat.read(1024)
-    except _ENDED:
-        return None
-    return int(text[text.rindex(b")") + 2 :].split()[_START_TIME])
 
 
 def _cannot(error: OSError) -> CannotPlace:

@@ -19,12 +19,12 @@ from typing import IO
 
 import pytest
 
+from handlers.kernel import processes
 from tests.support.hangs import Freezable
 from tests.support.held import is_held
 from tests.support.host import Host, HostMaker, Service
 from tests.support.processes import children, end
 from tests.support.waiting import PATIENCE, eventually
-from watcher.containers import proc
 from watcher.containers.runtimes import RUNC
 from watcher.gate.hold import Hold
 from watcher.gate.notices import Notices
@@ -178,7 +178,7 @@ def test_only_what_is_an_output_gets_the_line(tmp_path: Path, kind: str) -> None
         ends = {"an order to the kernel": order, "a datagram": near, "a plain file": plain}
         with subprocess.Popen(["sh", "-c", "sleep 60 & wait"], stderr=ends[kind].fileno()) as runc:
             (init,) = eventually(partial(children, runc.pid))
-            started = proc.start_time(init) or 0
+            started = processes.start_time(init) or 0
             hold = Hold(
                 "", "", RUNC, runc.pid, Process(init, started), 0.0, math.inf, lambda *_: True
             )

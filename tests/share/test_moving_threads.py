@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from handlers.kernel import processes
 from handlers.moving import CannotMove, HalfMoved, StoppedInit, stopped
 from tests.support import refusing, threads
 from tests.support.waiting import PATIENCE, eventually
@@ -39,7 +40,7 @@ def restless() -> Iterator[subprocess.Popen[str]]:
 
 
 def known(process: subprocess.Popen[str]) -> Process:
-    start = proc.start_time(process.pid)
+    start = processes.start_time(process.pid)
     assert start is not None
     return Process(process.pid, start)
 

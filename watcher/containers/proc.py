@@ -1,4 +1,4 @@
-"""Reads from `/proc` whether a process runs, its start time, and its namespaces.
+"""Reads from `/proc` whether a process runs, and its namespaces.
 
 Source: proc(5), pid_namespaces(7), ioctl_nsfs(2), and `fs/nsfs.c` for the inode numbers.
 """
@@ -13,13 +13,8 @@ from functools import cache
 from typing import Final
 
 from handlers.kernel.namespace import namespace_files
+from handlers.kernel.processes import start_time
 from watcher.model.container import Process
-
-_STATE = 0
-_PARENT = 1
-_THREADS = 17
-_START_TIME = 19
-"""Indices after the command's name in `/proc/<pid>/stat`: fields 3, 4, 20 and 22."""
 
 _READ: Final = os.O_RDONLY | os.O_CLOEXEC
 
@@ -27,35 +22,6 @@ NS_GET_USERNS: Final = 0xB701
 NS_GET_PARENT: Final = 0xB702
 NS_GET_OWNER_UID: Final = 0xB704
 """`include/uapi/linux/nsfs.h`."""
-
-
-def start_time(pid: int) -> int | None:
-    """The start time of process `pid` in clock ticks since boot; `None` if it has ended.
-
-    A zombie has ended, unless only its first thread has ended and others go on (pthread_exit(3)).
-    """
-    fields = _stat(pid)
-    if fields is None:
-        return None
-    ended = fields[_STATE] in (b"Z", b"X") and int(fields[_THREADS]) <= 1
-    return None if ended else int(fields[_START_TIME])
-
-
-def parent(pid: int) -> int | None:
-    """The parent of process `pid`, 0 if it cannot be seen from here; `None` if `pid` has gone."""
-    fields = _stat(pid)
-    return None if fields is None else int(fields[_PARENT])
-
-
-def _stat(pid: int) -> list[bytes] | None:
-    """The fields of `/proc/<pid>/stat` behind the command's name; `None` if `pid` has gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123 (hot path)
-            text = stat.read(1024)
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The name is in parentheses and may itself contain parentheses and spaces.
-    return text[text.rindex(b")") + 2 :].split()
 
 
 def runs(process: Process) -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from handlers.host import root_mounts
+from handlers.kernel import processes
 from watcher.containers import proc
 from watcher.containers.files import Unreadable
 from watcher.facts.kinds import Evaded, HeldTooLong, NotHeld, Released
@@ -363,7 +364,7 @@ class Gatekeeper:
 
     def refuse_start(self, hold: Hold, error: Exception, *, denied: bool | None = None) -> None:
         """Refuse a container for `error`; `denied`: its start, whatever the configuration says."""
-        if proc.start_time(hold.runc_pid) is None or not proc.runs(hold.init):
+        if processes.start_time(hold.runc_pid) is None or not proc.runs(hold.init):
             hold.answer(True)  # runc or the init was killed: no start, and nothing to report
             return
         if denied is None:
@@ -379,7 +380,7 @@ class Gatekeeper:
 
     def deny_start(self, hold: Hold, error: Exception) -> None:
         """Deny the start of a container for `error`."""
-        if proc.start_time(hold.runc_pid) is None:
+        if processes.start_time(hold.runc_pid) is None:
             hold.answer(True)
             return
         try:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Final
 
+from handlers.kernel import processes
 from watcher.containers import proc
 from watcher.model.container import Process
 
@@ -33,7 +34,7 @@ def child_of(runtime: int, host_netns: int) -> Process | None:
     """The child of process `runtime` that is in a network namespace other than the host's."""
     for pid in proc.children(runtime):
         if proc.netns_of(pid) not in (None, host_netns):
-            start = proc.start_time(pid)
+            start = processes.start_time(pid)
             if start is not None:
                 return Process(pid, start)
     return None
@@ -45,13 +46,13 @@ def inherited_from(runtime: int, id_: str, host_netns: int) -> Process | None:
     `None` if there is none, or `runtime` has no `exec.fifo`, as `crun run` has not.
     """
     fifo = next(_opened(runtime, f"/{id_}/{_FIFO}"), None)
-    since = proc.start_time(runtime)
+    since = processes.start_time(runtime)
     if fifo is None or since is None:
         return None
     for ancestor in _ancestors(runtime):
         newest = reversed(list(proc.children(ancestor)))  # it was inherited last
         for pid in islice(newest, _NEWEST):
-            start = proc.start_time(pid)
+            start = processes.start_time(pid)
             if start is None or start < since or proc.netns_of(pid) in (None, host_netns):
                 continue
             if fifo in _opened(pid, f"/{_FIFO}"):
@@ -62,7 +63,7 @@ def inherited_from(runtime: int, id_: str, host_netns: int) -> Process | None:
 def _ancestors(pid: int) -> Iterator[int]:
     """The ancestors of process `pid` that this process can see, and at last the first process."""
     for _ in range(_FEW):
-        parent = proc.parent(pid)
+        parent = processes.parent(pid)
         if not parent or parent == 1:
             break
         yield parent

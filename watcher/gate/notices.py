@@ -20,8 +20,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from handlers.kernel import descriptors
-from watcher.containers import proc
+from handlers.kernel import descriptors, processes
 from watcher.gate import filesystems
 from watcher.gate.aside import Aside
 from watcher.gate.hold import LAST_WORDS
@@ -89,7 +88,7 @@ def _write(hold: Hold, line: bytes, until: float) -> None:
     process = _process_of(hold)
     pidfd = os.pidfd_open(process)
     try:
-        started = proc.start_time(process)
+        started = processes.start_time(process)
         if started is None or started > hold.init.start:  # another one has its number by now
             return
         descriptor = descriptors.copy_of(_STDERR, pidfd)
