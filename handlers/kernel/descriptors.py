@@ -1,13 +1,14 @@
-"""Threads with a descriptor table of their own, and copies of another thread's descriptors.
+"""How many descriptors there may be, tables of a thread's own, and copies of another thread's.
 
-Sources: unshare(2), close_range(2), pidfd_getfd(2). A thread has a pidfd since Linux 6.9
-(`PIDFD_THREAD`, pidfd_open(2)).
+Sources: getrlimit(2), unshare(2), close_range(2), pidfd_getfd(2). A thread has a pidfd since Linux
+6.9 (`PIDFD_THREAD`, pidfd_open(2)).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -24,6 +25,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _pidfd_getfd = _libc.syscall
 _pidfd_getfd.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_uint)
 _pidfd_getfd.restype = ctypes.c_long
+
+
+def raise_limit() -> int:
+    """Allow this process as many descriptors as possible; how many that is.
+
+    Raises:
+        OSError: that is not allowed.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def have_own(keep: Iterable[int]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
 import signal
 import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from handlers.kernel import descriptors
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.network import gateway
 from watcher.names.answers import Answers
@@ -212,8 +212,7 @@ def run(config: Config, again: Callable[[], Source], log: Log) -> None:
     async def serve() -> None:
         await Server(config, again, log).serve()
 
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):  # the unit sets it, and does not allow this
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        descriptors.raise_limit()
     gc.collect()
     asyncio.run(serve())

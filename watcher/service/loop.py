@@ -9,12 +9,12 @@ The module is long because all sources meet here; each has a few lines.
 from __future__ import annotations
 
 import asyncio
-import resource
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from handlers.host import root_mounts
+from handlers.kernel import descriptors
 from watcher.containers.present import present
 from watcher.events.exits import Exits
 from watcher.events.inotify import CREATED, REMOVED
@@ -394,6 +394,5 @@ class Service:
 
 def _raise_limits() -> None:
     """Allow as many descriptors as possible: each container and each held runc takes one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    descriptors.raise_limit()
     sys.setswitchinterval(SWITCH_INTERVAL)

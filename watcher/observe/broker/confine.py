@@ -51,13 +51,6 @@ def give_way() -> None:
             score.write_text(str(_EXPENDABLE))
 
 
-def raise_limit() -> int:
-    """Allow as many descriptors as possible; how many that is."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
-
-
 def _prctl(option: int, value: int) -> None:
     _check(_libc.prctl(option, ctypes.c_ulong(value), *(ctypes.c_ulong(0),) * 3))
 

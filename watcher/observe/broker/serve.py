@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 from msgspec import MsgspecError
 from msgspec.structs import replace
 
+from handlers.kernel import descriptors
 from watcher.feed.lines import Missed, Readers, Ready, encoded
 from watcher.feed.names import FEED, LISTENER
-from watcher.observe.broker.confine import confine, give_way, raise_limit
+from watcher.observe.broker.confine import confine, give_way
 from watcher.observe.broker.measures import Measures
 from watcher.observe.broker.pictures import Pictures
 from watcher.observe.broker.places import Places, user_of
@@ -322,7 +323,7 @@ def main(arguments: Iterable[str]) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     give_way()
     try:
-        most = min(MOST_READERS, raise_limit() - _OTHER_DESCRIPTORS)
+        most = min(MOST_READERS, descriptors.raise_limit() - _OTHER_DESCRIPTORS)
         feed, listener = (socket.socket(fileno=descriptor) for descriptor in (FEED, LISTENER))
         broker = Broker(feed, listener, linger, most)
         confine()
