@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from handlers.kernel.spawning import spawn
 from watcher.feed.names import FEED, LISTENER
 from watcher.model.errors import message_of
+from watcher.model.pauses import longer
 
 if TYPE_CHECKING:
     import asyncio
@@ -235,4 +236,4 @@ class BrokerProcess:
         self._wait_for_reader()
 
     def _grow_pause(self) -> None:
-        self._pause = min(max(self._pause * 2, PAUSES[0]), PAUSES[1])
+        self._pause = longer(self._pause, PAUSES)

@@ -25,6 +25,7 @@ from watcher.containers import roots
 from watcher.containers.files import Unreadable
 from watcher.gate.matches import Matches
 from watcher.model.errors import WatcherError, message_of, quoted
+from watcher.model.pauses import longer
 
 if TYPE_CHECKING:
     from handlers.host import OpenRoot
@@ -198,7 +199,7 @@ class RootKeeper:
 
     def _look(self, root: str, paused: float) -> None:
         del self._timers[root]
-        pause = min(max(paused * 2, PAUSES[0]), PAUSES[1])
+        pause = longer(paused, PAUSES)
         self._pauses[root] = (pause, self._loop.time() + _QUIET * pause)
         if self._renew(root):
             self._changed()

@@ -23,6 +23,7 @@ from watcher.feed.lines import (
     State,
 )
 from watcher.model.errors import WatcherError
+from watcher.model.pauses import longer
 from watcher.observe.history import HistoryReader, kept
 from watcher.observe.stream import NotServed, Stream
 
@@ -98,7 +99,7 @@ class Follower:
                             yield from self._live(line)
             stream = self._again()
             if not complete:
-                pause = min(max(pause * 2, _PAUSES[0]), _PAUSES[1])
+                pause = longer(pause, _PAUSES)
                 self._wait.readable(None, pause)
 
     def _lines(self, stream: Stream) -> Iterator[object]:

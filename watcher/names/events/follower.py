@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from watcher.model.errors import WatcherError, message_with_remedy
+from watcher.model.pauses import longer
 from watcher.names.events.reader import PART, SLICE, Known, Reader
 from watcher.names.events.socket_watch import SocketWatch
 from watcher.observe.stream import Stream
@@ -179,7 +180,7 @@ class Follower:
 
     def _connect_later(self) -> None:
         self._watch.begin()
-        self._pause = min(max(self._pause * 2, _PAUSES[0]), _PAUSES[1])
+        self._pause = longer(self._pause, _PAUSES)
         self._connecting = self._loop.call_later(self._pause, self.start)
 
     def _empty_some(self) -> None:

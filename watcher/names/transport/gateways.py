@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from watcher.model.pauses import longer
 from watcher.names.transport.connections import Connections
 from watcher.names.transport.datagrams import Datagrams
 from watcher.names.transport.sockets import KINDS, Endpoint, Sockets
@@ -107,7 +108,7 @@ class Gateways:
             else:
                 missing = not self._open_one(endpoint, network) or missing
         if missing:
-            self._pause = min(max(self._pause * 2, _PAUSES[0]), _PAUSES[1])
+            self._pause = longer(self._pause, _PAUSES)
             self._retry = self._loop.call_later(self._pause, self._listen)
 
     def _open_one(self, endpoint: Endpoint, network: str) -> bool:
