@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from watcher.model.errors import WatcherError
+
 EVENTS: Final = "events.sock"
 """Who connects there gets the lines of :mod:`.lines`."""
 
@@ -16,3 +18,11 @@ FEED: Final = 3
 
 LISTENER: Final = 4
 """The broker's descriptor of the events socket, from which it accepts."""
+
+
+def not_for_you(path: str) -> WatcherError:
+    """The error of who may not connect to the socket at `path`, which is for :data:`GROUP`."""
+    return WatcherError(
+        f"{path} is for root and the group `{GROUP}`",
+        f"be root, or have root run `usermod --append --groups {GROUP} <your name>`",
+    )

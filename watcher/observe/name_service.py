@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from watcher.feed.lines import Histogram
+from watcher.feed.names import not_for_you
 from watcher.model.errors import WatcherError, message_of
 
 STATUS: Final = "names/status.sock"
@@ -151,10 +152,7 @@ def _line(connection: socket.socket, deadline: float) -> bytes:
 def _reason(path: str, error: OSError) -> WatcherError:
     """Why the name service could not be asked."""
     if isinstance(error, PermissionError):
-        return WatcherError(
-            f"{path} is for root and the group `watcher`",
-            "be root, or have root run `usermod --append --groups watcher <your name>`",
-        )
+        return not_for_you(path)
     if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
         return NoNameService(
             f"no name service serves {path}", "start it, e.g. `systemctl start watcher-names`"

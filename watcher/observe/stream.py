@@ -26,7 +26,7 @@ from watcher.feed.lines import (
     Totals,
     Traffic,
 )
-from watcher.feed.names import EVENTS
+from watcher.feed.names import EVENTS, not_for_you
 from watcher.model.errors import WatcherError
 
 if TYPE_CHECKING:
@@ -63,10 +63,7 @@ class Stream:
             self._socket.connect(path)
         except PermissionError as error:
             self._socket.close()
-            raise WatcherError(
-                f"{path} is for root and the group `watcher`",
-                "be root, or have root run `usermod --append --groups watcher <your name>`",
-            ) from error
+            raise not_for_you(path) from error
         except OSError as error:
             self._socket.close()
             if error.errno not in (errno.ENOENT, errno.ECONNREFUSED):
