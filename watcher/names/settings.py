@@ -30,10 +30,9 @@ class Settings(Struct, frozen=True):
     @classmethod
     def of(cls, config: Config) -> Self:
         """Those of `config`."""
-        domain = config.names.domain.lower().removesuffix(".")
         servers = tuple(str(server) for server in config.names.servers)
         foreign = tuple(one.name for one in config.networks.values() if not one.managed)
-        return cls(domain, servers, config.roots, foreign)
+        return cls(config.names.domain, servers, config.roots, foreign)
 
     def patterns(self, root: str) -> tuple[str, ...] | None:
         """What the containers of `root` may be called, all if empty; `None` if it is no root."""

@@ -113,7 +113,7 @@ class Zone:
     """
 
     def __init__(self, domain: str) -> None:
-        self.labels = tuple(domain.lower().encode().split(b"."))
+        self.labels = tuple(domain.encode().split(b"."))
         self.wire = wire_of(b".".join(self.labels)) + b"\0"
 
     def answer(self, query: Query, found: Found, turn: int) -> Answer:
