@@ -133,11 +133,17 @@ class Booted:
         command = ("journalctl", "--no-pager", "--output=cat", "--unit=watcher.service")
         return self.command(*command, check=False).stdout
 
-    def show(self, key: str) -> str:
-        """A property of the service."""
-        return self.command("systemctl", "show", "watcher", f"--property={key}", "--value").stdout[
-            :-1
-        ]
+    def show(self, key: str, unit: str = "watcher") -> str:
+        """A property of the service, or of another unit."""
+        return self.command("systemctl", "show", unit, f"--property={key}", "--value").stdout[:-1]
+
+    def has_no_power(self, pid: str) -> None:
+        """Expects that a process has no capability, cannot get one, and is not root's."""
+        status = self.command("cat", f"/proc/{pid}/status").stdout
+        fields = dict(line.split(":\t") for line in status.splitlines())
+        assert {fields[f"Cap{key}"] for key in ("Eff", "Prm", "Inh", "Bnd", "Amb")} == {"0" * 16}
+        assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
+        assert "0" not in fields["Uid"].split()
 
     @property
     def main_pid(self) -> int:

@@ -59,14 +59,10 @@ def unit(named: BootedHost) -> Iterator[BootedHost]:
     """The host with the default configuration, and names."""
     with named.lent():
         named.unit.restart()
-        eventually(lambda: shown(named, "ActiveState") == "active", what="the name service")
+        eventually(
+            lambda: named.booted.show("ActiveState", _NAME) == "active", what="the name service"
+        )
         yield named
-
-
-def shown(unit: BootedHost, key: str) -> str:
-    """A property of the unit."""
-    show = ("systemctl", "show", _NAME, f"--property={key}", "--value")
-    return unit.booted.command(*show).stdout.strip()
 
 
 def hosts(place: Place, *, tcp: bool = False) -> set[str]:
@@ -100,7 +96,7 @@ def signalled(unit: BootedHost, name: str) -> None:
 
 def is_another(unit: BootedHost, before: str) -> bool:
     """Whether its process is another one."""
-    return shown(unit, "MainPID") not in ("0", before)
+    return unit.booted.show("MainPID", _NAME) not in ("0", before)
 
 
 def test_the_unit_passes_systemd_analyze(tmp_path: Path) -> None:
@@ -112,12 +108,8 @@ def test_names_are_answered_by_a_process_that_may_do_nothing_else(unit: BootedHo
     assert answers(web.place)
     assert hosts(web.place, tcp=True) == {GATEWAY}
 
-    pid = shown(unit, "MainPID")
-    status = unit.booted.command("cat", f"/proc/{pid}/status").stdout
-    fields = dict(line.split(":\t") for line in status.splitlines())
-    assert {fields[f"Cap{key}"] for key in ("Eff", "Prm", "Inh", "Bnd", "Amb")} == {"0" * 16}
-    assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
-    assert "0" not in fields["Uid"].split()
+    pid = unit.booted.show("MainPID", _NAME)
+    unit.booted.has_no_power(pid)
     inside = ("nsenter", f"--target={pid}", "--mount", "--", "sh", "-c")
     assert unit.booted.command(*inside, "touch /etc/x /var/x /run/x /run/watcher/x 2>/dev/null;"
         " ls /var/lib/watcher 2>/dev/null; test -r /etc/resolv.conf && echo yes",
@@ -132,7 +124,7 @@ def test_no_question_is_lost_as_it_starts_anew_or_is_killed(unit: BootedHost) ->
     web = unit.attach("web")
     assert answers(web.place)
     for how in (("kill", "--signal=KILL", _NAME), ("restart", _NAME)):
-        before = shown(unit, "MainPID")
+        before = unit.booted.show("MainPID", _NAME)
         signalled(unit, "STOP")
         with asked(web.place):
             unit.booted.command("systemctl", *how)
@@ -171,7 +163,8 @@ def test_a_stop_refuses_questions_quickly_until_the_next_start(unit: BootedHost)
     web = unit.attach("web")
     assert answers(web.place)
     unit.booted.command("systemctl", "stop", _NAME)
-    eventually(lambda: shown(unit, "NFileDescriptorStore") == "0")  # it closes them a moment later
+    # The manager closes them a moment later.
+    eventually(lambda: unit.booted.show("NFileDescriptorStore", _NAME) == "0")
     for tcp in (False, True):
         with pytest.raises(ConnectionRefusedError):
             hosts(web.place, tcp=tcp)
@@ -185,13 +178,13 @@ def test_it_goes_on_while_the_service_is_away_and_hears_of_what_comes_then(
 ) -> None:
     web = unit.attach("web")
     assert answers(web.place)
-    before = shown(unit, "MainPID")
+    before = unit.booted.show("MainPID", _NAME)
     unit.unit.stop()
     assert hosts(web.place) == {GATEWAY}
     unit.unit.start()
     late = unit.attach("late")
     assert hosts(late.place) == {GATEWAY}
-    assert shown(unit, "MainPID") == before
+    assert unit.booted.show("MainPID", _NAME) == before
     for name in ("web", "late"):
         unit.delete(name)
 
@@ -210,7 +203,7 @@ def test_a_reload_of_the_service_gives_a_network_its_names_and_takes_them(
 
     unit.reconfigure("[network.default]\nnames = false")
     assert eventually(is_refused)
-    assert shown(unit, "NFileDescriptorStore") == "0"
+    assert unit.booted.show("NFileDescriptorStore", _NAME) == "0"
     unit.reconfigure("")
     assert answers(web.place)
     unit.delete("web")
