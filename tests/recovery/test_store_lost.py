@@ -113,9 +113,9 @@ class Busy:
 
 
 @pytest.fixture
-def busy(host: Host) -> Busy:
-    """See the class."""
-    return Busy(host)
+def busy(make_host: HostMaker) -> Busy:
+    """See the class. Without names `watcher ls` has nothing to say of a service for them."""
+    return Busy(make_host("[network.default]\nnames = false\n"))
 
 
 @pytest.mark.parametrize("accident", ACCIDENTS)
