@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from typing import Final
 
 from msgspec import Struct
 
-from handlers.handler import Notes
+from handlers.handler import Notes, Numbers
 from handlers.kernel.namespace import HostNamespace
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.reaper import Reaper
@@ -15,6 +16,22 @@ from handlers.kernel.uplink import with_mtus
 from handlers.networks import Drivers
 from watcher.model.network import Network
 from watcher.model.sandbox import Sandbox
+
+
+class FirewallSettings(Struct, frozen=True):
+    """What the configuration says of firewalls (`[firewall]`).
+
+    Attributes:
+        integrate: whether to have other firewalls admit our bridges.
+        mark: one bit of the packet mark, which is set on what sandboxes that are held to a list may
+            send.
+    """
+
+    integrate: bool = False
+    mark: int = 0x10000000
+
+
+DEFAULTS: Final = FirewallSettings()
 
 
 class Context(Struct, frozen=True):
@@ -27,10 +44,11 @@ class Context(Struct, frozen=True):
         drivers: the driver of each network by the network's name; the only place where handlers
             look up a network's settings.
         notes: keeps what a handler has to know after a restart.
+        numbers: numbers lists.
         sandboxes: returns all sandboxes of the lease store.
         netns_dir: the directory of pins.
         copies_dir: the directory of copies of sandboxes.
-        integrate: whether to have other firewalls admit our bridges.
+        firewall: what the configuration says of firewalls.
     """
 
     home: HostNamespace
@@ -38,10 +56,11 @@ class Context(Struct, frozen=True):
     reaper: Reaper
     drivers: Drivers
     notes: Notes
+    numbers: Numbers
     sandboxes: Callable[[], Iterable[Sandbox]]
     netns_dir: str
     copies_dir: str
-    integrate: bool
+    firewall: FirewallSettings
 
 
 @contextmanager
@@ -50,9 +69,10 @@ def open_context(
     copies_dir: str,
     networks: Mapping[str, Network],
     notes: Notes,
+    numbers: Numbers,
     sandboxes: Callable[[], Iterable[Sandbox]],
     *,
-    integrate: bool = False,
+    firewall: FirewallSettings = DEFAULTS,
     find: Callable[[str], Network | None] = lambda _: None,
 ) -> Iterator[Context]:
     """An open context; `find` finds networks that are in use, but not among `networks`.
@@ -67,5 +87,6 @@ def open_context(
     drivers = Drivers(with_mtus(networks), found)
     with closing(HostNamespace()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
         yield Context(
-            home, netlink, reaper, drivers, notes, sandboxes, netns_dir, copies_dir, integrate,
+            home, netlink, reaper, drivers, notes, numbers, sandboxes, netns_dir, copies_dir,
+            firewall,
         )  # fmt: skip

@@ -82,6 +82,13 @@ class Notes(Protocol):
         """Forget what was noted under `name`."""
 
 
+class Numbers(Protocol):
+    """Gives each list of destinations or sources a number of its own (the lease store)."""
+
+    def number_of(self, document: str) -> int:
+        """The number that stands for the list of that text, the same from now on."""
+
+
 class Difference(Struct, frozen=True):
     """Something that is not as it should be, and how to put it right.
 

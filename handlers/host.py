@@ -13,13 +13,13 @@ from msgspec import Struct
 
 from handlers import root_mounts
 from handlers.conntrack import ConntrackHandler
-from handlers.context import Context, open_context
+from handlers.context import DEFAULTS, Context, FirewallSettings, open_context
 from handlers.copies import CopiesHandler
 from handlers.firewall.foreign import ForeignFirewallHandler
 from handlers.firewall.handler import FirewallHandler
 from handlers.guard.link import is_guarded
 from handlers.guard.trial import why_not as why_no_guard
-from handlers.handler import Handler, Notes
+from handlers.handler import Handler, Notes, Numbers
 from handlers.host_side import HostSideHandler
 from handlers.kernel.reaper import Reaper
 from handlers.kernel.uplink import with_mtus
@@ -35,8 +35,8 @@ from watcher.model.repair import Repair
 from watcher.model.sandbox import Sandbox
 
 __all__ = [
-    "HANDLERS", "ConntrackHandler", "Host", "OpenRoot", "Reaper", "is_guarded", "renamed_bridge",
-    "root_mounts", "why_no_guard",
+    "HANDLERS", "ConntrackHandler", "FirewallSettings", "Host", "OpenRoot", "Reaper", "is_guarded",
+    "renamed_bridge", "root_mounts", "why_no_guard",
 ]  # fmt: skip
 
 
@@ -57,8 +57,8 @@ HANDLERS: Final = (
     Kind(CopiesHandler),
     Kind(PinHandler),  # before the links: sync recognises a pin by the links of its namespace
     Kind(HostSideHandler),
+    Kind(FirewallHandler),  # before the links: nothing may pass one before its rules are there
     Kind(LinkHandler),
-    Kind(FirewallHandler),
     Kind(ConntrackHandler, last=True),  # flows that ended earlier would come back with a packet
     Kind(ForeignFirewallHandler),
 )
@@ -79,9 +79,10 @@ class Host:
         copies_dir: str,
         networks: Mapping[str, Network],
         notes: Notes,
+        numbers: Numbers,
         sandboxes: Callable[[], Iterable[Sandbox]],
         *,
-        integrate: bool = False,
+        firewall: FirewallSettings = DEFAULTS,
         find: Callable[[str], Network | None] = lambda _: None,
     ) -> None:
         with ExitStack() as opened:
@@ -91,8 +92,9 @@ class Host:
                     copies_dir,
                     networks,
                     notes,
+                    numbers,
                     sandboxes,
-                    integrate=integrate,
+                    firewall=firewall,
                     find=find,
                 )
             )

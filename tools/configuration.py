@@ -101,7 +101,10 @@ def _lines_of(name: str, key: Key) -> str:
     """Return a key with its words, as a default that is commented out."""
     text = _comment(_words(key))
     for example in key.get("examples", ()):
-        text += f"#   {name} = {toml(example)}\n"
+        if key["default"] is not None:
+            text += f"#   {name} = {toml(example)}\n"
+    if key["default"] is None:  # no TOML says so
+        return text + f"#{name} = {toml(key['examples'][0])}\n"
     return text + f"#{name} = {toml(list(key['default']) if _is_list(key) else key['default'])}\n"
 
 
@@ -137,7 +140,8 @@ def _sections() -> Iterator[str]:
         for name, key in keys.items():
             default = list(key["default"]) if _is_list(key) else key["default"]
             live = "yes" if key.get("x-live") else "restart"
-            cells = (f"`{name}`", _type(key), f"`{toml(default)}`", live, key["description"])
+            usual = "absent" if default is None else f"`{toml(default)}`"
+            cells = (f"`{name}`", _type(key), usual, live, key["description"])
             yield f"| {' | '.join(cells).replace('<', '&lt;')} |\n"
         yield "\n"
 

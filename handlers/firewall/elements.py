@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from handlers.firewall import egress
+from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks import networks_of
 from handlers.networks.driver import Driver
@@ -26,8 +28,10 @@ nft_set_pipapo.c`: 14 ms at 500), so short ranges, which may be many, use the ha
 """
 
 
-def of_sandbox(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> dict[Element, None]:
-    """The elements that `sandbox` needs, ordered and without duplicates."""
+def of_sandbox(
+    sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers
+) -> dict[Element, None]:
+    """The elements that come and go with `sandbox`, ordered and without duplicates."""
     found: dict[Element, None] = {}
     for interface in sandbox.interfaces:
         driver = drivers[interface.network]
@@ -37,9 +41,28 @@ def of_sandbox(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> dict[Element,
                 for address in interface.addresses
             )
             found.update(dict.fromkeys(guests))
-    if sandbox.ports:
-        found.update(dict.fromkeys(_forwards(sandbox, drivers)))
+    found.update(dict.fromkeys(port_maps(sandbox, drivers)))
+    found.update(dict.fromkeys(egress.own(sandbox, drivers, numbers)))
     return found
+
+
+def shared(
+    sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers
+) -> dict[Element, None]:
+    """The elements that `sandbox` has in common with others, which stay when it goes."""
+    return dict.fromkeys(egress.shared(sandbox, drivers, numbers))
+
+
+def blocks(some: Iterable[Element]) -> frozenset[str]:
+    """The rules that are there only if they are needed, and are by any of these elements."""
+    return frozenset(BLOCKS[e.name] for e in some if e.name in BLOCKS)
+
+
+BLOCKS: Final = {"egress4": egress.BLOCK, "egress6": egress.BLOCK}
+"""By the sets that they look up, the rules that are there only if they are needed."""
+
+SHARED: Final = egress.SHARED
+"""The sets whose elements stay when a sandbox goes."""
 
 
 def overlapping(one: Element, other: Element) -> bool:
@@ -50,7 +73,10 @@ def overlapping(one: Element, other: Element) -> bool:
     return first <= end and start <= last
 
 
-def _forwards(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterable[Element]:
+def port_maps(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterable[Element]:
+    """The elements of the port maps of `sandbox`."""
+    if not sandbox.ports:
+        return
     networks = networks_of(sandbox, drivers)
     targets = {version: published_at(sandbox, networks, version) for version in (4, 6)}
     ranges: defaultdict[tuple[str, tuple[str, ...], str], list[tuple[int, int]]] = defaultdict(list)

@@ -56,7 +56,7 @@ class ForeignFirewallHandler(Handler):
     def __init__(self, context: Context) -> None:
         self._drivers = context.drivers
         self._notes = context.notes
-        self._enabled = context.integrate
+        self._enabled = context.firewall.integrate
         self._firewalls: tuple[ForeignFirewall, ...] = (
             DockerUser("iptables"),
             DockerUser("ip6tables"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from handlers.context import Context
@@ -29,13 +29,17 @@ class FirewallHandler(Handler):
         """Whether the table was there once; if it goes, that is heard of."""
         self._drivers = context.drivers
         self._notes = context.notes
+        self._numbers = context.numbers
+        self._mark = context.firewall.mark
         self._sandboxes = context.sandboxes
+        self._shared: set[Element] = set()
+        """The shared elements that are there, as far as this process knows."""
 
     def appear(self, sandbox: Sandbox) -> None:
         """Add the elements of `sandbox`, if any, in one transaction; make a missing table."""
         if not sandbox.interfaces:
             return
-        wanted = elements.of_sandbox(sandbox, self._drivers)
+        wanted = self._of(sandbox) | self._shared_by(sandbox)
         try:
             self._add(wanted)
         except NftError:
@@ -50,7 +54,7 @@ class FirewallHandler(Handler):
             return super().appear_all(sandboxes)
         wanted: dict[Element, None] = {}
         for sandbox in sandboxes.values():
-            wanted |= elements.of_sandbox(sandbox, self._drivers)
+            wanted |= self._of(sandbox) | self._shared_by(sandbox)
         try:
             self._add(dict.fromkeys(sorted(wanted)))
         except NftError:
@@ -66,12 +70,13 @@ class FirewallHandler(Handler):
                 self._rebuild(self._of_all())
         except NotThere:
             self._rebuild({**self._of_all(), **wanted})
+        self._shared.update(e for e in wanted if e.name in elements.SHARED)
         self._made = True
 
     def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
         """Remove the elements that are no longer needed, in one transaction."""
-        there = elements.of_sandbox(before, self._drivers)
-        wanted = {} if after is None else elements.of_sandbox(after, self._drivers)
+        there = self._of(before)
+        wanted = {} if after is None else self._of(after)
         text = commands("destroy", (e for e in there if e not in wanted))
         # A range that becomes shorter is replaced.
         text += commands("add", (e for e in wanted if e not in there))
@@ -97,7 +102,8 @@ class FirewallHandler(Handler):
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
         wanted: dict[Element, str] = {}
         for sandbox in sandboxes:
-            wanted |= dict.fromkeys(elements.of_sandbox(sandbox, self._drivers), sandbox.id)
+            both = self._of(sandbox) | self._all_shared_by(sandbox)
+            wanted |= dict.fromkeys(both, sandbox.id)
         if self._nft.listing(*OLD_TABLE) is not None:
             yield Difference(
                 Repair("made the nftables table", "", "those of an earlier version were there"),
@@ -108,7 +114,8 @@ class FirewallHandler(Handler):
         listing = self._nft.listing(*TABLE)
         if listing is None and not any(sandbox.interfaces for sandbox in sandboxes):
             return
-        if listing is None or self._digest(listing) != self._notes.noted(NOTE):
+        blocks = elements.blocks(wanted)
+        if listing is None or self._digest(listing, blocks) != self._notes.noted(NOTE):
             yield Difference(
                 Repair(
                     "made the nftables table", "", "rules were missing or not as they should be"
@@ -141,8 +148,19 @@ class FirewallHandler(Handler):
         """The elements of all sandboxes."""
         wanted: dict[Element, None] = {}
         for sandbox in self._sandboxes():
-            wanted |= elements.of_sandbox(sandbox, self._drivers)
+            wanted |= self._of(sandbox) | self._all_shared_by(sandbox)
         return wanted
+
+    def _of(self, sandbox: Sandbox) -> dict[Element, None]:
+        return elements.of_sandbox(sandbox, self._drivers, self._numbers)
+
+    def _all_shared_by(self, sandbox: Sandbox) -> dict[Element, None]:
+        return elements.shared(sandbox, self._drivers, self._numbers)
+
+    def _shared_by(self, sandbox: Sandbox) -> dict[Element, None]:
+        """Those shared elements of `sandbox` that may be missing."""
+        wanted = self._all_shared_by(sandbox)
+        return {element: None for element in wanted if element not in self._shared}
 
     def _overlapping(self, wanted: Iterable[Element]) -> list[Element]:
         """The present ranges that overlap one of `wanted`."""
@@ -177,14 +195,17 @@ class FirewallHandler(Handler):
 
     def _rebuild(self, wanted: Iterable[Element]) -> None:
         """Make the table and all of `wanted` in one transaction; connections continue."""
-        text = ruleset.base(self._drivers.values())
+        wanted = list(wanted)
+        blocks = elements.blocks(wanted)
+        text = ruleset.base(self._drivers.values(), blocks, self._mark)
         old = f"destroy table {' '.join(OLD_TABLE)}\n"
         self._nft.run(text + commands("add", wanted) + old)
-        self._notes.note(NOTE, self._digest(self._nft.listing(*TABLE)))
+        self._notes.note(NOTE, self._digest(self._nft.listing(*TABLE), blocks))
+        self._shared = {element for element in wanted if element.name in elements.SHARED}
         self._made = True
 
-    def _digest(self, listing: list[dict[str, Any]] | None) -> str:
-        return listed.digest(listing or [], self._drivers)
+    def _digest(self, listing: list[dict[str, Any]] | None, blocks: Set[str]) -> str:
+        return listed.digest(listing or [], self._drivers, blocks, self._mark)
 
 
 def _nothing() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from ipaddress import ip_network
 from typing import Any, Final
 
 import msgspec
 
-from handlers.firewall import names, ruleset
+from handlers.firewall import elements, names, ruleset
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 
@@ -19,10 +20,18 @@ _NOT_OF_SANDBOXES: Final = frozenset({"bridges", *names.ASKERS})
 """The sets whose elements do not come and go with sandboxes."""
 
 
-def digest(listing: Iterable[dict[str, Any]], drivers: Mapping[str, Driver]) -> str:
+def digest(
+    listing: Iterable[dict[str, Any]], drivers: Mapping[str, Driver], blocks: Set[str], mark: int
+) -> str:
     """A hash of the listed rules and of the text that those for `drivers` are made from."""
-    made_of = ruleset.base(drivers.values())
+    made_of = ruleset.base(drivers.values(), blocks, mark)
     return hashlib.sha256(msgspec.json.encode([_rules(listing), made_of])).hexdigest()
+
+
+def blocks(listing: Iterable[dict[str, Any]]) -> frozenset[str]:
+    """The rules in `listing` that are there only if they are needed."""
+    maps = {object_["map"]["name"] for object_ in listing if "map" in object_}
+    return frozenset(block for name, block in elements.BLOCKS.items() if name in maps)
 
 
 def _rules(listing: Iterable[dict[str, Any]]) -> list[Any]:
@@ -60,5 +69,10 @@ def _parts(expression: Any, types: Any) -> tuple[str, ...]:
 
 
 def _part(part: Any) -> str:
-    """A part of a key or a value as nft(8) writes it; a range is an object in its JSON."""
-    return f"{part['range'][0]}-{part['range'][1]}" if isinstance(part, dict) else str(part)
+    """A part of a key or a value as nft(8) writes it; ranges and prefixes are objects in JSON."""
+    if not isinstance(part, dict):
+        return str(part)
+    if "prefix" in part:
+        prefix = ip_network(f"{part['prefix']['addr']}/{part['prefix']['len']}")
+        return f"{prefix.network_address}-{prefix.broadcast_address}"
+    return f"{part['range'][0]}-{part['range'][1]}"

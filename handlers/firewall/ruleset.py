@@ -14,11 +14,11 @@ and what most packets are is asked first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from itertools import chain
 from typing import Final
 
-from handlers.firewall import names
+from handlers.firewall import egress, names
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
 from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
@@ -50,6 +50,7 @@ table inet watcher {{
         {publish}
     }}
     {of_names}
+    {blocks}
     chain prerouting {{
         comment "before other tables rewrite: they would hide that it was to 127.0.0.0/8"
         type nat hook prerouting priority dstnat - 1; policy accept;
@@ -118,14 +119,24 @@ _GUESTS: Final = ("set guests4 { type ipv4_addr; }", "set guests6 { type ipv6_ad
 """Our addresses on bridges that this program does not manage."""
 
 
-def base(drivers: Iterable[Driver]) -> str:
-    """The commands that make the table anew for the networks of `drivers`, without elements."""
+def base(drivers: Iterable[Driver], blocks: Set[str], mark: int) -> str:
+    """The commands that make the table anew for the networks of `drivers`, without elements.
+
+    `blocks` names the rules that are there only if they are needed; `mark` is that of what
+    sandboxes held to a list may send.
+    """
     known = sorted(drivers, key=lambda driver: driver.network.name)
     networks = [driver.network for driver in known]
     modes = list(dict.fromkeys(driver.rules for driver in known))
     bridges = ", ".join(f'"{network.bridge}"' for network in networks)
+    versions = _versions(networks)
+    sets, chains = [*_sets(networks), *names.sets(known)], list[str]()
+    if egress.BLOCK in blocks:
+        sets += egress.sets(versions)
+        chains += egress.chains(known, versions, mark)
     inet = _INET.format(
-        sets="\n    ".join((*_sets(networks), *names.sets(known))),
+        sets="\n    ".join(sets),
+        blocks="\n    ".join(chains),
         bridges=f"elements = {{ {bridges} }}" if bridges else "",
         publish=_lines(_looked_up(networks)),
         of_names="\n    ".join(names.chains(known)),

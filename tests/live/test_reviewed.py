@@ -31,6 +31,9 @@ class NoNotes:
 
     def erase(self, name: str) -> None: ...
 
+    def number_of(self, document: str) -> int:  # noqa: ARG002
+        return 1
+
 
 def test_the_review_knows_it(make_host: HostMaker) -> None:
     """Another process connects it, and then a member of it goes."""
@@ -52,7 +55,7 @@ def test_the_review_knows_it(make_host: HostMaker) -> None:
     with (
         entered(host.here.netns),
         open_context(
-            "", "", {default.name: default}, NoNotes(), list, find={"back": BACK}.get
+            "", "", {default.name: default}, NoNotes(), NoNotes(), list, find={"back": BACK}.get
         ) as context,
     ):
         handler = ConntrackHandler(context)

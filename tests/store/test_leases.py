@@ -14,6 +14,7 @@ from watcher.model.address import Address
 from watcher.model.container import Container, Namespace, Process
 from watcher.model.errors import InvalidRequest, WatcherError
 from watcher.model.network import Network
+from watcher.model.policy.limits import UNLIMITED
 from watcher.model.request import PortMap, Request
 from watcher.store.leases import Failure, LeaseStore
 
@@ -52,9 +53,9 @@ def test_every_way_to_ask_for_a_sandbox_finds_it(store: LeaseStore) -> None:
 def test_many_sandboxes_are_made_as_each_would_be(store: LeaseStore) -> None:
     """One that cannot be is left out with the reason, and takes nothing from the others."""
     asked = [
-        (container("a", 1), [DEFAULT], Request(ports=(HTTP,))),
-        (container("b", 2), [DEFAULT], Request(ports=(HTTP,))),
-        (container("c", 3), [DEFAULT, DUAL], Request()),
+        (container("a", 1), [DEFAULT], Request(ports=(HTTP,)), UNLIMITED),
+        (container("b", 2), [DEFAULT], Request(ports=(HTTP,)), UNLIMITED),
+        (container("c", 3), [DEFAULT, DUAL], Request(), UNLIMITED),
     ]
     first, refused, last = store.create_sandboxes(asked)
     assert isinstance(refused, InvalidRequest)

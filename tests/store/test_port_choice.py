@@ -14,6 +14,7 @@ from tests.support.leases import DEFAULT, DUAL, container, rows
 from watcher.containers.ports import parse_ports
 from watcher.model.container import Container
 from watcher.model.errors import InvalidRequest
+from watcher.model.policy.limits import UNLIMITED
 from watcher.model.request import PortMap, Protocol, Request
 from watcher.store.leases import LeaseStore
 from watcher.store.port_choice import DYNAMIC, FEW, Choice, Choices, Ranges
@@ -100,7 +101,7 @@ def test_a_named_port_of_the_same_request_is_not_chosen(store: LeaseStore) -> No
 
 
 def test_many_at_once_in_one_transaction(store: LeaseStore) -> None:
-    wanted = [(container(f"c{n}", n), [DEFAULT], WEB) for n in range(40)]
+    wanted = [(container(f"c{n}", n), [DEFAULT], WEB, UNLIMITED) for n in range(40)]
     made = store.create_sandboxes(wanted, within((9000, 9029)))
     ports = [port.host_port for sandbox in made[:30] for port in sandbox.ports]  # type: ignore[union-attr]
     assert sorted(ports) == list(range(9000, 9030))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.conntrack import ConntrackHandler
 from handlers.context import Context, open_context
-from handlers.firewall import ruleset
+from handlers.firewall import elements, ruleset
 from handlers.guard.link import NoGuard
 from handlers.host_side import HostSideHandler
 from handlers.kernel import sysctl
@@ -56,6 +56,10 @@ class _Forgetful:
     def erase(self, name: str) -> None:
         """Do nothing."""
 
+    def number_of(self, document: str) -> int:  # noqa: ARG002
+        """Always the same."""
+        return 1
+
 
 def findings(subject: Subject) -> Iterator[Finding]:
     """What the kernel lacks, or that it lacks nothing."""
@@ -76,7 +80,7 @@ def _links(container: int, opened: ExitStack) -> Iterator[Finding]:
     network = _network()
     sandbox = _sandbox(network, container)
     known: Mapping[str, Network] = {network.name: network}
-    context = opened.enter_context(open_context("", "", known, _Forgetful(), list))
+    context = opened.enter_context(open_context("", "", known, _Forgetful(), _Forgetful(), list))
     steps: tuple[tuple[str, str, Callable[[], object]], ...] = (
         ("a bridge", "bridge", lambda: HostSideHandler(context).appear(sandbox)),
         ("a veth pair", "veth", lambda: LinkHandler(context).appear(sandbox)),
@@ -100,7 +104,7 @@ def _nftables(networks: list[Network]) -> Iterator[Finding]:
     """Make the table for `networks`."""
     nft = Nft()
     try:
-        nft.run(ruleset.base(map(driver_of, networks)))
+        nft.run(ruleset.base(map(driver_of, networks), frozenset(elements.BLOCKS.values()), 1))
     except NftError as error:
         missing = ", ".join(option for option in _FEATURES if not _has(nft, option))
         yield fail(

@@ -19,13 +19,16 @@ from watcher.config.rules import ConfigKeyError, KeyPath, check
 from watcher.config.settings import Config, Events, Firewall, Gate, Limits, Names, Root
 from watcher.config.ula import unique_local_subnet
 from watcher.model.address import Subnet
-from watcher.model.errors import quoted
+from watcher.model.errors import BadValue, quoted
 from watcher.model.network import Network, Route, valid_network_name
+from watcher.model.policy.entries import checked
+from watcher.model.policy.rates import parse_count, parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from watcher.model.address import Address
+    from watcher.model.policy.entries import Direction
 
 type Reader = Callable[[Any, KeyPath], Any]
 """Makes the value of a key from that in the file, or raises ConfigKeyError."""
@@ -326,6 +329,35 @@ def _route(value: Any, path: KeyPath) -> Route:
     return Route(**values)
 
 
+def _access(direction: Direction, value: Any, path: KeyPath) -> tuple[str, ...]:
+    texts = _list(partial(_typed, str), "strings", value, path)
+    for index, text in enumerate(texts):
+        _of_value(partial(checked, [text], direction), (*path, index))
+    return _of_value(partial(checked, list(texts), direction), path)
+
+
+def _rate(value: Any, path: KeyPath) -> int:
+    return _of_value(partial(parse_rate, _typed(str, value, path)), path)
+
+
+def _count(value: Any, path: KeyPath) -> int:
+    return _of_value(partial(parse_count, str(_typed(int, value, path))), path)
+
+
+def _mark(value: Any, path: KeyPath) -> int:
+    bit: int = _typed(int, value, path)
+    if bit not in (1 << n for n in range(32)):
+        raise ConfigKeyError(path, "not one bit of 32", "write one like 0x10000000")
+    return bit
+
+
+def _of_value[T](read: Callable[[], T], path: KeyPath) -> T:
+    try:
+        return read()
+    except BadValue as error:
+        raise ConfigKeyError(path, error.reason, error.remedy) from None
+
+
 _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
     Config: {
         "state_dir": _directory,
@@ -343,13 +375,22 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
         "host_ports": partial(_list, _port_range, "strings"),
         "host_addresses": partial(_list, _address, "strings"),
         "names": partial(_list, _name_pattern, "strings"),
+        "ingress_bandwidth": _rate,
+        "egress_bandwidth": _rate,
+        "connections": _count,
     },
+    Firewall: {"mark": _mark},
     Names: {"domain": _domain, "servers": partial(_list, _server, "strings")},
     Network: {
         "bridge": _bridge,
         "subnets": _subnets,
         "interface": link_name,
         "routes": partial(_list, _route, "tables"),
+        "egress": partial(_access, "egress"),
+        "ingress": partial(_access, "ingress"),
+        "ingress_bandwidth": _rate,
+        "egress_bandwidth": _rate,
+        "connections": _count,
     },
     Route: {"to": _prefix, "via": _address},
 }

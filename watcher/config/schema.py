@@ -54,6 +54,8 @@ def _in_the_file(hint: Any) -> Any:
 
 def _default(value: object) -> Any:
     """Return a default as the schema shows it; that of a table is in the table's own keys."""
+    if value is None:
+        return None
     default = written(value)
     if isinstance(default, list) and not any(isinstance(item, dict) for item in default):
         return tuple(default)

@@ -59,6 +59,35 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
             live=True, examples=[["app-*"]],
         ),
     ] = ()  # fmt: skip
+    ingress_bandwidth: Annotated[
+        int | None,
+        about(
+            "The most that each interface may receive, in bits a second, whatever it asks for.",
+            live=True, examples=["1G"], file={"type": "string"},
+        ),
+    ] = None  # fmt: skip
+    egress_bandwidth: Annotated[
+        int | None,
+        about(
+            "The most that each interface may send, in bits a second, whatever it asks for.",
+            live=True, examples=["100M"], file={"type": "string"},
+        ),
+    ] = None  # fmt: skip
+    connections: Annotated[
+        int | None,
+        about(
+            "The most connections that each sandbox may have at once, whatever it asks for.",
+            live=True, examples=[20000], file={"type": "integer", "minimum": 1, "maximum": 2**31},
+        ),
+    ] = None  # fmt: skip
+    policy: Annotated[
+        str,
+        about(
+            "A network whose egress and ingress count for all containers of this root, too,"
+            " whatever network they are in; empty: none.",
+            live=True,
+        ),
+    ] = ""
 
 
 class Root(Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,6 +173,16 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
             " as well. false: `watcher check` only says what would stand in the way."
         ),
     ] = False
+    mark: Annotated[
+        int,
+        about(
+            "One bit of the packet mark. Where sandboxes are held to a list, it is set on what they"
+            " may send, and `ip rule` prohibits the rest, so that nothing passes even while the"
+            " rules of nftables are missing. No other program may use this bit.",
+            ge=1,
+            le=2**32 - 1,
+        ),
+    ] = 0x10000000
 
 
 class Events(Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,7 +15,8 @@ def written(value: object) -> Any:
     """Turn a value of the configuration into what the file has: tables, lists and words."""
     match value:
         case Struct():
-            return {key: written(getattr(value, name)) for key, name in names(type(value)).items()}
+            values = {key: getattr(value, name) for key, name in names(type(value)).items()}
+            return {key: written(v) for key, v in values.items() if v is not None}
         case dict():
             return {key: written(item) for key, item in value.items()}
         case (int(low), int(high)):  # a range of ports

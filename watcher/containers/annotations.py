@@ -17,12 +17,17 @@ from watcher.model.errors import BadValue, InvalidRequest, quoted, shortened
 from watcher.model.keys import PREFIX
 from watcher.model.naming import MAX_NETWORKS, RESERVED_NAMES, container_name
 from watcher.model.network import valid_network_name
+from watcher.model.policy.entries import parse_list
+from watcher.model.policy.rates import parse_count, parse_rate
 from watcher.model.request import PortMap, Request, Sysctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-KEYS: Final = ("ports", "share", "network", "ip", "mac", "sysctl", "name", "dns")
+KEYS: Final = (
+    "ports", "share", "network", "ip", "mac", "sysctl", "name", "dns", "egress", "ingress",
+    "ingress-bandwidth", "egress-bandwidth", "connections",
+)  # fmt: skip
 """The known annotations, without the prefix."""
 
 MAX_NAMES: Final = 16
@@ -88,6 +93,11 @@ def parse_request(annotations: Mapping[str, str], hostname: str = "") -> Request
         names=read("name", _names, no_names),
         dns=read("dns", _servers, None),
         hostname=_hostname(hostname),
+        egress=read("egress", lambda text: parse_list(_bounded(text), "egress"), None),
+        ingress=read("ingress", lambda text: parse_list(_bounded(text), "ingress"), None),
+        ingress_bandwidth=read("ingress-bandwidth", parse_rate, None),
+        egress_bandwidth=read("egress-bandwidth", parse_rate, None),
+        connections=read("connections", parse_count, None),
     )
     _refuse_contradictions(request, found)
     return request

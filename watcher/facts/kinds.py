@@ -79,6 +79,30 @@ class Disconnected(Fact, frozen=True):
     interface: Interface
 
 
+class Rejected(Fact, frozen=True):
+    """Connections of `sandbox`, or to its published ports, were rejected; bounded in their rate.
+
+    Attributes:
+        direction: `egress` or `ingress`, the list that does not have it.
+        entry: what that list would need to have, e.g. `192.0.2.1:80/tcp` or `pypi.org`.
+    """
+
+    sandbox: Sandbox
+    direction: str
+    entry: str
+
+
+class Opened(Fact, frozen=True):
+    """The name service has told `sandbox` that `name` has `addresses`; its list allows that name.
+
+    It is published when an address is opened that was not open before.
+    """
+
+    sandbox: Sandbox
+    name: str
+    addresses: tuple[str, ...]
+
+
 class Repaired(Fact, frozen=True):
     """A difference was repaired."""
 

@@ -40,6 +40,10 @@ def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
             log.info("connected", **_interface(sandbox, interface))
         case kinds.Disconnected(sandbox, interface):
             log.info("disconnected", **_interface(sandbox, interface))
+        case kinds.Rejected(sandbox, direction, entry):
+            log.info("rejected", sandbox=sandbox.id, direction=direction, entry=entry)
+        case kinds.Opened(sandbox, name, addresses):
+            log.debug("opened", sandbox=sandbox.id, name=name, addresses=addresses)
         case kinds.Failed():
             log.error(
                 "refused" if fact.refused else "failed",

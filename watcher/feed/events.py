@@ -18,6 +18,7 @@ from watcher.feed.lines import (
     InterfacePart,
     SandboxLine,
 )
+from watcher.model.keys import PREFIX
 from watcher.model.sandbox import without
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ _NAMES: Final[dict[type[Fact], str]] = {
     kinds.Unpublished: "unpublished",
     kinds.Connected: "connected",
     kinds.Disconnected: "disconnected",
+    kinds.Rejected: "rejected",
+    kinds.Opened: "opened",
     kinds.Repaired: "repaired",
     kinds.NotRepaired: "not-repaired",
     kinds.RightAgain: "right-again",
@@ -101,6 +104,16 @@ def event_of(fact: Fact, kind: str, seq: int, at: float) -> Event:  # noqa: C901
             return Event(
                 seq, time, kind, _containers(sandbox.members), sandbox.id,
                 _interfaces((interface,)), network=interface.network, set=(sandbox_line(sandbox),),
+            )  # fmt: skip
+        case kinds.Rejected(sandbox, direction, entry):
+            return Event(
+                seq, time, kind, _containers(sandbox.members), sandbox.id,
+                annotation=PREFIX + direction, value=entry,
+            )  # fmt: skip
+        case kinds.Opened(sandbox, name, addresses):
+            return Event(
+                seq, time, kind, _containers(sandbox.members), sandbox.id, what=name,
+                value=",".join(addresses),
             )  # fmt: skip
         case kinds.Repaired(repair) | kinds.NotRepaired(repair):
             return Event(

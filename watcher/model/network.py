@@ -37,6 +37,9 @@ else:
     ModeName = Literal[tuple(MODES)]  # the configuration is read by this type
 
 
+_STRINGS: Final = {"type": "array", "items": {"type": "string"}}
+
+
 class Route(Struct, frozen=True, forbid_unknown_fields=True):
     """A static route in every sandbox of a network: to `to` by the neighbour `via`."""
 
@@ -107,7 +110,11 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     ] = True
     reach: Annotated[
         tuple[str, ...],
-        about("Other networks to which its sandboxes may open connections.", live=True),
+        about(
+            "Other networks to which its sandboxes may open connections, or a port there.",
+            live=True,
+            examples=[["back", "db:5432/tcp"]],
+        ),
     ] = ()
     routes: Annotated[
         tuple[Route, ...],
@@ -122,6 +129,59 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         about("The metric of the default route inside; 0 is the kernel's own.", ge=0, le=2**32 - 1),
     ] = 0
+    egress: Annotated[
+        tuple[str, ...] | None,
+        about(
+            "Where its sandboxes may open connections to: prefixes and names, each with ports and"
+            " a protocol if wanted; ! takes out. All else is rejected. An annotation can only"
+            " narrow it. Absent: anywhere.",
+            live=True,
+            examples=[["10.0.0.0/8", "any:443/tcp", "!169.254.0.0/16"]],
+            file=_STRINGS,
+        ),
+    ] = None
+    ingress: Annotated[
+        tuple[str, ...] | None,
+        about(
+            "Who may open connections to the ports that its sandboxes publish: prefixes, with host"
+            " ports and a protocol if wanted; ! takes out. The host and sandboxes of the same"
+            ' network may as well, unless "!host" and "!network" keep them out. Absent: anybody.',
+            live=True,
+            examples=[["192.0.2.0/24", "any:443/tcp", "!host"]],
+            file=_STRINGS,
+        ),
+    ] = None
+    ingress_bandwidth: Annotated[
+        int | None,
+        about(
+            "What each interface may receive, in bits a second, if its container asks for nothing"
+            " else. Absent: as much as comes.",
+            live=True,
+            examples=["1G"],
+            file={"type": "string"},
+        ),
+    ] = None
+    egress_bandwidth: Annotated[
+        int | None,
+        about(
+            "What each interface may send, in bits a second, if its container asks for nothing"
+            " else. Absent: as much as it likes.",
+            live=True,
+            examples=["100M"],
+            file={"type": "string"},
+        ),
+    ] = None
+    connections: Annotated[
+        int | None,
+        about(
+            "The most connections (entries of conntrack) that each of its sandboxes may have at"
+            " once, if its container asks for nothing else. Absent: as many as the host has room"
+            " for.",
+            live=True,
+            examples=[20000],
+            file={"type": "integer", "minimum": 1, "maximum": 2**31},
+        ),
+    ] = None
 
     @property
     def facts(self) -> Mode:
@@ -132,6 +192,14 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     def named(self) -> bool:
         """Whether the name service serves it: at its gateway, which has to be ours."""
         return self.names and self.managed
+
+    @property
+    def policed(self) -> bool:
+        """Whether it holds all its sandboxes to a list.
+
+        Then each of their frames has to pass the host, even on a bridge (MAC-forced forwarding).
+        """
+        return self.egress is not None or self.ingress is not None
 
     def subnet_of(self, version: int) -> Subnet | None:
         """Its subnet of IP `version` 4 or 6, if any."""

@@ -88,6 +88,10 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
         names: what it is called beside its id, in lower case.
         dns: who its other questions go to; empty means `none`: it gets no resolv.conf; `None`
             without the annotation.
+        egress, ingress: entries of lists (:mod:`watcher.model.policy.entries`): where it may open
+            connections to, and who may open them to its published ports.
+        ingress_bandwidth, egress_bandwidth: bits a second that it may receive and send.
+        connections: the most entries in the host's table of connections.
         hostname: that of its `config.json`, in lower case; empty if it has none, or none that DNS
             could have. No annotation says it.
         annotated: whether it has any annotation of ours.
@@ -103,6 +107,11 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
     names: tuple[str, ...] = ()
     dns: tuple[Address, ...] | None = None
     hostname: str = ""
+    egress: tuple[str, ...] | None = None
+    ingress: tuple[str, ...] | None = None
+    ingress_bandwidth: int | None = None
+    egress_bandwidth: int | None = None
+    connections: int | None = None
 
     @property
     def named_ports(self) -> tuple[PortMap, ...]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from watcher.model.address import Address, AddressWithPrefix
 from watcher.model.container import Container, Process
 from watcher.model.network import Network
+from watcher.model.policy.limits import UNLIMITED, SandboxLimits
 from watcher.model.request import PortMap, Request
 
 _NOTHING: Final = Request()
@@ -28,6 +29,8 @@ class Interface(Struct, frozen=True):
         addresses: the leases, each with its subnet's prefix length; at most one of each family.
         member: root and id of the member that it was connected for, with which it goes; `None` if
             the sandbox was made with it.
+        forced: whether its frames all go to the host, which forwards even those to neighbours
+            (MAC-forced forwarding, RFC 4562). A network may ask the same of all.
     """
 
     ordinal: int
@@ -37,6 +40,7 @@ class Interface(Struct, frozen=True):
     mac: str
     addresses: tuple[AddressWithPrefix, ...]
     member: tuple[str, str] | None = None
+    forced: bool = False
 
 
 class Member(Struct, frozen=True):
@@ -76,6 +80,7 @@ class Sandbox(Struct, frozen=True):
             has that.
         kept: whether it has, or had, what neither annotations nor links tell, so that a copy of it
             is kept beside the lease store.
+        limits: what it was limited to when it was made.
     """
 
     key: int
@@ -86,6 +91,7 @@ class Sandbox(Struct, frozen=True):
     members: tuple[Member, ...]
     pins: tuple[str, ...]
     kept: bool = False
+    limits: SandboxLimits = UNLIMITED
 
     @property
     def ports(self) -> tuple[PortMap, ...]:

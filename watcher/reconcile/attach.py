@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from watcher.model.container import Container
     from watcher.model.network import Network
     from watcher.model.orphan import Orphan
+    from watcher.model.policy.limits import SandboxLimits
     from watcher.model.request import Request
     from watcher.reconcile.adopt import Inside
     from watcher.reconcile.context import Context
@@ -264,12 +265,12 @@ class Attachment:
         It has no effect on the others, whatever their reason.
         """
         context, began = self._context, time.monotonic()
-        wanted: dict[int | None, tuple[Container, Sequence[Network], Request]] = {}
+        wanted: dict[int | None, tuple[Container, Sequence[Network], Request, SandboxLimits]] = {}
         for container in containers:
             if (plain := self._plain(container)) is not None:
                 wanted.setdefault(container.netns, (container, *plain))
         try:
-            asked = [port for _, _, request in wanted.values() for port in request.named_ports]
+            asked = [port for _, _, request, _ in wanted.values() for port in request.named_ports]
             if context.sock_diag.first_taken(asked) is not None:
                 return []
             made = context.store.create_sandboxes(wanted.values(), self.steps.choices)
@@ -282,8 +283,10 @@ class Attachment:
             return []
         return [c for number, (c, _) in enumerate(created) if number not in failed]
 
-    def _plain(self, container: Container) -> tuple[Sequence[Network], Request] | None:
-        """Networks and request of a sandbox to make, if nothing else is to do for `container`."""
+    def _plain(
+        self, container: Container
+    ) -> tuple[Sequence[Network], Request, SandboxLimits] | None:
+        """Networks, request and limits of a new sandbox, if `container` needs nothing else."""
         try:
             if self._context.store.knows(container.root, container.id):
                 return None
@@ -297,7 +300,7 @@ class Attachment:
             ports.check_local(request, networks)
         except (WatcherError, OSError):
             return None
-        return networks, request
+        return networks, request, wanted.limits
 
     def _check_ports(self, request: Request, sandbox: Sandbox) -> None:
         """Raise InvalidRequest for a port map that cannot be forwarded to `sandbox`."""

@@ -9,9 +9,26 @@ from watcher.model import keys
 from watcher.model.errors import InvalidRequest
 from watcher.model.naming import is_allowed_name, sysctl_name
 from watcher.model.network import Network
+from watcher.model.policy.limits import SandboxLimits
 from watcher.model.request import Request
 from watcher.model.sandbox import Sandbox
 from watcher.reconcile import ports
+
+
+def of_sandbox(request: Request, root: Root) -> SandboxLimits:
+    """What a new sandbox with that request, in `root`, is limited to."""
+    most = root.limits
+    return SandboxLimits(
+        egress=request.egress,
+        ingress=request.ingress,
+        policy=most.policy,
+        ingress_bandwidth=request.ingress_bandwidth,
+        egress_bandwidth=request.egress_bandwidth,
+        connections=request.connections,
+        most_ingress_bandwidth=most.ingress_bandwidth,
+        most_egress_bandwidth=most.egress_bandwidth,
+        most_connections=most.connections,
+    )
 
 
 def check_join(request: Request, inside: Sandbox, root: Root) -> None:

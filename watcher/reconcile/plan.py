@@ -20,6 +20,7 @@ from watcher.model.container import Container, Namespace
 from watcher.model.errors import BadValue, InvalidRequest, quoted
 from watcher.model.naming import sysctl_name
 from watcher.model.network import Network
+from watcher.model.policy.limits import UNLIMITED, SandboxLimits
 from watcher.model.request import Request, Sysctl
 from watcher.model.sandbox import Sandbox
 from watcher.reconcile import limits, ports
@@ -40,9 +41,10 @@ class Ignore(Struct, frozen=True):
 
 
 class Create(Struct, frozen=True):
-    """Make a sandbox with an interface in each of `networks`."""
+    """Make a sandbox with an interface in each of `networks`, which is limited to `limits`."""
 
     networks: tuple[Network, ...]
+    limits: SandboxLimits = UNLIMITED
 
 
 class CreateFor(Struct, frozen=True):
@@ -50,6 +52,7 @@ class CreateFor(Struct, frozen=True):
 
     founder: Container
     networks: tuple[Network, ...]
+    limits: SandboxLimits = UNLIMITED
 
 
 class Join(Struct, frozen=True):
@@ -124,10 +127,10 @@ def plan(
     if founder is not None:
         if not attached:
             limits.check_share(founder.container.id, root, {founder.container.root})
-        return CreateFor(founder.container, networks)
+        return CreateFor(founder.container, networks, limits.of_sandbox(request, root))
     if not place.of_runtime:
         return Ignore("its network namespace is not one that its runtime made")
-    return Create(networks)
+    return Create(networks, limits.of_sandbox(request, root))
 
 
 def _left_alone(

@@ -148,9 +148,9 @@ class Steps:
         kept = {} if orphan is None else orphan.by_network(networks)
         if isinstance(wanted, CreateFor):
             return store.create_sandbox_for(
-                wanted.founder, networks, container, request, kept, self.choices
+                wanted.founder, networks, container, request, kept, self.choices, wanted.limits
             )
-        return store.create_sandbox(container, networks, request, kept, self.choices)
+        return store.create_sandbox(container, networks, request, kept, self.choices, wanted.limits)
 
     def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
         """Remove `leaving` from the lease store, and the sandbox with its last member."""

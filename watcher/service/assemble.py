@@ -135,7 +135,7 @@ def _opened(
     dry_run: bool,
 ) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
     """What :func:`assembled` does, but for the telling."""
-    from handlers.host import Host
+    from handlers.host import FirewallSettings, Host
     from handlers.kernel.sockdiag import SockDiag
     from watcher.reconcile.context import Context
     from watcher.reconcile.failures import FailureLog
@@ -153,15 +153,16 @@ def _opened(
             from watcher.reconcile.conflicts import refuse_impossible
 
             problems = refuse_impossible(networks, starting=True)
-        integrate = config.firewall.integrate
+        firewall = FirewallSettings(config.firewall.integrate, config.firewall.mark)
         with (
             Host(
                 config.netns_dir,
                 f"{config.run_dir}/sandboxes",
                 networks,
                 store,
+                store,
                 store.sandboxes,
-                integrate=integrate,
+                firewall=firewall,
                 find=partial(noted_network, store),
             ) as host,
             closing(SockDiag()) as sock_diag,

@@ -1,4 +1,4 @@
-"""A container's request as the JSON document in its row of the lease store."""
+"""Requests and limits as JSON documents in rows of the lease store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from watcher.model.policy.limits import SandboxLimits
 from watcher.model.request import Request
 
 if TYPE_CHECKING:
@@ -31,5 +32,20 @@ def _address(_: type[Any], text: str) -> Address:
     return ip_address(text)
 
 
+def encode_limits(limits: SandboxLimits) -> str:
+    """The document of a sandbox's limits, without what has its default."""
+    return _ENCODER.encode(limits).decode()
+
+
+def decode_limits(document: str) -> SandboxLimits:
+    """The limits of a document.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _LIMITS.decode(document)
+
+
+_LIMITS: Final = msgspec.json.Decoder(SandboxLimits)
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
 _DECODER: Final = msgspec.json.Decoder(Request, dec_hook=_address)

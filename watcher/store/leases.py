@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from watcher.model import keys
 from watcher.model.errors import InvalidRequest, WatcherError, quoted, shortened
+from watcher.model.policy.limits import UNLIMITED, SandboxLimits
 from watcher.model.request import Request
 from watcher.store import (
     connecting,
@@ -183,6 +184,7 @@ class LeaseStore(OpenStore):
         request: Request,
         adopt: Mapping[str, Sequence[Address]] = {},
         choices: Choices = anywhere,
+        limits: SandboxLimits = UNLIMITED,
     ) -> Sandbox:
         """Make a sandbox for a live container, its first member, with one interface per network.
 
@@ -193,6 +195,7 @@ class LeaseStore(OpenStore):
             adopt: by network name, the addresses that the namespace has already; they are preferred
                 to all but fixed ones.
             choices: where host ports are chosen that the request does not name.
+            limits: what it is limited to.
 
         Raises:
             InvalidRequest: what it asks for is in use or not allowed, or a network has no free
@@ -203,7 +206,7 @@ class LeaseStore(OpenStore):
             raise ValueError(f"container {quoted(container.id)} has no namespace")
         with self._database.writing() as db:
             failures.forget(db, container.root, container.id, refused=True)
-            return membership.create(db, container, networks, request, adopt, choices)
+            return membership.create(db, container, networks, request, adopt, choices, limits)
 
     def create_sandbox_for(
         self,
@@ -213,6 +216,7 @@ class LeaseStore(OpenStore):
         request: Request,
         adopt: Mapping[str, Sequence[Address]] = {},
         choices: Choices = anywhere,
+        limits: SandboxLimits = UNLIMITED,
     ) -> Sandbox:
         """Make a sandbox for `founder`, with the interfaces that `container` in it asks for.
 
@@ -223,13 +227,13 @@ class LeaseStore(OpenStore):
             for one in (founder, container):
                 failures.forget(db, one.root, one.id, refused=True)
             asked = Request(networks=request.networks, addresses=request.addresses, mac=request.mac)
-            made = membership.create(db, founder, networks, asked, adopt, choices)
+            made = membership.create(db, founder, networks, asked, adopt, choices, limits)
             membership.join(db, container, made.key, request, choices)
             return _load(db, made.key)
 
     def create_sandboxes(
         self,
-        wanted: Iterable[tuple[Container, Sequence[Network], Request]],
+        wanted: Iterable[tuple[Container, Sequence[Network], Request, SandboxLimits]],
         choices: Choices = anywhere,
     ) -> list[Sandbox | InvalidRequest]:
         """Make many sandboxes in one transaction; for each, it or why it was not made.
@@ -238,11 +242,13 @@ class LeaseStore(OpenStore):
         """
         made: list[Sandbox | InvalidRequest] = []
         with self._database.writing() as db:
-            for container, networks, request in wanted:
+            for container, networks, request, limits in wanted:
                 db.execute("SAVEPOINT one")
                 try:
                     failures.forget(db, container.root, container.id, refused=True)
-                    made.append(membership.create(db, container, networks, request, {}, choices))
+                    made.append(
+                        membership.create(db, container, networks, request, {}, choices, limits)
+                    )
                 except InvalidRequest as refused:
                     db.execute("ROLLBACK TO one")
                     made.append(refused)
@@ -423,6 +429,17 @@ class LeaseStore(OpenStore):
         """Remove the note `name`."""
         with self._database.writing() as db:
             db.execute("DELETE FROM note WHERE name = ?", (name,))
+
+    def number_of(self, document: str) -> int:
+        """The number that stands for the list of that text, the same from now on."""
+        query = "SELECT number FROM list WHERE document = ?"
+        with self._database.reading() as db:
+            row = db.execute(query, (document,)).fetchone()
+        if row is None:
+            with self._database.writing() as db:
+                db.execute("INSERT OR IGNORE INTO list (document) VALUES (?)", (document,))
+                row = db.execute(query, (document,)).fetchone()
+        return int(row[0])
 
     def _found(self, query: str, *values: str | int) -> Sandbox | None:
         """The sandbox whose key `query` returns; usually there is none."""

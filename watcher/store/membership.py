@@ -8,6 +8,8 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from watcher.model import keys
 from watcher.model.errors import InvalidRequest, WatcherError, quoted
 from watcher.model.naming import hashed_mac, interface_names, mac_of
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from watcher.model.address import Address
     from watcher.model.container import Container
     from watcher.model.network import Network
+    from watcher.model.policy.limits import SandboxLimits
     from watcher.model.request import PortMap, Request
     from watcher.store.port_choice import Choices
 
@@ -34,15 +37,19 @@ def create(
     request: Request,
     adopt: Mapping[str, Sequence[Address]],
     choices: Choices,
+    limits: SandboxLimits,
 ) -> Sandbox:
     """Make a sandbox, as :meth:`watcher.store.leases.LeaseStore.create_sandbox` says."""
     assert container.netns is not None
     fixed = place_fixed(networks, request.addresses, container.annotations.get(keys.IP))
     drop(db, container.root, container.id)
     key = db.execute(
-        "INSERT INTO sandbox (root, id, pid, start, netns) VALUES (?, ?, ?, ?, ?)",
-        (container.root, container.id, *_process(container), container.netns),
-    ).lastrowid
+        "INSERT INTO sandbox (root, id, pid, start, netns, limits) VALUES (?, ?, ?, ?, ?, ?)",
+        (
+            container.root, container.id, *_process(container), container.netns,
+            documents.encode_limits(limits),
+        ),
+    ).lastrowid  # fmt: skip
     assert key is not None
     interfaces = []
     for ordinal, (network, name) in enumerate(
@@ -52,7 +59,8 @@ def create(
         mac = request.mac if ordinal == 0 else None
         host_name = f"netnsv{ordinal}-{container.init.pid}"
         place = (key, ordinal, network.name, name, host_name)
-        interfaces.append(add_interface(db, container, network, place, its_own, mac, adopt))
+        made = add_interface(db, container, network, place, its_own, mac, adopt)
+        interfaces.append(replace(made, forced=True) if limits.forced else made)
     ports = _insert_member(db, container, key, request, choices)
     member = Member(container.root, container.id, container.init, ports, request)
     # Its pin leads to it, because it is the newest sandbox made for that id.
@@ -65,6 +73,7 @@ def create(
         (member,),
         (container.id,),
         kept=any(port.to_choose for port in request.ports),
+        limits=limits,
     )
 
 

@@ -60,9 +60,13 @@ def _is_sound(copy: Sandbox) -> bool:
 def _restore(db: sqlite3.Connection, copy: Sandbox, networks: Mapping[str, Network]) -> int:
     root = next((m.root for m in copy.members if m.id == copy.id), copy.members[0].root)
     key = db.execute(
-        "INSERT INTO sandbox (root, id, pid, start, netns, kept) VALUES (?, ?, ?, ?, ?, 1)",
-        (root, copy.id, copy.init.pid, copy.init.start, copy.netns),
-    ).lastrowid
+        "INSERT INTO sandbox (root, id, pid, start, netns, kept, limits)"
+        " VALUES (?, ?, ?, ?, ?, 1, ?)",
+        (
+            root, copy.id, copy.init.pid, copy.init.start, copy.netns,
+            documents.encode_limits(copy.limits),
+        ),
+    ).lastrowid  # fmt: skip
     assert key is not None
     numbers: dict[tuple[str, str], int] = {}
     for member in copy.members:

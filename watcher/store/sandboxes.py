@@ -9,7 +9,10 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from watcher.model.container import Process
+from watcher.model.policy.limits import UNLIMITED
 from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.store import documents
 from watcher.store.port_claims import to_port_map
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from watcher.model.address import AddressWithPrefix
 
-_SANDBOX: Final = "SELECT key, id, pid, start, netns, kept FROM sandbox "
+_SANDBOX: Final = "SELECT key, id, pid, start, netns, kept, limits FROM sandbox "
 _INTERFACE: Final = (
     "SELECT interface.sandbox, interface.ordinal, interface.network, name, host_name, mac,"
     " address, prefix, member.root, member.id FROM interface LEFT JOIN address"
@@ -145,9 +148,12 @@ def _sandbox(
     members: tuple[Member, ...],
     pins: tuple[str, ...],
 ) -> Sandbox:
-    key, name, pid, start, netns, kept = row
+    key, name, pid, start, netns, kept, document = row
     init = Process(pid, start)
-    return Sandbox(key, name, init, netns, interfaces, members, pins, bool(kept))
+    limits = UNLIMITED if document == "{}" else documents.decode_limits(document)
+    if limits.forced:
+        interfaces = tuple(replace(interface, forced=True) for interface in interfaces)
+    return Sandbox(key, name, init, netns, interfaces, members, pins, bool(kept), limits)
 
 
 def _interfaces(rows: Iterable[tuple[Any, ...]]) -> tuple[Interface, ...]:

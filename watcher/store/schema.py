@@ -212,7 +212,19 @@ _CAUSES: Final = (
     "ALTER TABLE failure ADD COLUMN cause TEXT NOT NULL DEFAULT ''",
 )
 
-MIGRATIONS: Final = (_FIRST, _RANGES, _STALE, _DOCUMENTS, _NAMES, _CHANGES, _CAUSES)
+_LIMITS: Final = (
+    # What a sandbox was limited to when it was made, as a document (`documents.py`).
+    "ALTER TABLE sandbox ADD COLUMN limits TEXT NOT NULL DEFAULT '{}'",
+    # The numbers by which the firewall knows lists of destinations and sources.
+    """
+    CREATE TABLE list (
+        number   INTEGER PRIMARY KEY AUTOINCREMENT,
+        document TEXT NOT NULL UNIQUE
+    ) STRICT
+    """,
+)
+
+MIGRATIONS: Final = (_FIRST, _RANGES, _STALE, _DOCUMENTS, _NAMES, _CHANGES, _CAUSES, _LIMITS)
 
 VERSION: Final = len(MIGRATIONS)
 """The version of the schema that this program reads and writes."""

@@ -157,6 +157,9 @@ def gather(known: Known) -> Iterator[Gathered]:
     if seen is None or not lives(sandbox):
         raise WatcherError(f"container {quoted(known.id)} has ended", "start it again")
     rules = Nft().listing(*TABLE)
-    intact = rules is not None and listed.digest(rules, drivers) == known.digest
+    mark = known.config.firewall.mark
+    intact = rules is not None and known.digest == listed.digest(
+        rules, drivers, listed.blocks(rules), mark
+    )
     with Netlink() as netlink:
         yield Gathered(known, drivers, legs, netlink, seen, asks, rules, intact, host.tables())

@@ -62,7 +62,7 @@ def _rules(gathered: Gathered) -> Iterator[Finding]:
 
 def _missing(gathered: Gathered) -> Iterator[Finding]:
     """The elements that are missing, or lead elsewhere."""
-    wanted = elements.of_sandbox(gathered.sandbox, gathered.drivers)
+    wanted = list(elements.port_maps(gathered.sandbox, gathered.drivers))
     there = {(e.name, e.key): e for e in listed.elements_in(gathered.rules or ())}
     lacking = [element for element in wanted if there.get(element[1:3]) != element]
     for element in lacking[:_SHOWN]:

@@ -1,0 +1,109 @@
+"""The lists that a sandbox is held to in a network, and what follows from all of them together."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from watcher.model.policy import boxes
+from watcher.model.policy.boxes import Box
+from watcher.model.policy.entries import Direction, Entry, entry
+
+if TYPE_CHECKING:
+    from watcher.model.address import Address
+    from watcher.model.network import Network
+    from watcher.model.policy.limits import SandboxLimits
+
+_OTHER_RESOLVERS: Final = tuple(map(entry, ("!any:53", "!any:853")))
+"""Who is held to names asks the name service alone: DNS, and DNS over TLS or QUIC (RFC 7858)."""
+
+
+class AccessList(Struct, frozen=True, dict=True):
+    """All the lists that count; a connection has to pass each of them.
+
+    Attributes:
+        direction: which side opens the connections.
+        lists: the entries of each list (:func:`watcher.model.policy.entries.checked`).
+    """
+
+    direction: Direction
+    lists: tuple[tuple[str, ...], ...]
+
+    @property
+    def document(self) -> str:
+        """Its text, the same for all that say the same; a number stands for it."""
+        return f"{self.direction} {' & '.join(','.join(one) for one in self.lists)}"
+
+    @cached_property
+    def entries(self) -> tuple[tuple[Entry, ...], ...]:
+        """The entries of each list."""
+        found = tuple(tuple(map(entry, one)) for one in self.lists)
+        if any(e.name for one in found for e in one):
+            found = tuple((*one, *_OTHER_RESOLVERS) for one in found)
+        return found
+
+    def boxes(self, version: int) -> tuple[Box, ...]:
+        """What passes, in IP `version`, without what names open."""
+        return _boxes(self, version)
+
+    @cached_property
+    def named(self) -> bool:
+        """Whether any of the lists has a name; then no other name may be asked for."""
+        return any(e.name for one in self.entries for e in one)
+
+    def asks(self, name: str) -> bool:
+        """Whether the host name `name` (lower case, no last dot) may be asked for."""
+        lists = [[e for e in one if e.name] for one in self.entries]
+        return all(_names(one, name) for one in lists if one)
+
+    def opened(self, name: str, address: Address, *, rebinds: bool) -> tuple[Box, ...]:
+        """What an answer opens: the boxes of `address` because `name` leads to it.
+
+        `rebinds` says that the address is of a kind that no name opens (private, loopback, the
+        host's own, …): then there is nothing that prefixes do not open already.
+        """
+        if rebinds:
+            return ()
+        version, number = address.version, int(address)
+        each = []
+        for one in self.entries:
+            there = [e for e in one if not e.name or e.names(name)]
+            each.append(boxes.ports_at(there, number, version))
+        return tuple(boxes.boxes_of(version, (number, number), boxes.common(each)))
+
+
+def access(
+    direction: Direction, limits: SandboxLimits, network: Network, forced: Network | None
+) -> AccessList | None:
+    """What a sandbox with `limits` is held to in `network`; `None` if to nothing.
+
+    `forced` is the network whose policy its root forces upon it.
+    """
+    lists = [getattr(one, direction) for one in (network, forced, limits) if one is not None]
+    return _access(direction, tuple(dict.fromkeys(one for one in lists if one is not None)))
+
+
+@lru_cache(maxsize=16384)
+def _access(direction: Direction, lists: tuple[tuple[str, ...], ...]) -> AccessList | None:
+    """One object for each, so that what follows from it is worked out once."""
+    return AccessList(direction, lists) if lists else None
+
+
+@lru_cache(maxsize=16384)
+def _boxes(access: AccessList, version: int) -> tuple[Box, ...]:
+    return boxes.boxes(access.entries, version)
+
+
+def _names(entries: list[Entry], name: str) -> bool:
+    about = [e for e in entries if e.names(name)]
+    return bool(about) and not any(e.out for e in about)
+
+
+def text_of(version: int, span: tuple[int, int]) -> str:
+    """A range of addresses as nft(8) writes it."""
+    kind = IPv4Address if version == 4 else IPv6Address
+    first, last = map(kind, span)
+    return str(first) if first == last else f"{first}-{last}"

@@ -1,0 +1,196 @@
+"""One entry of a list of `egress` or `ingress`, as users write it.
+
+    entry    = ["!"] target [":" port ["-" port]] ["/" protocol]
+    target   = "any" | IPv4 prefix | IPv6 prefix, in brackets before a port | name | word
+    name     = a host name, or "*." and a domain: any name in it (egress)
+    word     = "host" | "network": the host itself, the sandboxes of the same network (ingress)
+    protocol = "tcp" | "udp" | "sctp" | "icmp"
+
+Without a port, all ports and all protocols are meant; with a port but no protocol, that port of
+TCP, UDP and SCTP.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from watcher.model.address import Subnet
+from watcher.model.errors import BadValue, quoted
+
+type Direction = Literal["egress", "ingress"]
+
+PROTOCOLS: Final = ("tcp", "udp", "sctp", "icmp")
+WORDS: Final = ("host", "network")
+"""Those that stand for sources without an address of their own in a list of `ingress`."""
+
+EVERY_PORT: Final = (0, 65535)
+
+MAX_ENTRIES: Final = 128
+"""The most entries of one list; what the firewall makes of them grows with their square."""
+
+_ENTRY: Final = re.compile(
+    r"(?P<out>!?)"
+    r"(?P<target>\[[^\]]*\](?:/[0-9]{1,3})?|[^:/\[\]]+(?:/[0-9]{1,3})?)"
+    r"(?::(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?)?"
+    r"(?:/(?P<protocol>[a-z]+))?"
+)
+_LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMERIC: Final = re.compile(r"[0-9.]+")
+_EXAMPLES: Final[dict[Direction, str]] = {
+    "egress": 'write it like "10.0.0.0/8", "any:443/tcp" or "api.example.org:443/tcp"',
+    "ingress": 'write it like "192.0.2.0/24", "any:443/tcp" or "!host"',
+}
+
+
+class Entry(Struct, frozen=True):
+    """One entry of a list.
+
+    Attributes:
+        out: whether it takes out of the list, whatever else is in it.
+        prefix: its addresses; `None` stands for all, unless it has a name or a word.
+        name: a host name in lower case, or `*.` and a domain; else empty.
+        word: one of :data:`WORDS`; else empty.
+        ports: the first and the last port.
+        protocol: one of :data:`PROTOCOLS`; empty means all, or with ports TCP, UDP and SCTP.
+    """
+
+    out: bool
+    prefix: Subnet | None
+    name: str
+    word: str
+    ports: tuple[int, int]
+    protocol: str
+
+    def __str__(self) -> str:
+        target = self.name or self.word or ("any" if self.prefix is None else str(self.prefix))
+        ports = "" if self.ports == EVERY_PORT else f":{self.ports[0]}-{self.ports[1]}"
+        if self.ports[0] == self.ports[1]:
+            ports = f":{self.ports[0]}"
+        if self.prefix is not None and self.prefix.version == 6:
+            address, _, length = target.partition("/")
+            target = f"[{address}]/{length}"
+        protocol = f"/{self.protocol}" if self.protocol else ""
+        return f"{'!' if self.out else ''}{target}{ports}{protocol}"
+
+    def names(self, name: str) -> bool:
+        """Whether it is about the host name `name`, in lower case and without a last dot."""
+        if self.name.startswith("*."):
+            return name.endswith(self.name[1:])
+        return bool(self.name) and name == self.name
+
+
+def parse_list(text: str, direction: Direction) -> tuple[str, ...]:
+    """The entries of an annotation's value, each as :func:`str` of an :class:`Entry` has it.
+
+    `none` is the empty list.
+
+    Raises:
+        BadValue: it is no such list.
+    """
+    if text.strip() == "none":
+        return ()
+    return checked([part.strip() for part in text.split(",")], direction)
+
+
+def checked(texts: list[str], direction: Direction) -> tuple[str, ...]:
+    """`texts` as :func:`str` of an :class:`Entry` has them, sorted and each once.
+
+    Raises:
+        BadValue: one of them is no entry of a list of that direction, or they are too many.
+    """
+    if len(texts) > MAX_ENTRIES:
+        raise BadValue(f"{len(texts)} entries", f"write at most {MAX_ENTRIES}")
+    return tuple(sorted({str(_parse(text, direction)) for text in texts}))
+
+
+@lru_cache(maxsize=65536)
+def entry(text: str) -> Entry:
+    """The entry of a text that :func:`checked` has returned."""
+    try:
+        return _parse(text, "egress")
+    except BadValue:
+        return _parse(text, "ingress")
+
+
+def _parse(text: str, direction: Direction) -> Entry:
+    remedy = _EXAMPLES[direction]
+    bare = text.removeprefix("!")
+    if bare.count(":") > 1 and not bare.startswith("["):  # IPv6 without a port needs no brackets
+        address, slash, rest = bare.partition("/")
+        text = f"{text[: len(text) - len(bare)]}[{address}]{slash}{rest}"
+    match = _ENTRY.fullmatch(text.lower())
+    if match is None:
+        if text == "none":
+            raise BadValue('"none" together with others', 'write "none" alone')
+        raise BadValue(f"{quoted(text)} is no entry", remedy)
+    protocol = match["protocol"] or ""
+    if protocol and protocol not in PROTOCOLS:
+        raise BadValue(f"{quoted(text)} has no protocol of these: {', '.join(PROTOCOLS)}", remedy)
+    prefix, name, word = _target(match["target"], text, direction)
+    return Entry(
+        out=bool(match["out"]),
+        prefix=prefix,
+        name=name,
+        word=word,
+        ports=_ports(match["first"], match["last"], protocol, text),
+        protocol=protocol,
+    )
+
+
+def _ports(first: str | None, last: str | None, protocol: str, text: str) -> tuple[int, int]:
+    if first is None:
+        return EVERY_PORT
+    if protocol == "icmp":
+        raise BadValue(f"{quoted(text)} has a port, and ICMP has none", "write it without the port")
+    low, high = int(first), int(last or first)
+    if not 1 <= low <= high <= EVERY_PORT[1]:
+        raise BadValue(f"{quoted(text)} has no port from 1 to 65535", "write such a port, or two")
+    return low, high
+
+
+def _target(target: str, text: str, direction: Direction) -> tuple[Subnet | None, str, str]:
+    """The prefix, the name and the word of a target; at most one of them is there."""
+    if target == "any":
+        return None, "", ""
+    if target in WORDS:
+        if direction == "egress":
+            raise BadValue(
+                f"{quoted(target)} is a source, and these are destinations",
+                "write addresses, a prefix, or a name",
+            )
+        return None, "", target
+    plain = target.replace("[", "").replace("]", "")
+    if target.startswith("[") or _NUMERIC.fullmatch(target.partition("/")[0]):
+        return _prefix(plain, text, direction), "", ""
+    labels = target.removeprefix("*.").split(".")
+    if "/" in target or len(target) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        raise BadValue(f"{quoted(text)} has neither a prefix nor a name", _EXAMPLES[direction])
+    if direction == "ingress":
+        raise BadValue(f"{quoted(target)} is a name, which no source has", "write addresses")
+    if len(labels) < 2:
+        raise BadValue(
+            f"{quoted(target)} is a name without a domain", "write a whole one, or addresses"
+        )
+    return None, target, ""
+
+
+def _prefix(plain: str, text: str, direction: Direction) -> Subnet:
+    try:
+        prefix = ip_network(plain, strict=False)
+    except ValueError:
+        raise BadValue(f"{quoted(text)} has no prefix", _EXAMPLES[direction]) from None
+    if str(prefix.network_address) != str(ip_network(plain.partition("/")[0]).network_address):
+        raise BadValue(f"{quoted(text)} has bits behind its prefix", f"write {prefix}")
+    if isinstance(prefix, IPv6Network) and _mapped(prefix):
+        raise BadValue(f"{quoted(text)} is IPv4 written as IPv6", "write it as IPv4")
+    assert isinstance(prefix, IPv4Network | IPv6Network)
+    return prefix
+
+
+def _mapped(prefix: IPv6Network) -> bool:
+    return prefix.subnet_of(IPv6Network("::ffff:0:0/96"))

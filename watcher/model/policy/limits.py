@@ -1,0 +1,44 @@
+"""What a sandbox was limited to when it was made; the lease store keeps it as a document."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class SandboxLimits(Struct, frozen=True, omit_defaults=True):
+    """The limits of a sandbox: what was asked for, and what its root allows at the most.
+
+    What its networks limit is not here, as that may change while it runs.
+
+    Attributes:
+        egress, ingress: the entries of its annotations; `None` without one.
+        policy: the network whose `egress` and `ingress` its root forces upon it; else empty.
+        ingress_bandwidth, egress_bandwidth: bits a second that it may receive and send by each
+            interface; `None` means that of the network.
+        connections: the most entries in the table of connections; `None` means that of the network.
+        most_ingress_bandwidth, most_egress_bandwidth, most_connections: what its root allows.
+    """
+
+    egress: tuple[str, ...] | None = None
+    ingress: tuple[str, ...] | None = None
+    policy: str = ""
+    ingress_bandwidth: int | None = None
+    egress_bandwidth: int | None = None
+    connections: int | None = None
+    most_ingress_bandwidth: int | None = None
+    most_egress_bandwidth: int | None = None
+    most_connections: int | None = None
+
+    @property
+    def forced(self) -> bool:
+        """Whether its frames all have to pass the host, even those to neighbours."""
+        return self.egress is not None or bool(self.policy)
+
+
+UNLIMITED = SandboxLimits()
+
+
+def least(asked: int | None, usual: int | None, most: int | None) -> int | None:
+    """What is in force: what was `asked` for, else the network's `usual`, never above `most`."""
+    value = usual if asked is None else asked
+    return min((one for one in (value, most) if one is not None), default=None)
