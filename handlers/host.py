@@ -17,6 +17,7 @@ from handlers.context import DEFAULTS, Context, FirewallSettings, open_context
 from handlers.copies import CopiesHandler
 from handlers.firewall.foreign import ForeignFirewallHandler
 from handlers.firewall.handler import FirewallHandler
+from handlers.firewall.old_tables import OldTablesHandler
 from handlers.guard.link import is_guarded
 from handlers.guard.trial import why_not as why_no_guard
 from handlers.handler import Handler, Notes, Numbers
@@ -59,6 +60,7 @@ HANDLERS: Final = (
     Kind(HostSideHandler),
     Kind(FirewallHandler),  # before the links: nothing may pass one before its rules are there
     Kind(LinkHandler),
+    Kind(OldTablesHandler),
     Kind(ConntrackHandler, last=True),  # flows that ended earlier would come back with a packet
     Kind(ForeignFirewallHandler),
 )

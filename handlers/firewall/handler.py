@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -10,7 +9,6 @@ from handlers.context import Context
 from handlers.firewall import elements, listed, ruleset
 from handlers.firewall.listed import NOTE
 from handlers.firewall.ruleset import OLD_TABLE, TABLE
-from handlers.guard import link as guard
 from handlers.handler import Difference, Handler, apply
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
 from watcher.model.errors import WatcherError
@@ -67,9 +65,9 @@ class FirewallHandler(Handler):
             if wanted:
                 self._nft.run(commands("add", wanted))
             elif not self._made and self._nft.listing(*TABLE) is None:
-                self._rebuild(self._of_all())
+                self.rebuild(self.of_all())
         except NotThere:
-            self._rebuild({**self._of_all(), **wanted})
+            self.rebuild({**self.of_all(), **wanted})
         self._shared.update(e for e in wanted if e.name in elements.SHARED)
         self._made = True
 
@@ -105,12 +103,7 @@ class FirewallHandler(Handler):
             both = self._of(sandbox) | self._all_shared_by(sandbox)
             wanted |= dict.fromkeys(both, sandbox.id)
         if self._nft.listing(*OLD_TABLE) is not None:
-            yield Difference(
-                Repair("made the nftables table", "", "those of an earlier version were there"),
-                lambda: self._replace_old(sandboxes, wanted),
-                alone=True,
-            )
-            return
+            return  # see :mod:`handlers.firewall.old_tables`
         listing = self._nft.listing(*TABLE)
         if listing is None and not any(sandbox.interfaces for sandbox in sandboxes):
             return
@@ -120,7 +113,7 @@ class FirewallHandler(Handler):
                 Repair(
                     "made the nftables table", "", "rules were missing or not as they should be"
                 ),
-                lambda: self._rebuild(wanted),
+                lambda: self.rebuild(wanted),
             )
             return
         there = set(listed.elements_in(listing))
@@ -144,7 +137,7 @@ class FirewallHandler(Handler):
                         next(todo, _nothing),
                     )
 
-    def _of_all(self) -> dict[Element, None]:
+    def of_all(self) -> dict[Element, None]:
         """The elements of all sandboxes."""
         wanted: dict[Element, None] = {}
         for sandbox in self._sandboxes():
@@ -175,25 +168,7 @@ class FirewallHandler(Handler):
             and any(elements.overlapping(element, other) for other in ranges)
         ]
 
-    def _replace_old(self, sandboxes: Sequence[Sandbox], wanted: Iterable[Element]) -> None:
-        """Replace the tables of an earlier version, whose rules are the guard, by today's.
-
-        Raises:
-            OSError: a link has no other guard yet; then the old ones stay.
-        """
-        for sandbox in sandboxes:
-            for interface in sandbox.interfaces:
-                facts = self._drivers[interface.network].guarded(interface)
-                index = self._netlink.index(interface.host_name)
-                if facts is not None and index and guard.wrong(self._netlink, index, facts):
-                    raise OSError(
-                        errno.EBUSY,
-                        f"{interface.host_name} is not guarded by a program on it; until all are,"
-                        " the tables of the earlier version stay",
-                    )
-        self._rebuild(wanted)
-
-    def _rebuild(self, wanted: Iterable[Element]) -> None:
+    def rebuild(self, wanted: Iterable[Element]) -> None:
         """Make the table and all of `wanted` in one transaction; connections continue."""
         wanted = list(wanted)
         blocks = elements.blocks(wanted)
