@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from watcher.config import patterns
+from watcher.config.policies import check_policies
 from watcher.config.rules import ConfigKeyError, KeyPath, check
 from watcher.config.settings import Config, Events, Firewall, Gate, Limits, Names, Root
 from watcher.config.ula import unique_local_subnet
@@ -70,6 +71,7 @@ def build(document: Mapping[str, Any]) -> Config:
     """
     config: Config = _read_table(Config, document, ())
     check(config)
+    check_policies(config)
     return config
 
 

@@ -7,6 +7,7 @@ exists, the address is free, the root's limits allow it) is checked where that i
 from __future__ import annotations
 
 import re
+from functools import lru_cache, partial
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ from watcher.model.errors import BadValue, InvalidRequest, quoted, shortened
 from watcher.model.keys import PREFIX
 from watcher.model.naming import MAX_NETWORKS, RESERVED_NAMES, container_name
 from watcher.model.network import valid_network_name
+from watcher.model.policy.access import check_size
 from watcher.model.policy.entries import parse_list
 from watcher.model.policy.rates import parse_count, parse_rate
 from watcher.model.request import PortMap, Request, Sysctl
@@ -24,10 +26,12 @@ from watcher.model.request import PortMap, Request, Sysctl
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-KEYS: Final = (
-    "ports", "share", "network", "ip", "mac", "sysctl", "name", "dns", "egress", "ingress",
-    "ingress-bandwidth", "egress-bandwidth", "connections",
-)  # fmt: skip
+    from watcher.model.policy.entries import Direction
+
+LIMITS: Final = ("egress", "ingress", "ingress-bandwidth", "egress-bandwidth", "connections")
+"""The annotations that limit what a sandbox may do."""
+
+KEYS: Final = ("ports", "share", "network", "ip", "mac", "sysctl", "name", "dns", *LIMITS)
 """The known annotations, without the prefix."""
 
 MAX_NAMES: Final = 16
@@ -93,8 +97,8 @@ def parse_request(annotations: Mapping[str, str], hostname: str = "") -> Request
         names=read("name", _names, no_names),
         dns=read("dns", _servers, None),
         hostname=_hostname(hostname),
-        egress=read("egress", lambda text: parse_list(_bounded(text), "egress"), None),
-        ingress=read("ingress", lambda text: parse_list(_bounded(text), "ingress"), None),
+        egress=read("egress", partial(_list, "egress"), None),
+        ingress=read("ingress", partial(_list, "ingress"), None),
         ingress_bandwidth=read("ingress-bandwidth", parse_rate, None),
         egress_bandwidth=read("egress-bandwidth", parse_rate, None),
         connections=read("connections", parse_count, None),
@@ -129,10 +133,12 @@ def _unknown_key(short: str, value: str) -> InvalidRequest:
 def _refuse_contradictions(request: Request, found: Mapping[str, str]) -> None:
     """Raise InvalidRequest if one annotation rules out another."""
     if request.share is not None:
-        other, keys = f"with {PREFIX}share", ("network", "ip", "mac", "sysctl")
+        other = f"with {PREFIX}share"
+        keys: tuple[str, ...] = ("network", "ip", "mac", "sysctl")
         remedy = f"write it in container {request.share}, whose network this one shares"
     elif request.networks == ():
-        other, keys = f"with {PREFIX}network = none", ("ports", "ip", "mac", "sysctl")
+        other = f"with {PREFIX}network = none"
+        keys = ("ports", "ip", "mac", "sysctl", *LIMITS)
         remedy = "remove one of the two"
     else:
         return
@@ -235,6 +241,13 @@ def _servers(value: str) -> tuple[Address, ...]:
 def _hostname(text: str) -> str:
     name = text.lower().removesuffix(".")
     return name if len(name) <= _MAX_HOSTNAME and _HOSTNAME.fullmatch(name) else ""
+
+
+@lru_cache(maxsize=4096)  # many containers have the same list, and each is read several times
+def _list(direction: Direction, value: str) -> tuple[str, ...]:
+    entries = parse_list(_bounded(value), direction)
+    check_size(entries, direction)
+    return entries
 
 
 def _mac(value: str) -> str:

@@ -13,6 +13,7 @@ from watcher.model.container import Container, Namespace, Process
 from watcher.model.orphan import Orphan
 from watcher.model.request import Request
 from watcher.reconcile.founders import is_annotated
+from watcher.reconcile.limits import of_sandbox
 from watcher.reconcile.movable import shares_by_annotation
 from watcher.reconcile.plan import root_of
 
@@ -58,17 +59,20 @@ def adopt(
         return orphan
     networks = _networks(orphan, context.config.networks)
     kept = orphan.by_network(networks)
+    # Members have no other limits than the sandbox, so what the first one says is what it had.
+    request = parse_request(container.annotations, container.hostname)
+    limits = of_sandbox(request, root_of(context.config, container))
     if container.has_own_netns and not shares_by_annotation(container):
-        store.create_sandbox(container, networks, Request(), kept)
+        store.create_sandbox(container, networks, Request(), kept, limits=limits)
         return orphan
     id_ = container.id if orphan.is_of(container.id) else orphan.id
     founder = replace(container, id=id_, init=Process(orphan.pid, 0), namespace=Namespace.OWN)
-    sandbox = store.create_sandbox(founder, networks, Request(), kept)
+    sandbox = store.create_sandbox(founder, networks, Request(), kept, limits=limits)
     store.join(container, sandbox.key, Request())
     if id_ != container.id:
         store.leave(founder.root, founder.id)
     # It has its port maps already. Unless the store has them, too, `appear` takes its sandbox back.
-    store.join(container, sandbox.key, parse_request(container.annotations, container.hostname))
+    store.join(container, sandbox.key, request)
     return orphan
 
 

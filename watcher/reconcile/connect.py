@@ -13,7 +13,7 @@ from watcher.facts.kinds import Connected, Disconnected
 from watcher.model.container import Container, Namespace
 from watcher.model.errors import WatcherError, quoted
 from watcher.model.sandbox import Interface, without_interface
-from watcher.reconcile import families, overlaps
+from watcher.reconcile import families, overlaps, policies
 from watcher.reconcile.plan import network_of
 from watcher.reconcile.steps import ended_meanwhile
 
@@ -54,6 +54,7 @@ def connect(
     # The rules for a network that was configured since the last sync are missing.
     context.host.firewall.sync(context.store.sandboxes(), dry_run=False)
     configured = [network_of(context.config, network)]
+    policies.check_connect(sandbox, configured[0], context.config.networks)
     overlaps.refuse_now(configured)
     try:
         (possible,) = families.possible(context.host, container, configured, request)

@@ -23,7 +23,7 @@ from watcher.model.network import Network
 from watcher.model.policy.limits import UNLIMITED, SandboxLimits
 from watcher.model.request import Request, Sysctl
 from watcher.model.sandbox import Sandbox
-from watcher.reconcile import limits, ports
+from watcher.reconcile import limits, policies, ports
 from watcher.reconcile.founders import Founder
 from watcher.reconcile.movable import NOT_HELD
 
@@ -108,16 +108,18 @@ def plan(
         shared = _shared(container, request.share, shared)
         if inside is None or founded or inside.key != shared.key:
             settings = _check_move(container, place, request.share, unmovable)
-            limits.check_join(request, shared, root)
+            _check_join(request, shared, root, config)
             return Move(shared, settings)
     if place.of_host:
+        policies.refuse_without_sandbox(request, "it is in the host's network namespace")
         return Ignore("it is in the host's network namespace")
     if inside is not None and not founded:
         if not attached or inside.member(container) is None:  # else it stays in another's
-            limits.check_join(request, inside, root)
+            _check_join(request, inside, root, config)
         return Join(inside)
     left_alone = _left_alone(container, place, request, root, founder, attached=attached)
     if left_alone is not None:
+        policies.refuse_without_sandbox(request, left_alone.reason)
         return left_alone
     if attached and inside is not None:  # whatever the configuration has become
         return Join(inside)
@@ -129,7 +131,9 @@ def plan(
             limits.check_share(founder.container.id, root, {founder.container.root})
         return CreateFor(founder.container, networks, limits.of_sandbox(request, root))
     if not place.of_runtime:
-        return Ignore("its network namespace is not one that its runtime made")
+        reason = "its network namespace is not one that its runtime made"
+        policies.refuse_without_sandbox(request, reason)
+        return Ignore(reason)
     return Create(networks, limits.of_sandbox(request, root))
 
 
@@ -215,7 +219,7 @@ def asks_by(request: Request) -> tuple[str, str] | None:
     ):  # fmt: skip
         if value:
             return key, ",".join(map(str, value))
-    return None
+    return next(policies.asked_by(request), None)
 
 
 def root_of(config: Config, container: Container) -> Root:
@@ -244,8 +248,15 @@ def _checked_networks(
     networks = tuple(_networks(request, config))
     if not attached:
         limits.check_new(request, networks, root)
+        policies.check_new(request, networks, root, config.networks)
     ports.check_carried(request, networks)
     return networks
+
+
+def _check_join(request: Request, inside: Sandbox, root: Root, config: Config) -> None:
+    """Raise InvalidRequest for a request that a member of `inside` cannot have, or may not."""
+    limits.check_join(request, inside, root)
+    policies.check_join(request, inside, root, config.networks)
 
 
 def _networks(request: Request, config: Config) -> Iterable[Network]:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from watcher.model import keys
 from watcher.model.errors import InvalidRequest, WatcherError, quoted
 from watcher.model.naming import hashed_mac, interface_names, mac_of
+from watcher.model.policy.limits import UNLIMITED, SandboxLimits
 from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.store import documents, port_claims
 from watcher.store.addresses import AddressBook, free_leases
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from watcher.model.address import Address
     from watcher.model.container import Container
     from watcher.model.network import Network
-    from watcher.model.policy.limits import SandboxLimits
     from watcher.model.request import PortMap, Request
     from watcher.store.port_choice import Choices
 
@@ -91,6 +91,11 @@ def join(
     if row is None or row[1] != key:
         drop(db, container.root, container.id)
         _insert_member(db, container, key, request, choices)
+        # Once the founder has gone, nobody's annotations tell what it was limited to.
+        db.execute(
+            "UPDATE sandbox SET kept = 1 WHERE key = ? AND limits <> ?",
+            (key, documents.encode_limits(UNLIMITED)),
+        )
         return
     number, before = row[0], row[2:]
     now = (*_process(container), documents.encode(request))

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from functools import cached_property, lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from watcher.model.errors import BadValue
 from watcher.model.policy import boxes
 from watcher.model.policy.boxes import Box
-from watcher.model.policy.entries import Direction, Entry, entry
+from watcher.model.policy.entries import EVERY_PORT, Direction, Entry, Word, entry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from watcher.model.address import Address
     from watcher.model.network import Network
     from watcher.model.policy.limits import SandboxLimits
+
+MAX_BOXES: Final = 2048
+"""The most boxes of one IP version: what the kernel keeps and searches for one list.
+
+A list with more is refused. If one becomes so while a sandbox runs, as its network's list was
+changed, the rest does not pass.
+"""
 
 _OTHER_RESOLVERS: Final = tuple(map(entry, ("!any:53", "!any:853")))
 """Who is held to names asks the name service alone: DNS, and DNS over TLS or QUIC (RFC 7858)."""
@@ -47,7 +58,7 @@ class AccessList(Struct, frozen=True, dict=True):
 
     def boxes(self, version: int) -> tuple[Box, ...]:
         """What passes, in IP `version`, without what names open."""
-        return _boxes(self, version)
+        return _up_to_one_more(self, version)[:MAX_BOXES]
 
     @cached_property
     def named(self) -> bool:
@@ -56,8 +67,26 @@ class AccessList(Struct, frozen=True, dict=True):
 
     def asks(self, name: str) -> bool:
         """Whether the host name `name` (lower case, no last dot) may be asked for."""
-        lists = [[e for e in one if e.name] for one in self.entries]
-        return all(_names(one, name) for one in lists if one)
+        return all(_names(one, name) for one in self._of_names if one)
+
+    @cached_property
+    def _of_names(self) -> list[list[Entry]]:
+        """The entries with names of each list."""
+        return [[e for e in one if e.name] for one in self.entries]
+
+    def lets_in(self, word: Word) -> bool:
+        """Whether the host, or a sandbox of the same network, may open connections to any port.
+
+        Any list lets them in, unless it is empty, takes them out, or names the other one alone.
+        """
+        return all(_lets_in(one, word) for one in self.entries)
+
+    @cached_property
+    def too_large(self) -> str:
+        """Why the kernel cannot keep it; empty if it can."""
+        if all(len(_up_to_one_more(self, version)) <= MAX_BOXES for version in (4, 6)):
+            return ""
+        return f"its entries divide each other into more than {MAX_BOXES} parts"
 
     def opened(self, name: str, address: Address, *, rebinds: bool) -> tuple[Box, ...]:
         """What an answer opens: the boxes of `address` because `name` leads to it.
@@ -75,6 +104,13 @@ class AccessList(Struct, frozen=True, dict=True):
         return tuple(boxes.boxes_of(version, (number, number), boxes.common(each)))
 
 
+def check_size(entries: tuple[str, ...] | None, direction: Direction) -> None:
+    """Raise BadValue if the kernel cannot keep a list of these entries."""
+    held = None if entries is None else _access(direction, (entries,))
+    if held is not None and held.too_large:
+        raise BadValue(held.too_large, "write fewer ranges of ports, or fewer prefixes in others")
+
+
 def access(
     direction: Direction, limits: SandboxLimits, network: Network, forced: Network | None
 ) -> AccessList | None:
@@ -86,20 +122,30 @@ def access(
     return _access(direction, tuple(dict.fromkeys(one for one in lists if one is not None)))
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=8192)
 def _access(direction: Direction, lists: tuple[tuple[str, ...], ...]) -> AccessList | None:
     """One object for each, so that what follows from it is worked out once."""
     return AccessList(direction, lists) if lists else None
 
 
-@lru_cache(maxsize=16384)
-def _boxes(access: AccessList, version: int) -> tuple[Box, ...]:
-    return boxes.boxes(access.entries, version)
+@lru_cache(maxsize=8192)
+def _up_to_one_more(access: AccessList, version: int) -> tuple[Box, ...]:
+    """The first boxes; with one more than there may be, it is too large."""
+    return tuple(islice(boxes.boxes(access.entries, version), MAX_BOXES + 1))
 
 
 def _names(entries: list[Entry], name: str) -> bool:
+    """Whether one list lets ask for `name`: unless it is taken out with all its ports."""
     about = [e for e in entries if e.names(name)]
-    return bool(about) and not any(e.out for e in about)
+    whole = (e.out and e.ports == EVERY_PORT and not e.protocol for e in about)
+    return any(not e.out for e in about) and not any(whole)
+
+
+def _lets_in(entries: Sequence[Entry], word: Word) -> bool:
+    words = [e for e in entries if e.word]
+    whole = (e.word == word and e.ports == EVERY_PORT and not e.protocol for e in words)
+    kept_out = any(e.word == word and e.out for e in words)
+    return bool(entries) and not kept_out and (any(whole) or all(e.out for e in words))
 
 
 def text_of(version: int, span: tuple[int, int]) -> str:

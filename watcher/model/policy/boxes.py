@@ -7,7 +7,7 @@ every list; it passes a list if an entry has it and none takes it out, whatever 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 from typing import Final
 
 from msgspec import Struct
@@ -22,7 +22,6 @@ _NUMBERS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 """The protocols with ports (`/etc/protocols`)."""
 
 _ICMP: Final = {4: 1, 6: 58}
-_EVERY_PROTOCOL: Final = (0, 255)
 _BITS: Final = {4: 32, 6: 128}
 
 
@@ -42,12 +41,11 @@ class Box(Struct, frozen=True, order=True):
     ports: tuple[int, int] = EVERY_PORT
 
 
-def boxes(lists: Sequence[Sequence[Entry]], version: int) -> tuple[Box, ...]:
+def boxes(lists: Sequence[Sequence[Entry]], version: int) -> Iterator[Box]:
     """What passes all of `lists`, in IP `version`; entries with a name or a word count for none."""
     plain = [[e for e in one if not e.name and not e.word and _fits(e, version)] for one in lists]
-    if not all(plain):
-        return ()
-    return tuple(sorted(_merged(_slices(plain, version), version)))
+    if all(plain):
+        yield from _merged(_slices(plain, version), version)
 
 
 def ports_at(one: Iterable[Entry], number: int, version: int) -> dict[str, Ports]:
@@ -69,12 +67,13 @@ def common(some: Iterable[dict[str, Ports]]) -> dict[str, Ports]:
 
 def boxes_of(version: int, addresses: tuple[int, int], passing: dict[str, Ports]) -> Iterator[Box]:
     """The boxes of a range of addresses."""
-    if all(ports == _ALL for ports in passing.values()):
-        yield Box(version, addresses, _EVERY_PROTOCOL)
-        return
+    whole = [kind for kind, ports in passing.items() if ports == _ALL]
+    for protocols in _united(chain.from_iterable(_numbers(kind, version) for kind in whole)):
+        yield Box(version, addresses, protocols)
     for kind, ports in passing.items():
-        for protocols in _numbers(kind, version):
-            yield from (Box(version, addresses, protocols, span) for span in ports)
+        if kind not in whole:
+            for protocols in _numbers(kind, version):
+                yield from (Box(version, addresses, protocols, span) for span in ports)
 
 
 def _fits(entry: Entry, version: int) -> bool:

@@ -7,14 +7,16 @@
     protocol = "tcp" | "udp" | "sctp" | "icmp"
 
 Without a port, all ports and all protocols are meant; with a port but no protocol, that port of
-TCP, UDP and SCTP.
+TCP, UDP and SCTP. What a name opens is looked up by its port, so a protocol needs one there, and a
+range is short. A text that :func:`checked` has returned stays readable for ever: stores keep it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -23,6 +25,7 @@ from watcher.model.address import Subnet
 from watcher.model.errors import BadValue, quoted
 
 type Direction = Literal["egress", "ingress"]
+type Word = Literal["host", "network"]
 
 PROTOCOLS: Final = ("tcp", "udp", "sctp", "icmp")
 WORDS: Final = ("host", "network")
@@ -33,14 +36,25 @@ EVERY_PORT: Final = (0, 65535)
 MAX_ENTRIES: Final = 128
 """The most entries of one list; what the firewall makes of them grows with their square."""
 
+MAX_NAMED_PORTS: Final = 64
+"""The most ports of an entry with a name: each address of an answer is opened for each of them."""
+
+MAX_NAME: Final = 253
+"""Characters of a host name without its last dot (RFC 1035, section 2.3.4)."""
+
 _ENTRY: Final = re.compile(
     r"(?P<out>!?)"
-    r"(?P<target>\[[^\]]*\](?:/[0-9]{1,3})?|[^:/\[\]]+(?:/[0-9]{1,3})?)"
+    r"(?P<target>\[[^\]]*\](?:/[0-9]{1,3})?|[^!:/\[\]]+(?:/[0-9]{1,3})?)"
     r"(?::(?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?)?"
-    r"(?:/(?P<protocol>[a-z]+))?"
+    r"(?:/(?P<protocol>[a-z][a-z0-9]*))?"
 )
+_OUT_ALONE: Final = "takes names out of a list that has none"
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMERIC: Final = re.compile(r"[0-9.]+")
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""The last label of what programs take for an IPv4 address (WHATWG URL, "ends in a number")."""
+
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _EXAMPLES: Final[dict[Direction, str]] = {
     "egress": 'write it like "10.0.0.0/8", "any:443/tcp" or "api.example.org:443/tcp"',
     "ingress": 'write it like "192.0.2.0/24", "any:443/tcp" or "!host"',
@@ -92,20 +106,29 @@ def parse_list(text: str, direction: Direction) -> tuple[str, ...]:
     Raises:
         BadValue: it is no such list.
     """
-    if text.strip() == "none":
+    if text.strip().lower() == "none":
         return ()
     return checked([part.strip() for part in text.split(",")], direction)
 
 
-def checked(texts: list[str], direction: Direction) -> tuple[str, ...]:
+def checked(texts: Sequence[str], direction: Direction) -> tuple[str, ...]:
     """`texts` as :func:`str` of an :class:`Entry` has them, sorted and each once.
 
     Raises:
-        BadValue: one of them is no entry of a list of that direction, or they are too many.
+        BadValue: one of them is no entry of a list of that direction, they are too many, or they
+            take out a name but have none.
     """
     if len(texts) > MAX_ENTRIES:
         raise BadValue(f"{len(texts)} entries", f"write at most {MAX_ENTRIES}")
-    return tuple(sorted({str(_parse(text, direction)) for text in texts}))
+    entries = {_parse(text, direction) for text in texts}
+    names = [one for one in entries if one.name]
+    if names and all(one.out for one in names):
+        raise BadValue(
+            f"{quoted(names[0])} {_OUT_ALONE}",
+            "write the names that may be asked for: an address that is reached without one has no"
+            " name",
+        )
+    return tuple(sorted(map(str, entries)))
 
 
 @lru_cache(maxsize=65536)
@@ -119,26 +142,32 @@ def entry(text: str) -> Entry:
 
 def _parse(text: str, direction: Direction) -> Entry:
     remedy = _EXAMPLES[direction]
+    if not text:
+        raise BadValue("an empty entry", remedy)
+    if not text.isascii():  # before case is folded, which makes ASCII of some other letters
+        raise BadValue(
+            f"{quoted(text)} is not in ASCII", 'write other letters of a name as "xn--…" (IDNA)'
+        )
+    if text.lower().removeprefix("!") == "none":
+        raise BadValue('"none" together with others', 'write "none" alone, or an empty list')
     bare = text.removeprefix("!")
     if bare.count(":") > 1 and not bare.startswith("["):  # IPv6 without a port needs no brackets
         address, slash, rest = bare.partition("/")
         text = f"{text[: len(text) - len(bare)]}[{address}]{slash}{rest}"
     match = _ENTRY.fullmatch(text.lower())
     if match is None:
-        if text == "none":
-            raise BadValue('"none" together with others', 'write "none" alone')
         raise BadValue(f"{quoted(text)} is no entry", remedy)
     protocol = match["protocol"] or ""
     if protocol and protocol not in PROTOCOLS:
-        raise BadValue(f"{quoted(text)} has no protocol of these: {', '.join(PROTOCOLS)}", remedy)
+        raise BadValue(
+            f"{quoted(text)} has a protocol that is none of {', '.join(PROTOCOLS)}", remedy
+        )
     prefix, name, word = _target(match["target"], text, direction)
+    ports = _ports(match["first"], match["last"], protocol, text)
+    if name and not match["out"]:
+        _check_named(name, ports, protocol, text)
     return Entry(
-        out=bool(match["out"]),
-        prefix=prefix,
-        name=name,
-        word=word,
-        ports=_ports(match["first"], match["last"], protocol, text),
-        protocol=protocol,
+        out=bool(match["out"]), prefix=prefix, name=name, word=word, ports=ports, protocol=protocol
     )
 
 
@@ -148,9 +177,25 @@ def _ports(first: str | None, last: str | None, protocol: str, text: str) -> tup
     if protocol == "icmp":
         raise BadValue(f"{quoted(text)} has a port, and ICMP has none", "write it without the port")
     low, high = int(first), int(last or first)
-    if not 1 <= low <= high <= EVERY_PORT[1]:
-        raise BadValue(f"{quoted(text)} has no port from 1 to 65535", "write such a port, or two")
+    if not (1 <= low <= EVERY_PORT[1] and 1 <= high <= EVERY_PORT[1]):
+        raise BadValue(f"{quoted(text)} has a port that is not from 1 to 65535", "write such ports")
+    if low > high:
+        raise BadValue(f"{quoted(text)} has its ports the wrong way round", f"write {high}-{low}")
     return low, high
+
+
+def _check_named(name: str, ports: tuple[int, int], protocol: str, text: str) -> None:
+    """Raise BadValue if addresses cannot be opened like that as answers tell them."""
+    if protocol and ports == EVERY_PORT:
+        example = f'write "{name}:443/{protocol}", or "{name}" for all'
+        if protocol == "icmp":
+            example = f'write "{name}" for all, or the addresses'
+        raise BadValue(f"{quoted(text)} has a protocol, but no port", example)
+    if ports != EVERY_PORT and ports[1] - ports[0] >= MAX_NAMED_PORTS:
+        raise BadValue(
+            f"{quoted(text)} has {ports[1] - ports[0] + 1} ports of a name",
+            f'write at most {MAX_NAMED_PORTS}, or "{name}" for all',
+        )
 
 
 def _target(target: str, text: str, direction: Direction) -> tuple[Subnet | None, str, str]:
@@ -164,11 +209,11 @@ def _target(target: str, text: str, direction: Direction) -> tuple[Subnet | None
                 "write addresses, a prefix, or a name",
             )
         return None, "", target
-    plain = target.replace("[", "").replace("]", "")
     if target.startswith("[") or _NUMERIC.fullmatch(target.partition("/")[0]):
-        return _prefix(plain, text, direction), "", ""
-    labels = target.removeprefix("*.").split(".")
-    if "/" in target or len(target) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        return _prefix(target, text, direction), "", ""
+    name = target.removesuffix(".")
+    labels = name.removeprefix("*.").split(".")
+    if "/" in name or len(name) > MAX_NAME or not all(map(_LABEL.fullmatch, labels)):
         raise BadValue(f"{quoted(text)} has neither a prefix nor a name", _EXAMPLES[direction])
     if direction == "ingress":
         raise BadValue(f"{quoted(target)} is a name, which no source has", "write addresses")
@@ -176,21 +221,25 @@ def _target(target: str, text: str, direction: Direction) -> tuple[Subnet | None
         raise BadValue(
             f"{quoted(target)} is a name without a domain", "write a whole one, or addresses"
         )
-    return None, target, ""
+    if _NUMBER.fullmatch(labels[-1]):
+        raise BadValue(f"{quoted(target)} is neither an address nor a name", _EXAMPLES[direction])
+    return None, name, ""
 
 
-def _prefix(plain: str, text: str, direction: Direction) -> Subnet:
+def _prefix(target: str, text: str, direction: Direction) -> Subnet:
+    address, _, length = target.replace("[", "").replace("]", "").partition("/")
+    if "%" in address:
+        raise BadValue(f"{quoted(text)} has a zone", "write the address without %ZONE")
+    if target.startswith("[") and ":" not in address:
+        raise BadValue(f"{quoted(text)} has no IPv6 address in its brackets", _EXAMPLES[direction])
+    kind = IPv6Network if ":" in address else IPv4Network
     try:
-        prefix = ip_network(plain, strict=False)
+        prefix: Subnet = kind(f"{address}/{length}" if length else address, strict=False)
+        exact = prefix.network_address == kind(address).network_address
     except ValueError:
         raise BadValue(f"{quoted(text)} has no prefix", _EXAMPLES[direction]) from None
-    if str(prefix.network_address) != str(ip_network(plain.partition("/")[0]).network_address):
+    if not exact:
         raise BadValue(f"{quoted(text)} has bits behind its prefix", f"write {prefix}")
-    if isinstance(prefix, IPv6Network) and _mapped(prefix):
+    if isinstance(prefix, IPv6Network) and prefix.subnet_of(_MAPPED):
         raise BadValue(f"{quoted(text)} is IPv4 written as IPv6", "write it as IPv4")
-    assert isinstance(prefix, IPv4Network | IPv6Network)
     return prefix
-
-
-def _mapped(prefix: IPv6Network) -> bool:
-    return prefix.subnet_of(IPv6Network("::ffff:0:0/96"))

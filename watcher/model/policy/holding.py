@@ -1,0 +1,32 @@
+"""Where sandboxes can be held to lists, and where they would get round them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from watcher.model.network import Network
+    from watcher.model.policy.access import AccessList
+
+
+def cannot_hold(network: Network) -> str:
+    """The key that makes it impossible to hold sandboxes of `network` to a list; empty if none.
+
+    Lists are looked up by addresses and by bridges. Without the guard a sandbox can send from
+    another address. A bridge of somebody else's has ports that are not ours. By a route through a
+    neighbour the neighbour's address stands for others.
+    """
+    if not network.managed:
+        return "managed = false"
+    if not network.guard:
+        return "guard = false"
+    return "routes" if network.routes else ""
+
+
+def by_neighbours(network: Network, held: AccessList) -> bool:
+    """Whether neighbours reach a sandbox directly that `held`, of ingress, keeps them from.
+
+    On a bridge their frames pass by the host only if the network has a list itself.
+    """
+    direct = network.facts.on_link and not network.isolate and not network.policed
+    return direct and not held.lets_in("network")
