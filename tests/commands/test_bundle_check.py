@@ -120,3 +120,23 @@ def test_what_is_no_bundle_is_said_to_be_none(host: Host, content: str | None) -
     done = check(host, "web")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert str(directory) in done.stderr
+
+
+def test_it_says_what_limits_it(make_host: HostMaker) -> None:
+    host = make_host(
+        '[root.limits]\nconnections = 100\npolicy = "walled"\n'
+        '[gate]\n[network.walled]\nbridge = "walled0"\nsubnets = ["172.20.0.0/24"]\n'
+        'egress = ["10.0.0.0/8"]\nconnections = 300\negress_bandwidth = "5M"\n'
+    )
+    host.bundle(
+        "web",
+        annotations={
+            "io.watcher.network": "default,walled",
+            "io.watcher.egress": "any:443/tcp",
+            "io.watcher.ingress-bandwidth": "1.5G",
+        },
+    )
+    assert check(host, "web").stdout.endswith(
+        "; egress 10.0.0.0/8 and any:443/tcp; ingress-bandwidth 1500M; connections 100;"
+        " egress-bandwidth in network walled 5M\n"
+    )

@@ -36,6 +36,14 @@ internal = true
 [network.small]
 bridge = "small0"
 subnets = ["172.21.0.0/30"]
+[network.loose]
+bridge = "loose0"
+subnets = ["172.22.0.0/24"]
+guard = false
+[network.nameless]
+bridge = "nameless0"
+subnets = ["172.23.0.0/24"]
+names = false
 """
 _UNMOVABLE: Final = "if the container cannot be moved"
 _LIMITS: Final = re.search(r"```toml\n(\[root\.limits\]\n.*?)```", PAGE, re.DOTALL)
@@ -97,7 +105,7 @@ def told(host: Host, asked: dict[str, str]) -> str:
     done = host.watcher("bundle", str(bundle), "--check", check=False)
     assert done.returncode in (1, 2), done
     text = done.stderr.replace(str(host.root), "/run/runc").strip()
-    found = re.fullmatch(r'watcher: bundle "[^"]+": io\.watcher\.\w+ = ".*?": (.*)', text)
+    found = re.fullmatch(r'watcher: bundle "[^"]+": io\.watcher\.[\w-]+ = ".*?": (.*)', text)
     assert found is not None, text
     return found[1]
 

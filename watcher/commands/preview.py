@@ -24,6 +24,7 @@ from watcher.model.container import Container, Namespace, Process
 from watcher.model.errors import InvalidRequest, UsageError, WatcherError, quoted
 from watcher.reconcile import overlaps, ports
 from watcher.reconcile.founders import Founders
+from watcher.reconcile.limits_text import described
 from watcher.reconcile.movable import why_not
 from watcher.reconcile.plan import CreateFor, Ignore, Join, Move, plan, root_of
 from watcher.store.files import store_path
@@ -31,9 +32,11 @@ from watcher.store.leases import LeaseStore
 from watcher.store.networks import known_networks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from watcher.config.settings import Config
+    from watcher.model.network import Network
     from watcher.model.request import Request
     from watcher.model.sandbox import Sandbox
     from watcher.store.port_choice import Choice
@@ -150,16 +153,20 @@ def _preview(config: Config, store: LeaseStore, container: Container, request: R
             found = f"shared {where}: with {sandbox.id};"
         elif isinstance(wanted, CreateFor):
             sandbox = store.create_sandbox_for(
-                wanted.founder, wanted.networks, container, request, choices=choices
-            )
+                wanted.founder, wanted.networks, container, request,
+                choices=choices, limits=wanted.limits,
+            )  # fmt: skip
             found = f"shared {where}: with {sandbox.id}, which gets"
         else:
-            sandbox = store.create_sandbox(container, wanted.networks, request, choices=choices)
+            sandbox = store.create_sandbox(
+                container, wanted.networks, request, choices=choices, limits=wanted.limits
+            )
             found = f"attached {where}:"
-    return f"{found} {_described(sandbox, request)}"
+        networks = known_networks(config, store)
+    return f"{found} {_described(sandbox, request, networks)}"
 
 
-def _described(sandbox: Sandbox, request: Request) -> str:
+def _described(sandbox: Sandbox, request: Request, networks: Mapping[str, Network]) -> str:
     parts = [
         f"{interface.name} in network {interface.network} with "
         + " and ".join(str(address.ip) for address in interface.addresses)
@@ -170,4 +177,5 @@ def _described(sandbox: Sandbox, request: Request) -> str:
     parts += [f"a free host port for {port}" for port in request.ports if port.to_choose]
     if request.names:
         parts.append(f"called {', '.join(request.names)}")
+    parts += described(sandbox.limits, [networks[name] for name in sandbox.networks], networks)
     return "; ".join(parts)

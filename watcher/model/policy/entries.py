@@ -150,11 +150,7 @@ def _parse(text: str, direction: Direction) -> Entry:
         )
     if text.lower().removeprefix("!") == "none":
         raise BadValue('"none" together with others', 'write "none" alone, or an empty list')
-    bare = text.removeprefix("!")
-    if bare.count(":") > 1 and not bare.startswith("["):  # IPv6 without a port needs no brackets
-        address, slash, rest = bare.partition("/")
-        text = f"{text[: len(text) - len(bare)]}[{address}]{slash}{rest}"
-    match = _ENTRY.fullmatch(text.lower())
+    match = _ENTRY.fullmatch(_bracketed(text.lower()))
     if match is None:
         raise BadValue(f"{quoted(text)} is no entry", remedy)
     protocol = match["protocol"] or ""
@@ -169,6 +165,15 @@ def _parse(text: str, direction: Direction) -> Entry:
     return Entry(
         out=bool(match["out"]), prefix=prefix, name=name, word=word, ports=ports, protocol=protocol
     )
+
+
+def _bracketed(text: str) -> str:
+    """`text` with an IPv6 address in brackets, which it needs only before a port."""
+    bare = text.removeprefix("!")
+    if bare.count(":") < 2 or bare.startswith("["):
+        return text
+    address, slash, rest = bare.partition("/")
+    return f"{text[: len(text) - len(bare)]}[{address}]{slash}{rest}"
 
 
 def _ports(first: str | None, last: str | None, protocol: str, text: str) -> tuple[int, int]:
