@@ -22,7 +22,7 @@ from watcher.config.ula import unique_local_subnet
 from watcher.model.address import Subnet
 from watcher.model.errors import BadValue, quoted
 from watcher.model.network import Network, Route, valid_network_name
-from watcher.model.policy.entries import checked
+from watcher.model.policy.entries import checked, parse_entry
 from watcher.model.policy.rates import parse_count, parse_rate
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ def _route(value: Any, path: KeyPath) -> Route:
 def _access(direction: Direction, value: Any, path: KeyPath) -> tuple[str, ...]:
     texts = _list(partial(_typed, str), "strings", value, path)
     for index, text in enumerate(texts):
-        _of_value(partial(checked, [text], direction), (*path, index))
+        _of_value(partial(parse_entry, text, direction), (*path, index))
     return _of_value(partial(checked, list(texts), direction), path)
 
 

@@ -120,7 +120,7 @@ def checked(texts: Sequence[str], direction: Direction) -> tuple[str, ...]:
     """
     if len(texts) > MAX_ENTRIES:
         raise BadValue(f"{len(texts)} entries", f"write at most {MAX_ENTRIES}")
-    entries = {_parse(text, direction) for text in texts}
+    entries = {parse_entry(text, direction) for text in texts}
     names = [one for one in entries if one.name]
     if names and all(one.out for one in names):
         raise BadValue(
@@ -135,12 +135,17 @@ def checked(texts: Sequence[str], direction: Direction) -> tuple[str, ...]:
 def entry(text: str) -> Entry:
     """The entry of a text that :func:`checked` has returned."""
     try:
-        return _parse(text, "egress")
+        return parse_entry(text, "egress")
     except BadValue:
-        return _parse(text, "ingress")
+        return parse_entry(text, "ingress")
 
 
-def _parse(text: str, direction: Direction) -> Entry:
+def parse_entry(text: str, direction: Direction) -> Entry:
+    """One entry of a list.
+
+    Raises:
+        BadValue: it is no entry of a list of that direction.
+    """
     remedy = _EXAMPLES[direction]
     if not text:
         raise BadValue("an empty entry", remedy)
