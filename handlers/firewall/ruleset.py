@@ -24,6 +24,7 @@ from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
 from watcher.model.address import Subnet
 from watcher.model.network import Network
+from watcher.model.reaching import parse_reach
 
 TABLE: Final = ("inet", "watcher")
 """The family and the name of this program's table."""
@@ -223,9 +224,11 @@ def _inside(drivers: list[Driver]) -> Iterable[str]:
     for driver in drivers:
         verdict = "ct status dnat accept" if driver.network.isolate else "accept"
         yield from (f"{match} {verdict}" for match in _between(driver, driver))
-        for other in drivers:
-            if other.network.name in driver.network.reach:
-                yield from (f"{match} accept" for match in _between(driver, other))
+        by_name = {other.network.name: other for other in drivers}
+        for reach in map(parse_reach, driver.network.reach):
+            if (other := by_name.get(reach.network)) is not None:
+                ports = f" {reach.match}" if reach.match else ""
+                yield from (f"{match}{ports} accept" for match in _between(driver, other))
 
 
 def _kept_in(driver: Driver) -> Iterable[str]:

@@ -328,6 +328,13 @@ def test_a_bad_value_is_refused(refusal: Refuser, text: str, error: str) -> None
         ("subnets = ['fe80::/64']", "link-local"),
         ("reach = ['lab']", 'reach = "lab": no such network'),
         ("reach = ['default']", "the network itself"),
+        ("reach = ['default:80']", "the network itself"),
+        ("reach = ['lab:80/tcp']", 'reach = "lab:80/tcp": no such network'),
+        ("reach = ['lab:']", 'reach = "lab:": no network with ports; write it like "back",'),
+        ("reach = ['lab:90-80']", "no ascending ports from 1 to 65535"),
+        ("reach = ['lab:8/icmp']", "has a port, and ICMP has none"),
+        ("reach = ['lab/TCP']", "no network with ports"),
+        ("reach = ['lab:80/http']", '"http" is none of tcp, udp, sctp, icmp'),
         ("reach = 'default'", "not a list of strings"),
         ("routes = [{ to = '10.0.0.0/8' }]", "has no via"),
         (

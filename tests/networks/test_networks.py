@@ -170,6 +170,21 @@ def test_a_network_reaches_another_where_its_configuration_says_so(make_host: Ho
         assert db.reach(address, 80, timeout=LATENCY_FREE_NO) is None
 
 
+def test_a_network_reaches_the_ports_of_another_that_its_configuration_names(
+    make_host: HostMaker,
+) -> None:
+    host = make_host(FRONT + 'reach = ["back:80/tcp", "back:90-91", "back/icmp"]\n' + BACK)
+    web, db = join(host, "web", "front"), join(host, "db", "back")
+    db.serve(tcp=(91, 92), udp=(91,))
+    for mine, address in zip(on(web, "eth0"), on(db, "eth0"), strict=True):
+        assert web.reach(address, 80) == Answer("db", mine)
+        assert web.reach(address, 91) == web.reach(address, 91, "udp") == Answer("db", mine)
+        assert web.reach(address, 80, "udp", timeout=LATENCY_FREE_NO) is None
+        assert web.reach(address, 92, timeout=LATENCY_FREE_NO) is None
+        ping = "ping6" if ":" in address else "ping"
+        assert web.exec(ping, "-c1", "-W5", address).returncode == 0
+
+
 # --- families --------------------------------------------------------------------------------
 
 

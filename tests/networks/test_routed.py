@@ -96,6 +96,21 @@ def test_networks_are_kept_apart_unless_one_may_reach_another(make_host: HostMak
         assert client.reach(server.address, 80) is None
 
 
+def test_one_reaches_the_ports_of_another_that_its_configuration_names(
+    make_host: HostMaker,
+) -> None:
+    host = make_host(TWO.format(back='reach = ["default:80/tcp", "bridged:81"]'))
+    web = host.attach("web")
+    back = host.attach("back", annotations=BACK)
+    bridged = host.attach("bridged", annotations={"io.watcher.network": "bridged"})
+    for container in (web, bridged):
+        container.serve(tcp=(80, 81))
+    assert back.reach(web.address, 80) == Answer("web", back.address)
+    assert back.reach(bridged.address, 81) == Answer("bridged", back.address)
+    assert back.reach(web.address, 81, timeout=0.5) is None
+    assert back.reach(bridged.address, 80, timeout=0.5) is None
+
+
 def test_an_internal_one_has_no_way_out(make_host: HostMaker) -> None:
     host = make_host(TWO.format(back="internal = true"))
     inside, also = host.run("in", annotations=BACK), host.run("also", annotations=BACK)

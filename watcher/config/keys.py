@@ -24,6 +24,7 @@ from watcher.model.errors import BadValue, quoted
 from watcher.model.network import Network, Route, valid_network_name
 from watcher.model.policy.entries import checked, parse_entry
 from watcher.model.policy.rates import parse_count, parse_rate
+from watcher.model.reaching import parse_reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -331,6 +332,12 @@ def _route(value: Any, path: KeyPath) -> Route:
     return Route(**values)
 
 
+def _reach(value: Any, path: KeyPath) -> str:
+    text: str = _typed(str, value, path)
+    _of_value(partial(parse_reach, text), path)
+    return text
+
+
 def _access(direction: Direction, value: Any, path: KeyPath) -> tuple[str, ...]:
     texts = _list(partial(_typed, str), "strings", value, path)
     for index, text in enumerate(texts):
@@ -388,6 +395,7 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
         "subnets": _subnets,
         "interface": link_name,
         "routes": partial(_list, _route, "tables"),
+        "reach": partial(_list, _reach, "strings"),
         "egress": partial(_access, "egress"),
         "ingress": partial(_access, "ingress"),
         "ingress_bandwidth": _rate,

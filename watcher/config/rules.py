@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from handlers.kernel.rootpath import real
 from watcher.config.patterns import is_pattern, matches
 from watcher.model.network import Network
+from watcher.model.reaching import parse_reach
 
 if TYPE_CHECKING:
     from watcher.config.settings import Config
@@ -118,7 +119,8 @@ def _check_names(config: Config) -> None:
                 raise ConfigKeyError((*at, place), "no such network", f"write {known}")
     for network in config.networks.values():
         at = ("network", network.name, "reach")
-        for place, name in enumerate(network.reach):
+        for place, text in enumerate(network.reach):
+            name = parse_reach(text).network
             if name == network.name:
                 raise ConfigKeyError((*at, place), "the network itself", "remove it")
             if name not in config.networks:

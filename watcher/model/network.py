@@ -111,7 +111,8 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     reach: Annotated[
         tuple[str, ...],
         about(
-            "Other networks to which its sandboxes may open connections, or a port there.",
+            "Other networks to which its sandboxes may open connections: all, or some ports there;"
+            " a range and a protocol are possible as well.",
             live=True,
             examples=[["back", "db:5432/tcp"]],
         ),

@@ -75,7 +75,9 @@ def noted_network(store: LeaseStore, name: str) -> Network | None:
         return None
     values: dict[str, Any] = msgspec.json.decode(text)
     values["subnets"] = tuple(map(ip_network, values["subnets"]))
-    values["reach"] = tuple(values["reach"])
+    for key in ("reach", "egress", "ingress"):
+        if values.get(key) is not None:
+            values[key] = tuple(values[key])
     values["routes"] = tuple(
         Route(ip_network(route["to"]), ip_address(route["via"])) for route in values["routes"]
     )
