@@ -38,6 +38,8 @@ host_addresses = ["127.0.0.1", "::"]
 networks = ["a.b"]
 fixed = false
 names = ["app-*", "db"]
+egress_bandwidth = "8k"
+policy = "walled"
 
 [[root]]
 
@@ -48,12 +50,21 @@ timeout = 600.0
 bridge = "lab0"
 subnets = ["10.9.0.0/24", "fd00:9::/64"]
 mtu = "auto"
-reach = ["default"]
+reach = ["default:5432/tcp"]
 routes = [{ to = "10.0.0.0/8", via = "10.9.0.2" }, { to = "::/0", via = "fd00:9::2" }]
+ingress_bandwidth = "1500M"
+connections = 20000
 metric = 4294967295
+
+[network.walled]
+bridge = "walled0"
+subnets = ["10.7.0.0/24"]
+egress = ["!10.0.0.0/8", "*.pypi.org:443/tcp", "any:80"]
+ingress = []
 
 [firewall]
 integrate = true
+mark = 1
 """
 """A file that has a bit of everything."""
 
@@ -85,6 +96,17 @@ def test_every_key_has_words_and_a_default() -> None:
         assert "default" in key, (path, name)
 
 
+OTHERS = """
+[network.back]
+bridge = "back0"
+subnets = ["10.8.0.0/24"]
+[network.db]
+bridge = "db0"
+subnets = ["10.7.0.0/24"]
+"""
+"""The networks that examples reach."""
+
+
 @pytest.fixture
 def text_of(tmp_path: Path) -> Callable[[str, str, object], Path]:
     """Writes a file with one key."""
@@ -109,6 +131,8 @@ def test_the_schema_accepts_what_the_reader_accepts(
                 text = text_of(path, name, value)
                 if name == "routes":  # its neighbour has to be one
                     text.write_text(text.read_text() + 'subnets = ["172.19.0.0/16"]\n')
+                if name == "reach":
+                    text.write_text(text.read_text() + OTHERS)
                 assert load(text)
             for bound, beyond in (("minimum", -1), ("maximum", 1)):
                 if bound in bounds:
@@ -187,8 +211,10 @@ def test_every_key_that_is_not_live_is_refused_by_its_line(
              "host_ports": ["80"], "host_addresses": ["127.0.0.1"], "networks": ["default"],
              "names": ["app-*"], "reach": ["lab"], "timeout": 7.5,
              "keep": 20, "keep_days": 7, "domain": "lan.example",
-             "servers": ["192.0.2.53"]}  # fmt: skip
-    lab = '\n[network.lab]\nbridge = "lab0"\nsubnets = ["10.99.0.0/24"]\n'
+             "servers": ["192.0.2.53"], "egress": ["any"], "ingress": ["10.0.0.0/8"],
+             "ingress_bandwidth": "1G", "egress_bandwidth": "1G", "connections": 20000,
+             "policy": "lab", "mark": 1}  # fmt: skip
+    lab = '\n[network.lab]\nbridge = "lab0"\nsubnets = ["10.99.0.0/24"]\negress = ["any"]\n'
     before = text_of("gate", "mode", "auto")
     before.write_text(lab)
     config = load(before)

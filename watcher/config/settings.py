@@ -180,7 +180,7 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
             " may send, and `ip rule` prohibits the rest, so that nothing passes even while the"
             " rules of nftables are missing. No other program may use this bit.",
             ge=1,
-            le=2**32 - 1,
+            le=2**31,
         ),
     ] = 0x10000000
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
 from watcher.config.keys import names
+from watcher.model.policy.rates import rate_text
+
+_RATES: Final = ("ingress_bandwidth", "egress_bandwidth")
 
 
 def written(value: object) -> Any:
@@ -16,7 +19,8 @@ def written(value: object) -> Any:
     match value:
         case Struct():
             values = {key: getattr(value, name) for key, name in names(type(value)).items()}
-            return {key: written(v) for key, v in values.items() if v is not None}
+            there = {key: v for key, v in values.items() if v is not None}
+            return {k: rate_text(v) if k in _RATES else written(v) for k, v in there.items()}
         case dict():
             return {key: written(item) for key, item in value.items()}
         case (int(low), int(high)):  # a range of ports
