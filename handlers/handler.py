@@ -86,7 +86,10 @@ class Numbers(Protocol):
     """Gives each list of destinations or sources a number of its own (the lease store)."""
 
     def number_of(self, document: str) -> int:
-        """The number that stands for the list of that text, the same from now on."""
+        """The number that stands for the list of that text, the same until it is forgotten."""
+
+    def keep_only(self, documents: Iterable[str]) -> None:
+        """Forget the numbers of all other lists; none of them is given again."""
 
 
 class Difference(Struct, frozen=True):

@@ -1,19 +1,29 @@
 """The rules for what sandboxes may open connections to.
 
-Each sandbox that is held to a list has the number of that list in `egress4` and `egress6`, and each
-list has its boxes in `to4` and `to6`, once, however many sandboxes are held to it. What is judged
-is what the program dialled, before any port map. What passes gets a bit of the packet mark: without
-it nothing from these networks is routed (:mod:`handlers.closing`).
+Each address of a sandbox that is held to a list has the number of that list in `egress4`, `egress6`
+or, if it is link-local, `egress_local`. Each list has its boxes in `to4` and `to6`, once, however
+many sandboxes are held to it. What is judged is what the program dialled, before any port map. What
+passes gets a bit of the packet mark: without it nothing from these networks is routed
+(:mod:`handlers.closing`).
 
 The number travels in `meta priority`, which the kernel overwrites when it forwards
 (`ip_forward` in `net/ipv4/ip_forward.c`).
+
+What looks like an answer is not always one:
+
+- An error of ICMP belongs to whatever connection its content is of, also to another sandbox's. Only
+  an end of that connection may send it. So the keys of `egress4` and `egress6` are pairs: an
+  address twice for a packet of its own, and the same map then says whether the sender is an end.
+- A related connection that a helper of the host expects is a new one.
+- A source route leads elsewhere than the packet's address says (`ip_options_rcv_srr` in
+  `net/ipv4/ip_options.c`, `ipv6_rthdr_rcv` in `net/ipv6/exthdrs.c`): no packet has one.
 
 Source: nft(8).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
@@ -21,10 +31,14 @@ from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 from watcher.model.names import DNS_PORT
+from watcher.model.naming import link_local
 from watcher.model.network import gateway
 from watcher.model.policy.access import AccessList, access, text_of
 from watcher.model.policy.boxes import Box
 from watcher.model.sandbox import Interface, Sandbox
+
+type Group = tuple[str, str]
+"""A set and the first part of keys in it: all boxes of one list."""
 
 BLOCK: Final = "egress"
 """The name of these rules among those that are there only if they are needed."""
@@ -41,8 +55,10 @@ _NEIGHBOUR_DISCOVERY: Final = (
 def sets(versions: Sequence[int]) -> Iterator[str]:
     """The sets and maps, for these IP versions."""
     yield "set judged { type ifname; }"
+    if 6 in versions:
+        yield "map egress_local { type ifname . ipv6_addr : classid; }"
     for v in versions:
-        yield f"map egress{v} {{ type ipv{v}_addr : classid; }}"
+        yield f"map egress{v} {{ type ipv{v}_addr . ipv{v}_addr : classid; }}"
         yield (
             f"set to{v} {{ type classid . ipv{v}_addr . inet_proto . inet_service;"
             " flags interval; }"
@@ -60,7 +76,12 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int], mark: int) -> Ite
     if not all(driver.master for driver in drivers):
         yield f'    iifname "{HOST_ENDS}" jump from_judged'
     yield "}"
-    yield from ("chain from_judged {", f"    ct state established,related {passed}")
+    yield "chain from_judged {"
+    if 4 in versions:
+        yield f"    @nh,0,8 {_IPV4_WITH_OPTIONS} jump source_routes4"
+    if 6 in versions:
+        yield "    ip6 nexthdr != tcp ip6 nexthdr != udp jump source_routes6"
+    yield f"    ct state established {passed}"
     for driver in drivers:
         if driver.network.named:
             for subnet in driver.network.subnets:
@@ -77,16 +98,58 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int], mark: int) -> Ite
         yield f"    meta nfproto ipv{v} goto from_judged{v}"
     yield "}"
     for v in versions:
-        ip = "ip" if v == 4 else "ip6"
-        yield from (
-            f"chain from_judged{v} {{",
-            "    meta priority set none",
-            f"    meta priority set {ip} saddr map @egress{v}",
-            f"    meta priority none {passed}",
-            f"    meta priority . {ip} daddr . meta l4proto . th dport @to{v} {passed}",
-            "    reject with icmpx admin-prohibited",
-            "}",
-        )
+        yield from _of_version(v, drivers, passed)
+
+
+def _of_version(v: int, drivers: Sequence[Driver], passed: str) -> Iterator[str]:
+    """The chains for IP version `v`: `passed` is what is done to what may pass."""
+    ip, icmp = ("ip", "icmp") if v == 4 else ("ip6", "ipv6-icmp")
+    error = f"ct state related meta l4proto {icmp} {ip} saddr"
+    policed = [str(subnet) for d in drivers if d.network.policed for subnet in d.network.subnets]
+    policed = [subnet for subnet in policed if (":" in subnet) == (v == 6)]
+    # Who is in a network with a list and has no number is held to the list without entries, 0.
+    free = f" {ip} saddr != {{ {', '.join(policed)} }}" if policed else ""
+    yield from (f"chain source_routes{v} {{", *_SOURCE_ROUTES[v], "}")
+    yield from (f"chain from_judged{v} {{", "    meta priority set none")
+    if v == 6:
+        yield "    ip6 saddr fe80::/10 meta priority set iifname . ip6 saddr map @egress_local"
+    yield from (
+        f"    meta priority set {ip} saddr . {ip} saddr map @egress{v}",
+        f"    meta priority none{free} {passed}",
+        f"    meta priority . {ip} daddr . meta l4proto . th dport @to{v} {passed}",
+        f"    {error} . ct original {ip} saddr @egress{v} {passed}",
+        f"    {error} . ct reply {ip} saddr @egress{v} {passed}",
+        f"    {_REJECTED}",
+        "}",
+    )
+
+
+def returning(drivers: Sequence[Driver]) -> Iterator[str]:
+    """The rules by which answers to who is held to a list come back by the host.
+
+    Its packets to neighbours on its bridge pass by the host. Those of a neighbour that is held to
+    none would go to it directly.
+    """
+    for driver in drivers:
+        network = driver.network
+        if driver.master and not network.policed and not network.isolate:
+            for subnet in network.subnets:
+                ip = ip_of(subnet)
+                yield (
+                    f'oifname "{driver.master}" {ip} daddr {subnet} {ip} saddr {subnet}'
+                    f" {ip} saddr . {ip} saddr @egress{subnet.version} masquerade"
+                )
+
+
+_REJECTED: Final = "reject with icmpx admin-prohibited"
+
+_IPV4_WITH_OPTIONS: Final = "0x46-0x4f"
+"""The first byte of the header (RFC 791); that of IPv6 begins with 6."""
+
+_SOURCE_ROUTES: Final = {
+    4: (f"    ip option lsrr exists {_REJECTED}", f"    ip option ssrr exists {_REJECTED}"),
+    6: (f"    exthdr rt exists {_REJECTED}",),
+}
 
 
 def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> Iterator[Element]:
@@ -94,21 +157,29 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> It
     for interface, held in _held(sandbox, drivers):
         number = classid(numbers.number_of(held.document))
         for address in interface.addresses:
-            yield Element("inet", f"egress{address.version}", (str(address.ip),), (number,))
+            both = (str(address.ip), str(address.ip))
+            yield Element("inet", f"egress{address.version}", both, (number,))
+        if any(address.version == 6 for address in interface.addresses):
+            link = drivers[interface.network].master or interface.host_name
+            local = str(link_local(interface.mac))
+            yield Element("inet", "egress_local", (f'"{link}"', local), (number,))
 
 
-def shared(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> Iterator[Element]:
-    """The elements that `sandbox` has in common with others."""
+def shared(
+    sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers, there: Container[Group]
+) -> Iterator[Element]:
+    """The elements that `sandbox` has in common with others, without the groups in `there`."""
     for interface, held in _held(sandbox, drivers):
         driver = drivers[interface.network]
-        if driver.master:
+        if driver.master and ("judged", f'"{driver.master}"') not in there:
             yield Element("inet", "judged", (f'"{driver.master}"',))
         number = classid(numbers.number_of(held.document))
         for version in sorted({address.version for address in interface.addresses}):
-            yield from (
-                Element("inet", f"to{version}", (number, *fields(box)))
-                for box in held.boxes(version)
-            )
+            if (f"to{version}", number) not in there:
+                yield from (
+                    Element("inet", f"to{version}", (number, *fields(box)))
+                    for box in held.boxes(version)
+                )
 
 
 def _held(

@@ -7,10 +7,11 @@ sides is one element of an interval map, which is looked up last.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 from handlers.firewall import egress
+from handlers.firewall.egress import Group
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks import networks_of
@@ -47,10 +48,18 @@ def of_sandbox(
 
 
 def shared(
-    sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers
+    sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers, there: Container[Group]
 ) -> dict[Element, None]:
-    """The elements that `sandbox` has in common with others, which stay when it goes."""
-    return dict.fromkeys(egress.shared(sandbox, drivers, numbers))
+    """The elements that `sandbox` has in common with others, without the groups in `there`.
+
+    They stay when it goes.
+    """
+    return dict.fromkeys(egress.shared(sandbox, drivers, numbers, there))
+
+
+def has_lists(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> bool:
+    """Whether any interface of `sandbox` is held to a list."""
+    return any(egress.access_of(sandbox, one, drivers) is not None for one in sandbox.interfaces)
 
 
 def blocks(some: Iterable[Element]) -> frozenset[str]:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from handlers.context import Context
-from handlers.firewall import elements, listed, ruleset
+from handlers.firewall import elements, listed, lists, ruleset
+from handlers.firewall.egress import Group
 from handlers.firewall.listed import NOTE
+from handlers.firewall.lists import Lists, Recorder
 from handlers.firewall.ruleset import OLD_TABLE, TABLE
-from handlers.handler import Difference, Handler, apply
+from handlers.handler import Difference, Handler, Numbers, apply
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
 from watcher.model.errors import WatcherError
 from watcher.model.network import Network
@@ -27,32 +29,41 @@ class FirewallHandler(Handler):
         """Whether the table was there once; if it goes, that is heard of."""
         self._drivers = context.drivers
         self._notes = context.notes
-        self._numbers = context.numbers
+        self._lists = Lists(context.numbers, context.notes)
         self._mark = context.firewall.mark
         self._sandboxes = context.sandboxes
-        self._shared: set[Element] = set()
-        """The shared elements that are there, as far as this process knows."""
+        self._surplus = False
+        """Whether the last sync has found more lists or rules than are needed."""
+        self._looked_at = 0
+        """How many shared elements there were when :meth:`rest` last looked at them."""
 
     def appear(self, sandbox: Sandbox) -> None:
         """Add the elements of `sandbox`, if any, in one transaction; make a missing table."""
         if not sandbox.interfaces:
             return
-        wanted = self._of(sandbox) | self._shared_by(sandbox)
+        if elements.has_lists(sandbox, self._drivers):
+            self._lists.refresh()
+        own, shared = self._of(sandbox), self._missing_shared([sandbox])
+        wanted = own | shared
         try:
             self._add(wanted)
         except NftError:
             # An element with another value is in the way, left behind by a killed predecessor, or
             # a range of the same sandbox that this one extends.
-            beside = self._overlapping(wanted)
-            self._nft.run(commands("destroy", (*wanted, *beside)) + commands("add", wanted))
+            if shared:
+                self._rebuild(self._of_all() | wanted)
+                return
+            beside = self._overlapping(own)
+            self._nft.run(commands("destroy", (*own, *beside)) + commands("add", own))
 
     def appear_all(self, sandboxes: Mapping[int, Sandbox]) -> dict[int, WatcherError | OSError]:
         """Add the elements of all `sandboxes` in one transaction; if it fails, those of each."""
         if len(sandboxes) < 2:
             return super().appear_all(sandboxes)
-        wanted: dict[Element, None] = {}
+        self._lists.refresh()
+        wanted = self._missing_shared(sandboxes.values())
         for sandbox in sandboxes.values():
-            wanted |= self._of(sandbox) | self._shared_by(sandbox)
+            wanted |= self._of(sandbox)
         try:
             self._add(dict.fromkeys(sorted(wanted)))
         except NftError:
@@ -65,10 +76,11 @@ class FirewallHandler(Handler):
             if wanted:
                 self._nft.run(commands("add", wanted))
             elif not self._made and self._nft.listing(*TABLE) is None:
-                self.rebuild(self.of_all())
+                self._rebuild(self._of_all())
         except NotThere:
-            self.rebuild({**self.of_all(), **wanted})
-        self._shared.update(e for e in wanted if e.name in elements.SHARED)
+            self._rebuild({**self._of_all(), **wanted})
+            return
+        self._lists.added(wanted)
         self._made = True
 
     def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
@@ -86,7 +98,36 @@ class FirewallHandler(Handler):
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the tables hold the rules and exactly the elements of `sandboxes`."""
-        return apply(self._differences(sandboxes), dry_run=dry_run)
+        self._lists.refresh()
+        repairs = apply(self._differences(sandboxes), dry_run=dry_run)
+        if not dry_run and not repairs and self._surplus:
+            self._collect()
+        return repairs
+
+    def is_due(self, *, idle: bool) -> bool:
+        """Whether :meth:`rest` may have something to do; unless `idle`, very much."""
+        few = 2 * self._looked_at + (lists.LEAST if idle else 25 * lists.LEAST)
+        return self._lists.weight > few
+
+    def rest(self) -> None:
+        """Remove the lists that nobody is held to, if they are many.
+
+        Raises:
+            NftError: nftables refused.
+        """
+        recorder = Recorder(self._lists)
+        wanted = self._of_all(recorder)
+        needed = len([e for e in wanted if e.name in elements.SHARED]) + len(recorder.documents)
+        self._looked_at = self._lists.weight
+        if lists.outweighs(self._lists.weight - needed, needed):
+            self._collect()
+
+    def _collect(self) -> None:
+        """Make the table without the lists that nobody is held to, and forget their numbers."""
+        recorder = Recorder(self._lists)
+        self._rebuild(self._of_all(recorder))
+        self._looked_at = 0
+        self._lists.keep_only(recorder.documents)
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Delete the table, and that of earlier versions."""
@@ -98,31 +139,44 @@ class FirewallHandler(Handler):
         return [f"removed table {family} {table}" for family, table in there]
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
+        self._surplus = False
         wanted: dict[Element, str] = {}
+        lives: set[Group] = set()
         for sandbox in sandboxes:
-            both = self._of(sandbox) | self._all_shared_by(sandbox)
-            wanted |= dict.fromkeys(both, sandbox.id)
+            shared = elements.shared(sandbox, self._drivers, self._lists, lives)
+            lives.update(map(lists.group, shared))
+            wanted |= dict.fromkeys(self._of(sandbox) | shared, sandbox.id)
         if self._nft.listing(*OLD_TABLE) is not None:
             return  # see :mod:`handlers.firewall.old_tables`
         listing = self._nft.listing(*TABLE)
         if listing is None and not any(sandbox.interfaces for sandbox in sandboxes):
             return
-        blocks = elements.blocks(wanted)
-        if listing is None or self._digest(listing, blocks) != self._notes.noted(NOTE):
+        needed = elements.blocks(wanted)
+        blocks = listed.blocks(listing or ())
+        if (
+            listing is None
+            or not needed <= blocks
+            or self._digest(listing, blocks) != self._notes.noted(NOTE)
+        ):
             yield Difference(
                 Repair(
                     "made the nftables table", "", "rules were missing or not as they should be"
                 ),
-                lambda: self.rebuild(wanted),
+                lambda: self._rebuild(wanted),
             )
             return
         there = set(listed.elements_in(listing))
         missing = [element for element in wanted if element not in there]
-        surplus = sorted(there - wanted.keys())
+        # The lists that nobody is held to do no harm (:mod:`handlers.firewall.lists`).
+        left = {e for e in there if e.name in elements.SHARED and lists.group(e) not in lives}
+        surplus = sorted(there - wanted.keys() - left)
+        self._surplus = needed < blocks or lists.outweighs(len(left), len(wanted))
+        if not self._lists.there and not missing:
+            self._lists.added(e for e in wanted if e.name in elements.SHARED)
         if missing or surplus:
             # One transaction. Removals come first, because a map has one value per key.
             text = commands("destroy", surplus) + commands("add", missing)
-            todo = iter([lambda: self._nft.run(text)])
+            todo = iter([lambda: self._change(text, surplus)])
             for what, which, why in (
                 ("added", missing, "it was missing"),
                 ("removed", surplus, "no sandbox has it"),
@@ -137,23 +191,34 @@ class FirewallHandler(Handler):
                         next(todo, _nothing),
                     )
 
-    def of_all(self) -> dict[Element, None]:
+    def _change(self, text: str, surplus: Iterable[Element]) -> None:
+        """Carry out the commands of a sync, which remove `surplus`."""
+        if any(element.name in elements.SHARED for element in surplus):
+            self._lists.take_away()
+        self._nft.run(text)
+
+    def _of_all(self, numbers: Numbers | None = None) -> dict[Element, None]:
         """The elements of all sandboxes."""
+        numbers = self._lists if numbers is None else numbers
         wanted: dict[Element, None] = {}
+        done: set[Group] = set()
         for sandbox in self._sandboxes():
-            wanted |= self._of(sandbox) | self._all_shared_by(sandbox)
+            shared = elements.shared(sandbox, self._drivers, numbers, done)
+            done.update(map(lists.group, shared))
+            wanted |= elements.of_sandbox(sandbox, self._drivers, numbers) | shared
         return wanted
 
     def _of(self, sandbox: Sandbox) -> dict[Element, None]:
-        return elements.of_sandbox(sandbox, self._drivers, self._numbers)
+        return elements.of_sandbox(sandbox, self._drivers, self._lists)
 
-    def _all_shared_by(self, sandbox: Sandbox) -> dict[Element, None]:
-        return elements.shared(sandbox, self._drivers, self._numbers)
-
-    def _shared_by(self, sandbox: Sandbox) -> dict[Element, None]:
-        """Those shared elements of `sandbox` that may be missing."""
-        wanted = self._all_shared_by(sandbox)
-        return {element: None for element in wanted if element not in self._shared}
+    def _missing_shared(self, sandboxes: Iterable[Sandbox]) -> dict[Element, None]:
+        """The shared elements of `sandboxes` that may be missing."""
+        there, wanted = set(self._lists.there), dict[Element, None]()
+        for sandbox in sandboxes:
+            shared = elements.shared(sandbox, self._drivers, self._lists, there)
+            there.update(map(lists.group, shared))
+            wanted |= shared
+        return wanted
 
     def _overlapping(self, wanted: Iterable[Element]) -> list[Element]:
         """The present ranges that overlap one of `wanted`."""
@@ -168,15 +233,21 @@ class FirewallHandler(Handler):
             and any(elements.overlapping(element, other) for other in ranges)
         ]
 
-    def rebuild(self, wanted: Iterable[Element]) -> None:
+    def replace(self) -> None:
+        """Make the table anew, for all sandboxes."""
+        self._rebuild(self._of_all())
+
+    def _rebuild(self, wanted: Iterable[Element]) -> None:
         """Make the table and all of `wanted` in one transaction; connections continue."""
         wanted = list(wanted)
         blocks = elements.blocks(wanted)
         text = ruleset.base(self._drivers.values(), blocks, self._mark)
         old = f"destroy table {' '.join(OLD_TABLE)}\n"
+        if blocks or self._lists.there or self._notes.noted(lists.NOTE) is not None:
+            self._lists.take_away()
         self._nft.run(text + commands("add", wanted) + old)
         self._notes.note(NOTE, self._digest(self._nft.listing(*TABLE), blocks))
-        self._shared = {element for element in wanted if element.name in elements.SHARED}
+        self._lists.added(wanted)
         self._made = True
 
     def _digest(self, listing: list[dict[str, Any]] | None, blocks: Set[str]) -> str:

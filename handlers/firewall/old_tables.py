@@ -51,4 +51,4 @@ class OldTablesHandler(Handler):
                         f"{interface.host_name} is not guarded by a program on it; until all are,"
                         " the tables of the earlier version stay",
                     )
-        self._firewall.rebuild(self._firewall.of_all())
+        self._firewall.replace()

@@ -68,6 +68,7 @@ table inet watcher {{
         oifname @bridges ct status dnat ip saddr 127.0.0.0/8 masquerade
         oifname @bridges ct status dnat ip6 saddr ::1 masquerade
         {localhost}
+        {returning}
         oifname "lo" accept comment "the host's question to its own gateway keeps its source"
         {masquerade}
     }}
@@ -132,7 +133,9 @@ def base(drivers: Iterable[Driver], blocks: Set[str], mark: int) -> str:
     bridges = ", ".join(f'"{network.bridge}"' for network in networks)
     versions = _versions(networks)
     sets, chains = [*_sets(networks), *names.sets(known)], list[str]()
+    returning: list[str] = []
     if egress.BLOCK in blocks:
+        returning += egress.returning(known)
         sets += egress.sets(versions)
         chains += egress.chains(known, versions, mark)
     inet = _INET.format(
@@ -145,6 +148,7 @@ def base(drivers: Iterable[Driver], blocks: Set[str], mark: int) -> str:
         questions=_lines(names.prerouting(known)),
         localhost=_lines(chain.from_iterable(mode.localhost for mode in modes)),
         masquerade=_lines(_masquerade(known)),
+        returning=_lines(returning),
         forward=_lines(chain.from_iterable(mode.forward for mode in modes)),
         to_others=_lines(_others(networks, "oifname", "daddr")),
         inside=_lines(_inside(known)),

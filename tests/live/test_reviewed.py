@@ -16,6 +16,8 @@ from watcher.model.network import Network
 from watcher.model.sandbox import Interface, Member, Sandbox
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.support.host import HostMaker
 
 BACK = Network(name="back", bridge="back0", subnets=(IPv4Network("172.22.0.0/24"),))
@@ -33,6 +35,8 @@ class NoNotes:
 
     def number_of(self, document: str) -> int:  # noqa: ARG002
         return 1
+
+    def keep_only(self, documents: Iterable[str]) -> None: ...
 
 
 def test_the_review_knows_it(make_host: HostMaker) -> None:

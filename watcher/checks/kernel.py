@@ -7,7 +7,7 @@ handlers make a sandbox's network there, and everything ends with the child.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import TYPE_CHECKING, Final
@@ -59,6 +59,9 @@ class _Forgetful:
     def number_of(self, document: str) -> int:  # noqa: ARG002
         """Always the same."""
         return 1
+
+    def keep_only(self, documents: Iterable[str]) -> None:
+        """Do nothing."""
 
 
 def findings(subject: Subject) -> Iterator[Finding]:

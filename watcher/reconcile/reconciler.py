@@ -353,6 +353,19 @@ class Reconciler:
         """Do the work that can wait until the service is idle."""
         self._context.flows.soon()
 
+    def tidy(self, *, idle: bool) -> None:
+        """Have the firewall forget the lists that nobody is held to, if they are many.
+
+        Unless the service is `idle`, they have to be very many.
+
+        Raises:
+            WatcherError, OSError: they are still there.
+        """
+        firewall = self._context.host.firewall
+        if firewall.is_due(idle=idle):
+            with self._with_store():
+                firewall.rest()
+
     @property
     def journal_is_long(self) -> bool:
         """Whether a checkpoint of the lease store is due."""

@@ -87,11 +87,19 @@ class Rest:
         idle_at = self._worked + AFTER
         if idle_at > self._loop.time():
             self._timer = self._loop.call_at(idle_at, self._rest)
+            self._tidy(idle=False)
             return
         self._timer = None
         self._reconciler.rest()
+        self._tidy(idle=True)
         self._begin_checkpoint()
         self._collector.collect_all()
+
+    def _tidy(self, *, idle: bool) -> None:
+        try:
+            self._reconciler.tidy(idle=idle)
+        except (WatcherError, OSError) as error:
+            self._log.error("lists in the firewall", reason=message_with_remedy(error))
 
     def _begin_checkpoint(self) -> None:
         """Move the journal in a thread. The loop goes on, and with it the gate."""

@@ -431,7 +431,7 @@ class LeaseStore(OpenStore):
             db.execute("DELETE FROM note WHERE name = ?", (name,))
 
     def number_of(self, document: str) -> int:
-        """The number that stands for the list of that text, the same from now on."""
+        """The number that stands for the list of that text, the same until it is forgotten."""
         query = "SELECT number FROM list WHERE document = ?"
         with self._database.reading() as db:
             row = db.execute(query, (document,)).fetchone()
@@ -440,6 +440,14 @@ class LeaseStore(OpenStore):
                 db.execute("INSERT OR IGNORE INTO list (document) VALUES (?)", (document,))
                 row = db.execute(query, (document,)).fetchone()
         return int(row[0])
+
+    def keep_only(self, documents: Iterable[str]) -> None:
+        """Forget the numbers of all other lists; none of them is given again."""
+        with self._database.writing() as db:
+            kept = set(documents)
+            rows = db.execute("SELECT document FROM list").fetchall()
+            gone = [row for row in rows if row[0] not in kept]
+            db.executemany("DELETE FROM list WHERE document = ?", gone)
 
     def _found(self, query: str, *values: str | int) -> Sandbox | None:
         """The sandbox whose key `query` returns; usually there is none."""
