@@ -70,9 +70,21 @@ def arp(
     return head + mac(sender_mac) + ip(sender) + mac(target_mac) + ip(target)
 
 
-def ipv4(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, protocol, 0)
-    head += ip(source) + ip(destination)
+def ipv4(
+    source: str,
+    destination: str,
+    protocol: int,
+    payload: bytes,
+    *,
+    options: bytes = b"",
+    number: int = 0,
+    fragment: int = 0,
+) -> bytes:
+    """A packet; `number` is its identification, and `fragment` the flags and the offset."""
+    size = 20 + len(options)
+    first, length = 0x40 | size >> 2, size + len(payload)
+    head = struct.pack("!BBHHHBBH", first, 0, length, number, fragment, 64, protocol, 0)
+    head += ip(source) + ip(destination) + options
     return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + payload
 
 
