@@ -32,6 +32,8 @@ CONTENDERS: Final = {
     "ports-watcher": "bench.contenders.published:OfWatcher",
     "ports-netavark": "bench.contenders.published:OfNetavark",
     "ports-cni": "bench.contenders.published:OfCni",
+    "policy-attach": "bench.contenders.held:Attaching",
+    "policy-packets": "bench.contenders.held:Sending",
     "packets-none": "bench.contenders.packets:WithoutRules",
     "packets-watcher": "bench.contenders.packets:OfWatcher",
     "packets-netavark": "bench.contenders.packets:OfNetavark",

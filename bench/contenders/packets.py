@@ -158,14 +158,17 @@ class OfWatcher(Packets):
         Path(setting.ROOT).mkdir(mode=0o700)
         keys = (f"subnets = {json.dumps(_SUBNETS)}", f"guard = {json.dumps(self._guard)}")
         config = load.load(setting.write_config(self.directory, more=keys))
-        ports = {_SERVER: f"{FIRST_PORT}:{_INNER},{FIRST_PORT}:{_INNER}/udp", _NEIGHBOUR: ""}
         with assemble.assembled(config, make_log("error", "json")) as (reconciler, _, _):
-            for number, asked in ports.items():
-                annotations = {"io.watcher.ports": asked} if asked else {}
-                setting.add_to_root(number, self.pids[number], annotations)
+            for number in (_SERVER, _NEIGHBOUR):
+                setting.add_to_root(number, self.pids[number], self.asked(number))
                 container = roots.read(setting.ROOT, name_of(number))
                 assert container is not None
                 reconciler.admit(container)
+
+    def asked(self, number: int) -> dict[str, str]:
+        """The annotations of a sandbox."""
+        ports = f"{FIRST_PORT}:{_INNER},{FIRST_PORT}:{_INNER}/udp"
+        return {"io.watcher.ports": ports} if number == _SERVER else {}
 
 
 class OfNetavark(Packets):

@@ -1,0 +1,121 @@
+"""What lists of destinations cost."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from bench.bars import Bar
+from bench.charts import Picture
+from bench.stats import Samples, Spread, ratios, spread
+from bench.suites import Figures, Setting
+from bench.tables import Table, seconds
+from bench.turns import hosts, turns
+
+TITLE = "Lists of destinations"
+
+ABOUT = """\
+Sandboxes on a bridge that are held to lists by `io.watcher.egress`, of 20 entries each: prefixes,
+most with a port. One real sandbox of each host sends; of the others there is what the firewall has
+of them. Packets are measured as under "Packets", here with the host without any list as the base.
+An established connection pays for one look at its state. A new one is looked up twice: the number
+of the sandbox's list, and then the destination among all lists. An attach is that of one more."""
+
+_SIZES: Final[dict[str, dict[str, int]]] = {
+    "10 sandboxes, one list": {"sandboxes": 10, "lists": 1},
+    "1,000 sandboxes, one list": {"sandboxes": 1000, "lists": 1},
+    "5,000 sandboxes, one list": {"sandboxes": 5000, "lists": 1},
+    "1,000 sandboxes, 1,000 lists": {"sandboxes": 1000, "lists": 1000},
+    "5,000 sandboxes, 5,000 lists": {"sandboxes": 5000, "lists": 5000},
+}
+_BASE: Final = "no list on the host"
+_BESIDE: Final = "a container without a list, beside one with a list"
+_COLUMNS: Final = {"tcp": "TCP_RR", "udp": "UDP_RR", "connect": "connections"}
+_PATH: Final = "beyond"
+_LENGTH: Final = 10
+"""Milliseconds of a burst."""
+
+_UNMEASURED: Final = 5
+
+
+def measure(setting: Setting) -> Figures:
+    """Packets, and then attaches; all hosts in turn."""
+    samples = Samples()
+    sizes = dict(list(_SIZES.items())[: setting.many(len(_SIZES), 1)])
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
+        _BASE: ("policy-packets", {}),
+        _BESIDE: ("policy-packets", {"held": 0}),
+        **{name: ("policy-packets", {"held": 1} | size) for name, size in sizes.items()},
+    }
+    rounds = setting.many(60, 2)
+    setting.say("packets")
+    with hosts(setting.base, kinds) as contenders:
+        for number, name, host in turns(contenders, rounds):
+            for column in _COLUMNS:
+                rate = host.call("burst", _PATH, column, 0, _LENGTH)
+                if number:
+                    samples.add(f"{column} {name}", rate)
+    figures: Figures = {"rows": list(kinds)}
+    for column in _COLUMNS:
+        base = samples.values(f"{column} {_BASE}")
+        for name in kinds:
+            found = ratios(samples.values(f"{column} {name}"), base)
+            figures[f"{column} {name}"] = spread(found)
+    setting.say("attaches")
+    return figures | _attaches(setting, sizes)
+
+
+def _attaches(setting: Setting, sizes: dict[str, dict[str, int]]) -> Figures:
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
+        "no list": ("policy-attach", {"lists": "none"}),
+    }
+    for name, size in sizes.items():
+        beside = {"sandboxes": size["sandboxes"], "others": size["lists"]}
+        kinds[f"a list that is there; {name}"] = ("policy-attach", {"lists": "one"} | beside)
+        kinds[f"a new list; {name}"] = ("policy-attach", {"lists": "new"} | beside)
+    samples = Samples()
+    with hosts(setting.base, kinds) as contenders:
+        for number, name, host in turns(contenders, _UNMEASURED + setting.many(100, 2)):
+            host.call("prepare", 1 + number)
+            for verb in ("attach", "detach"):
+                took = host.call(verb, 1 + number)["all"]
+                if number >= _UNMEASURED:
+                    samples.add(f"{verb} {name}", took)
+    return {"attaches": list(kinds), **samples.summaries()}
+
+
+def tables(figures: Figures) -> list[Table]:
+    """Packets; attaches."""
+
+    def cell(found: Spread) -> str:
+        return f"{found['median']:.2f} ({found['p10']:.2f} to {found['p90']:.2f})"
+
+    rows = tuple(
+        (name, *(cell(figures[f"{column} {name}"]) for column in _COLUMNS))
+        for name in figures["rows"]
+        if name != _BASE
+    )
+    attaches = tuple(
+        (name, *(seconds(figures[f"{verb} {name}"]["median"]) for verb in ("attach", "detach")))
+        for name in figures["attaches"]
+    )
+    return [
+        Table(
+            "From a container to the machine beyond, ratio to no list",
+            ("", *_COLUMNS.values()),
+            rows,
+        ),
+        Table("Attach and detach, median", ("", "attach", "detach"), attaches),
+    ]
+
+
+def charts(figures: Figures) -> list[Picture]:  # noqa: ARG001
+    """None."""
+    return []
+
+
+def bars(figures: Figures) -> list[Bar]:
+    """An attach with a list that is there against one without."""
+    name = next(n for n in figures["attaches"] if n.startswith("a list that is there"))
+    both = (figures[f"attach {one}"]["median"] for one in (name, "no list"))
+    more = next(both) - next(both)
+    return [Bar("attach with a list that is there", "at most +0.2 ms", seconds(more), more <= 2e-4)]
