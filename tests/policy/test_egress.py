@@ -211,3 +211,44 @@ def handle(host: Host) -> str:
         if rule.get("chain") == "judge":
             return str(rule["handle"])
     raise AssertionError("no rule")
+
+
+def test_a_neighbour_on_a_bridge_answers_by_the_host(make_host: HostMaker) -> None:
+    """Of a sandbox that is held to a list, all frames go to the host."""
+    host = make_host(in_mode("bridge"))
+    talkative(host)
+    host.service()
+    web = host.attach("web", ports="8080:80")
+    web.serve(tcp=(80, 81), udp=(80,))
+    web6 = next(a.split("/")[0] for a in web.place.addresses() if ":" in a)
+    one = limited(host, "one", f"{web.address}:80,[{web6}]:80,{UPLINK}:8080")
+    for gateway, subnet in ((GATEWAY, "172.19.0.0/16"), (GATEWAY6, "fd00:19::/64")):
+        one.place.run("ip", "route", "replace", gateway, "dev", "eth0")
+        one.place.run("ip", "route", "replace", subnet, "via", gateway)
+    for address, seen in ((web.address, GATEWAY), (web6, GATEWAY6)):
+        assert one.reach(address, 80) == Answer("web", seen)
+        assert one.reach(address, 80, "udp") == Answer("web", seen)
+    assert dial(one, web.address, 81) == REJECTED
+    assert dial(one, web6, 81) == REJECTED6
+    assert one.reach(UPLINK, 8080) == Answer("web", GATEWAY)
+    # Neighbours without a list see each other as they are.
+    free = host.attach("free")
+    assert free.reach(web.address, 80) == Answer("web", free.address)
+
+
+def test_what_is_connected_later_is_held_as_well(make_host: HostMaker) -> None:
+    host = make_host(f'{in_mode("bridge")}{BACK}[gate]\nmode = "off"\n')
+    talkative(host)
+    host.service()
+    host.beyond.serve(tcp=(80, 443))
+    one = limited(host, "one", f"{BEYOND}:443/tcp")
+    host.watcher("connect", "one", "back")
+    (source,) = (a.split("/")[0] for a in one.place.addresses("eth1"))
+    assert one.place.reach(BEYOND, 443, source=source) is not None
+    assert one.place.reach(BEYOND, 80, source=source) is None
+    host.watcher("disconnect", "one", "default")
+    assert dial(one, BEYOND, 443) == "open"
+    assert dial(one, BEYOND, 80) == REJECTED
+    assert host.watcher("sync", "--dry-run").stdout == NOTHING
+    # Who shares the sandbox is held to what holds that.
+    assert dial(host.share("side", "one"), BEYOND, 80) == REJECTED
