@@ -25,10 +25,12 @@ class FirewallSettings(Struct, frozen=True):
         integrate: whether to have other firewalls admit our bridges.
         mark: one bit of the packet mark, which is set on what sandboxes that are held to a list may
             send.
+        closed: whether nothing without that bit is routed from their networks.
     """
 
     integrate: bool = False
     mark: int = 0x10000000
+    closed: bool = True
 
 
 DEFAULTS: Final = FirewallSettings()

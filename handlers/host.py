@@ -12,6 +12,7 @@ from typing import Final, Self
 from msgspec import Struct
 
 from handlers import root_mounts
+from handlers.closing.handler import ClosingHandler
 from handlers.conntrack import ConntrackHandler
 from handlers.context import DEFAULTS, Context, FirewallSettings, open_context
 from handlers.copies import CopiesHandler
@@ -59,6 +60,7 @@ HANDLERS: Final = (
     Kind(PinHandler),  # before the links: sync recognises a pin by the links of its namespace
     Kind(HostSideHandler),
     Kind(FirewallHandler),  # before the links: nothing may pass one before its rules are there
+    Kind(ClosingHandler),  # once the rules mark what may pass, and before any link
     Kind(LinkHandler),
     Kind(OldTablesHandler),
     Kind(ConntrackHandler, last=True),  # flows that ended earlier would come back with a packet

@@ -6,14 +6,19 @@ many sandboxes are held to it. What is judged is what the program dialled, befor
 passes gets a bit of the packet mark: without it nothing from these networks is routed
 (:mod:`handlers.closing`).
 
+Each such address is in the set `limited4`, `limited6` or `limited_local` as well: when a table is
+deleted, the kernel empties its maps at once, even for a packet that is still asking the old rules,
+but not its sets (`nft_map_deactivate` in `net/netfilter/nf_tables_api.c`). So no packet that nobody
+may send is taken for one of a sandbox without a list.
+
 The number travels in `meta priority`, which the kernel overwrites when it forwards
 (`ip_forward` in `net/ipv4/ip_forward.c`).
 
 What looks like an answer is not always one:
 
 - An error of ICMP belongs to whatever connection its content is of, also to another sandbox's. Only
-  an end of that connection may send it. So the keys of `egress4` and `egress6` are pairs: an
-  address twice for a packet of its own, and the same map then says whether the sender is an end.
+  an end of that connection may send it. So `limited4` and `limited6` have pairs: an address
+  twice for a packet of its own, and the same set then says whether the sender is an end.
 - A related connection that a helper of the host expects is a new one.
 - A source route leads elsewhere than the packet's address says (`ip_options_rcv_srr` in
   `net/ipv4/ip_options.c`, `ipv6_rthdr_rcv` in `net/ipv6/exthdrs.c`): no packet has one.
@@ -26,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
+from handlers.firewall.judged import judged
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
@@ -56,9 +62,11 @@ def sets(versions: Sequence[int]) -> Iterator[str]:
     """The sets and maps, for these IP versions."""
     yield "set judged { type ifname; }"
     if 6 in versions:
+        yield "set limited_local { type ifname . ipv6_addr; }"
         yield "map egress_local { type ifname . ipv6_addr : classid; }"
     for v in versions:
-        yield f"map egress{v} {{ type ipv{v}_addr . ipv{v}_addr : classid; }}"
+        yield f"set limited{v} {{ type ipv{v}_addr . ipv{v}_addr; }}"
+        yield f"map egress{v} {{ type ipv{v}_addr : classid; }}"
         yield (
             f"set to{v} {{ type classid . ipv{v}_addr . inet_proto . inet_service;"
             " flags interval; }"
@@ -105,20 +113,23 @@ def _of_version(v: int, drivers: Sequence[Driver], passed: str) -> Iterator[str]
     """The chains for IP version `v`: `passed` is what is done to what may pass."""
     ip, icmp = ("ip", "icmp") if v == 4 else ("ip6", "ipv6-icmp")
     error = f"ct state related meta l4proto {icmp} {ip} saddr"
-    policed = [str(subnet) for d in drivers if d.network.policed for subnet in d.network.subnets]
-    policed = [subnet for subnet in policed if (":" in subnet) == (v == 6)]
+    held = [d.network.subnet_of(v) for d in drivers if d.network.egress is not None]
+    subnets = ", ".join(str(subnet) for subnet in held if subnet is not None)
     # Who is in a network with a list and has no number is held to the list without entries, 0.
-    free = f" {ip} saddr != {{ {', '.join(policed)} }}" if policed else ""
+    free = f" {ip} saddr != {{ {subnets} }}" if subnets else ""
     yield from (f"chain source_routes{v} {{", *_SOURCE_ROUTES[v], "}")
     yield from (f"chain from_judged{v} {{", "    meta priority set none")
     if v == 6:
-        yield "    ip6 saddr fe80::/10 meta priority set iifname . ip6 saddr map @egress_local"
+        local = "ip6 saddr fe80::/10"
+        yield f"    {local} iifname . ip6 saddr != @limited_local {passed}"
+        yield f"    {local} meta priority set iifname . ip6 saddr map @egress_local"
+    others = "ip6 saddr != fe80::/10 " if v == 6 else ""
     yield from (
-        f"    meta priority set {ip} saddr . {ip} saddr map @egress{v}",
-        f"    meta priority none{free} {passed}",
+        f"    {others}{ip} saddr . {ip} saddr != @limited{v}{free} {passed}",
+        f"    meta priority set {ip} saddr map @egress{v}",
         f"    meta priority . {ip} daddr . meta l4proto . th dport @to{v} {passed}",
-        f"    {error} . ct original {ip} saddr @egress{v} {passed}",
-        f"    {error} . ct reply {ip} saddr @egress{v} {passed}",
+        f"    {error} . ct original {ip} saddr @limited{v} {passed}",
+        f"    {error} . ct reply {ip} saddr @limited{v} {passed}",
         f"    {_REJECTED}",
         "}",
     )
@@ -137,7 +148,7 @@ def returning(drivers: Sequence[Driver]) -> Iterator[str]:
                 ip = ip_of(subnet)
                 yield (
                     f'oifname "{driver.master}" {ip} daddr {subnet} {ip} saddr {subnet}'
-                    f" {ip} saddr . {ip} saddr @egress{subnet.version} masquerade"
+                    f" {ip} saddr . {ip} saddr @limited{subnet.version} masquerade"
                 )
 
 
@@ -158,21 +169,24 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> It
         number = classid(numbers.number_of(held.document))
         for address in interface.addresses:
             both = (str(address.ip), str(address.ip))
-            yield Element("inet", f"egress{address.version}", both, (number,))
+            yield Element("inet", f"limited{address.version}", both)
+            yield Element("inet", f"egress{address.version}", both[:1], (number,))
         if any(address.version == 6 for address in interface.addresses):
             link = drivers[interface.network].master or interface.host_name
-            local = str(link_local(interface.mac))
-            yield Element("inet", "egress_local", (f'"{link}"', local), (number,))
+            key = (f'"{link}"', str(link_local(interface.mac)))
+            yield Element("inet", "limited_local", key)
+            yield Element("inet", "egress_local", key, (number,))
 
 
 def shared(
     sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers, there: Container[Group]
 ) -> Iterator[Element]:
     """The elements that `sandbox` has in common with others, without the groups in `there`."""
+    for driver in judged(sandbox, drivers):  # a routed network's bridge carries nothing
+        bridge = f'"{driver.network.bridge}"'
+        if ("judged", bridge) not in there:
+            yield Element("inet", "judged", (bridge,))
     for interface, held in _held(sandbox, drivers):
-        driver = drivers[interface.network]
-        if driver.master and ("judged", f'"{driver.master}"') not in there:
-            yield Element("inet", "judged", (f'"{driver.master}"',))
         number = classid(numbers.number_of(held.document))
         for version in sorted({address.version for address in interface.addresses}):
             if (f"to{version}", number) not in there:

@@ -67,7 +67,7 @@ def blocks(some: Iterable[Element]) -> frozenset[str]:
     return frozenset(BLOCKS[e.name] for e in some if e.name in BLOCKS)
 
 
-BLOCKS: Final = {"egress4": egress.BLOCK, "egress6": egress.BLOCK}
+BLOCKS: Final = dict.fromkeys(("judged", "egress4", "egress6"), egress.BLOCK)
 """By the sets that they look up, the rules that are there only if they are needed."""
 
 SHARED: Final = egress.SHARED

@@ -51,12 +51,16 @@ class Facts(Struct, frozen=True):
         addresses: its addresses. With one of IPv6, the link-local address of the MAC is another.
         routed: the subnets behind the sandbox, whose packets it forwards.
         subnets: the network's own subnets: what it forwards comes from none of these.
+        router: the MAC of the host, to which all of its frames have to go (RFC 4562); empty if they
+            may go anywhere. To all go only questions of ARP and what IPv6 finds neighbours by, and
+            no packet is to a group or to all: the host takes those in without a route.
     """
 
     mac: str
     addresses: tuple[Address, ...]
     routed: tuple[Subnet, ...] = ()
     subnets: tuple[Subnet, ...] = ()
+    router: str = ""
 
 
 def program(facts: Facts) -> bytes:
@@ -64,8 +68,9 @@ def program(facts: Facts) -> bytes:
     four, six = _of_versions(facts.addresses)
     if six:
         six.append(link_local(facts.mac))
-    code = _code(len(four), len(six), facts.routed, facts.subnets if facts.routed else ())
-    return code.filled(list(_words(bytes.fromhex(facts.mac.replace(":", "")), four, six)))
+    subnets = facts.subnets if facts.routed else ()
+    code = _code(len(four), len(six), facts.routed, subnets, _parts(facts.router))
+    return code.filled(list(_words(facts.mac, four, six)))
 
 
 def addresses_in(program: bytes) -> tuple[Address, ...] | None:
@@ -95,10 +100,15 @@ def _of_versions(addresses: Sequence[Address]) -> tuple[list[IPv4Address], list[
     return four, [address for address in addresses if isinstance(address, IPv6Address)]
 
 
-def _words(mac: bytes, four: Sequence[Address], six: Sequence[Address]) -> Iterator[int]:
+def _parts(mac: str) -> tuple[int, ...]:
+    """The first four bytes of a MAC and the last two; nothing of none."""
+    raw = bytes.fromhex(mac.replace(":", ""))
+    return (int.from_bytes(raw[:4]), int.from_bytes(raw[4:])) if mac else ()
+
+
+def _words(mac: str, four: Sequence[Address], six: Sequence[Address]) -> Iterator[int]:
     """The value of each slot: the MAC, the IPv4 addresses, the words of the IPv6 addresses."""
-    yield int.from_bytes(mac[:4])
-    yield int.from_bytes(mac[4:])
+    yield from _parts(mac)
     yield from map(int, four)
     for address in six:
         raw = address.packed
@@ -108,7 +118,11 @@ def _words(mac: bytes, four: Sequence[Address], six: Sequence[Address]) -> Itera
 _MAC: Final = (Slot(0), Slot(1))
 _FIRST_ADDRESS: Final = 2
 
-_SOURCE_MAC: Final = 6
+_TARGET_MAC, _SOURCE_MAC = 0, 6
+_EVERYBODY: Final = (0xFFFFFFFF, 0xFFFF)
+_IPV6_GROUP: Final = 0x3333
+"""How the MAC of each IPv6 group begins (RFC 2464)."""
+
 _KIND: Final = Field(12, 2)
 _IPV4, _ARP, _IPV6 = 0x0800, 0x0806, 0x86DD
 _IPV4_SIZE, _ARP_SIZE, _IPV6_SIZE = 34, 42, 54
@@ -134,8 +148,9 @@ _RESERVED: Final = Field(1, 1, relative=True)
 _FRAGMENT_OFFSET: Final = Field(2, 2, relative=True)
 _TYPE: Final = Field(0, 1, relative=True)
 _TARGET: Final = 8
-_ROUTER_ADVERT, _SOLICIT, _ADVERT, _REDIRECT = 134, 135, 136, 137
+_ROUTER_SOLICIT, _ROUTER_ADVERT, _SOLICIT, _ADVERT, _REDIRECT = 133, 134, 135, 136, 137
 _MLD_REPORTS: Final = (131, 143)
+_MLD_DONE: Final = 132
 
 _NEVER_FORWARDED: Final[tuple[Subnet, ...]] = tuple(
     map(
@@ -154,7 +169,13 @@ _DROP: Final = Return(DROP)
 
 
 @lru_cache(256)
-def _code(fours: int, sixes: int, routed: tuple[Subnet, ...], subnets: tuple[Subnet, ...]) -> Code:
+def _code(
+    fours: int,
+    sixes: int,
+    routed: tuple[Subnet, ...],
+    subnets: tuple[Subnet, ...],
+    router: tuple[int, ...],
+) -> Code:
     """The program for so many addresses; they and the MAC are filled in."""
     four = [(Slot(_FIRST_ADDRESS + n),) for n in range(fours)]
     first = _FIRST_ADDRESS + fours
@@ -162,6 +183,11 @@ def _code(fours: int, sixes: int, routed: tuple[Subnet, ...], subnets: tuple[Sub
     kinds = {_IPV4: _ipv4(four, routed, subnets), _ARP: _arp(four)}
     if six:
         kinds[_IPV6] = _ipv6(six, routed, subnets)
+    if router:
+        kinds[_IPV4] = _routed4(router, kinds[_IPV4])
+        kinds[_ARP] = _to(router, kinds[_ARP], _to(_EVERYBODY, kinds[_ARP], _DROP))
+    if router and six:
+        kinds[_IPV6] = _routed6(router, six, kinds[_IPV6])
     node: Node = _DROP
     for kind, then in reversed(kinds.items()):
         node = Test(_KIND, kind, then, node)
@@ -191,6 +217,47 @@ def _ipv6(
     sent = any_of(_NEXT_HEADER, (_TCP, _UDP), _PASS, walk)
     other = _is(_SOURCE[6], _NOBODY, walk, _in_routed(6, routed, subnets, sent))
     return Require(_IPV6_SIZE, _one_of(_SOURCE[6], own, sent, other))
+
+
+def _routed4(router: Sequence[Value], then: Node) -> Node:
+    """IPv4 to the host, and to no group, nor to all."""
+    return _to(router, Test(Field(30, 1), 0xE0, _DROP, then, mask=0xE0), _DROP)
+
+
+def _routed6(router: Sequence[Value], own: Sequence[Sequence[Value]], then: Node) -> Node:
+    """IPv6 to the host; to a group of the link, only what neighbours are found by (RFC 4861)."""
+    found = Require(_IPV6_SIZE, _one_of(_SOURCE[6], own, *_found(own)))
+    by_mac = _to(router, found, Test(Field(_TARGET_MAC, 2), _IPV6_GROUP, found, _DROP))
+    scope = Test(Field(_TO6, 2), _LINK_SCOPE, by_mac, _DROP)
+    return Test(Field(_TO6, 1), 0xFF, scope, _to(router, then, _DROP))
+
+
+_TO6: Final = 38
+_LINK_SCOPE: Final = 0xFF02
+"""How the groups of a link begin."""
+
+
+def _found(own: Sequence[Sequence[Value]]) -> tuple[Node, Node]:
+    """What may go to a group from an own address, and what from none.
+
+    No more than one header is in front: reports have options for each hop. Fragments never pass
+    (RFC 6980).
+    """
+    targeted = Require(
+        _TARGET + 16, _one_of(_TARGET, own, _PASS, _DROP, relative=True), relative=True
+    )
+    reports = (*_MLD_REPORTS, _MLD_DONE)
+    known = any_of(_TYPE, (_SOLICIT, _ROUTER_SOLICIT, *reports), _PASS, _DROP)
+    known = Test(_TYPE, _ADVERT, targeted, known)
+    nobody = Test(_TYPE, _SOLICIT, targeted, any_of(_TYPE, _MLD_REPORTS, _PASS, _DROP))
+
+    def behind(icmp: Node) -> Node:
+        second = Require(1, Test(SAVED, _ICMP6, icmp, _DROP), relative=True)
+        options = Require(_LEAST_EXTENSION, Skip(1, 3, second), relative=True)
+        first = Test(_NEXT_HEADER, _OPTIONS[0], options, _DROP)
+        return Enter(_IPV6_SIZE, Test(_NEXT_HEADER, _ICMP6, Require(1, icmp, relative=True), first))
+
+    return behind(known), _is(_SOURCE[6], _NOBODY, behind(nobody), _DROP)
 
 
 _NOBODY: Final = (0, 0, 0, 0)
@@ -255,6 +322,11 @@ def _within(version: int, subnet: Subnet, yes: Node, no: Node) -> Node:
             field = Field(_SOURCE[version] + at, 4)
             node = Test(field, int.from_bytes(network[at : at + 4]), node, no, mask=bits)
     return node
+
+
+def _to(mac: Sequence[Value], yes: Node, no: Node) -> Node:
+    last = Test(Field(_TARGET_MAC + 4, 2), mac[1], yes, no)
+    return Test(Field(_TARGET_MAC, 4), mac[0], last, no)
 
 
 def _is_mac(offset: int, yes: Node) -> Node:

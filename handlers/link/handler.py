@@ -18,10 +18,11 @@ from handlers.kernel import rtnl, sysctl
 from handlers.kernel.foreign_names import index_of
 from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
 from handlers.kernel.netlink import MOST, Netlink, NetlinkError
-from handlers.link import announce, ours, sandbox_end, surplus, sysctls
+from handlers.link import announce, ours, reshaping, sandbox_end, surplus, sysctls
 from handlers.link.leftovers import leftovers, remove
 from handlers.link.orphans import orphans
 from handlers.link.pairs import Pairs
+from handlers.networks.driver import Driver
 from handlers.renaming import rename
 from watcher.model.alias import alias_of
 from watcher.model.errors import WatcherError
@@ -171,7 +172,7 @@ class LinkHandler(Handler):
                 raise refused
             index = inside.index(interface.name)
             if mend:  # first: the kernel removes secondary addresses together with their primary
-                self._clear(inside, index, interface)
+                self._clear(inside, index, interface, driver)
             sandbox_end.configure(inside, sandbox, interface, self._drivers, index, mend=mend)
             # The host end went up before it had a carrier, and so did a bridge with no other port.
             self._netlink.see_carrier(interface.host_name)
@@ -238,11 +239,11 @@ class LinkHandler(Handler):
             self.reaper.wait()
         driver.make(self._netlink, interface, netns, alias=alias)
 
-    def _clear(self, inside: Netlink, index: int, interface: Interface) -> None:
-        """Remove the addresses of `interface` that have no lease."""
-        network = self._drivers[interface.network].network
+    def _clear(self, inside: Netlink, index: int, interface: Interface, driver: Driver) -> None:
+        """Remove the addresses of `interface` that have no lease, or are as they were before."""
         there = rtnl.read_packed(inside.dump(rtnl.addresses(index)))
-        for address in surplus.surplus(there, interface, network):
+        reshaping.reshape(inside, index, interface, reshaping.outdated(there, interface, driver))
+        for address in surplus.surplus(there, interface, driver.network):
             try:
                 inside.send([rtnl.no_address(index, address)])
             except NetlinkError as error:

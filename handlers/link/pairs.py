@@ -6,7 +6,7 @@ from handlers.context import Context
 from handlers.guard import link as guard
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink
-from handlers.link import ours, sandbox_end, surplus
+from handlers.link import ours, reshaping, sandbox_end, surplus
 from watcher.model.sandbox import Interface, Sandbox
 
 
@@ -73,7 +73,10 @@ class Pairs:
         if end is None or not leads:
             return wrong
         more = surplus.surplus(end.addresses, interface, driver.network)
-        return "; ".join(filter(None, (wrong, surplus.described(interface.name, more))))
+        old = () if wrong else reshaping.outdated(end.addresses, interface, driver)
+        name = interface.name
+        all_ = wrong, surplus.described(name, more), reshaping.described(name, old)
+        return "; ".join(filter(None, all_))
 
     def _wrong_host_end(self, link: rtnl.Link | None, interface: Interface) -> str:
         if link is None:

@@ -19,6 +19,7 @@ from handlers.kernel.messages import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, attri
 from handlers.kernel.netlink import Netlink, NetlinkError
 from handlers.kernel.rtnl import Route
 from handlers.kernel.rtnl.messages import fibmsg
+from handlers.kernel.rtnl.numbers import RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE
 from handlers.networks.driver import Way
 from watcher.model.address import Address
 from watcher.model.naming import MAX_NETWORKS
@@ -33,7 +34,6 @@ FIRST_PRIORITY: Final = 32000
 
 _LINK_LOCAL: Final = IPv6Network("fe80::/64")
 
-_RTM_NEWRULE, _RTM_DELRULE, _RTM_GETRULE = 32, 33, 34
 _FR_ACT_TO_TBL: Final = 1
 _FRA_SRC, _FRA_PRIORITY, _FRA_TABLE = 2, 6, 15
 _HEADER_SIZE: Final = 12
@@ -126,8 +126,8 @@ def _rule(source: Address, family: int, ordinal: int, *, gone: bool = False) -> 
     message["action"] = _FR_ACT_TO_TBL
     message["attrs"] = [["FRA_SRC", str(source)], ["FRA_PRIORITY", FIRST_PRIORITY + ordinal]]
     if gone:
-        return encode(message, _RTM_DELRULE)
-    return encode(message, _RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL)
+        return encode(message, RTM_DELRULE)
+    return encode(message, RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL)
 
 
 def _rules(inside: Netlink, family: int) -> set[tuple[Address, int, int]]:
@@ -135,7 +135,7 @@ def _rules(inside: Netlink, family: int) -> set[tuple[Address, int, int]]:
     message = fibmsg()
     message["family"] = family
     found = set()
-    for body in inside.dump(encode(message, _RTM_GETRULE, NLM_F_DUMP)):
+    for body in inside.dump(encode(message, RTM_GETRULE, NLM_F_DUMP)):
         values = dict(attributes(body, _HEADER_SIZE))
         source = values.get(_FRA_SRC)
         if source is not None and body[2] == len(source) * 8:

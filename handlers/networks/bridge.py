@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_interface, ip_network
 from typing import Final
+
+from msgspec.structs import replace
 
 from handlers.handler import Difference
 from handlers.kernel import rtnl
@@ -38,8 +41,8 @@ class BridgeDriver(Driver):
         return self.network.bridge
 
     def host_side(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
-        """The bridge, and forwarding unless the network is internal."""
-        forwarded = not self.network.internal
+        """The bridge, and forwarding unless the network is internal and has no list."""
+        forwarded = not self.network.internal or self.network.policed
         return gateway_bridge.differences(self.network, netlink, settings, forwarded=forwarded)
 
     def reserve(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
@@ -77,7 +80,8 @@ class BridgeDriver(Driver):
     def host_end(self, interface: Interface, index: int, alias: str) -> list[bytearray]:  # noqa: ARG002
         """Configure the host end as a port of the bridge, without IPv6 of its own."""
         veth.turn_off_ipv6(interface.host_name)
-        return [rtnl.port(interface.host_name, isolated=self.network.isolate, alias=alias)]
+        isolated = self.network.isolate or self.forced(interface)
+        return [rtnl.port(interface.host_name, isolated=isolated, alias=alias)]
 
     def port_of(self, netlink: Netlink) -> int:
         """The index of its bridge; `OSError` if it is missing."""
@@ -100,12 +104,20 @@ class BridgeDriver(Driver):
     def settings_inside(self, interface: Interface) -> Mapping[str, str]:
         """Ignore neighbours that claim to be routers; have a router forward at once.
 
+        A forced interface ignores the host where that tells it to send to a neighbour directly.
+
         The next hop of a static route forwards nothing to a neighbour until its link-local address
         is there, which duplicate address detection delays (`ndisc_solicit` in `net/ipv6/ndisc.c`).
         """
+        settings = {}
+        if self.forced(interface):
+            of_all = ("all", interface.name)  # for IPv4, one of the two is enough
+            settings = {f"ipv4/conf/{name}/accept_redirects": "0" for name in of_all}
         if self.network.subnet_of(6) is None:
-            return {}
-        settings = {f"ipv6/conf/{interface.name}/accept_ra": "0"}
+            return settings
+        settings[f"ipv6/conf/{interface.name}/accept_ra"] = "0"
+        if self.forced(interface):
+            settings[f"ipv6/conf/{interface.name}/accept_redirects"] = "0"
         if self.routed(interface):
             settings[f"ipv6/conf/{interface.name}/accept_dad"] = "0"
         return settings
@@ -114,6 +126,29 @@ class BridgeDriver(Driver):
         """The subnet is on the link; the gateway is a neighbour."""
         subnet = self.network.subnet_of(address.version)
         return Way(address, address.network, None if subnet is None else gateway(subnet))
+
+    def ways(self, interface: Interface) -> list[Way]:
+        """If `interface` is forced, only the gateway is on the link, as in a routed network."""
+        found = super().ways(interface)
+        return list(map(self._by_gateway, found)) if self.forced(interface) else found
+
+    def former_ways(self, interface: Interface) -> list[Way]:
+        """Those that it has if it is forced, or otherwise if it is not."""
+        found = super().ways(interface)
+        return found if self.forced(interface) else list(map(self._by_gateway, found))
+
+    def _by_gateway(self, way: Way) -> Way:
+        """The way to all by the gateway, as that of an address on the link is `way`."""
+        own = ip_interface((way.address.packed, way.address.max_prefixlen))
+        if way.hop is None:
+            return replace(way, address=own, on_link=None)
+        only = ip_network((way.hop.packed, way.hop.max_prefixlen))
+        return Way(own, only, way.hop, beyond=self.network.subnet_of(own.version))
+
+    @property
+    def router_mac(self) -> str:
+        """That of the bridge, which this program chose."""
+        return gateway_bridge.mac(self.network)
 
 
 DRIVER: Final = BridgeDriver

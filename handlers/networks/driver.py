@@ -171,6 +171,10 @@ class Driver(ABC):
         """The way of each address of `interface`."""
         return [self.way(address, interface.ordinal) for address in interface.addresses]
 
+    def former_ways(self, interface: Interface) -> list[Way]:  # noqa: ARG002
+        """The ways that `interface` may have had under another configuration of its network."""
+        return []
+
     def guarded(self, interface: Interface) -> Facts | None:
         """What the guard holds `interface` to; `None` if the network has no guard.
 
@@ -180,7 +184,17 @@ class Driver(ABC):
         if not network.guard:
             return None
         own = tuple(address.ip for address in interface.addresses)
-        return Facts(interface.mac, own, self.routed(interface), network.subnets)
+        router = self.router_mac if network.policed or interface.forced else ""
+        return Facts(interface.mac, own, self.routed(interface), network.subnets, router)
+
+    @property
+    @abstractmethod
+    def router_mac(self) -> str:
+        """The MAC by which sandboxes reach the host."""
+
+    def forced(self, interface: Interface) -> bool:
+        """Whether even what `interface` sends to neighbours on its bridge goes by the host."""
+        return bool(self.master) and (self.network.policed or interface.forced)
 
     def routed(self, interface: Interface) -> tuple[Subnet, ...]:
         """The subnets to which static routes of the network lead by `interface`."""

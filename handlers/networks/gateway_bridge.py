@@ -51,9 +51,9 @@ def renamed(network: Network, netlink: Netlink) -> rtnl.Link | None:
 
     Its MAC identifies it, which follows from the gateway's address and does not change.
     """
-    mac = _mac_of(network)
+    own = mac(network)
     for link in map(rtnl.read_link, netlink.dump(rtnl.links("bridge"))):
-        if link.ours and link.kind == "bridge" and link.mac == mac and link.name != network.bridge:
+        if link.ours and link.kind == "bridge" and link.mac == own and link.name != network.bridge:
             return link
     return None
 
@@ -106,7 +106,10 @@ def _of_link(network: Network, link: rtnl.Link, netlink: Netlink) -> Iterator[Di
     def difference(what: str, why: str, *requests: bytearray) -> Difference:
         return Difference(_repair(network, what, why), lambda: netlink.send(requests))
 
-    if not mac_is_fixed(link.name):
+    if link.mac != mac(network):  # guards of forced interfaces have the one that follows
+        own = rtnl.changed(link.index, [["IFLA_ADDRESS", mac(network)]])
+        yield difference("gave its MAC back to", "it had another one", own)
+    elif not mac_is_fixed(link.name):
         fixed = rtnl.changed(link.index, [["IFLA_ADDRESS", link.mac]])
         yield difference("fixed the MAC of", "it would have changed with its ports", fixed)
     body = netlink.get(rtnl.link_at(link.index))
@@ -162,10 +165,11 @@ def _of_settings(network: Network, settings: Sysctl, *, forwarded: bool) -> Iter
 
 
 def _make(network: Network, netlink: Netlink) -> None:
-    netlink.send([rtnl.bridge(network.bridge, mac=_mac_of(network), mtu=mtu_of(network))])
+    netlink.send([rtnl.bridge(network.bridge, mac=mac(network), mtu=mtu_of(network))])
 
 
-def _mac_of(network: Network) -> str:
+def mac(network: Network) -> str:
+    """The MAC of the bridge of `network`, if this program made it."""
     return mac_of(gateways(network)[0].ip)
 
 

@@ -49,6 +49,11 @@ class RoutedDriver(Driver):
         ),
     )
 
+    @property
+    def router_mac(self) -> str:
+        """That of all host ends."""
+        return HOST_MAC
+
     def host_side(self, netlink: Netlink, settings: Sysctl) -> Iterator[Difference]:
         """The bridge, and always forwarding: even neighbours reach each other through the host."""
         return gateway_bridge.differences(self.network, netlink, settings, forwarded=True)

@@ -21,6 +21,7 @@ FLOORS: Final = (
     "handlers.copies",
     "handlers.host_side",
     "handlers.firewall",
+    "handlers.closing",
     "handlers.link",
     "handlers.root_mounts",
     "handlers.unpinning",

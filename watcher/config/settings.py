@@ -183,6 +183,14 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
             le=2**31,
         ),
     ] = 0x10000000
+    closed: Annotated[
+        bool,
+        about(
+            "Whether networks whose containers are held to lists stay closed while rules of"
+            " nftables are missing, e.g. after `nft flush ruleset`. That takes rules of `ip rule`"
+            " before all others. false: then such containers reach everything until the repair."
+        ),
+    ] = True
 
 
 class Events(Struct, frozen=True, forbid_unknown_fields=True):

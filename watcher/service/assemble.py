@@ -153,7 +153,8 @@ def _opened(
             from watcher.reconcile.conflicts import refuse_impossible
 
             problems = refuse_impossible(networks, starting=True)
-        firewall = FirewallSettings(config.firewall.integrate, config.firewall.mark)
+        settings = config.firewall
+        firewall = FirewallSettings(settings.integrate, settings.mark, settings.closed)
         with (
             Host(
                 config.netns_dir,

@@ -1,0 +1,132 @@
+"""The rules of ip-rule(8) that close networks: made, repaired, removed."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from handlers.closing import plan
+from handlers.closing.arp import Arp
+from handlers.context import Context
+from handlers.firewall.judged import judged
+from handlers.handler import Difference, Handler, apply
+from handlers.kernel.netlink import Netlink, NetlinkError
+from handlers.kernel.rtnl import rules
+from handlers.kernel.rtnl.rules import Rule
+from handlers.kernel.rule_changes import RuleChanges
+from handlers.networks.driver import Driver
+from watcher.model.network import Network
+from watcher.model.repair import Repair
+from watcher.model.sandbox import Sandbox
+
+_VERSIONS: Final = (4, 6)
+
+
+class ClosingHandler(Handler):
+    """Owns the rules that have our protocol. A network stays closed until a sync."""
+
+    def __init__(self, context: Context) -> None:
+        self._netlink = context.netlink
+        self._drivers = context.drivers
+        self._mark = context.firewall.mark if context.firewall.closed else 0
+        self._arp = Arp(context.notes)
+        self._closed: dict[str, Driver] = {}
+        """The networks that are closed, by name, unless anybody has changed a rule since."""
+        self._changes: RuleChanges | None = None
+
+    def appear(self, sandbox: Sandbox) -> None:
+        """Close the networks in which `sandbox` is held to a list.
+
+        Raises:
+            OSError: the kernel has no such rules, or another program's rule is in the way.
+        """
+        needed = self._needed([sandbox])
+        if not needed:
+            return
+        if self._changes is None:
+            self._changes = RuleChanges()
+        if self._changes.any():
+            self._closed.clear()
+        if all(self._closed.get(name) is driver for name, driver in needed.items()):
+            return
+        for version in _VERSIONS:
+            wanted = plan.wanted(version, needed.values(), self._mark)
+            if not wanted:
+                continue
+            there = _listed(self._netlink, version)
+            if version == 4:  # the table first: without it nobody finds the gateway
+                closed = {rule.iif for rule in (*plan.ours(there), *wanted)}
+                apply(self._arp.differences(closed - {"", "lo"}, self._mark), dry_run=False)
+            self._netlink.send(plan.steps(there, wanted, exactly=False))
+        self._closed |= needed
+
+    def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
+        """Make the rules exactly those that the networks of `sandboxes` need."""
+        return apply(self._differences(self._needed(sandboxes)), dry_run=dry_run)
+
+    def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
+        """Remove all rules of ours; the kernel's own stay."""
+        self._closed.clear()
+        return [repair.what for repair in apply(self._differences({}), dry_run=False)]
+
+    def _needed(self, sandboxes: Iterable[Sandbox]) -> dict[str, Driver]:
+        """The networks to close, by name."""
+        if not self._mark:
+            return {}
+        found = (driver for sandbox in sandboxes for driver in judged(sandbox, self._drivers))
+        return {driver.network.name: driver for driver in found}
+
+    def _differences(self, needed: Mapping[str, Driver]) -> Iterator[Difference]:
+        drivers = [needed[name] for name in sorted(needed)]
+        if drivers:
+            yield from self._arp.differences(_bridges(drivers), self._mark)
+        for version in _VERSIONS:
+            wanted = plan.wanted(version, drivers, self._mark)
+            there = _listed(self._netlink, version, needed=bool(wanted))
+            requests = plan.steps(there, wanted, exactly=True)
+            if requests:
+                more = any(rule not in there for rule in wanted)
+                what = "made" if more else "arranged" if wanted else "removed"
+                why = "they were not as they should be" if wanted else "no sandbox needs them"
+                yield Difference(
+                    Repair(f"{what} IPv{version} rules of `ip rule`", "", why),
+                    partial(self._netlink.send, requests),
+                )
+        if not drivers:
+            yield from self._arp.differences((), self._mark)
+
+
+def _bridges(drivers: Iterable[Driver]) -> set[str]:
+    """The bridges of those `drivers` whose sandboxes find the gateway by ARP."""
+    return {d.master for d in drivers if d.master and d.network.subnet_of(4) is not None}
+
+
+def missing(netlink: Netlink, drivers: Iterable[Driver], mark: int) -> list[str]:
+    """What is not closed of the networks of `drivers`: bridges and subnets."""
+    networks, found = list(drivers), []
+    for version in _VERSIONS:
+        wanted = plan.wanted(version, networks, mark)
+        there = _listed(netlink, version, needed=False)
+        if plan.steps(there, wanted, exactly=False):
+            lacking = [rule for rule in wanted if rule not in there and rule.target == 0]
+            found += [str(rule.source or rule.iif) for rule in lacking or wanted]
+    return sorted(set(found))
+
+
+def _listed(netlink: Netlink, version: int, *, needed: bool = True) -> list[Rule]:
+    """All rules of an IP version, in order; none if the kernel has none, and none is `needed`."""
+    try:
+        return rules.read_rules(netlink.dump(rules.rules(version)))
+    except NetlinkError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
+            raise
+        if not needed:
+            return []
+        raise OSError(
+            errno.ENOPKG,
+            f"the kernel has no IPv{version} policy routing, by which a network with lists stays"
+            " closed while nftables rules are missing; set closed = false in [firewall] to do"
+            " without",
+        ) from error
