@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
-from handlers.firewall import egress
+from handlers.firewall import connections, egress, ingress
 from handlers.firewall.egress import Group
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
@@ -44,6 +44,8 @@ def of_sandbox(
             found.update(dict.fromkeys(guests))
     found.update(dict.fromkeys(port_maps(sandbox, drivers)))
     found.update(dict.fromkeys(egress.own(sandbox, drivers, numbers)))
+    found.update(dict.fromkeys(ingress.own(sandbox, drivers, numbers)))
+    found.update(dict.fromkeys(connections.own(sandbox, drivers)))
     return found
 
 
@@ -54,12 +56,18 @@ def shared(
 
     They stay when it goes.
     """
-    return dict.fromkeys(egress.shared(sandbox, drivers, numbers, there))
+    found = dict.fromkeys(egress.shared(sandbox, drivers, numbers, there))
+    found.update(dict.fromkeys(ingress.shared(sandbox, drivers, numbers, there)))
+    return found
 
 
 def has_lists(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> bool:
     """Whether any interface of `sandbox` is held to a list."""
-    return any(egress.access_of(sandbox, one, drivers) is not None for one in sandbox.interfaces)
+    return any(
+        access_of(sandbox, one, drivers) is not None
+        for one in sandbox.interfaces
+        for access_of in (egress.access_of, ingress.access_of)
+    )
 
 
 def blocks(some: Iterable[Element]) -> frozenset[str]:
@@ -67,10 +75,14 @@ def blocks(some: Iterable[Element]) -> frozenset[str]:
     return frozenset(BLOCKS[e.name] for e in some if e.name in BLOCKS)
 
 
-BLOCKS: Final = dict.fromkeys(("judged", "egress4", "egress6"), egress.BLOCK)
+BLOCKS: Final = {
+    **dict.fromkeys(("judged", "egress4", "egress6"), egress.BLOCK),
+    **ingress.BLOCKS,
+    **connections.BLOCKS,
+}
 """By the sets that they look up, the rules that are there only if they are needed."""
 
-SHARED: Final = egress.SHARED
+SHARED: Final = egress.SHARED | ingress.SHARED
 """The sets whose elements stay when a sandbox goes."""
 
 

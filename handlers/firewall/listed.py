@@ -62,6 +62,11 @@ def elements_in(listing: Iterable[dict[str, Any]]) -> Iterator[Element]:
 
 
 def _parts(expression: Any, types: Any) -> tuple[str, ...]:
+    """The parts of a key or a value; a statement of an element is in the text of the last one."""
+    if isinstance(expression, dict) and "elem" in expression:
+        count = expression["elem"]["ct count"]["val"]
+        *first, last = _parts(expression["elem"]["val"], types)
+        return (*first, f"{last} ct count over {count}")
     parts = expression["concat"] if isinstance(expression, dict) else [expression]
     kinds = types if isinstance(types, list) else [types]
     text = tuple(map(_part, parts))
@@ -71,7 +76,7 @@ def _parts(expression: Any, types: Any) -> tuple[str, ...]:
 def _part(part: Any) -> str:
     """A part of a key or a value as nft(8) writes it; ranges and prefixes are objects in JSON."""
     if not isinstance(part, dict):
-        return str(part)
+        return "0" if part == "ip" else str(part)  # protocol 0, whose name nft does not read
     if "prefix" in part:
         prefix = ip_network(f"{part['prefix']['addr']}/{part['prefix']['len']}")
         return f"{prefix.network_address}-{prefix.broadcast_address}"

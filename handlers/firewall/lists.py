@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from handlers.firewall import egress
+from handlers.firewall import egress, ingress
 from handlers.firewall.egress import Group
 from handlers.handler import Notes, Numbers
 from handlers.kernel.nft import Element
 
 NOTE: Final = "lists"
 """The note that tells other processes that elements of lists may have gone."""
+
+_SHARED: Final = egress.SHARED | ingress.SHARED
 
 LEAST: Final = 2000
 """So many elements that nobody needs may always stay."""
@@ -64,7 +66,7 @@ class Lists:
     def added(self, elements: Iterable[Element]) -> None:
         """Remember what is in the table from now on."""
         for element in elements:
-            if element.name in egress.SHARED:
+            if element.name in _SHARED:
                 self.there.add(group(element))
                 self.weight += 1
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Set
 from itertools import chain
 from typing import Final
 
-from handlers.firewall import egress, names
+from handlers.firewall import connections, egress, ingress, names
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
 from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
@@ -44,6 +44,7 @@ table inet watcher {{
         comment "packets from the wire to 127.0.0.0/8, whatever route_localnet says"
         type filter hook input priority filter; policy accept;
         {to_names}
+        {arriving}
         ip daddr 127.0.0.0/8 iifname != "lo" ct status snat,dnat accept
         ip daddr 127.0.0.0/8 iifname != "lo" drop
     }}
@@ -75,6 +76,7 @@ table inet watcher {{
     chain forward {{
         type filter hook forward priority filter; policy accept;
         ct state established,related accept
+        {forwarded}
         oifname @bridges jump to_sandboxes
         iifname @bridges jump from_sandboxes
         {forward}
@@ -138,6 +140,15 @@ def base(drivers: Iterable[Driver], blocks: Set[str], mark: int) -> str:
         returning += egress.returning(known)
         sets += egress.sets(versions)
         chains += egress.chains(known, versions, mark)
+    if ingress.BLOCK in blocks:
+        sets += ingress.sets(versions)
+        chains += ingress.chains(known, versions)
+    if ingress.OF_HOST in blocks:
+        sets += ingress.sets_of_host(versions)
+        chains += ingress.chains_of_host(versions)
+    if connections.BLOCK in blocks:
+        sets += connections.sets(versions)
+        chains += connections.chains(known, versions)
     inet = _INET.format(
         sets="\n    ".join(sets),
         blocks="\n    ".join(chains),
@@ -145,6 +156,8 @@ def base(drivers: Iterable[Driver], blocks: Set[str], mark: int) -> str:
         publish=_lines(_looked_up(networks)),
         of_names="\n    ".join(names.chains(known)),
         to_names=_lines(names.arriving(known)),
+        arriving=_lines([connections.ARRIVING] if connections.BLOCK in blocks else []),
+        forwarded=_lines(part.FORWARDED for part in (ingress, connections) if part.BLOCK in blocks),
         questions=_lines(names.prerouting(known)),
         localhost=_lines(chain.from_iterable(mode.localhost for mode in modes)),
         masquerade=_lines(_masquerade(known)),

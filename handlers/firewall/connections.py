@@ -1,0 +1,108 @@
+"""The rules for how many connections a sandbox may have at once, in either direction.
+
+The table of connections is one for the whole host. A new connection that is forwarded from a
+sandbox or to its published port, or that goes from it to the host itself, is counted in the
+sandbox's list; if that is full, it is rejected. All its addresses have one list. The kernel looks
+up each connection of a list before it adds one (`__nf_conncount_add` in
+`net/netfilter/nf_conncount.c`: once a tick, but 4 ms at 20,000 of them), so a large bound is
+divided: each of its parts takes the connections that a hash gives it.
+
+A set with such elements that is not `dynamic` keeps those that are empty
+(`nft_rhash_expr_needs_gc_run` in `net/netfilter/nft_set_hash.c`, Linux 6.13, 6.12.9, 6.6.70,
+6.1.124). nft(8) asks for a statement in the declaration of the set, which counts for no element.
+
+Source: nft(8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from handlers.firewall.egress import classid
+from handlers.firewall.matches import HOST_ENDS
+from handlers.kernel.nft import Element
+from handlers.networks.driver import Driver
+from watcher.model.policy.limits import least
+from watcher.model.sandbox import Sandbox
+
+BLOCK: Final = "connections"
+"""The name of these rules among those that are there only if they are needed."""
+
+BLOCKS: Final = {"bounded4": BLOCK, "bounded6": BLOCK}
+"""By the maps that they look up, the rules that are there only if they are needed."""
+
+WHOLE: Final = 1024
+"""Up to so many connections have one list, which is exact."""
+
+PARTS: Final = 64
+"""In so many parts a larger bound is divided."""
+
+FORWARDED: Final = "jump bounded"
+"""The rule for what is forwarded, behind that for connections that are there already."""
+
+ARRIVING: Final = "ct state new jump bounded"
+"""The rule for what goes to the host itself."""
+
+_REJECT: Final = "reject with icmpx admin-prohibited"
+
+
+def sets(versions: Sequence[int]) -> Iterator[str]:
+    """The sets and maps, for these IP versions."""
+    yield from (f"map bounded{v} {{ type ipv{v}_addr : classid; }}" for v in versions)
+    yield "set connections { type classid; ct count over 1; }"
+    yield "set divided { type classid . mark; ct count over 1; }"
+
+
+def chains(drivers: Sequence[Driver], versions: Sequence[int]) -> Iterator[str]:
+    """The chains.
+
+    A published port is told by `ct status dnat`: what comes to an address of a sandbox from
+    elsewhere is dropped, and does not count.
+    """
+    links = ["iifname @bridges"] if any(driver.master for driver in drivers) else []
+    if not all(driver.master for driver in drivers):
+        links.append(f'iifname "{HOST_ENDS}"')
+    yield from ("chain bounded {", "    ct status confirmed return")  # it has its entry already
+    yield from (f"    meta nfproto ipv{v} goto bounded{v}" for v in versions)
+    yield "}"
+    for v in versions:
+        ip = "ip" if v == 4 else "ip6"
+        part = f"jhash {ip} daddr . ct original proto-src . ct original proto-dst mod {PARTS}"
+        sides = [*((link, "saddr") for link in links), ("ct status dnat", "daddr")]
+        yield f"chain bounded{v} {{"
+        for match, field in sides:
+            yield from (
+                "    meta priority set none",
+                f"    {match} meta priority set {ip} {field} map @bounded{v}",
+                f"    meta priority @connections {_REJECT}",
+                f"    meta priority . {part} @divided {_REJECT}",
+            )
+        yield from ("    meta priority set none", "}")
+
+
+def own(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Element]:
+    """The elements that go with `sandbox`. The bound is part of a key's text."""
+    bound = bound_of(sandbox, drivers)
+    if bound is None:
+        return
+    number = classid(sandbox.key)
+    for address in sandbox.leased:
+        yield Element("inet", f"bounded{address.version}", (str(address),), (number,))
+    if bound <= WHOLE:
+        yield Element("inet", "connections", (f"{number} ct count over {bound}",))
+        return
+    for part in range(PARTS):
+        most = (bound + part) // PARTS  # together: the bound
+        yield Element("inet", "divided", (number, f"{part} ct count over {most}"))
+
+
+def bound_of(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> int | None:
+    """The most connections that `sandbox` may have at once; `None` if there is no bound.
+
+    Of several networks with a default, the least counts.
+    """
+    limits = sandbox.limits
+    defaults = (drivers[name].network.connections for name in sandbox.networks)
+    usual = min((one for one in defaults if one is not None), default=None)
+    return least(limits.connections, usual, limits.most_connections)

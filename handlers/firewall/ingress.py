@@ -1,0 +1,162 @@
+"""The rules for who may open connections to sandboxes.
+
+Each address of a sandbox that is held to a list has the number of that list in `ingress4` or
+`ingress6`, and each list has its boxes in `from4` and `from6`, once. A new connection is judged
+where it is forwarded: by its source, and by the port that its client dialled, which of a published
+port is the host's. What the host itself opens is judged where it leaves, and only if a list keeps
+any of it out.
+
+The number travels in `meta priority`, which means nothing here and is nothing again afterwards: for
+the first packet of a connection, the priority that the host made of its type of service is lost.
+
+Source: nft(8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Final
+
+from handlers.firewall.egress import Group, classid, fields
+from handlers.firewall.matches import HOST_ENDS, ip_of
+from handlers.handler import Numbers
+from handlers.kernel.nft import Element
+from handlers.networks.driver import Driver
+from watcher.model.policy.access import AccessList, access
+from watcher.model.policy.sources import of_host, sources
+from watcher.model.sandbox import Interface, Sandbox
+
+BLOCK: Final = "ingress"
+"""The name of these rules among those that are there only if they are needed."""
+
+OF_HOST: Final = "ingress of the host"
+"""The name of those for what the host itself opens."""
+
+BLOCKS: Final = {
+    "ingress4": BLOCK, "ingress6": BLOCK, "host_ingress4": OF_HOST, "host_ingress6": OF_HOST,
+}  # fmt: skip
+"""By the maps that they look up, the rules that are there only if they are needed."""
+
+SHARED: Final = frozenset({"from4", "from6", "from_host4", "from_host6"})
+"""The sets whose elements stay when a sandbox goes, as others may need them."""
+
+FORWARDED: Final = "jump to_judged"
+"""The rule for what is forwarded, behind that for connections that are there already."""
+
+_REJECT: Final = "reject with icmpx admin-prohibited"
+_DIALLED: Final = "meta l4proto . ct original proto-dst"
+
+
+def sets(versions: Sequence[int]) -> Iterator[str]:
+    """The sets and maps of :data:`BLOCK`, for these IP versions."""
+    for v in versions:
+        yield f"map ingress{v} {{ type ipv{v}_addr : classid; }}"
+        yield (
+            f"set from{v} {{ type classid . ipv{v}_addr . inet_proto . inet_service;"
+            " flags interval; }"
+        )
+
+
+def sets_of_host(versions: Sequence[int]) -> Iterator[str]:
+    """The sets and maps of :data:`OF_HOST`, for these IP versions."""
+    for v in versions:
+        yield f"map host_ingress{v} {{ type ipv{v}_addr : classid; }}"
+        yield f"set from_host{v} {{ type classid . inet_proto . inet_service; flags interval; }}"
+
+
+def chains(drivers: Sequence[Driver], versions: Sequence[int]) -> Iterator[str]:
+    """The chains of :data:`BLOCK`.
+
+    A packet without an entry in the table of connections has no port that was dialled, so it does
+    not pass either: segments outside of their connections' windows, for instance.
+    """
+    yield "chain to_judged {"
+    yield from (f"    meta nfproto ipv{v} goto to_judged{v}" for v in versions)
+    yield "}"
+    for v in versions:
+        ip = "ip" if v == 4 else "ip6"
+        yield from (
+            f"chain to_judged{v} {{",
+            "    meta priority set none",
+            f"    meta priority set {ip} daddr map @ingress{v}",
+            "    meta priority none return",
+            "    ct state != new drop",
+        )
+        for driver in drivers:
+            for subnet in driver.network.subnets:
+                if subnet.version == v:  # no other link may claim to be a neighbour
+                    link = driver.master or HOST_ENDS
+                    yield f'    iifname != "{link}" {ip_of(subnet)} saddr {subnet} {_REJECT}'
+        yield from (
+            f"    meta priority . {ip} saddr . {_DIALLED} @from{v} meta priority set none return",
+            f"    {_REJECT}",
+            "}",
+        )
+
+
+def chains_of_host(versions: Sequence[int]) -> Iterator[str]:
+    """The chains of :data:`OF_HOST`."""
+    yield from (
+        "chain host_to_judged {",
+        "    type filter hook output priority filter; policy accept;",
+    )
+    yield from (f"    ct state new meta nfproto ipv{v} goto host_to_judged{v}" for v in versions)
+    yield "}"
+    for v in versions:
+        ip = "ip" if v == 4 else "ip6"
+        yield from (
+            f"chain host_to_judged{v} {{",
+            "    meta priority set none",
+            f"    meta priority set {ip} daddr map @host_ingress{v}",
+            "    meta priority none return",
+            f"    meta priority . {_DIALLED} @from_host{v} meta priority set none return",
+            f"    {_REJECT}",
+            "}",
+        )
+
+
+def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> Iterator[Element]:
+    """The elements that go with `sandbox`."""
+    for interface, held in _held(sandbox, drivers):
+        number = classid(numbers.number_of(held.document))
+        for address in interface.addresses:
+            v, key = address.version, (str(address.ip),)
+            yield Element("inet", f"ingress{v}", key, (number,))
+            if of_host(held, v) is not None:
+                yield Element("inet", f"host_ingress{v}", key, (number,))
+
+
+def shared(
+    sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers, there: Container[Group]
+) -> Iterator[Element]:
+    """The elements that `sandbox` has in common with others, without the groups in `there`."""
+    for interface, held in _held(sandbox, drivers):
+        number = classid(numbers.number_of(held.document))
+        for v in sorted({address.version for address in interface.addresses}):
+            if (f"from{v}", number) not in there:
+                for box in held.boxes(v):
+                    yield Element("inet", f"from{v}", (number, *fields(box)))
+            if (f"from_host{v}", number) in there:
+                continue
+            for box in of_host(held, v) or ():
+                yield Element("inet", f"from_host{v}", (number, *fields(box)[1:]))
+
+
+def access_of(
+    sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
+) -> AccessList | None:
+    """Who may open connections to `interface` of `sandbox`; `None` if anybody."""
+    forced = drivers.get(sandbox.limits.policy)
+    network = drivers[interface.network].network
+    held = access("ingress", sandbox.limits, network, None if forced is None else forced.network)
+    return None if held is None else sources(held, network.subnets)
+
+
+def _held(
+    sandbox: Sandbox, drivers: Mapping[str, Driver]
+) -> Iterator[tuple[Interface, AccessList]]:
+    """The interfaces of `sandbox` that are held to a list."""
+    for interface in sandbox.interfaces:
+        held = access_of(sandbox, interface, drivers)
+        if held is not None:
+            yield interface, held
