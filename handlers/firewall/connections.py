@@ -29,7 +29,7 @@ from watcher.model.sandbox import Sandbox
 BLOCK: Final = "connections"
 """The name of these rules among those that are there only if they are needed."""
 
-BLOCKS: Final = {"bounded4": BLOCK, "bounded6": BLOCK}
+BLOCKS: Final = {"connections4": BLOCK, "connections6": BLOCK}
 """By the maps that they look up, the rules that are there only if they are needed."""
 
 WHOLE: Final = 1024
@@ -49,9 +49,9 @@ _REJECT: Final = "reject with icmpx admin-prohibited"
 
 def sets(versions: Sequence[int]) -> Iterator[str]:
     """The sets and maps, for these IP versions."""
-    yield from (f"map bounded{v} {{ type ipv{v}_addr : classid; }}" for v in versions)
-    yield "set connections { type classid; ct count over 1; }"
-    yield "set divided { type classid . mark; ct count over 1; }"
+    yield from (f"map connections{v} {{ type ipv{v}_addr : classid; }}" for v in versions)
+    yield "set bounds { type classid; ct count over 1; }"
+    yield "set bounds_of_parts { type classid . mark; ct count over 1; }"
 
 
 def chains(drivers: Sequence[Driver], versions: Sequence[int]) -> Iterator[str]:
@@ -74,11 +74,13 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int]) -> Iterator[str]:
         for match, field in sides:
             yield from (
                 "    meta priority set none",
-                f"    {match} meta priority set {ip} {field} map @bounded{v}",
-                f"    meta priority @connections {_REJECT}",
-                f"    meta priority . {part} @divided {_REJECT}",
+                f"    {match} meta priority set {ip} {field} map @connections{v}",
+                f"    meta priority @bounds goto full{v}_{field}",
+                f"    meta priority . {part} @bounds_of_parts goto full{v}_{field}",
             )
         yield from ("    meta priority set none", "}")
+        for field in ("saddr", "daddr"):
+            yield from (f"chain full{v}_{field} {{", f"    {_REJECT}", "}")
 
 
 def own(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Element]:
@@ -88,13 +90,13 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Element]:
         return
     number = classid(sandbox.key)
     for address in sandbox.leased:
-        yield Element("inet", f"bounded{address.version}", (str(address),), (number,))
+        yield Element("inet", f"connections{address.version}", (str(address),), (number,))
     if bound <= WHOLE:
-        yield Element("inet", "connections", (f"{number} ct count over {bound}",))
+        yield Element("inet", "bounds", (f"{number} ct count over {bound}",))
         return
     for part in range(PARTS):
         most = (bound + part) // PARTS  # together: the bound
-        yield Element("inet", "divided", (number, f"{part} ct count over {most}"))
+        yield Element("inet", "bounds_of_parts", (number, f"{part} ct count over {most}"))
 
 
 def bound_of(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> int | None:

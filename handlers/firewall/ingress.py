@@ -18,12 +18,12 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
 from handlers.firewall.egress import Group, classid, fields
-from handlers.firewall.matches import HOST_ENDS, ip_of
+from handlers.firewall.matches import HOST_ENDS
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 from watcher.model.policy.access import AccessList, access
-from watcher.model.policy.sources import of_host, sources
+from watcher.model.policy.words import of_host, spelled_out
 from watcher.model.sandbox import Interface, Sandbox
 
 BLOCK: Final = "ingress"
@@ -75,20 +75,25 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int]) -> Iterator[str]:
     yield "}"
     for v in versions:
         ip = "ip" if v == 4 else "ip6"
+        near = [(d, s) for d in drivers for s in d.network.subnets if s.version == v]
+        policed = ", ".join(str(s) for d, s in near if d.network.ingress is not None)
+        # Who is in a network with a list and has no number is held to the list without entries, 0.
+        free = f" {ip} daddr != {{ {policed} }}" if policed else ""
         yield from (
             f"chain to_judged{v} {{",
             "    meta priority set none",
             f"    meta priority set {ip} daddr map @ingress{v}",
-            "    meta priority none return",
+            f"    meta priority none{free} return",
             "    ct state != new drop",
         )
-        for driver in drivers:
-            for subnet in driver.network.subnets:
-                if subnet.version == v:  # no other link may claim to be a neighbour
-                    link = driver.master or HOST_ENDS
-                    yield f'    iifname != "{link}" {ip_of(subnet)} saddr {subnet} {_REJECT}'
+        for driver, subnet in near:  # no other link may claim to be a neighbour
+            link = driver.master or HOST_ENDS
+            yield f'    iifname != "{link}" {ip} saddr {subnet} goto rejected_from{v}'
         yield from (
             f"    meta priority . {ip} saddr . {_DIALLED} @from{v} meta priority set none return",
+            f"    goto rejected_from{v}",
+            "}",
+            f"chain rejected_from{v} {{",
             f"    {_REJECT}",
             "}",
         )
@@ -149,7 +154,7 @@ def access_of(
     forced = drivers.get(sandbox.limits.policy)
     network = drivers[interface.network].network
     held = access("ingress", sandbox.limits, network, None if forced is None else forced.network)
-    return None if held is None else sources(held, network.subnets)
+    return None if held is None else spelled_out(held, network.subnets)
 
 
 def _held(

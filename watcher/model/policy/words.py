@@ -1,9 +1,8 @@
 """What the words of a list of `ingress` stand for.
 
 `network` stands for the subnets of the network, and `host` for the connections that the host itself
-opens. A list that does not name either has both in it, unless it is empty (`none`). `!host` and
-`!network` take them out again. The host is no address: prefixes do not tell it, but `any` has it
-as well.
+opens. A list that names neither has both in it, unless it is empty (`none`); `!host` and `!network`
+take them out again. The host has many addresses, so no prefix stands for it, but `any` does.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from msgspec.structs import replace
 from watcher.model.policy import boxes
 from watcher.model.policy.access import AccessList
 from watcher.model.policy.boxes import Box
-from watcher.model.policy.entries import EVERY_PORT, Entry, entry
+from watcher.model.policy.entries import EVERY_PORT, Entry
 
 if TYPE_CHECKING:
     from watcher.model.address import Subnet
@@ -27,7 +26,7 @@ _NETWORK: Final = replace(_HOST, word="network")
 
 
 @lru_cache(maxsize=16384)
-def sources(held: AccessList, subnets: tuple[Subnet, ...]) -> AccessList:
+def spelled_out(held: AccessList, subnets: tuple[Subnet, ...]) -> AccessList:
     """`held`, a list of `ingress`, with the `subnets` of its network in place of `network`.
 
     What it does not say about the host is said.
@@ -40,21 +39,31 @@ def sources(held: AccessList, subnets: tuple[Subnet, ...]) -> AccessList:
 def of_host(plain: AccessList, version: int) -> tuple[Box, ...] | None:
     """What the host itself may open in IP `version`; `None` if anything, and no box if nothing.
 
-    `plain` comes from :func:`sources`. The addresses of the boxes say nothing.
+    `plain` comes from :func:`spelled_out`. The addresses of the boxes say nothing.
     """
     each = [boxes.ports_at(_about_host(one), 0, version) for one in plain.entries]
     found = tuple(boxes.boxes_of(version, (0, 0), boxes.common(each)))
     return None if found == tuple(boxes.boxes_of(version, (0, 0), _ANYTHING)) else found
 
 
-def lets_neighbours(one: Sequence[str]) -> bool:
-    """Whether a list lets in all that sandboxes of the same network may open.
+def lets_in_neighbours(plain: AccessList, subnets: tuple[Subnet, ...]) -> bool:
+    """Whether it lets in all that sandboxes in `subnets` may open.
 
-    What it says about prefixes in that network does not count.
+    `plain` comes from :func:`spelled_out`.
     """
-    entries = [entry(text) for text in one]
-    there = [e for e in _with_words(entries) if e.word == "network"]
-    return boxes.ports_at([replace(e, word="") for e in there], 0, 4) == _ANYTHING
+    return all(_lets_in(one, subnet) for one in plain.entries for subnet in subnets)
+
+
+def _lets_in(one: Sequence[Entry], subnet: Subnet) -> bool:
+    near = [e for e in one if not e.word and (e.prefix is None or e.prefix.overlaps(subnet))]
+    return not any(e.out for e in near) and any(
+        e.ports == EVERY_PORT and not e.protocol and _has(e, subnet) for e in near
+    )
+
+
+def _has(e: Entry, subnet: Subnet) -> bool:
+    """Whether the prefix of `e` has all of `subnet`, which it overlaps."""
+    return e.prefix is None or e.prefix.prefixlen <= subnet.prefixlen
 
 
 def _plain(one: Sequence[Entry], subnets: tuple[Subnet, ...]) -> list[Entry]:
