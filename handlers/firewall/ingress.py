@@ -6,8 +6,13 @@ where it is forwarded: by its source, and by the port that its client dialled, w
 port is the host's. What the host itself opens is judged where it leaves, and only if a list keeps
 any of it out.
 
-The number travels in `meta priority`, which means nothing here and is nothing again afterwards: for
-the first packet of a connection, the priority that the host made of its type of service is lost.
+`received4` and `received6` have the same addresses as these maps. When a table is deleted, the
+kernel empties its maps at once, even for a packet that still asks the old rules, but not its sets
+(`nft_map_deactivate` in `net/netfilter/nf_tables_api.c`): no packet then passes for one to a
+sandbox without a list.
+
+The number travels in `meta priority`, which is nothing again afterwards: for the first packet of
+such a connection, the priority that the host made of its type of service is lost.
 
 Source: nft(8).
 """
@@ -50,6 +55,7 @@ _DIALLED: Final = "meta l4proto . ct original proto-dst"
 def sets(versions: Sequence[int]) -> Iterator[str]:
     """The sets and maps of :data:`BLOCK`, for these IP versions."""
     for v in versions:
+        yield f"set received{v} {{ type ipv{v}_addr; }}"
         yield f"map ingress{v} {{ type ipv{v}_addr : classid; }}"
         yield (
             f"set from{v} {{ type classid . ipv{v}_addr . inet_proto . inet_service;"
@@ -77,14 +83,14 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int]) -> Iterator[str]:
         ip = "ip" if v == 4 else "ip6"
         near = [(d, s) for d in drivers for s in d.network.subnets if s.version == v]
         policed = ", ".join(str(s) for d, s in near if d.network.ingress is not None)
-        # Who is in a network with a list and has no number is held to the list without entries, 0.
+        # In a network with a list, an address without a number is held to the list of no entries.
         free = f" {ip} daddr != {{ {policed} }}" if policed else ""
         yield from (
             f"chain to_judged{v} {{",
+            f"    {ip} daddr != @received{v}{free} return",
+            "    ct state != new drop",
             "    meta priority set none",
             f"    meta priority set {ip} daddr map @ingress{v}",
-            f"    meta priority none{free} return",
-            "    ct state != new drop",
         )
         for driver, subnet in near:  # no other link may claim to be a neighbour
             link = driver.master or HOST_ENDS
@@ -126,6 +132,7 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> It
         number = classid(numbers.number_of(held.document))
         for address in interface.addresses:
             v, key = address.version, (str(address.ip),)
+            yield Element("inet", f"received{v}", key)
             yield Element("inet", f"ingress{v}", key, (number,))
             if of_host(held, v) is not None:
                 yield Element("inet", f"host_ingress{v}", key, (number,))

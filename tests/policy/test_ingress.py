@@ -6,8 +6,10 @@ from typing import Literal
 
 import pytest
 
-from tests.support.host import BEYOND6, GATEWAY, UPLINK, UPLINK6, Container, Host, HostMaker
+from tests.config.test_reload import reload
+from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Container, Host, HostMaker
 from tests.support.refused import REJECTED, attempt
+from tests.support.waiting import eventually
 
 DUAL = '[network.default]\nmode = "{mode}"\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
 OUT, OUT6 = REJECTED[4], REJECTED[6]
@@ -24,7 +26,7 @@ def publish(host: Host, name: str, ports: str, ingress: str = "") -> Container:
 
 
 def dual(make_host: HostMaker, mode: str, more: str = "") -> Host:
-    """A host with `watcher run` whose network is of both families and of that mode."""
+    """A host whose network is of both families and of that mode."""
     host = make_host(DUAL.format(mode=mode) + more)
     for key, value in (
         # With it the kernel drops what comes back to ::1, as that crosses the bridge.
@@ -33,7 +35,6 @@ def dual(make_host: HostMaker, mode: str, more: str = "") -> Host:
         ("ipv6/icmp/ratelimit", 0),
     ):
         host.command("sh", "-c", f"echo {value} > /proc/sys/net/{key}")
-    host.service()
     return host
 
 
@@ -45,6 +46,7 @@ def healthy(host: Host) -> None:
 @MODES
 def test_only_sources_of_the_list_reach_a_published_port(make_host: HostMaker, mode: str) -> None:
     host = dual(make_host, mode)
+    host.service()
     friend = host.machine("friend", "198.51.100.0/24")
     stranger = host.machine("stranger", "203.0.113.0/24")
     both = "8080:80,8080:80/udp,8081:81,8081:81/udp,8090-8129:8090-8129"
@@ -82,6 +84,7 @@ def test_only_sources_of_the_list_reach_a_published_port(make_host: HostMaker, m
 
 def test_the_host_and_neighbours_are_kept_out_by_their_words(make_host: HostMaker) -> None:
     host = dual(make_host, "routed")
+    host.service()
     neighbour = host.attach("neighbour")
 
     def who_reaches(name: str, port: int, ingress: str) -> set[str]:
@@ -121,4 +124,40 @@ def test_the_host_and_neighbours_are_kept_out_by_their_words(make_host: HostMake
     assert who_reaches("i", 8009, "any,!host:80") == {
         "beyond", "beyond6", *(of_host - {"host"}), *near
     }  # fmt: skip
+    healthy(host)
+
+
+def test_a_network_holds_all_its_sandboxes_and_follows_its_list(make_host: HostMaker) -> None:
+    open_ = DUAL.format(mode="routed")
+    host = dual(make_host, "routed")
+    service = host.service()
+    stranger = host.machine("stranger", "203.0.113.0/24")
+    web = publish(host, "web", "8080:80")
+    narrow = publish(host, "narrow", "8081:80", "any:8081,!203.0.113.0/24,!network")
+    answered = stranger.stream(UPLINK, 8080)
+    assert answered.say("before") == "before"
+
+    def found() -> list[str]:
+        return [
+            attempt(stranger, UPLINK, 8080), attempt(host.beyond, UPLINK, 8080),
+            attempt(host.beyond, UPLINK6, 8080), attempt(stranger, UPLINK, 8081),
+            attempt(host.beyond, UPLINK, 8081), attempt(web.place, narrow.address, 80),
+        ]  # fmt: skip
+
+    assert found() == ["web", "web", "web", OUT, "narrow", OUT]
+    reload(host, service, open_ + f'ingress = ["{BEYOND}/32:8080"]')
+    assert found() == [OUT, "web", OUT6, OUT, OUT, OUT]
+    assert answered.say("still") == "still"  # a connection that is there is not judged again
+    # What comes without a list of its own is held to that of the network, from its first packet.
+    late = host.attach("late", ports="8082:80")
+    late.serve(tcp=(80,))
+    assert attempt(host.beyond, UPLINK, 8082) == OUT
+    host.watcher("publish", "late", "8090:80")
+    assert attempt(host.beyond, UPLINK, 8090) == OUT
+    host.nft("flush", "ruleset")
+    eventually(lambda: attempt(host.beyond, UPLINK, 8080) == "web")
+    assert found() == [OUT, "web", OUT6, OUT, OUT, OUT]
+    healthy(host)
+    reload(host, service, open_)
+    assert found() == ["web", "web", "web", OUT, "narrow", OUT]
     healthy(host)
