@@ -42,7 +42,7 @@ BLOCKS: Final = {
 }  # fmt: skip
 """By the maps that they look up, the rules that are there only if they are needed."""
 
-SHARED: Final = frozenset({"from4", "from6", "from_host4", "from_host6"})
+SHARED: Final = frozenset({"from4", "from6", "from_host4", "from_host6", "closed4", "closed6"})
 """The sets whose elements stay when a sandbox goes, as others may need them."""
 
 FORWARDED: Final = "jump to_judged"
@@ -56,6 +56,7 @@ def sets(versions: Sequence[int]) -> Iterator[str]:
     """The sets and maps of :data:`BLOCK`, for these IP versions."""
     for v in versions:
         yield f"set received{v} {{ type ipv{v}_addr; }}"
+        yield f"set closed{v} {{ type ipv{v}_addr; flags interval; }}"
         yield f"map ingress{v} {{ type ipv{v}_addr : classid; }}"
         yield (
             f"set from{v} {{ type classid . ipv{v}_addr . inet_proto . inet_service;"
@@ -70,12 +71,21 @@ def sets_of_host(versions: Sequence[int]) -> Iterator[str]:
         yield f"set from_host{v} {{ type classid . inet_proto . inet_service; flags interval; }}"
 
 
-def chains(drivers: Sequence[Driver], versions: Sequence[int]) -> Iterator[str]:
+def chains(drivers: Sequence[Driver], versions: Sequence[int], mark: int) -> Iterator[str]:
     """The chains of :data:`BLOCK`.
+
+    What goes to a network with such sandboxes gets the bit `mark`, behind all that translates: a
+    rule of ip-rule(8) that lets nothing else there keeps it closed while this table is missing.
 
     A packet without an entry in the table of connections has no port that was dialled, so it does
     not pass either: segments outside of their connections' windows, for instance.
     """
+    yield "chain arrives {"
+    yield "    type filter hook prerouting priority dstnat + 10; policy accept;"
+    for v in versions:
+        ip = "ip" if v == 4 else "ip6"
+        yield f"    {ip} daddr @closed{v} meta mark set meta mark | {mark:#x}"
+    yield "}"
     yield "chain to_judged {"
     yield from (f"    meta nfproto ipv{v} goto to_judged{v}" for v in versions)
     yield "}"
@@ -144,6 +154,9 @@ def shared(
     """The elements that `sandbox` has in common with others, without the groups in `there`."""
     for interface, held in _held(sandbox, drivers):
         number = classid(numbers.number_of(held.document))
+        for subnet in drivers[interface.network].network.subnets:
+            span = f"{subnet.network_address}-{subnet.broadcast_address}"
+            yield Element("inet", f"closed{subnet.version}", (span,))
         for v in sorted({address.version for address in interface.addresses}):
             if (f"from{v}", number) not in there:
                 for box in held.boxes(v):

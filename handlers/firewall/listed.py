@@ -67,7 +67,8 @@ def _parts(expression: Any, types: Any) -> tuple[str, ...]:
         count = expression["elem"]["ct count"]["val"]
         *first, last = _parts(expression["elem"]["val"], types)
         return (*first, f"{last} ct count over {count}")
-    parts = expression["concat"] if isinstance(expression, dict) else [expression]
+    several = isinstance(expression, dict) and "concat" in expression
+    parts = expression["concat"] if several else [expression]
     kinds = types if isinstance(types, list) else [types]
     text = tuple(map(_part, parts))
     return (f'"{text[0]}"', *text[1:]) if kinds[0] == "ifname" else text

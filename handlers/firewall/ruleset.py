@@ -142,7 +142,7 @@ def base(drivers: Iterable[Driver], blocks: Set[str], mark: int) -> str:
         chains += egress.chains(known, versions, mark)
     if ingress.BLOCK in blocks:
         sets += ingress.sets(versions)
-        chains += ingress.chains(known, versions)
+        chains += ingress.chains(known, versions, mark)
     if ingress.OF_HOST in blocks:
         sets += ingress.sets_of_host(versions)
         chains += ingress.chains_of_host(versions)

