@@ -35,6 +35,12 @@ FACTS: Final = {
     "IPv6": Facts(ME.mac, OWN[1:], subnets=SUBNETS[1:]),
 }
 
+FORCED: Final = {
+    name: Facts(ME.mac, facts.addresses, subnets=SUBNETS, router=HOST.mac)
+    for name, facts in FACTS.items()
+}
+"""Links whose frames all go to the host."""
+
 AT_ONCE = Identity(ME.mac, ME.ip4, "fd00:19:aaaa:bbbb:1:2:3:4")
 ALSO = Identity(ME.mac, "172.19.9.7", "fd00:19:aaaa:bbbb:8000:7006:5004:3002")
 BEHIND = Identity(ME.mac, "10.13.0.1", "2001:db8:7f:1:2:3:4:5")
@@ -79,6 +85,78 @@ def version(frame: bytes) -> str:
 def test_the_reference_has_these_verdicts_as_well() -> None:
     assert [name for name, frame in FORGED.items() if passes(FACTS["both"], frame)] == []
     assert [name for name, frame in HONEST.items() if not passes(FACTS["both"], frame)] == []
+
+
+def to(mac: str, frame: bytes) -> bytes:
+    """`frame`, sent to another MAC."""
+    return packets.mac(mac) + frame[6:]
+
+
+def to_groups() -> dict[str, bytes]:
+    """Packets to groups and to all, which the host would take in without a route."""
+    found = {}
+    for target in ("224.0.0.251", "239.1.2.3", "255.255.255.255", "240.0.0.1"):
+        found[target] = (IPV4, packets.udp(ME.ip4, target, 9, b"hidden"))
+    for target in ("ff02::fb", "ff02::1", "ff05::2", "ff0e::101"):
+        found[target] = (IPV6, packets.udp(ME.ip6, target, 9, b"hidden"))
+        echo = packets.icmp6(ME.ip6, target, struct.pack("!BBHI", 128, 0, 0, 1))
+        found[f"an echo to {target}"] = (IPV6, echo)
+        behind = packets.icmp6(ME.ip6, target, packets.solicit(WEB.ip6), (chains.options(),))
+        found[f"behind options to {target}"] = (IPV6, behind)
+        pieces = packets.icmp6(ME.ip6, target, packets.solicit(WEB.ip6), (chains.fragment(),))
+        found[f"in pieces to {target}"] = (IPV6, pieces)
+    return {
+        f"{name} by {how}": ether(ME.mac, mac, kind, packet)
+        for name, (kind, packet) in found.items()
+        for how, mac in (("the host", HOST.mac), ("all", BROADCAST), ("web", WEB.mac),
+                         ("a group", "33:33:00:00:00:01"), ("one of IPv4", "01:00:5e:00:00:fb"))
+    }  # fmt: skip
+
+
+def finding() -> dict[str, bytes]:
+    """What a forced sandbox may say to groups of the link."""
+    local = packets.link_local(ME.mac)
+    reports = (chains.options(kind=chains.HOP_BY_HOP),)
+    bodies = {
+        "a solicitation": (ME.ip6, packets.solicit(WEB.ip6), ()),
+        "a probe": ("::", packets.solicit(ME.ip6), ()),
+        "an advertisement": (ME.ip6, packets.advert(ME.mac, ME.ip6), ()),
+        "a router solicitation": (local, struct.pack("!BBHI", 133, 0, 0, 0), ()),
+        "a report": (local, struct.pack("!BBHHH", 143, 0, 0, 0, 0), reports),
+        "a report of nobody": ("::", struct.pack("!BBHHH", 143, 0, 0, 0, 0), reports),
+    }
+    return {
+        name: ether(
+            ME.mac, "33:33:00:00:00:01", IPV6, packets.icmp6(source, "ff02::1", body, chain)
+        )
+        for name, (source, body, chain) in bodies.items()
+    }
+
+
+@pytest.mark.parametrize("families", FORCED)
+def test_frames_of_a_forced_sandbox_go_to_the_host_alone(families: str) -> None:
+    facts = FORCED[families]
+    groups = to_groups()
+    with Kernel(program(facts)) as kernel:
+        assert [name for name, frame in groups.items() if kernel.passes(frame)] == []
+        found = [name for name, frame in finding().items() if kernel.passes(frame)]
+        assert found == ([] if families == "IPv4" else list(finding()))
+        for name, frame in (HONEST | FORGED).items():
+            assert not kernel.passes(to(WEB.mac, frame)), name
+            arp = frame[12:14] == packets.ARP.to_bytes(2, "big")
+            group = name in HONEST and frame[12:14] == IPV6.to_bytes(2, "big") and frame[38] == 0xFF
+            if not arp and not group:
+                assert not kernel.passes(to("ff:ff:ff:ff:ff:ff", frame)), name
+                assert kernel.passes(to(HOST.mac, frame)) == passes(FACTS[families], frame), name
+            for length in range(len(frame) + 1):
+                cut = to(HOST.mac, frame)[:length]
+                assert kernel.passes(cut) == passes(facts, cut), (name, length)
+        for name, frame in finding().items():
+            for length in range(len(frame) + 1):
+                cut = frame[:length]
+                assert kernel.passes(cut) == passes(facts, cut), (name, length)
+            for changed in with_a_bit_changed(frame, range(min(len(frame), 70))):
+                assert kernel.passes(changed) == passes(facts, changed), (name, changed.hex())
 
 
 @pytest.mark.parametrize("families", FACTS)
@@ -204,7 +282,8 @@ def links(draw: Draw) -> Facts:
     around = tuple(
         draw(subnets(draw(st.sampled_from(own)))) for _ in range(draw(st.integers(0, 2)))
     )
-    return Facts(mac.hex(":"), tuple(own), tuple(routed), around)
+    router = draw(st.sampled_from(("", HOST.mac)))
+    return Facts(mac.hex(":"), tuple(own), tuple(routed), around, router)
 
 
 def some[T](of: st.SearchStrategy[T], most: int) -> st.SearchStrategy[list[T]]:
@@ -244,7 +323,8 @@ def frames(draw: Draw, facts: Facts) -> bytes:
     macs = st.sampled_from((facts.mac,) * 12 + (flipped(draw, packets.mac(facts.mac)).hex(":"),))
     kind = draw(st.sampled_from((IPV4, ARP) + (IPV6,) * 6 + (packets.VLAN, packets.LLDP, 46)))
     make: Callable[[Draw, Facts], bytes] = {IPV4: ipv4, ARP: arp}.get(kind, ipv6)
-    frame = ether(draw(macs), BROADCAST, kind, make(draw, facts))
+    targets = st.sampled_from((BROADCAST, HOST.mac, "33:33:00:00:00:01"))
+    frame = ether(draw(macs), draw(targets), kind, make(draw, facts))
     change = draw(st.sampled_from(("none",) * 6 + ("cut", "longer", "bit", "byte")))
     at = draw(st.integers(0, len(frame) - 1))
     if change == "cut":

@@ -58,6 +58,8 @@ def passes(facts: Facts, frame: bytes) -> bool:
         if read(6, 6) != mac(facts.mac):
             return False
         kind = read.number(12, 2)
+        if facts.router and not _goes_by_the_host(facts, read, kind):
+            return False
         if kind == IPV4:
             return _ipv4(facts, read)
         if kind == ARP:
@@ -65,6 +67,41 @@ def passes(facts: Facts, frame: bytes) -> bool:
         return kind == IPV6 and _ipv6(facts, read)
     except (Cut, Dropped):
         return False
+
+
+def _goes_by_the_host(facts: Facts, read: Bytes, kind: int) -> bool:
+    """Whether a frame goes to the host alone, or only finds neighbours (RFC 4562, RFC 4861)."""
+    to = read(0, 6)
+    to_host = to == mac(facts.router)
+    if kind == ARP:
+        return to_host or to == b"\xff" * 6
+    if kind == IPV4:
+        target = IPv4Address(read(ETHER_SIZE, IPV4_SIZE)[16:20])
+        return to_host and not target.is_multicast and target not in _RESERVED
+    group = read(ETHER_SIZE, IPV6_SIZE)[24:40]
+    if group[0] != 0xFF:
+        return to_host
+    return (to_host or to[:2] == b"\x33\x33") and group[1] == 2 and _finds_neighbours(facts, read)
+
+
+_RESERVED: Final = ip_network("240.0.0.0/4")
+
+
+def _finds_neighbours(facts: Facts, read: Bytes) -> bool:
+    """What may go to a group; at most options for each hop are in front of it."""
+    own = [*facts.addresses, IPv6Address(link_local(facts.mac))]
+    header = read(ETHER_SIZE, IPV6_SIZE)
+    source, protocol, start = IPv6Address(header[8:24]), header[6], ETHER_SIZE + IPV6_SIZE
+    if protocol == HOP_BY_HOP:
+        size = 8 * (read.number(start + 1) + 1)
+        protocol = read(start, size)[0]
+        start += size
+    if protocol != ICMP6:
+        return False
+    type_ = read.number(start)
+    if source == _NOBODY:
+        return type_ in _REPORTS or type_ == _SOLICIT
+    return source in own and type_ in (*_REPORTS, 132, 133, _SOLICIT, _ADVERT)
 
 
 def _ipv4(facts: Facts, read: Bytes) -> bool:
