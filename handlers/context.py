@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from handlers.handler import Notes, Numbers
+from handlers.handler import ListStore, Notes
 from handlers.kernel.namespace import HostNamespace
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.reaper import Reaper
@@ -58,7 +58,7 @@ class Context(Struct, frozen=True):
     reaper: Reaper
     drivers: Drivers
     notes: Notes
-    numbers: Numbers
+    numbers: ListStore
     sandboxes: Callable[[], Iterable[Sandbox]]
     netns_dir: str
     copies_dir: str
@@ -71,7 +71,7 @@ def open_context(
     copies_dir: str,
     networks: Mapping[str, Network],
     notes: Notes,
-    numbers: Numbers,
+    numbers: ListStore,
     sandboxes: Callable[[], Iterable[Sandbox]],
     *,
     firewall: FirewallSettings = DEFAULTS,

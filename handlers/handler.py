@@ -83,13 +83,20 @@ class Notes(Protocol):
 
 
 class Numbers(Protocol):
-    """Gives each list of destinations or sources a number of its own (the lease store)."""
+    """Gives each list of destinations or sources a number of its own."""
 
     def number_of(self, document: str) -> int:
         """The number that stands for the list of that text, the same until it is forgotten."""
 
+
+class ListStore(Numbers, Protocol):
+    """Keeps the numbers of lists (the lease store)."""
+
     def keep_only(self, documents: Iterable[str]) -> None:
         """Forget the numbers of all other lists; none of them is given again."""
+
+    def document_of(self, number: int) -> str:
+        """The text of a list that has a number; empty if none has it."""
 
 
 class Difference(Struct, frozen=True):

@@ -21,7 +21,7 @@ from handlers.firewall.handler import FirewallHandler
 from handlers.firewall.old_tables import OldTablesHandler
 from handlers.guard.link import is_guarded
 from handlers.guard.trial import why_not as why_no_guard
-from handlers.handler import Handler, Notes, Numbers
+from handlers.handler import Handler, ListStore, Notes
 from handlers.host_side import HostSideHandler
 from handlers.kernel.reaper import Reaper
 from handlers.kernel.uplink import with_mtus
@@ -83,7 +83,7 @@ class Host:
         copies_dir: str,
         networks: Mapping[str, Network],
         notes: Notes,
-        numbers: Numbers,
+        numbers: ListStore,
         sandboxes: Callable[[], Iterable[Sandbox]],
         *,
         firewall: FirewallSettings = DEFAULTS,

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from handlers.firewall.egress import classid
+from handlers.firewall.classids import classid
 from handlers.firewall.matches import HOST_ENDS
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver

@@ -31,6 +31,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
+from handlers.firewall import opened
+from handlers.firewall.classids import classid
 from handlers.firewall.judged import judged
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
 from handlers.handler import Numbers
@@ -71,6 +73,7 @@ def sets(versions: Sequence[int]) -> Iterator[str]:
             f"set to{v} {{ type classid . ipv{v}_addr . inet_proto . inet_service;"
             " flags interval; }"
         )
+    yield from opened.sets(versions)
 
 
 def chains(drivers: Sequence[Driver], versions: Sequence[int], mark: int) -> Iterator[str]:
@@ -128,6 +131,7 @@ def _of_version(v: int, drivers: Sequence[Driver], passed: str) -> Iterator[str]
         f"    {others}{ip} saddr . {ip} saddr != @limited{v}{free} {passed}",
         f"    meta priority set {ip} saddr map @egress{v}",
         f"    meta priority . {ip} daddr . meta l4proto . th dport @to{v} {passed}",
+        *opened.rules(v, passed),
         f"    {error} . ct original {ip} saddr @limited{v} {passed}",
         f"    {error} . ct reply {ip} saddr @limited{v} {passed}",
         f"    {_REJECTED}",
@@ -215,11 +219,6 @@ def access_of(
     return access("egress", sandbox.limits, network, None if forced is None else forced.network)
 
 
-def classid(number: int) -> str:
-    """A number as nft(8) writes a value of type classid."""
-    return f"{number >> 16:x}:{number & 0xFFFF:x}"
-
-
 def fields(box: Box) -> tuple[str, str, str]:
     """Address, protocol and port of an element, as nft lists them."""
     return (
@@ -231,6 +230,6 @@ def fields(box: Box) -> tuple[str, str, str]:
 
 _PROTOCOLS: Final = {
     (1, 1): "icmp", (6, 6): "tcp", (17, 17): "udp", (58, 58): "ipv6-icmp", (132, 132): "sctp",
-    (0, 0): "0",
+    (0, 0): "ip",
 }  # fmt: skip
 """As libnftables lists them; those of ranges are numbers."""

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from handlers.context import Context
-from handlers.firewall import elements, listed, lists, ruleset
+from handlers.firewall import egress, elements, listed, lists, opened, ruleset
 from handlers.firewall.egress import Group
 from handlers.firewall.listed import NOTE
 from handlers.firewall.lists import Lists, Recorder
+from handlers.firewall.opened import Opened
 from handlers.firewall.ruleset import OLD_TABLE, TABLE
 from handlers.handler import Difference, Handler, Numbers, apply
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
 from watcher.model.errors import WatcherError
 from watcher.model.network import Network
+from watcher.model.policy.opening import Opening
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Sandbox
 
@@ -36,6 +38,7 @@ class FirewallHandler(Handler):
         """Whether the last sync has found more lists or rules than are needed."""
         self._looked_at = 0
         """How many shared elements there were when :meth:`rest` last looked at them."""
+        self.opened = Opened(self._nft, context.numbers)
 
     def appear(self, sandbox: Sandbox) -> None:
         """Add the elements of `sandbox`, if any, in one transaction; make a missing table."""
@@ -82,6 +85,10 @@ class FirewallHandler(Handler):
             return
         self._lists.added(wanted)
         self._made = True
+
+    def open(self, openings: Iterable[Opening]) -> list[Opening]:
+        """Open what names lead to, in one transaction, as :meth:`Opened.open` says."""
+        return self.opened.open(openings, lambda: self._rebuild(self._of_all()))
 
     def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
         """Remove the elements that are no longer needed, in one transaction."""
@@ -135,6 +142,7 @@ class FirewallHandler(Handler):
         if there:
             self._nft.run("".join(f"destroy table {f} {t}\n" for f, t in there))
         self._made = False
+        self.opened.clear()
         self._notes.erase(NOTE)
         return [f"removed table {family} {table}" for family, table in there]
 
@@ -148,7 +156,7 @@ class FirewallHandler(Handler):
             wanted |= dict.fromkeys(self._of(sandbox) | shared, sandbox.id)
         if self._nft.listing(*OLD_TABLE) is not None:
             return  # see :mod:`handlers.firewall.old_tables`
-        listing = self._nft.listing(*TABLE)
+        listing = self._listing()
         if listing is None and not any(sandbox.interfaces for sandbox in sandboxes):
             return
         needed = elements.blocks(wanted)
@@ -165,6 +173,11 @@ class FirewallHandler(Handler):
                 lambda: self._rebuild(wanted),
             )
             return
+        if text := self.opened.missing(listing):
+            yield Difference(
+                Repair("opened addresses again", "", "they were missing"),
+                lambda: self._nft.run(text),
+            )
         there = set(listed.elements_in(listing))
         missing = [element for element in wanted if element not in there]
         # The lists that nobody is held to do no harm (:mod:`handlers.firewall.lists`).
@@ -196,6 +209,15 @@ class FirewallHandler(Handler):
         if any(element.name in elements.SHARED for element in surplus):
             self._lists.take_away()
         self._nft.run(text)
+
+    def _listing(self) -> list[dict[str, Any]] | None:
+        """What there is of the table; what names have opened only if that is little."""
+        if self.opened.many:
+            return self._nft.listing_without(*TABLE, opened.NAMES)
+        listing = self._nft.listing(*TABLE)
+        if egress.BLOCK in listed.blocks(listing or ()):
+            self.opened.read()
+        return listing
 
     def _of_all(self, numbers: Numbers | None = None) -> dict[Element, None]:
         """The elements of all sandboxes."""
@@ -245,6 +267,9 @@ class FirewallHandler(Handler):
         old = f"destroy table {' '.join(OLD_TABLE)}\n"
         if blocks or self._lists.there or self._notes.noted(lists.NOTE) is not None:
             self._lists.take_away()
+        if egress.BLOCK in blocks:
+            self.opened.read()
+            text += self.opened.commands()
         self._nft.run(text + commands("add", wanted) + old)
         self._notes.note(NOTE, self._digest(self._nft.listing(*TABLE), blocks))
         self._lists.added(wanted)

@@ -22,7 +22,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
-from handlers.firewall.egress import Group, classid, fields
+from handlers.firewall.classids import classid
+from handlers.firewall.egress import Group, fields
 from handlers.firewall.matches import HOST_ENDS
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element

@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import msgspec
 
-from handlers.firewall import elements, names, ruleset
+from handlers.firewall import elements, names, opened, ruleset
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 
 NOTE: Final = "ruleset"
 """The note with the digest of the complete table."""
 
-_NOT_OF_SANDBOXES: Final = frozenset({"bridges", *names.ASKERS})
+_NOT_OF_SANDBOXES: Final = frozenset({"bridges", *names.ASKERS, *opened.NAMES})
 """The sets whose elements do not come and go with sandboxes."""
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from handlers.firewall import egress, ingress
 from handlers.firewall.egress import Group
-from handlers.handler import Notes, Numbers
+from handlers.handler import ListStore, Notes, Numbers
 from handlers.kernel.nft import Element
 
 NOTE: Final = "lists"
@@ -34,7 +34,7 @@ class Lists:
 
     __slots__ = ("_known", "_notes", "_numbers", "_of", "there", "weight")
 
-    def __init__(self, numbers: Numbers, notes: Notes) -> None:
+    def __init__(self, numbers: ListStore, notes: Notes) -> None:
         self._numbers = numbers
         self._notes = notes
         self._of: str | None = None
@@ -94,9 +94,6 @@ class Recorder:
         """The number that stands for the list of that text."""
         self.documents.add(document)
         return self._numbers.number_of(document)
-
-    def keep_only(self, documents: Iterable[str]) -> None:
-        """Does nothing: it only reads."""
 
 
 def group(element: Element) -> Group:

@@ -41,6 +41,7 @@ FLOORS: Final = (
     "watcher.feed",
     "watcher.events",
     "watcher.reconcile",
+    "watcher.answers",
     "watcher.gate",
     "watcher.service",
     "watcher.observe",

@@ -38,6 +38,9 @@ class NoNotes:
 
     def keep_only(self, documents: Iterable[str]) -> None: ...
 
+    def document_of(self, number: int) -> str:  # noqa: ARG002
+        return ""
+
 
 def test_the_review_knows_it(make_host: HostMaker) -> None:
     """Another process connects it, and then a member of it goes."""

@@ -63,6 +63,10 @@ class _Forgetful:
     def keep_only(self, documents: Iterable[str]) -> None:
         """Do nothing."""
 
+    def document_of(self, number: int) -> str:  # noqa: ARG002
+        """Nothing is numbered."""
+        return ""
+
 
 def findings(subject: Subject) -> Iterator[Finding]:
     """What the kernel lacks, or that it lacks nothing."""

@@ -95,7 +95,8 @@ class Rejected(Fact, frozen=True):
 class Opened(Fact, frozen=True):
     """The name service has told `sandbox` that `name` has `addresses`; its list allows that name.
 
-    It is published when an address is opened that was not open before.
+    It is published when an address is opened that was not open before by that name; bounded in
+    its rate.
     """
 
     sandbox: Sandbox

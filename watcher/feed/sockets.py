@@ -28,7 +28,7 @@ class NamedSocket:
 
     Args:
         directory, name: its name.
-        kind: `SOCK_STREAM`, for which it listens, or `SOCK_DGRAM`.
+        kind: `SOCK_STREAM` or `SOCK_SEQPACKET`, for which it listens, or `SOCK_DGRAM`.
         group: whether the members of :data:`watcher.feed.names.GROUP` may use it, beside root.
         log: gets a warning if the group exists but cannot be given the socket.
 
@@ -45,8 +45,8 @@ class NamedSocket:
             self.socket.bind(str(beside))
             beside.chmod(0o600)
             if group:
-                _give(beside, log)
-            if kind == socket.SOCK_STREAM:
+                _give(beside, name, log)
+            if kind != socket.SOCK_DGRAM:
                 self.socket.listen(socket.SOMAXCONN)
             there = beside.lstat()
             self._identity = there.st_dev, there.st_ino
@@ -82,8 +82,8 @@ def open_to_all(run_dir: str) -> None:
             Path(run_dir).chmod(0o755)
 
 
-def _give(path: Path, log: Log) -> None:
-    """Give the socket `path` to the group, if there is one."""
+def _give(path: Path, name: str, log: Log) -> None:
+    """Give the socket `path`, which will have that name, to the group, if there is one."""
     group = _number_of_group()
     if group is None:
         return
@@ -91,7 +91,7 @@ def _give(path: Path, log: Log) -> None:
         os.chown(path, -1, group, follow_symlinks=False)
     except OSError as error:  # without CAP_CHOWN
         log.warning(
-            "the events socket is for root alone", reason=message_of(error),
+            "a socket is for root alone", socket=name, reason=message_of(error),
             remedy=f"allow the service to give it to the group {GROUP}: it needs CAP_CHOWN",
         )  # fmt: skip
         return

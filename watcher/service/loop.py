@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.host import root_mounts
 from handlers.kernel import descriptors
+from watcher.answers.server import Answers
 from watcher.containers.present import present
 from watcher.events.exits import Exits
 from watcher.events.inotify import CREATED, REMOVED
@@ -147,6 +148,9 @@ class Service:
             loop, self._reconciler, watch=self._exits.watch, lost=self._sync,
             ended=lambda: loop.call_soon(self._parts.check),
         )  # fmt: skip
+        self._answers = Answers(
+            loop, self._reconciler, self._facts, self._gate.answer_first, self._log
+        )
         try:
             self._feeding.start(loop, self._reconciler, self._gate, self._roots)
             self._rest.begin()
@@ -203,6 +207,7 @@ class Service:
         self._watch.stop()
         self._healer.stop()
         self._exits.close()
+        self._answers.close()
         self._feeding.stop()
 
     def _supervise(self) -> None:
@@ -264,6 +269,7 @@ class Service:
     def _check_files(self) -> None:
         """Make other files of `run_dir` anew if they are gone."""
         self._feeding.check()
+        self._answers.check()
         self._gate.resolv_confs.check()
 
     def _listen(self) -> None:

@@ -145,6 +145,13 @@ class LeaseStore(OpenStore):
             host_name,
         )
 
+    def sandbox_at(self, network: str, address: str) -> Sandbox | None:
+        """The sandbox that has `address` in `network`."""
+        query = (
+            "SELECT sandbox FROM address WHERE network = ? AND address = ? AND sandbox IS NOT NULL"
+        )
+        return self._found(query, network, address)
+
     def sandboxes(self) -> list[Sandbox]:
         """Every sandbox, the oldest first."""
         with self._database.reading() as db:
@@ -448,6 +455,11 @@ class LeaseStore(OpenStore):
             rows = db.execute("SELECT document FROM list").fetchall()
             gone = [row for row in rows if row[0] not in kept]
             db.executemany("DELETE FROM list WHERE document = ?", gone)
+
+    def document_of(self, number: int) -> str:
+        """The text of the list that `number` stands for; empty if it stands for none."""
+        row = self._database.peek("SELECT document FROM list WHERE number = ?", (number,))
+        return "" if row is None else str(row[0])
 
     def _found(self, query: str, *values: str | int) -> Sandbox | None:
         """The sandbox whose key `query` returns; usually there is none."""

@@ -68,7 +68,7 @@ def common(some: Iterable[dict[str, Ports]]) -> dict[str, Ports]:
 def boxes_of(version: int, addresses: tuple[int, int], passing: dict[str, Ports]) -> Iterator[Box]:
     """The boxes of a range of addresses."""
     whole = [kind for kind, ports in passing.items() if ports == _ALL]
-    for protocols in _united(chain.from_iterable(_numbers(kind, version) for kind in whole)):
+    for protocols in united(chain.from_iterable(_numbers(kind, version) for kind in whole)):
         yield Box(version, addresses, protocols)
     for kind, ports in passing.items():
         if kind not in whole:
@@ -114,8 +114,8 @@ def _passing(entries: Sequence[Entry]) -> dict[str, Ports]:
     """What passes the entries of one list, all of which have the address."""
     return {
         kind: _without(
-            _united(e.ports for e in entries if not e.out and _has(e, kind)),
-            _united(e.ports for e in entries if e.out and _has(e, kind)),
+            united(e.ports for e in entries if not e.out and _has(e, kind)),
+            united(e.ports for e in entries if e.out and _has(e, kind)),
         )
         for kind in (*_NUMBERS, "icmp", "other")
     }
@@ -137,7 +137,8 @@ def _numbers(kind: str, version: int) -> Iterator[tuple[int, int]]:
         yield number, number
 
 
-def _united(spans: Iterable[tuple[int, int]]) -> Ports:
+def united(spans: Iterable[tuple[int, int]]) -> Ports:
+    """`spans` sorted, those that overlap or touch merged."""
     found: list[tuple[int, int]] = []
     for low, high in sorted(spans):
         if found and low <= found[-1][1] + 1:

@@ -1,0 +1,125 @@
+"""What an answer opens, and whether it may leave. The name service is not relied upon."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from watcher.answers.protocol import MAX_TTL, MIN_TTL
+from watcher.answers.rebinding import is_of_host, is_of_networks, is_special
+from watcher.model.policy.access import access
+from watcher.model.policy.opening import Opening, profile
+
+if TYPE_CHECKING:
+    from handlers.kernel.netlink import Netlink
+    from watcher.answers.protocol import Told
+    from watcher.model.address import Address
+    from watcher.model.policy.access import AccessList
+    from watcher.model.sandbox import Sandbox
+    from watcher.reconcile.context import Context
+
+HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+"""What a name may be that opens anything."""
+
+
+class Verdict(Struct, frozen=True):
+    """What becomes of an answer.
+
+    Attributes:
+        sandbox: who has asked; `None` if nobody that there is.
+        openings: what it opens.
+        refused: why it must not leave; empty if it may.
+    """
+
+    sandbox: Sandbox | None
+    openings: tuple[Opening, ...] = ()
+    refused: str = ""
+
+
+class Judge:
+    """Judges answers, by the lease store and the lists in force.
+
+    Args:
+        context: the store, and the networks.
+        netlink: a socket of the host.
+    """
+
+    def __init__(self, context: Context, netlink: Netlink) -> None:
+        self._context = context
+        self._netlink = netlink
+        self._numbers: dict[AccessList, int] = {}
+
+    def sandbox(self, told: Told) -> Sandbox | None:
+        """Who has asked."""
+        try:
+            sender = str(ip_address(told.sender))
+        except ValueError:
+            return None
+        return self._context.store.sandbox_at(told.network, sender)
+
+    def judge(self, told: Told) -> Verdict:
+        """What becomes of an answer.
+
+        Raises:
+            WatcherError: the lease store cannot be read.
+            OSError: the kernel does not say what addresses the host has.
+        """
+        sandbox = self.sandbox(told)
+        held = None if sandbox is None else self._held(sandbox, told.network)
+        if held is None or not held.named:
+            return Verdict(sandbox, refused="it is held to no names")
+        if HOST_NAME.fullmatch(told.name) is None:
+            return Verdict(sandbox, refused="it is no host name")
+        if not held.asks(told.name):
+            return Verdict(sandbox, refused="its list does not have that name")
+        number = self._number(held)
+        openings = []
+        for text, ttl in told.addresses:
+            address = _address(text)
+            if address is None:
+                return Verdict(sandbox, refused="it has no address where there should be one")
+            opened = profile(held.opened(told.name, address, rebinds=self._rebinds(address)))
+            if opened:
+                seconds = min(max(ttl, MIN_TTL), MAX_TTL)
+                openings.append(Opening(number, told.name, address, opened, seconds))
+        return Verdict(sandbox, tuple(openings))
+
+    def _held(self, sandbox: Sandbox, network: str) -> AccessList | None:
+        networks = self._context.host.networks
+        if network not in networks:
+            return None
+        forced = networks.get(sandbox.limits.policy)
+        return access("egress", sandbox.limits, networks[network], forced)
+
+    def _number(self, held: AccessList) -> int:
+        number = self._numbers.get(held)
+        if number is None:
+            if len(self._numbers) >= _REMEMBERED:
+                self._numbers.clear()
+            number = self._numbers[held] = self._context.store.number_of(held.document)
+        return number
+
+    def _rebinds(self, address: Address) -> bool:
+        """Whether no name opens `address`."""
+        return (
+            is_special(address)
+            or is_of_networks(address, self._context.host.networks.values())
+            or is_of_host(address, self._netlink)
+        )
+
+
+_REMEMBERED: Final = 16384
+
+
+def _address(text: str) -> Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return None
+    assert isinstance(address, IPv4Address | IPv6Address)
+    return address
