@@ -50,7 +50,6 @@ class Judge:
     def __init__(self, context: Context, netlink: Netlink) -> None:
         self._context = context
         self._netlink = netlink
-        self._numbers: dict[AccessList, int] = {}
 
     def sandbox(self, told: Told) -> Sandbox | None:
         """Who has asked."""
@@ -58,7 +57,7 @@ class Judge:
             sender = str(ip_address(told.sender))
         except ValueError:
             return None
-        return self._context.store.sandbox_at(told.network, sender)
+        return self._context.store.sandbox_with_address(told.network, sender)
 
     def judge(self, told: Told) -> Verdict:
         """What becomes of an answer.
@@ -75,7 +74,7 @@ class Judge:
             return Verdict(sandbox, refused="it is no host name")
         if not held.asks(told.name):
             return Verdict(sandbox, refused="its list does not have that name")
-        number = self._number(held)
+        number = self._context.store.number_of(held.document)
         openings = []
         for text, ttl in told.addresses:
             address = _address(text)
@@ -94,14 +93,6 @@ class Judge:
         forced = networks.get(sandbox.limits.policy)
         return access("egress", sandbox.limits, networks[network], forced)
 
-    def _number(self, held: AccessList) -> int:
-        number = self._numbers.get(held)
-        if number is None:
-            if len(self._numbers) >= _REMEMBERED:
-                self._numbers.clear()
-            number = self._numbers[held] = self._context.store.number_of(held.document)
-        return number
-
     def _rebinds(self, address: Address) -> bool:
         """Whether no name opens `address`."""
         return (
@@ -109,9 +100,6 @@ class Judge:
             or is_of_networks(address, self._context.host.networks.values())
             or is_of_host(address, self._netlink)
         )
-
-
-_REMEMBERED: Final = 16384
 
 
 def _address(text: str) -> Address | None:

@@ -145,12 +145,13 @@ class LeaseStore(OpenStore):
             host_name,
         )
 
-    def sandbox_at(self, network: str, address: str) -> Sandbox | None:
-        """The sandbox that has `address` in `network`."""
-        query = (
-            "SELECT sandbox FROM address WHERE network = ? AND address = ? AND sandbox IS NOT NULL"
-        )
-        return self._found(query, network, address)
+    def sandbox_with_address(self, network: str, address: str) -> Sandbox | None:
+        """The sandbox that has that address in that network."""
+        return self._found(
+            "SELECT sandbox FROM address"
+            " WHERE network = ? AND address = ? AND sandbox IS NOT NULL",
+            network, address,
+        )  # fmt: skip
 
     def sandboxes(self) -> list[Sandbox]:
         """Every sandbox, the oldest first."""
