@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
@@ -232,17 +232,6 @@ class Opened:
         self._of_list.clear()
         self._profiles.clear()
 
-    def of_list(self, number: int) -> list[OpenAddress]:
-        """What is open for a list, as the kernel has it."""
-        return [
-            OpenAddress(
-                ip_address(address), tuple(comment.split(",")) if comment else (), int(seconds)
-            )
-            for version in (4, 6)
-            for list_, address, _, seconds, comment in _listed(self._nft, version)
-            if list_ == number
-        ]
-
     def _planned(self, some: Sequence[Opening]) -> tuple[dict[_Key, _Parts], list[Opening]]:
         """What changes, and which of `some` are open by their names for the first time."""
         now = self._clock()
@@ -336,6 +325,23 @@ class Opened:
                     f"add element inet watcher opened{version} {{ {', '.join(elements)} }}\n"
                 )
         return "".join(text)
+
+
+def by_names(numbers: Collection[int]) -> dict[int, list[OpenAddress]]:
+    """What is open at present for the lists of these `numbers`, as the kernel has it.
+
+    Raises:
+        OSError: this process may not see it.
+    """
+    found: dict[int, list[OpenAddress]] = {}
+    nft = Nft()
+    for version in (4, 6):
+        for number, address, _, seconds, comment in _listed(nft, version):
+            if number in numbers:
+                names = tuple(comment.split(",")) if comment else ()
+                one = OpenAddress(ip_address(address), names, int(seconds))
+                found.setdefault(number, []).append(one)
+    return found
 
 
 def _until(parts: _Parts) -> float:

@@ -60,6 +60,10 @@ def test_an_answer_opens_what_the_list_allows(make_host: HostMaker) -> None:
         opened = open_addresses(host.nft_list())
         assert opened[PUBLIC]["comment"] == "api.example.org,files.pypi.org"
         assert 50 <= opened[PUBLIC]["expires"] <= 66
+        shown = {one["address"]: one for one in host.inspect("limited")["opened"]}
+        assert shown.keys() == {PUBLIC, PUBLIC6}
+        assert shown[PUBLIC]["names"] == ["api.example.org", "files.pypi.org"]
+        assert host.inspect("other")["opened"] == []
         reading.until(lambda: sum(e.kind == "opened" for e in reading.events) >= 2)
         told = [(e.sandbox, e.what, e.value) for e in reading.events if e.kind == "opened"]
         assert ("limited", "api.example.org", f"{PUBLIC},{PUBLIC6}") in told

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.firewall.opened import MOST_OF_LIST
 from tests.support.answering import Telling, open_addresses
-from watcher.answers.protocol import ANSWERS, LONGEST, MOST_ADDRESSES
+from watcher.answers.protocol import LONGEST, MOST_ADDRESSES
 from watcher.answers.server import MOST_PEERS, MOST_WAITING
+from watcher.feed.names import ANSWERS
 
 if TYPE_CHECKING:
     from tests.support.host import Host, HostMaker

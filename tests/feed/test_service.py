@@ -19,7 +19,7 @@ from tests.support.connected import BACK
 from tests.support.reading import Reading, agrees
 from tests.support.waiting import PATIENCE, eventually
 from watcher.feed.lines import State
-from watcher.feed.names import EVENTS, TOLD
+from watcher.feed.names import ANSWERS, EVENTS, TOLD
 from watcher.observe.stream import Stream
 
 if TYPE_CHECKING:
@@ -304,6 +304,7 @@ def test_a_directory_of_an_older_version_is_opened_for_readers(host: Host) -> No
     modes = {path.name: mode(path) for path in host.run_dir.iterdir()}
     assert modes == {
         "lock": 0o600, "service.lock": 0o600, "sandboxes": 0o700, EVENTS: 0o600, TOLD: 0o600,
+        ANSWERS: 0o600,
         "resolv": 0o755,
     }  # fmt: skip
 

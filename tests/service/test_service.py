@@ -132,7 +132,7 @@ def test_one_whose_locks_are_removed_makes_them_anew(host: Host, what: str) -> N
     else:
         (host.run_dir / what).unlink()
     service.logged("made the locks anew", level="warning")
-    names = {"events.sock", "lock", "resolv", "service.lock", "told.sock"}
+    names = {"answers.sock", "events.sock", "lock", "resolv", "service.lock", "told.sock"}
     eventually(lambda: {path.name for path in host.run_dir.iterdir()} == names)
 
     second = host.watcher("run", check=False, timeout=20)

@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.support.waiting import PATIENCE, eventually
-from watcher.answers.protocol import ANSWERS
+from watcher.feed.names import ANSWERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

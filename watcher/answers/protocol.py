@@ -15,9 +15,6 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-ANSWERS: Final = "answers.sock"
-"""The socket in `run_dir`; it keeps packets apart (`SOCK_SEQPACKET`)."""
-
 LONGEST: Final = 32768
 """The most bytes of a packet."""
 

@@ -15,9 +15,10 @@ import msgspec
 from handlers.kernel.netlink import Netlink
 from watcher.answers.judge import HOST_NAME, Judge, Verdict
 from watcher.answers.peers import may_tell
-from watcher.answers.protocol import ANSWERS, LONGEST, Reply, decode, encode
+from watcher.answers.protocol import LONGEST, Reply, decode, encode
 from watcher.answers.seldom import Seldom
 from watcher.facts.kinds import Opened, Rejected
+from watcher.feed.names import ANSWERS
 from watcher.feed.sockets import NamedSocket, open_to_all
 from watcher.locks.lock import Busy
 from watcher.model.errors import WatcherError, message_of, message_with_remedy

@@ -11,7 +11,7 @@ from watcher.config.settings import Config
 from watcher.containers.life import Snapshot
 from watcher.containers.present import present
 from watcher.feed import history
-from watcher.feed.names import EVENTS, TOLD
+from watcher.feed.names import ANSWERS, EVENTS, TOLD
 from watcher.locks.lock import MOMENT, Busy, Lock
 from watcher.locks.names import SERVICE, WRITERS
 from watcher.locks.serving import refuse_other, serve
@@ -76,7 +76,7 @@ def _remove_files(config: Config) -> None:
         Path(f"{store_path(config)}{suffix}").unlink(missing_ok=True)
     history.remove(config.state_dir)
     remove_all(config.run_dir)
-    for name in (EVENTS, TOLD):
+    for name in (ANSWERS, EVENTS, TOLD):
         Path(config.run_dir, name).unlink(missing_ok=True)
     if not name_service.is_there(config.run_dir):
         status = Path(config.run_dir, name_service.STATUS)

@@ -6,12 +6,14 @@ import argparse
 
 from handlers.host import is_guarded
 from handlers.kernel.netlink import Netlink
+from watcher.commands import opened
 from watcher.commands.lookup import look_up
 from watcher.commands.ls import as_json
 from watcher.commands.output import print_json
 from watcher.commands.resolving import resolving
 from watcher.commands.status import Entry, entries_with_ports
 from watcher.config.settings import Config
+from watcher.store.networks import known_networks
 from watcher.store.reading import read_store
 
 
@@ -23,7 +25,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """
     with read_store(config) as store:
         found = look_up(config, options.container, entries_with_ports(config, store))
-    print_json(_known(config, found))
+        lists = opened.lists_of(found.sandbox, known_networks(config, store), store)
+    print_json(_known(config, found) | {"opened": opened.by_names(lists)})
     return 0
 
 

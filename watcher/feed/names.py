@@ -7,6 +7,9 @@ from watcher.model.errors import WatcherError
 EVENTS: Final = "events.sock"
 """Who connects there gets the lines of :mod:`.lines`."""
 
+ANSWERS: Final = "answers.sock"
+"""There the name service hands over its answers, to have their addresses opened."""
+
 TOLD: Final = "told.sock"
 """There the commands that change something tell the service what has happened."""
 

@@ -457,6 +457,11 @@ class LeaseStore(OpenStore):
             gone = [row for row in rows if row[0] not in kept]
             db.executemany("DELETE FROM list WHERE document = ?", gone)
 
+    def known_number(self, document: str) -> int | None:
+        """The number that stands for the list of that text, if any does."""
+        row = self._database.peek("SELECT number FROM list WHERE document = ?", (document,))
+        return None if row is None else int(row[0])
+
     def document_of(self, number: int) -> str:
         """The text of the list that `number` stands for; empty if it stands for none."""
         row = self._database.peek("SELECT document FROM list WHERE number = ?", (number,))
