@@ -48,6 +48,7 @@ FLOORS: Final = (
     "watcher.names.settings",
     "watcher.names.counts",
     "watcher.names.wire",
+    "watcher.names.opening",
     "watcher.names.zone",
     "watcher.names.upstream",
     "watcher.names.waiting",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import dns.message
 import dns.rcode
 import dns.rdatatype
+from msgspec.structs import replace
 
 from watcher.config.settings import Limits, Root
 from watcher.feed.lines import (
@@ -19,6 +20,7 @@ from watcher.feed.lines import (
 )
 from watcher.names.answers import Answers
 from watcher.names.counts import Counts
+from watcher.names.opening.limits import Place
 from watcher.names.settings import Settings
 from watcher.names.wire.query import Query
 from watcher.names.zone.directory import Directory
@@ -37,6 +39,7 @@ def network(
     names: bool = True,
     internal: bool = False,
     guard: bool = True,
+    egress: tuple[str, ...] | None = None,
 ) -> NetworkLine:
     """Network 172.`number`.0.0/16, and fd00:`number`::/64."""
     subnets = [SubnetPart(f"172.{number}.0.0/16", f"172.{number}.0.1", 65533)]
@@ -44,7 +47,7 @@ def network(
         subnets.append(SubnetPart(f"fd00:{number}::/64", f"fd00:{number}::1", 65533))
     return NetworkLine(
         name, "bridge", f"{name}0"[:15], tuple(subnets), names=names, internal=internal,
-        guard=guard,
+        guard=guard, egress=egress,
     )  # fmt: skip
 
 
@@ -76,11 +79,20 @@ def sandbox(
     return SandboxLine(f"sandbox/{number}", parts[0].id, number, parts, interfaces, parts[0].pid)
 
 
+def limited(
+    line: SandboxLine, egress: tuple[str, ...] | None = None, policy: str = ""
+) -> SandboxLine:
+    """The same sandbox, held to lists."""
+    return replace(line, egress=egress, policy=policy)
+
+
 class World:
     """A directory, and the answers that follow from it.
 
     Attributes:
         forwarded: what others were asked.
+        opened: names whose answers would open addresses, and in which networks.
+        rejected: names that were told to be rejected, and as whose.
         timers: what is to be called later, and has not been cancelled.
         late: answers that did not come at once.
     """
@@ -88,10 +100,12 @@ class World:
     def __init__(self, *lines: NetworkLine | SandboxLine, settings: Settings = SETTINGS) -> None:
         self.directory = Directory(settings)
         self.forwarded: list[tuple[Query, tuple[str, ...], Hashable]] = []
+        self.opened: list[tuple[bytes, tuple[tuple[str, str], ...]]] = []
+        self.rejected: list[tuple[bytes, str, str]] = []
         self.timers: list[Callable[[], None]] = []
         self.late: list[bytes] = []
         self.counts = Counts()
-        self.answers = Answers(self.directory, self, self._later, self.counts)
+        self.answers = Answers(self.directory, self, self, self._later, self.counts)
         self.tell(*lines)
 
     def ask(
@@ -100,6 +114,24 @@ class World:
         """Others are asked."""
         assert callable(reply)
         self.forwarded.append((query, servers, asker))
+
+    def before(
+        self,
+        reply: Callable[[bytes], None],
+        query: Query,
+        name: bytes,
+        places: Sequence[Place],
+        asker: Hashable,
+    ) -> Callable[[bytes], None]:
+        """The answer would open addresses."""
+        assert (query.class_, hash(asker)) == (1, hash(asker))
+        self.opened.append((name, tuple((place.network, place.source) for place in places)))
+        return reply
+
+    def reject(self, name: bytes, place: Place, asker: Hashable) -> None:
+        """A name was rejected."""
+        assert isinstance(asker, str)
+        self.rejected.append((name, place.network, place.source))
 
     def _later(self, seconds: float, act: Callable[[], None]) -> Callable[[], None]:
         assert seconds == 0.1

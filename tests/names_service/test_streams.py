@@ -21,8 +21,9 @@ from watcher.names.transport.streams import UNDER_WAY, Listener
 from watcher.names.zone.directory import Directory
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
+    from watcher.names.opening.limits import Place
     from watcher.names.upstream.forwarder import Reply
     from watcher.names.wire.query import Query
 
@@ -40,6 +41,14 @@ class Nobody:
     def ask(self, _: Query, __: tuple[str, ...], ___: Hashable, reply: Reply) -> None:
         self.asked.append(reply)
 
+    def before(
+        self, reply: Reply, query: Query, name: bytes, places: Sequence[Place], asker: Hashable
+    ) -> Reply:
+        raise AssertionError((reply, query, name, places, asker))
+
+    def reject(self, name: bytes, place: Place, asker: Hashable) -> None:
+        raise AssertionError((name, place, asker))
+
 
 class Serving:
     """A listener, whose host is 127.0.0.1, and whose only guests are in 127.0.0.0/8."""
@@ -53,8 +62,9 @@ class Serving:
             NetworkLine("default", "bridge", "netns0", (subnet,), names=True, guard=False)
         )
         answers = Answers(
-            directory, self.nobody, lambda s, f: loop.call_later(s, f).cancel, self.counts
-        )
+            directory, self.nobody, self.nobody, lambda s, f: loop.call_later(s, f).cancel,
+            self.counts,
+        )  # fmt: skip
         self.connections = Connections(loop, self.counts, patience)
         self._connected: list[Client] = []
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=MOST)

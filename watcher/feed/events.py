@@ -173,7 +173,8 @@ def sandbox_line(sandbox: Sandbox) -> SandboxLine:
     """The line of a sandbox."""
     return SandboxLine(
         sandbox_key(sandbox.netns), sandbox.id, sandbox.netns, _containers(sandbox.members),
-        _interfaces(sandbox.interfaces), sandbox.init.pid,
+        _interfaces(sandbox.interfaces), sandbox.init.pid, sandbox.limits.egress,
+        sandbox.limits.policy,
     )  # fmt: skip
 
 

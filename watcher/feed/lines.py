@@ -107,6 +107,9 @@ class SandboxLine(Line, frozen=True, tag="sandbox"):
         containers: the live containers in it.
         interfaces: its interfaces, `eth0` first.
         pid: the first process of the container that it was made for, which may have ended.
+        egress: where it may open connections to, beside what each of its networks says; absent if
+            it did not ask for such a list.
+        policy: the network whose lists its root forces upon it.
     """
 
     key: str
@@ -115,6 +118,8 @@ class SandboxLine(Line, frozen=True, tag="sandbox"):
     containers: tuple[ContainerPart, ...]
     interfaces: tuple[InterfacePart, ...]
     pid: int = 0
+    egress: tuple[str, ...] | None = None
+    policy: str = ""
 
 
 class FailureLine(Line, frozen=True, tag="failure"):
@@ -143,6 +148,7 @@ class NetworkLine(Line, frozen=True, tag="network"):
         refuses: why it takes no containers at present, if it does not.
         names: whether the name service serves it.
         internal, guard: as in its configuration.
+        egress: where its sandboxes may open connections to; absent if it does not limit that.
     """
 
     name: str
@@ -153,6 +159,7 @@ class NetworkLine(Line, frozen=True, tag="network"):
     names: bool = False
     internal: bool = False
     guard: bool = True
+    egress: tuple[str, ...] | None = None
 
 
 class RootLine(Line, frozen=True, tag="root"):

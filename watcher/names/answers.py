@@ -5,13 +5,16 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
+from watcher.names.opening.limits import host_name
 from watcher.names.waiting import Waiting
 from watcher.names.wire.numbers import (
+    AAAA,
     ANY,
     AXFR,
     HEADER,
     IN,
     IXFR,
+    NOERROR,
     NXDOMAIN,
     OPT,
     REFUSED,
@@ -19,13 +22,16 @@ from watcher.names.wire.numbers import (
     TKEY,
     TSIG,
     UDP_WITHOUT_EDNS,
+    A,
 )
 from watcher.names.wire.query import BadQuestion, NoQuestion, parse
-from watcher.names.wire.reply import error, failure
+from watcher.names.wire.reply import blocked, error, failure
 from watcher.names.zone.resolve import resolve
 
 if TYPE_CHECKING:
     from watcher.names.counts import Counts
+    from watcher.names.opening.limits import NameLimits
+    from watcher.names.opening.openings import Opener
     from watcher.names.upstream.forwarder import Forward, Reply
     from watcher.names.waiting import Later
     from watcher.names.wire.query import Query
@@ -38,6 +44,11 @@ if TYPE_CHECKING:
 _META: Final = frozenset((OPT, TKEY, TSIG, IXFR, AXFR))
 """No types of records that one asks for."""
 
+_ADDRESSES: Final = (A, AAAA)
+
+_REVERSE: Final = b".arpa"
+"""What names of addresses end in: nobody would write one in a list."""
+
 _OWN_AT_MOST: Final = 32
 """Answers that are kept about the hostname of one sandbox."""
 
@@ -48,6 +59,7 @@ class Answers:
     Args:
         directory: who is called what, and who may know.
         forward: asks others.
+        opener: has the addresses in answers opened, for who has names in a list of `egress`.
         later: calls something after some seconds.
         counts: told how each question ended, but for those of which `forward` knows.
 
@@ -56,10 +68,16 @@ class Answers:
     """
 
     def __init__(
-        self, directory: Directory, forward: Forward, later: Later, counts: Counts
+        self,
+        directory: Directory,
+        forward: Forward,
+        opener: Opener,
+        later: Later,
+        counts: Counts,
     ) -> None:
         self.directory = directory
         self._forward = forward
+        self._opener = opener
         self._counts = counts
         self._waiting = Waiting(later)
         self._turns = count()
@@ -174,6 +192,8 @@ class Answers:
         Who is in internal networks alone is told that there is no such name: musl takes REFUSED
         for no answer, and waits for another (`src/network/res_msend.c`).
         """
+        if asker.forwards and asker.limits is not None:
+            return self._limited(query, asker, asker.limits, reply, tcp=tcp)
         if asker.forwards and asker.servers is None:
             self._counts.answered("refused", tcp=tcp)
             return failure(query, SERVFAIL)
@@ -185,6 +205,34 @@ class Answers:
             return self._refused(query, tcp=tcp)
         self._counts.answered("nxdomain", tcp=tcp)
         return failure(query, NXDOMAIN)
+
+    def _limited(
+        self, query: Query, asker: Asker, limits: NameLimits, reply: Reply, *, tcp: bool
+    ) -> bytes | None:
+        """Have others answer who may ask for some names alone, once the addresses are open.
+
+        Other names do not exist for it, and nothing but addresses: what else a name may have, such
+        as an HTTPS record, leads to addresses that nothing opens. Servers that it has named itself
+        are not asked, since they would choose the addresses.
+        """
+        name = host_name(query.name)
+        places = limits.opens(name)
+        if not (places or limits.free):
+            if limits.places and name and not name.endswith(_REVERSE):
+                self._opener.reject(name, limits.places[0], asker.key)
+            self._counts.answered("refused", tcp=tcp)
+            return blocked(query)
+        if query.type in _ADDRESSES and query.class_ == IN:
+            if places:
+                reply = self._opener.before(reply, query, name, places, asker.key)
+        elif not limits.free:
+            self._counts.answered("nodata", tcp=tcp)
+            return failure(query, NOERROR)
+        servers = () if places else asker.servers
+        if servers is None:
+            return self._refused(query, tcp=tcp)
+        self._forward.ask(query, servers, asker.key, reply)
+        return None
 
     def _refused(self, query: Query, *, tcp: bool) -> bytes:
         self._counts.answered("refused", tcp=tcp)

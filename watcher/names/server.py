@@ -17,6 +17,7 @@ from watcher.names.answers import Answers
 from watcher.names.counts import Counts
 from watcher.names.events.follower import Follower
 from watcher.names.garbage import Garbage
+from watcher.names.opening.openings import Openings
 from watcher.names.settings import Settings
 from watcher.names.status import Status
 from watcher.names.transport.gateways import Gateways
@@ -69,9 +70,11 @@ class Server:
         self._forwarder = Forwarder(
             loop, self._counts, log, servers=settings.servers, is_ours=self._is_ours
         )
+        self._openings = Openings(config.run_dir, loop, log)
         self._answers = Answers(
-            self._follower.known.directory, self._forwarder, self._later, self._counts
-        )
+            self._follower.known.directory, self._forwarder, self._openings, self._later,
+            self._counts,
+        )  # fmt: skip
         self._gateways = Gateways(self._answers, self._counts, loop, self._garbage.turn, log)
         self._gateways.bind(  # who asks from now on waits until the service has told of it
             str(gateway(subnet))
@@ -104,13 +107,15 @@ class Server:
         """Take no more questions; they wait for the next process. Answer those under way."""
         self._gateways.pause()
         end = self._loop.time() + DRAIN
-        while self._counts.under_way + self._counts.waiting and self._loop.time() < end:
+        counts, openings = self._counts, self._openings
+        while counts.under_way + counts.waiting + openings.waiting and self._loop.time() < end:
             await asyncio.sleep(_DRAIN_STEP)
 
     def _stop(self) -> None:
         self._follower.stop()
         self._gateways.close()
         self._forwarder.close()
+        self._openings.close()
         self._status.close()
         self._garbage.stop()
 

@@ -139,4 +139,5 @@ def _network_line(network: Network, refuses: str) -> NetworkLine:
     return NetworkLine(
         network.name, network.mode, network.bridge, subnets, refuses,
         names=network.named, internal=network.internal, guard=network.guard,
+        egress=network.egress,
     )  # fmt: skip

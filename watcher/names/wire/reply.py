@@ -9,7 +9,19 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from watcher.names.wire.numbers import BADVERS, CD, DO, OPCODE, OPT, QR, RA, RCODE, RD, UDP_AT_MOST
+from watcher.names.wire.numbers import (
+    BADVERS,
+    CD,
+    DO,
+    NXDOMAIN,
+    OPCODE,
+    OPT,
+    QR,
+    RA,
+    RCODE,
+    RD,
+    UDP_AT_MOST,
+)
 
 if TYPE_CHECKING:
     from watcher.names.wire.query import Query
@@ -17,6 +29,10 @@ if TYPE_CHECKING:
 _header = struct.Struct("!HHHHH")
 
 _OPT: Final = b"\0" + OPT.to_bytes(2) + UDP_AT_MOST.to_bytes(2)
+
+_REASON: Final = b"no list of egress of this container has the name"
+_BLOCKED: Final = struct.pack("!HHH", 15, 2 + len(_REASON), 15) + _REASON
+"""Option 15 of EDNS, an extended error, with code 15: "Blocked" (RFC 8914, section 4.16)."""
 
 
 def header(flags: int, answers: int = 0, authority: int = 0, additional: int = 0) -> bytes:
@@ -43,6 +59,15 @@ def failure(query: Query, code: int) -> bytes:
     """An answer without a record, by somebody who does not have the name."""
     head = header(flags_of(query) | RA | code, additional=query.edns)
     return query.id + head + query.question + opt_for(query)
+
+
+def blocked(query: Query) -> bytes:
+    """The answer that there is no such name, because `query` may not ask for it (RFC 8914)."""
+    head = header(flags_of(query) | RA | NXDOMAIN, additional=query.edns)
+    opt = b""
+    if query.edns:
+        opt = opt_record(dnssec=query.dnssec)[:-2] + len(_BLOCKED).to_bytes(2) + _BLOCKED
+    return query.id + head + query.question + opt
 
 
 def error(message: bytes, code: int, question: bytes = b"") -> bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from watcher.names.zone.answer import Zone
+from watcher.names.zone.limiting import limits_of
 from watcher.names.zone.naming import Naming, wire_of
 from watcher.names.zone.segments import Called, Presence, Segment, packed_of, text_of
 from watcher.names.zone.views import Asker, View
@@ -84,12 +85,13 @@ class Directory:
     def network(self, line: NetworkLine) -> None:
         """Take in a network that is there.
 
-        One that has changed costs as much as all sandboxes in it, which are taken in anew.
+        One that has changed costs as much as all sandboxes that it is about: they are taken in
+        anew.
         """
         before = self.segments.get(line.name)
         if before is not None and before.line == line:
             return
-        inside = [s.line for s in self._sandboxes.values() if _is_in(s.line, line.name)]
+        inside = [s.line for s in self._sandboxes.values() if _is_about(line.name, s.line)]
         for sandbox in inside:
             self.forget(sandbox.key)
         if before is not None:
@@ -205,6 +207,7 @@ class Directory:
             for wire in (wire_of(name) + b"\0", wire_of(name) + self.zone.wire)
         )
         servers = self._servers_of(line)
+        limits = limits_of(self.segments, line)
         for name, presence in sandbox.presences.items():
             segment = self.segments[name]
             if not segment.guarded:
@@ -212,7 +215,7 @@ class Directory:
             others = sandbox.presences.values()
             sandbox.askers[name] = asker = Asker(
                 line.key, self._enter_view(self._names_of_view(name, sandbox.presences)),
-                servers=servers, hostnames=hostnames, wires=wires,
+                servers=servers, limits=limits, hostnames=hostnames, wires=wires,
                 v4=presence.v4 or next((o.v4 for o in others if o.v4), ()),
                 v6=presence.v6 or next((o.v6 for o in others if o.v6), ()),
             )  # fmt: skip
@@ -269,12 +272,17 @@ class Directory:
                 segment.views.discard(view)
 
 
-def _is_in(line: SandboxLine, network: str) -> bool:
-    return any(interface.network == network for interface in line.interfaces)
+def _is_about(network: str, line: SandboxLine) -> bool:
+    """Whether the sandbox is in `network`, or held to its lists."""
+    return line.policy == network or any(
+        interface.network == network for interface in line.interfaces
+    )
 
 
 def _same(before: SandboxLine, after: SandboxLine) -> bool:
     """Whether two lines tell the same of names; ports and pids are none of ours."""
+    if (before.egress, before.policy) != (after.egress, after.policy):
+        return False
     return _hostnames(before) == _hostnames(after) and [
         (part.root, part.id, part.names, part.dns) for part in before.containers
     ] == [(part.root, part.id, part.names, part.dns) for part in after.containers]

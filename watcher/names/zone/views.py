@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from watcher.names.opening.limits import NameLimits
     from watcher.names.zone.answer import Answer
     from watcher.names.zone.segments import Segment
 
@@ -103,6 +104,7 @@ class Asker:
         forwards: whether its other questions may go to somebody else.
         is_host: it is the host itself.
         servers: who is asked for it; empty: those of the configuration; `None`: nobody.
+        limits: which names it may ask for, if its lists of `egress` have names.
         hostnames: its own, and whether each counts whatever others are called.
         v4, v6: its own addresses, which these stand for.
         wires: these as they stand in a question, in lower case, also in the domain.
@@ -110,8 +112,8 @@ class Asker:
     """
 
     __slots__ = (
-        "answers", "forwards", "hostnames", "is_host", "key", "servers", "v4", "v6", "view",
-        "wires",
+        "answers", "forwards", "hostnames", "is_host", "key", "limits", "servers", "v4", "v6",
+        "view", "wires",
     )  # fmt: skip
 
     def __init__(
@@ -121,6 +123,7 @@ class Asker:
         *,
         is_host: bool = False,
         servers: tuple[str, ...] | None = (),
+        limits: NameLimits | None = None,
         hostnames: dict[bytes, bool] | None = None,
         wires: frozenset[bytes] = frozenset(),
         v4: tuple[bytes, ...] = (),
@@ -131,6 +134,7 @@ class Asker:
         self.forwards = view.forwards and not is_host
         self.is_host = is_host
         self.servers = servers
+        self.limits = limits
         self.hostnames = hostnames or {}
         self.wires = wires
         self.v4 = v4
