@@ -37,7 +37,7 @@ class Unreadable(Exception):
 def read(message: bytes, query: Query, most: int) -> tuple[bytes, Addresses]:
     """The answer with no TTL above `most`, and the addresses that it gives to the question.
 
-    These are those of the name that was asked for, or of the name that its aliases lead to.
+    These are those of the name that was asked for, and of the names that its aliases lead to.
 
     Raises:
         Unreadable: it is no answer to `query`.
@@ -68,15 +68,18 @@ def _read(message: bytes, query: Query, most: int) -> tuple[bytes, Addresses]:
         elif class_ == IN and kind == query.type:
             found.setdefault(owner, []).append((message[at : at + size], ttl))
         at += size
-    name = asked
+    addresses: list[tuple[bytes, int]] = []
+    name: bytes | None = asked
     for _ in range(_ALIASES_AT_MOST):
-        if name not in aliases:
+        if name is None:
             break
-        name = aliases[name]
+        addresses += found.pop(name, ())
+        name = aliases.get(name)
     family = _FAMILIES[query.type]
-    addresses = found.get(name, ())[:ADDRESSES_AT_MOST]
-    told = tuple([(socket.inet_ntop(family, packed), ttl) for packed, ttl in addresses])
-    return message if lowered is None else bytes(lowered), told
+    told = [
+        (socket.inet_ntop(family, packed), ttl) for packed, ttl in addresses[:ADDRESSES_AT_MOST]
+    ]
+    return message if lowered is None else bytes(lowered), tuple(told)
 
 
 def _name(message: bytes, at: int, known: dict[int, bytes]) -> tuple[bytes, int]:
