@@ -176,6 +176,7 @@ class Server:
 
     def _reload(self) -> None:
         """Read the configuration again."""
+        self._openings.forget()
         if self._reloading is not None:
             self._reload_due = True
             return

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PATIENCE: Final = 1.5
 """Seconds that an answer waits for the service, also for one that is just being started anew."""
 
-TTL_AT_MOST: Final = 1800
+TTL_AT_MOST: Final = 3600
 """Seconds for which an answer holds: what it opens stays open longer, whatever its server says."""
 
 OPEN_AT_LEAST: Final = 60
@@ -122,6 +122,10 @@ class Openings(Opener):
         """How many answers wait."""
         return len(self._waiting)
 
+    def forget(self) -> None:
+        """Have all that is open told anew with the next answer: the lists may be others by now."""
+        self._open.clear()
+
     def close(self) -> None:
         """End it; the answers that wait do not leave."""
         for waiter in self._waiting.values():
@@ -161,7 +165,7 @@ class Openings(Opener):
 
     def connected(self) -> None:
         """Send what waits; what was open, a service that was started anew may not know."""
-        self._open.clear()
+        self.forget()
         for waiter in tuple(self._waiting.values()):
             self._link.send(waiter.packet)
         while self._untold and self._link.send(self._untold[0]):
@@ -181,7 +185,7 @@ class Openings(Opener):
 
     def lost(self) -> None:
         """What is open stays so; but what the next service knows has to be seen."""
-        self._open.clear()
+        self.forget()
 
     def waits(self) -> bool:
         """Whether the service has to be told anything."""
