@@ -10,6 +10,7 @@ from tests.support.answers import Asked, Opener
 from tests.support.host import BEYOND, GATEWAY, Container
 from tests.support.name_service import addresses, outcome
 from tests.support.upstreams import dnsmasq
+from watcher.observe.name_service import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,6 +147,9 @@ def test_what_cannot_be_opened_is_not_answered(limited: Limited) -> None:
     asked = limited.ask("far.example")  # another service may not know what is open
     opener.reply(limited.expect("far.example", "198.51.100.7"))
     assert addresses(asked.answer()) == {"198.51.100.7"}
+
+    counted = read(str(limited.named.host.seen(limited.named.host.run_dir))).openings
+    assert counted == {"opened": 3, "open": 1, "refused": 1, "unanswered": 1, "overload": 0}
 
     opener.close()
     assert addresses(limited.ask("a.wild.far.example").answer()) == set()

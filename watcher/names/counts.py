@@ -43,9 +43,22 @@ ServerOutcome = Literal["answered", "refused", "timeout", "unreachable", "mismat
 Waited = Literal["answered", "refused"]
 """How the wait of an unknown asker ended: it became known in time, or not."""
 
+Opening = Literal["opened", "open", "refused", "unanswered", "overload"]
+"""What became of the addresses in an answer to who has names in a list of `egress`.
+
+- `opened`: the service has opened them.
+- `open`: they were open already.
+- `refused`: the service has not opened them.
+- `unanswered`: the service has not replied in time.
+- `overload`: too many answers wait for it.
+
+After the last three, the answer was SERVFAIL.
+"""
+
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
 SERVER_OUTCOMES: Final[tuple[str, ...]] = get_args(ServerOutcome)
 WAITED: Final[tuple[str, ...]] = get_args(Waited)
+OPENINGS: Final[tuple[str, ...]] = get_args(Opening)
 
 
 class Counts:
@@ -61,9 +74,9 @@ class Counts:
     """
 
     __slots__ = (
-        "_cache_hits", "_cache_misses", "_connections_total", "_latency", "_since", "_tcp", "_udp",
-        "_upstream", "_waited", "cache_bytes", "cache_entries", "connections", "under_way",
-        "waiting",
+        "_cache_hits", "_cache_misses", "_connections_total", "_latency", "_openings", "_since",
+        "_tcp", "_udp", "_upstream", "_waited", "cache_bytes", "cache_entries", "connections",
+        "under_way", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -72,6 +85,7 @@ class Counts:
         self._tcp = dict.fromkeys(OUTCOMES, 0)
         self._upstream = dict.fromkeys(SERVER_OUTCOMES, 0)
         self._waited = dict.fromkeys(WAITED, 0)
+        self._openings = dict.fromkeys(OPENINGS, 0)
         self._latency = Durations()
         self._cache_hits = self._cache_misses = self._connections_total = 0
         self.waiting = self.under_way = self.connections = 0
@@ -107,6 +121,10 @@ class Counts:
         """The wait of an unknown asker has ended; `waiting` is for who lets it wait to change."""
         self._waited[outcome] += 1
 
+    def opening(self, outcome: Opening) -> None:
+        """The addresses of an answer were opened in one network of a sandbox, or were not."""
+        self._openings[outcome] += 1
+
     def connected(self) -> None:
         """A client has connected by TCP."""
         self.connections += 1
@@ -133,6 +151,7 @@ class Counts:
             udp=dict(self._udp), tcp=dict(self._tcp),
             connections=self.connections, connections_total=self._connections_total,
             waiting=self.waiting, waited=dict(self._waited),
+            openings=dict(self._openings),
             under_way=self.under_way, upstream=dict(self._upstream),
             latency=self._latency.histogram(),
             cache_hits=self._cache_hits, cache_misses=self._cache_misses,

@@ -70,7 +70,7 @@ class Server:
         self._forwarder = Forwarder(
             loop, self._counts, log, servers=settings.servers, is_ours=self._is_ours
         )
-        self._openings = Openings(config.run_dir, loop, log)
+        self._openings = Openings(config.run_dir, loop, self._counts, log)
         self._answers = Answers(
             self._follower.known.directory, self._forwarder, self._openings, self._later,
             self._counts,

@@ -49,6 +49,8 @@ class NameTotals(Struct, frozen=True):
             once are not timed.
         cache_hits, cache_misses: questions for others that the cache had an answer for, or had not.
         cache_entries, cache_bytes: what is in the cache.
+        openings: what became of the addresses in answers to who has names in a list of `egress`, by
+            outcome; `watcher.names.counts.Opening` has them.
     """
 
     since: datetime
@@ -71,6 +73,7 @@ class NameTotals(Struct, frozen=True):
     cache_misses: Count
     cache_entries: Count
     cache_bytes: Count
+    openings: dict[str, Count] = {}
 
     def __post_init__(self) -> None:
         """Called by msgspec.

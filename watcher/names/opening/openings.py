@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from watcher.log.logger import Log
+    from watcher.names.counts import Counts, Opening
     from watcher.names.opening.answered import Addresses
     from watcher.names.opening.limits import Place
     from watcher.names.wire.query import Query
@@ -101,11 +102,15 @@ class Openings(Opener):
     Args:
         run_dir: where the service's socket is.
         loop: in whose thread all of this happens.
+        counts: told what becomes of each answer.
         log: the log.
     """
 
-    def __init__(self, run_dir: str, loop: asyncio.AbstractEventLoop, log: Log) -> None:
+    def __init__(
+        self, run_dir: str, loop: asyncio.AbstractEventLoop, counts: Counts, log: Log
+    ) -> None:
         self._loop = loop
+        self._counts = counts
         self._log = log
         self._link = Link(run_dir, loop, log, self)
         self._number = 0
@@ -181,7 +186,7 @@ class Openings(Opener):
             self._complain(said.refused)
         else:
             self._remember(waiter)
-        self._end(said.number, opened=not said.refused)
+        self._end(said.number, "refused" if said.refused else "opened")
 
     def lost(self) -> None:
         """What is open stays so; but what the next service knows has to be seen."""
@@ -198,10 +203,12 @@ class Openings(Opener):
         now = _now()
         missing = [key for key in keys if not self._is_open(key, addresses, now)]
         if not missing:
+            self._counts.opening("open")
             done(True)
             return
         of_each = self._of_each.get(asker, 0) + len(missing)
         if len(self._waiting) + len(missing) > ALL_AT_MOST or of_each > EACH_AT_MOST:
+            self._counts.opening("overload")
             done(False)
             return
         self._of_each[asker] = of_each
@@ -219,17 +226,18 @@ class Openings(Opener):
         self._link.want()
 
     def _give_up(self, number: int) -> None:
-        self._end(number, opened=False)
+        self._end(number, "unanswered")
 
-    def _end(self, number: int, *, opened: bool) -> None:
+    def _end(self, number: int, outcome: Opening) -> None:
         waiter = self._waiting.pop(number)
+        self._counts.opening(outcome)
         if waiter.timer is not None:
             waiter.timer.cancel()
         if self._of_each[waiter.asker] == 1:
             del self._of_each[waiter.asker]
         else:
             self._of_each[waiter.asker] -= 1
-        waiter.done(opened)
+        waiter.done(outcome == "opened")
 
     def _is_open(self, key: _Key, addresses: Addresses, now: float) -> bool:
         """Whether all `addresses` stay open for as long as they have to from `now` on."""

@@ -85,6 +85,11 @@ def _questions(totals: NameTotals) -> Iterator[Metric]:
     yield _by_outcome(
         "watcher_names_waited", "Such questions by how their wait ended.", totals.waited
     )
+    yield _by_outcome(
+        "watcher_names_openings",
+        "Answers to containers with names in a list of egress, by what became of their addresses.",
+        totals.openings,
+    )
     yield GaugeMetricFamily(
         "watcher_names_tcp_clients", "Clients that are connected by TCP.", value=totals.connections
     )
