@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.names_service.conftest import CONFIG
 from tests.support.answers import Asked, Opener
 from tests.support.host import BEYOND, GATEWAY, Container
 from tests.support.name_service import addresses, outcome
 from tests.support.upstreams import dnsmasq
+from tests.support.waiting import eventually
 from watcher.observe.name_service import read
 
 if TYPE_CHECKING:
@@ -157,3 +160,21 @@ def test_what_cannot_be_opened_is_not_answered(limited: Limited) -> None:
         asked = limited.ask("b.wild.far.example")
         again.reply(again.heard())
         assert addresses(asked.answer()) == {"198.51.100.10"}
+
+
+def test_a_reload_holds_a_network_to_names_and_lets_it_go(named: Named) -> None:
+    host = named.host
+    named.serve_beyond()
+    web = host.attach("web")
+
+    def asks(name: str) -> str:
+        return outcome(Asked(web.place, name, server=GATEWAY).answer())
+
+    assert asks("far.example") == "NOERROR"
+    one = 'subnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
+    host.configure(CONFIG.replace(one, one + 'egress = ["api.example:443/tcp"]\n'))
+    named.service.signal(signal.SIGHUP)
+    assert eventually(lambda: asks("far.example") == "NXDOMAIN")
+    host.configure(CONFIG)
+    named.service.signal(signal.SIGHUP)
+    assert eventually(lambda: asks("far.example") == "NOERROR")
