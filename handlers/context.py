@@ -25,10 +25,12 @@ class FirewallSettings(Struct, frozen=True):
         integrate: whether to have other firewalls admit our bridges.
         mark: one bit of the packet mark, which is set on what sandboxes that are held to a list may
             send.
+        log_group: the NFLOG group that gets some of what is rejected; 0 means none.
     """
 
     integrate: bool = False
     mark: int = 0x10000000
+    log_group: int = 0
 
 
 DEFAULTS: Final = FirewallSettings()

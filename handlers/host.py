@@ -17,6 +17,7 @@ from handlers.context import DEFAULTS, Context, FirewallSettings, open_context
 from handlers.copies import CopiesHandler
 from handlers.firewall.foreign import ForeignFirewallHandler
 from handlers.firewall.handler import FirewallHandler
+from handlers.firewall.rejecting import counts as rejected
 from handlers.guard.link import is_guarded
 from handlers.guard.trial import why_not as why_no_guard
 from handlers.handler import Handler, Notes, Numbers
@@ -36,7 +37,7 @@ from watcher.model.sandbox import Sandbox
 
 __all__ = [
     "HANDLERS", "ConntrackHandler", "FirewallSettings", "Host", "OpenRoot", "Reaper", "is_guarded",
-    "renamed_bridge", "root_mounts", "why_no_guard",
+    "rejected", "renamed_bridge", "root_mounts", "why_no_guard",
 ]  # fmt: skip
 
 

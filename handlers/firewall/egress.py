@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from handlers.firewall import rejecting
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
@@ -47,10 +48,13 @@ def sets(versions: Sequence[int]) -> Iterator[str]:
             f"set to{v} {{ type classid . ipv{v}_addr . inet_proto . inet_service;"
             " flags interval; }"
         )
+    yield from rejecting.sets("egress", versions)
 
 
-def chains(drivers: Sequence[Driver], versions: Sequence[int], mark: int) -> Iterator[str]:
-    """The chains."""
+def chains(
+    drivers: Sequence[Driver], versions: Sequence[int], mark: int, log_group: int
+) -> Iterator[str]:
+    """The chains; `log_group` gets some of what is rejected, unless it is 0."""
     passed = f"meta mark set meta mark | {mark:#x} accept"
     yield from (
         "chain judge {",
@@ -84,7 +88,7 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int], mark: int) -> Ite
             f"    meta priority set {ip} saddr map @egress{v}",
             f"    meta priority none {passed}",
             f"    meta priority . {ip} daddr . meta l4proto . th dport @to{v} {passed}",
-            "    reject with icmpx admin-prohibited",
+            *(f"    {rule}" for rule in rejecting.rejecting("egress", v, log_group)),
             "}",
         )
 

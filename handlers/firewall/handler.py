@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from handlers.context import Context
-from handlers.firewall import elements, listed, ruleset
+from handlers.firewall import elements, listed, rejecting, ruleset
 from handlers.firewall.listed import NOTE
 from handlers.firewall.ruleset import OLD_TABLE, TABLE
 from handlers.guard import link as guard
 from handlers.handler import Difference, Handler, apply
+from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
 from watcher.model.errors import WatcherError
 from watcher.model.network import Network
@@ -31,6 +32,7 @@ class FirewallHandler(Handler):
         self._notes = context.notes
         self._numbers = context.numbers
         self._mark = context.firewall.mark
+        self._log_group = rejecting.group(context.firewall.log_group)
         self._sandboxes = context.sandboxes
         self._shared: set[Element] = set()
         """The shared elements that are there, as far as this process knows."""
@@ -77,7 +79,8 @@ class FirewallHandler(Handler):
         """Remove the elements that are no longer needed, in one transaction."""
         there = self._of(before)
         wanted = {} if after is None else self._of(after)
-        text = commands("destroy", (e for e in there if e not in wanted))
+        gone = [e for e in there if e not in wanted]
+        text = commands("destroy", (*gone, *rejecting.counted(gone)))
         # A range that becomes shorter is replaced.
         text += commands("add", (e for e in wanted if e not in there))
         if text:
@@ -89,6 +92,14 @@ class FirewallHandler(Handler):
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the tables hold the rules and exactly the elements of `sandboxes`."""
         return apply(self._differences(sandboxes), dry_run=dry_run)
+
+    def rejected(self) -> dict[str, dict[str, int]]:
+        """By direction and address of a sandbox, how many packets were rejected.
+
+        An address is there once something of its sandbox was rejected.
+        """
+        with Netlink(NETLINK_NETFILTER) as netfilter:
+            return rejecting.counts(netfilter)
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Delete the table, and that of earlier versions."""
@@ -197,7 +208,7 @@ class FirewallHandler(Handler):
         """Make the table and all of `wanted` in one transaction; connections continue."""
         wanted = list(wanted)
         blocks = elements.blocks(wanted)
-        text = ruleset.base(self._drivers.values(), blocks, self._mark)
+        text = ruleset.base(self._drivers.values(), blocks, self._mark, self._log_group)
         old = f"destroy table {' '.join(OLD_TABLE)}\n"
         self._nft.run(text + commands("add", wanted) + old)
         self._notes.note(NOTE, self._digest(self._nft.listing(*TABLE), blocks))
@@ -205,7 +216,7 @@ class FirewallHandler(Handler):
         self._made = True
 
     def _digest(self, listing: list[dict[str, Any]] | None, blocks: Set[str]) -> str:
-        return listed.digest(listing or [], self._drivers, blocks, self._mark)
+        return listed.digest(listing or [], self._drivers, blocks, self._mark, self._log_group)
 
 
 def _nothing() -> None:

@@ -153,7 +153,9 @@ def _opened(
             from watcher.reconcile.conflicts import refuse_impossible
 
             problems = refuse_impossible(networks, starting=True)
-        firewall = FirewallSettings(config.firewall.integrate, config.firewall.mark)
+        firewall = FirewallSettings(
+            config.firewall.integrate, config.firewall.mark, config.firewall.log_group
+        )
         with (
             Host(
                 config.netns_dir,

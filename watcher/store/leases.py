@@ -145,6 +145,14 @@ class LeaseStore(OpenStore):
             host_name,
         )
 
+    def sandbox_with_address(self, network: str, address: str) -> Sandbox | None:
+        """The sandbox that has that address in that network."""
+        return self._found(
+            "SELECT sandbox FROM address"
+            " WHERE network = ? AND address = ? AND sandbox IS NOT NULL",
+            network, address,
+        )  # fmt: skip
+
     def sandboxes(self) -> list[Sandbox]:
         """Every sandbox, the oldest first."""
         with self._database.reading() as db:

@@ -1,0 +1,57 @@
+"""What people see of limits: which connections were rejected, and how many."""
+
+from __future__ import annotations
+
+import json
+
+from tests.support.host import BEYOND, Host, HostMaker, Json
+from tests.support.reading import Reading
+
+BOTH = """
+[network.default]
+subnets = ["172.19.0.0/16", "fd00:19::/64"]
+"""
+
+
+def rejected(reading: Reading) -> list[str]:
+    """The entries that lists would need, in the order of the events."""
+    return [event.value for event in reading.events if event.kind == "rejected"]
+
+
+def inspected(host: Host, name: str) -> list[Json]:
+    limits: list[Json] = json.loads(host.watcher("inspect", name).stdout)["limits"]
+    return limits
+
+
+def test_a_list_can_be_written_by_looking(make_host: HostMaker) -> None:
+    host = make_host(BOTH)
+    service = host.service()
+    host.beyond.serve(tcp=(80, 443), udp=(53,))
+    limited = host.attach("limited", annotations={"io.watcher.egress": f"{BEYOND}:443/tcp"})
+    with Reading(host.run_dir) as reading:
+        for _ in range(3):
+            assert limited.reach(BEYOND, 80) is None
+        assert limited.reach(BEYOND, 53, "udp") is None
+        limited.exec("ping", "-c", "1", "-W", "1", BEYOND, check=False)
+        limited.exec("ping", "-c", "1", "-W", "1", "fd00:19::1", check=False)
+        reading.until(lambda: len(rejected(reading)) == 4)
+        found = rejected(reading)
+        v6 = "[fd00:19::1]/icmp"
+        assert found == [f"{BEYOND}:80/tcp", f"{BEYOND}:53/udp", f"{BEYOND}/icmp", v6]
+        assert service.warnings() == []
+        (eth0,) = inspected(host, "limited")
+        listed = [f"{BEYOND}/32:443/tcp"]
+        assert eth0["egress"] == [{"from": "io.watcher.egress", "entries": listed}]
+        assert eth0["ingress"] is eth0["connections"] is eth0["egress_bandwidth"] is None
+        assert eth0["rejected"]["egress"] >= 6
+        assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
+
+        # What was told is a list that works.
+        host.delete("limited")
+        host.gone(limited)
+        again = host.attach("again", annotations={"io.watcher.egress": ",".join(found)})
+        assert inspected(host, "again")[0]["rejected"]["egress"] == 0
+        assert again.reach(BEYOND, 80) is not None
+        assert again.reach(BEYOND, 443) is None
+        reading.event("rejected", "again")
+        assert rejected(reading)[4:] == [f"{BEYOND}:443/tcp"]
