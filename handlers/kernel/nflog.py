@@ -136,11 +136,12 @@ def read(heard: socket.socket, buffer: bytearray) -> Iterator[Logged]:
     """
     size = heard.recv_into(buffer)
     for kind, _, _, _, body in messages(memoryview(buffer)[:size]):
-        if kind == _PACKET and (packet := _logged(body)) is not None:
+        if kind == _PACKET and (packet := logged(body)) is not None:
             yield packet
 
 
-def _logged(body: memoryview) -> Logged | None:
+def logged(body: memoryview) -> Logged | None:
+    """The packet in the body of a message; `None` if it cannot be read."""
     found = chosen(body, _GENERIC.size, _WANTED)
     packet = bytes(found.get(_PAYLOAD, b""))
     prefix = bytes(found.get(_PREFIX, b"")).rstrip(b"\0").decode("ascii", "replace")

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+from contextlib import suppress
 
+from handlers.kernel import nflog
+from tests.support import traffic
 from tests.support.host import BEYOND, Host, HostMaker, Json
 from tests.support.reading import Reading
+from watcher.config.settings import Firewall
+from watcher.service.rejections import BURST
 
 BOTH = """
 [network.default]
@@ -55,3 +61,33 @@ def test_a_list_can_be_written_by_looking(make_host: HostMaker) -> None:
         assert again.reach(BEYOND, 443) is None
         reading.event("rejected", "again")
         assert rejected(reading)[4:] == [f"{BEYOND}:443/tcp"]
+
+
+def test_one_that_floods_hides_nothing_of_another(make_host: HostMaker) -> None:
+    host = make_host()
+    host.service()
+    asked = {"io.watcher.egress": "none"}
+    loud, quiet = host.attach("loud", annotations=asked), host.attach("quiet", annotations=asked)
+    sent = 20_000
+    with (
+        Reading(host.run_dir) as reading,
+        traffic.make_socket(loud.place.netns, socket.AF_INET, socket.SOCK_DGRAM) as flood,
+    ):
+        for number in range(sent):
+            with suppress(OSError):  # the kernel says that an earlier one was rejected
+                flood.sendto(b"", (BEYOND, 1 + number))
+        assert quiet.reach(BEYOND, 80) is None
+        reading.event("rejected", "quiet")
+        assert inspected(host, "loud")[0]["rejected"]["egress"] >= sent * 0.9
+        told = [e for e in reading.events if e.kind == "rejected" and e.sandbox == "loud"]
+        assert 1 <= len(told) <= BURST + 5
+
+
+def test_another_program_may_have_the_group(host: Host) -> None:
+    with traffic.entered(host.here.netns):
+        other = nflog.listen(Firewall().log_group)
+    with other:
+        service = host.service()
+        limited = host.attach("limited", annotations={"io.watcher.egress": "none"})
+        assert limited.reach(BEYOND, 80) is None
+        service.logged("another program reads log group", level="warning")

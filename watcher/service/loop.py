@@ -145,7 +145,7 @@ class Service:
             loop, self._reconciler, self._sync, self._log,
             failed=lambda error: self._parts.ended("drift", error),
         )  # fmt: skip
-        rejections = Rejections(self._reconciler.sandbox_at, self._facts)
+        rejections = Rejections(self._reconciler.sandbox_at, self._facts.publish)
         self._facts.subscribe(rejections.note)
         self._logged = LogGroup(loop, self._log, rejections.heard)
         self._gate.serve(

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from handlers.kernel.nflog import Logged
     from watcher.facts.kinds import Fact
-    from watcher.facts.publisher import Publisher
     from watcher.model.address import Address
     from watcher.model.sandbox import Sandbox
 
@@ -87,18 +86,18 @@ class Rejections:
 
     Args:
         find: returns the sandbox with an address.
-        facts: gets the facts.
+        publish: gets the facts.
         clock: tells the time in seconds.
     """
 
     def __init__(
         self,
         find: Callable[[Address], Sandbox | None],
-        facts: Publisher,
+        publish: Callable[[Fact], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find = find
-        self._facts = facts
+        self._publish = publish
         self._clock = clock
         self._told: dict[bytes, _Told] = {}
         self._all = Bucket(ALL_BURST, ALL_PAUSE)
@@ -146,9 +145,9 @@ class Rejections:
         if len(told.until) > BURST:
             told.until = {one: until for one, until in told.until.items() if until > now}
         told.until[key] = now + SAME
-        self._publish(own, direction, entry)
+        self._tell(own, direction, entry)
 
-    def _publish(self, own: bytes, direction: str, entry: str) -> None:
+    def _tell(self, own: bytes, direction: str, entry: str) -> None:
         address = IPv4Address(own) if len(own) == 4 else IPv6Address(own)
         try:
             sandbox = self._find(address)
@@ -157,9 +156,9 @@ class Rejections:
         if sandbox is None:
             return
         if direction == _CONNECTIONS:
-            self._facts.publish(kinds.ConnectionsFull(sandbox))
+            self._publish(kinds.ConnectionsFull(sandbox))
         else:
-            self._facts.publish(kinds.Rejected(sandbox, direction, entry))
+            self._publish(kinds.Rejected(sandbox, direction, entry))
 
     def _forget(self, now: float) -> None:
         """Keep what matters still; if that is too much, nothing."""
