@@ -223,3 +223,16 @@ def _ask(made: socket.socket, group: int, content: bytes) -> None:
                 if number:
                     raise OSError(number, f"log group {group} cannot be read")
                 return
+
+
+def reader(group: int) -> int:
+    """The inode of the socket that reads `group` in this network namespace; 0 if none does.
+
+    Sources: `seq_show` in `net/netfilter/nfnetlink_log.c`, `netlink_native_seq_show` in
+    `net/netlink/af_netlink.c`.
+    """
+    rows = (line.split() for line in _PROC.read_text().splitlines())
+    port = next((row[1] for row in rows if row[0] == str(group)), "")
+    sockets = (line.split() for line in Path("/proc/net/netlink").read_text().splitlines()[1:])
+    netfilter = str(NETLINK_NETFILTER)
+    return next((int(row[9]) for row in sockets if row[1:3] == [netfilter, port]), 0)
