@@ -47,17 +47,25 @@ def sets(direction: Direction, versions: Sequence[int]) -> Iterator[str]:
 
 
 def rejecting(
-    direction: Direction, v: int, log_group: int, *, side: Literal["saddr", "daddr"] = "saddr"
+    direction: Direction,
+    v: int,
+    log_group: int,
+    *,
+    side: Literal["saddr", "daddr"] = "saddr",
+    of_host: bool = False,
 ) -> Iterator[str]:
     """The rules in place of a mere `reject`, for packets of IP version `v`.
 
-    `side` is the field with the sandbox's address; `log_group` is 0 if nothing is logged.
+    `side` is the field with the sandbox's address; `log_group` is 0 if nothing is logged. `of_host`
+    tells that the host itself has sent them. Link-local addresses go with no sandbox, so what they
+    send is not counted.
     """
     ip = "ip" if v == 4 else "ip6"
     noted = f"update @{COUNTED[f'{direction}{v}']} {{ {ip} {side} }}"
     if log_group:
-        noted += f' log prefix "{direction} {side}" group {log_group} snaplen {RANGE}'
-    yield noted
+        prefix = f"{direction} {side}{' host' if of_host else ''}"
+        noted += f' log prefix "{prefix}" group {log_group} snaplen {RANGE}'
+    yield noted if v == 4 else f"ip6 {side} != fe80::/10 {noted}"
     yield "reject with icmpx admin-prohibited"
 
 
@@ -84,7 +92,10 @@ _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 def counted(elements: Iterable[Element]) -> Iterator[Element]:
-    """The counts that go with `elements` of a sandbox when these go."""
+    """The counts that go with `elements` of a sandbox when these go.
+
+    The keys of such elements begin with an address of the sandbox.
+    """
     for element in elements:
         if element.name in COUNTED:
-            yield Element(element.family, COUNTED[element.name], element.key)
+            yield Element(element.family, COUNTED[element.name], element.key[:1])

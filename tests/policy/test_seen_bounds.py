@@ -96,6 +96,9 @@ def test_what_comes_in_names_the_port_that_was_dialled() -> None:
     assert world.told == [Rejected(world.find(own(1)), "ingress", "192.0.2.1:8080/tcp")]
     assert world.tells(Logged("connections daddr", FAR.packed, own(1).packed, 6, 80, 8080))
     assert world.told[1] == ConnectionsFull(world.find(own(1)))
+    of_host = Logged("ingress daddr host", own(9).packed, own(1).packed, 6, 80, 8080)
+    assert world.tells(of_host)
+    assert world.told[-1] == Rejected(world.find(own(1)), "ingress", "host:8080/tcp")
     assert not world.tells(Logged("connections daddr", FAR.packed, own(1).packed, 6, 81, 8081))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from handlers.host import rejected
 from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
 from watcher.model.policy.limits import least
-from watcher.model.policy.sources import sources
+from watcher.model.policy.origins import origins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ def _of(
     lists: dict[str, object] = {
         direction: [
             {"from": source.where, "entries": source.entries}
-            for source in sources(direction, limits, network, networks.get(limits.policy))
+            for source in origins(direction, limits, network, networks.get(limits.policy))
         ]
         or None
         for direction in _DIRECTIONS

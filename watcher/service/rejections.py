@@ -111,15 +111,15 @@ class Rejections:
 
     def heard(self, packet: Logged) -> None:
         """Take a packet that was rejected."""
-        direction, _, side = packet.prefix.partition(" ")
-        inwards = side == "daddr"
+        direction, *more = packet.prefix.split()
+        inwards = "daddr" in more
         own, other = packet.source, packet.destination
         if inwards:
             own, other = other, own
         entry = ""
         if direction != _CONNECTIONS:
             port = packet.port if packet.dialled is None or not inwards else packet.dialled
-            entry = entry_of(other, packet.protocol, port)
+            entry = entry_of("host" if "host" in more else other, packet.protocol, port)
         self.reject(own, direction, entry)
 
     def reject(self, own: bytes, direction: str, entry: str) -> None:

@@ -17,7 +17,7 @@ from watcher.checks.container.resolvers import PATH
 from watcher.model.names import DNS_PORT
 from watcher.model.policy.access import access
 from watcher.model.policy.limits import SandboxLimits, least
-from watcher.model.policy.sources import sources
+from watcher.model.policy.origins import origins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,7 @@ class _Held(Struct, frozen=True):
     def told(self, direction: Direction) -> str:
         """The lists, with where they are from."""
         texts = []
-        for source in sources(direction, self.limits, self.network, self.forced):
+        for source in origins(direction, self.limits, self.network, self.forced):
             shown = ", ".join(source.entries[:_SHOWN]) or "none"
             more = len(source.entries) - _SHOWN
             texts.append(f"{shown}{f' and {more} more' if more > 0 else ''} ({source.where})")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from watcher.model.policy.limits import SandboxLimits
 
 
-class Source(Struct, frozen=True):
+class Origin(Struct, frozen=True):
     """One list, and where it is written.
 
     Attributes:
@@ -26,9 +26,9 @@ class Source(Struct, frozen=True):
     entries: tuple[str, ...]
 
 
-def sources(
+def origins(
     direction: Direction, limits: SandboxLimits, network: Network, forced: Network | None
-) -> list[Source]:
+) -> list[Origin]:
     """The lists for the interface in `network` of a sandbox with `limits`; all have to be passed.
 
     `forced` is the network whose policy its root forces upon it.
@@ -39,4 +39,4 @@ def sources(
         if one is not None:
             found.append((f"network.{one.name}.{direction}{text}", getattr(one, direction)))
     found.append((f"{PREFIX}{direction}", own))
-    return [Source(where, entries) for where, entries in found if entries is not None]
+    return [Origin(where, entries) for where, entries in found if entries is not None]
