@@ -96,6 +96,8 @@ def test_what_comes_in_names_the_port_that_was_dialled() -> None:
     assert world.told == [Rejected(world.find(own(1)), "ingress", "192.0.2.1:8080/tcp")]
     assert world.tells(Logged("connections daddr", FAR.packed, own(1).packed, 6, 80, 8080))
     assert world.told[1] == ConnectionsFull(world.find(own(1)))
+    for prefix in ("", "egres", "someone else's"):
+        assert not world.tells(Logged(prefix, own(3).packed, FAR.packed, 6, 80, 80))
     of_host = Logged("ingress daddr host", own(9).packed, own(1).packed, 6, 80, 8080)
     assert world.tells(of_host)
     assert world.told[-1] == Rejected(world.find(own(1)), "ingress", "host:8080/tcp")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from handlers.host import rejected
 from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
 from watcher.model.policy.limits import least
-from watcher.model.policy.origins import origins
+from watcher.model.policy.origins import bound, origins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,8 +61,9 @@ def _of(
         **lists,
         **{
             key: least(getattr(limits, key), getattr(network, key), getattr(limits, f"most_{key}"))
-            for key in ("ingress_bandwidth", "egress_bandwidth", "connections")
+            for key in ("ingress_bandwidth", "egress_bandwidth")
         },
+        "connections": bound(limits, (networks[n] for n in sandbox.networks if n in networks)),
         "rejected": counts
         and {
             direction: sum(of.get(address, 0) for address in addresses)

@@ -40,6 +40,7 @@ _MOST: Final = 20_000
 """The most addresses to keep something about."""
 
 _CONNECTIONS: Final = "connections"
+_DIRECTIONS: Final = frozenset(("egress", "ingress", _CONNECTIONS))
 
 
 class Bucket:
@@ -111,7 +112,9 @@ class Rejections:
 
     def heard(self, packet: Logged) -> None:
         """Take a packet that was rejected."""
-        direction, *more = packet.prefix.split()
+        direction, *more = packet.prefix.split() or ("",)
+        if direction not in _DIRECTIONS:  # a rule of somebody else
+            return
         inwards = "daddr" in more
         own, other = packet.source, packet.destination
         if inwards:

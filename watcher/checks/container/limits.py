@@ -16,8 +16,8 @@ from watcher.checks.check import Finding, ok, warn
 from watcher.checks.container.resolvers import PATH
 from watcher.model.names import DNS_PORT
 from watcher.model.policy.access import access
-from watcher.model.policy.limits import SandboxLimits, least
-from watcher.model.policy.origins import origins
+from watcher.model.policy.limits import SandboxLimits
+from watcher.model.policy.origins import bound, origins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,12 +61,6 @@ class _Held(Struct, frozen=True):
             texts.append(f"{shown}{f' and {more} more' if more > 0 else ''} ({source.where})")
         return " and ".join(texts)
 
-    @property
-    def connections(self) -> int | None:
-        """How many it may have; `None` means any number."""
-        limits = self.limits
-        return least(limits.connections, self.network.connections, limits.most_connections)
-
 
 def findings(gathered: Gathered) -> Iterator[Finding]:
     """A line for each limit, and for what it has rejected; none where nothing is limited."""
@@ -79,8 +73,8 @@ def findings(gathered: Gathered) -> Iterator[Finding]:
             held = _Held(interface, limits, network, None if forced is None else forced.network)
             yield from _of_egress(gathered, held)
             yield from _of_ingress(gathered, held)
-            yield from _of_connections(held, netfilter)
             yield from _rejected(interface, counts)
+        yield from _of_connections(gathered, netfilter)
 
 
 def _of_egress(gathered: Gathered, held: _Held) -> Iterator[Finding]:
@@ -115,12 +109,14 @@ def _of_ingress(gathered: Gathered, held: _Held) -> Iterator[Finding]:
         )
 
 
-def _of_connections(held: _Held, netfilter: Netlink) -> Iterator[Finding]:
-    most = held.connections
+def _of_connections(gathered: Gathered, netfilter: Netlink) -> Iterator[Finding]:
+    sandbox = gathered.sandbox
+    networks = (gathered.drivers[name].network for name in sandbox.networks)
+    most = bound(sandbox.limits, networks)
     if most is None:
         return
-    used = sum(_flows(netfilter, address.ip) for address in held.interface.addresses)
-    what = f"it has {used} of the {most} connections that it may have by {held.interface.name}"
+    used = sum(_flows(netfilter, address) for address in sandbox.leased)
+    what = f"it has {used} of the {most} connections that it may have"
     yield warn(what, _SEE) if used >= most * _NEAR else ok(what)
 
 
