@@ -45,6 +45,8 @@ def test_a_list_can_be_written_by_looking(make_host: HostMaker) -> None:
         v6 = "[fd00:19::1]/icmp"
         assert found == [f"{BEYOND}:80/tcp", f"{BEYOND}:53/udp", f"{BEYOND}/icmp", v6]
         assert service.warnings() == []
+        said = host.watcher("events", "--since", "1h", "--filter", "kind=rejected").stdout
+        assert f" limited io.watcher.egress={BEYOND}:80/tcp\n" in said
         (eth0,) = inspected(host, "limited")
         listed = [f"{BEYOND}/32:443/tcp"]
         assert eth0["egress"] == [{"from": "io.watcher.egress", "entries": listed}]
