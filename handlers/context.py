@@ -26,11 +26,13 @@ class FirewallSettings(Struct, frozen=True):
         mark: one bit of the packet mark, which is set on what sandboxes that are held to a list may
             send.
         closed: whether nothing without that bit is routed from their networks.
+        log_group: the NFLOG group that gets some of what is rejected; 0 means none.
     """
 
     integrate: bool = False
     mark: int = 0x10000000
     closed: bool = True
+    log_group: int = 0
 
 
 DEFAULTS: Final = FirewallSettings()

@@ -20,6 +20,7 @@ from handlers.firewall.foreign import ForeignFirewallHandler
 from handlers.firewall.handler import FirewallHandler
 from handlers.firewall.old_tables import OldTablesHandler
 from handlers.firewall.opened import by_names as opened_by_names
+from handlers.firewall.rejecting import counts as rejected
 from handlers.guard.link import is_guarded
 from handlers.guard.trial import why_not as why_no_guard
 from handlers.handler import Handler, ListStore, Notes
@@ -39,8 +40,7 @@ from watcher.model.sandbox import Sandbox
 
 __all__ = [
     "HANDLERS", "ConntrackHandler", "FirewallSettings", "Host", "OpenRoot", "Reaper", "is_guarded",
-    "opened_by_names",
-    "renamed_bridge", "root_mounts", "why_no_guard",
+    "opened_by_names", "rejected", "renamed_bridge", "root_mounts", "why_no_guard",
 ]  # fmt: skip
 
 

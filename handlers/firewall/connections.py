@@ -17,10 +17,12 @@ Source: nft(8).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from handlers.firewall.classids import classid
 from handlers.firewall.matches import HOST_ENDS
+from handlers.firewall.rejecting import rejecting
+from handlers.firewall.rejecting import sets as rejected_sets
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 from watcher.model.policy.limits import least
@@ -44,7 +46,8 @@ FORWARDED: Final = "jump bounded"
 ARRIVING: Final = "ct state new jump bounded"
 """The rule for what goes to the host itself."""
 
-_REJECT: Final = "reject with icmpx admin-prohibited"
+
+_SIDES: Final[tuple[Literal["saddr", "daddr"], ...]] = ("saddr", "daddr")
 
 
 def sets(versions: Sequence[int]) -> Iterator[str]:
@@ -52,10 +55,11 @@ def sets(versions: Sequence[int]) -> Iterator[str]:
     yield from (f"map connections{v} {{ type ipv{v}_addr : classid; }}" for v in versions)
     yield "set bounds { type classid; ct count over 1; }"
     yield "set bounds_of_parts { type classid . mark; ct count over 1; }"
+    yield from rejected_sets("connections", versions)
 
 
-def chains(drivers: Sequence[Driver], versions: Sequence[int]) -> Iterator[str]:
-    """The chains.
+def chains(drivers: Sequence[Driver], versions: Sequence[int], log_group: int) -> Iterator[str]:
+    """The chains; `log_group` gets some of what is rejected, unless it is 0.
 
     A published port is told by `ct status dnat`: what comes to an address of a sandbox from
     elsewhere is dropped, and does not count.
@@ -79,8 +83,9 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int]) -> Iterator[str]:
                 f"    meta priority . {part} @bounds_of_parts goto full{v}_{field}",
             )
         yield from ("    meta priority set none", "}")
-        for field in ("saddr", "daddr"):
-            yield from (f"chain full{v}_{field} {{", f"    {_REJECT}", "}")
+        for field in _SIDES:
+            rejected = rejecting("connections", v, log_group, side=field)
+            yield from (f"chain full{v}_{field} {{", *(f"    {rule}" for rule in rejected), "}")
 
 
 def own(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Element]:

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
-from handlers.firewall import opened
+from handlers.firewall import opened, rejecting
 from handlers.firewall.classids import classid
 from handlers.firewall.judged import judged
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
@@ -74,10 +74,13 @@ def sets(versions: Sequence[int]) -> Iterator[str]:
             " flags interval; }"
         )
     yield from opened.sets(versions)
+    yield from rejecting.sets("egress", versions)
 
 
-def chains(drivers: Sequence[Driver], versions: Sequence[int], mark: int) -> Iterator[str]:
-    """The chains."""
+def chains(
+    drivers: Sequence[Driver], versions: Sequence[int], mark: int, log_group: int
+) -> Iterator[str]:
+    """The chains; `log_group` gets some of what is rejected, unless it is 0."""
     passed = f"meta mark set meta mark | {mark:#x} accept"
     yield from (
         "chain judge {",
@@ -109,10 +112,10 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int], mark: int) -> Ite
         yield f"    meta nfproto ipv{v} goto from_judged{v}"
     yield "}"
     for v in versions:
-        yield from _of_version(v, drivers, passed)
+        yield from _of_version(v, drivers, passed, log_group)
 
 
-def _of_version(v: int, drivers: Sequence[Driver], passed: str) -> Iterator[str]:
+def _of_version(v: int, drivers: Sequence[Driver], passed: str, log_group: int) -> Iterator[str]:
     """The chains for IP version `v`: `passed` is what is done to what may pass."""
     ip, icmp = ("ip", "icmp") if v == 4 else ("ip6", "ipv6-icmp")
     error = f"ct state related meta l4proto {icmp} {ip} saddr"
@@ -134,7 +137,7 @@ def _of_version(v: int, drivers: Sequence[Driver], passed: str) -> Iterator[str]
         *opened.rules(v, passed),
         f"    {error} . ct original {ip} saddr @limited{v} {passed}",
         f"    {error} . ct reply {ip} saddr @limited{v} {passed}",
-        f"    {_REJECTED}",
+        *(f"    {rule}" for rule in rejecting.rejecting("egress", v, log_group)),
         "}",
     )
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from handlers.context import Context
-from handlers.firewall import egress, elements, listed, lists, opened, ruleset
+from handlers.firewall import egress, elements, listed, lists, opened, rejecting, ruleset
 from handlers.firewall.egress import Group
 from handlers.firewall.listed import NOTE
 from handlers.firewall.lists import Lists, Recorder
 from handlers.firewall.opened import Opened
 from handlers.firewall.ruleset import OLD_TABLE, TABLE
 from handlers.handler import Difference, Handler, Numbers, apply
+from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
 from watcher.model.errors import WatcherError
 from watcher.model.network import Network
@@ -33,6 +34,7 @@ class FirewallHandler(Handler):
         self._notes = context.notes
         self._lists = Lists(context.numbers, context.notes)
         self._mark = context.firewall.mark
+        self._log_group = rejecting.group(context.firewall.log_group)
         self._sandboxes = context.sandboxes
         self._surplus = False
         """Whether the last sync has found more lists or rules than are needed."""
@@ -94,7 +96,8 @@ class FirewallHandler(Handler):
         """Remove the elements that are no longer needed, in one transaction."""
         there = self._of(before)
         wanted = {} if after is None else self._of(after)
-        text = commands("destroy", (e for e in there if e not in wanted))
+        gone = [e for e in there if e not in wanted]
+        text = commands("destroy", (*gone, *rejecting.counted(gone)))
         # A range that becomes shorter is replaced.
         text += commands("add", (e for e in wanted if e not in there))
         if text:
@@ -135,6 +138,14 @@ class FirewallHandler(Handler):
         self._rebuild(self._of_all(recorder))
         self._looked_at = 0
         self._lists.keep_only(recorder.documents)
+
+    def rejected(self) -> dict[str, dict[str, int]]:
+        """By direction and address of a sandbox, how many packets were rejected.
+
+        An address is there once something of its sandbox was rejected.
+        """
+        with Netlink(NETLINK_NETFILTER) as netfilter:
+            return rejecting.counts(netfilter)
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Delete the table, and that of earlier versions."""
@@ -263,7 +274,7 @@ class FirewallHandler(Handler):
         """Make the table and all of `wanted` in one transaction; connections continue."""
         wanted = list(wanted)
         blocks = elements.blocks(wanted)
-        text = ruleset.base(self._drivers.values(), blocks, self._mark)
+        text = ruleset.base(self._drivers.values(), blocks, self._mark, self._log_group)
         old = f"destroy table {' '.join(OLD_TABLE)}\n"
         if blocks or self._lists.there or self._notes.noted(lists.NOTE) is not None:
             self._lists.take_away()
@@ -276,7 +287,7 @@ class FirewallHandler(Handler):
         self._made = True
 
     def _digest(self, listing: list[dict[str, Any]] | None, blocks: Set[str]) -> str:
-        return listed.digest(listing or [], self._drivers, blocks, self._mark)
+        return listed.digest(listing or [], self._drivers, blocks, self._mark, self._log_group)
 
 
 def _nothing() -> None:

@@ -25,6 +25,8 @@ from typing import Final
 from handlers.firewall.classids import classid
 from handlers.firewall.egress import Group, fields
 from handlers.firewall.matches import HOST_ENDS
+from handlers.firewall.rejecting import rejecting
+from handlers.firewall.rejecting import sets as rejected_sets
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
@@ -49,7 +51,6 @@ SHARED: Final = frozenset({"from4", "from6", "from_host4", "from_host6", "closed
 FORWARDED: Final = "jump to_judged"
 """The rule for what is forwarded, behind that for connections that are there already."""
 
-_REJECT: Final = "reject with icmpx admin-prohibited"
 _DIALLED: Final = "meta l4proto . ct original proto-dst"
 
 
@@ -63,6 +64,7 @@ def sets(versions: Sequence[int]) -> Iterator[str]:
             f"set from{v} {{ type classid . ipv{v}_addr . inet_proto . inet_service;"
             " flags interval; }"
         )
+    yield from rejected_sets("ingress", versions)
 
 
 def sets_of_host(versions: Sequence[int]) -> Iterator[str]:
@@ -72,8 +74,10 @@ def sets_of_host(versions: Sequence[int]) -> Iterator[str]:
         yield f"set from_host{v} {{ type classid . inet_proto . inet_service; flags interval; }}"
 
 
-def chains(drivers: Sequence[Driver], versions: Sequence[int], mark: int) -> Iterator[str]:
-    """The chains of :data:`BLOCK`.
+def chains(
+    drivers: Sequence[Driver], versions: Sequence[int], mark: int, log_group: int
+) -> Iterator[str]:
+    """The chains of :data:`BLOCK`; `log_group` gets some of what is rejected, unless it is 0.
 
     What goes to a network with such sandboxes gets the bit `mark`, behind all that translates: a
     rule of ip-rule(8) that lets nothing else there keeps it closed while this table is missing.
@@ -111,12 +115,12 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int], mark: int) -> Ite
             f"    goto rejected_from{v}",
             "}",
             f"chain rejected_from{v} {{",
-            f"    {_REJECT}",
+            *(f"    {rule}" for rule in rejecting("ingress", v, log_group, side="daddr")),
             "}",
         )
 
 
-def chains_of_host(versions: Sequence[int]) -> Iterator[str]:
+def chains_of_host(versions: Sequence[int], log_group: int) -> Iterator[str]:
     """The chains of :data:`OF_HOST`."""
     yield from (
         "chain host_to_judged {",
@@ -126,13 +130,14 @@ def chains_of_host(versions: Sequence[int]) -> Iterator[str]:
     yield "}"
     for v in versions:
         ip = "ip" if v == 4 else "ip6"
+        rejected = rejecting("ingress", v, log_group, side="daddr", of_host=True)
         yield from (
             f"chain host_to_judged{v} {{",
             "    meta priority set none",
             f"    meta priority set {ip} daddr map @host_ingress{v}",
             "    meta priority none return",
             f"    meta priority . {_DIALLED} @from_host{v} meta priority set none return",
-            f"    {_REJECT}",
+            *(f"    {rule}" for rule in rejected),
             "}",
         )
 

@@ -9,22 +9,28 @@ from typing import Any, Final
 
 import msgspec
 
-from handlers.firewall import elements, names, opened, ruleset
+from handlers.firewall import elements, names, opened, rejecting, ruleset
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 
 NOTE: Final = "ruleset"
 """The note with the digest of the complete table."""
 
-_NOT_OF_SANDBOXES: Final = frozenset({"bridges", *names.ASKERS, *opened.NAMES})
-"""The sets whose elements do not come and go with sandboxes."""
+_NOT_OF_SANDBOXES: Final = frozenset(
+    {"bridges", *names.ASKERS, *opened.NAMES, *rejecting.COUNTED.values()}
+)
+"""The sets whose elements do not come with sandboxes."""
 
 
 def digest(
-    listing: Iterable[dict[str, Any]], drivers: Mapping[str, Driver], blocks: Set[str], mark: int
+    listing: Iterable[dict[str, Any]],
+    drivers: Mapping[str, Driver],
+    blocks: Set[str],
+    mark: int,
+    log_group: int,
 ) -> str:
     """A hash of the listed rules and of the text that those for `drivers` are made from."""
-    made_of = ruleset.base(drivers.values(), blocks, mark)
+    made_of = ruleset.base(drivers.values(), blocks, mark, log_group)
     return hashlib.sha256(msgspec.json.encode([_rules(listing), made_of])).hexdigest()
 
 

@@ -123,11 +123,11 @@ _GUESTS: Final = ("set guests4 { type ipv4_addr; }", "set guests6 { type ipv6_ad
 """Our addresses on bridges that this program does not manage."""
 
 
-def base(drivers: Iterable[Driver], blocks: Set[str], mark: int) -> str:
+def base(drivers: Iterable[Driver], blocks: Set[str], mark: int, log_group: int) -> str:
     """The commands that make the table anew for the networks of `drivers`, without elements.
 
     `blocks` names the rules that are there only if they are needed; `mark` is that of what
-    sandboxes held to a list may send.
+    sandboxes held to a list may send. `log_group` gets some of what is rejected, unless it is 0.
     """
     known = sorted(drivers, key=lambda driver: driver.network.name)
     networks = [driver.network for driver in known]
@@ -139,16 +139,16 @@ def base(drivers: Iterable[Driver], blocks: Set[str], mark: int) -> str:
     if egress.BLOCK in blocks:
         returning += egress.returning(known)
         sets += egress.sets(versions)
-        chains += egress.chains(known, versions, mark)
+        chains += egress.chains(known, versions, mark, log_group)
     if ingress.BLOCK in blocks:
         sets += ingress.sets(versions)
-        chains += ingress.chains(known, versions, mark)
+        chains += ingress.chains(known, versions, mark, log_group)
     if ingress.OF_HOST in blocks:
         sets += ingress.sets_of_host(versions)
-        chains += ingress.chains_of_host(versions)
+        chains += ingress.chains_of_host(versions, log_group)
     if connections.BLOCK in blocks:
         sets += connections.sets(versions)
-        chains += connections.chains(known, versions)
+        chains += connections.chains(known, versions, log_group)
     inet = _INET.format(
         sets="\n    ".join(sets),
         blocks="\n    ".join(chains),

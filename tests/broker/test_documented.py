@@ -16,9 +16,9 @@ from jsonschema import Draft202012Validator
 
 from tests.support import schema
 from tests.support.broker import Service, sandbox, strict
-from tests.support.host import Host
+from tests.support.host import BEYOND, Host
 from tests.support.paths import REPOSITORY
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, eventually
 from watcher.feed.events import KINDS
 from watcher.feed.lines import VERSION
 from watcher.feed.names import EVENTS
@@ -101,7 +101,10 @@ def validator() -> Draft202012Validator:
 def test_every_line_of_a_real_service_is_as_the_schema_says(
     served: Host, validator: Draft202012Validator
 ) -> None:
-    served.run("web", annotations={"io.watcher.name": "web"})
+    asked = {"io.watcher.name": "web", "io.watcher.egress": "none"}
+    web = served.run("web", annotations=asked)
+    assert web.reach(BEYOND, 80) is None
+    eventually(lambda: '"rejected"' in served.logs())
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(served.run_dir / EVENTS))
         connection.settimeout(PATIENCE)

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from handlers.kernel import nflog
+from tests.support import traffic
 from tests.support.host import Host
 from tests.support.name_service import NameService
+from watcher.config.settings import Firewall
 
 if TYPE_CHECKING:
     from tests.support.host import HostMaker
@@ -59,7 +62,7 @@ def test_a_host_that_is_able_to_do_it(host: Host) -> None:
     ]
     assert {f["check"] for f in findings} == {
         *("privileges", "runc", "kernel", "gate", "directories", "roots", "locks", "leases"),
-        *("networks", "guards", "names", "firewalls"),
+        *("networks", "guards", "limits", "names", "firewalls"),
     }
     assert [f for f in findings if f["level"] != "ok" or f["remedy"]] == []
 
@@ -380,3 +383,15 @@ def test_a_bridge_that_is_nearly_full(host: Host) -> None:
         lines.append(f"link set b{number} master netns0")
     host.command("ip", "-batch", "-", stdin="\n".join(lines))
     assert "900 ports" in only(host, "warn", "networks")["what"]
+
+
+def test_another_program_reads_the_log_group(host: Host) -> None:
+    group = Firewall().log_group
+    with traffic.entered(host.here.netns):
+        other = nflog.listen(group)
+    with other:
+        finding = only(host, "warn", "limits")
+    assert f"reads log group {group}" in finding["what"]
+    assert wrong(host) == []
+    with host.service():
+        assert [finding["check"] for finding in wrong(host)] == ["names"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.support import packets
 from tests.support.exporter import Exporter
-from tests.support.host import GATEWAY
+from tests.support.host import BEYOND, GATEWAY
 from tests.support.name_service import NameService, addresses, ask, outcome
 from tests.support.paths import REPOSITORY
 from tests.support.prometheus import Prometheus, promtool
@@ -150,7 +150,8 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 def test_the_page_has_every_family(make_host: HostMaker) -> None:
     host = make_host(BACK)
     host.service()
-    host.attach("web")
+    web = host.attach("web", annotations={"io.watcher.egress": "none"})
+    assert web.reach(BEYOND, 80) is None
     asked = {"io.watcher.ip": "10.0.0.1"}
     assert host.run_to_end("bad", ("true",), check=False, annotations=asked).returncode
     NameService(host).hears()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.conntrack import ConntrackHandler
 from handlers.context import Context, open_context
-from handlers.firewall import elements, ruleset
+from handlers.firewall import ruleset
 from handlers.guard.link import NoGuard
 from handlers.host_side import HostSideHandler
 from handlers.kernel import sysctl
@@ -111,7 +111,7 @@ def _nftables(networks: list[Network]) -> Iterator[Finding]:
     """Make the table for `networks`."""
     nft = Nft()
     try:
-        nft.run(ruleset.base(map(driver_of, networks), frozenset(elements.BLOCKS.values()), 1))
+        nft.run(ruleset.base(map(driver_of, networks), frozenset(), 1, 0))
     except NftError as error:
         missing = ", ".join(option for option in _FEATURES if not _has(nft, option))
         yield fail(

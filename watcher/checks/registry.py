@@ -17,6 +17,7 @@ from watcher.checks import (
     guards,
     kernel,
     leases,
+    limits,
     locks,
     names,
     networks,
@@ -46,6 +47,7 @@ CHECKS: Final = (
     Check("networks", networks.findings),
     Check("ports", ports.findings),
     Check("guards", guards.findings),
+    Check("limits", limits.findings, needs="CAP_NET_ADMIN"),
     Check("names", names.findings),
     Check("firewalls", firewalls.findings, needs="CAP_NET_ADMIN"),
 )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 from handlers.host import is_guarded
 from handlers.kernel.netlink import Netlink
-from watcher.commands import opened
+from watcher.commands import limits, opened
 from watcher.commands.lookup import look_up
 from watcher.commands.ls import as_json
 from watcher.commands.output import print_json
 from watcher.commands.resolving import resolving
 from watcher.commands.status import Entry, entries_with_ports
 from watcher.config.settings import Config
+from watcher.model.network import Network
 from watcher.store.networks import known_networks
 from watcher.store.reading import read_store
 
@@ -25,12 +27,13 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """
     with read_store(config) as store:
         found = look_up(config, options.container, entries_with_ports(config, store))
-        lists = opened.lists_of(found.sandbox, known_networks(config, store), store)
-    print_json(_known(config, found) | {"opened": opened.by_names(lists)})
+        networks = known_networks(config, store)
+        lists = opened.lists_of(found.sandbox, networks, store)
+    print_json(_known(config, found, networks) | {"opened": opened.by_names(lists)})
     return 0
 
 
-def _known(config: Config, entry: Entry) -> dict[str, object]:
+def _known(config: Config, entry: Entry, networks: Mapping[str, Network]) -> dict[str, object]:
     container, sandbox = entry.container, entry.sandbox
     with Netlink() as netlink:
         guarded = {
@@ -60,6 +63,7 @@ def _known(config: Config, entry: Entry) -> dict[str, object]:
             for interface in (sandbox.interfaces if sandbox else ())
         ],
         "dns": resolving(config, entry),
+        "limits": limits.in_force(sandbox, networks),
         "port_maps": [
             str(port) for ports in (sandbox.ports if sandbox else ()) for port in ports.singles()
         ],

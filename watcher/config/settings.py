@@ -191,6 +191,16 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
             " before all others. false: then such containers reach everything until the repair."
         ),
     ] = True
+    log_group: Annotated[
+        int,
+        about(
+            "The NFLOG group in which the rules tell the service of packets that a list or a bound"
+            " rejected: it makes the events `rejected` and `connections-full` of them. Another"
+            " program, such as ulogd, may not read the same group. 0: none, and no such events.",
+            ge=0,
+            le=65535,
+        ),
+    ] = 29
 
 
 class Events(Struct, frozen=True, forbid_unknown_fields=True):

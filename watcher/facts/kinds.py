@@ -92,6 +92,15 @@ class Rejected(Fact, frozen=True):
     entry: str
 
 
+class ConnectionsFull(Fact, frozen=True):
+    """`sandbox` has as many connections as it may have, so new ones are rejected.
+
+    While that lasts, it is published once a minute.
+    """
+
+    sandbox: Sandbox
+
+
 class Opened(Fact, frozen=True):
     """The name service has told `sandbox` that `name` has `addresses`; its list allows that name.
 

@@ -42,6 +42,12 @@ def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
             log.info("disconnected", **_interface(sandbox, interface))
         case kinds.Rejected(sandbox, direction, entry):
             log.info("rejected", sandbox=sandbox.id, direction=direction, entry=entry)
+        case kinds.ConnectionsFull(sandbox):
+            log.warning(
+                "connections are rejected: it has as many as it may have",
+                sandbox=sandbox.id,
+                remedy="see what it does with them, or raise `connections`",
+            )  # fmt: skip
         case kinds.Opened(sandbox, name, addresses):
             log.debug("opened", sandbox=sandbox.id, name=name, addresses=addresses)
         case kinds.Failed():

@@ -41,6 +41,7 @@ _NAMES: Final[dict[type[Fact], str]] = {
     kinds.Connected: "connected",
     kinds.Disconnected: "disconnected",
     kinds.Rejected: "rejected",
+    kinds.ConnectionsFull: "connections-full",
     kinds.Opened: "opened",
     kinds.Repaired: "repaired",
     kinds.NotRepaired: "not-repaired",
@@ -109,6 +110,11 @@ def event_of(fact: Fact, kind: str, seq: int, at: float) -> Event:  # noqa: C901
             return Event(
                 seq, time, kind, _containers(sandbox.members), sandbox.id,
                 annotation=PREFIX + direction, value=entry,
+            )  # fmt: skip
+        case kinds.ConnectionsFull(sandbox):
+            return Event(
+                seq, time, kind, _containers(sandbox.members), sandbox.id,
+                annotation=PREFIX + "connections",
             )  # fmt: skip
         case kinds.Opened(sandbox, name, addresses):
             return Event(

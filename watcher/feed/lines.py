@@ -220,6 +220,25 @@ class Traffic(Line, frozen=True, tag="traffic"):
     guard_dropped: int = 0
 
 
+class Rejections(Line, frozen=True, tag="rejections"):
+    """How many packets of a sandbox were rejected, each of which would have begun a connection.
+
+    There is a line once something was rejected. The counts end with the sandbox, and begin anew
+    when the table of nftables is made anew.
+
+    Attributes:
+        address: an address of the sandbox.
+        egress: packets from it to what its lists do not have.
+        ingress: packets to its published ports from whom its lists do not have.
+        connections: packets that would have been more connections than it may have.
+    """
+
+    address: str
+    egress: int = 0
+    ingress: int = 0
+    connections: int = 0
+
+
 class Readers(Line, frozen=True, tag="readers"):
     """The readers of the socket: how many there are, have been, and how many events they missed."""
 
@@ -300,6 +319,7 @@ type AnyLine = (
     | Totals
     | Counted
     | Traffic
+    | Rejections
     | Readers
     | Ready
     | Missed

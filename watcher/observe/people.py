@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 BAD: Final = frozenset({
     "failed", "refused", "held-too-long", "not-held", "not-repaired", "network-taken", "evaded",
+    "connections-full",
 })  # fmt: skip
 """The kinds that are shown in red."""
 
@@ -41,7 +42,8 @@ def _details(event: Event) -> Iterator[str]:
         yield _value(short_id(event.sandbox))
     networks = [interface.network for interface in event.interfaces] or [event.network]
     ports: Sequence[str] = event.ports
-    if not ports and not event.network:  # else it is about an interface alone
+    limits = not event.reason and (event.annotation or event.value)
+    if not ports and not event.network and not limits:  # else it is about an interface alone
         ports = [port for container in event.containers for port in container.ports]
     cause = "" if event.cause in event.reason else event.cause
     for name, values in (
@@ -58,6 +60,8 @@ def _details(event: Event) -> Iterator[str]:
         yield f"seconds={event.seconds:.3g}"
     if event.what:
         yield printable(event.what)
+    if limits:
+        yield "=".join(filter(None, (event.annotation, _list(map(_value, event.value.split(","))))))
     reason = event.reason
     for container in event.containers:  # the line names it already
         reason = reason.removeprefix(f"container {quoted(container.id)}: ")

@@ -20,6 +20,7 @@ from watcher.feed.lines import (
     NetworkLine,
     Readers,
     Ready,
+    Rejections,
     RootLine,
     SandboxLine,
     State,
@@ -151,6 +152,7 @@ class Picture:
         sandboxes, failures: by key.
         networks, roots: by name and path.
         traffic: by host end. Events do not renew it.
+        rejections: by address, as old as the traffic.
         counted: when the traffic was as it is; `None` if that is not told.
         totals, readers: as old as the state.
     """
@@ -167,6 +169,7 @@ class Picture:
         self.networks: dict[str, NetworkLine] = {}
         self.roots: dict[str, RootLine] = {}
         self.traffic: dict[str, Traffic] = {}
+        self.rejections: dict[str, Rejections] = {}
         self.counted: datetime | None = None
         self.totals: Totals | None = None
         self.readers: Readers | None = None
@@ -189,6 +192,8 @@ class Picture:
                 self.counted = time
             case Traffic(host_name=host_name):
                 self.traffic[host_name] = line
+            case Rejections(address=address):
+                self.rejections[address] = line
             case Totals():
                 self.totals = line
             case Readers():

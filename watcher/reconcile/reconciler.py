@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from watcher.config.settings import Config
     from watcher.facts.publisher import Subscriber
     from watcher.locks.lock import Lock
+    from watcher.model.address import Address
     from watcher.model.container import Container, Process
     from watcher.model.network import Network
     from watcher.model.request import Request
@@ -290,6 +291,22 @@ class Reconciler:
         """Root, id and init of the containers whose exits matter."""
         members = [(m.root, m.id, m.init) for s in self._store.sandboxes() for m in s.members]
         return members + [(f.root, f.id, f.init) for f in self._failures.living() if f.init]
+
+    def sandbox_at(self, address: Address) -> Sandbox | None:
+        """The sandbox that has that address.
+
+        Raises:
+            WatcherError: the lease store cannot be read.
+        """
+        for network in self.networks():
+            subnet = network.subnet_of(address.version)
+            if subnet is not None and address in subnet:
+                return self._store.sandbox_with_address(network.name, str(address))
+        return None
+
+    def rejected(self) -> dict[str, dict[str, int]]:
+        """By direction and address of a sandbox, how many packets its limits rejected."""
+        return self._context.host.firewall.rejected()
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Pass every fact to `subscriber` from now on."""

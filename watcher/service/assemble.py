@@ -154,7 +154,9 @@ def _opened(
 
             problems = refuse_impossible(networks, starting=True)
         settings = config.firewall
-        firewall = FirewallSettings(settings.integrate, settings.mark, settings.closed)
+        firewall = FirewallSettings(
+            settings.integrate, settings.mark, settings.closed, settings.log_group
+        )
         with (
             Host(
                 config.netns_dir,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from watcher.feed.from_commands import FromCommands
 from watcher.feed.history import History
-from watcher.feed.lines import NetworkLine, RootLine, SubnetPart
+from watcher.feed.lines import NetworkLine, Rejections, RootLine, SubnetPart
 from watcher.feed.names import EVENTS, TOLD
 from watcher.feed.process import BrokerProcess
 from watcher.feed.records import Records
@@ -129,6 +129,13 @@ def _now(reconciler: Reconciler, roots: RootKeeper) -> Iterator[Line]:
         yield _network_line(network, refused.get(network.name, ""))
     for path, reason in roots.reasons().items():
         yield RootLine(path, not reason, reason)
+    yield from rejections(reconciler.rejected())
+
+
+def rejections(rejected: Mapping[str, Mapping[str, int]]) -> Iterator[Rejections]:
+    """The lines of what was rejected, given by direction and address."""
+    for address in sorted({one for counts in rejected.values() for one in counts}):
+        yield Rejections(address, **{d: counts.get(address, 0) for d, counts in rejected.items()})
 
 
 def _network_line(network: Network, refuses: str) -> NetworkLine:

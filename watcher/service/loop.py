@@ -19,6 +19,7 @@ from watcher.answers.server import Answers
 from watcher.containers.present import present
 from watcher.events.exits import Exits
 from watcher.events.inotify import CREATED, REMOVED
+from watcher.events.log_group import LogGroup
 from watcher.events.mounts import MountWatch
 from watcher.events.roots import RootWatch
 from watcher.facts.kinds import Attached, Reloaded
@@ -28,6 +29,7 @@ from watcher.service import systemd
 from watcher.service.healer import Healer
 from watcher.service.locks import Blockade, LockFiles
 from watcher.service.port_watch import PortWatch
+from watcher.service.rejections import Rejections
 from watcher.service.rest import Rest
 from watcher.service.retries import Later, Retries
 from watcher.service.supervisor import Supervisor
@@ -144,6 +146,9 @@ class Service:
             loop, self._reconciler, self._sync, self._log,
             failed=lambda error: self._parts.ended("drift", error),
         )  # fmt: skip
+        rejections = Rejections(self._reconciler.sandbox_at, self._facts.publish)
+        self._facts.subscribe(rejections.note)
+        self._logged = LogGroup(loop, self._log, rejections.heard)
         self._gate.serve(
             loop, self._reconciler, watch=self._exits.watch, lost=self._sync,
             ended=lambda: loop.call_soon(self._parts.check),
@@ -189,6 +194,7 @@ class Service:
         self._gate.resolv_confs.look_at_all()
         self._ports.look()
         self._healer.prepare(self._config.networks)
+        self._logged.listen(self._config.firewall.log_group)
         self._every(SYNC_EVERY, self._hourly)
 
     def _tell_ready(self) -> None:
@@ -206,6 +212,7 @@ class Service:
         self._roots.close()
         self._watch.stop()
         self._healer.stop()
+        self._logged.close()
         self._exits.close()
         self._answers.close()
         self._feeding.stop()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import Struct
 
-from handlers.firewall import listed
+from handlers.firewall import listed, rejecting
 from handlers.firewall.ruleset import TABLE
 from handlers.kernel.namespace import NamespaceGone, open_namespace
 from handlers.kernel.netlink import Netlink
@@ -157,9 +157,9 @@ def gather(known: Known) -> Iterator[Gathered]:
     if seen is None or not lives(sandbox):
         raise WatcherError(f"container {quoted(known.id)} has ended", "start it again")
     rules = Nft().listing(*TABLE)
-    mark = known.config.firewall.mark
+    settings = known.config.firewall
     intact = rules is not None and known.digest == listed.digest(
-        rules, drivers, listed.blocks(rules), mark
+        rules, drivers, listed.blocks(rules), settings.mark, rejecting.group(settings.log_group)
     )
     with Netlink() as netlink:
         yield Gathered(known, drivers, legs, netlink, seen, asks, rules, intact, host.tables())

@@ -15,6 +15,7 @@ from watcher.checks.check import Finding, warn
 from watcher.checks.container import (
     ends,
     guarding,
+    limits,
     listening,
     maps,
     names,
@@ -39,6 +40,7 @@ QUESTIONS: Final = (
     Question("neighbours", reach.from_neighbours),
     Question("filters", reach.unreadable),
     Question("out", wayout.findings),
+    Question("limits", limits.findings),
     Question("names", names.findings),
     Question("guard", guarding.findings),
 )

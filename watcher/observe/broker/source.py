@@ -23,6 +23,7 @@ class _Line(Struct):
     key: str = ""
     name: str = ""
     path: str = ""
+    address: str = ""
     seq: int = 0
     set: tuple[Raw, ...] = ()
     unset: tuple[str, ...] = ()
@@ -121,6 +122,8 @@ class Source:
                 sink.measure(f"1 {line.path}", text)
             case "totals":
                 sink.measure("2", text)
+            case "rejections":
+                sink.measure(f"5 {line.address}", text)
             case "now":
                 sink.measured()
             case "state":

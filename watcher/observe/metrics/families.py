@@ -18,8 +18,9 @@ from prometheus_client.core import (
 )
 
 from watcher.feed.events import KINDS
+from watcher.model.naming import called
 from watcher.observe.metrics.labels import label
-from watcher.observe.metrics.links import member_status
+from watcher.observe.metrics.links import member_status, represents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     from watcher.feed.lines import Histogram, Readers, Totals
     from watcher.observe.stream import Picture
+
+DIRECTIONS: Final = ("egress", "ingress", "connections")
+"""What rejects: the counts of :class:`watcher.feed.lines.Rejections`."""
 
 STATUSES: Final = ("attached", "shared", "failed")
 """The statuses that a picture tells: nothing counts those that wait, are ignored or have exited."""
@@ -56,6 +60,7 @@ def of_picture(picture: Picture) -> Iterator[Metric]:
     yield _containers(picture)
     yield from _networks(picture)
     yield _gate(picture)
+    yield _rejections(picture)
     if picture.totals is not None:
         yield from _totals(picture.totals)
     if picture.readers is not None:
@@ -120,6 +125,28 @@ def _gate(picture: Picture) -> Metric:
     )
     for root in picture.roots.values():
         family.add_metric([label(root.path)], int(root.held))
+    return family
+
+
+def _rejections(picture: Picture) -> Metric:
+    """What limits rejected: series of those interfaces alone of which something was."""
+    family = CounterMetricFamily(
+        "watcher_container_network_rejected_packets",
+        "Packets that the container's limits rejected; each would have begun a connection.",
+        labels=["direction", "id", "interface", "name", "network", "root"],
+    )
+    if not picture.rejections:
+        return family
+    for sandbox in picture.sandboxes.values():
+        for interface in sandbox.interfaces:
+            lines = [picture.rejections.get(address) for address in interface.addresses]
+            if any(lines):
+                one = represents(sandbox)
+                who = (one.id, interface.name, called(one.id, one.names), interface.network)
+                labels = [label(text) for text in (*who, one.root)]
+                for direction in DIRECTIONS:
+                    count = sum(getattr(line, direction) for line in lines if line is not None)
+                    family.add_metric([direction, *labels], count)
     return family
 
 

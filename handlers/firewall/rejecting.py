@@ -1,0 +1,101 @@
+"""What is noted of each packet that a limit of a sandbox rejects: a count, and now and then a log.
+
+Each direction has sets `rejected_egress4`, …, whose elements are addresses of sandboxes. The kernel
+makes an element with the first packet that it rejects, so that a sandbox of which nothing is
+rejected costs nothing. The element counts all such packets, and lets some of them be logged
+(:mod:`handlers.kernel.nflog`): so many a second of each sandbox, whatever the others send.
+
+Source: nft(8), "SET STATEMENT", "LIMIT STATEMENT" and "LOG STATEMENT".
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, Literal
+
+from handlers.kernel import nflog, nft_counters
+from handlers.kernel.nflog import RANGE
+from handlers.kernel.nft import Element
+
+if TYPE_CHECKING:
+    from handlers.kernel.netlink import Netlink
+
+type Direction = Literal["egress", "ingress", "connections"]
+
+DIRECTIONS: Final[tuple[Direction, ...]] = ("egress", "ingress", "connections")
+"""What rejects: a list of destinations, a list of sources, the bound of connections."""
+
+MOST: Final = 65535
+"""The most elements of a set: as many sandboxes as a network can have."""
+
+_LOGGED: Final = "limit rate 2/second burst 20 packets"
+
+COUNTED: Final = {
+    f"{direction}{v}": f"rejected_{direction}{v}" for direction in DIRECTIONS for v in (4, 6)
+}
+"""By the map that has what a sandbox is held to, the set that counts what is rejected of it."""
+
+
+def sets(direction: Direction, versions: Sequence[int]) -> Iterator[str]:
+    """The sets of a direction, for these IP versions."""
+    for v in versions:
+        yield (
+            f"set {COUNTED[f'{direction}{v}']} {{ type ipv{v}_addr; flags dynamic; size {MOST};"
+            f" counter; {_LOGGED}; }}"
+        )
+
+
+def rejecting(
+    direction: Direction,
+    v: int,
+    log_group: int,
+    *,
+    side: Literal["saddr", "daddr"] = "saddr",
+    of_host: bool = False,
+) -> Iterator[str]:
+    """The rules in place of a mere `reject`, for packets of IP version `v`.
+
+    `side` is the field with the sandbox's address; `log_group` is 0 if nothing is logged. `of_host`
+    tells that the host itself has sent them. Link-local addresses go with no sandbox, so what they
+    send is not counted.
+    """
+    ip = "ip" if v == 4 else "ip6"
+    noted = f"update @{COUNTED[f'{direction}{v}']} {{ {ip} {side} }}"
+    if log_group:
+        prefix = f"{direction} {side}{' host' if of_host else ''}"
+        noted += f' log prefix "{prefix}" group {log_group} snaplen {RANGE}'
+    yield noted if v == 4 else f"ip6 {side} != fe80::/10 {noted}"
+    yield "reject with icmpx admin-prohibited"
+
+
+def group(configured: int) -> int:
+    """The log group that the rules name: 0, none, if the kernel cannot log to one."""
+    return configured if configured and nflog.is_there() else 0
+
+
+def counts(netfilter: Netlink) -> dict[str, dict[str, int]]:
+    """By direction and address of a sandbox, how many packets were rejected of it.
+
+    `netfilter` is a socket of NETLINK_NETFILTER.
+    """
+    found: dict[str, dict[str, int]] = {direction: {} for direction in DIRECTIONS}
+    for direction, counted in found.items():
+        for v, family in _FAMILIES.items():
+            name = COUNTED[f"{direction}{v}"]
+            for key, packets in nft_counters.packets(netfilter, "watcher", name):
+                counted[socket.inet_ntop(family, key)] = packets
+    return found
+
+
+_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+def counted(elements: Iterable[Element]) -> Iterator[Element]:
+    """The counts that go with `elements` of a sandbox when these go.
+
+    The keys of such elements begin with an address of the sandbox.
+    """
+    for element in elements:
+        if element.name in COUNTED:
+            yield Element(element.family, COUNTED[element.name], element.key[:1])
