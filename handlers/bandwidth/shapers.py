@@ -141,16 +141,16 @@ def _redirect(netlink: Netlink, index: int, shaper: int, bucket: Bucket, id_: st
     """Have the device `shaper` send what enters by the link `index`, at the rate of `bucket`."""
     _hold(netlink, shaper, bucket)
     redirect = traffic_control.redirect(index, PRIORITY, _HANDLE, shaper)
-    up = shaping.shaper_up(shaper, alias_of(id_))
+    netlink.send([shaping.shaper_up(shaper, alias_of(id_))])
     try:
-        try:
-            netlink.send([up, traffic_control.ingress(index), redirect])
-        except NetlinkError as error:
-            if error.errno != errno.EINVAL or error.index != 1:
-                raise
-            netlink.send([redirect])  # the qdisc `clsact` is in the place of `ingress`
+        netlink.send([traffic_control.ingress(index)])
     except NetlinkError as error:
-        _raise(error)
+        if error.errno != errno.EINVAL:  # the qdisc `clsact` is in the place of `ingress`
+            _raise(error, "sch_ingress")
+    try:
+        netlink.send([redirect])
+    except NetlinkError as error:
+        _raise(error, "cls_bpf or act_mirred")
 
 
 def _hold(netlink: Netlink, index: int, bucket: Bucket) -> None:
@@ -160,7 +160,7 @@ def _hold(netlink: Netlink, index: int, bucket: Bucket) -> None:
         netlink.send([request])
     except NetlinkError as error:
         if error.errno != errno.EINVAL:
-            _raise(error)
+            _raise(error, "sch_tbf")
         netlink.send([shaping.no_qdisc(index), request])  # one of another kind had its handle
 
 
@@ -170,7 +170,7 @@ def _made(netlink: Netlink, name: str) -> int:
         netlink.send([shaping.shaper(name)])
     except NetlinkError as error:
         if error.errno != errno.EEXIST:
-            _raise(error)
+            _raise(error, "ifb")
         return _own(_link(netlink, name), name).index
     return netlink.index(name)
 
@@ -224,9 +224,10 @@ _LACKING: Final = (errno.ENOENT, errno.EOPNOTSUPP)
 """How the kernel says that it has no such qdisc, device, filter or action."""
 
 
-def _raise(error: NetlinkError) -> NoReturn:
+def _raise(error: NetlinkError, part: str) -> NoReturn:
     if error.errno in _LACKING:
         raise NoShaper(
-            errno.ENOPKG, f"the kernel cannot hold a link to a rate: {error.strerror}"
+            errno.ENOPKG,
+            f"the kernel cannot hold a link to a rate for want of {part}: {error.strerror}",
         ) from error
     raise error

@@ -60,8 +60,8 @@ GUARD_REMEDY: Final = (
 
 
 SHAPER_REMEDY: Final = (
-    "load the kernel's modules sch_tbf, ifb, sch_ingress, cls_bpf and act_mirred, or ask for no"
-    " bandwidth"
+    "load the kernel's modules sch_tbf, ifb, sch_ingress, cls_bpf and act_mirred, or remove the"
+    " limit of bandwidth"
 )
 """What to do where the kernel cannot hold a link to a rate."""
 

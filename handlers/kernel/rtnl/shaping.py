@@ -138,13 +138,14 @@ def _shaper() -> Template:
         ["IFLA_MTU", _WITHOUT_IPV6],
         ["IFLA_NUM_TX_QUEUES", 1],
         ["IFLA_NUM_RX_QUEUES", 1],
-        ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "ifb"]]}],
+        ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", _DEVICE]]}],
     ]
     return Template(
         encode(made, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL), name=template.NAME.encode()
     )
 
 
+_DEVICE: Final = "ifb"
 _WITHOUT_IPV6: Final = 1279
 """An MTU with which a device never has IPv6 (`addrconf_notify` in `net/ipv6/addrconf.c`). What is
 redirected to a device may be longer than its MTU."""

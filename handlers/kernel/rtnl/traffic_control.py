@@ -60,6 +60,7 @@ _ACT: Final = 1
 EVERY: Final = struct.pack("=HBBI", 0x06, 0, 0, 0xFFFFFFFF)
 """The program that chooses every frame (BPF_RET)."""
 
+_REDIRECTION: Final = b"mirred\0"
 _MIRRED: Final = struct.Struct("=8xi8xiI")
 """`struct tc_mirred`: verdict, what is done, interface."""
 _MIRRED_PARMS, _STOLEN, _EGRESS_REDIR = 2, 4, 1
@@ -126,7 +127,7 @@ def redirect(index: int, priority: int, handle: int, target: int) -> bytearray:
     It takes the place of one of that priority and handle.
     """
     parms = _MIRRED.pack(_STOLEN, _EGRESS_REDIR, target)
-    action = attribute(TCA_KIND, b"mirred\0") + attribute(
+    action = attribute(TCA_KIND, _REDIRECTION) + attribute(
         TCA_OPTIONS, attribute(_MIRRED_PARMS, parms)
     )
     options = (
@@ -181,7 +182,7 @@ def _target(actions: memoryview) -> int:
     """The interface that the only one of `actions` redirects to; 0 if they do anything else."""
     found = [body for _, body in attributes(actions, 0)]
     values = chosen(found[0], 0, (TCA_KIND, TCA_OPTIONS)) if len(found) == 1 else {}
-    if bytes(values.get(TCA_KIND, b"")) != b"mirred\0":
+    if bytes(values.get(TCA_KIND, b"")) != _REDIRECTION:
         return 0
     parms = chosen(values.get(TCA_OPTIONS, memoryview(b"")), 0, (_MIRRED_PARMS,))
     verdict, does, target = _MIRRED.unpack_from(parms[_MIRRED_PARMS])
