@@ -1,7 +1,7 @@
 """Which rates an interface is held to, and the token bucket for each.
 
-A rate counts the bits of IP packets. The kernel also counts the Ethernet header of each frame, so
-the bucket's rate is higher by as much as a full frame is longer than its packet.
+A rate counts what full packets carry. The kernel counts whole frames, so the bucket's rate is higher
+by as much as a full frame is longer than what it carries by UDP.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from watcher.model.sandbox import Sandbox
 
 _HEADER: Final = 14
 """Bytes of an Ethernet header."""
+
+_PACKET_HEADERS: Final = 28
+"""Bytes of the headers of IPv4 and UDP. TCP has 24 bytes more, and IPv6 has 20 more: they get 98.4,
+98.6 and together 97 % of the rate, and frames have 103 %."""
 
 _TAG: Final = 4
 """Bytes by which a frame may be longer than its link's MTU allows (`is_skb_forwardable`)."""
@@ -63,7 +67,7 @@ def rates_of(sandbox: Sandbox, network: Network) -> Rates:
 
 def bucket_for(bits: int, mtu: int) -> Bucket:
     """The bucket that holds a link with that MTU to so many bits a second."""
-    rate = max(bits * (mtu + _HEADER) // mtu // 8, 1)
+    rate = max(bits * (mtu + _HEADER) // (mtu - _PACKET_HEADERS) // 8, 1)
     frame = max(mtu, _USUAL_MTU) + _HEADER + _TAG
     return Bucket(
         rate,

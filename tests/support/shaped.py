@@ -22,8 +22,8 @@ _SEND_BUFFER, _RECEIVE_BUFFER = 32, 33
 
 
 def at(bits: float) -> int:
-    """The bytes a second of a link that carries so many bits of packets, in full frames."""
-    return int(bits) * 1514 // 1500 // 8
+    """The bytes a second of a link that carries so many bits, in full frames."""
+    return int(bits) * 1514 // 1472 // 8
 
 
 @dataclass(frozen=True)
