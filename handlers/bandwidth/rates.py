@@ -1,7 +1,7 @@
 """Which rates an interface is held to, and the token bucket for each.
 
-A rate counts what full packets carry. The kernel counts whole frames, so the bucket's rate is higher
-by as much as a full frame is longer than what it carries by UDP.
+A rate counts what full packets carry. The kernel counts whole frames, so the bucket's rate is
+higher by as much as a full frame is longer than what it carries by UDP.
 """
 
 from __future__ import annotations
