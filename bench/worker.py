@@ -38,6 +38,7 @@ CONTENDERS: Final = {
     "packets-watcher": "bench.contenders.packets:OfWatcher",
     "packets-netavark": "bench.contenders.packets:OfNetavark",
     "packets-cni": "bench.contenders.packets:OfCni",
+    "limited-watcher": "bench.contenders.limited:Limited",
 }
 """The module and the class of each contender."""
 

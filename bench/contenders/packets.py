@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from bench.contenders import cni, netavark, setting
@@ -155,20 +157,39 @@ class OfWatcher(Packets):
 
     def connect(self) -> None:
         """By its own parts in this process."""
-        Path(setting.ROOT).mkdir(mode=0o700)
-        keys = (f"subnets = {json.dumps(_SUBNETS)}", f"guard = {json.dumps(self._guard)}")
-        config = load.load(setting.write_config(self.directory, more=keys))
-        with assemble.assembled(config, make_log("error", "json")) as (reconciler, _, _):
-            for number in (_SERVER, _NEIGHBOUR):
-                setting.add_to_root(number, self.pids[number], self.asked(number))
-                container = roots.read(setting.ROOT, name_of(number))
-                assert container is not None
-                reconciler.admit(container)
+        more = {number: self.asked(number) for number in (_SERVER, _NEIGHBOUR)}
+        connected(self, keys=(f"guard = {json.dumps(self._guard)}",), more=more)
 
     def asked(self, number: int) -> dict[str, str]:
         """The annotations of a sandbox."""
         ports = f"{FIRST_PORT}:{_INNER},{FIRST_PORT}:{_INNER}/udp"
         return {"io.watcher.ports": ports} if number == _SERVER else {}
+
+
+def connected(
+    of: Packets,
+    mode: str = "bridge",
+    keys: Sequence[str] = (),
+    more: Mapping[int, dict[str, str]] = MappingProxyType({}),
+) -> None:
+    """Have this program give both sandboxes of a host their network, in this process.
+
+    Args:
+        of: the host.
+        mode, keys: what its network is.
+        more: what each sandbox asks for besides its ports.
+    """
+    Path(setting.ROOT).mkdir(mode=0o700)
+    subnets = f"subnets = {json.dumps(_SUBNETS)}"
+    config = load.load(setting.write_config(of.directory, mode, (subnets, *keys)))
+    ports = {_SERVER: f"{FIRST_PORT}:{_INNER},{FIRST_PORT}:{_INNER}/udp", _NEIGHBOUR: ""}
+    with assemble.assembled(config, make_log("error", "json")) as (reconciler, _, _):
+        for number, asked in ports.items():
+            annotations = {"io.watcher.ports": asked} if asked else {}
+            setting.add_to_root(number, of.pids[number], annotations | more.get(number, {}))
+            container = roots.read(setting.ROOT, name_of(number))
+            assert container is not None
+            reconciler.admit(container)
 
 
 class OfNetavark(Packets):

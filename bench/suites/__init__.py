@@ -20,7 +20,7 @@ type Figures = dict[str, Any]
 
 NAMES: Final = (
     "attach", "runc", "share", "burst", "sweep", "tails", "packets", "connections", "processor",
-    "idle", "readers", "names", "policy",
+    "idle", "readers", "names", "policy", "bandwidth",
 )  # fmt: skip
 """The suites in their order."""
 

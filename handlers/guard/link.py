@@ -10,6 +10,7 @@ import errno
 from collections.abc import Iterator
 from typing import Final
 
+from handlers.bandwidth import shapers
 from handlers.guard.program import Facts, addresses_in, program
 from handlers.kernel.netlink import Netlink, NetlinkError
 from handlers.kernel.rtnl import traffic_control
@@ -128,7 +129,8 @@ def may_be_first(other: Filter) -> bool:
 
 def of_others(netlink: Netlink, index: int) -> list[Filter]:
     """The filters of other programs at the ingress of the link `index`."""
-    return [one for one in _filters(netlink, index) if not _is_guard(one)]
+    found = _filters(netlink, index)
+    return [one for one in found if not (_is_guard(one) or shapers.is_last(one))]
 
 
 def _guard(netlink: Netlink, index: int) -> Filter | None:

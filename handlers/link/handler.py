@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Final
 
+from handlers.bandwidth import shapers
+from handlers.bandwidth.rates import rates_of
 from handlers.context import Context
 from handlers.handler import Difference, Handler, appear_each, apply, unknown
 from handlers.kernel import rtnl, sysctl
@@ -26,6 +28,7 @@ from handlers.networks.driver import Driver
 from handlers.renaming import rename
 from watcher.model.alias import alias_of
 from watcher.model.errors import WatcherError
+from watcher.model.naming import shaped_by
 from watcher.model.orphan import Orphan
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Interface, Sandbox
@@ -54,6 +57,7 @@ class LinkHandler(Handler):
         Raises:
             LinkTaken, NameTaken: an interface that is not ours has one of the names.
             NoGuard: the kernel cannot guard a link.
+            NoShaper: it cannot hold one to a rate.
             NamespaceGone: the namespace has ended meanwhile.
             InvalidRequest: a kernel setting that it asks for cannot be set.
         """
@@ -88,9 +92,9 @@ class LinkHandler(Handler):
         for interface in before.interfaces:
             if interface in kept:
                 continue
-            link = self._pairs.find(interface.host_name)
-            if link is not None and ours.is_of(link, before.id):
-                self.reaper.doom(self._netlink, link.index)
+            for link in ours.host_end_and_shaper(self._netlink, interface.host_name):
+                if ours.is_of(link, before.id):
+                    self.reaper.doom(self._netlink, link.index)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Delete links of vanished sandboxes; repair those of the others."""
@@ -151,15 +155,7 @@ class LinkHandler(Handler):
         comes_to_others = len(sandbox.members) > 1 and not (begun or mend)
         if comes_to_others and self._is_right(sandbox, interface, netns):
             return
-        try:
-            if begun:
-                driver.finish(self._netlink, interface, alias=alias_of(sandbox.id))
-            else:
-                driver.make(self._netlink, interface, netns, alias=alias_of(sandbox.id))
-        except NetlinkError as error:
-            if error.errno != errno.EEXIST:
-                raise
-            self._adopt(sandbox, interface, netns)
+        self._make(sandbox, interface, netns, begun=begun)
         news = self._announcer.is_news(sandbox, interface, driver)
         with self._home.left_for(netns):
             inside = Netlink(most=MOST)
@@ -184,6 +180,22 @@ class LinkHandler(Handler):
             self._announcer.remember(sandbox, interface, news=news)
         if refused is not None:  # what else was wrong is repaired
             raise OSError(errno.EINVAL, str(refused))
+
+    def _make(self, sandbox: Sandbox, interface: Interface, netns: int, *, begun: bool) -> None:
+        """Make a pair, or its second half if it has `begun`; one that is there is adopted."""
+        driver, name = self._drivers[interface.network], interface.host_name
+        rates = rates_of(sandbox, driver.network)
+        try:
+            if not begun:
+                driver.make_pair(self._netlink, interface, netns)
+            if rates.limited:
+                shapers.put(self._netlink, name, rates, sandbox.id)
+            driver.finish(self._netlink, interface, alias=alias_of(sandbox.id))
+        except NetlinkError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            self._adopt(sandbox, interface, netns)
+            shapers.put_back(self._netlink, name, rates, sandbox.id)
 
     def _is_right(self, sandbox: Sandbox, interface: Interface, netns: int) -> bool:
         """Whether a pair has all that it is to have, and neighbours have heard of it.
@@ -257,15 +269,21 @@ class LinkHandler(Handler):
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
         self.reaper.wait()
-        links = list(map(rtnl.read_link, self._netlink.dump(rtnl.links("veth"))))
+        every = list(map(rtnl.read_link, self._netlink.dump(rtnl.links())))
+        links = [link for link in every if link.kind == "veth"]
         there = {link.name: link for link in links if ours.is_host_end(link)}
-        for link in links:
+        for link in every:
             if link.group == rtnl.DOOMED:  # a process was killed before it deleted this link
                 yield Difference(_deleted(link), lambda link=link: self._delete(link))  # type: ignore[misc]
         needed = {i.host_name for sandbox in sandboxes for i in sandbox.interfaces}
         living = {alias_of(sandbox.id) for sandbox in sandboxes}
         renamed = [one for one in links if ours.is_renamed(one) and one.alias not in living]
-        for link in [there[name] for name in sorted(there.keys() - needed)] + renamed:
+        left = [
+            one
+            for one in filter(shapers.is_shaper, every)
+            if shaped_by(one.name) not in needed and one.alias not in living
+        ]
+        for link in [there[name] for name in sorted(there.keys() - needed)] + renamed + left:
             yield Difference(_deleted(link), lambda link=link: self._delete(link))  # type: ignore[misc]
         for sandbox in sandboxes:
             yield from self._of_sandbox(sandbox, there)
@@ -309,7 +327,7 @@ class LinkHandler(Handler):
 
 
 def _deleted(link: rtnl.Link) -> Repair:
-    return Repair(f"deleted veth {link.name}", ours.sandbox_id(link), "its sandbox is gone")
+    return Repair(f"deleted {link.kind} {link.name}", ours.sandbox_id(link), "its sandbox is gone")
 
 
 def _repair(sandbox: Sandbox, interface: Interface | None, why: str) -> Repair:

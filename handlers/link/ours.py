@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink, NetlinkError
 from watcher.model.alias import ALIAS, alias_of
-from watcher.model.naming import HOST_NAME
+from watcher.model.naming import HOST_NAME, shaper_of
 
 
 def sandbox_id(link: rtnl.Link) -> str:
@@ -69,6 +69,15 @@ def find(netlink: Netlink, name: str) -> rtnl.Link | None:
     """The host's link `name`, ours or not."""
     body = netlink.get(rtnl.link(name))
     return None if body is None else rtnl.read_link(body)
+
+
+def host_end_and_shaper(netlink: Netlink, name: str) -> list[rtnl.Link]:
+    """The link `name` of the host and the device that shapes what comes from it, as far as there.
+
+    They are ours or not. Both are asked for at once.
+    """
+    bodies = netlink.answers([rtnl.link(name), rtnl.link(shaper_of(name))])
+    return [rtnl.read_link(body) for body in bodies if body is not None]
 
 
 def named(netlink: Netlink, names: Iterable[str]) -> Iterator[rtnl.Link]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from handlers.bandwidth import shapers
+from handlers.bandwidth.rates import rates_of
 from handlers.context import Context
 from handlers.guard import link as guard
 from handlers.kernel import rtnl
@@ -61,7 +63,7 @@ class Pairs:
         a socket in it.
         """
         driver = self._drivers[interface.network]
-        wrong = self._wrong_host_end(link, interface)
+        wrong = self._wrong_host_end(sandbox, link, interface)
         end = sandbox_end.look(inside, interface)
         if end is not None and link is None:
             renamed = self.renamed(sandbox, interface, netns, inside)
@@ -78,12 +80,17 @@ class Pairs:
         all_ = wrong, surplus.described(name, more), reshaping.described(name, old)
         return "; ".join(filter(None, all_))
 
-    def _wrong_host_end(self, link: rtnl.Link | None, interface: Interface) -> str:
+    def _wrong_host_end(
+        self, sandbox: Sandbox, link: rtnl.Link | None, interface: Interface
+    ) -> str:
         if link is None:
             return "the link was missing"
         if not link.up:
             return "the link was down"
         driver = self._drivers[interface.network]
-        return guard.wrong(self._netlink, link.index, driver.guarded(interface)) or driver.wrong(
-            self._netlink, link, interface
+        rates = rates_of(sandbox, driver.network)
+        return (
+            guard.wrong(self._netlink, link.index, driver.guarded(interface))
+            or shapers.wrong(self._netlink, link, rates, sandbox.id)
+            or driver.wrong(self._netlink, link, interface)
         )

@@ -62,7 +62,7 @@ def test_a_host_that_is_able_to_do_it(host: Host) -> None:
     ]
     assert {f["check"] for f in findings} == {
         *("privileges", "runc", "kernel", "gate", "directories", "roots", "locks", "leases"),
-        *("networks", "guards", "limits", "names", "firewalls"),
+        *("networks", "guards", "limits", "names", "firewalls", "bandwidth"),
     }
     assert [f for f in findings if f["level"] != "ok" or f["remedy"]] == []
 

@@ -15,6 +15,7 @@ FLOORS: Final = (
     "handlers.handler",
     "handlers.settings",
     "handlers.renaming",
+    "handlers.bandwidth",
     "handlers.guard",
     "handlers.networks",
     "handlers.context",

@@ -56,7 +56,11 @@ class Scene:
         self.host = host
         self.names = names
         self.keeper = host.run("keeper", ports="7000:80")
-        asked = {"io.watcher.sysctl": '{"net.ipv4.conf.eth0.arp_notify": "1"}'}
+        asked = {
+            "io.watcher.sysctl": '{"net.ipv4.conf.eth0.arp_notify": "1"}',
+            "io.watcher.ingress-bandwidth": "1G",
+            "io.watcher.egress-bandwidth": "1G",
+        }
         self.containers = [host.run(n, ports=PORTS[n], annotations=asked) for n in names]
         for container in (self.keeper, *self.containers):
             container.serve(tcp=(80,))

@@ -29,7 +29,7 @@ _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _NEWLINK, _DELLINK, _GETLINK, _GETADDR, _GETROUTE = 16, 17, 18, 22, 26
 _GETFILTER, _AT_INGRESS = 46, 0xFFFFFFF2
 _TCA_KIND, _TCA_OPTIONS, _TCA_BPF_OPS, _TCA_BPF_FLAGS = 1, 2, 5, 8
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_QDISC, _IFLA_MASTER = 1, 3, 4, 6, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_GROUP = 18, 20, 27
 _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_ISOLATED = 5, 33
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -44,7 +44,8 @@ type Attributes = dict[int, bytes]
 def view(netns: int) -> list[str]:
     """A line each of the links, filters, addresses and routes in the namespace of that descriptor.
 
-    What the kernel makes by itself of a MAC is left out, and so are the MACs of host ends.
+    What the kernel makes by itself of a MAC is left out, and so are the MACs of host ends and of
+    the devices beside them.
     """
     with _opened(netns) as rtnetlink:
         links = {body[2]: (body, found) for body, found in _dump(rtnetlink, _GETLINK, _LINK)}
@@ -115,12 +116,13 @@ def _link(names: dict[int, str], body: tuple[int, ...], found: Attributes) -> st
     return " ".join(
         (
             name,
-            "" if name.startswith("netnsv") else found.get(_IFLA_ADDRESS, b"").hex(":"),
+            "" if name.startswith(("netnsv", "netnsi")) else found.get(_IFLA_ADDRESS, b"").hex(":"),
             f"up={bool(body[3] & _UP)}",
             f"mtu={_number(found, _IFLA_MTU)}",
             f"master={names.get(_number(found, _IFLA_MASTER))}",
             f"group={_number(found, _IFLA_GROUP)}",
             f"alias={_text(found.get(_IFLA_IFALIAS, b''))!r}",
+            f"qdisc={_text(found.get(_IFLA_QDISC, b''))}",
             f"isolated={port.get(_IFLA_BRPORT_ISOLATED, b'').hex()}",
         )
     )

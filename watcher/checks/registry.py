@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from watcher.checks import (
+    bandwidth,
     directories,
     engines,
     firewalls,
@@ -37,6 +38,7 @@ CHECKS: Final = (
     Check("privileges", privileges.findings),
     Check("runc", programs.findings),
     Check("kernel", kernel.findings, needs="CAP_NET_ADMIN"),
+    Check("bandwidth", bandwidth.findings, needs="CAP_NET_ADMIN"),
     Check("gate", gate.findings),
     Check("runtimes", runtimes.findings),
     Check("engines", engines.findings),

@@ -30,7 +30,7 @@ from watcher.events import subscriptions
 from watcher.events.near_routes import is_near
 from watcher.events.settings import SettingsWatch
 from watcher.events.subscriptions import GUARD_EVENTS, receive
-from watcher.model.naming import HOST_NAME
+from watcher.model.naming import HOST_NAME, SHAPER_NAME, shaped_by
 
 if TYPE_CHECKING:
     from watcher.events.subscriptions import Event
@@ -100,7 +100,8 @@ class Drift:
         are in it once more (:func:`_on_bridge`).
         """
         self._indices: dict[int, str] = {}
-        """The names of host ends and bridges by interface index: those that they should have."""
+        """The names of host ends, of devices that shape what comes from them, and of bridges, by
+        interface index: those that they should have."""
         self._touched = False
         self._own: dict[int, frozenset[int]] = {}
         """By protocol, the ports of this process's sockets, including that of libnftables."""
@@ -167,7 +168,7 @@ class Drift:
         elif kind in (RTM_NEWROUTE, rtnl.RTM_DELROUTE):
             self._of_route(kind, body)
         elif kind in GUARD_EVENTS:
-            name = self._indices.get(read_link_index(body), "")
+            name = shaped_by(self._indices.get(read_link_index(body), ""))
             if HOST_NAME.fullmatch(name) and not self._is_own(socket.NETLINK_ROUTE, port):
                 self._suspect(name)
 
@@ -228,6 +229,9 @@ class Drift:
             fell = self._fell(link.name, wrong)
             if self._fell(_on_bridge(link.name), wrong or not link.master) or fell:
                 self._suspect(link.name)
+        elif SHAPER_NAME.fullmatch(link.name):
+            if self._fell(link.name, wrong):
+                self._suspect_link(link.name)
         elif link.name not in self._bridges:
             if kind == rtnl.RTM_DELLINK:
                 self._indices.pop(link.index, None)
@@ -255,9 +259,9 @@ class Drift:
         names.add(name)
 
     def _suspect_link(self, name: str) -> None:
-        """Suspect a host end or a bridge."""
-        if HOST_NAME.fullmatch(name):
-            self._suspect(name)
+        """Suspect a host end, also by the device that shapes what comes from it, or a bridge."""
+        if HOST_NAME.fullmatch(shaped_by(name)):
+            self._suspect(shaped_by(name))
         else:
             self._suspect_host(name)
 

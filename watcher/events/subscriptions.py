@@ -27,6 +27,7 @@ from handlers.kernel.rtnl.numbers import (
     RTM_DELCHAIN,
     RTM_DELQDISC,
     RTM_DELTFILTER,
+    RTM_NEWQDISC,
     RTM_NEWROUTE,
     RTM_NEWTFILTER,
     RTPROT_KERNEL,
@@ -56,8 +57,10 @@ _MOST_INSTRUCTIONS: Final = 4096
 _RECEIVE_BUFFER: Final = 8 << 20
 """Bytes of unread messages that the kernel keeps for one socket."""
 
-GUARD_EVENTS: Final = (RTM_NEWTFILTER, RTM_DELTFILTER, RTM_DELCHAIN, RTM_DELQDISC)
-"""The types of events about a guard that came or went."""
+GUARD_EVENTS: Final = (
+    RTM_NEWTFILTER, RTM_DELTFILTER, RTM_DELCHAIN, RTM_NEWQDISC, RTM_DELQDISC,
+)  # fmt: skip
+"""The types of events about a guard or a limit of bandwidth that came or went."""
 
 _TYPE: Final = Field(4, 2)
 """`nlmsg_type`"""
@@ -65,6 +68,8 @@ _NAME, _NAME_BEHIND = Field(16 + 16 + 4, 4), Field(16 + 16 + 8, 2)
 """The beginning of IFLA_IFNAME, the first attribute (`rtnl_fill_ifinfo` in
 `net/core/rtnetlink.c`)."""
 _HOST_END: Final = b"netnsv"
+_PARENT, _ROOT = Field(16 + 12, 4), 0xFFFFFFFF
+"""`tcm_parent`, and TC_H_ROOT, that of a link's qdisc; the one that a guard needs has another."""
 _PROTOCOL: Final = Field(16 + 5, 1)
 """`rtm_protocol`, after the header."""
 
@@ -170,7 +175,8 @@ def _attached(heard: socket.socket, text: bytes, *, last: bool) -> bool:
 def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] | None = ()) -> bytes:
     """A filter program that passes events about links, and about removed things of this program.
 
-    Of routes that appear, it passes those near `subnets`, or all if `None`.
+    Of routes that appear, it passes those near `subnets`, or all if `None`; of qdiscs, those of
+    whole links.
 
     Without `host_ends`, it drops those about links with the name of one, which another socket gets.
     It loads numbers in network byte order, while a message has them in the machine's byte order.
@@ -182,10 +188,12 @@ def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] | None = ()) 
         links = Test(_NAME, int.from_bytes(_HOST_END[:4]), rest, kept)
     near = kept if subnets is None else passing(subnets, kept, dropped)
     ours = any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, near)
-    removed = (rtnl.RTM_DELADDR, *GUARD_EVENTS)
+    removed = (rtnl.RTM_DELADDR, *(kind for kind in GUARD_EVENTS if kind != RTM_NEWQDISC))
     added = Test(_TYPE, _swapped(RTM_NEWROUTE), near, dropped)
     routes = Test(_TYPE, _swapped(rtnl.RTM_DELROUTE), ours, added)
-    node = any_of(_TYPE, map(_swapped, removed), kept, routes)
+    at_root = Test(_PARENT, _ROOT, kept, dropped)
+    qdiscs = Test(_TYPE, _swapped(RTM_NEWQDISC), at_root, routes)
+    node = any_of(_TYPE, map(_swapped, removed), kept, qdiscs)
     of_links = map(_swapped, (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK))
     return assemble(any_of(_TYPE, of_links, links, node), short=dropped).text
 

@@ -59,8 +59,20 @@ GUARD_REMEDY: Final = (
 """What to do where the kernel cannot guard a link."""
 
 
+SHAPER_REMEDY: Final = (
+    "load the kernel's modules sch_tbf, ifb, sch_ingress, cls_bpf and act_mirred, or remove the"
+    " limit of bandwidth"
+)
+"""What to do where the kernel cannot hold a link to a rate."""
+
+
 def remedy_for(error: OSError, otherwise: str) -> str:
-    """What to do about `error`: `otherwise`, unless there are too many of something."""
+    """What to do about `error`: `otherwise`, unless there are too many of something.
+
+    An error may have a `remedy` of its own.
+    """
+    if own := getattr(error, "remedy", ""):
+        return str(own)
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "raise LimitNOFILE of the service, or stop some containers"
     if error.errno == errno.E2BIG:  # handlers.kernel.netlink.TooMuch

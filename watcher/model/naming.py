@@ -15,6 +15,9 @@ from watcher.model.network import Network
 HOST_NAME: Final = re.compile(r"netnsv\d+-\d+")
 """The name of a host end."""
 
+SHAPER_NAME: Final = re.compile(r"netnsi\d+-\d+")
+"""The name of the device that shapes what comes from a host end."""
+
 MAX_NETWORKS: Final = 10
 """Networks of one sandbox: `netnsv9-4194304` fills the 15 bytes of an interface's name."""
 
@@ -32,6 +35,16 @@ _LABEL: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 RESERVED_NAMES: Final = ("host", "localhost")
 """Names that no container can have."""
+
+
+def shaper_of(host_name: str) -> str:
+    """The name of the device that shapes what comes from the host end `host_name`."""
+    return host_name.replace("netnsv", "netnsi")
+
+
+def shaped_by(name: str) -> str:
+    """The name of the host end that the device `name` is for (:func:`shaper_of`)."""
+    return name.replace("netnsi", "netnsv")
 
 
 def container_name(text: str) -> str | None:

@@ -1,0 +1,1 @@
+"""What an interface may receive and send: held to by token buckets, and healed."""
