@@ -80,8 +80,9 @@ class BridgeDriver(Driver):
     def host_end(self, interface: Interface, index: int, alias: str) -> list[bytearray]:  # noqa: ARG002
         """Configure the host end as a port of the bridge, without IPv6 of its own."""
         veth.turn_off_ipv6(interface.host_name)
-        isolated = self.network.isolate or self.forced(interface)
-        return [rtnl.port(interface.host_name, isolated=isolated, alias=alias)]
+        flooded = not self.forced(interface)
+        isolated = self.network.isolate
+        return [rtnl.port(interface.host_name, isolated=isolated, flooded=flooded, alias=alias)]
 
     def port_of(self, netlink: Netlink) -> int:
         """The index of its bridge; `OSError` if it is missing."""

@@ -48,7 +48,7 @@ def test_a_veth_pair(
 
 @given(NAMES, st.booleans(), st.text("abcdefgh0123456789_.-", min_size=1, max_size=300))
 def test_a_bridge_port(name: str, isolated: bool, alias: str) -> None:
-    port = read(ifinfmsg, rtnl.port(name, isolated=isolated, alias=alias))
+    port = read(ifinfmsg, rtnl.port(name, isolated=isolated, flooded=not isolated, alias=alias))
     assert port.get_attr("IFLA_IFNAME") == name
     assert port.get_attr("IFLA_IFALIAS") == alias[:255]
 

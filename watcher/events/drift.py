@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from handlers.kernel import rtnl
 from handlers.kernel.messages import attributes
 from handlers.kernel.netlink import NETLINK_NETFILTER, RECEIVE, own_ports
-from handlers.kernel.rtnl.numbers import RTM_NEWROUTE
+from handlers.kernel.rtnl.numbers import RTM_DELRULE, RTM_NEWROUTE
 from handlers.kernel.rtnl.traffic_control import read_link_index
 from watcher.events import subscriptions
 from watcher.events.near_routes import is_near
@@ -58,7 +58,7 @@ class Drift:
         routes: called if such a link was lost, or if a route near `subnets` came or went.
         link: called with the host end of a link that may have changed.
         host: called with the part of the host that may have changed: `nftables`, a bridge's name,
-            `forwarding`; or `events`, if some were lost.
+            `forwarding`, `rules`; or `events`, if some were lost.
         lost: called if events of sandboxes were lost; any of them may have changed.
         failed: called with the error that ended it.
 
@@ -167,6 +167,9 @@ class Drift:
                 self._suspect_host(name)
         elif kind in (RTM_NEWROUTE, rtnl.RTM_DELROUTE):
             self._of_route(kind, body)
+        elif kind == RTM_DELRULE:
+            if not self._is_own(socket.NETLINK_ROUTE, port):
+                self._suspect_setting("rules")
         elif kind in GUARD_EVENTS:
             name = shaped_by(self._indices.get(read_link_index(body), ""))
             if HOST_NAME.fullmatch(name) and not self._is_own(socket.NETLINK_ROUTE, port):

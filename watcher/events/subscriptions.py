@@ -1,6 +1,6 @@
 """Which kernel events about drift arrive, and on which sockets.
 
-The host's links, guards, addresses and routes have one socket, those in every sandbox another one,
+The host's links, guards, addresses, routes and rules have one socket, those in every sandbox another one,
 the host's settings a third and nftables a fourth. A filter in the kernel drops events that cannot
 matter, such as additions.
 
@@ -26,6 +26,7 @@ from handlers.kernel.netlink import NETLINK_NETFILTER, SOL_NETLINK
 from handlers.kernel.rtnl.numbers import (
     RTM_DELCHAIN,
     RTM_DELQDISC,
+    RTM_DELRULE,
     RTM_DELTFILTER,
     RTM_NEWQDISC,
     RTM_NEWROUTE,
@@ -48,6 +49,8 @@ _ADDRESSES_AND_ROUTES: Final = {4: (5, 7), 6: (9, 11)}
 """RTNLGRP_IPV4_IFADDR and _IPV4_ROUTE, _IPV6_IFADDR and _IPV6_ROUTE."""
 _GUARDS: Final = 4
 """RTNLGRP_TC"""
+_RULES: Final = {4: 8, 6: 19}
+"""RTNLGRP_IPV4_RULE and _IPV6_RULE."""
 _SETTINGS: Final = (24, 25)
 """RTNLGRP_IPV4_NETCONF and _IPV6_NETCONF."""
 _NFNLGRP_NFTABLES: Final = 7
@@ -79,12 +82,13 @@ type Event = tuple[int, int, int | None, memoryview]
 
 
 def of_host(subnets: Collection[Subnet]) -> socket.socket:
-    """A socket that hears of the host's links, guards, addresses and routes.
+    """A socket that hears of the host's links, guards, addresses, routes and their rules.
 
     Of routes that appear, it hears of those near `subnets`.
     """
     filters = _filter(subnets=subnets), _filter(subnets=None)
-    return _listen(socket.NETLINK_ROUTE, [*_groups(subnets), _GUARDS], *filters)
+    rules = (_RULES[version] for version in {subnet.version for subnet in subnets})
+    return _listen(socket.NETLINK_ROUTE, [*_groups(subnets), _GUARDS, *rules], *filters)
 
 
 def request_links(heard: socket.socket) -> None:
@@ -188,7 +192,8 @@ def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] | None = ()) 
         links = Test(_NAME, int.from_bytes(_HOST_END[:4]), rest, kept)
     near = kept if subnets is None else passing(subnets, kept, dropped)
     ours = any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, near)
-    removed = (rtnl.RTM_DELADDR, *(kind for kind in GUARD_EVENTS if kind != RTM_NEWQDISC))
+    of_guards = (kind for kind in GUARD_EVENTS if kind != RTM_NEWQDISC)
+    removed = (rtnl.RTM_DELADDR, RTM_DELRULE, *of_guards)
     added = Test(_TYPE, _swapped(RTM_NEWROUTE), near, dropped)
     routes = Test(_TYPE, _swapped(rtnl.RTM_DELROUTE), ours, added)
     at_root = Test(_PARENT, _ROOT, kept, dropped)

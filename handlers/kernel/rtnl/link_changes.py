@@ -178,23 +178,25 @@ def _alias_size(text: bytes) -> int:
     return min(-(-len(text) // 32) * 32, MAX_ALIAS)
 
 
-def port(name: str, *, isolated: bool, alias: str) -> bytearray:
+def port(name: str, *, isolated: bool, flooded: bool, alias: str) -> bytearray:
     """Configure the bridge port `name` and set it up.
 
     It makes no IPv6 address itself, because its traffic belongs to the bridge. A frame may leave
     through the port that it came in by (hairpin): with br_netfilter, which others may load, a
     sandbox's packets to its own published port are bridged, not routed. An `isolated` port
-    exchanges frames only with ports that are not isolated.
+    exchanges frames only with ports that are not isolated. One that is not `flooded` gets frames to
+    all and to groups from the host alone (`br_flood` in `net/bridge/br_forward.c`).
     """
     text = alias.encode()[:MAX_ALIAS]
-    return _port(isolated, _alias_size(text)).filled(name=name.encode(), alias=text)
+    return _port(isolated, flooded, _alias_size(text)).filled(name=name.encode(), alias=text)
 
 
 @cache
-def _port(isolated: bool, alias_size: int) -> Template:
+def _port(isolated: bool, flooded: bool, alias_size: int) -> Template:
     message = ifinfmsg()
     message["flags"] = message["change"] = IFF_UP
     data = [["IFLA_BRPORT_MODE", 1], ["IFLA_BRPORT_ISOLATED", int(isolated)]]
+    data += [[f"IFLA_BRPORT_{to}_FLOOD", int(flooded)] for to in ("MCAST", "BCAST")]
     slave = [["IFLA_INFO_SLAVE_KIND", "bridge"], ["IFLA_INFO_SLAVE_DATA", {"attrs": data}]]
     alias = "\x03" * alias_size
     message["attrs"] = [
