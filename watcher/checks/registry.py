@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from watcher.checks import (
     bandwidth,
+    closed,
     directories,
     engines,
     firewalls,
@@ -50,6 +51,7 @@ CHECKS: Final = (
     Check("ports", ports.findings),
     Check("guards", guards.findings),
     Check("limits", limits.findings, needs="CAP_NET_ADMIN"),
+    Check("closed", closed.findings),
     Check("names", names.findings),
     Check("firewalls", firewalls.findings, needs="CAP_NET_ADMIN"),
 )

@@ -1,8 +1,8 @@
 """Which kernel events about drift arrive, and on which sockets.
 
-The host's links, guards, addresses, routes and rules have one socket, those in every sandbox another one,
-the host's settings a third and nftables a fourth. A filter in the kernel drops events that cannot
-matter, such as additions.
+The host's links, guards, addresses, routes and rules have one socket, what is in sandboxes another
+one, the host's settings a third and nftables a fourth. A filter in the kernel drops events that
+cannot matter, such as additions.
 
 For each event in another namespace that the host receives, the kernel goes through the numbers of
 all namespaces (`peernet2id` in `net/core/net_namespace.c`). So this program subscribes only to
