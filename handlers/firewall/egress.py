@@ -63,6 +63,8 @@ _NEIGHBOUR_DISCOVERY: Final = (
 def sets(versions: Sequence[int]) -> Iterator[str]:
     """The sets and maps, for these IP versions."""
     yield "set judged { type ifname; }"
+    if 4 in versions:
+        yield f"set {ANSWERED} {{ type ipv4_addr; size 65535; flags dynamic; timeout 1m; }}"
     if 6 in versions:
         yield "set limited_local { type ifname . ipv6_addr; }"
         yield "map egress_local { type ifname . ipv6_addr : classid; }"
@@ -137,9 +139,25 @@ def _of_version(v: int, drivers: Sequence[Driver], passed: str, log_group: int) 
         *opened.rules(v, passed),
         f"    {error} . ct original {ip} saddr @limited{v} {passed}",
         f"    {error} . ct reply {ip} saddr @limited{v} {passed}",
-        *(f"    {rule}" for rule in rejecting.rejecting("egress", v, log_group)),
+        *(f"    {rule}" for rule in rejecting.noting("egress", v, log_group)),
+        *_rejected(v),
         "}",
     )
+
+
+def _rejected(v: int) -> Iterator[str]:
+    """What is done to what may not pass: the program is to hear of it at once.
+
+    By ICMP it does not always. The kernel sends few of these to one host (`icmp_ratelimit` in
+    icmp(7)). One of IPv6 is dropped if connect(2) still has the lock of its socket (`tcp_v6_err` in
+    `net/ipv6/tcp_ipv6.c`), as it does in so short a time. Then a reset is the answer.
+    """
+    if v == 4:
+        many = f"update @{ANSWERED} {{ ip saddr {_MANY} }}"
+        yield f"    meta l4proto tcp {many} reject with tcp reset"
+    else:
+        yield "    meta l4proto tcp reject with tcp reset"
+    yield f"    {_REJECTED}"
 
 
 def returning(drivers: Sequence[Driver]) -> Iterator[str]:
@@ -158,6 +176,12 @@ def returning(drivers: Sequence[Driver]) -> Iterator[str]:
                     f" {ip} saddr . {ip} saddr @limited{subnet.version} masquerade"
                 )
 
+
+ANSWERED: Final = "answered4"
+"""The set of those whose packets were rejected lately; the kernel fills it."""
+
+_MANY: Final = "limit rate over 1/second burst 5 packets"
+"""More than the kernel answers by ICMP."""
 
 _REJECTED: Final = "reject with icmpx admin-prohibited"
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from handlers.firewall import elements, names, opened, rejecting, ruleset
+from handlers.firewall import egress, elements, names, opened, rejecting, ruleset
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 
@@ -17,7 +17,7 @@ NOTE: Final = "ruleset"
 """The note with the digest of the complete table."""
 
 _NOT_OF_SANDBOXES: Final = frozenset(
-    {"bridges", *names.ASKERS, *opened.NAMES, *rejecting.COUNTED.values()}
+    {"bridges", *names.ASKERS, *opened.NAMES, *rejecting.COUNTED.values(), egress.ANSWERED}
 )
 """The sets whose elements do not come with sandboxes."""
 

@@ -46,7 +46,7 @@ def sets(direction: Direction, versions: Sequence[int]) -> Iterator[str]:
         )
 
 
-def rejecting(
+def noting(
     direction: Direction,
     v: int,
     log_group: int,
@@ -54,7 +54,7 @@ def rejecting(
     side: Literal["saddr", "daddr"] = "saddr",
     of_host: bool = False,
 ) -> Iterator[str]:
-    """The rules in place of a mere `reject`, for packets of IP version `v`.
+    """The rules in front of a `reject`, for packets of IP version `v`.
 
     `side` is the field with the sandbox's address; `log_group` is 0 if nothing is logged. `of_host`
     tells that the host itself has sent them. Link-local addresses go with no sandbox, so what they
@@ -66,6 +66,18 @@ def rejecting(
         prefix = f"{direction} {side}{' host' if of_host else ''}"
         noted += f' log prefix "{prefix}" group {log_group} snaplen {RANGE}'
     yield noted if v == 4 else f"ip6 {side} != fe80::/10 {noted}"
+
+
+def rejecting(
+    direction: Direction,
+    v: int,
+    log_group: int,
+    *,
+    side: Literal["saddr", "daddr"] = "saddr",
+    of_host: bool = False,
+) -> Iterator[str]:
+    """:func:`noting`, and the `reject`."""
+    yield from noting(direction, v, log_group, side=side, of_host=of_host)
     yield "reject with icmpx admin-prohibited"
 
 

@@ -18,6 +18,9 @@ REJECTED = "EHOSTUNREACH"
 REJECTED6 = "EACCES"
 """The same of ICMPv6 (`tab_unreach` in `net/ipv6/icmp.c`)."""
 
+RESET = "ECONNREFUSED"
+"""What a reset is to who connects by TCP."""
+
 
 def dial(
     where: Container | Place,
