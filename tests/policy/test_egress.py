@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support import packets
-from tests.support.dialled import REJECTED, REJECTED6, RESET, dial, talkative
+from tests.support.dialled import NO, REJECTED, REJECTED6, RESET, dial, talkative
 from tests.support.guarded import GATEWAY6, MODES, in_mode
 from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Container, Host
 from tests.support.packets import IPV4, IPV6, Wire, ether
@@ -73,12 +73,11 @@ def test_only_what_the_list_has_is_reached(make_host: HostMaker, mode: str) -> N
         (UPLINK, 8080, "tcp", REJECTED),
     ):
         found = dial(one, address, port, protocol)  # type: ignore[arg-type]
-        many = (wanted, protocol, found) == (REJECTED, "tcp", RESET)
-        assert found == wanted or many, (address, port, protocol)
+        assert found == wanted or {found, wanted} == set(NO), (address, port, protocol)
         if port != 53 or protocol != "tcp":
             assert dial(free, address, port, protocol) in ("open", "ECONNREFUSED")  # type: ignore[arg-type]
     if mode == "routed":
-        assert dial(one, web.address, 443) == REJECTED
+        assert dial(one, web.address, 443) in NO
         assert dial(web, one.address, 443) == "ECONNREFUSED"
     assert pings(one, BEYOND)
     assert not pings(one, UPLINK)
@@ -139,12 +138,12 @@ def test_a_networks_list_counts_as_well(make_host: HostMaker) -> None:
     narrowed = limited(host, "narrowed", "any:443/tcp,any:22/tcp")
     for container, opened in ((plain, (80, 443)), (narrowed, (443,))):
         for port in (22, 80, 443):
-            wanted = "open" if port in opened else REJECTED
-            assert dial(container, BEYOND, port) == wanted, (container.id, port)
+            wanted = ("open",) if port in opened else NO
+            assert dial(container, BEYOND, port) in wanted, (container.id, port)
     stream = plain.place.stream(BEYOND, 80)
 
     reload(host, service, network.replace('"any:80/tcp"', '"any:22/tcp"'))
-    assert dial(plain, BEYOND, 80) == REJECTED
+    assert dial(plain, BEYOND, 80) in NO
     assert dial(plain, BEYOND, 22) == "open"
     assert dial(narrowed, BEYOND, 22) == "open"
     assert stream.say("still there") == "still there"
@@ -152,13 +151,13 @@ def test_a_networks_list_counts_as_well(make_host: HostMaker) -> None:
     four = f"{plain.address} . {plain.address}"
     service.signal(signal.SIGSTOP)
     host.nft("delete", "element", "inet", "watcher", "egress4", f"{{ {four} }}")
-    assert dial(plain, BEYOND, 443) == REJECTED
+    assert dial(plain, BEYOND, 443) in NO
     service.signal(signal.SIGCONT)
     eventually(lambda: dial(plain, BEYOND, 443) == "open")
 
     reload(host, service, in_mode("routed"))
     assert dial(plain, BEYOND, 80) == "open"
-    assert dial(narrowed, BEYOND, 80) == REJECTED
+    assert dial(narrowed, BEYOND, 80) in NO
     assert host.watcher("sync", "--dry-run").stdout == NOTHING
 
 
@@ -179,7 +178,7 @@ def test_lists_outlive_who_was_held_to_them(make_host: HostMaker) -> None:
     def works(name: str) -> Container:
         one = limited(host, name)
         assert dial(one, BEYOND, 443) == "open"
-        assert dial(one, BEYOND, 80) == REJECTED
+        assert dial(one, BEYOND, 80) in NO
         return one
 
     def boxes() -> int:
@@ -199,7 +198,7 @@ def test_lists_outlive_who_was_held_to_them(make_host: HostMaker) -> None:
     works("third")
     host.nft("flush", "ruleset")
     eventually(lambda: boxes() == before)
-    assert dial(Container(host, "third"), BEYOND, 80) == REJECTED
+    assert dial(Container(host, "third"), BEYOND, 80) in NO
     # What a list has in the table and not in the configuration goes.
     third = host.watcher("sync", "--dry-run")
     assert third.stdout == NOTHING
@@ -229,7 +228,7 @@ def test_a_neighbour_on_a_bridge_answers_by_the_host(make_host: HostMaker) -> No
     for address, seen in ((web.address, GATEWAY), (web6, GATEWAY6)):
         assert one.reach(address, 80) == Answer("web", seen)
         assert one.reach(address, 80, "udp") == Answer("web", seen)
-    assert dial(one, web.address, 81) == REJECTED
+    assert dial(one, web.address, 81) in NO
     assert dial(one, web6, 81) == RESET
     assert one.reach(UPLINK, 8080) == Answer("web", GATEWAY)
     # Neighbours without a list see each other as they are.
@@ -249,10 +248,10 @@ def test_what_is_connected_later_is_held_as_well(make_host: HostMaker) -> None:
     assert one.place.reach(BEYOND, 80, source=source) is None
     host.watcher("disconnect", "one", "default")
     assert dial(one, BEYOND, 443) == "open"
-    assert dial(one, BEYOND, 80) == REJECTED
+    assert dial(one, BEYOND, 80) in NO
     assert host.watcher("sync", "--dry-run").stdout == NOTHING
     # Who shares the sandbox is held to what holds that.
-    assert dial(host.share("side", "one"), BEYOND, 80) == REJECTED
+    assert dial(host.share("side", "one"), BEYOND, 80) in NO
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -261,7 +260,7 @@ def test_who_tries_again_and_again_is_answered_at_once(make_host: HostMaker, mod
     host = make_host(in_mode(mode))
     host.service()
     one = limited(host, "one", "none")
-    for address, wanted in ((BEYOND, {REJECTED, RESET}), (BEYOND6, {RESET})):
+    for address, wanted in ((BEYOND, set(NO)), (BEYOND6, {RESET})):
         answers = {dial(one, address, port, timeout=0.8) for port in range(80, 110)}
         assert answers == wanted
     assert host.watcher("sync", "--dry-run").stdout == NOTHING

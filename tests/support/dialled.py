@@ -21,6 +21,9 @@ REJECTED6 = "EACCES"
 RESET = "ECONNREFUSED"
 """What a reset is to who connects by TCP."""
 
+NO = (REJECTED, RESET)
+"""What who connects by TCP and IPv4 may hear: a reset if there were many."""
+
 
 def dial(
     where: Container | Place,
