@@ -98,6 +98,7 @@ class Entry(Struct, frozen=True):
         return bool(self.name) and name == self.name
 
 
+@lru_cache(maxsize=1024)
 def parse_list(text: str, direction: Direction) -> tuple[str, ...]:
     """The entries of an annotation's value, each as :func:`str` of an :class:`Entry` has it.
 
