@@ -27,12 +27,14 @@ class FirewallSettings(Struct, frozen=True):
             send.
         closed: whether nothing without that bit is routed from their networks.
         log_group: the NFLOG group that gets some of what is rejected; 0 means none.
+        rules: the file with the administrator's own rules; empty if there is none.
     """
 
     integrate: bool = False
     mark: int = 0x10000000
     closed: bool = True
     log_group: int = 0
+    rules: str = ""
 
 
 DEFAULTS: Final = FirewallSettings()

@@ -7,15 +7,16 @@ from typing import Any
 
 from handlers.context import Context
 from handlers.firewall import egress, elements, listed, lists, opened, rejecting, ruleset
+from handlers.firewall.admin import AdminRules
 from handlers.firewall.egress import Group
 from handlers.firewall.listed import NOTE
 from handlers.firewall.lists import Lists, Recorder
 from handlers.firewall.opened import Opened
-from handlers.firewall.ruleset import OLD_TABLE, TABLE
+from handlers.firewall.ruleset import OLD_TABLE, TABLE, Parts
 from handlers.handler import Difference, Handler, Numbers, apply
 from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
-from watcher.model.errors import WatcherError
+from watcher.model.errors import UsageError, WatcherError
 from watcher.model.network import Network
 from watcher.model.policy.opening import Opening
 from watcher.model.repair import Repair
@@ -35,6 +36,8 @@ class FirewallHandler(Handler):
         self._lists = Lists(context.numbers, context.notes)
         self._mark = context.firewall.mark
         self._log_group = rejecting.group(context.firewall.log_group)
+        self.admin = AdminRules(self._nft, context.notes, context.firewall.rules)
+        """The administrator's own rules."""
         self._sandboxes = context.sandboxes
         self._surplus = False
         """Whether the last sync has found more lists or rules than are needed."""
@@ -107,9 +110,18 @@ class FirewallHandler(Handler):
                 return
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Make the tables hold the rules and exactly the elements of `sandboxes`."""
+        """Make the tables hold the rules and exactly the elements of `sandboxes`.
+
+        The administrator's rules are read again; if they are broken, those before stay.
+        """
         self._lists.refresh()
-        repairs = apply(self._differences(sandboxes), dry_run=dry_run)
+        failed = []
+        try:
+            self.use_rules(self.admin.path, self._networks(), tried=not dry_run)
+        except UsageError as error:
+            what = f"took the rules of {self.admin.path}"
+            failed.append(Repair(what, "", "they were changed", error=str(error)))
+        repairs = failed + apply(self._differences(sandboxes), dry_run=dry_run)
         if not dry_run and not repairs and self._surplus:
             self._collect()
         return repairs
@@ -147,6 +159,17 @@ class FirewallHandler(Handler):
         with Netlink(NETLINK_NETFILTER) as netfilter:
             return rejecting.counts(netfilter)
 
+    def use_rules(self, path: str, networks: Iterable[Network], *, tried: bool = True) -> None:
+        """Have the administrator's rules of the file `path` in force from the next sync on.
+
+        Raises:
+            UsageError: they are broken; what was in force stays so.
+        """
+        self.admin.take(path, self.admin.read(path, networks, tried=tried))
+
+    def _networks(self) -> list[Network]:
+        return [driver.network for driver in self._drivers.values()]
+
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Delete the table, and that of earlier versions."""
         there = [t for t in (TABLE, OLD_TABLE) if self._nft.listing(*t) is not None]
@@ -155,6 +178,7 @@ class FirewallHandler(Handler):
         self._made = False
         self.opened.clear()
         self._notes.erase(NOTE)
+        self.admin.forget()
         return [f"removed table {family} {table}" for family, table in there]
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
@@ -274,7 +298,8 @@ class FirewallHandler(Handler):
         """Make the table and all of `wanted` in one transaction; connections continue."""
         wanted = list(wanted)
         blocks = elements.blocks(wanted)
-        text = ruleset.base(self._drivers.values(), blocks, self._mark, self._log_group)
+        parts = self._parts(blocks)
+        text = ruleset.base(self._drivers.values(), parts)
         old = f"destroy table {' '.join(OLD_TABLE)}\n"
         if blocks or self._lists.there or self._notes.noted(lists.NOTE) is not None:
             self._lists.take_away()
@@ -287,7 +312,10 @@ class FirewallHandler(Handler):
         self._made = True
 
     def _digest(self, listing: list[dict[str, Any]] | None, blocks: Set[str]) -> str:
-        return listed.digest(listing or [], self._drivers, blocks, self._mark, self._log_group)
+        return listed.digest(listing or [], self._drivers, self._parts(blocks))
+
+    def _parts(self, blocks: Set[str]) -> Parts:
+        return Parts(blocks, self._mark, self._log_group, self.admin.text)
 
 
 def _nothing() -> None:

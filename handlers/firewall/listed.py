@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any, Final
 
 import msgspec
 
-from handlers.firewall import egress, elements, names, opened, rejecting, ruleset
+from handlers.firewall import admin, egress, elements, names, opened, rejecting, ruleset
+from handlers.firewall.ruleset import Parts
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 
 NOTE: Final = "ruleset"
 """The note with the digest of the complete table."""
 
-_NOT_OF_SANDBOXES: Final = frozenset(
-    {"bridges", *names.ASKERS, *opened.NAMES, *rejecting.COUNTED.values(), egress.ANSWERED}
+_OF_THE_KERNEL: Final = frozenset(
+    {*names.ASKERS, *opened.NAMES, *rejecting.COUNTED.values(), egress.ANSWERED}
 )
-"""The sets whose elements do not come with sandboxes."""
+"""The sets that the kernel fills, and those of what names have opened."""
+
+
+def _is_static(name: str) -> bool:
+    """Whether the elements of that set are as the rules are made, and stay so."""
+    return name == "bridges" or name.startswith(admin.PREFIX)
+
+
+def _of_no_sandbox(name: str) -> bool:
+    """Whether the elements of that set do not come with sandboxes."""
+    return _is_static(name) or name in _OF_THE_KERNEL
 
 
 def digest(
     listing: Iterable[dict[str, Any]],
     drivers: Mapping[str, Driver],
-    blocks: Set[str],
-    mark: int,
-    log_group: int,
+    parts: Parts,
 ) -> str:
     """A hash of the listed rules and of the text that those for `drivers` are made from."""
-    made_of = ruleset.base(drivers.values(), blocks, mark, log_group)
+    made_of = ruleset.base(drivers.values(), parts)
     return hashlib.sha256(msgspec.json.encode([_rules(listing), made_of])).hexdigest()
 
 
@@ -47,7 +56,7 @@ def _rules(listing: Iterable[dict[str, Any]]) -> list[Any]:
         for kind, value in object_.items():
             if kind == "metainfo":
                 continue
-            dropped = {"handle"} if value.get("name") == "bridges" else {"handle", "elem"}
+            dropped = {"handle"} if _is_static(value.get("name", "")) else {"handle", "elem"}
             found.append([kind, {k: v for k, v in value.items() if k not in dropped}])
     return found
 
@@ -56,7 +65,7 @@ def elements_in(listing: Iterable[dict[str, Any]]) -> Iterator[Element]:
     """The elements of sandboxes in `listing`."""
     for object_ in listing:
         for kind, value in object_.items():
-            if kind in ("set", "map") and value["name"] not in _NOT_OF_SANDBOXES:
+            if kind in ("set", "map") and not _of_no_sandbox(value["name"]):
                 for entry in value.get("elem", []):
                     key, found = entry if kind == "map" else (entry, None)
                     yield Element(

@@ -18,7 +18,9 @@ from collections.abc import Iterable, Set
 from itertools import chain
 from typing import Final
 
-from handlers.firewall import connections, egress, ingress, names
+from msgspec import Struct
+
+from handlers.firewall import admin, connections, egress, ingress, names
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
 from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
@@ -43,6 +45,7 @@ table inet watcher {{
     chain input {{
         comment "packets from the wire to 127.0.0.0/8, whatever route_localnet says"
         type filter hook input priority filter; policy accept;
+        {admin_input}
         {to_names}
         {arriving}
         ip daddr 127.0.0.0/8 iifname != "lo" ct status snat,dnat accept
@@ -75,6 +78,7 @@ table inet watcher {{
     }}
     chain forward {{
         type filter hook forward priority filter; policy accept;
+        {admin_forward}
         ct state established,related accept
         {forwarded}
         oifname @bridges jump to_sandboxes
@@ -123,12 +127,25 @@ _GUESTS: Final = ("set guests4 { type ipv4_addr; }", "set guests6 { type ipv6_ad
 """Our addresses on bridges that this program does not manage."""
 
 
-def base(drivers: Iterable[Driver], blocks: Set[str], mark: int, log_group: int) -> str:
-    """The commands that make the table anew for the networks of `drivers`, without elements.
+class Parts(Struct, frozen=True):
+    """What the table depends on besides the networks.
 
-    `blocks` names the rules that are there only if they are needed; `mark` is that of what
-    sandboxes held to a list may send. `log_group` gets some of what is rejected, unless it is 0.
+    Attributes:
+        blocks: names of the rules that are there only if they are needed.
+        mark: the bit of the packet mark on what sandboxes held to a list may send.
+        log_group: the NFLOG group that gets some of what is rejected; 0 means none.
+        rules: the administrator's own rules, if any.
     """
+
+    blocks: Set[str]
+    mark: int
+    log_group: int = 0
+    rules: str | None = None
+
+
+def base(drivers: Iterable[Driver], parts: Parts) -> str:
+    """The commands that make the table anew for the networks of `drivers`, without elements."""
+    blocks, mark, log_group = parts.blocks, parts.mark, parts.log_group
     known = sorted(drivers, key=lambda driver: driver.network.name)
     networks = [driver.network for driver in known]
     modes = list(dict.fromkeys(driver.rules for driver in known))
@@ -149,12 +166,20 @@ def base(drivers: Iterable[Driver], blocks: Set[str], mark: int, log_group: int)
     if connections.BLOCK in blocks:
         sets += connections.sets(versions)
         chains += connections.chains(known, versions, log_group)
+    from_ours, to_ours = list[str](), list[str]()
+    if parts.rules is not None:
+        sets += admin.sets(networks, parts.rules)
+        chains.append(admin.chain(parts.rules))
+        from_ours += admin.from_ours(known)
+        to_ours += admin.to_ours(known)
     inet = _INET.format(
         sets="\n    ".join(sets),
         blocks="\n    ".join(chains),
         bridges=f"elements = {{ {bridges} }}" if bridges else "",
         publish=_lines(_looked_up(networks)),
         of_names="\n    ".join(names.chains(known)),
+        admin_input=_lines(from_ours),
+        admin_forward=_lines((*from_ours, *to_ours)),
         to_names=_lines(names.arriving(known)),
         arriving=_lines([connections.ARRIVING] if connections.BLOCK in blocks else []),
         forwarded=_lines(part.FORWARDED for part in (ingress, connections) if part.BLOCK in blocks),

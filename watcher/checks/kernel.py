@@ -111,7 +111,7 @@ def _nftables(networks: list[Network]) -> Iterator[Finding]:
     """Make the table for `networks`."""
     nft = Nft()
     try:
-        nft.run(ruleset.base(map(driver_of, networks), frozenset(), 1, 0))
+        nft.run(ruleset.base(map(driver_of, networks), ruleset.Parts(frozenset(), mark=1)))
     except NftError as error:
         missing = ", ".join(option for option in _FEATURES if not _has(nft, option))
         yield fail(

@@ -74,7 +74,7 @@ def _trial(networks: Sequence[Network], *, used: bool) -> Iterator[Finding]:
     nft = Nft()
     blocks = frozenset(elements.BLOCKS.values())
     try:
-        nft.run(ruleset.base(map(driver_of, networks), blocks, 1, 0))
+        nft.run(ruleset.base(map(driver_of, networks), ruleset.Parts(blocks, mark=1)))
     except NftError as error:
         missing = ", ".join(part for part, rules in _PARTS.items() if not _has(nft, rules))
         want = f" for want of {missing}" if missing else ""

@@ -388,7 +388,7 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
         "egress_bandwidth": _rate,
         "connections": _count,
     },
-    Firewall: {"mark": _mark},
+    Firewall: {"mark": _mark, "rules": lambda value, path: value and _directory(value, path)},
     Names: {"domain": _domain, "servers": partial(_list, _server, "strings")},
     Network: {
         "bridge": _bridge,

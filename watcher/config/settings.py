@@ -201,6 +201,15 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
             le=65535,
         ),
     ] = 29
+    rules: Annotated[
+        str,
+        about(
+            "A file with nftables rules of your own, which see packets from and to containers"
+            " before ours; empty: none. It is read again at each reload and `watcher sync`.",
+            live=True,
+            examples=["/etc/watcher/rules.nft"],
+        ),
+    ] = ""
 
 
 class Events(Struct, frozen=True, forbid_unknown_fields=True):

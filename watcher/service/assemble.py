@@ -155,7 +155,7 @@ def _opened(
             problems = refuse_impossible(networks, starting=True)
         settings = config.firewall
         firewall = FirewallSettings(
-            settings.integrate, settings.mark, settings.closed, settings.log_group
+            settings.integrate, settings.mark, settings.closed, settings.log_group, settings.rules
         )
         with (
             Host(
@@ -171,6 +171,8 @@ def _opened(
             closing(SockDiag()) as sock_diag,
             closing(Flows(store, host.conntrack, log)) as flows,
         ):
+            if starting:
+                host.firewall.use_rules(config.firewall.rules, networks.values())
             if not dry_run:
                 flows.resume()
             facts.subscribe(flows.heard)

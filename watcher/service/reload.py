@@ -73,12 +73,17 @@ class Reload:
 
         source = self._read()
         changed = live_changes(config, source)
+        new, firewall = source.config, self._host.firewall
+        path = new.firewall.rules
+        rules = firewall.admin.read(path, new.networks.values())
+        if (path, rules) != (firewall.admin.path, firewall.admin.text):
+            changed = list(dict.fromkeys((*changed, "firewall.rules")))
         if not changed:
             self._log.info("configuration read again, nothing has changed")
             return
-        new = source.config
         refuse_impossible({n: v for n, v in new.networks.items() if n not in self._host.networks})
         self._host.configure(known_networks(new, self._store))
+        firewall.admin.take(path, rules)
         self._reconciler.configure(new)
         self._gate.configure(new.gate)
         self._log.info("configuration taken", changed=changed)

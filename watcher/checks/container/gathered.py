@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import Struct
 
-from handlers.firewall import listed, rejecting
-from handlers.firewall.ruleset import TABLE
+from handlers.firewall import admin, listed, rejecting
+from handlers.firewall.ruleset import TABLE, Parts
 from handlers.kernel.namespace import NamespaceGone, open_namespace
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.nft import Nft
@@ -44,6 +44,7 @@ class Known(Struct, frozen=True):
         id, init: the container's id and its first process.
         sandbox: its sandbox.
         digest: that of the rules as this program made them last; `None` if it made none.
+        rules: the administrator's own rules, if there are any.
     """
 
     config: Config
@@ -52,13 +53,16 @@ class Known(Struct, frozen=True):
     init: Process
     sandbox: Sandbox
     digest: str | None
+    rules: str | None
 
     @classmethod
     def of(
         cls, config: Config, store: LeaseStore, id_: str, init: Process, sandbox: Sandbox
     ) -> Self:
         """What `config` and `store` know of a container."""
-        return cls(config, leases.networks(config), id_, init, sandbox, store.noted(listed.NOTE))
+        rules = store.noted(admin.NOTE) if config.firewall.rules else None
+        digest = store.noted(listed.NOTE)
+        return cls(config, leases.networks(config), id_, init, sandbox, digest, rules)
 
 
 class Gathered(Struct, frozen=True):
@@ -159,7 +163,11 @@ def gather(known: Known) -> Iterator[Gathered]:
     rules = Nft().listing(*TABLE)
     settings = known.config.firewall
     intact = rules is not None and known.digest == listed.digest(
-        rules, drivers, listed.blocks(rules), settings.mark, rejecting.group(settings.log_group)
+        rules,
+        drivers,
+        Parts(
+            listed.blocks(rules), settings.mark, rejecting.group(settings.log_group), known.rules
+        ),
     )
     with Netlink() as netlink:
         yield Gathered(known, drivers, legs, netlink, seen, asks, rules, intact, host.tables())
