@@ -213,7 +213,7 @@ def test_every_key_that_is_not_live_is_refused_by_its_line(
              "keep": 20, "keep_days": 7, "domain": "lan.example",
              "servers": ["192.0.2.53"], "egress": ["any"], "ingress": ["10.0.0.0/8"],
              "ingress_bandwidth": "1G", "egress_bandwidth": "1G", "connections": 20000,
-             "policy": "lab", "mark": 1}  # fmt: skip
+             "policy": "lab", "mark": 1, "rules": "/etc/other.nft"}  # fmt: skip
     lab = '\n[network.lab]\nbridge = "lab0"\nsubnets = ["10.99.0.0/24"]\negress = ["any"]\n'
     before = text_of("gate", "mode", "auto")
     before.write_text(lab)
