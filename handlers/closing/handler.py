@@ -10,6 +10,7 @@ from typing import Final
 from handlers.closing import plan
 from handlers.closing.arp import Arp
 from handlers.context import Context
+from handlers.firewall.ingress import entered
 from handlers.firewall.judged import judged
 from handlers.handler import Difference, Handler, apply
 from handlers.kernel.netlink import Netlink, NetlinkError
@@ -34,6 +35,8 @@ class ClosingHandler(Handler):
         self._arp = Arp(context.notes)
         self._closed: dict[str, Driver] = {}
         """The networks that are closed, by name, unless anybody has changed a rule since."""
+        self._entered: dict[str, Driver] = {}
+        """Those of them that only what has the mark may enter."""
         self._changes: RuleChanges | None = None
 
     def appear(self, sandbox: Sandbox) -> None:
@@ -49,10 +52,11 @@ class ClosingHandler(Handler):
             self._changes = RuleChanges()
         if self._changes.any():
             self._closed.clear()
-        if all(self._closed.get(name) is driver for name, driver in needed.items()):
+        to = _by_name(entered(sandbox, self._drivers))
+        if _has(self._closed, needed) and _has(self._entered, to):
             return
         for version in _VERSIONS:
-            wanted = plan.wanted(version, needed.values(), self._mark)
+            wanted = plan.wanted(version, needed.values(), self._mark, to.values())
             if not wanted:
                 continue
             there = _listed(self._netlink, version)
@@ -61,29 +65,36 @@ class ClosingHandler(Handler):
                 apply(self._arp.differences(closed - {"", "lo"}, self._mark), dry_run=False)
             self._netlink.send(plan.steps(there, wanted, exactly=False))
         self._closed |= needed
+        self._entered |= to
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the rules exactly those that the networks of `sandboxes` need."""
-        return apply(self._differences(self._needed(sandboxes)), dry_run=dry_run)
+        to = (driver for sandbox in sandboxes for driver in entered(sandbox, self._drivers))
+        return apply(
+            self._differences(self._needed(sandboxes), _by_name(to) if self._mark else {}),
+            dry_run=dry_run,
+        )
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Remove all rules of ours; the kernel's own stay."""
         self._closed.clear()
-        return [repair.what for repair in apply(self._differences({}), dry_run=False)]
+        return [repair.what for repair in apply(self._differences({}, {}), dry_run=False)]
 
     def _needed(self, sandboxes: Iterable[Sandbox]) -> dict[str, Driver]:
         """The networks to close, by name."""
         if not self._mark:
             return {}
-        found = (driver for sandbox in sandboxes for driver in judged(sandbox, self._drivers))
-        return {driver.network.name: driver for driver in found}
+        return _by_name(d for sandbox in sandboxes for d in judged(sandbox, self._drivers))
 
-    def _differences(self, needed: Mapping[str, Driver]) -> Iterator[Difference]:
+    def _differences(
+        self, needed: Mapping[str, Driver], to: Mapping[str, Driver]
+    ) -> Iterator[Difference]:
         drivers = [needed[name] for name in sorted(needed)]
         if drivers:
             yield from self._arp.differences(_bridges(drivers), self._mark)
         for version in _VERSIONS:
-            wanted = plan.wanted(version, drivers, self._mark)
+            entered_by = [to[name] for name in sorted(to)]
+            wanted = plan.wanted(version, drivers, self._mark, entered_by)
             there = _listed(self._netlink, version, needed=bool(wanted))
             requests = plan.steps(there, wanted, exactly=True)
             if requests:
@@ -96,6 +107,15 @@ class ClosingHandler(Handler):
                 )
         if not drivers:
             yield from self._arp.differences((), self._mark)
+
+
+def _by_name(drivers: Iterable[Driver]) -> dict[str, Driver]:
+    return {driver.network.name: driver for driver in drivers}
+
+
+def _has(there: Mapping[str, Driver], needed: Mapping[str, Driver]) -> bool:
+    """Whether all that is `needed` is there, and of the present configuration."""
+    return all(there.get(name) is driver for name, driver in needed.items())
 
 
 def _bridges(drivers: Iterable[Driver]) -> set[str]:

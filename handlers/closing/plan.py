@@ -27,20 +27,26 @@ _AFTER: Final = 1
 """The priority at which packets of the host go on."""
 
 
-def wanted(version: int, drivers: Iterable[Driver], mark: int) -> list[Rule]:
+def wanted(
+    version: int, drivers: Iterable[Driver], mark: int, entered: Iterable[Driver] = ()
+) -> list[Rule]:
     """The rules that close the networks of `drivers`, in order.
 
-    What has none of the bits `mark` is dropped.
+    What has none of the bits `mark` is dropped: from all of them, and to those that are `entered`
+    by sources of a list only.
     """
     own = Rule(version, 0, rules.BLACKHOLE, unmarked=mark, protocol=PROTOCOL)
     there = [driver for driver in drivers if driver.network.subnet_of(version) is not None]
     bridges = [replace(own, iif=driver.master) for driver in there if driver.master]
     routed = [driver.network.subnet_of(version) for driver in there if not driver.master]
-    if not routed:
+    subnets = [replace(own, source=subnet) for subnet in routed]
+    targets = [driver.network.subnet_of(version) for driver in entered]
+    subnets += [replace(own, to=subnet) for subnet in targets if subnet is not None]
+    if not subnets:
         return bridges
     host = Rule(version, 0, rules.GOTO, target=_AFTER, iif="lo", protocol=PROTOCOL)
     goes_on = replace(host, priority=_AFTER, action=rules.TO_TABLE, target=0, table=RT_TABLE_LOCAL)
-    return [goes_on, host, *(replace(own, source=subnet) for subnet in routed), *bridges]
+    return [goes_on, host, *subnets, *bridges]
 
 
 def ours(there: Iterable[Rule]) -> list[Rule]:
@@ -124,7 +130,7 @@ class _Plan:
         """Our rules that would drop packets of the host, as those are let by too late."""
         own = self.ours()
         host = next((n for n, rule in enumerate(own) if rule.action == rules.GOTO), 0)
-        return [rule for rule in own[:host] if rule.source is not None]
+        return [rule for rule in own[:host] if rule.source is not None or rule.to is not None]
 
 
 def _is_local(rule: Rule) -> bool:
@@ -141,5 +147,5 @@ def _may_be(one: Rule, asked: Rule) -> bool:
     """Whether the kernel takes `one` for `asked`, which says nothing of what is empty in it."""
     return one.priority == asked.priority and all(
         getattr(asked, name) in (getattr(one, name), 0, "", None)
-        for name in ("action", "table", "iif", "source", "unmarked")
+        for name in ("action", "table", "iif", "source", "to", "unmarked")
     )

@@ -32,6 +32,7 @@ class Rule(Struct, frozen=True):
         target: the priority at which :data:`GOTO` goes on.
         iif: the interface that packets come from; `lo` for those of the host itself.
         source: where they come from.
+        to: where they go.
         unmarked: bits of the packet mark of which none may be set.
         protocol: who made the rule (RTPROT_…).
         plain: whether it has nothing that is not said here.
@@ -44,6 +45,7 @@ class Rule(Struct, frozen=True):
     target: int = 0
     iif: str = ""
     source: Subnet | None = None
+    to: Subnet | None = None
     unmarked: int = 0
     protocol: int = 0
     plain: bool = True
@@ -74,7 +76,7 @@ def read_rules(bodies: Iterable[memoryview]) -> list[Rule]:
 def read_rule(body: memoryview) -> Rule:
     """The rule in `body`, an RTM_NEWRULE or RTM_DELRULE message."""
     its = {kind: bytes(value) for kind, value in attributes(body, _HEADER_SIZE)}
-    source = its.get(_FRA_SRC)
+    source, to = its.get(_FRA_SRC), its.get(_FRA_DST)
     return Rule(
         version=4 if body[0] == socket.AF_INET else 6,
         priority=_number(its, _FRA_PRIORITY),
@@ -83,6 +85,7 @@ def read_rule(body: memoryview) -> Rule:
         target=_number(its, _FRA_GOTO),
         iif=its.get(_FRA_IIFNAME, b"").rstrip(b"\0").decode(errors="replace"),
         source=None if source is None else ip_network((source, body[_SOURCE_LENGTH])),
+        to=None if to is None else ip_network((to, body[_TO_LENGTH])),
         unmarked=0 if _number(its, _FRA_FWMARK) else _number(its, _FRA_FWMASK),
         protocol=_number(its, _FRA_PROTOCOL),
         plain=not _number(its, _FRA_FWMARK)
@@ -93,15 +96,15 @@ def read_rule(body: memoryview) -> Rule:
     )
 
 
-_SOURCE_LENGTH, _TOS, _ACTION, _FLAGS = 2, 3, 7, 8
+_TO_LENGTH, _SOURCE_LENGTH, _TOS, _ACTION, _FLAGS = 1, 2, 3, 7, 8
 """Offsets in `struct fib_rule_hdr`; the last one is that of the flags' lowest byte."""
 
 _HEADER_SIZE: Final = 12
 _FIB_RULE_INVERT: Final = 2
-_FRA_SRC, _FRA_IIFNAME, _FRA_GOTO, _FRA_PRIORITY, _FRA_FWMARK = 2, 3, 4, 6, 10
+_FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_GOTO, _FRA_PRIORITY, _FRA_FWMARK = 1, 2, 3, 4, 6, 10
 _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 14, 15, 16, 21
 _READ: Final = {
-    _FRA_SRC, _FRA_IIFNAME, _FRA_GOTO, _FRA_PRIORITY, _FRA_FWMARK,
+    _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_GOTO, _FRA_PRIORITY, _FRA_FWMARK,
     _FRA_SUPPRESS_PREFIXLEN, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL,
 }  # fmt: skip
 
@@ -121,6 +124,9 @@ def _message(one: Rule) -> fibmsg:
     if one.source is not None:
         message["src_len"] = one.source.prefixlen
         message["attrs"].append(["FRA_SRC", str(one.source.network_address)])
+    if one.to is not None:
+        message["dst_len"] = one.to.prefixlen
+        message["attrs"].append(["FRA_DST", str(one.to.network_address)])
     if one.unmarked:
         message["attrs"] += [["FRA_FWMARK", 0], ["FRA_FWMASK", one.unmarked]]
     return message
