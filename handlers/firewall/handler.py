@@ -246,13 +246,10 @@ class FirewallHandler(Handler):
         self._nft.run(text)
 
     def _listing(self) -> list[dict[str, Any]] | None:
-        """What there is of the table; what names have opened only if that is little."""
-        if self.opened.many:
-            return self._nft.listing_without(*TABLE, opened.NAMES)
-        listing = self._nft.listing(*TABLE)
-        if egress.BLOCK in listed.blocks(listing or ()):
-            self.opened.read()
-        return listing
+        """What there is of the table; what names have opened only if that is known to be little."""
+        if self.opened.few:
+            return self._nft.listing(*TABLE)
+        return self._nft.listing_without(*TABLE, opened.NAMES)
 
     def _of_all(self, numbers: Numbers | None = None) -> dict[Element, None]:
         """The elements of all sandboxes."""

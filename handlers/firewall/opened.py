@@ -114,9 +114,9 @@ class Opened:
         self._read = False
 
     @property
-    def many(self) -> bool:
-        """Whether there are too many to list them without need."""
-        return len(self._there) > _SEEN
+    def few(self) -> bool:
+        """Whether all is known, and so little that it may be listed without need."""
+        return self._read and len(self._there) <= _SEEN
 
     def open(self, openings: Iterable[Opening], rebuild: Callable[[], None]) -> list[Opening]:
         """Open `openings` in one transaction; those that are open for long enough cost nothing.
@@ -179,9 +179,12 @@ class Opened:
         if self._read:
             return
         now = self._clock()
+        profiles: dict[int, Profile] = {}
         for version in (4, 6):
             for number, address, value, seconds, comment in _listed(self._nft, version):
-                profile = opening.parsed(self._numbers.document_of(value))
+                if value not in profiles:
+                    profiles[value] = opening.parsed(self._numbers.document_of(value))
+                profile = profiles[value]
                 key = (version, number, address)
                 if profile and key not in self._there:
                     names = tuple(comment.split(",")) if comment else ()
@@ -201,10 +204,13 @@ class Opened:
     def missing(self, listing: Iterable[Mapping[str, Any]]) -> str:
         """The commands that put back what `listing`, of the whole table, lacks; usually none.
 
-        If they are many, only the one that would stay for longest is looked for.
+        If they are many, only the one that would stay for longest is looked for. A process that
+        has not read them leaves them to the service.
         """
+        if not self._read:
+            return ""
         now = self._clock()
-        if self.many:
+        if not self.few:
             key = max(self._there, key=lambda key: _until(self._there[key]))
             name, number, address = f"opened{key[0]}", classid(key[1]), key[2]
             try:

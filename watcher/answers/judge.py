@@ -39,6 +39,18 @@ class Verdict(Struct, frozen=True):
     refused: str = ""
 
 
+class _Asker(Struct, frozen=True):
+    """Who has an address; the list with names that it is held to there, and the list's number."""
+
+    sandbox: Sandbox | None
+    held: AccessList | None = None
+    number: int = 0
+
+
+_ASKERS: Final = 1024
+"""The most askers to remember."""
+
+
 class Judge:
     """Judges answers, by the lease store and the lists in force.
 
@@ -50,14 +62,13 @@ class Judge:
     def __init__(self, context: Context, netlink: Netlink) -> None:
         self._context = context
         self._netlink = netlink
+        self._version = (-1, -1)
+        self._askers: dict[tuple[str, str], _Asker] = {}
+        """Some that have asked, as the content of that version has them."""
 
     def sandbox(self, told: Told) -> Sandbox | None:
         """Who has asked."""
-        try:
-            sender = str(ip_address(told.sender))
-        except ValueError:
-            return None
-        return self._context.store.sandbox_with_address(told.network, sender)
+        return self._asker(told).sandbox
 
     def judge(self, told: Told) -> Verdict:
         """What becomes of an answer.
@@ -66,15 +77,14 @@ class Judge:
             WatcherError: the lease store cannot be read.
             OSError: the kernel does not say what addresses the host has.
         """
-        sandbox = self.sandbox(told)
-        held = None if sandbox is None else self._held(sandbox, told.network)
-        if held is None or not held.named:
+        asker = self._asker(told)
+        sandbox, held, number = asker.sandbox, asker.held, asker.number
+        if held is None:
             return Verdict(sandbox, refused="it is held to no names")
         if HOST_NAME.fullmatch(told.name) is None:
             return Verdict(sandbox, refused="it is no host name")
         if not held.asks(told.name):
             return Verdict(sandbox, refused="its list does not have that name")
-        number = self._context.store.number_of(held.document)
         openings = []
         for text, ttl in told.addresses:
             address = _address(text)
@@ -85,6 +95,24 @@ class Judge:
                 seconds = min(max(ttl, MIN_TTL), MAX_TTL)
                 openings.append(Opening(number, told.name, address, opened, seconds))
         return Verdict(sandbox, tuple(openings))
+
+    def _asker(self, told: Told) -> _Asker:
+        """Who has asked, and what it is held to."""
+        store = self._context.store
+        if (version := store.version()) != self._version or len(self._askers) >= _ASKERS:
+            self._version, self._askers = version, {}
+        key = told.network, told.sender
+        if (asker := self._askers.get(key)) is not None:
+            return asker
+        sender = _address(told.sender)
+        sandbox = None if sender is None else store.sandbox_with_address(key[0], str(sender))
+        held = None if sandbox is None else self._held(sandbox, told.network)
+        if held is None or not held.named:
+            asker = _Asker(sandbox)
+        else:
+            asker = _Asker(sandbox, held, store.number_of(held.document))
+        self._askers[key] = asker
+        return asker
 
     def _held(self, sandbox: Sandbox, network: str) -> AccessList | None:
         networks = self._context.host.networks

@@ -109,6 +109,7 @@ class Answers:
         self._problem = ""
         self._judged_in: Context | None = None
         self._judge: Judge
+        loop.call_soon(self._tidy)  # it also reads what an earlier service has opened
 
     def check(self) -> None:
         """Make the socket anew if its name is gone."""
@@ -291,6 +292,7 @@ class Answers:
         self._tidying = None
         try:
             with self._reconciler.changing() as (context, _):
+                context.host.firewall.opened.read()
                 left = context.host.firewall.opened.tidy()
         except (WatcherError, OSError):
             left = True

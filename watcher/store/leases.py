@@ -153,6 +153,10 @@ class LeaseStore(OpenStore):
             network, address,
         )  # fmt: skip
 
+    def version(self) -> tuple[int, int]:
+        """What differs whenever any process has changed the content."""
+        return self._database.version()
+
     def sandboxes(self) -> list[Sandbox]:
         """Every sandbox, the oldest first."""
         with self._database.reading() as db:
