@@ -210,7 +210,9 @@ class FirewallHandler(Handler):
         blocks = elements.blocks(wanted)
         text = ruleset.base(self._drivers.values(), blocks, self._mark, self._log_group)
         old = f"destroy table {' '.join(OLD_TABLE)}\n"
-        self._nft.run(text + commands("add", wanted) + old)
+        with Netlink(NETLINK_NETFILTER) as netfilter:
+            counts = rejecting.carried(netfilter, wanted)
+        self._nft.run(text + commands("add", (*wanted, *counts)) + old)
         self._notes.note(NOTE, self._digest(self._nft.listing(*TABLE), blocks))
         self._shared = {element for element in wanted if element.name in elements.SHARED}
         self._made = True

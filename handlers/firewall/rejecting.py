@@ -46,27 +46,26 @@ def sets(direction: Direction, versions: Sequence[int]) -> Iterator[str]:
         )
 
 
-def rejecting(
+def noted(
     direction: Direction,
     v: int,
     log_group: int,
     *,
     side: Literal["saddr", "daddr"] = "saddr",
     of_host: bool = False,
-) -> Iterator[str]:
-    """The rules in place of a mere `reject`, for packets of IP version `v`.
+) -> str:
+    """The rule in front of those that reject, for packets of IP version `v`.
 
     `side` is the field with the sandbox's address; `log_group` is 0 if nothing is logged. `of_host`
     tells that the host itself has sent them. Link-local addresses go with no sandbox, so what they
     send is not counted.
     """
     ip = "ip" if v == 4 else "ip6"
-    noted = f"update @{COUNTED[f'{direction}{v}']} {{ {ip} {side} }}"
+    rule = f"update @{COUNTED[f'{direction}{v}']} {{ {ip} {side} }}"
     if log_group:
         prefix = f"{direction} {side}{' host' if of_host else ''}"
-        noted += f' log prefix "{prefix}" group {log_group} snaplen {RANGE}'
-    yield noted if v == 4 else f"ip6 {side} != fe80::/10 {noted}"
-    yield "reject with icmpx admin-prohibited"
+        rule += f' log prefix "{prefix}" group {log_group} snaplen {RANGE}'
+    return rule if v == 4 else f"ip6 {side} != fe80::/10 {rule}"
 
 
 def group(configured: int) -> int:
@@ -99,3 +98,19 @@ def counted(elements: Iterable[Element]) -> Iterator[Element]:
     for element in elements:
         if element.name in COUNTED:
             yield Element(element.family, COUNTED[element.name], element.key[:1])
+
+
+def carried(netfilter: Netlink, elements: Iterable[Element]) -> list[Element]:
+    """The counts that go with `elements`, as they are now, for a table that is made anew.
+
+    `netfilter` is a socket of NETLINK_NETFILTER.
+    """
+    counting = {(e.name, e.key[0]): e.family for e in elements if e.name in COUNTED}
+    if not counting:
+        return []
+    there = counts(netfilter)
+    return [
+        Element(family, COUNTED[name], (f"{key} counter packets {count} bytes 0 {_LOGGED}",))
+        for (name, key), family in counting.items()
+        if (count := there[name[:-1]].get(key))
+    ]
