@@ -88,7 +88,7 @@ def chains(
             f"    meta priority set {ip} saddr map @egress{v}",
             f"    meta priority none {passed}",
             f"    meta priority . {ip} daddr . meta l4proto . th dport @to{v} {passed}",
-            f"    {rejecting.noted('egress', v, log_group)}",
+            *(f"    {rule}" for rule in rejecting.noted("egress", v, log_group)),
             "    reject with icmpx admin-prohibited",
             "}",
         )

@@ -53,19 +53,27 @@ def noted(
     *,
     side: Literal["saddr", "daddr"] = "saddr",
     of_host: bool = False,
-) -> str:
-    """The rule in front of those that reject, for packets of IP version `v`.
+) -> Iterator[str]:
+    """The rules in front of those that reject, for packets of IP version `v`.
 
     `side` is the field with the sandbox's address; `log_group` is 0 if nothing is logged. `of_host`
     tells that the host itself has sent them. Link-local addresses go with no sandbox, so what they
     send is not counted.
+
+    A prefix of what is logged has the direction and the side, then `host`, and `mapped` if a port
+    map has changed the port.
     """
     ip = "ip" if v == 4 else "ip6"
-    rule = f"update @{COUNTED[f'{direction}{v}']} {{ {ip} {side} }}"
-    if log_group:
-        prefix = f"{direction} {side}{' host' if of_host else ''}"
-        rule += f' log prefix "{prefix}" group {log_group} snaplen {RANGE}'
-    return rule if v == 4 else f"ip6 {side} != fe80::/10 {rule}"
+    named = f"{direction} {side}{' host' if of_host else ''}"
+    ways = _WAYS if direction == "ingress" else {"": ""}
+    for match, way in ways.items():
+        rule = f"{match}update @{COUNTED[f'{direction}{v}']} {{ {ip} {side} }}"
+        if log_group:
+            rule += f' log prefix "{named}{way}" group {log_group} snaplen {RANGE}'
+        yield rule if v == 4 else f"ip6 {side} != fe80::/10 {rule}"
+
+
+_WAYS: Final = {"ct status and dnat == 0 ": "", "ct status dnat ": " mapped"}
 
 
 def group(configured: int) -> int:
