@@ -19,10 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
+from handlers.firewall import rejecting
 from handlers.firewall.classids import classid
 from handlers.firewall.matches import HOST_ENDS
-from handlers.firewall.rejecting import rejecting
-from handlers.firewall.rejecting import sets as rejected_sets
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 from watcher.model.policy.limits import least
@@ -55,7 +54,7 @@ def sets(versions: Sequence[int]) -> Iterator[str]:
     yield from (f"map connections{v} {{ type ipv{v}_addr : classid; }}" for v in versions)
     yield "set bounds { type classid; ct count over 1; }"
     yield "set bounds_of_parts { type classid . mark; ct count over 1; }"
-    yield from rejected_sets("connections", versions)
+    yield from rejecting.sets("connections", versions)
 
 
 def chains(drivers: Sequence[Driver], versions: Sequence[int], log_group: int) -> Iterator[str]:
@@ -84,8 +83,9 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int], log_group: int) -
             )
         yield from ("    meta priority set none", "}")
         for field in _SIDES:
-            rejected = rejecting("connections", v, log_group, side=field)
-            yield from (f"chain full{v}_{field} {{", *(f"    {rule}" for rule in rejected), "}")
+            noted = rejecting.noted("connections", v, log_group, side=field)
+            yield from (f"chain full{v}_{field} {{", *(f"    {rule}" for rule in noted))
+            yield from ("    reject with icmpx admin-prohibited", "}")
 
 
 def own(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Element]:

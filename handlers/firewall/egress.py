@@ -139,7 +139,7 @@ def _of_version(v: int, drivers: Sequence[Driver], passed: str, log_group: int) 
         *opened.rules(v, passed),
         f"    {error} . ct original {ip} saddr @limited{v} {passed}",
         f"    {error} . ct reply {ip} saddr @limited{v} {passed}",
-        *(f"    {rule}" for rule in rejecting.noting("egress", v, log_group)),
+        *(f"    {rule}" for rule in rejecting.noted("egress", v, log_group)),
         *_rejected(v),
         "}",
     )

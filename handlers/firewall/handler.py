@@ -303,7 +303,9 @@ class FirewallHandler(Handler):
         if egress.BLOCK in blocks:
             self.opened.read()
             text += self.opened.commands()
-        self._nft.run(text + commands("add", wanted) + old)
+        with Netlink(NETLINK_NETFILTER) as netfilter:
+            counts = rejecting.carried(netfilter, wanted)
+        self._nft.run(text + commands("add", (*wanted, *counts)) + old)
         self._notes.note(NOTE, self._digest(self._nft.listing(*TABLE), blocks))
         self._lists.added(wanted)
         self._made = True

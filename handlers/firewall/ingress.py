@@ -22,11 +22,10 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
+from handlers.firewall import rejecting
 from handlers.firewall.classids import classid
 from handlers.firewall.egress import Group, fields
 from handlers.firewall.matches import HOST_ENDS
-from handlers.firewall.rejecting import rejecting
-from handlers.firewall.rejecting import sets as rejected_sets
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
@@ -51,6 +50,7 @@ SHARED: Final = frozenset({"from4", "from6", "from_host4", "from_host6", "closed
 FORWARDED: Final = "jump to_judged"
 """The rule for what is forwarded, behind that for connections that are there already."""
 
+_REJECT: Final = "reject with icmpx admin-prohibited"
 _DIALLED: Final = "meta l4proto . ct original proto-dst"
 
 
@@ -64,7 +64,7 @@ def sets(versions: Sequence[int]) -> Iterator[str]:
             f"set from{v} {{ type classid . ipv{v}_addr . inet_proto . inet_service;"
             " flags interval; }"
         )
-    yield from rejected_sets("ingress", versions)
+    yield from rejecting.sets("ingress", versions)
 
 
 def sets_of_host(versions: Sequence[int]) -> Iterator[str]:
@@ -115,7 +115,11 @@ def chains(
             f"    goto rejected_from{v}",
             "}",
             f"chain rejected_from{v} {{",
-            *(f"    {rule}" for rule in rejecting("ingress", v, log_group, side="daddr")),
+            *(
+                f"    {ip} daddr @received{v} {rule}"
+                for rule in rejecting.noted("ingress", v, log_group, side="daddr")
+            ),
+            f"    {_REJECT}",
             "}",
         )
 
@@ -130,14 +134,15 @@ def chains_of_host(versions: Sequence[int], log_group: int) -> Iterator[str]:
     yield "}"
     for v in versions:
         ip = "ip" if v == 4 else "ip6"
-        rejected = rejecting("ingress", v, log_group, side="daddr", of_host=True)
+        noted = rejecting.noted("ingress", v, log_group, side="daddr", of_host=True)
         yield from (
             f"chain host_to_judged{v} {{",
             "    meta priority set none",
             f"    meta priority set {ip} daddr map @host_ingress{v}",
             "    meta priority none return",
             f"    meta priority . {_DIALLED} @from_host{v} meta priority set none return",
-            *(f"    {rule}" for rule in rejected),
+            *(f"    {rule}" for rule in noted),
+            f"    {_REJECT}",
             "}",
         )
 

@@ -46,7 +46,7 @@ def sets(direction: Direction, versions: Sequence[int]) -> Iterator[str]:
         )
 
 
-def noting(
+def noted(
     direction: Direction,
     v: int,
     log_group: int,
@@ -54,31 +54,26 @@ def noting(
     side: Literal["saddr", "daddr"] = "saddr",
     of_host: bool = False,
 ) -> Iterator[str]:
-    """The rules in front of a `reject`, for packets of IP version `v`.
+    """The rules in front of those that reject, for packets of IP version `v`.
 
     `side` is the field with the sandbox's address; `log_group` is 0 if nothing is logged. `of_host`
     tells that the host itself has sent them. Link-local addresses go with no sandbox, so what they
     send is not counted.
+
+    A prefix of what is logged has the direction and the side, then `host`, and `mapped` if a port
+    map has changed the port.
     """
     ip = "ip" if v == 4 else "ip6"
-    noted = f"update @{COUNTED[f'{direction}{v}']} {{ {ip} {side} }}"
-    if log_group:
-        prefix = f"{direction} {side}{' host' if of_host else ''}"
-        noted += f' log prefix "{prefix}" group {log_group} snaplen {RANGE}'
-    yield noted if v == 4 else f"ip6 {side} != fe80::/10 {noted}"
+    named = f"{direction} {side}{' host' if of_host else ''}"
+    ways = _WAYS if direction == "ingress" else {"": ""}
+    for match, way in ways.items():
+        rule = f"{match}update @{COUNTED[f'{direction}{v}']} {{ {ip} {side} }}"
+        if log_group:
+            rule += f' log prefix "{named}{way}" group {log_group} snaplen {RANGE}'
+        yield rule if v == 4 else f"ip6 {side} != fe80::/10 {rule}"
 
 
-def rejecting(
-    direction: Direction,
-    v: int,
-    log_group: int,
-    *,
-    side: Literal["saddr", "daddr"] = "saddr",
-    of_host: bool = False,
-) -> Iterator[str]:
-    """:func:`noting`, and the `reject`."""
-    yield from noting(direction, v, log_group, side=side, of_host=of_host)
-    yield "reject with icmpx admin-prohibited"
+_WAYS: Final = {"ct status and dnat == 0 ": "", "ct status dnat ": " mapped"}
 
 
 def group(configured: int) -> int:
@@ -111,3 +106,19 @@ def counted(elements: Iterable[Element]) -> Iterator[Element]:
     for element in elements:
         if element.name in COUNTED:
             yield Element(element.family, COUNTED[element.name], element.key[:1])
+
+
+def carried(netfilter: Netlink, elements: Iterable[Element]) -> list[Element]:
+    """The counts that go with `elements`, as they are now, for a table that is made anew.
+
+    `netfilter` is a socket of NETLINK_NETFILTER.
+    """
+    counting = {(e.name, e.key[0]): e.family for e in elements if e.name in COUNTED}
+    if not counting:
+        return []
+    there = counts(netfilter)
+    return [
+        Element(family, COUNTED[name], (f"{key} counter packets {count} bytes 0 {_LOGGED}",))
+        for (name, key), family in counting.items()
+        if (count := there[name[:-1]].get(key))
+    ]

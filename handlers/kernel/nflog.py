@@ -33,12 +33,10 @@ _PACKET, _CONFIG = 4 << 8, (4 << 8) | 1
 _GENERIC: Final = struct.Struct("!BBH")
 """`struct nfgenmsg`; its last field is the group."""
 _ERRNO: Final = struct.Struct("=i")
-_COMMAND, _MODE, _BUFFER, _TIMEOUT, _THRESHOLD, _FLAGS = range(1, 7)
+_COMMAND, _MODE, _BUFFER, _TIMEOUT, _THRESHOLD = range(1, 6)
 _BIND: Final = b"\1"
-_WITH_CONNTRACK: Final = struct.pack("!H", 4)
-_PAYLOAD, _PREFIX, _CT = 9, 10, 18
-_WANTED: Final = frozenset((_PAYLOAD, _PREFIX, _CT))
-_CTA_TUPLE_ORIG, _CTA_TUPLE_PROTO, _CTA_PROTO_DST_PORT = 1, 2, 3
+_PAYLOAD, _PREFIX = 9, 10
+_WANTED: Final = frozenset((_PAYLOAD, _PREFIX))
 
 RANGE: Final = 128
 """Bytes that are read of a packet: an IPv6 header, and some extension headers before the ports."""
@@ -73,8 +71,6 @@ class Logged(Struct, frozen=True):
         source, destination: its addresses, 4 or 16 bytes.
         protocol: the number of its protocol, behind extension headers.
         port: its destination port; `None` if it has none.
-        dialled: the destination port of the first packet of its connection, before any port map;
-            `None` if that is not known.
     """
 
     prefix: str
@@ -82,7 +78,6 @@ class Logged(Struct, frozen=True):
     destination: bytes
     protocol: int
     port: int | None
-    dialled: int | None
 
 
 @cache
@@ -118,8 +113,6 @@ def listen(group: int) -> socket.socket:
         bounds = ((_BUFFER, _KERNEL_BUFFER), (_TIMEOUT, _WITHIN), (_THRESHOLD, _BATCH))
         numbers = b"".join(attribute(kind, struct.pack("!I", n)) for kind, n in bounds)
         _ask(made, group, attribute(_MODE, mode) + numbers)
-        with suppress(OSError):  # without ctnetlink, `dialled` stays unknown
-            _ask(made, group, attribute(_FLAGS, _WITH_CONNTRACK))
     except BaseException:
         made.close()
         raise
@@ -148,7 +141,7 @@ def logged(body: memoryview) -> Logged | None:
     ends = _ends(packet)
     if ends is None:
         return None
-    return Logged(prefix, *ends, _dialled(found.get(_CT)))
+    return Logged(prefix, *ends)
 
 
 def _ends(packet: bytes) -> tuple[bytes, bytes, int, int | None] | None:
@@ -187,13 +180,6 @@ def _port(packet: bytes, protocol: int, offset: int) -> int | None:
     if protocol not in _PORTED or len(packet) < offset + 4:
         return None
     return int.from_bytes(packet[offset + 2 : offset + 4])
-
-
-def _dialled(flow: memoryview | None) -> int | None:
-    """The destination port of a flow's first packet."""
-    for kind in (_CTA_TUPLE_ORIG, _CTA_TUPLE_PROTO, _CTA_PROTO_DST_PORT):
-        flow = None if flow is None else chosen(flow, 0, (kind,)).get(kind)
-    return None if flow is None else int.from_bytes(flow)
 
 
 def _opened() -> socket.socket:

@@ -205,7 +205,7 @@ def test_every_key_that_is_not_live_is_refused_by_its_line(
     text_of: Callable[[str, str, object], Path],
 ) -> None:
     other = {"path": "/run/other", "bridge": "other0", "subnets": ["10.9.0.0/24"], "metric": 7,
-             "mtu": 1400, "interface": "net0",
+             "mtu": 1400, "interface": "net0", "log_group": 30,
              "routes": [{"to": "10.8.0.0/16", "via": "172.19.0.2"}],
              "state_dir": "/other", "run_dir": "/other", "netns_dir": "/other",
              "host_ports": ["80"], "host_addresses": ["127.0.0.1"], "networks": ["default"],

@@ -74,7 +74,8 @@ def test_what_happens_is_what_prometheus_knows(make_host: HostMaker) -> None:
         assert addresses(ask(web.place, "both", server=GATEWAY, port=DNS_PORT, tcp=tcp))
     assert outcome(ask(web.place, "nobody", server=GATEWAY, port=DNS_PORT)) == "NXDOMAIN"
     sent_by_a_stranger(host, "both")
-    host.attach("new")
+    new = host.attach("new", annotations={"io.watcher.egress": "none"})
+    assert new.reach(BEYOND, 80) is None
     host.delete("old")
     host.gone(old)
     for unknown in ("io.watcher.netwrok", "io.watcher.\N{SKULL}"):  # one cause, whatever they say

@@ -56,6 +56,16 @@ def test_a_list_can_be_written_by_looking(make_host: HostMaker) -> None:
         assert eth0["rejected"]["egress"] >= 6
         assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
 
+        # The rules are made anew, and it counts on.
+        before = eth0["rejected"]["egress"]
+        host.nft("flush", "chain", "inet", "watcher", "publish")
+        reading.event("repaired")
+        (eth0,) = inspected(host, "limited")
+        assert eth0["rejected"]["egress"] == before
+        assert limited.reach(BEYOND, 80) is None
+        (eth0,) = inspected(host, "limited")
+        assert eth0["rejected"]["egress"] > before
+
         # What was told is a list that works. Who has the address next has not its counts.
         host.delete("limited")
         host.gone(limited)

@@ -17,7 +17,8 @@ from watcher.facts.kinds import ConnectionsFull, Detached, Rejected
 from watcher.model.container import Process
 from watcher.model.policy.entries import parse_list
 from watcher.model.policy.told import entry_of
-from watcher.model.sandbox import Interface, Sandbox
+from watcher.model.request import PortMap
+from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.service.rejections import ALL_BURST, BURST, NEW_BURST, PAUSE, SAME, Rejections
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def own(number: int) -> IPv4Address:
 
 def logged(number: int, port: int, prefix: str = "egress saddr") -> Logged:
     """A packet of a sandbox to a port of somebody."""
-    return Logged(prefix, own(number).packed, FAR.packed, 6, port, port)
+    return Logged(prefix, own(number).packed, FAR.packed, 6, port)
 
 
 class World:
@@ -46,7 +47,9 @@ class World:
 
     def find(self, address: Address) -> Sandbox:
         eth0 = Interface(0, "default", "eth0", "netnsv0-1", "", ())
-        return Sandbox(1, str(address), Process(1, 1), 1, (eth0,), (), ())
+        ports = (PortMap("tcp", None, 8080, 80, 2),)
+        member = Member("", str(address), Process(1, 1), ports)
+        return Sandbox(1, str(address), Process(1, 1), 1, (eth0,), (member,), ())
 
     def tells(self, packet: Logged) -> bool:
         before = len(self.told)
@@ -90,18 +93,18 @@ def test_who_comes_to_an_address_is_another_one() -> None:
 
 
 def test_what_comes_in_names_the_port_that_was_dialled() -> None:
-    world = World()
-    packet = Logged("ingress daddr", FAR.packed, own(1).packed, 6, 80, 8080)
-    assert world.tells(packet)
-    assert world.told == [Rejected(world.find(own(1)), "ingress", "192.0.2.1:8080/tcp")]
-    assert world.tells(Logged("connections daddr", FAR.packed, own(1).packed, 6, 80, 8080))
-    assert world.told[1] == ConnectionsFull(world.find(own(1)))
-    for prefix in ("", "egres", "someone else's"):
-        assert not world.tells(Logged(prefix, own(3).packed, FAR.packed, 6, 80, 80))
-    of_host = Logged("ingress daddr host", own(9).packed, own(1).packed, 6, 80, 8080)
-    assert world.tells(of_host)
-    assert world.told[-1] == Rejected(world.find(own(1)), "ingress", "host:8080/tcp")
-    assert not world.tells(Logged("connections daddr", FAR.packed, own(1).packed, 6, 81, 8081))
+    def told(prefix: str) -> Fact | None:
+        world = World()
+        packet = Logged(prefix, FAR.packed, own(1).packed, 6, 81)
+        return world.told[0] if world.tells(packet) else None
+
+    web = World().find(own(1))
+    assert told("ingress daddr mapped") == Rejected(web, "ingress", "192.0.2.1:8081/tcp")
+    assert told("ingress daddr") == Rejected(web, "ingress", "192.0.2.1:81/tcp")
+    assert told("ingress daddr host mapped") == Rejected(web, "ingress", "host:8081/tcp")
+    assert told("connections daddr") == ConnectionsFull(web)
+    for other in ("", "egres", "someone else's"):
+        assert told(other) is None
 
 
 @given(

@@ -56,6 +56,11 @@ def _rows(config: Config) -> list[dict[str, Any]]:
             "sandboxes": len(users.get(name, ())),
             "configured": name in config.networks,
             "exists": network.bridge in there,
+            "egress": network.egress,
+            "ingress": network.ingress,
+            "ingress_bandwidth": network.ingress_bandwidth,
+            "egress_bandwidth": network.egress_bandwidth,
+            "connections": network.connections,
         }
         for name, network in sorted(networks.items())
         if name in config.networks or name in users or network.bridge in there

@@ -224,7 +224,7 @@ class Rejections(Line, frozen=True, tag="rejections"):
     """How many packets of a sandbox were rejected, each of which would have begun a connection.
 
     There is a line once something was rejected. The counts end with the sandbox, and begin anew
-    when the table of nftables is made anew.
+    when somebody has removed the table of nftables.
 
     Attributes:
         address: an address of the sandbox.

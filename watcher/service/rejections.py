@@ -9,6 +9,7 @@ that floods hides nothing of another.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,7 @@ ALL_BURST, ALL_PAUSE = 600, 0.5
 NEW_BURST, NEW_PAUSE = 1000, 0.1
 """The same for sandboxes of which nothing was told lately."""
 
+_PORTED: Final = {6: "tcp", 17: "udp", 132: "sctp"}
 _MOST: Final = 20_000
 """The most addresses to keep something about."""
 
@@ -115,23 +117,30 @@ class Rejections:
         direction, *more = packet.prefix.split() or ("",)
         if direction not in _DIRECTIONS:  # a rule of somebody else
             return
-        inwards = "daddr" in more
         own, other = packet.source, packet.destination
-        if inwards:
+        if "daddr" in more:
             own, other = other, own
-        entry = ""
-        if direction != _CONNECTIONS:
-            port = packet.port if packet.dialled is None or not inwards else packet.dialled
-            entry = entry_of("host" if "host" in more else other, packet.protocol, port)
-        self.reject(own, direction, entry)
+        if direction == _CONNECTIONS:
+            self.reject(own, (direction, ""), kinds.ConnectionsFull)
+            return
+        whom = "host" if "host" in more else other
+        entry = entry_of(whom, packet.protocol, packet.port)
 
-    def reject(self, own: bytes, direction: str, entry: str) -> None:
-        """Tell that `entry` was rejected of the sandbox with the address `own`, if it may be told.
+        def rejected(sandbox: Sandbox) -> Fact:
+            if "mapped" not in more:
+                return kinds.Rejected(sandbox, direction, entry)
+            port = _published(sandbox, packet)
+            return kinds.Rejected(sandbox, direction, entry_of(whom, packet.protocol, port))
+
+        self.reject(own, (direction, entry), rejected)
+
+    def reject(self, own: bytes, what: tuple[str, str], fact: Callable[[Sandbox], Fact]) -> None:
+        """Publish the fact of the sandbox with the address `own`, if it may be told.
 
         Args:
             own: the 4 or 16 bytes of the address.
-            direction: `egress`, `ingress` or `connections`.
-            entry: what its list would need; empty for `connections`.
+            what: by what the same is recognised.
+            fact: makes the fact.
         """
         now = self._clock()
         told = self._told.get(own)
@@ -139,32 +148,33 @@ class Rejections:
             if len(self._told) >= _MOST:
                 self._forget(now)
             told = self._told[own] = _Told()
-        key = direction, entry
-        if now < told.until.get(key, 0.0):
+        if now < told.until.get(what, 0.0):
             return
         common = self._new if told.bucket.full(now) else self._all
         if not told.bucket.take(now) or not common.take(now):
             return
         if len(told.until) > BURST:
             told.until = {one: until for one, until in told.until.items() if until > now}
-        told.until[key] = now + SAME
-        self._tell(own, direction, entry)
-
-    def _tell(self, own: bytes, direction: str, entry: str) -> None:
+        told.until[what] = now + SAME
         address = IPv4Address(own) if len(own) == 4 else IPv6Address(own)
-        try:
+        with suppress(WatcherError):  # a sync makes the store anew
             sandbox = self._find(address)
-        except WatcherError:  # a sync makes the store anew
-            return
-        if sandbox is None:
-            return
-        if direction == _CONNECTIONS:
-            self._publish(kinds.ConnectionsFull(sandbox))
-        else:
-            self._publish(kinds.Rejected(sandbox, direction, entry))
+            if sandbox is not None:
+                self._publish(fact(sandbox))
 
     def _forget(self, now: float) -> None:
         """Keep what matters still; if that is too much, nothing."""
         self._told = {own: t for own, t in self._told.items() if not t.bucket.full(now)}
         if len(self._told) >= _MOST:
             self._told.clear()
+
+
+def _published(sandbox: Sandbox, packet: Logged) -> int | None:
+    """The host's port that leads to where `packet` goes; of several, the first."""
+    inside, protocol = packet.port, _PORTED.get(packet.protocol)
+    if inside is None:
+        return None
+    for port in sandbox.ports:
+        if port.protocol == protocol and 0 <= inside - port.port < port.length:
+            return port.host_port + inside - port.port
+    return inside
