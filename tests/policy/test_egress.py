@@ -148,9 +148,12 @@ def test_a_networks_list_counts_as_well(make_host: HostMaker) -> None:
     assert dial(narrowed, BEYOND, 22) == "open"
     assert stream.say("still there") == "still there"
     # An element that is gone opens nothing.
-    four = f"{plain.address} . {plain.address}"
     service.signal(signal.SIGSTOP)
-    host.nft("delete", "element", "inet", "watcher", "egress4", f"{{ {four} }}")
+    for name, key in (
+        ("egress4", plain.address),
+        ("limited4", f"{plain.address} . {plain.address}"),
+    ):
+        host.nft("delete", "element", "inet", "watcher", name, f"{{ {key} }}")
     assert dial(plain, BEYOND, 443) in NO
     service.signal(signal.SIGCONT)
     eventually(lambda: dial(plain, BEYOND, 443) == "open")
@@ -184,6 +187,7 @@ def test_lists_outlive_who_was_held_to_them(make_host: HostMaker) -> None:
     def boxes() -> int:
         return host.nft("list", "set", "inet", "watcher", "to4").stdout.count(BEYOND)
 
+    limited(host, "keeper", "any:22/tcp")
     first = works("first")
     before = boxes()
     host.delete("first")
@@ -199,9 +203,14 @@ def test_lists_outlive_who_was_held_to_them(make_host: HostMaker) -> None:
     host.nft("flush", "ruleset")
     eventually(lambda: boxes() == before)
     assert dial(Container(host, "third"), BEYOND, 80) in NO
-    # What a list has in the table and not in the configuration goes.
-    third = host.watcher("sync", "--dry-run")
-    assert third.stdout == NOTHING
+    assert host.watcher("sync", "--dry-run").stdout == NOTHING
+    # What somebody has added to a list goes.
+    for text in host.nft("list", "map", "inet", "watcher", "egress4").stdout.split(","):
+        if Container(host, "third").address in text:
+            number = text.split(":", 1)[1].strip(" }\n\t")
+    host.nft("add", "element", "inet", "watcher", "to4", f"{{ {number} . {BEYOND} . tcp . 80 }}")
+    eventually(lambda: dial(Container(host, "third"), BEYOND, 80) in NO)
+    assert dial(Container(host, "third"), BEYOND, 443) == "open"
 
 
 def handle(host: Host) -> str:
