@@ -15,7 +15,8 @@ from bench.contenders import setting
 from bench.contenders.contender import Times
 from bench.contenders.packets import OfWatcher
 from bench.contenders.program import Program
-from handlers.firewall.egress import classid, fields
+from handlers.firewall.classids import classid
+from handlers.firewall.egress import fields
 from handlers.kernel.nft import Element, Nft, commands
 from watcher.model.policy.access import AccessList
 from watcher.model.policy.entries import parse_list
@@ -49,8 +50,9 @@ def fill(sandboxes: int, lists: int) -> None:
     for number in range(sandboxes):
         address = str(IPv4Address("10.0.0.0") + number)
         value = (classid(_FIRST + number % lists),)
-        addresses.append(Element("inet", "egress4", (address, address), value))
-    nft.run(commands("add", (*boxes, *addresses)))
+        addresses.append(Element("inet", "limited4", (address, address)))
+        addresses.append(Element("inet", "egress4", (address,), value))
+    nft.run(commands("add", sorted((*boxes, *addresses))))
 
 
 class Sending(OfWatcher):
