@@ -63,7 +63,7 @@ class ClosingHandler(Handler):
             if version == 4:  # the table first: without it nobody finds the gateway
                 closed = {rule.iif for rule in (*plan.ours(there), *wanted)}
                 apply(self._arp.differences(closed - {"", "lo"}, self._mark), dry_run=False)
-            self._netlink.send(plan.steps(there, wanted, exactly=False))
+            self._carry_out(plan.steps(there, wanted, exactly=False))
         self._closed |= needed
         self._entered |= to
 
@@ -79,6 +79,11 @@ class ClosingHandler(Handler):
         """Remove all rules of ours; the kernel's own stay."""
         self._closed.clear()
         return [repair.what for repair in apply(self._differences({}, {}), dry_run=False)]
+
+    def _carry_out(self, requests: Iterable[bytearray]) -> None:
+        """Send one request after the other: what is removed is there again before."""
+        for request in requests:
+            self._netlink.send([request])
 
     def _needed(self, sandboxes: Iterable[Sandbox]) -> dict[str, Driver]:
         """The networks to close, by name."""
@@ -103,7 +108,7 @@ class ClosingHandler(Handler):
                 why = "they were not as they should be" if wanted else "no sandbox needs them"
                 yield Difference(
                     Repair(f"{what} IPv{version} rules of `ip rule`", "", why),
-                    partial(self._netlink.send, requests),
+                    partial(self._carry_out, requests),
                 )
         if not drivers:
             yield from self._arp.differences((), self._mark)
