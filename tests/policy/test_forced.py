@@ -148,6 +148,29 @@ def test_running_sandboxes_become_forced_and_plain_again(make_host: HostMaker) -
         assert any(line.startswith("172.19.0.0/16") for line in routes) == ("16" in expected)
 
 
+def test_a_running_sandbox_is_connected_to_a_network_with_lists(make_host: HostMaker) -> None:
+    host = make_host(DUAL + BACK + 'egress = ["any"]\n')
+    service = host.service()
+    web = host.attach("web", annotations={"io.watcher.network": "back"})
+    client = host.attach("client")
+    web.serve(tcp=(80,))
+    stream = client.place.stream(GATEWAY6, 82) if host.here.serve(tcp=(82,)) else None
+    assert stream is not None
+    host.watcher("connect", "client", "back")
+    assert client.reach(web.address, 80) is not None
+    assert client.reach(six(web), 80) is not None
+    healthy(host)
+    service.kill9()
+    host.service()
+    healthy(host)
+    host.watcher("disconnect", "client", "back")
+    assert stream.say("on") == "on"
+    assert {address.split("/")[0] for address in client.place.addresses()} == {
+        client.address, six(client),
+    }  # fmt: skip
+    healthy(host)
+
+
 def test_isolation_stays_as_it_was(make_host: HostMaker) -> None:
     host = make_host(ALL + "isolate = true\n")
     host.service()

@@ -27,7 +27,7 @@ def findings(subject: Subject) -> Iterator[Finding]:
     shown = ", ".join(sorted(held))
     if not subject.config.firewall.closed:
         yield ok(
-            f"containers of {shown} reach everything while rules of nftables are missing",
+            f"containers of {shown} would reach everything without rules of nftables",
             "if they are not to, set closed = true in [firewall]",
         )
         return
@@ -35,10 +35,10 @@ def findings(subject: Subject) -> Iterator[Finding]:
         lacking = missing(netlink, held.values(), subject.config.firewall.mark)
     if lacking:
         yield warn(
-            f"{', '.join(lacking)} would be open while rules of nftables are missing: a rule of"
-            " `ip rule` was removed",
+            f"{', '.join(lacking)} would be open without rules of nftables: a rule of `ip rule` is"
+            " missing",
             "run `watcher sync`; if systemd-networkd removes such rules, set"
             " ManageForeignRoutingPolicyRules=no in networkd.conf",
         )
     else:
-        yield ok(f"{shown} stay closed while rules of nftables are missing")
+        yield ok(f"without rules of nftables, nothing would leave {shown}")
