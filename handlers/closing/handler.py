@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from handlers.closing import plan
 from handlers.closing.arp import Arp
+from handlers.closing.judged import judged
 from handlers.context import Context
 from handlers.firewall.ingress import entered
-from handlers.firewall.judged import judged
 from handlers.handler import Difference, Handler, apply
-from handlers.kernel.netlink import Netlink, NetlinkError
-from handlers.kernel.rtnl import rules
-from handlers.kernel.rtnl.rules import Rule
+from handlers.kernel.netlink import Netlink
 from handlers.kernel.rule_changes import RuleChanges
 from handlers.networks.driver import Driver
 from watcher.model.network import Network
@@ -59,7 +56,7 @@ class ClosingHandler(Handler):
             wanted = plan.wanted(version, needed.values(), self._mark, to.values())
             if not wanted:
                 continue
-            there = _listed(self._netlink, version)
+            there = plan.listed(self._netlink, version, needed=True)
             if version == 4:  # the table first: without it nobody finds the gateway
                 closed = {rule.iif for rule in (*plan.ours(there), *wanted)}
                 apply(self._arp.differences(closed - {"", "lo"}, self._mark), dry_run=False)
@@ -100,7 +97,7 @@ class ClosingHandler(Handler):
         for version in _VERSIONS:
             entered_by = [to[name] for name in sorted(to)]
             wanted = plan.wanted(version, drivers, self._mark, entered_by)
-            there = _listed(self._netlink, version, needed=bool(wanted))
+            there = plan.listed(self._netlink, version, needed=bool(wanted))
             requests = plan.steps(there, wanted, exactly=True)
             if requests:
                 more = any(rule not in there for rule in wanted)
@@ -133,25 +130,8 @@ def missing(netlink: Netlink, drivers: Iterable[Driver], mark: int) -> list[str]
     networks, found = list(drivers), []
     for version in _VERSIONS:
         wanted = plan.wanted(version, networks, mark)
-        there = _listed(netlink, version, needed=False)
+        there = plan.listed(netlink, version)
         if plan.steps(there, wanted, exactly=False):
             lacking = [rule for rule in wanted if rule not in there and rule.target == 0]
             found += [str(rule.source or rule.iif) for rule in lacking or wanted]
     return sorted(set(found))
-
-
-def _listed(netlink: Netlink, version: int, *, needed: bool = True) -> list[Rule]:
-    """All rules of an IP version, in order; none if the kernel has none, and none is `needed`."""
-    try:
-        return rules.read_rules(netlink.dump(rules.rules(version)))
-    except NetlinkError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
-            raise
-        if not needed:
-            return []
-        raise OSError(
-            errno.ENOPKG,
-            f"the kernel has no IPv{version} policy routing, by which a network with lists stays"
-            " closed while nftables rules are missing; set closed = false in [firewall] to do"
-            " without",
-        ) from error

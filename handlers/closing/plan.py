@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from handlers.kernel.netlink import Netlink, NetlinkError
 from handlers.kernel.rtnl import rules
 from handlers.kernel.rtnl.numbers import RT_TABLE_LOCAL
 from handlers.kernel.rtnl.rules import Rule
@@ -47,6 +48,27 @@ def wanted(
     host = Rule(version, 0, rules.GOTO, target=_AFTER, iif="lo", protocol=PROTOCOL)
     goes_on = replace(host, priority=_AFTER, action=rules.TO_TABLE, target=0, table=RT_TABLE_LOCAL)
     return [goes_on, host, *subnets, *bridges]
+
+
+def listed(netlink: Netlink, version: int, *, needed: bool = False) -> list[Rule]:
+    """All rules of an IP version, in order; none if the kernel has none, unless they are `needed`.
+
+    Raises:
+        OSError: the kernel has none, and some are `needed`.
+    """
+    try:
+        return rules.read_rules(netlink.dump(rules.rules(version)))
+    except NetlinkError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
+            raise
+        if not needed:
+            return []
+        raise OSError(
+            errno.ENOPKG,
+            f"the kernel has no IPv{version} policy routing, by which a network with lists stays"
+            " closed while nftables rules are missing; set closed = false in [firewall] to do"
+            " without",
+        ) from error
 
 
 def ours(there: Iterable[Rule]) -> list[Rule]:

@@ -28,14 +28,15 @@ Source: nft(8).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from handlers.closing.judged import closed, judged
 from handlers.firewall import opened, rejecting
 from handlers.firewall.classids import classid
-from handlers.firewall.judged import judged
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
 from handlers.handler import Numbers
+from handlers.kernel.netlink import Netlink
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 from watcher.model.names import DNS_PORT
@@ -229,10 +230,9 @@ def shared(
     sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers, there: Container[Group]
 ) -> Iterator[Element]:
     """The elements that `sandbox` has in common with others, without the groups in `there`."""
-    for driver in judged(sandbox, drivers):  # a routed network's bridge carries nothing
-        bridge = f'"{driver.network.bridge}"'
-        if ("judged", bridge) not in there:
-            yield Element("inet", "judged", (bridge,))
+    for driver in judged(sandbox, drivers):
+        if ("judged", f'"{driver.network.bridge}"') not in there:
+            yield _judged(driver)
     for interface, held in _held(sandbox, drivers):
         number = classid(numbers.number_of(held.document))
         for version in sorted({address.version for address in interface.addresses}):
@@ -241,6 +241,16 @@ def shared(
                     Element("inet", f"to{version}", (number, *fields(box)))
                     for box in held.boxes(version)
                 )
+
+
+def while_closed(netlink: Netlink, drivers: Iterable[Driver]) -> Iterator[Element]:
+    """The elements that closed networks need, though no sandbox may be held to a list any more."""
+    return map(_judged, closed(netlink, drivers))
+
+
+def _judged(driver: Driver) -> Element:
+    """Has a network judged; the bridge of a routed one carries nothing, but stands for it."""
+    return Element("inet", "judged", (f'"{driver.network.bridge}"',))
 
 
 def _held(

@@ -215,7 +215,8 @@ class FirewallHandler(Handler):
             )
         there = set(listed.elements_in(listing))
         missing = [element for element in wanted if element not in there]
-        # The lists that nobody is held to do no harm (:mod:`handlers.firewall.lists`).
+        # Lists that nobody is held to do no harm (:mod:`handlers.firewall.lists`), nor do networks
+        # that are closed still.
         left = {e for e in there if e.name in elements.SHARED and lists.group(e) not in lives}
         surplus = sorted(there - wanted.keys() - left)
         self._surplus = needed < blocks or lists.outweighs(len(left), len(wanted))
@@ -293,7 +294,8 @@ class FirewallHandler(Handler):
 
     def _rebuild(self, wanted: Iterable[Element]) -> None:
         """Make the table and all of `wanted` in one transaction; connections continue."""
-        wanted = list(wanted)
+        still = egress.while_closed(self._netlink, self._drivers.values())
+        wanted = list(dict.fromkeys((*wanted, *still)))
         blocks = elements.blocks(wanted)
         parts = self._parts(blocks)
         text = ruleset.base(self._drivers.values(), parts)

@@ -214,3 +214,33 @@ def test_an_open_host_has_no_rules(make_host: HostMaker) -> None:
     assert rules(host, 4) == before
     (finding,) = checks(host)
     assert (finding["level"], "closed = true" in finding["remedy"]) == ("ok", True)
+
+
+def test_others_of_a_closed_network_go_on_when_nobody_there_has_a_list_any_more(
+    make_host: HostMaker,
+) -> None:
+    """Its rules stay until a sync, and so long nftables lets pass what comes from there."""
+    host = make_host(MIXED.replace(f'egress = ["any:{OPEN}"]\n', ""))
+    host.beyond.serve(tcp=(PORT,))
+    host.watcher("sync")
+    frees = []
+    for name in ("default", "back"):
+        asked = {"io.watcher.network": name}
+        host.run(f"held-{name}", annotations={**asked, "io.watcher.egress": f"any:{OPEN}"})
+        host.run(f"free-{name}", annotations=asked)
+        frees.append(host.attached(f"free-{name}"))
+    right = closing(host, 4)
+    service = host.service()
+    for name in ("default", "back"):
+        host.delete(f"held-{name}")
+    eventually(lambda: len(host.leases()) == 4)  # of both families
+    host.nft("delete", "table", "inet", "watcher")
+    host.attach("new", ports="8080:80")  # makes the table, if nothing else has
+    assert all(free.reach(BEYOND, PORT) is not None for free in frees)
+    service.stop()
+    host.watcher("sync")
+    assert all(free.reach(BEYOND, PORT) is not None for free in frees)
+    assert len(closing(host, 4)) == 1 < len(right)
+    host.watcher("sync")
+    assert all(free.reach(BEYOND, PORT) is not None for free in frees)
+    assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
