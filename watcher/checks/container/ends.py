@@ -40,7 +40,8 @@ def of_interfaces(gathered: Gathered) -> Iterator[Finding]:
         wrong = [*_of_host_end(gathered, interface), *_of_sandbox_end(gathered, interface)]
         yield from wrong
         if not wrong:
-            shown = " and ".join(str(address) for address in interface.addresses)
+            ways = gathered.drivers[interface.network].ways(interface)
+            shown = " and ".join(str(way.address) for way in ways)
             yield ok(f"{interface.name} is up and has {shown} of network {interface.network}")
 
 
