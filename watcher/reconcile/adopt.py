@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from watcher.containers import proc
+from watcher.containers import proc, roots
 from watcher.containers.annotations import parse_request
+from watcher.containers.files import Unreadable
 from watcher.containers.life import lives
 from watcher.model.container import Container, Namespace, Process
 from watcher.model.orphan import Orphan
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from watcher.model.network import Network
+    from watcher.model.policy.limits import SandboxLimits
     from watcher.reconcile.context import Context
     from watcher.reconcile.founders import Founders
     from watcher.store.leases import LeaseStore
@@ -59,21 +62,34 @@ def adopt(
         return orphan
     networks = _networks(orphan, context.config.networks)
     kept = orphan.by_network(networks)
-    # Members have no other limits than the sandbox, so what the first one says is what it had.
-    request = parse_request(container.annotations, container.hostname)
-    limits = of_sandbox(request, root_of(context.config, container))
+    id_ = container.id if orphan.is_of(container.id) else orphan.id
+    limits = _limits(context, container, id_)
     if container.has_own_netns and not shares_by_annotation(container):
         store.create_sandbox(container, networks, Request(), kept, limits=limits)
         return orphan
-    id_ = container.id if orphan.is_of(container.id) else orphan.id
     founder = replace(container, id=id_, init=Process(orphan.pid, 0), namespace=Namespace.OWN)
     sandbox = store.create_sandbox(founder, networks, Request(), kept, limits=limits)
     store.join(container, sandbox.key, Request())
     if id_ != container.id:
         store.leave(founder.root, founder.id)
     # It has its port maps already. Unless the store has them, too, `appear` takes its sandbox back.
-    store.join(container, sandbox.key, request)
+    store.join(container, sandbox.key, parse_request(container.annotations, container.hostname))
     return orphan
+
+
+def _limits(context: Context, container: Container, id_: str) -> SandboxLimits:
+    """What the sandbox of an orphan was limited to: it was made for the container `id_`.
+
+    If that has ended, a member tells, which cannot have had other limits than the sandbox.
+    """
+    teller = container
+    if id_ != container.id:
+        with suppress(Unreadable):
+            founder = roots.read(container.root, id_)
+            if founder is not None and founder.netns == container.netns:
+                teller = founder
+    request = parse_request(teller.annotations, teller.hostname)
+    return of_sandbox(request, root_of(context.config, teller))
 
 
 def _asks(context: Context, container: Container, founders: Founders) -> bool:

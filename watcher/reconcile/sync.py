@@ -62,6 +62,7 @@ class Recovery:
             sandboxes = store.sandboxes()
         # A reload has left the former networks that were in use, maybe for the last time.
         used = {i.network for sandbox in sandboxes for i in sandbox.interfaces}
+        used |= {sandbox.limits.policy for sandbox in sandboxes} - {""}
         self._context.host.keep_only(self._context.config.networks.keys() | used)
         try:
             repairs += self._context.host.sync(sandboxes, dry_run=dry_run)

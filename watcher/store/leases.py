@@ -54,6 +54,17 @@ _READ: Final = 16
 """The most sandboxes to remember."""
 
 
+_CONNECTED: Final = (
+    "SELECT network, key, sandbox.id FROM interface JOIN sandbox ON key = interface.sandbox"
+    " ORDER BY key, ordinal"
+)
+_FORCED: Final = (
+    "SELECT json_extract(limits, '$.policy') AS policy, key, id FROM sandbox"
+    " WHERE limits <> '{}' AND json_valid(limits) AND policy <> '' ORDER BY key"
+)
+"""Whom a root has held to a network's lists, and which network's."""
+
+
 class LeaseStore(OpenStore):
     """The open lease store. Use it in `with`, from one thread.
 
@@ -178,16 +189,16 @@ class LeaseStore(OpenStore):
             return port_claims.claims(db, protocol, ports)
 
     def users(self) -> dict[str, list[str]]:
-        """The networks in use, each with the ids of its sandboxes, the oldest first."""
-        query = (
-            "SELECT network, sandbox.id FROM interface JOIN sandbox ON key = interface.sandbox"
-            " ORDER BY key, ordinal"
-        )
-        found: dict[str, list[str]] = {}
+        """The networks in use, each with the ids of its sandboxes, the oldest first.
+
+        Behind them are those in other networks that are held to its lists.
+        """
+        found: dict[str, dict[int, str]] = {}
         with self._database.reading() as db:
-            for network, name in db.execute(query):
-                found.setdefault(network, []).append(name)
-        return found
+            for query in (_CONNECTED, _FORCED):
+                for network, key, name in db.execute(query):
+                    found.setdefault(network, {})[key] = name
+        return {network: list(names.values()) for network, names in found.items()}
 
     def create_sandbox(
         self,

@@ -1,0 +1,82 @@
+"""Limits that stay: without the lease store, through a reload, and for those who come later."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.config.test_reload import reload
+from tests.support.host import BEYOND, Container, Host, HostMaker
+from tests.support.tampering import NOTHING, lose_store
+
+ASKED = {"io.watcher.egress": f"{BEYOND}:443/tcp"}
+GATE = '[gate]\nmode = "required"\n'
+WALLED = f"""
+[network.walled]
+bridge = "walled0"
+subnets = ["172.22.0.0/24"]
+egress = ["{BEYOND}:443"]
+"""
+
+
+def is_held(container: Container) -> bool:
+    """Whether it reaches what its list has, and nothing else."""
+    assert container.reach(BEYOND, 443) is not None
+    return container.reach(BEYOND, 80, timeout=0.5) is None
+
+
+def test_they_stay_without_the_lease_store(host: Host) -> None:
+    host.beyond.serve(tcp=(80, 443))
+    alone = host.attach("alone", annotations=ASKED)
+    host.attach("founder", annotations=ASKED)
+    heir = host.share("heir", "founder")
+    host.delete("founder")
+    host.settle()
+    assert is_held(heir)
+    lose_store(host)
+    host.watcher("sync")
+    assert is_held(alone)
+    assert is_held(heir), "nobody's annotations tell what the founder asked for"
+
+    second = host.share("second", "alone")
+    lose_store(host)
+    copies = f"{host.run_dir}/sandboxes"
+    host.delete("heir")
+    host.command("rm", "-r", copies)
+    host.watcher("sync")
+    assert is_held(second)
+    assert host.watcher("sync").stdout == NOTHING
+
+
+def test_a_reload_changes_what_networks_allow_and_what_roots_force(make_host: HostMaker) -> None:
+    host = make_host(GATE + WALLED)
+    service = host.service()
+    host.beyond.serve(tcp=(80, 443))
+    inside = host.attach("inside", annotations={"io.watcher.network": "walled"})
+    free = host.attach("free")
+    assert is_held(inside)
+    assert not is_held(free)
+    reload(host, service, f'[root.limits]\npolicy = "walled"\n{GATE}{WALLED}')
+    assert is_held(host.attach("forced"))
+    assert not is_held(free), "it keeps what it has"
+    reload(host, service, f"{GATE}{WALLED.replace('443', '80-443')}")
+    assert inside.reach(BEYOND, 80) is not None
+    assert Container(host, "forced").reach(BEYOND, 80) is not None, "the network's list is another"
+    reload(host, service, GATE + WALLED)
+    reload(host, service, GATE)
+    host.delete("inside")
+    service.restart()
+    assert is_held(Container(host, "forced")), "though the network is in nobody's configuration"
+    done = host.watcher("network", "rm", "walled", check=False)
+    assert "is in use by forced" in done.stderr
+
+
+@pytest.mark.parametrize("refused", [{"io.watcher.egress": "any:443/tcp"}])
+def test_who_asks_for_more_than_the_sandbox_has_is_not_let_in(
+    host: Host, refused: dict[str, str]
+) -> None:
+    host.service()
+    host.attach("web")
+    host.bundle("side", netns_path=host.netns_dir / "web", annotations=refused)
+    done = host.launch("run", "side", "--detach", check=False)
+    assert done.returncode != 0
+    assert "it is in the sandbox of web, which has no such limit" in done.stderr
