@@ -59,6 +59,9 @@ def check_new(
     request: Request, networks: Collection[Network], root: Root, configured: Mapping[str, Network]
 ) -> None:
     """Raise InvalidRequest for limits that a new sandbox in `networks` cannot be held to."""
+    limits = of_sandbox(request, root)
+    if limits == UNLIMITED and not any(network.policed for network in networks):
+        return
     for name, key, text in _NUMBERS:
         asked, most = getattr(request, name), getattr(root.limits, name)
         if asked is not None and most is not None and asked > most:
@@ -74,9 +77,6 @@ def check_new(
                     request, direction, f"its network is internal and {what} anyway",
                     "remove the annotation, or name a network that is not internal",
                 )  # fmt: skip
-    limits = of_sandbox(request, root)
-    if limits == UNLIMITED and not any(network.policed for network in networks):
-        return
     check_networks(limits, networks, configured, request)
     _check_names(limits, networks, configured, request)
 
