@@ -41,13 +41,16 @@ _TRIED: Final = "watcher-rules"
 class AdminRules:
     """The text in force, and the file that it comes from.
 
+    In `directory` a new text is tried, in a file that never has a name.
+
     Attributes:
         path: the file; empty if there is none.
         text: what was taken last; `None` if nothing was, and without a file.
     """
 
-    def __init__(self, nft: Nft, notes: Notes, path: str) -> None:
+    def __init__(self, nft: Nft, notes: Notes, path: str, directory: str) -> None:
         self._nft = nft
+        self._directory = directory
         self._notes = notes
         self.path = path
         self.text = notes.noted(NOTE) if path else None
@@ -99,7 +102,7 @@ class AdminRules:
         names = "\n".join(dict.fromkeys(_empty(m) for m in _SET.finditer(_bare(text))))
         above = f"table inet {_TRIED} {{\nflags dormant\n{names}\nchain admin {{\n"
         commands = f"{above}{text}\n}}\n{_TRIAL}\n}}\n"
-        refused = refusal(commands)
+        refused = refusal(commands, self._directory)
         if refused is not None:
             line = refused.line - above.count("\n")
             within = 1 <= line <= text.count("\n") + 1

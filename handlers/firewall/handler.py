@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -36,7 +37,8 @@ class FirewallHandler(Handler):
         self._lists = Lists(context.numbers, context.notes)
         self._mark = context.firewall.mark
         self._log_group = rejecting.group(context.firewall.log_group)
-        self.admin = AdminRules(self._nft, context.notes, context.firewall.rules)
+        run_dir = os.path.dirname(context.copies_dir)  # noqa: PTH120
+        self.admin = AdminRules(self._nft, context.notes, context.firewall.rules, run_dir)
         """The administrator's own rules."""
         self._sandboxes = context.sandboxes
         self._surplus = False

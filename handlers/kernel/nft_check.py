@@ -30,15 +30,21 @@ class Refusal(Struct, frozen=True):
     reason: str
 
 
-def refusal(commands: str) -> Refusal | None:
+def refusal(commands: str, directory: str) -> Refusal | None:
     """What nftables has against `commands`; `None` if nothing.
+
+    They are written to a file in `directory`, one without a name: only errors about a file have
+    lines. Where that cannot be, they are not asked about here.
 
     A few rules are refused only when they are committed: the kernel then compares them with the
     chains that lead to them (`nf_tables_validate` in `net/netfilter/nf_tables_api.c`).
     """
     library = _library()
     with ExitStack() as left:
-        file = os.memfd_create("rules", os.MFD_CLOEXEC)
+        try:
+            file = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError:  # not every file system has such files
+            return None
         left.callback(os.close, file)
         os.write(file, commands.encode())
         context = library.nft_ctx_new(_DEFAULT)

@@ -59,8 +59,12 @@ def test_they_block_an_address_and_survive_whatever_happens(make_host: HostMaker
     assert in_force()
     host.command("nft", "flush", "ruleset")
     eventually(in_force)
+    table = ("inet", "watcher")
+    host.command("nft", "flush", "chain", *table, "admin")
+    eventually(in_force)
+    host.command("nft", "add", "element", *table, "ours4", "{", "203.0.113.7", "}")
+    eventually(lambda: "203.0.113.7" not in host.command("nft", "list", "table", *table).stdout)
     assert host.watcher("sync").stdout == "nothing to do\n"
-    assert in_force()
 
     file.write_text(BLOCKED + "\nip daddr 192.0.2.9 dorp\n")
     again(service)
@@ -129,7 +133,7 @@ def test_a_text_that_leaves_its_chain_is_refused(
 ) -> None:
     file = tmp_path / "rules.nft"
     file.write_text(text)
-    rules = AdminRules(Nft(), Notes(), str(file))
+    rules = AdminRules(Nft(), Notes(), str(file), str(tmp_path))
     with pytest.raises(UsageError) as error:
         rules.read(str(file), [Network()], tried=False)
     assert f"firewall.rules: {file}:{line}: {reason}" in str(error.value)
@@ -139,7 +143,7 @@ def test_a_text_that_leaves_its_chain_is_refused(
 def test_a_file_that_others_can_write_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "rules.nft"
     file.write_text("accept")
-    rules = AdminRules(Nft(), Notes(), str(file))
+    rules = AdminRules(Nft(), Notes(), str(file), str(tmp_path))
     assert rules.take(str(file), rules.read(str(file), [], tried=False))
     assert not rules.take(str(file), rules.read(str(file), [], tried=False))
 
