@@ -125,13 +125,18 @@ def _bridges(drivers: Iterable[Driver]) -> set[str]:
     return {d.master for d in drivers if d.master and d.network.subnet_of(4) is not None}
 
 
-def missing(netlink: Netlink, drivers: Iterable[Driver], mark: int) -> list[str]:
-    """What is not closed of the networks of `drivers`: bridges and subnets."""
-    networks, found = list(drivers), []
+def missing(
+    netlink: Netlink, drivers: Iterable[Driver], mark: int, to: Iterable[Driver] = ()
+) -> list[str]:
+    """What is not closed of the networks of `drivers`: bridges and subnets.
+
+    `to` are those that only what has the mark may enter.
+    """
+    networks, targets, found = list(drivers), list(to), []
     for version in _VERSIONS:
-        wanted = plan.wanted(version, networks, mark)
+        wanted = plan.wanted(version, networks, mark, targets)
         there = plan.listed(netlink, version)
         if plan.steps(there, wanted, exactly=False):
             lacking = [rule for rule in wanted if rule not in there and rule.target == 0]
-            found += [str(rule.source or rule.iif) for rule in lacking or wanted]
+            found += [str(rule.source or rule.to or rule.iif) for rule in lacking or wanted]
     return sorted(set(found))

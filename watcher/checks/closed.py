@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from handlers.closing.handler import missing
 from handlers.closing.judged import judged
+from handlers.firewall.ingress import entered
 from handlers.kernel.netlink import Netlink
 from handlers.networks import drivers_of
 from watcher.checks.check import Finding, Subject, ok, warn
@@ -31,8 +32,9 @@ def findings(subject: Subject) -> Iterator[Finding]:
             "if they are not to, set closed = true in [firewall]",
         )
         return
+    to = {d.network.name: d for sandbox in sandboxes for d in entered(sandbox, drivers)}
     with Netlink() as netlink:
-        lacking = missing(netlink, held.values(), subject.config.firewall.mark)
+        lacking = missing(netlink, held.values(), subject.config.firewall.mark, to.values())
     if lacking:
         yield warn(
             f"{', '.join(lacking)} would be open without rules of nftables: a rule of `ip rule` is"
