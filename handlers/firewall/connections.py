@@ -8,8 +8,9 @@ up each connection of a list before it adds one (`__nf_conncount_add` in
 divided: each of its parts takes the connections that a hash gives it.
 
 A set with such elements that is not `dynamic` keeps those that are empty
-(`nft_rhash_expr_needs_gc_run` in `net/netfilter/nft_set_hash.c`, Linux 6.13, 6.12.9, 6.6.70,
-6.1.124). nft(8) asks for a statement in the declaration of the set, which counts for no element.
+(`nft_rhash_expr_needs_gc_run` in `net/netfilter/nft_set_hash.c`, since Linux 6.15 and the stable
+kernels of April 2025). nft(8) asks for a statement in the declaration of the set, which counts for
+no element.
 
 Source: nft(8).
 """
