@@ -6,8 +6,10 @@ from typing import Final
 
 import pytest
 
+from tests.config.test_reload import reload
 from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, UPLINK6, Host, HostMaker
 from tests.support.refused import REJECTED, attempt, opened
+from tests.support.waiting import eventually
 
 DUAL: Final = """
 [network.default]
@@ -57,4 +59,26 @@ def test_a_large_bound_is_kept_in_parts(make_host: HostMaker) -> None:
     assert 1990 <= count(host) - before <= 2000  # what was there before ends by itself
     opened(hoarder.place, ["198.51.100.8"], range(1, 6001))
     assert 2900 < count(host) - before <= 3000
+    assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
+
+
+def test_the_smallest_number_counts_and_follows_the_configuration(make_host: HostMaker) -> None:
+    limits = "[root.limits]\nconnections = 50\n"
+    host = make_host(limits + DUAL.format(mode="bridge", more="connections = 100"))
+    service = host.service()
+    hoarder = host.attach("hoarder")
+    before = count(host)
+    opened(hoarder.place, ["198.51.100.7"], range(1, 101))
+    assert 45 <= count(host) - before <= 50
+    reload(host, service, limits + DUAL.format(mode="bridge", more="connections = 20"))
+    host.command("conntrack", "-F", check=False)
+    opened(hoarder.place, ["198.51.100.7"], range(101, 201))
+    assert 15 <= count(host) <= 25  # with a few of others
+    host.nft("flush", "ruleset")  # it is counted anew, and no more than that
+    eventually(lambda: host.nft("list", "map", "inet", "watcher", "connections4"))
+    opened(hoarder.place, ["198.51.100.7"], range(201, 301))
+    assert count(host) <= 45
+    assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
+    reload(host, service, DUAL.format(mode="bridge", more=""))
+    host.attach("free")
     assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
