@@ -39,9 +39,6 @@ class Owner(Protocol):
             ValueError: it is not understood; the connection ends.
         """
 
-    def lost(self) -> None:
-        """It has ended."""
-
     def waits(self) -> bool:
         """Whether somebody waits for it to be there."""
 
@@ -165,7 +162,6 @@ class Link:
         self._close()
         if self._owner.waits():
             self._tell(f"{self._path}: {reason}")
-        self._owner.lost()
         self._connect_later()
 
     def _close(self) -> None:

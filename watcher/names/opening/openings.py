@@ -2,7 +2,8 @@
 
 An answer to a sandbox that has names in a list of `egress` leaves only once the service has said
 that its addresses are open. As nobody tells when they are closed, each is asked for a minute more
-than it has to be open, and in that minute nothing has to be asked again.
+than it has to be open, and in that minute nothing has to be asked again. While the service is away,
+what is open stays so, and answers with nothing else in them leave.
 """
 
 from __future__ import annotations
@@ -187,10 +188,6 @@ class Openings(Opener):
         else:
             self._remember(waiter)
         self._end(said.number, "refused" if said.refused else "opened")
-
-    def lost(self) -> None:
-        """What is open stays so; but what the next service knows has to be seen."""
-        self.forget()
 
     def waits(self) -> bool:
         """Whether the service has to be told anything."""
