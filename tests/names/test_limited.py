@@ -142,7 +142,7 @@ def test_the_names_of_a_list_are_those_that_the_service_allows() -> None:
             return rng.choice(("", "!")) + rng.choice(("", "", "*.")) + name(3)
 
         lists = tuple(
-            parse_list(",".join(entry() for _ in range(rng.randint(1, 6))), "egress")
+            parse_list(",".join([name(3), *(entry() for _ in range(rng.randint(0, 5)))]), "egress")
             for _ in range(rng.randint(1, 3))
         )
         names, access = name_list(lists), AccessList("egress", lists)
@@ -152,3 +152,6 @@ def test_the_names_of_a_list_are_those_that_the_service_allows() -> None:
             wire = host_name(label.encode() for label in asked.split("."))
             assert (wire in names) == access.asks(asked), (lists, asked)
     assert name_list((("10.0.0.0/8",),)) is None
+    some = name_list((("!a.example:80/tcp", "a.example"),))  # its other ports are left
+    assert some is not None
+    assert b"a.example" in some

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from watcher.model.policy.access import AccessList
+from watcher.model.policy.entries import EVERY_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from watcher.model.policy.entries import Entry
 
 _IN_NAMES: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-_."
 """What the name of a host is written with; other bytes are in no list, and nobody misses them."""
@@ -35,7 +38,7 @@ class NameList:
         self._lists = tuple(
             (
                 frozenset(one.name.encode() for one in named if not one.out),
-                frozenset(one.name.encode() for one in named if one.out),
+                frozenset(one.name.encode() for one in named if _takes_out(one)),
             )
             for named in each
             if named
@@ -96,6 +99,11 @@ def host_name(labels: Iterable[bytes]) -> bytes:
     if len(labels) < 2 or len(name) > _LONGEST or name.count(b".") != len(labels) - 1:
         return b""
     return b"" if name.translate(None, _IN_NAMES) else name
+
+
+def _takes_out(entry: Entry) -> bool:
+    """Whether it takes a name out with all its ports: one of which some are left is asked for."""
+    return entry.out and entry.ports == EVERY_PORT and not entry.protocol
 
 
 def _has(names: frozenset[bytes], name: bytes) -> bool:
