@@ -45,7 +45,7 @@ class FirewallHandler(Handler):
         """Whether the last sync has found more lists or rules than are needed."""
         self._looked_at = 0
         """How many shared elements there were when :meth:`rest` last looked at them."""
-        self.opened = Opened(self._nft, context.numbers)
+        self.opened = Opened(self._nft, context.numbers, self._versions)
 
     def appear(self, sandbox: Sandbox) -> None:
         """Add the elements of `sandbox`, if any, in one transaction; make a missing table."""
@@ -247,6 +247,10 @@ class FirewallHandler(Handler):
         if any(element.name in elements.SHARED for element in surplus):
             self._lists.take_away()
         self._nft.run(text)
+
+    def _versions(self) -> list[int]:
+        drivers = self._drivers.values()
+        return sorted({subnet.version for one in drivers for subnet in one.network.subnets})
 
     def _listing(self) -> list[dict[str, Any]] | None:
         """What there is of the table; what names have opened only if that is known to be little."""

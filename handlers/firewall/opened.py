@@ -98,14 +98,20 @@ class Opened:
     Args:
         nft: the firewall.
         numbers: numbers profiles.
+        versions: returns the IP versions that there are sets for.
         clock: seconds that only grow.
     """
 
     def __init__(
-        self, nft: Nft, numbers: ListStore, clock: Callable[[], float] = time.monotonic
+        self,
+        nft: Nft,
+        numbers: ListStore,
+        versions: Callable[[], Collection[int]],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nft = nft
         self._numbers = numbers
+        self._versions = versions
         self._clock = clock
         self._there: dict[_Key, _Parts] = {}
         self._of_list: Counter[int] = Counter()
@@ -133,7 +139,8 @@ class Opened:
             NftError: the kernel refused. Then nothing was opened.
         """
         self.read()
-        some = list(openings)
+        versions = self._versions()
+        some = [one for one in openings if one.address.version in versions]
         changes, new = self._planned(some)
         if not changes:
             return []
@@ -211,7 +218,13 @@ class Opened:
             return ""
         now = self._clock()
         if not self.few:
-            key = max(self._there, key=lambda key: _until(self._there[key]))
+            versions = self._versions()
+            last = (
+                (_until(parts), key) for key, parts in self._there.items() if key[0] in versions
+            )
+            until, key = max(last, default=(0.0, (0, 0, "")))
+            if until <= now:
+                return ""
             name, number, address = f"opened{key[0]}", classid(key[1]), key[2]
             try:
                 self._nft.run(f"get element inet watcher {name} {{ {number} . {address} }}\n")
@@ -304,7 +317,7 @@ class Opened:
         """
         now = self._clock()
         text = []
-        for version in (4, 6):
+        for version in self._versions():
             keys: list[str] = []
             elements: list[str] = []
             for (of, number, address), parts in changes.items():

@@ -55,6 +55,10 @@ def test_an_answer_opens_what_the_list_allows(make_host: HostMaker) -> None:
         assert limited.reach(PUBLIC, 443, "udp") is not None
         assert limited.reach(PUBLIC, 53, "udp") is None
         assert limited.reach(PUBLIC, 25) is None
+        limited.exec("ping", "-c", "1", "-W", "10", PUBLIC)
+        assert limited.place.run(
+            "busybox", "ping", "-c", "1", "-W", "1", OTHER, check=False
+        ).returncode
         assert limited.reach(PUBLIC6, 80) is None
 
         opened = open_addresses(host.nft_list())
@@ -86,6 +90,7 @@ def test_what_is_refused_opens_nothing(make_host: HostMaker) -> None:
             (host.container("prefixes").address, "api.example.org"),
             ("172.19.77.77", "api.example.org"),
             ("nobody", "api.example.org"),
+            (f"{limited.address}%1", "api.example.org"),
         ):
             assert telling.answer(sender, name, PUBLIC) != "", name
         rebinding = (

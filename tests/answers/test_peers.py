@@ -110,7 +110,10 @@ def test_what_a_name_service_says_harms_nobody(make_host: HostMaker) -> None:
         opened = open_addresses(host.nft_list())
         assert MOST_OF_LIST - MOST_ADDRESSES < len(opened) <= MOST_OF_LIST
 
-        # Healing is no slower for that.
+        # Where there is no IPv6, an address of it is nothing to open.
+        assert good.answer(other, NAME, "2606:2800:220:1::34") == ""
+        assert len(open_addresses(host.nft_list())) == len(opened)
+
         host.nft("flush", "ruleset")
         assert good.answer(other, NAME, "9.9.9.9") == ""
         assert len(open_addresses(host.nft_list())) == len(opened) + 1

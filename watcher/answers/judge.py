@@ -40,11 +40,19 @@ class Verdict(Struct, frozen=True):
 
 
 class _Asker(Struct, frozen=True):
-    """Who has an address; the list with names that it is held to there, and the list's number."""
+    """Who has an address, and what it is held to there.
+
+    Attributes:
+        sandbox: who; `None` if nobody.
+        held: the list, if it has names.
+        number: that of the list.
+        versions: the IP versions of its addresses there; others open nothing.
+    """
 
     sandbox: Sandbox | None
     held: AccessList | None = None
     number: int = 0
+    versions: frozenset[int] = frozenset()
 
 
 _ASKERS: Final = 1024
@@ -90,6 +98,8 @@ class Judge:
             address = _address(text)
             if address is None:
                 return Verdict(sandbox, refused="it has no address where there should be one")
+            if address.version not in asker.versions:
+                continue
             opened = profile(held.opened(told.name, address, rebinds=self._rebinds(address)))
             if opened:
                 seconds = min(max(ttl, MIN_TTL), MAX_TTL)
@@ -110,7 +120,10 @@ class Judge:
         if held is None or not held.named:
             asker = _Asker(sandbox)
         else:
-            asker = _Asker(sandbox, held, store.number_of(held.document))
+            assert sandbox is not None
+            addresses = (i.addresses for i in sandbox.interfaces if i.network == told.network)
+            versions = frozenset(address.version for some in addresses for address in some)
+            asker = _Asker(sandbox, held, store.number_of(held.document), versions)
         self._askers[key] = asker
         return asker
 

@@ -102,6 +102,7 @@ class Answers:
         self._named: NamedSocket | None = None
         self._peers: set[_Peer] = set()
         self._waiting: deque[_Waiting] = deque()
+        self._paused = False
         self._turn: asyncio.Handle | None = None
         self._tidying: asyncio.TimerHandle | None = None
         self._rejected = Seldom(_EVENTS_EVERY, _REJECTED)
@@ -165,6 +166,7 @@ class Answers:
         """Take what a peer says; garbage ends the connection."""
         self._take(peer)
         if len(self._waiting) >= MOST_WAITING:
+            self._paused = True
             for one in self._peers:
                 self._loop.remove_reader(one.socket)
         if self._waiting and self._turn is None:
@@ -195,11 +197,11 @@ class Answers:
         """Judge and open what waits, as much as one transaction should have."""
         self._turn = None
         self._first()
-        before = len(self._waiting)
-        some = [self._waiting.popleft() for _ in range(min(TOGETHER, before))]
+        some = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
         try:
             with self._reconciler.changing() as (context, _):
                 replies = self._done(context, some)
+            self._problem = ""
         except Busy as busy:
             self._wait(some, busy.what)
             return
@@ -210,9 +212,7 @@ class Answers:
             self._reply(one, refused)
         if self._waiting:
             self._turn = self._loop.call_soon(self._work)
-        if before >= MOST_WAITING > len(self._waiting):
-            for peer in self._peers:
-                self._loop.add_reader(peer.socket, self._hear, peer)
+        self._go_on()
 
     def _wait(self, some: Sequence[_Waiting], why: str) -> None:
         """Try again, for as long as somebody waits for the answers."""
@@ -224,6 +224,14 @@ class Answers:
                 self._reply(one, why)
         if self._waiting:
             self._turn = self._loop.call_later(_AGAIN, self._work)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Read again, if there is room again."""
+        if self._paused and len(self._waiting) < MOST_WAITING:
+            self._paused = False
+            for peer in self._peers:
+                self._loop.add_reader(peer.socket, self._hear, peer)
 
     def _done(self, context: Context, some: Sequence[_Waiting]) -> list[tuple[_Waiting, str]]:
         """Do it; returns why each must not leave, or nothing."""
