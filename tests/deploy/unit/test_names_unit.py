@@ -16,9 +16,10 @@ from tests.support import traffic
 from tests.support.booted import passes_analyze
 from tests.support.exporter import PORT, Scraped
 from tests.support.exporter import ask as fetch
-from tests.support.host import GATEWAY
+from tests.support.host import BEYOND, GATEWAY
 from tests.support.name_service import addresses, ask, make_query
 from tests.support.paths import REPOSITORY
+from tests.support.upstreams import dnsmasq
 from tests.support.waiting import eventually
 from watcher.model.names import DNS_PORT
 
@@ -35,6 +36,7 @@ _MASK: Final = f"/etc/systemd/system/{_NAME}.service"
 _UNIT: Final = REPOSITORY / f"deploy/{_NAME}.service"
 _PATIENCE: Final = 5.0
 """Seconds after which a resolver asks again (resolv.conf(5))."""
+_FAR: Final = "93.184.216.34"
 _HOST: Final = "host.watcher.internal"
 
 
@@ -220,3 +222,20 @@ def test_its_counts_are_among_the_metrics_of_their_unit(unit: BootedHost) -> Non
     with started(unit):
         assert eventually(lambda: answered() > 0, what="the counts of the name service")
     unit.delete("web")
+
+
+def test_an_answer_leaves_once_the_service_has_opened_its_addresses(unit: BootedHost) -> None:
+    beyond = unit.beyond
+    beyond.ip("addr", "add", f"{_FAR}/32", "dev", "lo")
+    with beyond.serve(tcp=(443,)):
+        dnsmasq(unit, beyond, BEYOND, f"--host-record=far.example,{_FAR}")
+        unit.reconfigure(f'[names]\nservers = ["{BEYOND}"]')
+        unit.booted.command("systemctl", "restart", _NAME)
+        web = unit.attach("web", annotations={"io.watcher.egress": "far.example:443/tcp"})
+        assert answers(web.place)
+        far = ask(web.place, "far.example", server=GATEWAY, port=DNS_PORT)
+        assert addresses(far) == {_FAR}
+        assert web.reach(_FAR, 443) is not None
+        unit.delete("web")
+        unit.reconfigure("")
+    beyond.ip("addr", "del", f"{_FAR}/32", "dev", "lo")

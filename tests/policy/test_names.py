@@ -40,7 +40,8 @@ def beyond(host: Host) -> None:
     many = [f"--host-record=n{n}.many.example.net,93.184.216.{100 + n}" for n in range(SEVERAL)]
     dnsmasq(
         host, host.beyond, BEYOND, "--local-ttl=60", f"--host-record=api.example.org,{API},{API6}",
-        f"--host-record=mirror.example.net,{MIRROR}", "--cname=files.pypi.org,mirror.example.net",
+        f"--host-record=mirror.example.net,{MIRROR}",
+        f"--host-record=other.pypi.org,{MIRROR}", "--cname=files.pypi.org,mirror.example.net",
         "--host-record=inside.pypi.org,10.1.2.3,::1", f"--host-record=host.pypi.org,{GATEWAY}",
         f"--address=/example.com/{API}", *many,
     )  # fmt: skip
@@ -90,11 +91,12 @@ def test_names_open_what_they_lead_to_before_the_answer_leaves(make_host: HostMa
 
     # The service away: what is open stays, nothing new opens. Then it is told anew.
     service.stop()
+    assert addresses(ask(limited, "api.example.org")) == {API}
     assert limited.reach(API, 443) is not None
-    assert outcome(ask(limited, "api.example.org")) == "SERVFAIL"
+    assert outcome(ask(limited, "other.pypi.org")) == "SERVFAIL"
     service.start()
-    assert eventually(lambda: addresses(ask(limited, "api.example.org")) == {API})
-    assert limited.reach(API, 443) is not None
+    assert eventually(lambda: addresses(ask(limited, "other.pypi.org")) == {MIRROR})
+    assert limited.reach(MIRROR, 443) is not None
 
     # The name service away, and back.
     names.stop()
