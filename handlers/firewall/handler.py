@@ -274,10 +274,10 @@ class FirewallHandler(Handler):
 
     def _missing_shared(self, sandboxes: Iterable[Sandbox]) -> dict[Element, None]:
         """The shared elements of `sandboxes` that may be missing."""
-        there, wanted = set(self._lists.there), dict[Element, None]()
+        groups, wanted = lists.Groups(self._lists.there), dict[Element, None]()
         for sandbox in sandboxes:
-            shared = elements.shared(sandbox, self._drivers, self._lists, there)
-            there.update(map(lists.group, shared))
+            shared = elements.shared(sandbox, self._drivers, self._lists, groups)
+            groups.more.update(map(lists.group, shared))
             wanted |= shared
         return wanted
 

@@ -45,8 +45,11 @@ def digest(
 
 def blocks(listing: Iterable[dict[str, Any]]) -> frozenset[str]:
     """The rules in `listing` that are there only if they are needed."""
-    maps = {object_["map"]["name"] for object_ in listing if "map" in object_}
-    return frozenset(block for name, block in elements.BLOCKS.items() if name in maps)
+    named = {of["name"] for object_ in listing for kind, of in object_.items() if kind in _SETS}
+    return frozenset(block for name, block in elements.BLOCKS.items() if name in named)
+
+
+_SETS: Final = ("map", "set")
 
 
 def _rules(listing: Iterable[dict[str, Any]]) -> list[Any]:

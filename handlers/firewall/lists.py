@@ -7,7 +7,7 @@ what stays outweighs what is needed, the table is made anew without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Final
 
 from handlers.firewall import egress, ingress
@@ -94,6 +94,19 @@ class Recorder:
         """The number that stands for the list of that text."""
         self.documents.add(document)
         return self._numbers.number_of(document)
+
+
+class Groups:
+    """The groups in `there` and some `more`, which may be added; `there` is not copied."""
+
+    __slots__ = ("_there", "more")
+
+    def __init__(self, there: Set[Group]) -> None:
+        self._there = there
+        self.more: set[Group] = set()
+
+    def __contains__(self, group: object) -> bool:
+        return group in self._there or group in self.more
 
 
 def group(element: Element) -> Group:
