@@ -48,3 +48,20 @@ def test_nobody_comes_in_while_rules_are_flushed_and_healed(
     assert doors.arrived() == set()
     assert attempt(thief.place, UPLINK, OPEN) == "web"
     assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
+
+
+def test_others_are_reached_when_nobody_there_has_a_list_any_more(make_host: HostMaker) -> None:
+    host = make_host(in_mode("bridge"))
+    host.service()
+    host.attach("listed", annotations={"io.watcher.ingress": BEYOND})
+    free = host.attach("free", ports=f"{OPEN}:{OPEN}")
+    free.serve(tcp=(OPEN,))
+    assert attempt(host.beyond, UPLINK6, OPEN) == "free"
+    host.delete("listed")
+    eventually(lambda: "listed" not in host.ls())
+    host.nft("flush", "ruleset")  # the rules of `ip rule` stay until a sync
+    eventually(lambda: attempt(host.beyond, UPLINK, OPEN, timeout=0.3) == "free")
+    host.watcher("sync")
+    assert attempt(host.beyond, UPLINK6, OPEN) == "free"
+    assert "fwmark" not in host.command("ip", "rule").stdout
+    assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
