@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.support.checked import fine
+from tests.support.checked import checked, fine
 from tests.support.guarded import DUAL, in_mode
 from tests.support.host import BEYOND, UPLINK
 from tests.support.shaped import (
@@ -58,6 +58,12 @@ def test_what_is_more_is_held_back_or_dropped(make_host: HostMaker, mode: str, g
         text = "x" * 100_000  # in pieces of many segments, longer than a burst
         assert stream.say(text) == text
     assert fine(host, "web")  # nothing counts as dropped by the guard
+    told = [line["what"] for line in checked(host, "web") if line["check"] == "bandwidth"]
+    assert [what.partition(" by ")[0] for what in told] == [
+        "it may receive 2M a second",
+        "it may send 1M a second",
+    ]
+    assert not any("; 0 packets" in what for what in told)
 
 
 def test_each_interface_has_its_own(make_host: HostMaker) -> None:

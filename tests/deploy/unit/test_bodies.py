@@ -12,6 +12,9 @@ from tests.attach.test_share import (
     test_port_maps_of_either_apply,
     test_watcher_bundle_writes_the_path_to_share,
 )
+from tests.bandwidth.test_limits import (
+    test_what_counts_is_the_least,
+)
 from tests.networks.test_announce import (
     test_a_neighbour_and_the_host_reach_the_next_at_once,
 )
@@ -54,5 +57,6 @@ __all__ = [
     "test_they_are_set_before_the_first_instruction",
     "test_thirty_two_at_once_share_one",
     "test_watcher_bundle_writes_the_path_to_share",
+    "test_what_counts_is_the_least",
     "test_who_never_stops_sending_is_answered_after_a_reload",
 ]

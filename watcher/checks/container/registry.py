@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from watcher.checks import privileges
 from watcher.checks.check import Finding, warn
 from watcher.checks.container import (
+    bandwidth,
     ends,
     guarding,
     limits,
@@ -43,6 +44,7 @@ QUESTIONS: Final = (
     Question("limits", limits.findings),
     Question("names", names.findings),
     Question("guard", guarding.findings),
+    Question("bandwidth", bandwidth.findings),
 )
 
 _CAPABILITIES: Final = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE")
