@@ -91,8 +91,10 @@ def test_what_counts_is_the_least(make_host: HostMaker) -> None:
     )
     plain = host.attach("plain")
     assert rates(host, plain.veth) == Rates(at(40e6), at(50e6))
-    web = host.attach("web", annotations=limited("2.5G", "10M"))
-    assert rates(host, web.veth) == Rates(at(2.5e9), at(10e6))
-    found = bucket(host, web.veth)
-    assert found is not None
-    assert found["options"]["burst"] == pytest.approx(at(2.5e9) / 100, rel=0.01)
+    web = host.attach("web", annotations=limited("100G", "8k"))
+    assert whole(host, web) == Rates(at(100e9), at(8e3))
+    fast, slow = (bucket(host, link) for link in (web.veth, shaper_of(web.veth)))
+    assert fast is not None
+    assert slow is not None
+    assert fast["options"]["burst"] == pytest.approx(16 << 20, rel=0.01)
+    assert slow["options"]["burst"] == pytest.approx(2 * 1518, rel=0.01)
