@@ -171,7 +171,8 @@ def _content(path: str) -> str:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "no path has a NUL"
-        raise _refused(path, 0, f"cannot be read: {why}") from None
+        remedy = "name a file that can be read, or remove the key"
+        raise _refused(path, 0, f"cannot be read: {why}", remedy) from None
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):

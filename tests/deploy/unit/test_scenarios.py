@@ -67,7 +67,16 @@ def test_a_reload_takes_a_changed_configuration_or_says_why_not(unit: BootedHost
     db = unit.attach("db", **IN_BACK)
     db.serve(tcp=(80,))
     assert unit.here.reach(db.address, 80) == Answer("db", "172.22.0.1")
+    rules = unit.base / "rules.nft"
+    rules.write_text(f"ip daddr {BEYOND} drop\n")
+    unit.reconfigure(f'{BACK}[firewall]\nrules = "{rules}"\n')
+    unit.beyond.serve(tcp=(80,))
+    assert web.reach(BEYOND, 80, timeout=0.5) is None
+    rules.write_text("# nothing\ndorp\n")
+    assert f"{rules}:2: nftables refuses it: syntax error" in unit.unit.reload()
+    rules.unlink()
     unit.reconfigure("")
+    assert web.reach(BEYOND, 80) is not None
     assert unit.run_to_end("late", ("true",), check=False, **IN_BACK).returncode
     assert stream.say("still there") == "still there"
     assert unit.unit.inner_pid == pid
