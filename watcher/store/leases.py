@@ -465,10 +465,15 @@ class LeaseStore(OpenStore):
         return int(row[0])
 
     def keep_only(self, documents: Iterable[str]) -> None:
-        """Forget the numbers of all other lists; none of them is given again."""
+        """Forget the numbers of all other lists; none of them is given again.
+
+        Those of profiles stay: open addresses have them (:mod:`watcher.model.policy.opening`).
+        """
         with self._database.writing() as db:
             kept = set(documents)
-            rows = db.execute("SELECT document FROM list").fetchall()
+            rows = db.execute(
+                "SELECT document FROM list WHERE document NOT LIKE 'ports %'"
+            ).fetchall()
             gone = [row for row in rows if row[0] not in kept]
             db.executemany("DELETE FROM list WHERE document = ?", gone)
 
