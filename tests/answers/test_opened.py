@@ -137,6 +137,7 @@ def test_what_is_open_outlives_flushes_and_restarts_but_not_its_time(make_host: 
         host.nft("flush", "ruleset")
         assert telling.answer(limited.address, "api.example.org", OTHER) == ""
         assert limited.reach(OTHER, 443) is not None
+        eventually(lambda: host.watcher("sync", "--dry-run").stdout == "nothing to do\n")
 
     service.kill9()
     assert limited.reach(PUBLIC, 443) is not None
