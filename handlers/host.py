@@ -76,7 +76,8 @@ class Host:
 
     Attributes:
         networks: each network by its name.
-        copies, pins, host_sides, links, firewall, conntrack: the handlers with more than the verbs.
+        copies, pins, host_sides, links, firewall, closing, conntrack: the handlers with more than
+            the verbs.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Host:
             self.host_sides = self._of(HostSideHandler)
             self.links = self._of(LinkHandler)
             self.firewall = self._of(FirewallHandler)
+            self.closing = self._of(ClosingHandler)
             self.conntrack = self._of(ConntrackHandler)
             self._opened = opened.pop_all()
 

@@ -23,7 +23,11 @@ _VERSIONS: Final = (4, 6)
 
 
 class ClosingHandler(Handler):
-    """Owns the rules that have our protocol. A network stays closed until a sync."""
+    """Owns the rules that have our protocol.
+
+    A network is closed for the first of its sandboxes that is held to a list. After the last one
+    has gone, it stays closed until a sync or :meth:`rest`, as another often follows soon.
+    """
 
     def __init__(self, context: Context) -> None:
         self._netlink = context.netlink
@@ -35,6 +39,9 @@ class ClosingHandler(Handler):
         self._entered: dict[str, Driver] = {}
         """Those of them that only what has the mark may enter."""
         self._changes: RuleChanges | None = None
+        self._sandboxes = context.sandboxes
+        self.may_open = False
+        """Whether a sandbox has gone that may have been the last one in a closed network."""
 
     def appear(self, sandbox: Sandbox) -> None:
         """Close the networks in which `sandbox` is held to a list.
@@ -64,8 +71,26 @@ class ClosingHandler(Handler):
         self._closed |= needed
         self._entered |= to
 
+    def vanish(self, before: Sandbox, after: Sandbox | None) -> None:  # noqa: ARG002
+        """Remember that :meth:`rest` has something to look at."""
+        self.may_open = self.may_open or bool(self._needed([before]))
+
+    def rest(self) -> None:
+        """Open the networks in which no sandbox is held to a list any more.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        self.may_open = False
+        needed = self._needed(self._sandboxes())
+        if self._closed.keys() != needed.keys():
+            self.sync(list(self._sandboxes()), dry_run=False)
+
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the rules exactly those that the networks of `sandboxes` need."""
+        if not dry_run:
+            self._closed.clear()
+            self._entered.clear()
         to = (driver for sandbox in sandboxes for driver in entered(sandbox, self._drivers))
         return apply(
             self._differences(self._needed(sandboxes), _by_name(to) if self._mark else {}),

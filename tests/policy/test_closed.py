@@ -244,3 +244,16 @@ def test_others_of_a_closed_network_go_on_when_nobody_there_has_a_list_any_more(
     host.watcher("sync")
     assert all(free.reach(BEYOND, PORT) is not None for free in frees)
     assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
+
+
+def test_the_service_opens_a_network_after_the_last_who_is_held_to_a_list(served: Host) -> None:
+    before = rules(served, 4), rules(served, 6)
+    held = served.attach("held", annotations={"io.watcher.egress": "none"})
+    free = served.attach("free")
+    assert (rules(served, 4), rules(served, 6)) != before
+    served.delete("held")
+    served.gone(held)
+    eventually(lambda: (rules(served, 4), rules(served, 6)) == before)
+    served.beyond.serve(tcp=(PORT,))
+    assert free.reach(BEYOND, PORT) is not None
+    assert served.watcher("sync", "--dry-run").stdout == "nothing to do\n"

@@ -371,17 +371,21 @@ class Reconciler:
         self._context.flows.soon()
 
     def tidy(self, *, idle: bool) -> None:
-        """Have the firewall forget the lists that nobody is held to, if they are many.
+        """Forget the lists that nobody is held to, if they are many, and open their networks.
 
-        Unless the service is `idle`, they have to be very many.
+        Unless the service is `idle`, they have to be very many, and networks stay closed.
 
         Raises:
             WatcherError, OSError: they are still there.
         """
-        firewall = self._context.host.firewall
-        if firewall.is_due(idle=idle):
+        host = self._context.host
+        opens = idle and host.closing.may_open
+        if opens or host.firewall.is_due(idle=idle):
             with self._with_store():
-                firewall.rest()
+                if opens:
+                    host.closing.rest()
+                if host.firewall.is_due(idle=idle):
+                    host.firewall.rest()
 
     @property
     def journal_is_long(self) -> bool:
