@@ -106,6 +106,6 @@ def _ratio(of: dict[str, Any]) -> str:
 
 
 def _wait(of: dict[str, Any]) -> str:
-    if not of["longest"]:
-        return "all dropped"
+    if not of["median"]["median"]:
+        return "mostly dropped"
     return f"{seconds(of['median']['median'])}, {seconds(of['longest'])}"
