@@ -16,8 +16,8 @@ from watcher.checks.check import Finding, ok, warn
 from watcher.checks.container.resolvers import PATH
 from watcher.model.names import DNS_PORT
 from watcher.model.policy.access import access
-from watcher.model.policy.limits import SandboxLimits
-from watcher.model.policy.origins import bound, origins
+from watcher.model.policy.limits import SandboxLimits, bound
+from watcher.model.policy.origins import origins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
