@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from handlers.closing import plan
 from handlers.kernel.netlink import Netlink
 from handlers.networks.driver import Driver
+from watcher.model.policy.access import access
 from watcher.model.sandbox import Sandbox
 
 
@@ -21,6 +22,17 @@ def judged(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
     for interface in sandbox.interfaces:
         driver = drivers[interface.network]
         if limited or driver.network.policed:
+            yield driver
+
+
+def entered(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
+    """Those in which it is held to a list of sources: only what has the mark may enter them."""
+    limits = sandbox.limits
+    forced = drivers.get(limits.policy)
+    of_root = None if forced is None else forced.network
+    for interface in sandbox.interfaces:
+        driver = drivers[interface.network]
+        if access("ingress", limits, driver.network, of_root) is not None:
             yield driver
 
 

@@ -178,11 +178,6 @@ def shared(
                 yield Element("inet", f"from_host{v}", (number, *fields(box)[1:]))
 
 
-def entered(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
-    """The networks in which `sandbox` is held to a list, which only what has the mark may enter."""
-    yield from (drivers[interface.network] for interface, _ in _held(sandbox, drivers))
-
-
 def access_of(
     sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
 ) -> AccessList | None:
