@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from watcher.facts import kinds
 from watcher.model.errors import WatcherError
-from watcher.model.policy.told import entry_of
+from watcher.model.policy.needed import entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
