@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from handlers.closing import plan
 from handlers.kernel.netlink import Netlink
 from handlers.networks.driver import Driver
-from watcher.model.policy.access import access
+from handlers.networks.held import access_of
 from watcher.model.sandbox import Sandbox
 
 
@@ -27,13 +27,9 @@ def judged(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
 
 def entered(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
     """Those in which it is held to a list of sources: only what has the mark may enter them."""
-    limits = sandbox.limits
-    forced = drivers.get(limits.policy)
-    of_root = None if forced is None else forced.network
     for interface in sandbox.interfaces:
-        driver = drivers[interface.network]
-        if access("ingress", limits, driver.network, of_root) is not None:
-            yield driver
+        if access_of("ingress", sandbox, interface, drivers) is not None:
+            yield drivers[interface.network]
 
 
 def closed(netlink: Netlink, drivers: Iterable[Driver]) -> Iterator[Driver]:
