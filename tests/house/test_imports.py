@@ -23,6 +23,7 @@ FLOORS: Final = (
     "handlers.host_side",
     "handlers.closing",
     "handlers.firewall",
+    "handlers.closing.handler",
     "handlers.link",
     "handlers.root_mounts",
     "handlers.unpinning",

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address, ip_network
 
+from handlers.firewall.elements import SHARED
 from tests.support.host.addresses import SUBNET
 from tests.support.host.watched import Watched
 
@@ -34,7 +35,9 @@ class Traces(Watched):
             f"{entry['name']}: {json.dumps(element)}"
             for item in self.nft_list()
             for kind, entry in item.items()
-            if kind in ("set", "map") and entry["table"] == "watcher"
+            if kind in ("set", "map")
+            and entry["table"] == "watcher"
+            and entry["name"] not in SHARED
             for element in entry.get("elem", ())
             if any(_of_a_sandbox(leaf) for leaf in _leaves(element))
         ]
