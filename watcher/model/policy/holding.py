@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from watcher.model.policy.words import lets_in_neighbours, spelled_out
+
 if TYPE_CHECKING:
     from watcher.model.network import Network
     from watcher.model.policy.access import AccessList
@@ -29,4 +31,5 @@ def by_neighbours(network: Network, held: AccessList) -> bool:
     On a bridge their frames pass by the host only if the network has a list itself.
     """
     direct = network.facts.on_link and not network.isolate and not network.policed
-    return direct and not held.lets_in("network")
+    subnets = network.subnets
+    return direct and not lets_in_neighbours(spelled_out(held, subnets), subnets)
