@@ -86,7 +86,8 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int], log_group: int) -
         for field in _SIDES:
             noted = rejecting.noted("connections", v, log_group, side=field)
             yield from (f"chain full{v}_{field} {{", *(f"    {rule}" for rule in noted))
-            yield from ("    reject with icmpx admin-prohibited", "}")
+            yield from (f"    {rule}" for rule in rejecting.answered("connections", v, side=field))
+            yield "}"
 
 
 def own(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Element]:

@@ -35,6 +35,7 @@ from handlers.closing.judged import closed, judged
 from handlers.firewall import opened, rejecting
 from handlers.firewall.classids import classid
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
+from handlers.firewall.rejecting import REJECT
 from handlers.handler import Numbers
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.nft import Element
@@ -65,8 +66,6 @@ _NEIGHBOUR_DISCOVERY: Final = (
 def sets(versions: Sequence[int]) -> Iterator[str]:
     """The sets and maps, for these IP versions."""
     yield "set judged { type ifname; }"  # not asked: it has these rules be there
-    if 4 in versions:
-        yield f"set {ANSWERED} {{ type ipv4_addr; size 65535; flags dynamic; timeout 1m; }}"
     if 6 in versions:
         yield "set limited_local { type ifname . ipv6_addr; }"
         yield "map egress_local { type ifname . ipv6_addr : classid; }"
@@ -158,24 +157,9 @@ def _of_version(v: int, drivers: Sequence[Driver], passed: str, log_group: int) 
         f"    {error} . ct original {ip} saddr @limited{v} {passed}",
         f"    {error} . ct reply {ip} saddr @limited{v} {passed}",
         *(f"    {rule}" for rule in rejecting.noted("egress", v, log_group)),
-        *_rejected(v),
+        *(f"    {rule}" for rule in rejecting.answered("egress", v)),
         "}",
     )
-
-
-def _rejected(v: int) -> Iterator[str]:
-    """What is done to what may not pass: the program is to hear of it at once.
-
-    By ICMP it does not always. The kernel sends few of these to one host (`icmp_ratelimit` in
-    icmp(7)). One of IPv6 is dropped if connect(2) still has the lock of its socket (`tcp_v6_err` in
-    `net/ipv6/tcp_ipv6.c`), as it does in so short a time. Then a reset is the answer.
-    """
-    if v == 4:
-        many = f"update @{ANSWERED} {{ ip saddr {_MANY} }}"
-        yield f"    meta l4proto tcp {many} reject with tcp reset"
-    else:
-        yield "    meta l4proto tcp reject with tcp reset"
-    yield f"    {_REJECTED}"
 
 
 def returning(drivers: Sequence[Driver]) -> Iterator[str]:
@@ -195,20 +179,12 @@ def returning(drivers: Sequence[Driver]) -> Iterator[str]:
                 )
 
 
-ANSWERED: Final = "answered4"
-"""The set of those whose packets were rejected lately; the kernel fills it."""
-
-_MANY: Final = "limit rate over 1/second burst 5 packets"
-"""More than the kernel answers by ICMP."""
-
-_REJECTED: Final = "reject with icmpx admin-prohibited"
-
 _IPV4_WITH_OPTIONS: Final = "0x46-0x4f"
 """The first byte of the header (RFC 791); that of IPv6 begins with 6."""
 
 _SOURCE_ROUTES: Final = {
-    4: (f"    ip option lsrr exists {_REJECTED}", f"    ip option ssrr exists {_REJECTED}"),
-    6: (f"    exthdr rt exists {_REJECTED}",),
+    4: (f"    ip option lsrr exists {REJECT}", f"    ip option ssrr exists {REJECT}"),
+    6: (f"    exthdr rt exists {REJECT}",),
 }
 
 

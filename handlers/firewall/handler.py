@@ -45,7 +45,9 @@ class FirewallHandler(Handler):
         """Whether the last sync has found more lists or rules than are needed."""
         self._looked_at = 0
         """How many shared elements there were when :meth:`rest` last looked at them."""
-        self.opened = Opened(self._nft, context.numbers, self._versions)
+        self.opened = Opened(
+            self._nft, context.numbers, self._versions, lambda: context.notes.noted(lists.NOTE)
+        )
 
     def appear(self, sandbox: Sandbox) -> None:
         """Add the elements of `sandbox`, if any, in one transaction; make a missing table."""

@@ -26,6 +26,7 @@ from handlers.firewall import rejecting
 from handlers.firewall.classids import classid
 from handlers.firewall.egress import Group, fields
 from handlers.firewall.matches import HOST_ENDS
+from handlers.firewall.rejecting import REJECT
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
@@ -51,7 +52,6 @@ SHARED: Final = frozenset({"from4", "from6", "from_host4", "from_host6", "closed
 FORWARDED: Final = "jump to_judged"
 """The rule for what is forwarded, behind that for connections that are there already."""
 
-_REJECT: Final = "reject with icmpx admin-prohibited"
 _DIALLED: Final = "meta l4proto . ct original proto-dst"
 
 
@@ -120,7 +120,7 @@ def chains(
                 f"    {ip} daddr @received{v} {rule}"
                 for rule in rejecting.noted("ingress", v, log_group, side="daddr")
             ),
-            f"    {_REJECT}",
+            *(f"    {rule}" for rule in rejecting.answered("ingress", v, side="daddr")),
             "}",
         )
 
@@ -143,7 +143,7 @@ def chains_of_host(versions: Sequence[int], log_group: int) -> Iterator[str]:
             "    meta priority none return",
             f"    meta priority . {_DIALLED} @from_host{v} meta priority set none return",
             *(f"    {rule}" for rule in noted),
-            f"    {_REJECT}",
+            f"    {REJECT}",  # the kernel sends the host itself as many as there are
             "}",
         )
 

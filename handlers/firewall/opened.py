@@ -42,6 +42,9 @@ FAIR: Final = 256
 LONGER: Final = 5
 """Seconds that an element stays longer than it has to, so that not every answer writes it anew."""
 
+FULL: Final = 5.0
+"""Seconds in which a list gets no more once it had too many, and what has expired is not sought."""
+
 _SIZE: Final = 2 * MOST
 _NAMES: Final = 4
 """The most names that are remembered of an address."""
@@ -99,6 +102,7 @@ class Opened:
         nft: the firewall.
         numbers: numbers profiles.
         versions: returns the IP versions that there are sets for.
+        made: returns what differs once any process may have made the table anew.
         clock: seconds that only grow.
     """
 
@@ -107,16 +111,24 @@ class Opened:
         nft: Nft,
         numbers: ListStore,
         versions: Callable[[], Collection[int]],
+        made: Callable[[], str | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nft = nft
         self._numbers = numbers
         self._versions = versions
+        self._made = made
         self._clock = clock
         self._there: dict[_Key, _Parts] = {}
         self._of_list: Counter[int] = Counter()
         self._profiles: dict[tuple[int, Profile], int] = {}
         """The number of each profile whose elements are there, by IP version."""
+        self._of: str | None = None
+        """The table to which the profiles belong."""
+        self._full: dict[int, float] = {}
+        """Until when lists that had too many get no more."""
+        self._sought = -FULL
+        """When was looked for what has expired."""
         self._read = False
 
     @property
@@ -158,6 +170,16 @@ class Opened:
                 self._take_back(before)
                 raise
         return new
+
+    def is_full(self, number: int, addresses: Iterable[str]) -> bool:
+        """Whether a list had too many a moment ago, and one of `addresses` would be another.
+
+        So nobody has to judge the addresses of names that somebody asks for without an end.
+        """
+        if not self._full or self._clock() >= self._full.get(number, 0.0):
+            return False
+        keys = ((6 if ":" in one else 4, number, one) for one in addresses)
+        return any(key not in self._there for key in keys)
 
     def tidy(self) -> bool:
         """Forget what is open no more, and close ports that the last name for them had open.
@@ -283,10 +305,15 @@ class Opened:
             if self._of_list[number] + more > most:
                 self._forget_expired()
                 if self._of_list[number] + more > most:
+                    self._full[number] = self._clock() + FULL
                     raise TooMany(f"{self._of_list[number]} addresses are open for the list")
 
     def _forget_expired(self) -> None:
         now = self._clock()
+        if now < self._sought + FULL:  # it takes a while if much is open
+            return
+        self._sought = now
+        self._full = {number: until for number, until in self._full.items() if until > now}
         for key in [key for key, parts in self._there.items() if _until(parts) <= now]:
             self._forget(key)
 
@@ -316,6 +343,9 @@ class Opened:
         Both are one transaction, so no packet meets neither.
         """
         now = self._clock()
+        if (made := self._made()) != self._of:
+            self._of = made
+            self._profiles.clear()
         text = []
         for version in self._versions():
             keys: list[str] = []

@@ -29,6 +29,12 @@ DIRECTIONS: Final[tuple[Direction, ...]] = ("egress", "ingress", "connections")
 MOST: Final = 65535
 """The most elements of a set: as many sandboxes as a network can have."""
 
+ANSWERED: Final = {direction: f"answered_{direction}" for direction in DIRECTIONS}
+"""The sets of those of whom IPv4 packets were rejected lately; the kernel fills them."""
+
+_MANY: Final = "limit rate over 1/second burst 5 packets"
+"""More than the kernel answers by ICMP."""
+
 _LOGGED: Final = "limit rate 2/second burst 20 packets"
 
 COUNTED: Final = {
@@ -39,11 +45,35 @@ COUNTED: Final = {
 
 def sets(direction: Direction, versions: Sequence[int]) -> Iterator[str]:
     """The sets of a direction, for these IP versions."""
+    if 4 in versions:
+        yield (
+            f"set {ANSWERED[direction]} {{ type ipv4_addr; size {MOST}; flags dynamic;"
+            " timeout 1m; }"
+        )
     for v in versions:
         yield (
             f"set {COUNTED[f'{direction}{v}']} {{ type ipv{v}_addr; flags dynamic; size {MOST};"
             f" counter; {_LOGGED}; }}"
         )
+
+
+def answered(
+    direction: Direction, v: int, *, side: Literal["saddr", "daddr"] = "saddr"
+) -> Iterator[str]:
+    """The rules that reject packets of IP version `v`: the program is to hear of it at once.
+
+    By ICMP it does not always. The kernel sends few of these to one host (`icmp_ratelimit` in
+    icmp(7)). One of IPv6 is dropped if connect(2) still has the lock of its socket (`tcp_v6_err` in
+    `net/ipv6/tcp_ipv6.c`), as it does in so short a time. Then a reset is the answer.
+
+    `side` is the field with the sandbox's address: nobody can invent many of these.
+    """
+    many = f"update @{ANSWERED[direction]} {{ ip {side} {_MANY} }} " if v == 4 else ""
+    yield f"meta l4proto tcp {many}reject with tcp reset"
+    yield REJECT
+
+
+REJECT: Final = "reject with icmpx admin-prohibited"
 
 
 def noted(

@@ -6,7 +6,8 @@ import socket
 from typing import Final
 
 from tests.support import traffic
-from tests.support.host import BEYOND, GATEWAY, UPLINK, Host, HostMaker, Place
+from tests.support.guarded import DUAL
+from tests.support.host import BEYOND, GATEWAY, UPLINK, UPLINK6, Host, HostMaker, Place
 from tests.support.refused import REJECTED, attempt
 
 OUT: Final = REJECTED[4]
@@ -94,3 +95,19 @@ def test_a_protocol_without_ports_is_judged_by_its_entries(make_host: HostMaker)
     assert "1 packets received" in friend.exec(*ping).stdout
     assert host.here.run("busybox", *ping, check=False).returncode == 1
     assert "1 packets received" in quiet.exec("ping", "-c", "1", "-W", "2", GATEWAY).stdout
+
+
+def test_who_tries_often_hears_of_it_each_time(make_host: HostMaker) -> None:
+    host = make_host(DUAL)
+    host.service()
+    host.attach("web", ports="8080:80", annotations={"io.watcher.ingress": "network"})
+    host.attach("full", ports="8081:80", annotations={"io.watcher.connections": "1"})
+    for protocol, often in (("udp", 1), ("tcp", 10)):
+        for address, error in ((UPLINK, REJECTED[4]), (UPLINK6, REJECTED[6])):
+            heard = {attempt(host.beyond, address, 8080, protocol) for _ in range(often)}  # type: ignore[arg-type]
+            assert heard == {error}, (protocol, address)
+    stays = traffic.make_socket(host.beyond.netns, socket.AF_INET, socket.SOCK_STREAM)
+    with stays:
+        host.container("full").serve(tcp=(80,))
+        stays.connect((UPLINK, 8081))
+        assert {attempt(host.beyond, UPLINK, 8081) for _ in range(10)} == {REJECTED[4]}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from signal import SIGHUP
+
 import pytest
 
-from tests.config.test_reload import reload
+from tests.config.test_reload import refusal, reload
 from tests.support.host import BEYOND, Container, Host, HostMaker
 from tests.support.tampering import NOTHING, lose_store
 
@@ -95,3 +97,20 @@ def test_who_asks_for_more_than_the_sandbox_has_is_not_let_in(
     done = host.launch("run", "side", "--detach", check=False)
     assert done.returncode != 0
     assert "it is in the sandbox of web, which has no such limit" in done.stderr
+
+
+def test_a_configuration_that_would_let_go_of_a_sandbox_is_refused(make_host: HostMaker) -> None:
+    policed = '[network.default]\nsubnets = ["172.19.0.0/16"]\negress = ["any"]\n'
+    host = make_host(policed)
+    service = host.service()
+    alone = host.attach("alone", annotations={"io.watcher.ingress": "none"})
+    neighbour = host.attach("neighbour")
+    alone.serve(tcp=(80,))
+    host.configure(policed.replace('egress = ["any"]\n', ""))
+    service.signal(SIGHUP)
+    assert "network.default was changed while alone is held to a list there" in refusal(service)
+    assert neighbour.reach(alone.address, 80) is None
+    host.configure(f"{policed}guard = false\n".replace('egress = ["any"]\n', ""))
+    assert "with guard = false" in host.watcher("sync", check=False).stderr
+    host.delete("alone")
+    reload(host, service, policed.replace('egress = ["any"]\n', ""))

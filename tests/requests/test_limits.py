@@ -97,6 +97,8 @@ def test_limits_are_those_asked_for_and_those_of_the_root() -> None:
         ({"ingress": "host", "network": "inside"}, "ingress", "publishes nothing anyway"),
         ({"ingress": "none"}, "ingress", "neighbours reach it directly"),
         ({"ingress": "host"}, "ingress", "neighbours reach it directly"),
+        ({"ingress": "any,!172.19.0.9"}, "ingress", "neighbours reach it directly"),
+        ({"ingress": "192.0.2.1,network:80"}, "ingress", "neighbours reach it directly"),
         ({"ingress": "any,!network:22", "egress": "any"}, "ingress", "neighbours reach it"),
         ({"egress": "a.example", "network": "nameless"}, "egress", "does not serve network"),
         ({"egress": "a.example", "dns": "192.0.2.1"}, "dns", "would choose addresses"),

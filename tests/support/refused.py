@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 REJECTED: Final = {4: "EHOSTUNREACH", 6: "EACCES"}
 """What a program sees of an ICMP answer "administratively prohibited" (`icmp_err_convert`)."""
 
+RESET: Final = "ECONNREFUSED"
+"""What it sees of the reset that takes its place if there were many of IPv4, and always of IPv6."""
+
 
 def attempt(
     place: Place,
@@ -25,7 +28,10 @@ def attempt(
     source: str = "",
     timeout: float = ENOUGH,
 ) -> str:
-    """Who has answered at `address` and `port`; else the name of the error that came instead."""
+    """Who has answered at `address` and `port`; else the name of the error that came instead.
+
+    A reset is told as the error in whose place it comes: tests serve the ports that they try.
+    """
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with make_socket(place.netns, family_of(address), kind) as asking:
         asking.settimeout(timeout)
@@ -38,7 +44,8 @@ def attempt(
         except TimeoutError:
             return "nothing"
         except OSError as error:
-            return errno.errorcode[error.errno or 0]
+            name = errno.errorcode[error.errno or 0]
+            return REJECTED[4 if "." in address else 6] if name == RESET else name
 
 
 def opened(place: Place, addresses: list[str], ports: range) -> int:

@@ -93,6 +93,8 @@ class Judge:
             return Verdict(sandbox, refused="it is no host name")
         if not held.asks(told.name):
             return Verdict(sandbox, refused="its list does not have that name")
+        if self._context.host.firewall.opened.is_full(number, (text for text, _ in told.addresses)):
+            return Verdict(sandbox, refused="many addresses are open for its list")
         openings = []
         for text, ttl in told.addresses:
             address = _address(text)

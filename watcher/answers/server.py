@@ -43,7 +43,11 @@ MOST_WAITING: Final = 1024
 """The most answers that wait; after that, nothing is read until they are done."""
 
 TOGETHER: Final = 100
-"""The most answers of one transaction, some 10 ms; other work of the loop comes in between."""
+ADDRESSES: Final = 512
+"""The most answers of one transaction, and with how many addresses no more are taken: some 10 ms.
+
+Other work of the loop comes in between.
+"""
 
 _AT_ONCE: Final = 32
 """The most packets that are read of one connection before others have their turn."""
@@ -197,7 +201,7 @@ class Answers:
         """Judge and open what waits, as much as one transaction should have."""
         self._turn = None
         self._first()
-        some = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
+        some = self._next()
         try:
             with self._reconciler.changing() as (context, _):
                 replies = self._done(context, some)
@@ -213,6 +217,15 @@ class Answers:
         if self._waiting:
             self._turn = self._loop.call_soon(self._work)
         self._go_on()
+
+    def _next(self) -> list[_Waiting]:
+        """What is done together."""
+        some: list[_Waiting] = []
+        addresses = 0
+        while self._waiting and len(some) < TOGETHER and addresses < ADDRESSES:
+            some.append(self._waiting.popleft())
+            addresses += len(some[-1].told.addresses)
+        return some
 
     def _wait(self, some: Sequence[_Waiting], why: str) -> None:
         """Try again, for as long as somebody waits for the answers."""

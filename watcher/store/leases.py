@@ -173,6 +173,13 @@ class LeaseStore(OpenStore):
         with self._database.reading() as db:
             return sandboxes.load_all(db)
 
+    def limited(self) -> list[Sandbox]:
+        """Every sandbox with limits of its own or of its root, the oldest first."""
+        with self._database.reading() as db:
+            keys = db.execute("SELECT key FROM sandbox WHERE limits <> '{}' ORDER BY key")
+            found = [sandboxes.load(db, key) for (key,) in keys.fetchall()]
+        return [sandbox for sandbox in found if sandbox is not None]
+
     def sandboxes_after(self, key: int, most: int) -> list[Sandbox]:
         """The first sandboxes with higher keys than `key`, at most so many; they have no pins."""
         with self._database.reading() as db:

@@ -11,6 +11,7 @@ import msgspec
 
 from watcher.model.errors import UsageError
 from watcher.model.network import Network, Route
+from watcher.model.policy.holding import not_held
 
 if TYPE_CHECKING:
     from watcher.config.settings import Config
@@ -28,10 +29,12 @@ def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
             another network now has what they have.
     """
     known = dict(config.networks)
+    noted: dict[str, Network] = {}
     for name, ids in store.users().items():
         before = noted_network(store, name)
         if before is None:
             continue
+        noted[name] = before
         now = known.setdefault(name, before)
         if name not in config.networks:
             _refuse_in_place_of(before, ids, config.networks.values())
@@ -42,10 +45,26 @@ def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
                     f" {len(ids)} sandboxes use it, e.g. {ids[0]}",
                     "change it back, or stop them first",
                 )
+    _refuse_to_let_go(store, noted, known)
     for name, network in known.items():
         if noted_network(store, name) != network:
             note_network(store, network)
     return known
+
+
+def _refuse_to_let_go(
+    store: LeaseStore, noted: Mapping[str, Network], known: Mapping[str, Network]
+) -> None:
+    """Refuse changed networks in which a sandbox would be held to its own lists no more."""
+    for sandbox in store.limited():
+        limits = sandbox.limits
+        for name in noted.keys() & set(sandbox.networks):
+            why = not_held(limits, known[name], known.get(limits.policy))
+            if why and not not_held(limits, noted[name], noted.get(limits.policy)):
+                raise UsageError(
+                    f"network.{name} was changed while {sandbox.id} is held to a list there: {why}",
+                    "change it back, or stop that container first",
+                )
 
 
 def _refuse_in_place_of(former: Network, ids: Sequence[str], configured: Iterable[Network]) -> None:

@@ -222,6 +222,9 @@ _LIMITS: Final = (
         document TEXT NOT NULL UNIQUE
     ) STRICT
     """,
+    # The kernel, and a service that runs, may have numbers of a store that was lost: none of them
+    # is to stand for another list.
+    "INSERT INTO sqlite_sequence (name, seq) VALUES ('list', abs(random() % 2000000000))",
 )
 
 MIGRATIONS: Final = (_FIRST, _RANGES, _STALE, _DOCUMENTS, _NAMES, _CHANGES, _CAUSES, _LIMITS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -12,11 +12,10 @@ from msgspec import Struct
 from watcher.model.errors import BadValue
 from watcher.model.policy import boxes
 from watcher.model.policy.boxes import Box
-from watcher.model.policy.entries import EVERY_PORT, Direction, Entry, Word, entry
+from watcher.model.policy.entries import EVERY_PORT, Direction, Entry, entry
+from watcher.model.policy.remembering import remembering
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from watcher.model.address import Address
     from watcher.model.network import Network
     from watcher.model.policy.limits import SandboxLimits
@@ -27,6 +26,12 @@ MAX_BOXES: Final = 2048
 A list with more is refused. If one becomes so while a sandbox runs, as its network's list was
 changed, the rest does not pass.
 """
+
+MOST_ENTRIES: Final = 200_000
+"""The most entries of lists to remember, some 100 MB if all are long names."""
+
+_MOST_BOXES: Final = 300_000
+"""The most boxes to remember, some 50 MB."""
 
 _OTHER_RESOLVERS: Final = tuple(map(entry, ("!any:53", "!any:853")))
 """Who is held to names asks the name service alone: DNS, and DNS over TLS or QUIC (RFC 7858)."""
@@ -74,13 +79,6 @@ class AccessList(Struct, frozen=True, dict=True):
         """The entries with names of each list."""
         return [[e for e in one if e.name] for one in self.entries]
 
-    def lets_in(self, word: Word) -> bool:
-        """Whether the host, or a sandbox of the same network, may open connections to any port.
-
-        Any list lets them in, unless it is empty, takes them out, or names the other one alone.
-        """
-        return all(_lets_in(one, word) for one in self.entries)
-
     @cached_property
     def too_large(self) -> str:
         """Why the kernel cannot keep it; empty if it can."""
@@ -122,13 +120,18 @@ def access(
     return _access(direction, tuple(dict.fromkeys(one for one in lists if one is not None)))
 
 
-@lru_cache(maxsize=8192)
+def size_of(held: AccessList | None, *_: object) -> int:
+    """About what it takes to remember a list: its entries."""
+    return 1 if held is None else 1 + sum(map(len, held.lists))
+
+
+@remembering(MOST_ENTRIES, size_of)
 def _access(direction: Direction, lists: tuple[tuple[str, ...], ...]) -> AccessList | None:
     """One object for each, so that what follows from it is worked out once."""
     return AccessList(direction, lists) if lists else None
 
 
-@lru_cache(maxsize=8192)
+@remembering(_MOST_BOXES, lambda found, access, _: len(found) + size_of(access))
 def _up_to_one_more(access: AccessList, version: int) -> tuple[Box, ...]:
     """The first boxes; with one more than there may be, it is too large."""
     return tuple(islice(boxes.boxes(access.entries, version), MAX_BOXES + 1))
@@ -139,13 +142,6 @@ def _names(entries: list[Entry], name: str) -> bool:
     about = [e for e in entries if e.names(name)]
     whole = (e.out and e.ports == EVERY_PORT and not e.protocol for e in about)
     return any(not e.out for e in about) and not any(whole)
-
-
-def _lets_in(entries: Sequence[Entry], word: Word) -> bool:
-    words = [e for e in entries if e.word]
-    whole = (e.word == word and e.ports == EVERY_PORT and not e.protocol for e in words)
-    kept_out = any(e.word == word and e.out for e in words)
-    return bool(entries) and not kept_out and (any(whole) or all(e.out for e in words))
 
 
 def text_of(version: int, span: tuple[int, int]) -> str:

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from watcher.model.address import Subnet
 from watcher.model.errors import BadValue, quoted
+from watcher.model.policy.remembering import remembering
 
 type Direction = Literal["egress", "ingress"]
 type Word = Literal["host", "network"]
@@ -39,6 +40,9 @@ MAX_ENTRIES: Final = 128
 
 MAX_NAMED_PORTS: Final = 64
 """The most ports of an entry with a name: each address of an answer is opened for each of them."""
+
+_MOST_TEXT: Final = 1 << 22
+"""Characters of lists whose entries are remembered."""
 
 MAX_NAME: Final = 253
 """Characters of a host name without its last dot (RFC 1035, section 2.3.4)."""
@@ -99,7 +103,7 @@ class Entry(Struct, frozen=True):
         return bool(self.name) and name == self.name
 
 
-@lru_cache(maxsize=1024)
+@remembering(_MOST_TEXT, lambda _, text, __: len(text))
 def parse_list(text: str, direction: Direction) -> tuple[str, ...]:
     """The entries of an annotation's value, each as :func:`str` of an :class:`Entry` has it.
 

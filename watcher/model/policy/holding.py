@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from watcher.model.policy.access import access
+from watcher.model.policy.words import lets_in_neighbours, spelled_out
+
 if TYPE_CHECKING:
     from watcher.model.network import Network
     from watcher.model.policy.access import AccessList
+    from watcher.model.policy.limits import SandboxLimits
 
 
 def cannot_hold(network: Network) -> str:
@@ -29,4 +33,19 @@ def by_neighbours(network: Network, held: AccessList) -> bool:
     On a bridge their frames pass by the host only if the network has a list itself.
     """
     direct = network.facts.on_link and not network.isolate and not network.policed
-    return direct and not held.lets_in("network")
+    subnets = network.subnets
+    return direct and not lets_in_neighbours(spelled_out(held, subnets), subnets)
+
+
+def not_held(limits: SandboxLimits, network: Network, forced: Network | None) -> str:
+    """Why a sandbox with `limits` is not held to its own lists in `network`; empty if it is.
+
+    `forced` is the network whose policy its root forces upon it.
+    """
+    own = limits.egress is not None or limits.ingress is not None or bool(limits.policy)
+    if own and (key := cannot_hold(network)):
+        return f"with {key} nobody is held to a list"
+    held = access("ingress", limits, network, forced)
+    if held is not None and by_neighbours(network, held):
+        return "without a list, neighbours reach each other directly"
+    return ""

@@ -8,15 +8,15 @@ take them out again. The host has many addresses, so no prefix stands for it, bu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
 from watcher.model.policy import boxes
-from watcher.model.policy.access import AccessList
+from watcher.model.policy.access import MOST_ENTRIES, AccessList, size_of
 from watcher.model.policy.boxes import Box
 from watcher.model.policy.entries import EVERY_PORT, Entry
+from watcher.model.policy.remembering import remembering
 
 if TYPE_CHECKING:
     from watcher.model.address import Subnet
@@ -25,7 +25,7 @@ _HOST: Final = Entry(False, None, "", "host", EVERY_PORT, "")
 _NETWORK: Final = replace(_HOST, word="network")
 
 
-@lru_cache(maxsize=16384)
+@remembering(MOST_ENTRIES, size_of)
 def spelled_out(held: AccessList, subnets: tuple[Subnet, ...]) -> AccessList:
     """`held`, a list of `ingress`, with the `subnets` of its network in place of `network`.
 
@@ -35,7 +35,7 @@ def spelled_out(held: AccessList, subnets: tuple[Subnet, ...]) -> AccessList:
     return AccessList(held.direction, tuple(tuple(sorted(set(map(str, one)))) for one in lists))
 
 
-@lru_cache(maxsize=16384)
+@remembering(MOST_ENTRIES, lambda found, plain, _: len(found or ()) + size_of(plain))
 def of_host(plain: AccessList, version: int) -> tuple[Box, ...] | None:
     """What the host itself may open in IP `version`; `None` if anything, and no box if nothing.
 

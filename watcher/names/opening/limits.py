@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from watcher.model.policy.access import AccessList
+from watcher.model.policy.access import MOST_ENTRIES, AccessList
 from watcher.model.policy.entries import EVERY_PORT
+from watcher.model.policy.remembering import remembering
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,7 +80,7 @@ class NameLimits(Struct, frozen=True, eq=False):
         return [place for place in self.places if name in place.names] if name else ()
 
 
-@lru_cache(maxsize=16384)
+@remembering(MOST_ENTRIES, lambda _, lists: 1 + sum(map(len, lists)))
 def name_list(lists: Lists) -> NameList | None:
     """The names of these lists; `None` if they have none, and so limit none."""
     access = AccessList("egress", lists)
