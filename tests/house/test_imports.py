@@ -23,7 +23,6 @@ FLOORS: Final = (
     "handlers.host_side",
     "handlers.closing",
     "handlers.firewall",
-    "handlers.closing.handler",
     "handlers.link",
     "handlers.root_mounts",
     "handlers.unpinning",
