@@ -22,7 +22,7 @@ from typing import Final, Literal
 
 from handlers.firewall import rejecting
 from handlers.firewall.classids import classid
-from handlers.firewall.matches import HOST_ENDS
+from handlers.firewall.matches import HOST_ENDS, local_key
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 from watcher.model.policy.limits import bound
@@ -47,12 +47,17 @@ ARRIVING: Final = "ct state new jump bounded"
 """The rule for what goes to the host itself."""
 
 
+_LOCAL: Final = (
+    "    ip6 saddr fe80::/10 meta priority set iifname . ip6 saddr map @connections_local",
+)
 _SIDES: Final[tuple[Literal["saddr", "daddr"], ...]] = ("saddr", "daddr")
 
 
 def sets(versions: Sequence[int]) -> Iterator[str]:
     """The sets and maps, for these IP versions."""
     yield from (f"map connections{v} {{ type ipv{v}_addr : classid; }}" for v in versions)
+    if 6 in versions:
+        yield "map connections_local { type ifname . ipv6_addr : classid; }"
     yield "set bounds { type classid; ct count over 1; }"
     yield "set bounds_of_parts { type classid . mark; ct count over 1; }"
     yield from rejecting.sets("connections", versions)
@@ -79,6 +84,7 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int], log_group: int) -
             yield from (
                 "    meta priority set none",
                 f"    {match} meta priority set {ip} {field} map @connections{v}",
+                *(_LOCAL if v == 6 and field == "saddr" else ()),
                 f"    meta priority @bounds goto full{v}_{field}",
                 f"    meta priority . {part} @bounds_of_parts goto full{v}_{field}",
             )
@@ -96,6 +102,9 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Element]:
     if most is None:
         return
     number = classid(sandbox.key)
+    for interface in sandbox.interfaces:
+        if (key := local_key(interface, drivers[interface.network])) is not None:
+            yield Element("inet", "connections_local", key, (number,))
     for address in sandbox.leased:
         yield Element("inet", f"connections{address.version}", (str(address),), (number,))
     if most <= WHOLE:

@@ -34,7 +34,7 @@ from typing import Final
 from handlers.closing.judged import closed, judged
 from handlers.firewall import opened, rejecting
 from handlers.firewall.classids import classid
-from handlers.firewall.matches import HOST_ENDS, ip_of, side
+from handlers.firewall.matches import HOST_ENDS, ip_of, local_key, side
 from handlers.firewall.rejecting import REJECT
 from handlers.handler import Numbers
 from handlers.kernel.netlink import Netlink
@@ -42,7 +42,6 @@ from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 from handlers.networks.held import access_of
 from watcher.model.names import DNS_PORT
-from watcher.model.naming import link_local
 from watcher.model.network import gateway
 from watcher.model.policy.access import AccessList, text_of
 from watcher.model.policy.boxes import Box
@@ -196,9 +195,7 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> It
             both = (str(address.ip), str(address.ip))
             yield Element("inet", f"limited{address.version}", both)
             yield Element("inet", f"egress{address.version}", both[:1], (number,))
-        if any(address.version == 6 for address in interface.addresses):
-            link = drivers[interface.network].master or interface.host_name
-            key = (f'"{link}"', str(link_local(interface.mac)))
+        if (key := local_key(interface, drivers[interface.network])) is not None:
             yield Element("inet", "limited_local", key)
             yield Element("inet", "egress_local", key, (number,))
 

@@ -25,7 +25,7 @@ from typing import Final
 from handlers.firewall import rejecting
 from handlers.firewall.classids import classid
 from handlers.firewall.egress import Group, fields
-from handlers.firewall.matches import HOST_ENDS
+from handlers.firewall.matches import HOST_ENDS, local_key
 from handlers.firewall.rejecting import REJECT
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
@@ -52,6 +52,9 @@ SHARED: Final = frozenset({"from4", "from6", "from_host4", "from_host6", "closed
 FORWARDED: Final = "jump to_judged"
 """The rule for what is forwarded, behind that for connections that are there already."""
 
+_LOCAL: Final = (
+    "    ip6 daddr fe80::/10 meta priority set oifname . ip6 daddr map @host_ingress_local",
+)
 _DIALLED: Final = "meta l4proto . ct original proto-dst"
 
 
@@ -72,6 +75,8 @@ def sets_of_host(versions: Sequence[int]) -> Iterator[str]:
     """The sets and maps of :data:`OF_HOST`, for these IP versions."""
     for v in versions:
         yield f"map host_ingress{v} {{ type ipv{v}_addr : classid; }}"
+        if v == 6:
+            yield "map host_ingress_local { type ifname . ipv6_addr : classid; }"
         yield f"set from_host{v} {{ type classid . inet_proto . inet_service; flags interval; }}"
 
 
@@ -140,6 +145,7 @@ def chains_of_host(versions: Sequence[int], log_group: int) -> Iterator[str]:
             f"chain host_to_judged{v} {{",
             "    meta priority set none",
             f"    meta priority set {ip} daddr map @host_ingress{v}",
+            *(_LOCAL if v == 6 else ()),
             "    meta priority none return",
             f"    meta priority . {_DIALLED} @from_host{v} meta priority set none return",
             *(f"    {rule}" for rule in noted),
@@ -158,6 +164,9 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> It
             yield Element("inet", f"ingress{v}", key, (number,))
             if of_host(held, v) is not None:
                 yield Element("inet", f"host_ingress{v}", key, (number,))
+        local = local_key(interface, drivers[interface.network])
+        if local is not None and of_host(held, 6) is not None:
+            yield Element("inet", "host_ingress_local", local, (number,))
 
 
 def shared(

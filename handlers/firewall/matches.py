@@ -6,6 +6,8 @@ from typing import Final
 
 from handlers.networks.driver import Driver
 from watcher.model.address import Subnet
+from watcher.model.naming import link_local
+from watcher.model.sandbox import Interface
 
 HOST_ENDS: Final = "netnsv*"
 """All host ends; they match packets of networks without a bridge of their own."""
@@ -20,6 +22,16 @@ def side(driver: Driver, name: str, field: str, subnet: Subnet) -> str:
     if driver.master:
         return f'{name} "{driver.master}"'
     return f'{name} "{HOST_ENDS}" {ip_of(subnet)} {field} {subnet}'
+
+
+def local_key(interface: Interface, driver: Driver) -> tuple[str, str] | None:
+    """The link by which the host has an interface, and its link-local address; `None` without IPv6.
+
+    That address is nobody's lease, and the same one may be on several links.
+    """
+    if all(address.version != 6 for address in interface.addresses):
+        return None
+    return f'"{driver.master or interface.host_name}"', str(link_local(interface.mac))
 
 
 def ip_of(subnet: Subnet) -> str:
