@@ -518,8 +518,9 @@ class Model(RuleBasedStateMachine):
         assert "master=netns0" in link, link
         assert ("qdisc=tbf" in link) == (room.ask in RECEIVES), link
         seen = kernel.view(self.host.here.netns)
-        (guard,) = (x for x in seen if x.startswith(room.founder.veth) and " ingress " in x)
-        assert " bpf 1 " in guard, guard
+        filters = [x for x in seen if x.startswith(room.founder.veth) and " ingress " in x]
+        assert len(filters) == 1 + (room.ask in SENDS), filters
+        assert any(" ingress 1 bpf 1 " in x for x in filters), filters
         room.index = self.index_of(room.founder.veth)
         before = self.rooms.get(inode)
         if before is not None:

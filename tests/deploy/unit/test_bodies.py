@@ -27,9 +27,6 @@ from tests.policy.test_closed import (
 from tests.policy.test_connections import (
     test_a_sandbox_cannot_fill_the_table_of_connections,
 )
-from tests.policy.test_ingress import (
-    test_only_sources_of_the_list_reach_a_published_port,
-)
 from tests.ports.test_publish import (
     test_a_dual_stack_container_is_reached_by_ipv6_as_well,
     test_a_dual_stack_container_reaches_beyond_by_ipv6,
@@ -62,7 +59,6 @@ __all__ = [
     "test_its_first_instruction_sees_what_one_sees_that_joined_by_path",
     "test_its_port_maps_apply_and_go_with_it_alone",
     "test_nothing_passes_while_rules_are_flushed_and_healed",
-    "test_only_sources_of_the_list_reach_a_published_port",
     "test_port_maps_of_either_apply",
     "test_settings_of_its_bundle_are_those_of_the_shared_namespace",
     "test_the_host_and_its_containers_reach_each_other",

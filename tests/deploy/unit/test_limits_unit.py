@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from tests.support.closed import closed, rules
@@ -21,7 +22,7 @@ ASKED: Final = {
     "io.watcher.ingress": f"{BEYOND}/32,!host",
     "io.watcher.egress-bandwidth": "100M",
     "io.watcher.ingress-bandwidth": "200M",
-    "io.watcher.connections": "50",
+    "io.watcher.connections": "5",
 }
 PER_NETWORK: Final = f"""
 [network.default]
@@ -67,9 +68,11 @@ def test_limits_are_in_force_come_back_and_go(unit: BootedHost) -> None:
     unit.unit.kill9()
     assert is_held(unit, web)
     assert unit.watcher("sync").stdout == "nothing to do\n"
-    while dial(web, BEYOND, 443) == "open":
-        pass
-    eventually(lambda: " web " in told(unit, "connections-full"))
+    with ExitStack() as streams:
+        for _ in range(5):
+            streams.enter_context(web.place.stream(BEYOND, 443))
+        assert dial(web, BEYOND, 443) == "EHOSTUNREACH"
+    eventually(lambda: " web" in told(unit, "connections-full"))
 
     unit.delete("web")
     unit.empty()

@@ -39,7 +39,7 @@ class Traces(Watched):
             and entry["table"] == "watcher"
             and entry["name"] not in SHARED
             for element in entry.get("elem", ())
-            if any(_of_a_sandbox(leaf) for leaf in _leaves(element))
+            if not _goes_by_itself(element) and any(map(_of_a_sandbox, _leaves(element)))
         ]
 
     def leases(self) -> dict[str, str]:
@@ -60,6 +60,11 @@ class Traces(Watched):
             *self.elements(),
             *(f"lease {address} of {name}" for address, name in self.leases().items()),
         ]
+
+
+def _goes_by_itself(element: object) -> bool:
+    """Whether an element, which the kernel has made of a packet, has a time after which it goes."""
+    return isinstance(element, Mapping) and "expires" in element.get("elem", {})
 
 
 def _leaves(element: object) -> Iterator[object]:
