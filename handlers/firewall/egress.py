@@ -216,9 +216,9 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> It
     for interface, held in _held(sandbox, drivers):
         number = classid(numbers.number_of(held.document))
         for address in interface.addresses:
-            both = (str(address.ip), str(address.ip))
-            yield Element("inet", f"limited{address.version}", both)
-            yield Element("inet", f"egress{address.version}", both[:1], (number,))
+            own = str(address.ip)
+            yield Element("inet", f"limited{address.version}", (own, own))
+            yield Element("inet", f"egress{address.version}", (own,), (number,))
         if any(address.version == 6 for address in interface.addresses):
             link = drivers[interface.network].master or interface.host_name
             key = (f'"{link}"', str(link_local(interface.mac)))

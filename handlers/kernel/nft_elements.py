@@ -15,6 +15,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -43,6 +44,10 @@ _KEY, _DATA, _DATA_VALUE = 1, 2, 1
 _NESTED: Final = 0x8000
 _TABLE: Final = attribute(_LIST_TABLE, b"watcher\0")
 _PROTOCOLS: Final = {"tcp": b"\6", "udp": b"\x11", "sctp": b"\x84"}
+
+
+type _Encoder = Callable[[str], bytes]
+type _Part = tuple[_Encoder, bytes]
 
 
 class Types(NamedTuple):
@@ -91,7 +96,8 @@ def encoded(
         if of is None or family not in _FAMILIES or (of.more and verb == "add"):
             return None
         try:
-            list_ = b"".join(_element(verb, element, of) for element in some)
+            layout = _layout(of.key, of.value if verb == "add" else ())
+            list_ = b"".join([layout.written(element) for element in some])
         except (KeyError, ValueError, OSError, struct.error):
             return None
         if len(list_) > MOST:
@@ -133,24 +139,66 @@ def _edge(kind: int) -> bytearray:
     return bytearray(HEADER.pack(HEADER.size + len(content), kind, NLM_F_REQUEST, 0, 0) + content)
 
 
-def _element(verb: str, element: Element, of: Types) -> bytes:
-    content = attribute(_KEY | _NESTED, _data(element.key, of.key))
-    if verb == "add" and of.value:
-        content += attribute(_DATA | _NESTED, _data(element.value, of.value))
-    return attribute(_LIST_ELEMENT | _NESTED, content)
+class _Layout(NamedTuple):
+    """How the elements of some types are written, which all are of one size.
 
-
-def _data(parts: tuple[str, ...], types: tuple[str, ...]) -> bytes:
-    """The attribute with the bytes of a key or value; each part of several fills whole words.
-
-    Raises:
-        KeyError, ValueError, OSError, struct.error: it is not plain.
+    Attributes:
+        key, value: the encoder of each part, and the bytes behind it that fill whole words.
+        before, between, behind: the bytes around key and value.
     """
-    if len(types) == 1:
-        (part,) = parts
-        return attribute(_DATA_VALUE, _ENCODERS[types[0]](part))
-    raw = (_ENCODERS[type_](part) for part, type_ in zip(parts, types, strict=True))
-    return attribute(_DATA_VALUE, b"".join(one + bytes(-len(one) % 4) for one in raw))
+
+    key: tuple[_Part, ...]
+    value: tuple[_Part, ...]
+    before: bytes
+    between: bytes
+    behind: bytes
+
+    def written(self, element: Element) -> bytes:
+        """The attribute of `element`.
+
+        Raises:
+            KeyError, ValueError, OSError, struct.error: it is not plain.
+        """
+        key = _written(element.key, self.key)
+        value = _written(element.value, self.value) if self.value else b""
+        return self.before + key + self.between + value + self.behind
+
+
+def _written(texts: tuple[str, ...], parts: tuple[_Part, ...]) -> bytes:
+    return b"".join(
+        [encode(text) + fill for text, (encode, fill) in zip(texts, parts, strict=True)]
+    )
+
+
+@cache
+def _layout(key: tuple[str, ...], value: tuple[str, ...]) -> _Layout:
+    of_key, of_value = _parts(key), _parts(value)
+    first = attribute(_KEY | _NESTED, attribute(_DATA_VALUE, bytes(_size(key))))
+    second = attribute(_DATA | _NESTED, attribute(_DATA_VALUE, bytes(_size(value))))
+    if not value:
+        second = b""
+    whole = attribute(_LIST_ELEMENT | _NESTED, first + second)
+    heads = 2 * _HEAD
+    return _Layout(
+        of_key, of_value, whole[:_HEAD] + first[:heads],
+        bytes(-_size(key) % 4) + second[:heads], bytes(-_size(value) % 4),
+    )  # fmt: skip
+
+
+_HEAD: Final = 4
+"""Bytes of the header of an attribute."""
+
+
+def _parts(types: tuple[str, ...]) -> tuple[_Part, ...]:
+    """The encoders of `types`; each of several values fills whole words."""
+    fills = (bytes(-_TYPES[one].size % 4 if len(types) > 1 else 0) for one in types)
+    return tuple((_TYPES[one].encode, fill) for one, fill in zip(types, fills, strict=True))
+
+
+def _size(types: tuple[str, ...]) -> int:
+    return sum(
+        _TYPES[one].size + len(fill) for one, (_, fill) in zip(types, _parts(types), strict=True)
+    )
 
 
 def _name(text: str) -> bytes:
@@ -164,17 +212,28 @@ _NAME_SIZE: Final = 16
 """IFNAMSIZ."""
 
 
+def _port(text: str) -> bytes:
+    return struct.pack("!H", int(text))
+
+
 def _classid(text: str) -> bytes:
     high, low = text.split(":")
     return struct.pack("=I", int(high, 16) << 16 | int(low, 16))
 
 
-_ENCODERS: Final[dict[str, Callable[[str], bytes]]] = {
-    "ipv4_addr": lambda text: socket.inet_pton(socket.AF_INET, text),
-    "ipv6_addr": lambda text: socket.inet_pton(socket.AF_INET6, text),
-    "inet_proto": lambda text: _PROTOCOLS[text],
-    "inet_service": lambda text: struct.pack("!H", int(text)),
-    "ifname": _name,
-    "classid": _classid,
+class _Type(NamedTuple):
+    """How values of a type are stored, in so many bytes."""
+
+    size: int
+    encode: _Encoder
+
+
+_TYPES: Final = {
+    "ipv4_addr": _Type(4, partial(socket.inet_pton, socket.AF_INET)),
+    "ipv6_addr": _Type(16, partial(socket.inet_pton, socket.AF_INET6)),
+    "inet_proto": _Type(1, _PROTOCOLS.__getitem__),
+    "inet_service": _Type(2, _port),
+    "ifname": _Type(_NAME_SIZE, _name),
+    "classid": _Type(4, _classid),
 }
-"""How nft(8) stores a value of a type: numbers in network order, but that of a class."""
+"""Those that are known here; all numbers but that of a class are in network order."""
