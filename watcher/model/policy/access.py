@@ -43,7 +43,7 @@ class AccessList(Struct, frozen=True, dict=True):
     direction: Direction
     lists: tuple[tuple[str, ...], ...]
 
-    @property
+    @cached_property
     def document(self) -> str:
         """Its text, the same for all that say the same; a number stands for it."""
         return f"{self.direction} {' & '.join(','.join(one) for one in self.lists)}"
