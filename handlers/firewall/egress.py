@@ -192,9 +192,9 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> It
     for interface, held in _held(sandbox, drivers):
         number = classid(numbers.number_of(held.document))
         for address in interface.addresses:
-            both = (str(address.ip), str(address.ip))
-            yield Element("inet", f"limited{address.version}", both)
-            yield Element("inet", f"egress{address.version}", both[:1], (number,))
+            own = str(address.ip)
+            yield Element("inet", f"limited{address.version}", (own, own))
+            yield Element("inet", f"egress{address.version}", (own,), (number,))
         if (key := local_key(interface, drivers[interface.network])) is not None:
             yield Element("inet", "limited_local", key)
             yield Element("inet", "egress_local", key, (number,))
