@@ -114,7 +114,10 @@ class Answers:
         self._problem = ""
         self._judged_in: Context | None = None
         self._judge: Judge
-        loop.call_soon(self._tidy)  # it also reads what an earlier service has opened
+
+    def begin(self) -> None:
+        """Read what an earlier service has opened, which from then on comes back if it is lost."""
+        self._tidy()
 
     def check(self) -> None:
         """Make the socket anew if its name is gone."""

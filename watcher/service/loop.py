@@ -192,6 +192,7 @@ class Service:
         self._watch_mounts()
         self._supervise()
         self._sync_once()
+        self._answers.begin()
         self._gate.resolv_confs.look_at_all()
         self._ports.look()
         self._healer.prepare(self._config.networks)
