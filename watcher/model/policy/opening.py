@@ -7,6 +7,7 @@ knows it by a number, so that an open address is one element, however many ports
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
@@ -20,7 +21,6 @@ type Profile = tuple[tuple[tuple[int, int], Ports], ...]
 """Ranges of protocols, none of which overlap, each with its ranges of ports; sorted."""
 
 _KIND: Final = "ports "
-_EVERY_PROTOCOL: Final = (0, 255)
 
 
 class Opening(Struct, frozen=True):
@@ -66,12 +66,18 @@ def both(one: Profile, other: Profile) -> Profile:
 
 
 def _made(parts: Iterable[tuple[tuple[int, int], Ports]]) -> Profile:
-    found: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for protocols, ports in parts:
-        found.setdefault(protocols, []).extend(ports)
-    if _EVERY_PROTOCOL in found:  # it is there only if everything passes
-        found = {_EVERY_PROTOCOL: found[_EVERY_PROTOCOL]}
-    return tuple((protocols, united(ports)) for protocols, ports in sorted(found.items()))
+    """The same without overlaps, which two names may have that stand for different protocols."""
+    some = list(parts)
+    edges = sorted({low for (low, _), _ in some} | {high + 1 for (_, high), _ in some})
+    found: list[tuple[tuple[int, int], Ports]] = []
+    for low, after in pairwise(edges):
+        each = (ports for (first, last), ports in some if first <= low <= last)
+        ports = united(chain.from_iterable(each))
+        if found and found[-1][0][1] == low - 1 and found[-1][1] == ports:
+            found[-1] = (found[-1][0][0], after - 1), ports
+        elif ports:
+            found.append(((low, after - 1), ports))
+    return tuple(found)
 
 
 def document(some: Profile) -> str:
