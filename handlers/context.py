@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from handlers.handler import ListStore, Notes
 from handlers.kernel.namespace import HostNamespace
-from handlers.kernel.netlink import Netlink
+from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
 from handlers.kernel.reaper import Reaper
 from handlers.kernel.uplink import with_mtus
 from handlers.networks import Drivers
@@ -46,6 +46,7 @@ class Context(Struct, frozen=True):
     Attributes:
         home: the host's network namespace.
         netlink: a socket in it.
+        netfilter: another one in it, of netfilter.
         reaper: deletes links in it.
         drivers: the driver of each network by the network's name; the only place where handlers
             look up a network's settings.
@@ -59,6 +60,7 @@ class Context(Struct, frozen=True):
 
     home: HostNamespace
     netlink: Netlink
+    netfilter: Netlink
     reaper: Reaper
     drivers: Drivers
     notes: Notes
@@ -91,8 +93,13 @@ def open_context(
         return None if network is None else with_mtus({name: network})[name]
 
     drivers = Drivers(with_mtus(networks), found)
-    with closing(HostNamespace()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
+    with (
+        closing(HostNamespace()) as home,
+        Netlink() as netlink,
+        Netlink(NETLINK_NETFILTER) as netfilter,
+        closing(Reaper()) as reaper,
+    ):
         yield Context(
-            home, netlink, reaper, drivers, notes, numbers, sandboxes, netns_dir, copies_dir,
-            firewall,
+            home, netlink, netfilter, reaper, drivers, notes, numbers, sandboxes, netns_dir,
+            copies_dir, firewall,
         )  # fmt: skip

@@ -30,8 +30,9 @@ END: Final = "<!-- to here -->\n"
 WIDTH: Final = 100
 
 HEAD: Final = """\
-# /etc/watcher/watcher.toml: what is commented out is the default. A key that is unknown or a value
-# that is wrong is named with its line, and nothing starts. To have a change taken:
+# /etc/watcher/watcher.toml: what is commented out is the default; what is indented, an example. A
+# key that is unknown or a value that is wrong is named with its line, and nothing starts. To have a
+# change taken:
 #
 #   systemctl reload watcher         where it can change while the service runs; else that is logged
 #   systemctl restart watcher        containers and their connections go on meanwhile
@@ -98,13 +99,12 @@ def file() -> str:
 
 
 def _lines_of(name: str, key: Key) -> str:
-    """Return a key with its words, as a default that is commented out."""
+    """Return a key with its words, as a default that is commented out, if TOML has one."""
     text = _comment(_words(key))
     for example in key.get("examples", ()):
-        if key["default"] is not None:
-            text += f"#   {name} = {toml(example)}\n"
-    if key["default"] is None:  # no TOML says so
-        return text + f"#{name} = {toml(key['examples'][0])}\n"
+        text += f"#   {name} = {toml(example)}\n"
+    if key["default"] is None:
+        return text
     return text + f"#{name} = {toml(list(key['default']) if _is_list(key) else key['default'])}\n"
 
 

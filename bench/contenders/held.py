@@ -6,13 +6,11 @@ or an attach comes upon.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-from bench.contenders import setting
-from bench.contenders.contender import Times
 from bench.contenders.packets import OfWatcher
 from bench.contenders.program import Program
 from handlers.firewall.classids import classid
@@ -78,34 +76,25 @@ class Sending(OfWatcher):
 
 
 class Attaching(Program):
-    """Sandboxes that come and go, held to lists or to none.
+    """Sandboxes that come and go, held to lists.
 
     Args:
-        lists: `none`; `one` that is there already; a `new` one each.
+        lists: `one` that is there already; a `new` one each.
         sandboxes, others: how many there are beside, and how many lists.
+        subnets: of their network, if not the usual one.
     """
 
     def __init__(
-        self, base: Path, directory: Path, lists: str, sandboxes: int = 0, others: int = 0
-    ) -> None:
-        super().__init__(base, directory)
+        self, base: Path, directory: Path, lists: str,
+        sandboxes: int = 0, others: int = 0, subnets: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(base, directory, subnets=subnets)
         self._lists = lists
         self.prepare(0)
         self.attach(0)
         if others:
             fill(sandboxes, others)
 
-    def attach(self, number: int) -> Times:
-        """Its time, and the processor time of it, which other load does not change."""
-        begin = time.process_time()
-        took = super().attach(number)
-        return took | {"processor": time.process_time() - begin}
-
-    def prepare(self, number: int) -> None:
-        """Make a namespace, and a container of it in the root."""
-        super(Program, self).prepare(number)
-        asked = setting.annotations_of(number)
-        if self._lists != "none":
-            which = 0 if self._lists == "one" else number
-            asked["io.watcher.egress"] = entries(which)
-        setting.add_to_root(number, self.pids[number], asked)
+    def asked(self, number: int) -> dict[str, str]:
+        """Its list."""
+        return {"io.watcher.egress": entries(0 if self._lists == "one" else number)}

@@ -8,9 +8,8 @@ from typing import Final
 
 from handlers.closing import plan
 from handlers.closing.arp import Arp
-from handlers.closing.judged import judged
+from handlers.closing.judged import entered, judged
 from handlers.context import Context
-from handlers.firewall.ingress import entered
 from handlers.handler import Difference, Handler, apply
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.rule_changes import RuleChanges

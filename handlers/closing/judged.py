@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from handlers.closing import plan
 from handlers.kernel.netlink import Netlink
 from handlers.networks.driver import Driver
+from handlers.networks.held import access_of
 from watcher.model.sandbox import Sandbox
 
 
@@ -22,6 +23,13 @@ def judged(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
         driver = drivers[interface.network]
         if limited or driver.network.policed:
             yield driver
+
+
+def entered(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
+    """Those in which it is held to a list of sources: only what has the mark may enter them."""
+    for interface in sandbox.interfaces:
+        if access_of("ingress", sandbox, interface, drivers) is not None:
+            yield drivers[interface.network]
 
 
 def closed(netlink: Netlink, drivers: Iterable[Driver]) -> Iterator[Driver]:

@@ -25,7 +25,7 @@ from handlers.firewall.classids import classid
 from handlers.firewall.matches import HOST_ENDS, local_key
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
-from watcher.model.policy.limits import least
+from watcher.model.policy.limits import bound
 from watcher.model.sandbox import Sandbox
 
 BLOCK: Final = "connections"
@@ -98,8 +98,8 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int], log_group: int) -
 
 def own(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Element]:
     """The elements that go with `sandbox`. The bound is part of a key's text."""
-    bound = bound_of(sandbox, drivers)
-    if bound is None:
+    most = bound(sandbox.limits, (drivers[name].network for name in sandbox.networks))
+    if most is None:
         return
     number = classid(sandbox.key)
     for interface in sandbox.interfaces:
@@ -107,20 +107,9 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Element]:
             yield Element("inet", "connections_local", key, (number,))
     for address in sandbox.leased:
         yield Element("inet", f"connections{address.version}", (str(address),), (number,))
-    if bound <= WHOLE:
-        yield Element("inet", "bounds", (f"{number} ct count over {bound}",))
+    if most <= WHOLE:
+        yield Element("inet", "bounds", (f"{number} ct count over {most}",))
         return
     for part in range(PARTS):
-        most = (bound + part) // PARTS  # together: the bound
-        yield Element("inet", "bounds_of_parts", (number, f"{part} ct count over {most}"))
-
-
-def bound_of(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> int | None:
-    """The most connections that `sandbox` may have at once; `None` if there is no bound.
-
-    Of several networks with a default, the least counts.
-    """
-    limits = sandbox.limits
-    defaults = (drivers[name].network.connections for name in sandbox.networks)
-    usual = min((one for one in defaults if one is not None), default=None)
-    return least(limits.connections, usual, limits.most_connections)
+        share = (most + part) // PARTS  # together: the bound
+        yield Element("inet", "bounds_of_parts", (number, f"{part} ct count over {share}"))

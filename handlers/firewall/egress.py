@@ -40,9 +40,10 @@ from handlers.handler import Numbers
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
+from handlers.networks.held import access_of
 from watcher.model.names import DNS_PORT
 from watcher.model.network import gateway
-from watcher.model.policy.access import AccessList, access, text_of
+from watcher.model.policy.access import AccessList, text_of
 from watcher.model.policy.boxes import Box
 from watcher.model.sandbox import Interface, Sandbox
 
@@ -193,9 +194,9 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> It
     for interface, held in _held(sandbox, drivers):
         number = classid(numbers.number_of(held.document))
         for address in interface.addresses:
-            both = (str(address.ip), str(address.ip))
-            yield Element("inet", f"limited{address.version}", both)
-            yield Element("inet", f"egress{address.version}", both[:1], (number,))
+            own = str(address.ip)
+            yield Element("inet", f"limited{address.version}", (own, own))
+            yield Element("inet", f"egress{address.version}", (own,), (number,))
         if (key := local_key(interface, drivers[interface.network])) is not None:
             yield Element("inet", "limited_local", key)
             yield Element("inet", "egress_local", key, (number,))
@@ -233,18 +234,9 @@ def _held(
 ) -> Iterator[tuple[Interface, AccessList]]:
     """The interfaces of `sandbox` that are held to a list."""
     for interface in sandbox.interfaces:
-        held = access_of(sandbox, interface, drivers)
+        held = access_of("egress", sandbox, interface, drivers)
         if held is not None:
             yield interface, held
-
-
-def access_of(
-    sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
-) -> AccessList | None:
-    """What `interface` of `sandbox` may open connections to; `None` if anything."""
-    forced = drivers.get(sandbox.limits.policy)
-    network = drivers[interface.network].network
-    return access("egress", sandbox.limits, network, None if forced is None else forced.network)
 
 
 def fields(box: Box) -> tuple[str, str, str]:

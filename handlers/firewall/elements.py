@@ -16,6 +16,8 @@ from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks import networks_of
 from handlers.networks.driver import Driver
+from handlers.networks.held import access_of
+from watcher.model.policy.entries import DIRECTIONS
 from watcher.model.sandbox import Sandbox, published_at
 
 RANGES: Final = ("range4", "range6", "range4_on", "range6_on")
@@ -64,9 +66,9 @@ def shared(
 def has_lists(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> bool:
     """Whether any interface of `sandbox` is held to a list."""
     return any(
-        access_of(sandbox, one, drivers) is not None
+        access_of(direction, sandbox, one, drivers) is not None
         for one in sandbox.interfaces
-        for access_of in (egress.access_of, ingress.access_of)
+        for direction in DIRECTIONS
     )
 
 

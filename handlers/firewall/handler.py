@@ -9,6 +9,7 @@ from typing import Any
 from handlers.context import Context
 from handlers.firewall import egress, elements, listed, lists, opened, rejecting, ruleset
 from handlers.firewall.admin import AdminRules
+from handlers.firewall.changes import Changes
 from handlers.firewall.egress import Group
 from handlers.firewall.listed import NOTE
 from handlers.firewall.lists import Lists, Recorder
@@ -29,6 +30,7 @@ class FirewallHandler(Handler):
 
     def __init__(self, context: Context) -> None:
         self._nft = Nft()
+        self._changes = Changes(self._nft, context.netfilter)
         self._netlink = context.netlink
         self._made = False
         """Whether the table was there once; if it goes, that is heard of."""
@@ -66,7 +68,7 @@ class FirewallHandler(Handler):
                 self._rebuild(self._of_all() | wanted)
                 return
             beside = self._overlapping(own)
-            self._nft.run(commands("destroy", (*own, *beside)) + commands("add", own))
+            self._changes.run(("destroy", (*own, *beside)), ("add", own))
 
     def appear_all(self, sandboxes: Mapping[int, Sandbox]) -> dict[int, WatcherError | OSError]:
         """Add the elements of all `sandboxes` in one transaction; if it fails, those of each."""
@@ -86,7 +88,7 @@ class FirewallHandler(Handler):
         """Add elements, to all that there should be if the table is missing."""
         try:
             if wanted:
-                self._nft.run(commands("add", wanted))
+                self._changes.run(("add", wanted))
             elif not self._made and self._nft.listing(*TABLE) is None:
                 self._rebuild(self._of_all())
         except NotThere:
@@ -104,12 +106,11 @@ class FirewallHandler(Handler):
         there = self._of(before)
         wanted = {} if after is None else self._of(after)
         gone = [e for e in there if e not in wanted]
-        text = commands("destroy", (*gone, *rejecting.counted(gone)))
         # A range that becomes shorter is replaced.
-        text += commands("add", (e for e in wanted if e not in there))
-        if text:
+        more = [e for e in wanted if e not in there]
+        if gone or more:
             try:
-                self._nft.run(text)
+                self._changes.run(("destroy", (*gone, *rejecting.counted(gone))), ("add", more))
             except NotThere:  # the table is gone, and so are its elements
                 return
 

@@ -30,7 +30,8 @@ from handlers.firewall.rejecting import REJECT
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
-from watcher.model.policy.access import AccessList, access
+from handlers.networks.held import access_of
+from watcher.model.policy.access import AccessList
 from watcher.model.policy.words import of_host, spelled_out
 from watcher.model.sandbox import Interface, Sandbox
 
@@ -187,26 +188,11 @@ def shared(
                 yield Element("inet", f"from_host{v}", (number, *fields(box)[1:]))
 
 
-def entered(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
-    """The networks in which `sandbox` is held to a list, which only what has the mark may enter."""
-    yield from (drivers[interface.network] for interface, _ in _held(sandbox, drivers))
-
-
-def access_of(
-    sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
-) -> AccessList | None:
-    """Who may open connections to `interface` of `sandbox`; `None` if anybody."""
-    forced = drivers.get(sandbox.limits.policy)
-    network = drivers[interface.network].network
-    held = access("ingress", sandbox.limits, network, None if forced is None else forced.network)
-    return None if held is None else spelled_out(held, network.subnets)
-
-
 def _held(
     sandbox: Sandbox, drivers: Mapping[str, Driver]
 ) -> Iterator[tuple[Interface, AccessList]]:
     """The interfaces of `sandbox` that are held to a list."""
     for interface in sandbox.interfaces:
-        held = access_of(sandbox, interface, drivers)
+        held = access_of("ingress", sandbox, interface, drivers)
         if held is not None:
-            yield interface, held
+            yield interface, spelled_out(held, drivers[interface.network].network.subnets)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_interface, ip_network
+from functools import lru_cache
+from ipaddress import ip_network
 from typing import Final
 
 from msgspec.structs import replace
@@ -19,7 +20,7 @@ from handlers.kernel.netlink import Netlink, NetlinkError
 from handlers.networks import gateway_bridge, veth
 from handlers.networks.driver import Driver, Way
 from handlers.settings import Sysctl
-from watcher.model.address import AddressWithPrefix
+from watcher.model.address import Address, AddressWithPrefix, Subnet
 from watcher.model.network import gateway
 from watcher.model.sandbox import Interface
 
@@ -140,16 +141,22 @@ class BridgeDriver(Driver):
 
     def _by_gateway(self, way: Way) -> Way:
         """The way to all by the gateway, as that of an address on the link is `way`."""
-        own = ip_interface((way.address.packed, way.address.max_prefixlen))
+        address = way.address
+        own = type(address)((address.packed, address.max_prefixlen))
         if way.hop is None:
             return replace(way, address=own, on_link=None)
-        only = ip_network((way.hop.packed, way.hop.max_prefixlen))
-        return Way(own, only, way.hop, beyond=self.network.subnet_of(own.version))
+        return Way(own, _alone(way.hop), way.hop, beyond=self.network.subnet_of(own.version))
 
     @property
     def router_mac(self) -> str:
         """That of the bridge, which this program chose."""
         return gateway_bridge.mac(self.network)
+
+
+@lru_cache(256)
+def _alone(address: Address) -> Subnet:
+    """The subnet with that `address` alone."""
+    return ip_network((address.packed, address.max_prefixlen))
 
 
 DRIVER: Final = BridgeDriver

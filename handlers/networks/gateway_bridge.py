@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +19,9 @@ from handlers.networks import forwarding
 from handlers.networks.veth import mtu_of
 from handlers.renaming import rename
 from handlers.settings import Sysctl
-from watcher.model.address import AddressWithPrefix
+from watcher.model.address import AddressWithPrefix, Subnet
 from watcher.model.naming import mac_of
-from watcher.model.network import Network, gateways
+from watcher.model.network import Network, gateway, gateways
 from watcher.model.repair import Repair
 
 NET_ADDR_SET: Final = "3"
@@ -170,7 +170,12 @@ def _make(network: Network, netlink: Netlink) -> None:
 
 def mac(network: Network) -> str:
     """The MAC of the bridge of `network`, if this program made it."""
-    return mac_of(gateways(network)[0].ip)
+    return _mac(network.subnets[0])
+
+
+@lru_cache(256)
+def _mac(first: Subnet) -> str:
+    return mac_of(gateway(first))
 
 
 def _repair(network: Network, what: str, why: str) -> Repair:

@@ -46,7 +46,7 @@ def test_lists_and_what_they_keep_away(make_host: HostMaker) -> None:
             f"its egress list does not have {BEYOND}, which its /etc/resolv.conf names",
             f'add "{BEYOND}:53" to the list',
         ),
-        ("ok", "connections to what it publishes may be opened by any:81 (io.watcher.ingress)", ""),
+        ("ok", "connections to it may be opened by any:81 (io.watcher.ingress)", ""),
         (
             "warn",
             "its ingress list lets nobody outside of this host open connections to 80:80/tcp",

@@ -137,6 +137,6 @@ def test_it_says_what_limits_it(make_host: HostMaker) -> None:
         },
     )
     assert check(host, "web").stdout.endswith(
-        "; egress 10.0.0.0/8 and any:443/tcp; ingress-bandwidth 1500M; connections 100;"
-        " egress-bandwidth in network walled 5M\n"
+        "; egress 10.0.0.0/8 and any:443/tcp; ingress-bandwidth 1500M;"
+        " egress-bandwidth in network walled 5M; connections 100\n"
     )

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from tests.config.test_reload import reload
+from tests.support.closed import closed, rules
+from tests.support.dialled import dial
 from tests.support.host import BEYOND, GATEWAY, UPLINK, UPLINK6, Container, Host, Json, Service
 from tests.support.name_service import NameService, addresses, ask
 from tests.support.paths import REPOSITORY
@@ -282,6 +285,7 @@ def taken_down(host: Host, service: Service) -> None:
     assert host.sysctl("net/ipv4/ip_forward") == "0"
     assert host.sysctl("net/ipv6/conf/all/forwarding") == "0"
     assert host.nft("list", "tables").stdout == ""
+    assert [len(rules(host, version)) for version in (4, 6)] == [3, 2]  # the kernel's own
     assert not host.state_dir.exists()
 
 
@@ -314,6 +318,49 @@ def test_a_running_host_is_taken_over(make_host: HostMaker, release: Path, end: 
     repaired = [entry["what"] for entry in now.log() if entry["event"] == "repaired"]
     assert sorted(repaired) == anew
     gets_names(host, crowd)
+    lives_on(host, crowd)
+    taken_down(host, now)
+
+
+WALLED: Final = TWO.replace("\nsubnets", f'\negress = ["{BEYOND}:443/tcp"]\nsubnets')
+
+
+@released
+def test_lists_hold_those_who_ran_before(make_host: HostMaker, release: Path) -> None:
+    """A reload gives their networks lists; what they have opened goes on, and nothing new opens."""
+    host = make_host(TWO)
+    host.program = release
+    service = host.service()
+    crowd = Crowd.on(host)
+    service.stop()
+    host.program = REPOSITORY
+    now = host.service()
+    host.beyond.serve(tcp=(80, 443))
+    streams = (
+        host.beyond.stream(UPLINK, 8080),
+        host.beyond.stream(UPLINK6, 8081),
+        host.here.stream("127.0.0.1", 8080),
+        crowd.sidecar.place.stream(BEYOND, 80),
+        crowd.routed.place.stream(BEYOND, 80),
+    )
+    leases = host.leases()
+    with talking(*streams):
+        reload(host, now, WALLED)
+        late = host.attach("late")
+        for container in (*crowd.all(), late):
+            assert dial(container, BEYOND, 443) == "open", container.id
+            assert dial(container, BEYOND, 80) != "open", container.id
+        for container in (crowd.fixed, crowd.routed, late):
+            assert dial(container, crowd.web.address, 80) != "open", container.id
+        assert host.watcher("sync").stdout == "nothing to do\n"
+        assert None not in published(host)
+    assert leases.items() <= host.leases().items()
+    assert closed(host) == {"netns0"}
+    host.delete("late")
+    reload(host, now, TWO)
+    assert dial(crowd.fixed, BEYOND, 80) == "open"
+    assert dial(crowd.fixed, crowd.web.address, 80) == "open"
+    assert closed(host) == set()
     lives_on(host, crowd)
     taken_down(host, now)
 

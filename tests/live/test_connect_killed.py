@@ -27,6 +27,13 @@ FEW: Final = 4
 
 PORTS: Final = "8080:80,5353:53/udp"
 IN_BOTH: Final = {"io.watcher.network": "default,back"}
+HELD: Final = {
+    "io.watcher.egress": f"{BEYOND}:443/tcp",
+    "io.watcher.ingress": f"{BEYOND}/32",
+    "io.watcher.egress-bandwidth": "1G",
+    "io.watcher.connections": "500",
+}
+"""It comes along to each network."""
 
 
 class Both:
@@ -51,8 +58,10 @@ class Both:
         """Has a command killed at every point, which is undone first if it came to its end."""
         undo = {"connect": "disconnect", "disconnect": "connect"}[command]
         self.run(command, "web", network)
+        self.killer.sync()  # which opens a network again
         after = self.picture()
         self.run(undo, "web", network)
+        self.killer.sync()
         before = self.picture()
 
         def kill(at: int) -> bool:
@@ -75,7 +84,7 @@ class Both:
 
 def test_connecting(make_host: HostMaker) -> None:
     host = make_host(BACK)
-    both = Both(host, host.attach("web", ports=PORTS))
+    both = Both(host, host.attach("web", annotations=HELD, ports=PORTS))
     both.at_every_point("connect", "back", "eth1")
 
 
@@ -89,7 +98,7 @@ def test_connecting_to_what_becomes_the_way_out(make_host: HostMaker) -> None:
 
 def test_disconnecting_the_way_out(make_host: HostMaker) -> None:
     host = make_host(BACK)
-    both = Both(host, host.attach("web", annotations=IN_BOTH, ports=PORTS))
+    both = Both(host, host.attach("web", annotations=IN_BOTH | HELD, ports=PORTS))
     both.at_every_point("disconnect", "default", "eth0")
 
 

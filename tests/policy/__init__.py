@@ -1,1 +1,1 @@
-"""What sandboxes may open connections to, how much they may send, and who may reach them."""
+"""Where sandboxes may connect to, who may reach them, and how many connections there are."""

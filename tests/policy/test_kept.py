@@ -72,6 +72,21 @@ def test_a_reload_changes_what_networks_allow_and_what_roots_force(make_host: Ho
     assert "is in use by forced" in done.stderr
 
 
+def test_who_was_attached_by_a_newer_configuration_stays_held(make_host: HostMaker) -> None:
+    host = make_host(f'attach = "annotated"\n{GATE}')
+    service = host.service()
+    host.beyond.serve(tcp=(80, 443))
+    host.bundle("web")
+    host.launch("run", "web", "--detach")
+    host.configure(f'[root.limits]\npolicy = "walled"\n{GATE}{WALLED}')
+    host.watcher("sync")
+    web = Container(host, "web")
+    assert is_held(web)
+    host.command("nft", "flush", "ruleset")
+    service.logged("repaired")
+    assert is_held(web), "the service does not know the network"
+
+
 @pytest.mark.parametrize("refused", [{"io.watcher.egress": "any:443/tcp"}])
 def test_who_asks_for_more_than_the_sandbox_has_is_not_let_in(
     host: Host, refused: dict[str, str]

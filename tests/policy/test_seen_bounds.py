@@ -16,7 +16,7 @@ from tests.support import packets
 from watcher.facts.kinds import ConnectionsFull, Detached, Rejected
 from watcher.model.container import Process
 from watcher.model.policy.entries import parse_list
-from watcher.model.policy.told import entry_of
+from watcher.model.policy.needed import entry_of
 from watcher.model.request import PortMap
 from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.service.rejections import ALL_BURST, BURST, NEW_BURST, PAUSE, SAME, Rejections

@@ -14,11 +14,12 @@ from typing import Final
 
 import pytest
 
+from tests.support.dialled import dial
 from tests.support.host import BEYOND, UPLINK, Host
 from tests.support.killer import KILLED, READY, Killer, every_point
 from tests.support.pictures import Picture, difference, mountinfo, take
 from tests.support.traffic import Answer
-from tests.support.waiting import eventually
+from tests.support.waiting import LATENCY_FREE_NO, eventually
 
 pytestmark = pytest.mark.accident
 
@@ -35,6 +36,15 @@ FEWEST: Final = 35
 PORTS: Final = {
     name: f"{8000 + number}:80/tcp,{8000 + number}:80/udp"
     for number, name in enumerate(("old", "new", "web", *EIGHT))
+}
+
+ASKED: Final = {
+    "io.watcher.sysctl": '{"net.ipv4.conf.eth0.arp_notify": "1"}',
+    "io.watcher.ingress-bandwidth": "1G",
+    "io.watcher.egress-bandwidth": "1G",
+    "io.watcher.egress": f"{BEYOND}:443/tcp",
+    "io.watcher.ingress": f"{BEYOND}/32",
+    "io.watcher.connections": "500",
 }
 
 
@@ -55,15 +65,11 @@ class Scene:
     def __init__(self, host: Host, names: Sequence[str]) -> None:
         self.host = host
         self.names = names
-        self.keeper = host.run("keeper", ports="7000:80")
-        asked = {
-            "io.watcher.sysctl": '{"net.ipv4.conf.eth0.arp_notify": "1"}',
-            "io.watcher.ingress-bandwidth": "1G",
-            "io.watcher.egress-bandwidth": "1G",
-        }
-        self.containers = [host.run(n, ports=PORTS[n], annotations=asked) for n in names]
+        self.keeper = host.run("keeper", ports="7000:80", annotations=ASKED)
+        self.containers = [host.run(n, ports=PORTS[n], annotations=ASKED) for n in names]
         for container in (self.keeper, *self.containers):
             container.serve(tcp=(80,))
+        host.beyond.serve(tcp=(80, 443))
         self.away = host.base / "away"
         self.away.mkdir()
         self.killer = Killer(host)
@@ -85,11 +91,18 @@ class Scene:
         """What is there now."""
         return take(self.host, [self.keeper, *self.containers])
 
+    def held(self) -> None:
+        """Nobody opens a connection that its list does not have, whatever is missing."""
+        for container in (self.keeper, *self.containers[:1]):
+            assert dial(container, BEYOND, 80, timeout=LATENCY_FREE_NO) != "open"
+
     def check(self, should_be: Picture, *, reachable: bool) -> None:
         """Compares, and asks whoever should answer."""
         assert not (found := difference(self.picture(), should_be)), found
         assert root_mounts(self.host) == 0
         assert self.host.beyond.reach(UPLINK, 7000) == Answer("keeper", BEYOND)
+        assert dial(self.keeper, BEYOND, 443) == "open"
+        self.held()
         if reachable:
             for name in self.names:
                 port = int(PORTS[name].partition(":")[0])
@@ -99,6 +112,7 @@ class Scene:
         """A check of what `watcher sync` makes of it."""
 
         def check() -> None:
+            self.held()
             self.killer.sync()
             self.check(should_be, reachable=reachable)
 
@@ -160,6 +174,7 @@ def test_down(host: Host) -> None:
         return killer.run("down", at=at) == KILLED
 
     def check() -> None:
+        scene.held()
         killer.sync()
         scene.check(whole, reachable=True)
         assert killer.run("down") == 0
@@ -188,6 +203,7 @@ def test_starting_the_service(host: Host) -> None:
         return killer.stopped_when(lambda: True)
 
     def check() -> None:
+        scene.held()
         killer.sync()
         scene.check(whole, reachable=False)
         assert host.beyond.reach(UPLINK, 8001) == Answer("new", BEYOND)
@@ -286,6 +302,10 @@ def test_sharing_at_the_gate(host: Host) -> None:
     killer = scene.killer
     killer.sync()
     shared = scene.keeper.place.inode
+    host.run("side", netns_path=host.netns_dir / "keeper")
+    killer.sync()  # from then on there is a copy of its limits
+    host.delete("side")
+    killer.sync()
     asked = {"io.watcher.share": "keeper", "io.watcher.ports": "8000:80"}
     bare = scene.picture()
     whole: list[Picture] = []
@@ -382,7 +402,7 @@ def test_attaching_one_whose_port_is_chosen(host: Host) -> None:
     scene = Scene(host, ())
     killer = scene.killer
     killer.sync()
-    chooser = host.run("chooser", ports="80")
+    chooser = host.run("chooser", ports="80", annotations=ASKED)
     chooser.serve(tcp=(80,))
     killer.sync()
     scene.containers.append(chooser)

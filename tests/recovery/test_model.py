@@ -23,9 +23,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.support import kernel
+from tests.support.closed import closed
+from tests.support.dialled import dial
 from tests.support.host import BEYOND, UPLINK, Container, Host, Service
+from tests.support.refused import REJECTED, attempt
 from tests.support.traffic import Answer, entered
-from tests.support.waiting import eventually
+from tests.support.waiting import LATENCY_FREE_NO, eventually
 
 pytestmark = pytest.mark.accident
 
@@ -35,6 +38,8 @@ EXAMPLES: Final = int(os.environ.get("WATCHER_MODEL_EXAMPLES", "0"))
 STEPS: Final = 25 if EXAMPLES else 14
 NAMES: Final = ("a", "b", "c", "d")
 FIXED: Final = "172.19.0.50"
+STRANGER: Final = "192.0.2.9"
+"""Another address of the machine beyond, which no list has."""
 BACK: Final = '[network.back]\nbridge = "back0"\nsubnets = ["172.22.0.0/24"]\n'
 """A second network, to connect containers to."""
 
@@ -44,14 +49,40 @@ ASKS: Final[Mapping[str, dict[str, str]]] = {
     "8081": {"io.watcher.ports": "8081:80"},
     "free": {"io.watcher.ports": "80"},
     "fixed": {"io.watcher.ip": FIXED},
+    "walled": {"io.watcher.egress": f"{BEYOND}:443/tcp"},
+    "walled too": {"io.watcher.egress": f"{BEYOND}:443/tcp", "io.watcher.egress-bandwidth": "1G"},
+    "entered": {"io.watcher.ports": "8082:80", "io.watcher.ingress": f"{BEYOND}/32"},
+    "bounded": {"io.watcher.connections": "500", "io.watcher.ingress-bandwidth": "1G"},
     "none": {"io.watcher.network": "none"},
     "bad ports": {"io.watcher.ports": "eighty:80"},
     "bad address": {"io.watcher.ip": "10.9.9.9"},
     "bad network": {"io.watcher.network": "nowhere"},
     "bad key": {"io.watcher.prots": "8080:80"},
 }
-FOR_ONE: Final = ("8080", "8081", "fixed")
+PORTS: Final = {"8080": 8080, "8081": 8081, "entered": 8082}
+"""The ports of the host that each names."""
+
+OWN: Final[Mapping[str, set[str]]] = {
+    "walled": {"limited4", "egress4"},
+    "walled too": {"limited4", "egress4"},
+    "entered": {"received4", "ingress4"},
+    "bounded": {"connections4"},
+}
+"""The sets and maps that have the address of who has asked for that."""
+
+RECEIVES, SENDS = ("bounded",), ("walled too",)
+"""Whose way in has a bucket, and whose way out."""
+
+FOR_ONE: Final = ("8080", "8081", "entered", "fixed")
 """What only one can have at a time, or those in one namespace."""
+
+WALLED: Final = ("walled", "walled too")
+"""Those that are held to a list of destinations."""
+
+LISTS: Final = ("egress", "ingress")
+"""So many different lists there are."""
+
+OF_LIMITS: Final = {name for names in OWN.values() for name in names}
 
 LATER: Final = (9090, 9091)
 """Ports that are published while a container runs."""
@@ -67,7 +98,14 @@ DAMAGES: Final[Mapping[str, str]] = {
     "elements": "nft flush map inet watcher port4",
     "ruleset": "nft flush ruleset",
     "bridge": "ip link delete netns0",
+    "closed": "ip rule delete pref 0 iif netns0",
+    "arp": "nft destroy table arp watcher",
+    "list": "nft flush map inet watcher egress4",
+    "shaper": "tc qdisc delete dev {veth} root",
 }
+OPENING: Final = ("closed", "list")
+"""After these, until they are healed, what is held to a list may be open."""
+
 OF_LINKS: Final = ("veth", "eth0")
 """After these, a link is another one."""
 
@@ -97,7 +135,7 @@ class Box:
     @property
     def ports(self) -> set[int]:
         """The ports of the host that lead to port 80 of its room."""
-        named = {int(self.ask)} if self.ask in ("8080", "8081") else set()
+        named = {PORTS[self.ask]} if self.ask in PORTS else set()
         return named | self.published | ({self.chosen} if self.chosen else set())
 
 
@@ -107,12 +145,14 @@ class Room:
 
     Attributes:
         founder: the one that it was made for, who may have gone since.
+        ask: what that one asked for: its limits stay.
         members: the names of those in it.
         address: of `eth0`.
         index: the number of the host's end; 0 if that was removed since.
     """
 
     founder: Container
+    ask: str
     members: list[str] = field(default_factory=list)
     address: str = ""
     index: int = 0
@@ -126,6 +166,8 @@ class Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.host = Host(self.rootfs, BACK)
+        self.host.beyond.ip("addr", "add", f"{STRANGER}/24", "dev", "uplink")
+        self.host.beyond.serve(tcp=(80, 443))
         self.service: Service | None = None
         self.boxes: dict[str, Box] = {}
         self.exited: set[str] = set()
@@ -135,6 +177,8 @@ class Model(RuleBasedStateMachine):
         """By number of the namespace, for whom it was connected to a second network."""
         self.forgotten = False
         """Whether the store has been lost since somebody looked."""
+        self.opened = False
+        """Whether what keeps lists in force was damaged, and nobody has looked since."""
 
     def teardown(self) -> None:
         """Everybody goes, and nothing is left."""
@@ -336,6 +380,7 @@ class Model(RuleBasedStateMachine):
         room = self.rooms[inode]
         if what in OF_LINKS:
             room.index = 0
+        self.opened = self.opened or what in OPENING
         self.host.command(
             "sh",
             "-c",
@@ -362,9 +407,11 @@ class Model(RuleBasedStateMachine):
     # --- what should be ------------------------------------------------------------------------
 
     def settle(self, *, sync: bool = False) -> None:
-        """Where somebody looks, all is right after a while."""
+        """Where somebody looks, all is right after a while; what is closed is so all the time."""
+        if not self.opened:
+            self.nothing_is_open()
         if self.service is not None or sync:
-            self.forgotten = False
+            self.forgotten = self.opened = False
         if self.service is not None:
             eventually(self.is_right_by_now)
         if sync:
@@ -373,6 +420,8 @@ class Model(RuleBasedStateMachine):
             self.is_right()
             again = self.host.watcher("sync", check=False)
             assert again.stdout == "nothing to do\n", again
+            assert closed(self.host) == self.to_close()
+            assert len(self.rows("SELECT document FROM list")) <= len(LISTS)
 
     def is_right_by_now(self) -> bool:
         try:
@@ -386,16 +435,34 @@ class Model(RuleBasedStateMachine):
         host = self.host
         seconds = {rooms[inode].founder.veth.replace("v0-", "v1-") for inode in self.connected}
         assert host.veths() == {room.founder.veth for room in rooms.values()} | seconds
+        sending = [room for room in rooms.values() if room.ask in SENDS]
+        assert {name for name in host.here.links() if name.startswith("netnsi")} == {
+            veth.replace("netnsv", "netnsi")
+            for room in sending
+            for veth in (room.founder.veth, room.founder.veth.replace("v0-", "v1-"))
+            if veth in host.veths()
+        }
         names = [name for room in rooms.values() for name in (room.founder.id, *room.members)]
         assert host.pins() == set(names)
         for inode, room in rooms.items():
             self.is_whole(inode, room)
         self.chosen(rooms)
-        assert sorted(host.elements()) == sorted(
+        assert sorted(e for e in host.elements() if e.startswith("port4:")) == sorted(
             line for room in rooms.values() for line in self.elements(room)
         )
+        leases = host.leases()
+        assert self.held() == sorted(
+            (name, address)
+            for room in rooms.values()
+            for name in OWN.get(room.ask, ())
+            for address, founder in leases.items()
+            if address == room.address
+            or (address.startswith("172.22.") and founder == room.founder.id)
+        )
+        assert closed(host) >= self.to_close(rooms)
         self.answers(rooms)
         self.rooms = rooms
+        self.nothing_is_open()
         return True
 
     def attached(self) -> dict[int, Room]:
@@ -407,10 +474,11 @@ class Model(RuleBasedStateMachine):
             room = rooms.get(place.inode)
             if room is None:
                 before = self.rooms.get(place.inode)
-                founder = self.boxes[name].container if before is None else before.founder
-                room = rooms[place.inode] = Room(founder)
+                box = self.boxes[name]
+                made = (box.container, box.ask) if before is None else (before.founder, before.ask)
+                room = rooms[place.inode] = Room(*made)
             if self.boxes[name].founder == name and place.inode not in self.rooms:
-                room.founder = self.boxes[name].container
+                room.founder, room.ask = self.boxes[name].container, self.boxes[name].ask
             room.members.append(name)
         leases = self.host.leases()
         second = sorted(name for address, name in leases.items() if address.startswith("172.22."))
@@ -441,7 +509,8 @@ class Model(RuleBasedStateMachine):
         """A sandbox has all that it should have, and what it had before."""
         place = self.boxes[room.members[0]].container.place
         inside = kernel.view(place.netns)
-        assert f"eth0 {room.address}/16" in inside, inside
+        length = 32 if room.ask in WALLED else 16
+        assert f"eth0 {room.address}/{length}" in inside, inside
         assert any(line.startswith("route 2 default/0 via 172.19.0.1") for line in inside)
         second = [line for line in inside if line.startswith("eth1 ")]
         policies = [line for line in inside if " table 100 " in line or " table 101 " in line]
@@ -453,9 +522,11 @@ class Model(RuleBasedStateMachine):
         )
         assert "up=True" in link, link
         assert "master=netns0" in link, link
+        assert ("qdisc=tbf" in link) == (room.ask in RECEIVES), link
         seen = kernel.view(self.host.here.netns)
-        (guard,) = (x for x in seen if x.startswith(room.founder.veth) and " ingress " in x)
-        assert " ingress 1 bpf 1 " in guard, guard
+        filters = [x for x in seen if x.startswith(room.founder.veth) and " ingress " in x]
+        assert len(filters) == 1 + (room.ask in SENDS), filters
+        assert any(" ingress 1 bpf 1 " in x for x in filters), filters
         room.index = self.index_of(room.founder.veth)
         before = self.rooms.get(inode)
         if before is not None:
@@ -481,6 +552,37 @@ class Model(RuleBasedStateMachine):
             for p in ports
         ]
 
+    def held(self) -> list[tuple[str, str]]:
+        """The sets and maps of limits, with each address that one has an element of."""
+        found = []
+        for item in self.host.nft_list():
+            for kind, entry in item.items():
+                if kind in ("set", "map") and entry["name"] in OF_LIMITS:
+                    for element in entry.get("elem", ()):
+                        key = element[0] if kind == "map" else element
+                        address = key["concat"][0] if isinstance(key, dict) else key
+                        found.append((entry["name"], address))
+        return sorted(found)
+
+    def to_close(self, rooms: Mapping[int, Room] | None = None) -> set[str]:
+        """The bridges in which somebody is held to a list."""
+        rooms = self.rooms if rooms is None else rooms
+        held = [n for n, room in rooms.items() if room.ask in (*WALLED, "entered")]
+        return {b for n in held for b in ("netns0", *["back0"] * (n in self.connected))}
+
+    def nothing_is_open(self) -> None:
+        """Nobody who is held to a list gets out by it, or is got at."""
+        for room in self.rooms.values():
+            alive = [self.boxes[name] for name in room.members if name in self.boxes]
+            if alive and room.ask in WALLED:
+                inside = alive[0].container.place
+                assert dial(inside, BEYOND, 80, timeout=LATENCY_FREE_NO) != "open"
+            for port in {port for box in alive for port in box.ports if room.ask == "entered"}:
+                answer = attempt(
+                    self.host.beyond, UPLINK, port, source=STRANGER, timeout=LATENCY_FREE_NO
+                )
+                assert answer in (REJECTED[4], "ECONNREFUSED", "nothing"), answer
+
     def chosen(self, rooms: Mapping[int, Room]) -> None:
         """Every chosen port is still that which was chosen at first."""
         for name in (name for room in rooms.values() for name in room.members):
@@ -498,6 +600,9 @@ class Model(RuleBasedStateMachine):
                 for port in sorted(self.boxes[name].ports):
                     answer = self.host.beyond.reach(UPLINK, port, timeout=0.5)
                     assert answer == Answer(room.founder.id, BEYOND), (name, answer)
+            if room.ask in WALLED:
+                inside = self.boxes[room.members[0]].container.place
+                assert dial(inside, BEYOND, 443, timeout=LATENCY_FREE_NO) == "open"
 
     def rows(self, query: str) -> list[str]:
         """The first column of what the lease store has."""

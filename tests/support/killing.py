@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import handlers
+import handlers.closing.plan
 import handlers.host
 import handlers.kernel.fanotify
 import handlers.kernel.mounts
@@ -182,7 +183,12 @@ def raze(made: dict[str, Any]) -> None:
     """
     with Path("/proc/self/ns/net").open("rb") as netns:
         kernel.delete_group(netns.fileno(), made["group"])
-    handlers.kernel.nft.Nft().run("destroy table inet watcher")
+    with handlers.kernel.netlink.Netlink() as netlink:
+        for version in (4, 6):
+            there = handlers.closing.plan.listed(netlink, version)
+            for request in handlers.closing.plan.steps(there, [], exactly=True):
+                netlink.send([request])
+    handlers.kernel.nft.Nft().run("destroy table inet watcher\ndestroy table arp watcher")
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for point in reversed(points):
         if point.startswith(made["pins"]):

@@ -15,12 +15,14 @@ from typing import Final
 
 from nftables import Nftables
 
-from tests.support import kernel
-from tests.support.host import Container, Host
+from handlers.firewall.classids import classid
+from tests.support import closed, kernel
+from tests.support.host import Container, Host, Json
 from tests.support.traffic import entered
 
 type Picture = dict[str, list[str]]
 
+_CLASSID: Final = re.compile(r"\b[0-9a-f]+:[0-9a-f]+\b")
 _SYSCTLS: Final = (
     "ipv4/ip_forward",
     "ipv6/conf/all/forwarding",
@@ -39,7 +41,10 @@ _ROWS: Final = {
     "claim": "SELECT id, position, protocol, host_ip, host_port, port"
     " FROM claim JOIN member ON member = number",
     "failure": "SELECT root, id, reason, refused FROM failure",
-    "note": "SELECT name, value FROM note",
+    # How often lists went is no part of it, nor are the handles that are in another one's digest.
+    "note": "SELECT name, CASE name WHEN 'arp rules' THEN value = '' ELSE value END FROM note"
+    " WHERE name != 'lists'",
+    "list": "SELECT document FROM list",
 }
 
 
@@ -48,6 +53,11 @@ def take(host: Host, containers: Iterable[Container] = ()) -> Picture:
     alive = list(containers)
     picture: Picture = {
         "links and routes": kernel.view(host.here.netns),
+        "rules of routing": [
+            f"IPv{version}, number {number}: {rule}"
+            for version in (4, 6)
+            for number, rule in enumerate(closed.rules(host, version))
+        ],
         "nft": _nft(host),
         "mounts": list(_mounts(host)),
         "sysctl": _sysctls(host.here.netns, _SYSCTLS),
@@ -94,8 +104,17 @@ def _nft(host: Host) -> list[str]:
             shown = {key: value for key, value in entry.items() if key not in ("handle", "elem")}
             if kind != "metainfo":
                 lines.append(f"{kind} {json.dumps(shown)}")
-            lines += (f"element of {entry['name']}: {e}" for e in entry.get("elem", ()))
+            if "dynamic" not in entry.get("flags", ()):  # else the kernel makes elements of packets
+                lines += _elements(entry)
     return lines
+
+
+def _elements(entry: Json) -> Iterator[str]:
+    """Those of a set or map; the bounds of sandboxes have the keys of these in the lease store."""
+    for element in entry.get("elem", ()):
+        line = f"element of {entry['name']}: {element}"
+        keyed = entry["name"].startswith(("bounds", "connections"))
+        yield _CLASSID.sub("<key>", line) if keyed else line
 
 
 def mountinfo(host: Host) -> str:
@@ -138,6 +157,8 @@ def _leases(host: Host) -> tuple[Picture, dict[str, str]]:
         ):
             for value, name in database.execute(query):
                 words[value] = f"<{what} of {name}>"
+        for number, document in database.execute("SELECT number, document FROM list"):
+            words[classid(number)] = f"<list of {document}>"
     return rows, words
 
 

@@ -1,4 +1,4 @@
-"""What the name service and the service say to each other, a packet of JSON each.
+"""What the name service and the service say to each other by `answers.sock`, a packet of JSON each.
 
 {"number": 7, "from": "172.19.0.5", "network": "default", "name": "api.example.org",
  "addresses": [["192.0.2.5", 60]]}                   may this answer leave?
@@ -33,8 +33,8 @@ type _Ttl = Annotated[int, Meta(ge=0, lt=2**32)]
 type _Records = Annotated[tuple[tuple[_Address, _Ttl], ...], Meta(max_length=MOST_ADDRESSES)]
 
 
-class Told(Struct, frozen=True):
-    """What the name service says.
+class Told(Struct, frozen=True, omit_defaults=True):
+    """What the name service says. It is no more than a claim: the service checks all of it.
 
     Attributes:
         sender: the address that has asked.
@@ -61,4 +61,5 @@ class Reply(Struct, frozen=True, omit_defaults=True):
 
 
 decode: Final = msgspec.json.Decoder(Told).decode
+decode_reply: Final = msgspec.json.Decoder(Reply).decode
 encode: Final = msgspec.json.Encoder().encode

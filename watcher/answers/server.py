@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -16,12 +17,12 @@ from handlers.kernel.netlink import Netlink
 from watcher.answers.judge import HOST_NAME, Judge, Verdict
 from watcher.answers.peers import may_tell
 from watcher.answers.protocol import LONGEST, Reply, decode, encode
-from watcher.answers.seldom import Seldom
-from watcher.facts.kinds import Opened, Rejected
+from watcher.facts.kinds import Opened
 from watcher.feed.names import ANSWERS
 from watcher.feed.sockets import NamedSocket, open_to_all
 from watcher.locks.lock import Busy
 from watcher.model.errors import WatcherError, message_of, message_with_remedy
+from watcher.model.seldom import Seldom
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from watcher.facts.publisher import Publisher
     from watcher.log.logger import Log
     from watcher.model.policy.opening import Opening
-    from watcher.model.sandbox import Sandbox
     from watcher.reconcile.context import Context
     from watcher.reconcile.reconciler import Reconciler
 
@@ -61,10 +61,8 @@ _PATIENCE: Final = 2.0
 _TIDY: Final = 30.0
 """Seconds between two looks at what is open no more."""
 
-_EVENTS_EVERY: Final = 60.0
-_REJECTED: Final = 30
-_OPENED: Final = 60
-"""The most events of one sandbox in that time."""
+_OPENED_AGAIN, _OPENED_OF_EACH, _OPENED_AT_MOST = 60.0, 60, 1 << 18
+"""Seconds until the same opening is told again; events of one sandbox and of all in that time."""
 
 
 class _Waiting(NamedTuple):
@@ -83,7 +81,8 @@ class Answers:
     Args:
         loop: the event loop in whose thread it is used.
         reconciler: has the lock, the store and the host.
-        facts: is told what was opened and what was refused.
+        facts: is told what was opened.
+        rejected: is told who has asked for a name in none of its lists, and for which.
         first: answers who is more urgent.
         log: the log.
     """
@@ -93,12 +92,14 @@ class Answers:
         loop: asyncio.AbstractEventLoop,
         reconciler: Reconciler,
         facts: Publisher,
+        rejected: Callable[[bytes, str], object],
         first: Callable[[], object],
         log: Log,
     ) -> None:
         self._loop = loop
         self._reconciler = reconciler
         self._facts = facts
+        self._rejected = rejected
         self._first = first
         self._log = log
         self._run_dir = reconciler.run_dir
@@ -109,12 +110,14 @@ class Answers:
         self._paused = False
         self._turn: asyncio.Handle | None = None
         self._tidying: asyncio.TimerHandle | None = None
-        self._rejected = Seldom(_EVENTS_EVERY, _REJECTED)
-        self._opened = Seldom(_EVENTS_EVERY, _OPENED)
+        self._opened = Seldom(_OPENED_AGAIN, _OPENED_OF_EACH, _OPENED_AT_MOST)
         self._problem = ""
         self._judged_in: Context | None = None
         self._judge: Judge
-        loop.call_soon(self._tidy)  # it also reads what an earlier service has opened
+
+    def begin(self) -> None:
+        """Read what an earlier service has opened, which from then on comes back if it is lost."""
+        self._tidy()
 
     def check(self) -> None:
         """Make the socket anew if its name is gone."""
@@ -253,7 +256,7 @@ class Answers:
         judged = []
         for one in some:
             if one.told.rejected:
-                self._reject(self._judge.sandbox(one.told), one.told.rejected)
+                self._reject(one.told)
             elif one.told.number is not None:
                 judged.append((one, self._judge.judge(one.told)))
         refused = self._open(context.host, judged)
@@ -288,12 +291,10 @@ class Answers:
                 if self._opened.passes(sandbox.key, entry, self._loop.time()):
                     self._facts.publish(Opened(sandbox, mine[0].name, texts))
 
-    def _reject(self, sandbox: Sandbox | None, name: str) -> None:
-        """Publish that a question for `name` was refused."""
-        if sandbox is None or HOST_NAME.fullmatch(name) is None:
-            return
-        if self._rejected.passes(sandbox.key, name, self._loop.time()):
-            self._facts.publish(Rejected(sandbox, "egress", name))
+    def _reject(self, told: Told) -> None:
+        """Have it told that a question was rejected."""
+        if self._judge.sandbox(told) is not None and HOST_NAME.fullmatch(told.rejected):
+            self._rejected(ip_address(told.sender).packed, told.rejected)
 
     def _reply(self, one: _Waiting, refused: str) -> None:
         if one.told.number is None or one.peer not in self._peers:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from handlers.bandwidth.rates import Rates
 from handlers.bandwidth.shapers import NoShaper, put
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink
 from watcher.checks.check import Finding, Subject, fail, ok, warn
+from watcher.checks.limits import RATES, has_any
 from watcher.checks.trial import in_child
 from watcher.model.errors import SHAPER_REMEDY, message_of
-
-if TYPE_CHECKING:
-    from watcher.config.settings import Config, Limits
-    from watcher.model.network import Network
 
 _LINK: Final = "netnsv0-1"
 _RATE: Final = 10**6
@@ -24,7 +21,8 @@ _RATE: Final = 10**6
 
 def findings(subject: Subject) -> Iterator[Finding]:
     """What the kernel lacks: wrong if the configuration limits bandwidth, else worth knowing."""
-    needed = _is_limited(subject.config)
+    config, networks = subject.config, subject.networks.values()
+    needed = any(has_any(config, networks, key) for key in RATES)
     yield from in_child(lambda: [_trial(needed=needed)], "bandwidth")
 
 
@@ -37,16 +35,3 @@ def _trial(*, needed: bool) -> Finding:
         except NoShaper as error:
             return (fail if needed else warn)(message_of(error), SHAPER_REMEDY)
     return ok("interfaces can be held to a bandwidth")
-
-
-def _is_limited(config: Config) -> bool:
-    """Whether any container is limited without asking for it."""
-    rates = [
-        *(one for root in config.roots for one in _of(root.limits)),
-        *(one for network in config.networks.values() for one in _of(network)),
-    ]
-    return any(rate is not None for rate in rates)
-
-
-def _of(limits: Limits | Network) -> tuple[int | None, int | None]:
-    return limits.ingress_bandwidth, limits.egress_bandwidth

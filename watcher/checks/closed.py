@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from handlers.closing.handler import missing
-from handlers.closing.judged import judged
-from handlers.firewall.ingress import entered
+from handlers.closing.judged import entered, judged
 from handlers.kernel.netlink import Netlink
 from handlers.networks import drivers_of
 from watcher.checks.check import Finding, Subject, ok, warn

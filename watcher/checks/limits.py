@@ -16,10 +16,13 @@ from watcher.containers.sockets import holders
 from watcher.locks.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from watcher.config.settings import Config
     from watcher.model.network import Network
+
+RATES: Final = ("ingress_bandwidth", "egress_bandwidth")
+"""The keys that limit bandwidth."""
 
 _PARTS: Final = {
     "sets of concatenated ranges (Linux 5.6)": (
@@ -56,16 +59,16 @@ def findings(subject: Subject) -> Iterator[Finding]:
         yield ok("the kernel has what limits need")
 
 
-def uses_limits(config: Config, networks: Sequence[Network]) -> bool:
+def uses_limits(config: Config, networks: Iterable[Network]) -> bool:
     """Whether the configuration limits anything."""
-    rates = ("ingress_bandwidth", "egress_bandwidth", "connections")
-    return any(
-        network.policed or any(getattr(network, key) is not None for key in rates)
-        for network in networks
-    ) or any(
-        root.limits.policy or any(getattr(root.limits, key) is not None for key in rates)
-        for root in config.roots
-    )
+    lists = any(network.policed for network in networks)
+    return lists or any(has_any(config, networks, key) for key in (*RATES, "connections"))
+
+
+def has_any(config: Config, networks: Iterable[Network], key: str) -> bool:
+    """Whether any network or root has a number as `key`, so that who asks for none is limited."""
+    each = (*networks, *(root.limits for root in config.roots))
+    return any(getattr(one, key) is not None for one in each)
 
 
 def _trial(networks: Sequence[Network], *, used: bool) -> Iterator[Finding]:

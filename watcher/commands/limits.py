@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from handlers.host import rejected
 from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
-from watcher.model.policy.limits import least
-from watcher.model.policy.origins import bound, origins
+from watcher.model.policy.entries import DIRECTIONS
+from watcher.model.policy.limits import bound, least
+from watcher.model.policy.origins import origins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from watcher.model.network import Network
-    from watcher.model.policy.entries import Direction
     from watcher.model.sandbox import Interface, Sandbox
-
-_DIRECTIONS: Final[tuple[Direction, ...]] = ("egress", "ingress")
 
 
 def in_force(sandbox: Sandbox | None, networks: Mapping[str, Network]) -> list[dict[str, object]]:
@@ -53,7 +51,7 @@ def _of(
             for source in origins(direction, limits, network, networks.get(limits.policy))
         ]
         or None
-        for direction in _DIRECTIONS
+        for direction in DIRECTIONS
     }
     return {
         "interface": interface.name,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from watcher.config.rules import ConfigKeyError, KeyPath
 from watcher.model.policy.access import access
+from watcher.model.policy.entries import DIRECTIONS
 from watcher.model.policy.holding import cannot_hold
 from watcher.model.policy.limits import UNLIMITED
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from watcher.config.settings import Config
     from watcher.model.network import Network
     from watcher.model.policy.entries import Direction
-
-_DIRECTIONS: Final[tuple[Direction, ...]] = ("egress", "ingress")
 
 
 def check_policies(config: Config) -> None:
@@ -24,7 +23,7 @@ def check_policies(config: Config) -> None:
         ConfigKeyError: for the first that cannot be kept to.
     """
     for network in config.networks.values():
-        for direction in _DIRECTIONS:
+        for direction in DIRECTIONS:
             if getattr(network, direction) is not None:
                 _check(network, direction)
     for index, root in enumerate(config.roots):

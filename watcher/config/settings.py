@@ -176,9 +176,9 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
     mark: Annotated[
         int,
         about(
-            "One bit of the packet mark. Where sandboxes are held to a list, it is set on what they"
-            " may send, and `ip rule` prohibits the rest, so that nothing passes even while the"
-            " rules of nftables are missing. No other program may use this bit.",
+            "One bit of the packet mark. Where sandboxes are held to a list, it is set on what may"
+            " pass, and `ip rule` drops the rest, so that nothing passes even while the rules of"
+            " nftables are missing. No other program may use this bit.",
             ge=1,
             le=2**31,
         ),

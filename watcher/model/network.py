@@ -144,9 +144,10 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
     ingress: Annotated[
         tuple[str, ...] | None,
         about(
-            "Who may open connections to the ports that its sandboxes publish: prefixes, with host"
-            " ports and a protocol if wanted; ! takes out. The host and sandboxes of the same"
-            ' network may as well, unless "!host" and "!network" keep them out. Absent: anybody.',
+            "Who may open connections to its sandboxes: prefixes, with ports and a protocol if"
+            " wanted; of a published port, the host's counts; ! takes out. The host and sandboxes"
+            ' of the same network may as well, unless "!host" and "!network" keep them out. Absent:'
+            " anybody.",
             live=True,
             examples=[["192.0.2.0/24", "any:443/tcp", "!host"]],
             file=_STRINGS,

@@ -5,26 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from watcher.model.policy.access import access
-from watcher.model.policy.limits import least
+from watcher.model.policy.entries import DIRECTIONS
+from watcher.model.policy.limits import bound, least
 from watcher.model.policy.rates import rate_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from watcher.model.network import Network
-    from watcher.model.policy.entries import Direction
     from watcher.model.policy.limits import SandboxLimits
 
-_DIRECTIONS: Final[tuple[Direction, ...]] = ("egress", "ingress")
-_NUMBERS: Final[tuple[tuple[str, Callable[[int], str]], ...]] = (
-    ("ingress_bandwidth", rate_text),
-    ("egress_bandwidth", rate_text),
-    ("connections", str),
-)
+_RATES: Final = ("ingress_bandwidth", "egress_bandwidth")
 
 
 def described(
-    limits: SandboxLimits, networks: Iterable[Network], configured: Mapping[str, Network]
+    limits: SandboxLimits, networks: Collection[Network], configured: Mapping[str, Network]
 ) -> list[str]:
     """What counts in `networks`; where they differ, with the network's name.
 
@@ -38,19 +33,21 @@ def described(
             found += [f"{what} {value}" for value in list(said.values())[:1]]
         else:
             found += [f"{what} in network {name} {value}" for name, value in said.items() if value]
+    if (most := bound(limits, networks)) is not None:
+        found.append(f"connections {most}")
     return found
 
 
 def _in(
     limits: SandboxLimits, network: Network, configured: Mapping[str, Network]
 ) -> Iterator[tuple[str, str]]:
-    for direction in _DIRECTIONS:
+    for direction in DIRECTIONS:
         held = access(direction, limits, network, configured.get(limits.policy))
         if held is not None:
             yield direction, " and ".join(",".join(one) or "none" for one in held.lists)
-    for name, text in _NUMBERS:
+    for name in _RATES:
         value = least(
             getattr(limits, name), getattr(network, name), getattr(limits, f"most_{name}")
         )
         if value is not None:
-            yield name.replace("_", "-"), text(value)
+            yield name.replace("_", "-"), rate_text(value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from watcher.model import keys
 from watcher.model.errors import InvalidRequest
 from watcher.model.policy.access import access
+from watcher.model.policy.entries import DIRECTIONS
 from watcher.model.policy.holding import by_neighbours, cannot_hold
 from watcher.model.policy.limits import UNLIMITED, SandboxLimits, least
 from watcher.model.policy.rates import rate_text
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from watcher.model.policy.entries import Direction
     from watcher.model.sandbox import Sandbox
 
-_DIRECTIONS: Final[tuple[Direction, ...]] = ("egress", "ingress")
 _KEYS: Final = {"egress": keys.EGRESS, "ingress": keys.INGRESS}
 _NUMBERS: Final[tuple[tuple[str, str, Callable[[int], str]], ...]] = (
     ("ingress_bandwidth", keys.INGRESS_BANDWIDTH, rate_text),
@@ -36,7 +36,7 @@ _FEWER: Final = "write fewer ranges of ports, or fewer prefixes in others"
 
 def asked_by(asks: Request | SandboxLimits) -> Iterator[tuple[str, str]]:
     """The annotations by which a container asks for limits, or that made those of a sandbox."""
-    for direction in _DIRECTIONS:
+    for direction in DIRECTIONS:
         entries = getattr(asks, direction)
         if entries is not None:
             yield _KEYS[direction], ",".join(entries) or "none"
@@ -70,7 +70,7 @@ def check_new(
                 f"ask for {text(most)} at the most",
             )  # fmt: skip
     if all(network.internal for network in networks):
-        for direction in _DIRECTIONS:
+        for direction in DIRECTIONS:
             what = "has no way out" if direction == "egress" else "publishes nothing"
             if getattr(request, direction) is not None:
                 raise _refused(
@@ -98,12 +98,12 @@ def check_networks(
             f"add [network.{limits.policy}] to the configuration, or change limits.policy",
         )  # fmt: skip
     for network in networks:
-        by = next((d for d in _DIRECTIONS if getattr(limits, d) is not None), None)
+        by = next((d for d in DIRECTIONS if getattr(limits, d) is not None), None)
         key = cannot_hold(network) if by is not None or forced is not None else ""
         if key:
             reason = f"network {network.name} has {key}, so nobody is held to a list there"
             raise _refused(request, by, reason, f"name another network, or remove {key} there")
-        for direction in _DIRECTIONS:
+        for direction in DIRECTIONS:
             held = access(direction, limits, network, forced)
             if held is not None:
                 _check_list(held, network, request)

@@ -154,8 +154,9 @@ class Service:
             ended=lambda: loop.call_soon(self._parts.check),
         )  # fmt: skip
         self._answers = Answers(
-            loop, self._reconciler, self._facts, self._gate.answer_first, self._log
-        )
+            loop, self._reconciler, self._facts, rejections.asked, self._gate.answer_first,
+            self._log,
+        )  # fmt: skip
         try:
             self._feeding.start(loop, self._reconciler, self._gate, self._roots)
             self._rest.begin()
@@ -191,6 +192,7 @@ class Service:
         self._watch_mounts()
         self._supervise()
         self._sync_once()
+        self._answers.begin()
         self._gate.resolv_confs.look_at_all()
         self._ports.look()
         self._healer.prepare(self._config.networks)

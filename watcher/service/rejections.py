@@ -1,4 +1,4 @@
-"""Makes facts of rejected packets, few enough that nobody can flood the log and the history.
+"""Makes facts of what was rejected, few enough that nobody can flood the log and the history.
 
 Bounds are for each address of a sandbox. The same is told once a minute. Of different things, a
 sandbox may have :data:`BURST` told at once, and then one in :data:`PAUSE` seconds. All together
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from watcher.facts import kinds
 from watcher.model.errors import WatcherError
-from watcher.model.policy.told import entry_of
+from watcher.model.policy.needed import entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class _Told:
 
 
 class Rejections:
-    """Hears of rejected packets, and publishes some. One thread uses it, that of the loop.
+    """Hears of rejected packets and names, and publishes some, in the thread of the loop.
 
     Args:
         find: returns the sandbox with an address.
@@ -133,6 +133,10 @@ class Rejections:
             return kinds.Rejected(sandbox, direction, entry_of(whom, packet.protocol, port))
 
         self.reject(own, (direction, entry), rejected)
+
+    def asked(self, own: bytes, name: str) -> None:
+        """Take a name in no list, for which the sandbox with the address `own` has asked."""
+        self.reject(own, ("egress", name), lambda sandbox: kinds.Rejected(sandbox, "egress", name))
 
     def reject(self, own: bytes, what: tuple[str, str], fact: Callable[[Sandbox], Fact]) -> None:
         """Publish the fact of the sandbox with the address `own`, if it may be told.

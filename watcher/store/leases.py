@@ -441,9 +441,8 @@ class LeaseStore(OpenStore):
 
     def noted(self, name: str) -> str | None:
         """The note `name` of a handler or another part."""
-        with self._database.reading() as db:
-            row = db.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
-            return None if row is None else str(row[0])
+        row = self._database.peek("SELECT value FROM note WHERE name = ?", (name,))
+        return None if row is None else str(row[0])
 
     def notes(self) -> list[str]:
         """The names of all notes."""

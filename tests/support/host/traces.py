@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address, ip_network
 
+from handlers.firewall.elements import SHARED
 from tests.support.host.addresses import SUBNET
 from tests.support.host.watched import Watched
 
@@ -34,9 +35,11 @@ class Traces(Watched):
             f"{entry['name']}: {json.dumps(element)}"
             for item in self.nft_list()
             for kind, entry in item.items()
-            if kind in ("set", "map") and entry["table"] == "watcher"
+            if kind in ("set", "map")
+            and entry["table"] == "watcher"
+            and entry["name"] not in SHARED
             for element in entry.get("elem", ())
-            if any(_of_a_sandbox(leaf) for leaf in _leaves(element))
+            if not _goes_by_itself(element) and any(map(_of_a_sandbox, _leaves(element)))
         ]
 
     def leases(self) -> dict[str, str]:
@@ -57,6 +60,11 @@ class Traces(Watched):
             *self.elements(),
             *(f"lease {address} of {name}" for address, name in self.leases().items()),
         ]
+
+
+def _goes_by_itself(element: object) -> bool:
+    """Whether an element, which the kernel has made of a packet, has a time after which it goes."""
+    return isinstance(element, Mapping) and "expires" in element.get("elem", {})
 
 
 def _leaves(element: object) -> Iterator[object]:

@@ -12,7 +12,7 @@ from handlers.kernel.rtnl.traffic_control import read_drops
 from handlers.link import ours
 from watcher.checks.check import Finding, fail, ok
 from watcher.model.naming import shaper_of
-from watcher.model.policy.rates import written_rate
+from watcher.model.policy.rates import rate_text
 
 if TYPE_CHECKING:
     from watcher.checks.container.gathered import Gathered
@@ -36,7 +36,7 @@ def findings(gathered: Gathered) -> Iterator[Finding]:
         ):
             if bits is not None:
                 yield ok(
-                    f"it may {does} {written_rate(bits)} a second by {interface.name};"
+                    f"it may {does} {rate_text(bits)} a second by {interface.name};"
                     f" {_dropped(gathered, name)} packets beyond that were dropped"
                 )
 

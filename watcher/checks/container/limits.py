@@ -16,8 +16,8 @@ from watcher.checks.check import Finding, ok, warn
 from watcher.checks.container.resolvers import PATH
 from watcher.model.names import DNS_PORT
 from watcher.model.policy.access import access
-from watcher.model.policy.limits import SandboxLimits
-from watcher.model.policy.origins import bound, origins
+from watcher.model.policy.limits import SandboxLimits, bound
+from watcher.model.policy.origins import origins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +99,7 @@ def _of_ingress(gathered: Gathered, held: _Held) -> Iterator[Finding]:
     allowed = held.list_of("ingress")
     if allowed is None:
         return
-    yield ok(f"connections to what it publishes may be opened by {held.told('ingress')}")
+    yield ok(f"connections to it may be opened by {held.told('ingress')}")
     ports = chain.from_iterable(port.singles() for port in gathered.sandbox.ports)
     closed = islice((port for port in ports if not _lets_in(allowed, port)), _SHOWN)
     if shown := ", ".join(map(str, closed)):

@@ -48,7 +48,7 @@ class AccessList(Struct, frozen=True, dict=True):
     direction: Direction
     lists: tuple[tuple[str, ...], ...]
 
-    @property
+    @cached_property
     def document(self) -> str:
         """Its text, the same for all that say the same; a number stands for it."""
         return f"{self.direction} {' & '.join(','.join(one) for one in self.lists)}"
@@ -116,7 +116,11 @@ def access(
 
     `forced` is the network whose policy its root forces upon it.
     """
-    lists = [getattr(one, direction) for one in (network, forced, limits) if one is not None]
+    own, usual = getattr(limits, direction), getattr(network, direction)
+    if forced is None and (own is None or usual is None):  # as nearly always
+        one = usual if own is None else own
+        return None if one is None else _access(direction, (one,))
+    lists = (usual, None if forced is None else getattr(forced, direction), own)
     return _access(direction, tuple(dict.fromkeys(one for one in lists if one is not None)))
 
 

@@ -28,6 +28,7 @@ from watcher.model.policy.remembering import remembering
 type Direction = Literal["egress", "ingress"]
 type Word = Literal["host", "network"]
 
+DIRECTIONS: Final[tuple[Direction, ...]] = ("egress", "ingress")
 PROTOCOLS: Final = ("tcp", "udp", "sctp", "icmp")
 WORDS: Final = ("host", "network")
 """Those that stand for sources without an address of their own in a list of `ingress`."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from watcher.model.network import Network
 
 
 class SandboxLimits(Struct, frozen=True, omit_defaults=True):
@@ -42,3 +49,12 @@ def least(asked: int | None, usual: int | None, most: int | None) -> int | None:
     """What is in force: what was `asked` for, else the network's `usual`, never above `most`."""
     value = usual if asked is None else asked
     return min((one for one in (value, most) if one is not None), default=None)
+
+
+def bound(limits: SandboxLimits, networks: Iterable[Network]) -> int | None:
+    """The most connections of a sandbox in `networks` at once; `None` means any number.
+
+    Of the defaults of several networks, the least counts.
+    """
+    defaults = [network.connections for network in networks if network.connections is not None]
+    return least(limits.connections, min(defaults, default=None), limits.most_connections)

@@ -1,4 +1,4 @@
-"""What a sandbox is held to, for people: each list with where it is from, and the bound."""
+"""The lists that a sandbox is held to, for people: each with where it is from."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from watcher.model.keys import PREFIX
-from watcher.model.policy.limits import least
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from watcher.model.network import Network
     from watcher.model.policy.entries import Direction
     from watcher.model.policy.limits import SandboxLimits
@@ -43,12 +40,3 @@ def origins(
             found.append((f"network.{one.name}.{direction}{text}", getattr(one, direction)))
     found.append((f"{PREFIX}{direction}", own))
     return [Origin(where, entries) for where, entries in found if entries is not None]
-
-
-def bound(limits: SandboxLimits, networks: Iterable[Network]) -> int | None:
-    """The most connections of a sandbox in `networks`; `None` means any number.
-
-    Of the defaults of several networks, the least counts.
-    """
-    defaults = [network.connections for network in networks if network.connections is not None]
-    return least(limits.connections, min(defaults, default=None), limits.most_connections)

@@ -68,11 +68,3 @@ def parse_count(text: str) -> int:
     if number > _MOST_CONNECTIONS:
         raise BadValue(f"more than {_MOST_CONNECTIONS}", "write such a number, or none at all")
     return number
-
-
-def written_rate(bits: int) -> str:
-    """A number of bits a second as users write it, such as `10M` or `1.5G`."""
-    for unit, factor in reversed(_UNITS.items()):
-        if bits >= factor:
-            return f"{Decimal(bits) / factor:f}{unit}"
-    return str(bits)

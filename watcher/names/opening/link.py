@@ -6,9 +6,10 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+from watcher.answers.protocol import LONGEST
+from watcher.feed.names import ANSWERS
 from watcher.model.errors import message_of
 from watcher.model.pauses import longer
-from watcher.names.opening.messages import SOCKET
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,7 +22,6 @@ _PAUSES: Final = 0.01, 0.25
 _QUEUE_AT_MOST: Final = 2048
 """Packets that wait for a service that does not read; all that wait for a reply fit."""
 
-_PACKET_AT_MOST: Final = 1 << 16
 _AT_ONCE: Final = 64
 """Packets that are read before others have their turn."""
 
@@ -56,7 +56,7 @@ class Link:
     def __init__(
         self, run_dir: str, loop: asyncio.AbstractEventLoop, log: Log, owner: Owner
     ) -> None:
-        self._path = f"{run_dir}/{SOCKET}"
+        self._path = f"{run_dir}/{ANSWERS}"
         self._loop = loop
         self._log = log
         self._owner = owner
@@ -129,7 +129,7 @@ class Link:
             if self._socket is None:  # who heard the last packet has closed it
                 return
             try:
-                packet = self._socket.recv(_PACKET_AT_MOST)
+                packet = self._socket.recv(LONGEST)
             except BlockingIOError:
                 return
             except OSError as error:

@@ -12,10 +12,10 @@ import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+from watcher.answers.protocol import MIN_TTL, Told, decode_reply, encode
+from watcher.model.seldom import Seldom
 from watcher.names.opening.answered import Unreadable, read
 from watcher.names.opening.link import Link
-from watcher.names.opening.messages import Answered, Rejected, decode_reply, encode
-from watcher.names.opening.told import Told
 from watcher.names.wire.numbers import SERVFAIL
 from watcher.names.wire.reply import failure
 
@@ -40,9 +40,6 @@ PATIENCE: Final = 1.5
 TTL_AT_MOST: Final = 3600
 """Seconds for which an answer holds: what it opens stays open longer, whatever its server says."""
 
-OPEN_AT_LEAST: Final = 60
-"""Seconds for which an address is open after each answer, whatever its TTL."""
-
 SLACK: Final = 60
 """Seconds for which it is open beyond that, so that the next answer need not be told."""
 
@@ -56,6 +53,9 @@ _KNOWN_AT_MOST: Final = 1 << 16
 
 _UNTOLD_AT_MOST: Final = 256
 """Rejected names that wait for the service to be there."""
+
+_REJECTED_AGAIN, _REJECTED_OF_EACH, _REJECTED_AT_MOST = 60.0, 64, 4096
+"""Seconds until the same rejected name of a sandbox is told again; names of one and of all then."""
 
 _COMPLAIN_AGAIN: Final = 60.0
 """Seconds until it is logged again that the service refuses to open anything."""
@@ -119,7 +119,7 @@ class Openings(Opener):
         self._of_each: dict[Hashable, int] = {}
         self._open: OrderedDict[_Key, dict[str, float]] = OrderedDict()
         """Until when each address is."""
-        self._told = Told()
+        self._rejected = Seldom(_REJECTED_AGAIN, _REJECTED_OF_EACH, _REJECTED_AT_MOST)
         self._untold: deque[bytes] = deque(maxlen=_UNTOLD_AT_MOST)
         self._complained = -_COMPLAIN_AGAIN
 
@@ -160,9 +160,9 @@ class Openings(Opener):
 
     def reject(self, name: bytes, place: Place, asker: Hashable) -> None:
         """As of :class:`Opener`."""
-        if not self._told.take(asker, name, self._loop.time()):
+        if not self._rejected.passes(asker, name, self._loop.time()):
             return
-        packet = encode(Rejected(place.source, place.network, name.decode()))
+        packet = encode(Told(place.source, place.network, rejected=name.decode()))
         if not self._link.send(packet):
             self._untold.append(packet)
             self._link.want()
@@ -210,12 +210,12 @@ class Openings(Opener):
             return
         self._of_each[asker] = of_each
         together = _Together(len(missing), done)
-        asked = tuple([(address, max(ttl, OPEN_AT_LEAST) + SLACK) for address, ttl in addresses])
+        asked = tuple([(address, max(ttl, MIN_TTL) + SLACK) for address, ttl in addresses])
         until = {address: now + seconds for address, seconds in asked}
         for key in missing:
             place, name, _ = key
             self._number = number = self._number + 1
-            packet = encode(Answered(number, place.source, place.network, name.decode(), asked))
+            packet = encode(Told(place.source, place.network, number, name.decode(), asked))
             waiter = _Waiter(asker, key, until, packet, together.ended)
             self._waiting[number] = waiter
             waiter.timer = self._loop.call_later(PATIENCE, self._give_up, number)
@@ -239,9 +239,7 @@ class Openings(Opener):
     def _is_open(self, key: _Key, addresses: Addresses, now: float) -> bool:
         """Whether all `addresses` stay open for as long as they have to from `now` on."""
         until = self._open.get(key, {})
-        return all(
-            now + max(ttl, OPEN_AT_LEAST) <= until.get(address, 0.0) for address, ttl in addresses
-        )
+        return all(now + max(ttl, MIN_TTL) <= until.get(address, 0.0) for address, ttl in addresses)
 
     def _remember(self, waiter: _Waiter) -> None:
         self._open.pop(waiter.key, None)

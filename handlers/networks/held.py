@@ -1,0 +1,27 @@
+"""What a sandbox is held to in one of its networks, with what its root forces upon it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from handlers.networks.driver import Driver
+from watcher.model.policy.access import AccessList, access
+from watcher.model.policy.entries import Direction
+from watcher.model.sandbox import Interface, Sandbox
+
+
+def access_of(
+    direction: Direction, sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
+) -> AccessList | None:
+    """What counts for `interface` of `sandbox`; `None` if nothing does.
+
+    If nobody knows the network whose lists its root forces upon it, that is a list without entries.
+    """
+    network, policy = drivers[interface.network].network, sandbox.limits.policy
+    if not policy:
+        return access(direction, sandbox.limits, network, None)
+    try:
+        forced = drivers[policy].network  # not `get`: another process may have made it known
+    except KeyError:
+        return AccessList(direction, ((),))
+    return access(direction, sandbox.limits, network, forced)
