@@ -148,13 +148,15 @@ def _of_version(v: int, drivers: Sequence[Driver], passed: str, log_group: int) 
         yield f"    {local} iifname . ip6 saddr != @limited_local {passed}"
         yield f"    {local} meta priority set iifname . ip6 saddr map @egress_local"
     others = "ip6 saddr != fe80::/10 " if v == 6 else ""
+    # IPv6 forwards with the priority that it finds, and a qdisc of the host's may go by that.
+    cleared = f"meta priority set none {passed}" if v == 6 else passed
     yield from (
         f"    {others}{ip} saddr . {ip} saddr != @limited{v}{free} {passed}",
         f"    meta priority set {ip} saddr map @egress{v}",
-        f"    meta priority . {ip} daddr . meta l4proto . th dport @to{v} {passed}",
-        *opened.rules(v, passed),
-        f"    {error} . ct original {ip} saddr @limited{v} {passed}",
-        f"    {error} . ct reply {ip} saddr @limited{v} {passed}",
+        f"    meta priority . {ip} daddr . meta l4proto . th dport @to{v} {cleared}",
+        *opened.rules(v, cleared),
+        f"    {error} . ct original {ip} saddr @limited{v} {cleared}",
+        f"    {error} . ct reply {ip} saddr @limited{v} {cleared}",
         *(f"    {rule}" for rule in rejecting.noted("egress", v, log_group)),
         *(f"    {rule}" for rule in rejecting.answered("egress", v)),
         "}",

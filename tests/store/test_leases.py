@@ -504,3 +504,13 @@ def test_what_was_read_is_read_again_after_any_change(store: LeaseStore, path: P
     assert [member.id for member in left.members] == ["web"]
     store.release(made.key)
     assert store.by_key(made.key) is None
+
+
+def test_no_number_of_a_list_is_that_of_another_in_a_store_that_was_lost(tmp_path: Path) -> None:
+    numbers = []
+    for name in ("lost", "new"):
+        with LeaseStore.open(tmp_path / name) as store:
+            numbers.append([store.number_of(f"egress {n}") for n in range(3)])
+            store.keep_only(())
+            assert store.number_of("egress 9") not in numbers[-1]
+    assert not set(numbers[0]) & set(numbers[1])

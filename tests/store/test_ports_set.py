@@ -12,6 +12,7 @@ from tests.support.leases import DEFAULT, DUAL, container, port, rows
 from watcher.containers.ports import parse_ports
 from watcher.model.container import Process
 from watcher.model.errors import InvalidRequest, WatcherError
+from watcher.model.policy.limits import SandboxLimits
 from watcher.model.request import PortMap, Request
 from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.store.leases import LeaseStore
@@ -94,7 +95,9 @@ def test_a_copy_is_put_back_as_it_was(store: LeaseStore, tmp_path: Path) -> None
         assert other.stale() >= set(copy.leased)
 
 
-@pytest.mark.parametrize("why", ["network", "family", "subnet", "member", "address", "port"])
+@pytest.mark.parametrize(
+    "why", ["network", "policy", "family", "subnet", "member", "address", "port"]
+)
 def test_a_copy_that_cannot_be_put_back_changes_nothing(
     store: LeaseStore, tmp_path: Path, why: str
 ) -> None:
@@ -103,6 +106,8 @@ def test_a_copy_that_cannot_be_put_back_changes_nothing(
     with LeaseStore.open(tmp_path / "other.db") as other:
         if why == "network":
             del networks["dual"]
+        elif why == "policy":
+            copy = replace(copy, limits=SandboxLimits(policy="walled"))
         elif why == "family":
             networks["dual"] = replace(DUAL, subnets=DUAL.subnets[1:])
         elif why == "subnet":

@@ -32,6 +32,8 @@ def restore(db: sqlite3.Connection, copy: Sandbox, networks: Mapping[str, Networ
     """Write a sandbox as :meth:`watcher.store.leases.LeaseStore.restore` says; returns its key."""
     if not _is_sound(copy):
         raise _cannot(copy, _DAMAGED)
+    if copy.limits.policy not in ("", *networks):  # it would be held to nothing
+        raise _cannot(copy, f"there is no network {quoted(copy.limits.policy)} any more")
     try:
         return _restore(db, copy, networks)
     except (sqlite3.IntegrityError, OverflowError) as error:  # numbers and names that nobody has
