@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import Final
 
 from msgspec import Struct
 
 from handlers.handler import ListStore, Notes
 from handlers.kernel.namespace import HostNamespace
-from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
+from handlers.kernel.netlink import Netlink
 from handlers.kernel.reaper import Reaper
 from handlers.kernel.uplink import with_mtus
 from handlers.networks import Drivers
@@ -46,7 +46,6 @@ class Context(Struct, frozen=True):
     Attributes:
         home: the host's network namespace.
         netlink: a socket in it.
-        netfilter: another one in it, of netfilter; `None` if the kernel has none.
         reaper: deletes links in it.
         drivers: the driver of each network by the network's name; the only place where handlers
             look up a network's settings.
@@ -60,7 +59,6 @@ class Context(Struct, frozen=True):
 
     home: HostNamespace
     netlink: Netlink
-    netfilter: Netlink | None
     reaper: Reaper
     drivers: Drivers
     notes: Notes
@@ -93,16 +91,8 @@ def open_context(
         return None if network is None else with_mtus({name: network})[name]
 
     drivers = Drivers(with_mtus(networks), found)
-    with (
-        closing(HostNamespace()) as home,
-        Netlink() as netlink,
-        closing(Reaper()) as reaper,
-        ExitStack() as opened,
-    ):
-        netfilter = None
-        with suppress(OSError):
-            netfilter = opened.enter_context(Netlink(NETLINK_NETFILTER))
+    with closing(HostNamespace()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
         yield Context(
-            home, netlink, netfilter, reaper, drivers, notes, numbers, sandboxes, netns_dir,
-            copies_dir, firewall,
+            home, netlink, reaper, drivers, notes, numbers, sandboxes, netns_dir, copies_dir,
+            firewall,
         )  # fmt: skip

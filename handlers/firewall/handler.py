@@ -9,14 +9,12 @@ from typing import Any
 from handlers.context import Context
 from handlers.firewall import egress, elements, listed, lists, opened, rejecting, ruleset
 from handlers.firewall.admin import AdminRules
-from handlers.firewall.changes import Changes
 from handlers.firewall.egress import Group
 from handlers.firewall.listed import NOTE
 from handlers.firewall.lists import Lists, Recorder
 from handlers.firewall.opened import Opened
 from handlers.firewall.ruleset import OLD_TABLE, TABLE, Parts
 from handlers.handler import Difference, Handler, Numbers, apply
-from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
 from watcher.model.errors import UsageError, WatcherError
 from watcher.model.network import Network
@@ -30,7 +28,6 @@ class FirewallHandler(Handler):
 
     def __init__(self, context: Context) -> None:
         self._nft = Nft()
-        self._changes = Changes(self._nft, context.netfilter)
         self._netlink = context.netlink
         self._made = False
         """Whether the table was there once; if it goes, that is heard of."""
@@ -43,6 +40,8 @@ class FirewallHandler(Handler):
         self.admin = AdminRules(self._nft, context.notes, context.firewall.rules, run_dir)
         """The administrator's own rules."""
         self._sandboxes = context.sandboxes
+        self._blocks: Set[str] = frozenset()
+        """The rules that are there only if they are needed, as far as this process knows."""
         self._surplus = False
         """Whether the last sync has found more lists or rules than are needed."""
         self._looked_at = 0
@@ -68,7 +67,7 @@ class FirewallHandler(Handler):
                 self._rebuild(self._of_all() | wanted)
                 return
             beside = self._overlapping(own)
-            self._changes.run(("destroy", (*own, *beside)), ("add", own))
+            self._nft.run(commands("destroy", (*own, *beside)) + commands("add", own))
 
     def appear_all(self, sandboxes: Mapping[int, Sandbox]) -> dict[int, WatcherError | OSError]:
         """Add the elements of all `sandboxes` in one transaction; if it fails, those of each."""
@@ -88,7 +87,7 @@ class FirewallHandler(Handler):
         """Add elements, to all that there should be if the table is missing."""
         try:
             if wanted:
-                self._changes.run(("add", wanted))
+                self._nft.run(commands("add", wanted))
             elif not self._made and self._nft.listing(*TABLE) is None:
                 self._rebuild(self._of_all())
         except NotThere:
@@ -109,8 +108,9 @@ class FirewallHandler(Handler):
         # A range that becomes shorter is replaced.
         more = [e for e in wanted if e not in there]
         if gone or more:
+            text = commands("destroy", (*gone, *rejecting.counted(gone))) + commands("add", more)
             try:
-                self._changes.run(("destroy", (*gone, *rejecting.counted(gone))), ("add", more))
+                self._nft.run(text)
             except NotThere:  # the table is gone, and so are its elements
                 return
 
@@ -161,8 +161,7 @@ class FirewallHandler(Handler):
 
         An address is there once something of its sandbox was rejected.
         """
-        with Netlink(NETLINK_NETFILTER) as netfilter:
-            return rejecting.counts(netfilter)
+        return rejecting.counts(self._nft, [d for d in rejecting.DIRECTIONS if d in self._blocks])
 
     def use_rules(self, path: str, networks: Iterable[Network], *, tried: bool = True) -> None:
         """Have the administrator's rules of the file `path` in force from the next sync on.
@@ -200,7 +199,7 @@ class FirewallHandler(Handler):
         if listing is None and not any(sandbox.interfaces for sandbox in sandboxes):
             return
         needed = elements.blocks(wanted)
-        blocks = listed.blocks(listing or ())
+        blocks = self._blocks = listed.blocks(listing or ())
         if (
             listing is None
             or not needed <= blocks
@@ -305,7 +304,7 @@ class FirewallHandler(Handler):
         """Make the table and all of `wanted` in one transaction; connections continue."""
         still = egress.while_closed(self._netlink, self._drivers.values())
         wanted = list(dict.fromkeys((*wanted, *still)))
-        blocks = elements.blocks(wanted)
+        blocks = self._blocks = elements.blocks(wanted)
         parts = self._parts(blocks)
         text = ruleset.base(self._drivers.values(), parts)
         old = f"destroy table {' '.join(OLD_TABLE)}\n"
@@ -314,8 +313,7 @@ class FirewallHandler(Handler):
         if egress.BLOCK in blocks:
             self.opened.read()
             text += self.opened.commands()
-        with Netlink(NETLINK_NETFILTER) as netfilter:
-            counts = rejecting.carried(netfilter, wanted)
+        counts = rejecting.carried(self._nft, wanted)
         self._nft.run(text + commands("add", (*wanted, *counts)) + old)
         self._notes.note(NOTE, self._digest(self._nft.listing(*TABLE), blocks))
         self._lists.added(wanted)

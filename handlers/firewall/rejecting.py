@@ -10,16 +10,12 @@ Source: nft(8), "SET STATEMENT", "LIMIT STATEMENT" and "LOG STATEMENT".
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
-from handlers.kernel import nflog, nft_counters
+from handlers.kernel import nflog
 from handlers.kernel.nflog import RANGE
-from handlers.kernel.nft import Element
-
-if TYPE_CHECKING:
-    from handlers.kernel.netlink import Netlink
+from handlers.kernel.nft import Element, Nft
 
 type Direction = Literal["egress", "ingress", "connections"]
 
@@ -111,21 +107,25 @@ def group(configured: int) -> int:
     return configured if configured and nflog.is_there() else 0
 
 
-def counts(netfilter: Netlink) -> dict[str, dict[str, int]]:
+def counts(nft: Nft, directions: Iterable[str] = DIRECTIONS) -> dict[str, dict[str, int]]:
     """By direction and address of a sandbox, how many packets were rejected of it.
 
-    `netfilter` is a socket of NETLINK_NETFILTER.
+    Raises:
+        OSError: this process may not see it.
     """
-    found: dict[str, dict[str, int]] = {direction: {} for direction in DIRECTIONS}
-    for direction, counted in found.items():
-        for v, family in _FAMILIES.items():
-            name = COUNTED[f"{direction}{v}"]
-            for key, packets in nft_counters.packets(netfilter, "watcher", name):
-                counted[socket.inet_ntop(family, key)] = packets
-    return found
+    return {
+        direction: {
+            entry["elem"]["val"]: entry["elem"]["counter"]["packets"]
+            for v in (4, 6)
+            for entry in nft.elements("inet", "set", COUNTED[f"{direction}{v}"])
+        }
+        for direction in directions
+    }
 
 
-_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
+def seen() -> dict[str, dict[str, int]]:
+    """:func:`counts`, for who has no :class:`Nft` of its own."""
+    return counts(Nft())
 
 
 def counted(elements: Iterable[Element]) -> Iterator[Element]:
@@ -138,15 +138,12 @@ def counted(elements: Iterable[Element]) -> Iterator[Element]:
             yield Element(element.family, COUNTED[element.name], element.key[:1])
 
 
-def carried(netfilter: Netlink, elements: Iterable[Element]) -> list[Element]:
-    """The counts that go with `elements`, as they are now, for a table that is made anew.
-
-    `netfilter` is a socket of NETLINK_NETFILTER.
-    """
+def carried(nft: Nft, elements: Iterable[Element]) -> list[Element]:
+    """The counts that go with `elements`, as they are now, for a table that is made anew."""
     counting = {(e.name, e.key[0]): e.family for e in elements if e.name in COUNTED}
     if not counting:
         return []
-    there = counts(netfilter)
+    there = counts(nft)
     return [
         Element(family, COUNTED[name], (f"{key} counter packets {count} bytes 0 {_LOGGED}",))
         for (name, key), family in counting.items()

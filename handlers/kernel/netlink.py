@@ -167,32 +167,6 @@ class Netlink:
         if refused is not None:
             raise _error(*refused)
 
-    def transaction(self, requests: Sequence[bytearray]) -> None:
-        """Send all `requests`, which the kernel carries out together or not at all (nfnetlink).
-
-        The first and the last one begin and end the batch. All answers are there when the kernel
-        returns; one that the commit failed may come before or behind those to the requests.
-
-        Raises:
-            NetlinkError: the first refusal.
-        """
-        first = self._number(requests)
-        requests[-2][_FLAGS_OFFSET] |= NLM_F_ACK
-        self._socket.sendall(b"".join(requests))
-        refused: NetlinkError | None = None
-        while True:
-            try:
-                answers = self._receive(socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            for kind, flags, sequence, _, body in answers:
-                if kind == NLMSG_ERROR and sequence >= first:
-                    (number,) = _ERRNO.unpack_from(body)
-                    if number and refused is None:
-                        refused = _error(-number, flags, body, sequence - first)
-        if refused is not None:
-            raise refused
-
     def dump(self, request: bytearray) -> list[memoryview]:
         """The kernel's list for a dump `request`: the body of each message.
 
@@ -316,8 +290,8 @@ class Netlink:
             struct.pack_into("=I", request, _SEQUENCE_OFFSET, self._sequence)
         return first
 
-    def _receive(self, flags: int = 0) -> Iterator[tuple[int, int, int, int, memoryview]]:
-        size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC | flags)
+    def _receive(self) -> Iterator[tuple[int, int, int, int, memoryview]]:
+        size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
         if size > RECEIVE:
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         return messages(memoryview(self._buffer[:size]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from handlers.host import rejected
-from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
 from watcher.model.policy.entries import DIRECTIONS
 from watcher.model.policy.limits import bound, least
 from watcher.model.policy.origins import origins
@@ -26,9 +25,8 @@ def in_force(sandbox: Sandbox | None, networks: Mapping[str, Network]) -> list[d
         return []
     counts: dict[str, dict[str, int]] | None
     try:
-        with Netlink(NETLINK_NETFILTER) as netfilter:
-            counts = rejected(netfilter)
-    except PermissionError:
+        counts = rejected()
+    except OSError:
         counts = None
     return [
         _of(sandbox, interface, networks, counts)

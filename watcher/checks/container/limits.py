@@ -12,6 +12,7 @@ from msgspec import Struct
 from handlers.firewall import rejecting
 from handlers.kernel import flows
 from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
+from handlers.kernel.nft import Nft
 from watcher.checks.check import Finding, ok, warn
 from watcher.checks.container.resolvers import PATH
 from watcher.model.names import DNS_PORT
@@ -66,14 +67,14 @@ def findings(gathered: Gathered) -> Iterator[Finding]:
     """A line for each limit, and for what it has rejected; none where nothing is limited."""
     limits = gathered.sandbox.limits
     forced = gathered.drivers.get(limits.policy)
+    counts = rejecting.counts(Nft())
+    for interface in gathered.sandbox.interfaces:
+        network = gathered.drivers[interface.network].network
+        held = _Held(interface, limits, network, None if forced is None else forced.network)
+        yield from _of_egress(gathered, held)
+        yield from _of_ingress(gathered, held)
+        yield from _rejected(interface, counts)
     with Netlink(NETLINK_NETFILTER) as netfilter:
-        counts = rejecting.counts(netfilter)
-        for interface in gathered.sandbox.interfaces:
-            network = gathered.drivers[interface.network].network
-            held = _Held(interface, limits, network, None if forced is None else forced.network)
-            yield from _of_egress(gathered, held)
-            yield from _of_ingress(gathered, held)
-            yield from _rejected(interface, counts)
         yield from _of_connections(gathered, netfilter)
 
 
