@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Final
 
 from msgspec import Struct
@@ -46,7 +46,7 @@ class Context(Struct, frozen=True):
     Attributes:
         home: the host's network namespace.
         netlink: a socket in it.
-        netfilter: another one in it, of netfilter.
+        netfilter: another one in it, of netfilter; `None` if the kernel has none.
         reaper: deletes links in it.
         drivers: the driver of each network by the network's name; the only place where handlers
             look up a network's settings.
@@ -60,7 +60,7 @@ class Context(Struct, frozen=True):
 
     home: HostNamespace
     netlink: Netlink
-    netfilter: Netlink
+    netfilter: Netlink | None
     reaper: Reaper
     drivers: Drivers
     notes: Notes
@@ -96,9 +96,12 @@ def open_context(
     with (
         closing(HostNamespace()) as home,
         Netlink() as netlink,
-        Netlink(NETLINK_NETFILTER) as netfilter,
         closing(Reaper()) as reaper,
+        ExitStack() as opened,
     ):
+        netfilter = None
+        with suppress(OSError):
+            netfilter = opened.enter_context(Netlink(NETLINK_NETFILTER))
         yield Context(
             home, netlink, netfilter, reaper, drivers, notes, numbers, sandboxes, netns_dir,
             copies_dir, firewall,

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from bench.contenders.contender import FIRST_PORT, Contender, Times, address_of, mac_of, name_of
 from bench.contenders.process import output
 from bench.native import Lines
+from handlers.firewall.ruleset import Parts
 from handlers.firewall.ruleset import base as ruleset
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink
@@ -40,7 +41,7 @@ class Floor(Contender):
         bridge = [] if mode == "routed" else [network.bridge]
         self._program = Lines(str(base / "floor"), str(pins), *bridge)
         rules = directory / "rules"
-        rules.write_text(ruleset([driver_of(network)]))
+        rules.write_text(ruleset([driver_of(network)], Parts(frozenset(), mark=1)))
         self._program.ask("nft", str(rules))
 
     def close(self) -> None:

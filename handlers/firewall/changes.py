@@ -24,10 +24,10 @@ class Changes:
     Args:
         nft: the firewall.
         netfilter: a socket of NETLINK_NETFILTER, by which elements of hashes change in a quarter of
-            the time.
+            the time; `None` if the kernel has none.
     """
 
-    def __init__(self, nft: Nft, netfilter: Netlink) -> None:
+    def __init__(self, nft: Nft, netfilter: Netlink | None) -> None:
         self._nft = nft
         self._netfilter = netfilter
 
@@ -38,8 +38,7 @@ class Changes:
             NotThere: the table, or a set or map of it, is missing.
             NftError: nftables refused for another reason.
         """
-        messages = _messages(steps)
-        if messages is not None:
+        if self._netfilter is not None and (messages := _messages(steps)) is not None:
             try:
                 nft_elements.carry_out(self._netfilter, messages)
             except NotThere:

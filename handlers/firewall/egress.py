@@ -92,6 +92,7 @@ def chains(
     if not all(driver.master for driver in drivers):
         yield f'    iifname "{HOST_ENDS}" jump from_judged'
     yield "}"
+    yield from _no_redirects(drivers, versions)
     yield "chain from_judged {"
     if 4 in versions:
         yield f"    @nh,0,8 {_IPV4_WITH_OPTIONS} jump source_routes4"
@@ -115,6 +116,21 @@ def chains(
     yield "}"
     for v in versions:
         yield from _of_version(v, drivers, passed, log_group)
+
+
+def _no_redirects(drivers: Sequence[Driver], versions: Sequence[int]) -> Iterator[str]:
+    """The chain that keeps the host from telling sandboxes to send to a neighbour directly.
+
+    It would, as what it forwards goes out by the bridge that it came in by (`__mkroute_input` in
+    `net/ipv4/route.c`, `ip6_forward` in `net/ipv6/ip6_output.c`), and the guard drops such frames.
+    A setting inside would do as well, but takes longer to write than all elements of a sandbox.
+    """
+    if any(driver.master for driver in drivers):
+        yield "chain no_redirects {"
+        yield "    type filter hook output priority filter; policy accept;"
+        kinds = {4: "icmp type redirect", 6: "icmpv6 type nd-redirect"}
+        yield from (f"    {kinds[v]} oifname @bridges drop" for v in versions)
+        yield "}"
 
 
 def _bridges(drivers: Sequence[Driver]) -> Iterator[str]:

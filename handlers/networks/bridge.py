@@ -106,20 +106,12 @@ class BridgeDriver(Driver):
     def settings_inside(self, interface: Interface) -> Mapping[str, str]:
         """Ignore neighbours that claim to be routers; have a router forward at once.
 
-        A forced interface ignores the host where that tells it to send to a neighbour directly.
-
         The next hop of a static route forwards nothing to a neighbour until its link-local address
         is there, which duplicate address detection delays (`ndisc_solicit` in `net/ipv6/ndisc.c`).
         """
-        settings = {}
-        if self.forced(interface):
-            of_all = ("all", interface.name)  # for IPv4, one of the two is enough
-            settings = {f"ipv4/conf/{name}/accept_redirects": "0" for name in of_all}
         if self.network.subnet_of(6) is None:
-            return settings
-        settings[f"ipv6/conf/{interface.name}/accept_ra"] = "0"
-        if self.forced(interface):
-            settings[f"ipv6/conf/{interface.name}/accept_redirects"] = "0"
+            return {}
+        settings = {f"ipv6/conf/{interface.name}/accept_ra": "0"}
         if self.routed(interface):
             settings[f"ipv6/conf/{interface.name}/accept_dad"] = "0"
         return settings

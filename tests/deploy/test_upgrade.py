@@ -287,6 +287,7 @@ def taken_down(host: Host, service: Service) -> None:
     assert host.nft("list", "tables").stdout == ""
     assert [len(rules(host, version)) for version in (4, 6)] == [3, 2]  # the kernel's own
     assert not host.state_dir.exists()
+    assert not host.run_dir.exists()
 
 
 def turned_away(host: Host, program: Path) -> None:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support.connected import BACK, is_right, rules, tables
-from tests.support.host import BEYOND, UPLINK, Container, Host
+from tests.support.dialled import dial
+from tests.support.host import BEYOND, BEYOND6, UPLINK, Container, Host
 from tests.support.killer import KILLED, Killer, every_point
 from tests.support.pictures import Picture, difference, take
 from tests.support.traffic import Answer
+from tests.support.waiting import LATENCY_FREE_NO
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +47,14 @@ class Both:
         self.web.serve(tcp=(80,), udp=(53,))
         self.containers = containers
         self.killer = Killer(host)
+        self.walled = False
+
+    def wall(self) -> Both:
+        """It is held to `HELD`: each check asks whether that is so."""
+        self.host.beyond.serve(tcp=(80, 443))
+        assert dial(self.web, BEYOND, 443) == "open"
+        self.walled = True
+        return self
 
     def run(self, *args: str) -> None:
         assert self.killer.run(*args) == 0, self.killer.log()
@@ -73,7 +83,10 @@ class Both:
         is_right(self.host)
 
     def check(self, *allowed: Picture) -> None:
-        """It is as in one of `allowed`, and reached, if it is to be."""
+        """It is as in one of `allowed`, and reached, if it is to be; no way out is open before."""
+        if self.walled:
+            for address in (BEYOND, BEYOND6):
+                assert dial(self.web, address, 80, timeout=LATENCY_FREE_NO) != "open"
         self.killer.sync()
         found = self.picture()
         differences = [difference(found, one) for one in allowed]
@@ -84,7 +97,7 @@ class Both:
 
 def test_connecting(make_host: HostMaker) -> None:
     host = make_host(BACK)
-    both = Both(host, host.attach("web", annotations=HELD, ports=PORTS))
+    both = Both(host, host.attach("web", annotations=HELD, ports=PORTS)).wall()
     both.at_every_point("connect", "back", "eth1")
 
 
@@ -98,7 +111,7 @@ def test_connecting_to_what_becomes_the_way_out(make_host: HostMaker) -> None:
 
 def test_disconnecting_the_way_out(make_host: HostMaker) -> None:
     host = make_host(BACK)
-    both = Both(host, host.attach("web", annotations=IN_BOTH | HELD, ports=PORTS))
+    both = Both(host, host.attach("web", annotations=IN_BOTH | HELD, ports=PORTS)).wall()
     both.at_every_point("disconnect", "default", "eth0")
 
 

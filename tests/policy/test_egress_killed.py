@@ -21,9 +21,10 @@ pytestmark = pytest.mark.accident
 LIST: Final = f"{BEYOND}:443/tcp,[{BEYOND6}]:443/tcp"
 
 
+@pytest.mark.parametrize("mode", ["bridge", "routed"])
 @pytest.mark.parametrize("verb", ["attach", "detach"])
-def test_nothing_is_open_in_between(make_host: HostMaker, verb: str) -> None:
-    host = make_host(in_mode("routed"))
+def test_nothing_is_open_in_between(make_host: HostMaker, verb: str, mode: str) -> None:
+    host = make_host(in_mode(mode))
     host.beyond.serve(tcp=(80, 443))
     host.run("keeper")
     limited = host.run("limited", annotations={"io.watcher.egress": LIST})

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import dns.message
+import dns.rcode
 import pytest
 
 from tests.deploy.unit.test_metrics_unit import started
@@ -236,6 +237,23 @@ def test_an_answer_leaves_once_the_service_has_opened_its_addresses(unit: Booted
         far = ask(web.place, "far.example", server=GATEWAY, port=DNS_PORT)
         assert addresses(far) == {_FAR}
         assert web.reach(_FAR, 443) is not None
+        assert web.reach(_FAR, 80) is None
+        other = ask(web.place, "other.example", server=GATEWAY, port=DNS_PORT)
+        assert other.rcode() == dns.rcode.NXDOMAIN
+        for kind, told in (("opened", "far.example"), ("rejected", "other.example")):
+            args = ("events", "--since", "1h", "--filter", f"kind={kind}")
+            eventually(lambda a=args, t=told: t in unit.watcher(*a).stdout, what=kind)  # type: ignore[misc]
+        for change in (
+            ("nft", "flush", "ruleset"),
+            ("systemctl", "restart", "watcher"),
+            ("nft", "flush", "ruleset"),
+            ("systemctl", "stop", _NAME),
+            ("systemctl", "start", _NAME),
+        ):
+            unit.booted.command(*change)
+            eventually(lambda: web.reach(_FAR, 443) is not None, what=" ".join(change))
+            assert web.reach(_FAR, 80) is None
+        assert unit.watcher("sync").stdout == "nothing to do\n"
         unit.delete("web")
         unit.reconfigure("")
     beyond.ip("addr", "del", f"{_FAR}/32", "dev", "lo")
