@@ -149,7 +149,9 @@ def chains_of_host(versions: Sequence[int], log_group: int) -> Iterator[str]:
             "    meta priority none return",
             f"    meta priority . {_DIALLED} @from_host{v} meta priority set none return",
             *(f"    {rule}" for rule in noted),
-            f"    {REJECT}",  # the kernel sends the host itself as many as there are
+            # The kernel sends the host itself as many errors as there are.
+            *(("    meta l4proto tcp reject with tcp reset",) if v == 6 else ()),
+            f"    {REJECT}",
             "}",
         )
 

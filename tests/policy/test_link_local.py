@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from tests.policy.test_connections import count
 from tests.support import traffic
 from tests.support.guarded import DUAL
+from tests.support.refused import RESET
 from tests.support.waiting import eventually
 from watcher.model.naming import link_local
 
@@ -30,15 +32,15 @@ def of(place: Place, name: str) -> tuple[str, int]:
 
 
 def reached(place: Place, address: str, index: int) -> str:
-    """Who answers at port 80 of a link-local address by the link `index`, if anybody."""
+    """Who answers at port 80 of a link-local address by the link `index`, else the error."""
     with closing(traffic.make_socket(place.netns, socket.AF_INET6, socket.SOCK_STREAM)) as asking:
-        asking.settimeout(0.5)
-        with suppress(OSError):
+        asking.settimeout(10)
+        try:
             asking.connect((address, 80, 0, index))
-            asking.settimeout(10)
             asking.send(b"who\n")
             return asking.recv(100).split()[0].decode()
-    return ""
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
 
 
 def test_the_host_is_kept_out_and_connections_are_counted(make_host: HostMaker) -> None:
@@ -51,7 +53,7 @@ def test_the_host_is_kept_out_and_connections_are_counted(make_host: HostMaker) 
     for container in (shy, free):
         container.serve(tcp=(80,))
     assert reached(host.here, other, index) == "free"
-    assert reached(host.here, own, index) == ""
+    assert reached(host.here, own, index) == RESET
     assert reached(free.place, own, of(free.place, "eth0")[1]) == "shy"
 
     before, by = count(host), of(shy.place, "eth0")[1]
