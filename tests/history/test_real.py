@@ -61,7 +61,8 @@ def test_what_happens_and_what_has_happened(served: Host) -> None:
     (line,) = map(json.loads, done.stdout.splitlines())
     assert line["containers"][0]["id"] == "bad"
     lines = served.watcher("events", "--since=1h", "--container=www").stdout.splitlines()
-    assert [line.split()[2:4] for line in lines] == [
+    # Whether a sync is the first to see that it has ended, which is a repair as well, is by chance.
+    assert [line.split()[2:4] for line in lines if " repaired " not in line] == [
         ["attached", "www"], ["published", "www"], ["detached", "www"],
     ]  # fmt: skip
 
