@@ -123,7 +123,7 @@ _LOOKED_UP: Final = (
 )
 """The rules that look up a port in these maps."""
 
-GUESTS: Final = ("set guests4 { type ipv4_addr; }", "set guests6 { type ipv6_addr; }")
+_GUESTS: Final = ("set guests4 { type ipv4_addr; }", "set guests6 { type ipv6_addr; }")
 """Our addresses on bridges that this program does not manage."""
 
 
@@ -210,15 +210,10 @@ def _versions(networks: Iterable[Network]) -> list[int]:
 
 def _sets(networks: list[Network]) -> Iterable[str]:
     """The sets and maps that these networks need; no more, as libnftables lists all each time."""
-    yield from sets_of_ports(_versions(networks))
-    if not all(network.managed for network in networks):
-        yield from GUESTS
-
-
-def sets_of_ports(versions: Iterable[int]) -> Iterable[str]:
-    """The maps of published ports, for these IP versions."""
-    for version in versions:
+    for version in _versions(networks):
         yield from (map_.format(v=version) for map_ in _PUBLISHED)
+    if not all(network.managed for network in networks):
+        yield from _GUESTS
 
 
 def _looked_up(networks: list[Network]) -> Iterable[str]:
