@@ -178,8 +178,10 @@ def shared(
     for interface, held in _held(sandbox, drivers):
         number = classid(numbers.number_of(held.document))
         for subnet in drivers[interface.network].network.subnets:
+            name = f"closed{subnet.version}"
             span = f"{subnet.network_address}-{subnet.broadcast_address}"
-            yield Element("inet", f"closed{subnet.version}", (span,))
+            if (name, span) not in there:
+                yield Element("inet", name, (span,))
         for v in sorted({address.version for address in interface.addresses}):
             if (f"from{v}", number) not in there:
                 for box in held.boxes(v):
