@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from handlers.closing import plan
 from handlers.kernel.netlink import Netlink
 from handlers.networks.driver import Driver
-from handlers.networks.held import access_of
+from handlers.networks.held import held_interfaces
 from watcher.model.sandbox import Sandbox
 
 
@@ -27,9 +27,8 @@ def judged(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
 
 def entered(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
     """Those in which it is held to a list of sources: only what has the mark may enter them."""
-    for interface in sandbox.interfaces:
-        if access_of("ingress", sandbox, interface, drivers) is not None:
-            yield drivers[interface.network]
+    for interface, _ in held_interfaces("ingress", sandbox, drivers):
+        yield drivers[interface.network]
 
 
 def closed(netlink: Netlink, drivers: Iterable[Driver]) -> Iterator[Driver]:

@@ -40,12 +40,12 @@ from handlers.handler import Numbers
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
-from handlers.networks.held import access_of
+from handlers.networks.held import held_interfaces
 from watcher.model.names import DNS_PORT
 from watcher.model.network import gateway
-from watcher.model.policy.access import AccessList, text_of
+from watcher.model.policy.access import text_of
 from watcher.model.policy.boxes import Box
-from watcher.model.sandbox import Interface, Sandbox
+from watcher.model.sandbox import Sandbox
 
 type Group = tuple[str, str]
 """A set and the first part of keys in it: all boxes of one list."""
@@ -207,7 +207,7 @@ _SOURCE_ROUTES: Final = {
 
 def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> Iterator[Element]:
     """The elements that go with `sandbox`."""
-    for interface, held in _held(sandbox, drivers):
+    for interface, held in held_interfaces("egress", sandbox, drivers):
         number = classid(numbers.number_of(held.document))
         for address in interface.addresses:
             own = str(address.ip)
@@ -225,7 +225,7 @@ def shared(
     for driver in judged(sandbox, drivers):
         if ("judged", f'"{driver.network.bridge}"') not in there:
             yield _judged(driver)
-    for interface, held in _held(sandbox, drivers):
+    for interface, held in held_interfaces("egress", sandbox, drivers):
         number = classid(numbers.number_of(held.document))
         for version in sorted({address.version for address in interface.addresses}):
             if (f"to{version}", number) not in there:
@@ -243,16 +243,6 @@ def while_closed(netlink: Netlink, drivers: Iterable[Driver]) -> Iterator[Elemen
 def _judged(driver: Driver) -> Element:
     """Has a network judged; the bridge of a routed one carries nothing, but stands for it."""
     return Element("inet", "judged", (f'"{driver.network.bridge}"',))
-
-
-def _held(
-    sandbox: Sandbox, drivers: Mapping[str, Driver]
-) -> Iterator[tuple[Interface, AccessList]]:
-    """The interfaces of `sandbox` that are held to a list."""
-    for interface in sandbox.interfaces:
-        held = access_of("egress", sandbox, interface, drivers)
-        if held is not None:
-            yield interface, held
 
 
 def fields(box: Box) -> tuple[str, str, str]:

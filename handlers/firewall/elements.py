@@ -16,7 +16,7 @@ from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks import networks_of
 from handlers.networks.driver import Driver
-from handlers.networks.held import access_of
+from handlers.networks.held import held_interfaces
 from watcher.model.policy.entries import DIRECTIONS
 from watcher.model.sandbox import Sandbox, published_at
 
@@ -65,11 +65,7 @@ def shared(
 
 def has_lists(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> bool:
     """Whether any interface of `sandbox` is held to a list."""
-    return any(
-        access_of(direction, sandbox, one, drivers) is not None
-        for one in sandbox.interfaces
-        for direction in DIRECTIONS
-    )
+    return any(any(held_interfaces(direction, sandbox, drivers)) for direction in DIRECTIONS)
 
 
 def blocks(some: Iterable[Element]) -> frozenset[str]:

@@ -30,7 +30,7 @@ from handlers.firewall.rejecting import REJECT
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
-from handlers.networks.held import access_of
+from handlers.networks.held import held_interfaces
 from watcher.model.policy.access import AccessList
 from watcher.model.policy.words import of_host, spelled_out
 from watcher.model.sandbox import Interface, Sandbox
@@ -196,7 +196,5 @@ def _held(
     sandbox: Sandbox, drivers: Mapping[str, Driver]
 ) -> Iterator[tuple[Interface, AccessList]]:
     """The interfaces of `sandbox` that are held to a list."""
-    for interface in sandbox.interfaces:
-        held = access_of("ingress", sandbox, interface, drivers)
-        if held is not None:
-            yield interface, spelled_out(held, drivers[interface.network].network.subnets)
+    for interface, held in held_interfaces("ingress", sandbox, drivers):
+        yield interface, spelled_out(held, drivers[interface.network].network.subnets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from handlers.networks.driver import Driver
 from watcher.model.policy.access import AccessList, access
@@ -10,7 +10,7 @@ from watcher.model.policy.entries import Direction
 from watcher.model.sandbox import Interface, Sandbox
 
 
-def access_of(
+def _access_of(
     direction: Direction, sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
 ) -> AccessList | None:
     """What counts for `interface` of `sandbox`; `None` if nothing does.
@@ -25,3 +25,13 @@ def access_of(
     except KeyError:
         return AccessList(direction, ((),))
     return access(direction, sandbox.limits, network, forced)
+
+
+def held_interfaces(
+    direction: Direction, sandbox: Sandbox, drivers: Mapping[str, Driver]
+) -> Iterator[tuple[Interface, AccessList]]:
+    """The interfaces of `sandbox` for which something counts, with that."""
+    for interface in sandbox.interfaces:
+        held = _access_of(direction, sandbox, interface, drivers)
+        if held is not None:
+            yield interface, held
