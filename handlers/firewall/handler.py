@@ -64,7 +64,7 @@ class FirewallHandler(Handler):
             # An element with another value is in the way, left behind by a killed predecessor, or
             # a range of the same sandbox that this one extends.
             if shared:
-                self._rebuild(self._of_all() | wanted)
+                self._rebuild((*self._of_all(), *wanted))
                 return
             beside = self._overlapping(own)
             self._nft.run(commands("destroy", (*own, *beside)) + commands("add", own))
@@ -91,7 +91,7 @@ class FirewallHandler(Handler):
             elif not self._made and self._nft.listing(*TABLE) is None:
                 self._rebuild(self._of_all())
         except NotThere:
-            self._rebuild({**self._of_all(), **wanted})
+            self._rebuild((*self._of_all(), *wanted))
             return
         self._lists.added(wanted)
         self._made = True
@@ -128,7 +128,8 @@ class FirewallHandler(Handler):
             failed.append(Repair(what, "", "they were changed", error=str(error)))
         repairs = failed + apply(self._differences(sandboxes), dry_run=dry_run)
         if not dry_run and not repairs and self._surplus:
-            self._collect()
+            recorder = Recorder(self._lists)
+            self._collect(self._of_all(recorder), recorder)
         return repairs
 
     def is_due(self, *, idle: bool) -> bool:
@@ -147,12 +148,11 @@ class FirewallHandler(Handler):
         needed = len([e for e in wanted if e.name in elements.SHARED]) + len(recorder.documents)
         self._looked_at = self._lists.weight
         if lists.outweighs(self._lists.weight - needed, needed):
-            self._collect()
+            self._collect(wanted, recorder)
 
-    def _collect(self) -> None:
-        """Make the table without the lists that nobody is held to, and forget their numbers."""
-        recorder = Recorder(self._lists)
-        self._rebuild(self._of_all(recorder))
+    def _collect(self, wanted: Iterable[Element], recorder: Recorder) -> None:
+        """Make the table of all that is `wanted`, and forget the numbers that `recorder` lacks."""
+        self._rebuild(wanted)
         self._looked_at = 0
         self._lists.keep_only(recorder.documents)
 
@@ -187,12 +187,8 @@ class FirewallHandler(Handler):
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
         self._surplus = False
-        wanted: dict[Element, str] = {}
-        lives: set[Group] = set()
-        for sandbox in sandboxes:
-            shared = elements.shared(sandbox, self._drivers, self._lists, lives)
-            lives.update(map(lists.group, shared))
-            wanted |= dict.fromkeys(self._of(sandbox) | shared, sandbox.id)
+        wanted = self._of_each(sandboxes, self._lists)
+        lives = {lists.group(element) for element in wanted if element.name in elements.SHARED}
         if self._nft.listing(*OLD_TABLE) is not None:
             return  # see :mod:`handlers.firewall.old_tables`
         listing = self._listing()
@@ -251,8 +247,7 @@ class FirewallHandler(Handler):
         self._nft.run(text)
 
     def _versions(self) -> list[int]:
-        drivers = self._drivers.values()
-        return sorted({subnet.version for one in drivers for subnet in one.network.subnets})
+        return ruleset.versions_of(self._networks())
 
     def _listing(self) -> list[dict[str, Any]] | None:
         """What there is of the table; what names have opened only if that is known to be little."""
@@ -260,15 +255,19 @@ class FirewallHandler(Handler):
             return self._nft.listing(*TABLE)
         return self._nft.listing_without(*TABLE, opened.NAMES)
 
-    def _of_all(self, numbers: Numbers | None = None) -> dict[Element, None]:
-        """The elements of all sandboxes."""
-        numbers = self._lists if numbers is None else numbers
-        wanted: dict[Element, None] = {}
+    def _of_all(self, numbers: Numbers | None = None) -> dict[Element, str]:
+        """:meth:`_of_each` for all sandboxes."""
+        return self._of_each(self._sandboxes(), self._lists if numbers is None else numbers)
+
+    def _of_each(self, sandboxes: Iterable[Sandbox], numbers: Numbers) -> dict[Element, str]:
+        """The elements of `sandboxes`, each with the id of one that needs it."""
+        wanted: dict[Element, str] = {}
         done: set[Group] = set()
-        for sandbox in self._sandboxes():
+        for sandbox in sandboxes:
             shared = elements.shared(sandbox, self._drivers, numbers, done)
             done.update(map(lists.group, shared))
-            wanted |= elements.of_sandbox(sandbox, self._drivers, numbers) | shared
+            own = elements.of_sandbox(sandbox, self._drivers, numbers)
+            wanted |= dict.fromkeys(own | shared, sandbox.id)
         return wanted
 
     def _of(self, sandbox: Sandbox) -> dict[Element, None]:

@@ -150,7 +150,7 @@ def base(drivers: Iterable[Driver], parts: Parts) -> str:
     networks = [driver.network for driver in known]
     modes = list(dict.fromkeys(driver.rules for driver in known))
     bridges = ", ".join(f'"{network.bridge}"' for network in networks)
-    versions = _versions(networks)
+    versions = versions_of(networks)
     sets, chains = [*_sets(networks), *names.sets(known)], list[str]()
     returning: list[str] = []
     if egress.BLOCK in blocks:
@@ -203,21 +203,21 @@ def _lines(rules: Iterable[str]) -> str:
     return "\n        ".join(rules)
 
 
-def _versions(networks: Iterable[Network]) -> list[int]:
+def versions_of(networks: Iterable[Network]) -> list[int]:
     """The IP versions that any of `networks` has a subnet of."""
     return sorted({subnet.version for network in networks for subnet in network.subnets})
 
 
 def _sets(networks: list[Network]) -> Iterable[str]:
     """The sets and maps that these networks need; no more, as libnftables lists all each time."""
-    for version in _versions(networks):
+    for version in versions_of(networks):
         yield from (map_.format(v=version) for map_ in _PUBLISHED)
     if not all(network.managed for network in networks):
         yield from _GUESTS
 
 
 def _looked_up(networks: list[Network]) -> Iterable[str]:
-    for version in _versions(networks):
+    for version in versions_of(networks):
         ip = "ip" if version == 4 else "ip6"
         yield from (rule.format(v=version, ip=ip) for rule in _LOOKED_UP)
 
