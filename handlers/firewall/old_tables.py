@@ -24,9 +24,7 @@ class OldTablesHandler(Handler):
 
     def __init__(self, context: Context) -> None:
         self._nft = Nft()
-        self._netlink = context.netlink
-        self._drivers = context.drivers
-        self._firewall = FirewallHandler(context)
+        self._context = context
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Replace the tables; they stay while a link has no other guard."""
@@ -41,14 +39,15 @@ class OldTablesHandler(Handler):
             )
 
     def _replace(self, sandboxes: Sequence[Sandbox]) -> None:
+        netlink = self._context.netlink
         for sandbox in sandboxes:
             for interface in sandbox.interfaces:
-                facts = self._drivers[interface.network].guarded(interface)
-                index = self._netlink.index(interface.host_name)
-                if facts is not None and index and guard.wrong(self._netlink, index, facts):
+                facts = self._context.drivers[interface.network].guarded(interface)
+                index = netlink.index(interface.host_name)
+                if facts is not None and index and guard.wrong(netlink, index, facts):
                     raise OSError(
                         errno.EBUSY,
                         f"{interface.host_name} is not guarded by a program on it; until all are,"
                         " the tables of the earlier version stay",
                     )
-        self._firewall.replace()
+        FirewallHandler(self._context).replace()
