@@ -34,7 +34,7 @@ from typing import Final
 from handlers.closing.judged import closed, judged
 from handlers.firewall import opened, rejecting
 from handlers.firewall.classids import classid
-from handlers.firewall.matches import HOST_ENDS, ip_of, local_key, side
+from handlers.firewall.matches import HOST_ENDS, ip_of, local_key, side, span
 from handlers.firewall.rejecting import REJECT
 from handlers.handler import Numbers
 from handlers.kernel.netlink import Netlink
@@ -249,8 +249,8 @@ def fields(box: Box) -> tuple[str, str, str]:
     """Address, protocol and port of an element, as nft lists them."""
     return (
         text_of(box.version, box.addresses),
-        _PROTOCOLS.get(box.protocols, f"{box.protocols[0]}-{box.protocols[1]}"),
-        str(box.ports[0]) if box.ports[0] == box.ports[1] else f"{box.ports[0]}-{box.ports[1]}",
+        _PROTOCOLS.get(box.protocols, span(box.protocols)),
+        span(box.ports),
     )
 
 

@@ -34,6 +34,12 @@ def local_key(interface: Interface, driver: Driver) -> tuple[str, str] | None:
     return f'"{driver.master or interface.host_name}"', str(link_local(interface.mac))
 
 
+def span(numbers: tuple[int, int]) -> str:
+    """A range of ports or protocols, as nft writes it."""
+    first, last = numbers
+    return str(first) if first == last else f"{first}-{last}"
+
+
 def ip_of(subnet: Subnet) -> str:
     """What nft calls the family of `subnet`."""
     return "ip" if subnet.version == 4 else "ip6"

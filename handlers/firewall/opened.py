@@ -23,6 +23,7 @@ from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
 from handlers.firewall.classids import classid, number_of
+from handlers.firewall.matches import span
 from handlers.handler import ListStore
 from handlers.kernel.nft import Nft, NftError, NotThere
 from watcher.model.policy import opening
@@ -418,15 +419,11 @@ def _comment(parts: _Parts) -> str:
 
 def _ports(version: int, value: int, profile: Profile) -> str:
     elements = ", ".join(
-        f"{classid(value)} . {_span(protocols)} . {_span(ports)}"
+        f"{classid(value)} . {span(protocols)} . {span(ports)}"
         for protocols, spans in profile
         for ports in spans
     )
     return f"add element inet watcher ports{version} {{ {elements} }}\n"
-
-
-def _span(span: tuple[int, int]) -> str:
-    return str(span[0]) if span[0] == span[1] else f"{span[0]}-{span[1]}"
 
 
 def _keys(listing: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
