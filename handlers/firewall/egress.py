@@ -256,6 +256,5 @@ def fields(box: Box) -> tuple[str, str, str]:
 
 _PROTOCOLS: Final = {
     (1, 1): "icmp", (6, 6): "tcp", (17, 17): "udp", (58, 58): "ipv6-icmp", (132, 132): "sctp",
-    (0, 0): "ip",
 }  # fmt: skip
 """As libnftables lists them; those of ranges are numbers."""

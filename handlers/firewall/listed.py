@@ -88,14 +88,17 @@ def _parts(expression: Any, types: Any) -> tuple[str, ...]:
     several = isinstance(expression, dict) and "concat" in expression
     parts = expression["concat"] if several else [expression]
     kinds = types if isinstance(types, list) else [types]
-    text = tuple(map(_part, parts))
-    return (f'"{text[0]}"', *text[1:]) if kinds[0] == "ifname" else text
+    text = list(map(_part, parts))
+    for at, kind in enumerate(kinds):
+        if kind == "inet_proto" and text[at] == "ip":  # the name of protocol 0, and no word of ours
+            text[at] = "0"
+    return (f'"{text[0]}"', *text[1:]) if kinds[0] == "ifname" else tuple(text)
 
 
 def _part(part: Any) -> str:
     """A part of a key or a value as nft(8) writes it; ranges and prefixes are objects in JSON."""
     if not isinstance(part, dict):
-        return "0" if part == "ip" else str(part)  # protocol 0, whose name nft does not read
+        return str(part)
     if "prefix" in part:
         prefix = ip_network(f"{part['prefix']['addr']}/{part['prefix']['len']}")
         return f"{prefix.network_address}-{prefix.broadcast_address}"

@@ -50,3 +50,8 @@ def test_they_go_before_they_are_many(served: Host) -> None:
     assert dial(again, BEYOND, 443) == "open"
     assert dial(again, BEYOND, 80) in NO
     assert served.watcher("sync", "--dry-run").stdout == NOTHING
+
+
+def test_a_protocol_without_a_name_of_ours_is_found_in_the_table(served: Host) -> None:
+    served.attach("one", annotations={"io.watcher.egress": "any,!any/icmp"})
+    assert served.watcher("sync", "--dry-run").stdout == NOTHING
