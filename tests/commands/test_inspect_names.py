@@ -59,3 +59,9 @@ def test_what_a_container_is_called_and_whom_it_asks(make_host: HostMaker) -> No
     mute = dns(host, "w4", network="mute")
     assert (mute["names"], mute["asks"], mute["servers"]) == ([], "", [])
     assert mute["resolv_conf"] is None
+
+
+def test_a_changed_configuration_is_shown_before_it_is_taken(served: Host) -> None:
+    served.attach("web")
+    served.configure("[network.default]\nconnections = 100\n")
+    assert served.inspect("web")["limits"][0]["connections"] == 100

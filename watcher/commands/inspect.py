@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from handlers.host import is_guarded
 from handlers.kernel.netlink import Netlink
+from watcher.checks import leases
 from watcher.commands import limits, opened
 from watcher.commands.lookup import look_up
 from watcher.commands.ls import as_json
@@ -15,7 +16,6 @@ from watcher.commands.resolving import resolving
 from watcher.commands.status import Entry, entries_with_ports
 from watcher.config.settings import Config
 from watcher.model.network import Network
-from watcher.store.networks import known_networks
 from watcher.store.reading import read_store
 
 
@@ -27,7 +27,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     """
     with read_store(config) as store:
         found = look_up(config, options.container, entries_with_ports(config, store))
-        networks = known_networks(config, store)
+        networks = leases.networks(config)  # which writes nothing down
         lists = opened.lists_of(found.sandbox, networks, store)
     print_json(_known(config, found, networks) | {"opened": opened.by_names(lists)})
     return 0
