@@ -30,7 +30,8 @@ def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
     """
     known = dict(config.networks)
     noted: dict[str, Network] = {}
-    for name, ids in store.users().items():
+    users = store.users()
+    for name, ids in users.items():
         before = noted_network(store, name)
         if before is None:
             continue
@@ -45,9 +46,10 @@ def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
                     f" {len(ids)} sandboxes use it, e.g. {ids[0]}",
                     "change it back, or stop them first",
                 )
-    _refuse_to_let_go(store, noted, known)
+    if any(noted.get(name) != known.get(name) for name in users):  # seldom, and it reads many
+        _refuse_to_let_go(store, noted, known)
     for name, network in known.items():
-        if noted_network(store, name) != network:
+        if (noted.get(name) or noted_network(store, name)) != network:
             note_network(store, network)
     return known
 
