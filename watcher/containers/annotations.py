@@ -7,7 +7,7 @@ exists, the address is free, the root's limits allow it) is checked where that i
 from __future__ import annotations
 
 import re
-from functools import lru_cache, partial
+from functools import partial
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
@@ -243,7 +243,6 @@ def _hostname(text: str) -> str:
     return name if len(name) <= _MAX_HOSTNAME and _HOSTNAME.fullmatch(name) else ""
 
 
-@lru_cache(maxsize=4096)  # many containers have the same list, and each is read several times
 def _list(direction: Direction, value: str) -> tuple[str, ...]:
     entries = parse_list(_bounded(value), direction)
     check_size(entries, direction)

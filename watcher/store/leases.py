@@ -50,6 +50,8 @@ __all__ = ["Failure", "LeaseStore"]
 _LISTED: Final = 5
 """The most containers that an error lists."""
 
+_NUMBER: Final = "SELECT number FROM list WHERE document = ?"
+
 _READ: Final = 16
 """The most sandboxes to remember."""
 
@@ -461,13 +463,11 @@ class LeaseStore(OpenStore):
 
     def number_of(self, document: str) -> int:
         """The number that stands for the list of that text, the same until it is forgotten."""
-        query = "SELECT number FROM list WHERE document = ?"
-        with self._database.reading() as db:
-            row = db.execute(query, (document,)).fetchone()
-        if row is None:
-            with self._database.writing() as db:
-                db.execute("INSERT OR IGNORE INTO list (document) VALUES (?)", (document,))
-                row = db.execute(query, (document,)).fetchone()
+        if (known := self.known_number(document)) is not None:
+            return known
+        with self._database.writing() as db:
+            db.execute("INSERT OR IGNORE INTO list (document) VALUES (?)", (document,))
+            row = db.execute(_NUMBER, (document,)).fetchone()
         return int(row[0])
 
     def keep_only(self, documents: Iterable[str]) -> None:
@@ -485,7 +485,7 @@ class LeaseStore(OpenStore):
 
     def known_number(self, document: str) -> int | None:
         """The number that stands for the list of that text, if any does."""
-        row = self._database.peek("SELECT number FROM list WHERE document = ?", (document,))
+        row = self._database.peek(_NUMBER, (document,))
         return None if row is None else int(row[0])
 
     def document_of(self, number: int) -> str:

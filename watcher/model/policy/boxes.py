@@ -96,8 +96,6 @@ def _slices(
     starts |= {high + 1 for one in spans for _, high, _ in one}
     edges = sorted(starts | {2 ** _BITS[version]})
     for low, after in pairwise(edges):
-        if low >= 2 ** _BITS[version]:
-            return
         each = ([e for first, last, e in one if first <= low <= last] for one in spans)
         yield (low, after - 1), common(_passing(entries) for entries in each)
 

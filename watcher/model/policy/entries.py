@@ -26,7 +26,6 @@ from watcher.model.errors import BadValue, quoted
 from watcher.model.policy.remembering import remembering
 
 type Direction = Literal["egress", "ingress"]
-type Word = Literal["host", "network"]
 
 DIRECTIONS: Final[tuple[Direction, ...]] = ("egress", "ingress")
 PROTOCOLS: Final = ("tcp", "udp", "sctp", "icmp")
