@@ -108,6 +108,7 @@ def test_rules_of_others_stay_and_are_not_taken_for_ours(host: Host, inside: Net
     host.command("ip", "rule", "add", "pref", "100", "lookup", "local")
     host.command("ip", "rule", "del", "pref", "0")
     host.command("ip", "rule", "add", "pref", "5", "from", "192.0.2.9", "prohibit")
+    host.command("ip", "rule", "add", "pref", "6", "from", "192.0.2.9/24", "prohibit")
     before = now.there()
     now.close([TWO])
     assert [rule.action for rule in now.there() if rule.priority == 1] == [rules.NOP]

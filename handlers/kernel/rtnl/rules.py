@@ -84,8 +84,8 @@ def read_rule(body: memoryview) -> Rule:
         table=_number(its, _FRA_TABLE) if body[_ACTION] == TO_TABLE else 0,
         target=_number(its, _FRA_GOTO),
         iif=its.get(_FRA_IIFNAME, b"").rstrip(b"\0").decode(errors="replace"),
-        source=None if source is None else ip_network((source, body[_SOURCE_LENGTH])),
-        to=None if to is None else ip_network((to, body[_TO_LENGTH])),
+        source=None if source is None else _network(source, body[_SOURCE_LENGTH]),
+        to=None if to is None else _network(to, body[_TO_LENGTH]),
         unmarked=0 if _number(its, _FRA_FWMARK) else _number(its, _FRA_FWMASK),
         protocol=_number(its, _FRA_PROTOCOL),
         plain=not _number(its, _FRA_FWMARK)
@@ -94,6 +94,11 @@ def read_rule(body: memoryview) -> Rule:
         and its.get(_FRA_SUPPRESS_PREFIXLEN, _NONE) == _NONE
         and its.keys() <= _READ,
     )
+
+
+def _network(address: bytes, length: int) -> Subnet:
+    """A rule's prefix. The kernel keeps the bits behind it, and does not compare them."""
+    return ip_network((address, length), strict=False)
 
 
 _TO_LENGTH, _SOURCE_LENGTH, _TOS, _ACTION, _FLAGS = 1, 2, 3, 7, 8
