@@ -54,7 +54,7 @@ class ClosingHandler(Handler):
         if self._changes is None:
             self._changes = RuleChanges()
         if self._changes.any():
-            self._closed.clear()
+            self._forget()
         to = _by_name(entered(sandbox, self._drivers))
         if _has(self._closed, needed) and _has(self._entered, to):
             return
@@ -81,15 +81,14 @@ class ClosingHandler(Handler):
             OSError: the kernel refused.
         """
         self.may_open = False
-        needed = self._needed(self._sandboxes())
-        if self._closed.keys() != needed.keys():
-            self.sync(list(self._sandboxes()), dry_run=False)
+        sandboxes = list(self._sandboxes())
+        if self._closed.keys() != self._needed(sandboxes).keys():
+            self.sync(sandboxes, dry_run=False)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the rules exactly those that the networks of `sandboxes` need."""
         if not dry_run:
-            self._closed.clear()
-            self._entered.clear()
+            self._forget()
         to = (driver for sandbox in sandboxes for driver in entered(sandbox, self._drivers))
         return apply(
             self._differences(self._needed(sandboxes), _by_name(to) if self._mark else {}),
@@ -98,8 +97,13 @@ class ClosingHandler(Handler):
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Remove all rules of ours; the kernel's own stay."""
-        self._closed.clear()
+        self._forget()
         return [repair.what for repair in apply(self._differences({}, {}), dry_run=False)]
+
+    def _forget(self) -> None:
+        """Look again at what is closed."""
+        self._closed.clear()
+        self._entered.clear()
 
     def _carry_out(self, requests: Iterable[bytearray]) -> None:
         """Send one request after the other: what is removed is there again before."""
@@ -116,10 +120,10 @@ class ClosingHandler(Handler):
         self, needed: Mapping[str, Driver], to: Mapping[str, Driver]
     ) -> Iterator[Difference]:
         drivers = [needed[name] for name in sorted(needed)]
+        entered_by = [to[name] for name in sorted(to)]
         if drivers:
             yield from self._arp.differences(_bridges(drivers), self._mark)
         for version in _VERSIONS:
-            entered_by = [to[name] for name in sorted(to)]
             wanted = plan.wanted(version, drivers, self._mark, entered_by)
             there = plan.listed(self._netlink, version, needed=bool(wanted))
             requests = plan.steps(there, wanted, exactly=True)
