@@ -24,7 +24,7 @@ def findings(gathered: Gathered) -> Iterator[Finding]:
     for interface in sandbox.interfaces:
         link = ours.find(gathered.netlink, interface.host_name)
         rates = rates_of(sandbox, gathered.drivers[interface.network].network)
-        if link is None:
+        if link is None or not link.up:  # which another line tells; the kernel says nothing of it
             continue
         wrong = shapers.wrong(gathered.netlink, link, rates, sandbox.id)
         if wrong:
