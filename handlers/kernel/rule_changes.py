@@ -22,10 +22,6 @@ class RuleChanges:
         self._socket = socket.socket(socket.AF_NETLINK, kind)
         self._socket.bind((0, _GROUPS))
 
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
     def any(self) -> bool:
         """Whether there was one since the last call."""
         found = False

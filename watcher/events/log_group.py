@@ -50,10 +50,7 @@ class LogGroup:
         self._buffer = bytearray(1 << 16)
 
     def listen(self, group: int) -> None:
-        """Receive what is logged to `group` from now on; 0 means nothing."""
-        if group == self._group and self._socket is not None:
-            return
-        self.close()
+        """Receive what is logged to `group` from now on; 0 means nothing. Call it once."""
         self._group = group
         if group:
             self._open()

@@ -66,11 +66,6 @@ class Link:
         self._again: asyncio.TimerHandle | None = None
         self._problem = ""
 
-    @property
-    def is_there(self) -> bool:
-        """Whether it is connected."""
-        return self._socket is not None
-
     def want(self) -> None:
         """Connect, unless it is connected or about to be."""
         if self._socket is None and self._again is None:
