@@ -192,7 +192,7 @@ def _code(
     for kind, then in reversed(kinds.items()):
         node = Test(_KIND, kind, then, node)
     node = Test(VLAN_TAG_PRESENT, 0, node, _DROP)
-    node = Require(_IPV4_SIZE, _is_mac(_SOURCE_MAC, node))
+    node = Require(_IPV4_SIZE, _is_mac(_SOURCE_MAC, _MAC, node, _DROP))
     words = [word for address in (*four, *six) for word in address]
     return assemble(node, short=_DROP, trailer=[*reversed(words), sixes, fours, _SIGN])
 
@@ -205,7 +205,7 @@ def _ipv4(
 
 def _arp(own: Sequence[Sequence[Value]]) -> Node:
     node = _one_of(28, [*own, (0,)], _PASS, _DROP)
-    node = _is_mac(22, node)
+    node = _is_mac(22, _MAC, node, _DROP)
     node = Test(Field(18, 2), _ETHERNET_AND_IPV4[1], node, _DROP)
     return Require(_ARP_SIZE, Test(Field(14, 4), _ETHERNET_AND_IPV4[0], node, _DROP))
 
@@ -243,13 +243,10 @@ def _found(own: Sequence[Sequence[Value]]) -> tuple[Node, Node]:
     No more than one header is in front: reports have options for each hop. Fragments never pass
     (RFC 6980).
     """
-    targeted = Require(
-        _TARGET + 16, _one_of(_TARGET, own, _PASS, _DROP, relative=True), relative=True
-    )
+    targeted, nobody = _targeted(own)
     reports = (*_MLD_REPORTS, _MLD_DONE)
     known = any_of(_TYPE, (_SOLICIT, _ROUTER_SOLICIT, *reports), _PASS, _DROP)
     known = Test(_TYPE, _ADVERT, targeted, known)
-    nobody = Test(_TYPE, _SOLICIT, targeted, any_of(_TYPE, _MLD_REPORTS, _PASS, _DROP))
 
     def behind(icmp: Node) -> Node:
         second = Require(1, Test(SAVED, _ICMP6, icmp, _DROP), relative=True)
@@ -290,12 +287,17 @@ def _extension(kind: Loaded, sent: Node, then: Node) -> Node:
 
 def _icmp(own: Sequence[Sequence[Value]]) -> Node:
     """What a sandbox may say of neighbours: only that its own addresses are its own."""
-    is_own = _one_of(_TARGET, own, _PASS, _DROP, relative=True)
-    targeted = Require(_TARGET + 16, is_own, relative=True)
-    nobody = Test(_TYPE, _SOLICIT, targeted, any_of(_TYPE, _MLD_REPORTS, _PASS, _DROP))
+    targeted, nobody = _targeted(own)
     other = Test(_TYPE, _ADVERT, targeted, _PASS)
     known = any_of(_TYPE, (_ROUTER_ADVERT, _REDIRECT), _DROP, other)
     return Require(1, _is(_SOURCE[6], _NOBODY, nobody, known), relative=True)
+
+
+def _targeted(own: Sequence[Sequence[Value]]) -> tuple[Node, Node]:
+    """What may be said of the own addresses alone, and what who has no address yet may say."""
+    is_own = _one_of(_TARGET, own, _PASS, _DROP, relative=True)
+    targeted = Require(_TARGET + 16, is_own, relative=True)
+    return targeted, Test(_TYPE, _SOLICIT, targeted, any_of(_TYPE, _MLD_REPORTS, _PASS, _DROP))
 
 
 def _in_routed(
@@ -325,13 +327,12 @@ def _within(version: int, subnet: Subnet, yes: Node, no: Node) -> Node:
 
 
 def _to(mac: Sequence[Value], yes: Node, no: Node) -> Node:
-    last = Test(Field(_TARGET_MAC + 4, 2), mac[1], yes, no)
-    return Test(Field(_TARGET_MAC, 4), mac[0], last, no)
+    return _is_mac(_TARGET_MAC, mac, yes, no)
 
 
-def _is_mac(offset: int, yes: Node) -> Node:
-    last = Test(Field(offset + 4, 2), _MAC[1], yes, _DROP)
-    return Test(Field(offset, 4), _MAC[0], last, _DROP)
+def _is_mac(offset: int, mac: Sequence[Value], yes: Node, no: Node) -> Node:
+    last = Test(Field(offset + 4, 2), mac[1], yes, no)
+    return Test(Field(offset, 4), mac[0], last, no)
 
 
 def _is(
