@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import struct
 from typing import Final
+
+from watcher.feed.credentials import user_of
 
 _OF_NAMES: Final = "names"
 """The directory in `run_dir` that the unit of the name service makes for its user."""
-
-_CREDENTIALS: Final = struct.Struct("iII")
-"""struct ucred: pid, uid, gid. Source: unix(7)."""
 
 
 def may_tell(peer: socket.socket, run_dir: str) -> bool:
@@ -20,9 +18,7 @@ def may_tell(peer: socket.socket, run_dir: str) -> bool:
 
     That one is who owns `run_dir`/names; in `run_dir`, only this user can make it.
     """
-    option = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, user, _ = _CREDENTIALS.unpack(option)
-    return user in (os.geteuid(), _owner(f"{run_dir}/{_OF_NAMES}"))
+    return user_of(peer) in (os.geteuid(), _owner(f"{run_dir}/{_OF_NAMES}"))
 
 
 def _owner(path: str) -> int | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
@@ -17,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from watcher.facts import kinds
+from watcher.feed.credentials import CREDENTIALS
 from watcher.feed.events import event_of, kind_of
 from watcher.feed.lines import Event, encoded_within
 
@@ -38,9 +38,6 @@ _MOST: Final = 1 << 20
 
 _SLICE: Final = 0.0004
 """Seconds of events until other work of the loop has its turn."""
-
-_CREDENTIALS: Final = struct.Struct("iII")
-"""struct ucred: pid, uid, gid. Source: unix(7)."""
 
 _STANDING: Final = (
     kinds.NetworkTaken, kinds.NetworkFree, kinds.Unmet, kinds.Unread, kinds.LeftNamespace,
@@ -122,7 +119,7 @@ class FromCommands:
         assert self._socket is not None
         try:
             data, ancillary, flags, _ = self._socket.recvmsg(
-                _MOST, socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_CMSG_CLOEXEC
+                _MOST, socket.CMSG_SPACE(CREDENTIALS.size), socket.MSG_CMSG_CLOEXEC
             )
         except OSError:
             return
@@ -155,7 +152,7 @@ def _is_own(ancillary: Iterable[tuple[int, int, bytes]]) -> bool:
     """Whether the kernel says that the sender is of the service's user."""
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-            return bool(_CREDENTIALS.unpack(data)[1] == os.geteuid())
+            return bool(CREDENTIALS.unpack(data)[1] == os.geteuid())
     return False
 
 

@@ -7,19 +7,11 @@ metrics included.
 from __future__ import annotations
 
 import os
-import struct
 from collections import Counter
-from socket import SO_PEERCRED, SOL_SOCKET
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    import socket
+from typing import Final
 
 _SHARE: Final = 8
 """A user but root has one in so many of all places, and root has so many for itself."""
-
-_CREDENTIALS: Final = struct.Struct("iII")
-"""struct ucred: pid, uid, gid. Source: unix(7)."""
 
 
 class Places:
@@ -53,12 +45,3 @@ class Places:
         self._taken[user] -= 1
         if not self._taken[user]:
             del self._taken[user]
-
-
-def user_of(connection: socket.socket) -> int:
-    """The number of the user who has connected; the kernel says it."""
-    _, user, _ = _CREDENTIALS.unpack(
-        connection.getsockopt(SOL_SOCKET, SO_PEERCRED, _CREDENTIALS.size)
-    )
-    assert isinstance(user, int)
-    return user

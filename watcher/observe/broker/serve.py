@@ -16,12 +16,13 @@ from msgspec import MsgspecError
 from msgspec.structs import replace
 
 from handlers.kernel import descriptors
+from watcher.feed.credentials import user_of
 from watcher.feed.lines import Missed, Readers, Ready, encoded
 from watcher.feed.names import FEED, LISTENER
 from watcher.observe.broker.confine import confine, give_way
 from watcher.observe.broker.measures import Measures
 from watcher.observe.broker.pictures import Pictures
-from watcher.observe.broker.places import Places, user_of
+from watcher.observe.broker.places import Places
 from watcher.observe.broker.reader import Reader, Stage
 from watcher.observe.broker.source import Source
 from watcher.observe.broker.traffic import TrafficLines
