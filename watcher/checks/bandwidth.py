@@ -11,9 +11,10 @@ from handlers.bandwidth.shapers import NoShaper, put
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink
 from watcher.checks.check import Finding, Subject, fail, ok, warn
-from watcher.checks.limits import RATES, has_any
+from watcher.checks.limits import has_any
 from watcher.checks.trial import in_child
 from watcher.model.errors import SHAPER_REMEDY, message_of
+from watcher.model.policy.limits import RATES
 
 _LINK: Final = "netnsv0-1"
 _RATE: Final = 10**6

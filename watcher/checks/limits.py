@@ -14,15 +14,13 @@ from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.checks.trial import in_child
 from watcher.containers.sockets import holders
 from watcher.locks.serving import serving
+from watcher.model.policy.limits import RATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from watcher.config.settings import Config
     from watcher.model.network import Network
-
-RATES: Final = ("ingress_bandwidth", "egress_bandwidth")
-"""The keys that limit bandwidth."""
 
 _PARTS: Final = {
     "sets of concatenated ranges (Linux 5.6)": (

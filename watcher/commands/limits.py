@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from handlers.host import rejected
 from watcher.model.policy.entries import DIRECTIONS
-from watcher.model.policy.limits import bound, least
+from watcher.model.policy.limits import RATES, bound, rate_in_force
 from watcher.model.policy.origins import origins
 
 if TYPE_CHECKING:
@@ -55,10 +55,7 @@ def _of(
         "interface": interface.name,
         "network": interface.network,
         **lists,
-        **{
-            key: least(getattr(limits, key), getattr(network, key), getattr(limits, f"most_{key}"))
-            for key in ("ingress_bandwidth", "egress_bandwidth")
-        },
+        **{key: rate_in_force(limits, network, key) for key in RATES},
         "connections": bound(limits, (networks[n] for n in sandbox.networks if n in networks)),
         "rejected": counts
         and {

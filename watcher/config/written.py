@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct
 
 from watcher.config.keys import names
+from watcher.model.policy.limits import RATES
 from watcher.model.policy.rates import rate_text
-
-_RATES: Final = ("ingress_bandwidth", "egress_bandwidth")
 
 
 def written(value: object) -> Any:
@@ -20,7 +19,7 @@ def written(value: object) -> Any:
         case Struct():
             values = {key: getattr(value, name) for key, name in names(type(value)).items()}
             there = {key: v for key, v in values.items() if v is not None}
-            return {k: rate_text(v) if k in _RATES else written(v) for k, v in there.items()}
+            return {k: rate_text(v) if k in RATES else written(v) for k, v in there.items()}
         case dict():
             return {key: written(item) for key, item in value.items()}
         case (int(low), int(high)):  # a range of ports

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from watcher.model.policy.access import access
 from watcher.model.policy.entries import DIRECTIONS
-from watcher.model.policy.limits import bound, least
+from watcher.model.policy.limits import RATES, bound, rate_in_force
 from watcher.model.policy.rates import rate_text
 
 if TYPE_CHECKING:
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from watcher.model.network import Network
     from watcher.model.policy.limits import SandboxLimits
-
-_RATES: Final = ("ingress_bandwidth", "egress_bandwidth")
 
 
 def described(
@@ -45,9 +43,7 @@ def _in(
         held = access(direction, limits, network, configured.get(limits.policy))
         if held is not None:
             yield direction, " and ".join(",".join(one) or "none" for one in held.lists)
-    for name in _RATES:
-        value = least(
-            getattr(limits, name), getattr(network, name), getattr(limits, f"most_{name}")
-        )
+    for name in RATES:
+        value = rate_in_force(limits, network, name)
         if value is not None:
             yield name.replace("_", "-"), rate_text(value)

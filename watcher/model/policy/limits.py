@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -49,6 +49,15 @@ def least(asked: int | None, usual: int | None, most: int | None) -> int | None:
     """What is in force: what was `asked` for, else the network's `usual`, never above `most`."""
     value = usual if asked is None else asked
     return min((one for one in (value, most) if one is not None), default=None)
+
+
+RATES: Final = ("ingress_bandwidth", "egress_bandwidth")
+"""The limits of bandwidth, by their keys: what an interface receives, and what it sends."""
+
+
+def rate_in_force(limits: SandboxLimits, network: Network, key: str) -> int | None:
+    """The one of :data:`RATES` that is in force for an interface in `network`."""
+    return least(getattr(limits, key), getattr(network, key), getattr(limits, f"most_{key}"))
 
 
 def bound(limits: SandboxLimits, networks: Iterable[Network]) -> int | None:
