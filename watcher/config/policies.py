@@ -55,11 +55,7 @@ def _check(network: Network, direction: Direction) -> None:
 
 
 def _check_forced(config: Config, at: KeyPath, name: str) -> None:
-    network = config.networks.get(name)
-    if network is None:
-        known = ", ".join(list(config.networks)[:20])
-        raise ConfigKeyError(at, "no such network", f"write one of {known}")
-    if not network.policed:
+    if not config.networks[name].policed:
         raise ConfigKeyError(
             at, "that network has no list", f"write egress or ingress in [network.{name}]"
         )

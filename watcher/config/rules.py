@@ -117,6 +117,9 @@ def _check_names(config: Config) -> None:
         for place, name in enumerate(root.limits.networks):
             if name not in config.networks:
                 raise ConfigKeyError((*at, place), "no such network", f"write {known}")
+        if (policy := root.limits.policy) and policy not in config.networks:
+            at = ("root", index, "limits", "policy")
+            raise ConfigKeyError(at, "no such network", f"write {known}")
     for network in config.networks.values():
         at = ("network", network.name, "reach")
         for place, text in enumerate(network.reach):
