@@ -22,7 +22,7 @@ from handlers.kernel.nft import Nft, NftError
 from handlers.link.handler import LinkHandler
 from handlers.networks import driver_of
 from watcher.checks.check import Finding, Subject, fail, ok
-from watcher.checks.trial import in_child
+from watcher.checks.trial import in_child, refused
 from watcher.model.container import Process
 from watcher.model.errors import GUARD_REMEDY, message_of
 from watcher.model.naming import mac_of
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from watcher.model.address import AddressWithPrefix
 
 _FEATURES: Final = {
-    "CONFIG_NFT_NAT": "type nat hook postrouting priority srcnat",
-    "CONFIG_NFT_MASQ": "masquerade",
-    "CONFIG_NFT_FIB_INET": "fib daddr type local accept",
-    "CONFIG_NFT_CT": "ct state established accept",
+    "CONFIG_NFT_NAT": "chain c {\ntype nat hook postrouting priority srcnat\n}",
+    "CONFIG_NFT_MASQ": "chain c {\nmasquerade\n}",
+    "CONFIG_NFT_FIB_INET": "chain c {\nfib daddr type local accept\n}",
+    "CONFIG_NFT_CT": "chain c {\nct state established accept\n}",
 }
 """Kernel options that the ruleset needs, each with a chain that needs only this option."""
 
@@ -113,20 +113,11 @@ def _nftables(networks: list[Network]) -> Iterator[Finding]:
     try:
         nft.run(ruleset.base(map(driver_of, networks), ruleset.Parts(frozenset(), mark=1)))
     except NftError as error:
-        missing = ", ".join(option for option in _FEATURES if not _has(nft, option))
+        missing = refused(nft, _FEATURES)
         yield fail(
             f"nftables refuses the table{f' for want of {missing}' if missing else ''}: {error}",
             f"run a kernel with {missing or 'CONFIG_NF_TABLES'}",
         )
-
-
-def _has(nft: Nft, option: str) -> bool:
-    chain = f"chain c {{\n{_FEATURES[option]}\n}}"
-    try:
-        nft.run(f"table inet trial {{\n{chain}\n}}\ndelete table inet trial")
-    except NftError:
-        return False
-    return True
 
 
 def _end_flows(context: Context, sandbox: Sandbox) -> None:

@@ -11,7 +11,7 @@ from handlers.kernel import nflog
 from handlers.kernel.nft import Nft, NftError
 from handlers.networks import driver_of
 from watcher.checks.check import Finding, Subject, fail, ok, warn
-from watcher.checks.trial import in_child
+from watcher.checks.trial import in_child, refused
 from watcher.containers.sockets import holders
 from watcher.locks.serving import serving
 from watcher.model.policy.limits import RATES
@@ -77,21 +77,13 @@ def _trial(networks: Sequence[Network], *, used: bool) -> Iterator[Finding]:
     try:
         nft.run(ruleset.base(map(driver_of, networks), ruleset.Parts(blocks, mark=1)))
     except NftError as error:
-        missing = ", ".join(part for part, rules in _PARTS.items() if not _has(nft, rules))
+        missing = refused(nft, _PARTS)
         want = f" for want of {missing}" if missing else ""
         whose = "" if used else ", so containers that ask for some are refused"
         yield (fail if used else warn)(
             f"nftables refuses the rules of limits{want}: {error}{whose}",
             "run a kernel that has it",
         )
-
-
-def _has(nft: Nft, rules: str) -> bool:
-    try:
-        nft.run(f"table inet trial {{\n{rules}\n}}\ndelete table inet trial")
-    except NftError:
-        return False
-    return True
 
 
 def _log_group(group: int) -> Iterator[Finding]:

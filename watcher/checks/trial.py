@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
+from handlers.kernel.nft import Nft, NftError
 from watcher.checks.check import Finding, fail
 from watcher.model.errors import WatcherError
 
@@ -31,6 +32,19 @@ def in_child(trial: Callable[[], list[Finding]], name: str) -> list[Finding]:
     except msgspec.MsgspecError:
         how = f"signal {status}" if os.WIFSIGNALED(status) else "an error"
         return [fail(f"the trial ended by {how}", "see `dmesg`")]
+
+
+def refused(nft: Nft, parts: Mapping[str, str]) -> str:
+    """Those of `parts`, by name, whose rules nftables refuses."""
+    return ", ".join(name for name, rules in parts.items() if not _has(nft, rules))
+
+
+def _has(nft: Nft, rules: str) -> bool:
+    try:
+        nft.run(f"table inet trial {{\n{rules}\n}}\ndelete table inet trial")
+    except NftError:
+        return False
+    return True
 
 
 def _guarded(trial: Callable[[], list[Finding]], name: str) -> list[Finding]:
