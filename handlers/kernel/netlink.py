@@ -167,6 +167,18 @@ class Netlink:
         if refused is not None:
             raise _error(*refused)
 
+    def send_unless_done(self, request: bytearray, *done: int) -> None:
+        """Send a `request`; the errors `done` mean that there is nothing to do any more.
+
+        Raises:
+            NetlinkError: another refusal.
+        """
+        try:
+            self.send([request])
+        except NetlinkError as error:
+            if error.errno not in done:
+                raise
+
     def dump(self, request: bytearray) -> list[memoryview]:
         """The kernel's list for a dump `request`: the body of each message.
 

@@ -256,11 +256,8 @@ class LinkHandler(Handler):
         there = rtnl.read_packed(inside.dump(rtnl.addresses(index)))
         reshaping.reshape(inside, index, interface, reshaping.outdated(there, interface, driver))
         for address in surplus.surplus(there, interface, driver.network):
-            try:
-                inside.send([rtnl.no_address(index, address)])
-            except NetlinkError as error:
-                if error.errno != errno.EADDRNOTAVAIL:  # already removed, perhaps with its primary
-                    raise
+            gone = rtnl.no_address(index, address)  # perhaps already, with its primary
+            inside.send_unless_done(gone, errno.EADDRNOTAVAIL)
 
     def _delete(self, link: rtnl.Link) -> None:
         """Cut `link` off at once, and have the reaper delete it soon."""

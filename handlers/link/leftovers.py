@@ -13,7 +13,7 @@ from typing import Final
 
 from handlers.kernel import missing_routes, rtnl
 from handlers.kernel.foreign_names import index_of
-from handlers.kernel.netlink import Netlink, NetlinkError
+from handlers.kernel.netlink import Netlink
 from handlers.kernel.rtnl.numbers import RT_TABLE_MAIN
 from handlers.link import policy_routes, sandbox_end
 from handlers.networks.driver import Driver
@@ -40,11 +40,7 @@ def leftovers(inside: Netlink, sandbox: Sandbox, drivers: Mapping[str, Driver]) 
 def remove(inside: Netlink, requests: Sequence[bytearray]) -> None:
     """Send the `requests` of :func:`leftovers`; what is gone already is no error."""
     for request in requests:
-        try:
-            inside.send([request])
-        except NetlinkError as error:
-            if error.errno not in (errno.ESRCH, errno.ENOENT):
-                raise
+        inside.send_unless_done(request, errno.ESRCH, errno.ENOENT)
 
 
 def _main(

@@ -11,7 +11,7 @@ import errno
 from collections.abc import Iterable, Sequence
 
 from handlers.kernel import rtnl
-from handlers.kernel.netlink import Netlink, NetlinkError
+from handlers.kernel.netlink import Netlink
 from handlers.kernel.rtnl.numbers import RT_TABLE_MAIN
 from handlers.link import policy_routes
 from handlers.networks.driver import Driver, Way
@@ -58,23 +58,14 @@ def reshape(
             for to, via in ((before.on_link, None), (before.beyond, before.hop)):
                 if to is not None:
                     gone = rtnl.no_route(rtnl.Route(to, via, index, 0), table)
-                    _send(inside, gone, errno.ESRCH, errno.ENOENT)
+                    inside.send_unless_done(gone, errno.ESRCH, errno.ENOENT)
         requests = [
             rtnl.address(index, after.address), rtnl.no_address(index, before.address),
         ]  # fmt: skip
         if after.address.version == 6:  # which is there only once, whatever its prefix length
             requests.reverse()
         for request in requests:
-            _send(inside, request, errno.EADDRNOTAVAIL)
-
-
-def _send(inside: Netlink, request: bytearray, *done: int) -> None:
-    """Send a `request`; the errors `done` mean that there is nothing to do any more."""
-    try:
-        inside.send([request])
-    except NetlinkError as error:
-        if error.errno not in done:
-            raise
+            inside.send_unless_done(request, errno.EADDRNOTAVAIL)
 
 
 def _key(way: Way) -> tuple[bytes, int]:
