@@ -212,8 +212,8 @@ def _bucket(netlink: Netlink, index: int) -> Bucket | None:
 
 def _filter(netlink: Netlink, index: int) -> Filter | None:
     """The filter in the place of the redirection of the link `index`."""
-    found = map(traffic_control.read_filter, netlink.dump(traffic_control.filters(index)))
-    return next((one for one in found if one is not None and is_last(one)), None)
+    found = traffic_control.read_filters(netlink.dump(traffic_control.filters(index)))
+    return next(filter(is_last, found), None)
 
 
 def _is_redirect(found: Filter) -> bool:

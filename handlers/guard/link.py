@@ -144,7 +144,4 @@ def _is_guard(found: Filter) -> bool:
 
 
 def _filters(netlink: Netlink, index: int) -> Iterator[Filter]:
-    for body in netlink.dump(traffic_control.filters(index)):
-        found = traffic_control.read_filter(body)
-        if found is not None:
-            yield found
+    return traffic_control.read_filters(netlink.dump(traffic_control.filters(index)))

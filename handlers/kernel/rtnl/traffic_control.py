@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Iterable, Iterator
 from socket import htons
 from typing import Final
 
@@ -187,6 +188,11 @@ def _target(actions: memoryview) -> int:
     parms = chosen(values.get(TCA_OPTIONS, memoryview(b"")), 0, (_MIRRED_PARMS,))
     verdict, does, target = _MIRRED.unpack_from(parms[_MIRRED_PARMS])
     return int(target) if (verdict, does) == (_STOLEN, _EGRESS_REDIR) else 0
+
+
+def read_filters(bodies: Iterable[memoryview]) -> Iterator[Filter]:
+    """The filters in `bodies`, RTM_NEWTFILTER messages."""
+    return (one for one in map(read_filter, bodies) if one is not None)
 
 
 def ingress_of(index: int) -> bytearray:
