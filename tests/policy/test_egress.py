@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.config.test_reload import reload
 from tests.support import packets
 from tests.support.dialled import NO, REJECTED, REJECTED6, RESET, dial, talkative
 from tests.support.guarded import GATEWAY6, MODES, in_mode
@@ -17,7 +18,7 @@ from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from tests.support.host import HostMaker, Service
+    from tests.support.host import HostMaker
 
 LIST: Final = ",".join((
     f"{BEYOND}:443/tcp", f"{BEYOND}:53-60/udp", f"[{BEYOND6}]:443/tcp", f"{BEYOND}:7/sctp",
@@ -162,14 +163,6 @@ def test_a_networks_list_counts_as_well(make_host: HostMaker) -> None:
     assert dial(plain, BEYOND, 80) == "open"
     assert dial(narrowed, BEYOND, 80) in NO
     assert host.watcher("sync", "--dry-run").stdout == NOTHING
-
-
-def reload(host: Host, service: Service, config: str) -> None:
-    """Has the service read another configuration, and waits until it has said that it is done."""
-    host.configure(config)
-    done = service.times_notified("READY=1")
-    service.signal(signal.SIGHUP)
-    service.notified("READY=1", times=done + 1)
 
 
 def test_lists_outlive_who_was_held_to_them(make_host: HostMaker) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from signal import SIGHUP
 from typing import Final
 
+from tests.config.test_reload import reload
 from tests.support import packets
 from tests.support.frames import identity
 from tests.support.guarded import DUAL, GATEWAY6
-from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, Container, Host, HostMaker, Service
+from tests.support.host import BEYOND, BEYOND6, GATEWAY, UPLINK, Container, Host, HostMaker
 from tests.support.packets import ARP, BROADCAST, IPV4, IPV6, Wire, arp, ether
 from tests.support.waiting import eventually
 
@@ -112,12 +112,6 @@ def test_no_frame_reaches_a_neighbour(make_host: HostMaker) -> None:
     Wire(host, host.here, web.veth).send(ether(bridge["address"], other.mac, IPV4, host_end))
     heard = listener.until(lambda frame: end in frame)
     assert [frame for frame in heard if b"hidden" in frame] == []
-
-
-def reload(host: Host, service: Service, config: str) -> None:
-    """Has the service take another configuration."""
-    host.configure(config)
-    service.signal(SIGHUP)
 
 
 def became(container: Container, expected: set[str]) -> None:
