@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import dns.message
 
 from tests.support import traffic
-from tests.support.name_service import make_query
+from tests.support.name_service import framed, make_query
 from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -99,11 +99,7 @@ class Asked:
     def answer(self) -> dns.message.Message:
         """The answer, which is one to this question."""
         with self._socket:
-            wire = self._socket.recv(65535)
-            if self._tcp:
-                while len(wire) < 2 or len(wire) < 2 + int.from_bytes(wire[:2]):
-                    wire += self._socket.recv(65535)
-                wire = wire[2:]
+            wire = framed(self._socket) if self._tcp else self._socket.recv(65535)
         message = dns.message.from_wire(wire, raise_on_truncation=False)
         assert self._query.is_response(message), message
         return message
