@@ -85,7 +85,7 @@ def ipv4(
     first, length = 0x40 | size >> 2, size + len(payload)
     head = struct.pack("!BBHHHBBH", first, 0, length, number, fragment, 64, protocol, 0)
     head += ip(source) + ip(destination) + options
-    return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + payload
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
 
 
 def ipv6(source: str, destination: str, next_header: int, payload: bytes) -> bytes:
@@ -269,10 +269,11 @@ def mark() -> bytes:
 def _sum_of(source: str, destination: str, protocol: int, content: bytes) -> int:
     """The checksum of an upper layer, with the pseudo header that both families have."""
     pseudo = ip(source) + ip(destination) + struct.pack("!II", len(content), protocol)
-    return _checksum(pseudo + content)
+    return checksum(pseudo + content)
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
+    """The checksum of IP and what it carries (RFC 1071)."""
     data += b"\0" * (len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
