@@ -147,7 +147,9 @@ def test_clients_that_send_nonsense_or_nothing_keep_nobody_out(exporter: Exporte
             with contextlib.suppress(ConnectionError):  # it had to make room already
                 client.sendall(b"GET /metrics HTTP/1.1\r\nx")
         assert exporter.value("watcher_up") == 0
-        assert len(list(Path(f"/proc/{exporter.pid}/fd").iterdir())) < 2 * CONNECTIONS
+        # Many are accepted at once, and those that made room are closed a moment later.
+        opened = Path(f"/proc/{exporter.pid}/fd")
+        eventually(lambda: len(list(opened.iterdir())) < 2 * CONNECTIONS)
         with contextlib.suppress(ConnectionResetError):
             assert idle[0].recv(1) == b""
         assert exporter.stop() == 0  # with clients that wait
