@@ -48,6 +48,7 @@ HEADERS: Final = {
     "firewall": "[firewall]",
     "events": "[events]",
     "names": "[names]",
+    "cluster": "[cluster]",
 }
 """How each table begins in the file."""
 

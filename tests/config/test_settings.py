@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final, TYPE_CHECKING
 
 import pytest
 from msgspec.structs import replace
@@ -198,6 +198,10 @@ def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
     assert written(config)["root"][0]["limits"].items() >= document["root"][0]["limits"].items()
 
 
+JOINED: Final = '[cluster]\netcd = ["https://192.0.2.1:2379"]\n'
+"""Without it, no network can be clustered."""
+
+
 # --- what can change live ------------------------------------------------------------------------
 
 
@@ -213,7 +217,12 @@ def test_every_key_that_is_not_live_is_refused_by_its_line(
              "keep": 20, "keep_days": 7, "domain": "lan.example",
              "servers": ["192.0.2.53"], "egress": ["any"], "ingress": ["10.0.0.0/8"],
              "ingress_bandwidth": "1G", "egress_bandwidth": "1G", "connections": 20000,
-             "policy": "lab", "mark": 1, "rules": "/etc/other.nft"}  # fmt: skip
+             "policy": "lab", "mark": 1, "rules": "/etc/other.nft", "etcd": ["https://192.0.2.1:2379"],
+             "ca": "/etc/ca.pem", "cert": "/etc/cert.pem", "key": "/etc/key.pem", "user": "other",
+             "password_file": "/etc/password", "prefix": "/other", "host": "other",
+             "address": "192.0.2.7", "ttl": 60, "port": 8472, "block": 64}  # fmt: skip
+    beside = {"cluster": 'mode = "routed"\n', "cert": 'key = "/key"\n', "key": 'cert = "/cert"\n',
+              "user": 'password_file = "/word"\n', "password_file": 'user = "one"\n'}  # fmt: skip
     lab = '\n[network.lab]\nbridge = "lab0"\nsubnets = ["10.99.0.0/24"]\negress = ["any"]\n'
     before = text_of("gate", "mode", "auto")
     before.write_text(lab)
@@ -225,7 +234,8 @@ def test_every_key_that_is_not_live_is_refused_by_its_line(
             value = next(word for word in key["enum"] if word != default)
         file = text_of(path, name, value)
         line = file.read_text().count("\n")
-        file.write_text(file.read_text() + lab)
+        joined = JOINED if name == "cluster" else ""
+        file.write_text(file.read_text() + beside.get(name, "") + lab + joined)
         source = read(file)
         if key.get("x-live"):
             assert [changed.rpartition(".")[2] for changed in live_changes(config, source)] == [

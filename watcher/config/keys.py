@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from watcher.config import patterns
+from watcher.config.clusters import check_clusters
 from watcher.config.policies import check_policies
 from watcher.config.rules import ConfigKeyError, KeyPath, check
-from watcher.config.settings import Config, Events, Firewall, Gate, Limits, Names, Root
+from watcher.config.settings import Cluster, Config, Events, Firewall, Gate, Limits, Names, Root
 from watcher.config.ula import unique_local_subnet
 from watcher.model.address import Subnet
 from watcher.model.errors import BadValue, quoted
@@ -73,6 +74,7 @@ def build(document: Mapping[str, Any]) -> Config:
     config: Config = _read_table(Config, document, ())
     check(config)
     check_policies(config)
+    check_clusters(config)
     return config
 
 
@@ -378,6 +380,7 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
         "firewall": partial(_read_table, Firewall),
         "events": partial(_read_table, Events),
         "names": partial(_read_table, Names),
+        "cluster": partial(_read_table, Cluster),
     },
     Root: {"path": _root_path, "limits": partial(_read_table, Limits)},
     Limits: {

@@ -244,6 +244,54 @@ class Names(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()  # fmt: skip
 
 
+class Cluster(Struct, frozen=True, forbid_unknown_fields=True):
+    """The hosts that share clustered networks (`[cluster]`)."""
+
+    etcd: Annotated[
+        tuple[str, ...],
+        about(
+            "The client URLs of the members of etcd that `watcher cluster` speaks to; none: this"
+            " host is in no cluster.",
+            examples=[["https://10.0.0.1:2379", "https://10.0.0.2:2379"]],
+            file={"type": "array", "items": {"type": "string"}},
+        ),
+    ] = ()
+    ca: Annotated[
+        str, about("The file with the certificates that those of etcd are checked against.")
+    ] = ""
+    cert: Annotated[str, about("The file with this host's certificate for etcd.")] = ""
+    key: Annotated[str, about("The file with its key, which only root may read.")] = ""
+    user: Annotated[str, about("The user of etcd; empty: none.")] = ""
+    password_file: Annotated[
+        str, about("The file with that user's password, which only root may read.")
+    ] = ""
+    prefix: Annotated[
+        str, about("How the keys in etcd begin. Each cluster needs its own.", pattern="^/")
+    ] = "/watcher"
+    host: Annotated[
+        str, about("This host's name in the cluster; empty: the machine's host name.")
+    ] = ""
+    address: Annotated[
+        str,
+        about(
+            "The address by which the other hosts reach this one; empty: the one from which its"
+            " default route leaves."
+        ),
+    ] = ""
+    ttl: Annotated[
+        int,
+        about(
+            "How long the other hosts wait before they take this one, if it is silent, for gone.",
+            unit="seconds",
+            ge=5,
+            le=3600,
+        ),
+    ] = 30
+    port: Annotated[int, about("The UDP port of VXLAN, the same on all hosts.", ge=1, le=65535)] = (
+        4789
+    )
+
+
 class Config(
     Struct,
     frozen=True,
@@ -319,3 +367,11 @@ class Config(
             title="Names",
         ),
     ] = Names()
+    cluster: Annotated[
+        Cluster,
+        about(
+            "Networks with `cluster = true` are the same on several hosts, which find each other by"
+            " etcd, if `watcher cluster` runs on each.",
+            title="Many hosts",
+        ),
+    ] = Cluster()

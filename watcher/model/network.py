@@ -184,6 +184,30 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
             file={"type": "integer", "minimum": 1, "maximum": 2**31},
         ),
     ] = None
+    cluster: Annotated[
+        bool,
+        about(
+            "true: the network is the same on all hosts of the cluster ([cluster]), and its"
+            ' sandboxes reach each other across hosts; needs mode = "routed".'
+        ),
+    ] = False
+    block: Annotated[
+        int,
+        about(
+            "With `cluster`: how many addresses of each family a host takes at a time; a power of"
+            " two, the same on all hosts.",
+            ge=4,
+            le=65536,
+        ),
+    ] = 256
+    backend: Annotated[
+        Literal["auto", "routes", "vxlan"],
+        about(
+            'With `cluster`: how packets get to other hosts. "routes": by plain routes, which needs'
+            ' a common link; "vxlan": in VXLAN; "auto": by routes where there is a common link,'
+            " and by VXLAN elsewhere."
+        ),
+    ] = "auto"
 
     @property
     def facts(self) -> Mode:
@@ -202,6 +226,11 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
         Then each of their frames has to pass the host, even on a bridge (MAC-forced forwarding).
         """
         return self.egress is not None or self.ingress is not None
+
+    @property
+    def tunnelled(self) -> bool:
+        """Whether its packets may travel in VXLAN."""
+        return self.cluster and self.backend != "routes"
 
     def subnet_of(self, version: int) -> Subnet | None:
         """Its subnet of IP `version` 4 or 6, if any."""
