@@ -1,4 +1,4 @@
-"""Every kind of fact; each is about one container, sandbox, link or network.
+"""Every kind of fact; each is about one container, sandbox, link, network or host of a cluster.
 
 They are of msgspec, which makes a class faster than dataclasses do: every command imports them all.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 if TYPE_CHECKING:
+    from watcher.model.address import Address, Subnet
     from watcher.model.container import Container, Process
     from watcher.model.repair import Repair
     from watcher.model.request import PortMap
@@ -147,6 +148,78 @@ class NetworkFree(Fact, frozen=True):
     """The host uses addresses of the network nowhere else any more."""
 
     network: str
+
+
+class HostSeen(Fact, frozen=True):
+    """The cluster has a host that this one did not know, or that had another address.
+
+    Attributes:
+        host: its name.
+        address: what the others reach it by.
+    """
+
+    host: str
+    address: Address
+
+
+class HostSilent(Fact, frozen=True):
+    """A `host` of the cluster has not been heard of for its `ttl`. Its addresses stay its own."""
+
+    host: str
+
+
+class HostReturned(Fact, frozen=True):
+    """A silent `host` of the cluster is heard of again."""
+
+    host: str
+
+
+class HostRemoved(Fact, frozen=True):
+    """The cluster has the `host` no more."""
+
+    host: str
+
+
+class BlockTaken(Fact, frozen=True):
+    """This host leases from `prefix` of `network` from now on: a block, or a claim."""
+
+    network: str
+    prefix: Subnet
+
+
+class BlockReturned(Fact, frozen=True):
+    """This host has given `prefix` of `network` back."""
+
+    network: str
+    prefix: Subnet
+
+
+class BlockLost(Fact, frozen=True):
+    """This host leases from `prefix` of `network` no more, as another host may have it.
+
+    Attributes:
+        network: the network's name.
+        prefix: the block, or the claim.
+        reason: why.
+    """
+
+    network: str
+    prefix: Subnet
+    reason: str
+
+
+class ClusterReached(Fact, frozen=True):
+    """This host hears of the cluster: etcd answers."""
+
+
+class ClusterUnreachable(Fact, frozen=True):
+    """This host does not hear of the cluster any more.
+
+    Attributes:
+        reason: why, with the remedy.
+    """
+
+    reason: str
 
 
 class OfContainer(Fact, frozen=True):

@@ -119,6 +119,33 @@ def _write(log: Log, fact: Fact) -> None:  # noqa: C901 (a case for each kind)
             log.info("a network takes containers again", network=network)
         case kinds.RightAgain(link):
             log.info("is right again", link=link)
+        case _:
+            _write_of_cluster(log, fact)
+
+
+def _write_of_cluster(log: Log, fact: Fact) -> None:
+    match fact:
+        case kinds.HostSeen(host, address):
+            log.info("a host is in the cluster", host=host, address=str(address))
+        case kinds.HostSilent(host):
+            log.warning("a host of the cluster is silent", host=host)
+        case kinds.HostReturned(host):
+            log.info("a host of the cluster is heard of again", host=host)
+        case kinds.HostRemoved(host):
+            log.info("a host is in the cluster no more", host=host)
+        case kinds.BlockTaken(network, prefix):
+            log.info("took a block", network=network, block=str(prefix))
+        case kinds.BlockReturned(network, prefix):
+            log.info("gave a block back", network=network, block=str(prefix))
+        case kinds.BlockLost(network, prefix, reason):
+            log.error(
+                "a block is lost", network=network, block=str(prefix), reason=reason,
+                remedy="restart the containers that have addresses of it",
+            )  # fmt: skip
+        case kinds.ClusterReached():
+            log.info("the cluster is heard of")
+        case kinds.ClusterUnreachable(reason):
+            log.warning("the cluster is not heard of", reason=reason)
 
 
 def _network(sandbox: Sandbox, members: tuple[Member, ...]) -> dict[str, object]:

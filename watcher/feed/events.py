@@ -62,6 +62,15 @@ _NAMES: Final[dict[type[Fact], str]] = {
     kinds.Evaded: "evaded",
     kinds.NoResolvConf: "no-resolv-conf",
     kinds.Reloaded: "reloaded",
+    kinds.HostSeen: "host-joined",
+    kinds.HostSilent: "host-silent",
+    kinds.HostReturned: "host-returned",
+    kinds.HostRemoved: "host-removed",
+    kinds.BlockTaken: "block-taken",
+    kinds.BlockReturned: "block-returned",
+    kinds.BlockLost: "block-lost",
+    kinds.ClusterReached: "cluster-connected",
+    kinds.ClusterUnreachable: "cluster-disconnected",
 }
 REFUSED: Final = "refused"
 """The kind of a failure whose start was denied."""
@@ -172,6 +181,23 @@ def event_of(fact: Fact, kind: str, seq: int, at: float) -> Event:  # noqa: C901
             return Event(seq, time, kind)
         case kinds.OfContainer(root, id_):
             return Event(seq, time, kind, (ContainerPart(root, id_),))
+    return _of_cluster(fact, kind, seq, time)
+
+
+def _of_cluster(fact: Fact, kind: str, seq: int, time: datetime) -> Event:
+    match fact:
+        case kinds.HostSeen(host, address):
+            return Event(seq, time, kind, host=host, address=str(address))
+        case kinds.HostSilent(host) | kinds.HostReturned(host) | kinds.HostRemoved(host):
+            return Event(seq, time, kind, host=host)
+        case kinds.BlockTaken(network, prefix) | kinds.BlockReturned(network, prefix):
+            return Event(seq, time, kind, network=network, block=str(prefix))
+        case kinds.BlockLost(network, prefix, reason):
+            return Event(seq, time, kind, network=network, block=str(prefix), reason=reason)
+        case kinds.ClusterReached():
+            return Event(seq, time, kind)
+        case kinds.ClusterUnreachable(reason):
+            return Event(seq, time, kind, reason=reason)
     raise AssertionError(fact)
 
 

@@ -279,6 +279,8 @@ class Event(Line, frozen=True, tag="event"):
         annotation, value: the annotation at fault.
         verdict: what the gate did: `allow` or `deny`.
         seconds: how long it took.
+        host, address: the host of the cluster that it is about, and what the others reach it by.
+        block: the part of the network that this host took or gave up: a block, or one address.
         set: lines of the state that are new, or replace those with their keys.
         unset: the keys of lines that are no longer part of the state.
     """
@@ -301,6 +303,9 @@ class Event(Line, frozen=True, tag="event"):
     seconds: float = 0.0
     set: tuple[SandboxLine | FailureLine, ...] = ()
     unset: tuple[str, ...] = ()
+    host: str = ""
+    address: str = ""
+    block: str = ""
 
 
 class Now(Line, frozen=True, tag="now"):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 BAD: Final = frozenset({
     "failed", "refused", "held-too-long", "not-held", "not-repaired", "network-taken", "evaded",
-    "connections-full",
+    "connections-full", "host-silent", "block-lost", "cluster-disconnected",
 })  # fmt: skip
 """The kinds that are shown in red."""
 
@@ -47,15 +47,17 @@ def _details(event: Event) -> Iterator[str]:
         ports = [port for container in event.containers for port in container.ports]
     cause = "" if event.cause in event.reason else event.cause
     for name, values in (
+        ("host", [event.host]),
         ("network", networks),
         ("interface", [i.name for i in event.interfaces] if event.network else ()),
-        ("address", [a for i in event.interfaces for a in i.addresses]),
+        ("address", [event.address, *(a for i in event.interfaces for a in i.addresses)]),
+        ("block", [event.block]),
         ("ports", ports),
         ("verdict", [event.verdict]),
         ("cause", [cause]),
     ):
         if any(values):
-            yield f"{name}={_list(map(_value, values))}"
+            yield f"{name}={_list(map(_value, filter(None, values)))}"
     if event.seconds:
         yield f"seconds={event.seconds:.3g}"
     if event.what:

@@ -26,11 +26,16 @@ FIELDS: Final[dict[str, Callable[[Event], Iterable[str]]]] = {
     "interface": lambda event: (
         name for interface in event.interfaces for name in (interface.name, interface.host_name)
     ),
-    "address": lambda event: (address for i in event.interfaces for address in i.addresses),
+    "address": lambda event: (
+        event.address,
+        *(address for i in event.interfaces for address in i.addresses),
+    ),
     "mac": lambda event: (interface.mac for interface in event.interfaces),
     "port": lambda event: (
         port for ports in (event.ports, *(c.ports for c in event.containers)) for port in ports
     ),
+    "host": lambda event: (event.host,),
+    "block": lambda event: (event.block,),
 }
 """What KEY of `--filter` may be, and which values of an event it stands for."""
 
