@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from handlers.kernel import mounts
 from handlers.resolv_conf import DIRECTORY
 from watcher.feed.lines import ContainerPart
-from watcher.names.settings import Settings
-from watcher.names.zone.naming import Naming
+from watcher.observe.naming import Naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,14 +45,13 @@ def _networks(config: Config, entry: Entry) -> list[Network]:
 def _names(config: Config, entry: Entry, networks: Sequence[Network]) -> Iterator[str]:
     if not networks:
         return
-    settings = Settings.of(config)
     part = ContainerPart(entry.root, entry.id, names=entry.names)
-    for raw in Naming(settings).names_of(part):
+    for raw in Naming(config.roots).names_of(part):
         name = raw.decode()
         yield name
-        yield f"{name}.{settings.domain}"
+        yield f"{name}.{config.names.domain}"
         for network in networks:
-            yield f"{name}.{network.name.lower()}.{settings.domain}"
+            yield f"{name}.{network.name.lower()}.{config.names.domain}"
 
 
 def _asked(config: Config, entry: Entry, networks: Sequence[Network]) -> tuple[str, list[str]]:

@@ -15,13 +15,14 @@ from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.network import gateway
 from watcher.names.answers import Answers
 from watcher.names.counts import Counts
-from watcher.names.events.follower import Follower
+from watcher.names.events.known import Known
 from watcher.names.garbage import Garbage
 from watcher.names.opening.openings import Openings
 from watcher.names.settings import Settings
 from watcher.names.status import Status
 from watcher.names.transport.gateways import Gateways
 from watcher.names.upstream.forwarder import Forwarder
+from watcher.observe.live.follower import Follower
 from watcher.service import systemd
 from watcher.service.unhandled import Unhandled
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from watcher.config.load import Source
     from watcher.config.settings import Config
     from watcher.log.logger import Log
-    from watcher.names.events.reader import Known
     from watcher.observe.name_service import NameTotals
 
 DRAIN: Final = 1.0
@@ -62,10 +62,10 @@ class Server:
         self._counts = Counts()
         self._reloading: asyncio.Task[None] | None = None
         self._reload_due = False
-        settings = Settings.of(config)
+        self._settings = settings = Settings.of(config)
         self._follower = Follower(
-            config.run_dir, settings, loop, log, replaced=self._replaced, learned=self._learned,
-            reloaded=self._reload, after=self._garbage.collect,
+            config.run_dir, lambda: Known(self._settings), loop, log, replaced=self._replaced,
+            learned=self._learned, reloaded=self._reload, after=self._garbage.collect,
         )  # fmt: skip
         self._forwarder = Forwarder(
             loop, self._counts, log, servers=settings.servers, is_ours=self._is_ours
@@ -167,7 +167,7 @@ class Server:
     def _totals(self) -> NameTotals:
         directory = self._answers.directory
         return self._counts.totals(
-            connected=self._follower.connected, domain=self._follower.settings.domain,
+            connected=self._follower.connected, domain=self._settings.domain,
             networks=self._gateways.networks,
             sandboxes=directory.sandboxes, names=directory.names, views=len(directory.views),
         )  # fmt: skip
@@ -194,10 +194,10 @@ class Server:
             self._log.error("configuration refused, the one before stays in force", reason=reason)
         else:
             settings = Settings.of(source.config)
-            changed = settings != self._follower.settings
+            changed = settings != self._settings
             self._log.info("configuration read again", changed=changed)
             if changed:
-                self._follower.settings = settings
+                self._settings = settings
                 self._forwarder.servers = settings.servers
             self._follower.anew()
         self._reloading = None

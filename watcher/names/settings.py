@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Self
 
 from msgspec import Struct
 
-from watcher.config.patterns import root_of
-
 if TYPE_CHECKING:
     from watcher.config.settings import Config, Root
 
@@ -33,8 +31,3 @@ class Settings(Struct, frozen=True):
         servers = tuple(str(server) for server in config.names.servers)
         foreign = tuple(one.name for one in config.networks.values() if not one.managed)
         return cls(config.names.domain, servers, config.roots, foreign)
-
-    def patterns(self, root: str) -> tuple[str, ...] | None:
-        """What the containers of `root` may be called, all if empty; `None` if it is no root."""
-        found = root_of(self.roots, root)
-        return None if found is None else found.limits.names

@@ -1,1 +1,1 @@
-"""The events socket, followed: what it tells fills the zone."""
+"""What the events socket tells fills the zone."""

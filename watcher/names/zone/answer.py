@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from watcher.model.names import HOST
+from watcher.names.wire.labels import wire_of
 from watcher.names.wire.numbers import (
     AA,
     AAAA,
@@ -22,7 +23,6 @@ from watcher.names.wire.numbers import (
     A,
 )
 from watcher.names.wire.reply import flags_of, header, opt_for
-from watcher.names.zone.naming import wire_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

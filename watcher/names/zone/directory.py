@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from watcher.names.wire.labels import wire_of
 from watcher.names.zone.answer import Zone
 from watcher.names.zone.limiting import limits_of
-from watcher.names.zone.naming import Naming, wire_of
 from watcher.names.zone.segments import Called, Presence, Segment, packed_of, text_of
 from watcher.names.zone.views import Asker, View
+from watcher.observe.naming import Naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +67,7 @@ class Directory:
         self.spans: tuple[Span, ...] = ()
         self.views: dict[tuple[str, ...], View] = {}
         self._sandboxes: dict[str, _Sandbox] = {}
-        self._naming = Naming(settings)
+        self._naming = Naming(settings.roots)
 
     @property
     def sandboxes(self) -> int:

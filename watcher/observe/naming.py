@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from watcher.config.patterns import root_of
 from watcher.model.naming import RESERVED_NAMES, is_allowed_name, short_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from watcher.config.settings import Root
     from watcher.feed.lines import ContainerPart
-    from watcher.names.settings import Settings
 
 _ID: Final = re.compile(r"[a-z0-9_+-]{1,63}(\.[a-z0-9_+-]{1,63})*")
 """An id that can be asked for: one that runc takes, in labels of DNS.
@@ -24,10 +27,10 @@ _ROOTS_AT_MOST: Final = 1024
 
 
 class Naming:
-    """Tells what containers are called, as far as `settings` allow it."""
+    """Tells what containers are called, as far as the limits of their root in `roots` allow it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, roots: Sequence[Root]) -> None:
+        self._roots = roots
         self._patterns: dict[str, tuple[str, ...] | None] = {}
 
     def names_of(self, part: ContainerPart) -> list[bytes]:
@@ -47,14 +50,13 @@ class Naming:
         return patterns is not None and (not patterns or is_allowed_name(id_, patterns))
 
     def _of(self, root: str) -> tuple[str, ...] | None:
-        """What containers of `root` may be called; looked up once for each root."""
+        """What containers of `root` may be called, all if empty; `None` if it is no root.
+
+        It is looked up once for each.
+        """
         if root not in self._patterns:
             if len(self._patterns) >= _ROOTS_AT_MOST:
                 self._patterns.clear()
-            self._patterns[root] = self._settings.patterns(root)
+            found = root_of(self._roots, root)
+            self._patterns[root] = None if found is None else found.limits.names
         return self._patterns[root]
-
-
-def wire_of(name: bytes) -> bytes:
-    """A name, with dots between its labels, as it stands in a message, without its end."""
-    return b"".join([bytes((len(label),)) + label for label in name.split(b".")])

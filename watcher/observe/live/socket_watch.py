@@ -1,11 +1,10 @@
-"""Notices at once that the events socket is served again."""
+"""Notices at once that a socket is served again."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from watcher.events.inotify import CREATED, Inotify
-from watcher.feed.names import EVENTS
 
 if TYPE_CHECKING:
     import asyncio
@@ -15,14 +14,24 @@ if TYPE_CHECKING:
 class SocketWatch:
     """Calls `appeared` whenever the socket gets its name, which it does once it can be used.
 
-    It may see nothing, where `run_dir` is missing or the user has no queue of inotify left: so
+    It may see nothing, where `directory` is missing or the user has no queue of inotify left: so
     somebody has to look now and then all the same.
+
+    Args:
+        directory, name: where the socket is.
+        loop: in whose thread `appeared` is called.
+        appeared: see above.
     """
 
     def __init__(
-        self, run_dir: str, loop: asyncio.AbstractEventLoop, appeared: Callable[[], object]
+        self,
+        directory: str,
+        name: str,
+        loop: asyncio.AbstractEventLoop,
+        appeared: Callable[[], object],
     ) -> None:
-        self._run_dir = run_dir
+        self._directory = directory
+        self._name = name
         self._loop = loop
         self._appeared = appeared
         self._inotify: Inotify | None = None
@@ -36,7 +45,7 @@ class SocketWatch:
         except OSError:
             return
         try:
-            inotify.add(self._run_dir, CREATED, self._changed, follow=True)
+            inotify.add(self._directory, CREATED, self._changed, follow=True)
         except OSError:
             inotify.close()
             return
@@ -51,5 +60,5 @@ class SocketWatch:
             self._inotify = None
 
     def _changed(self, _: int, name: str) -> None:
-        if name == EVENTS:
+        if name == self._name:
             self._appeared()

@@ -1,8 +1,8 @@
-"""One connection to the events socket, and the directory that its lines make.
+"""One connection to the events socket, and what its lines make.
 
-Lines are taken in slices, between which questions are answered. Each state makes a directory of its
-own, which counts once it is complete. In the state, the networks come after the sandboxes; here the
-sandboxes are kept until the networks are known, because a directory cannot do without.
+Lines are taken in slices, between which the process serves others. Each state makes something of
+its own, which counts once it is complete. In the state, the networks come after the sandboxes; here
+the sandboxes are kept until the networks are known, because nobody can do without.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import MsgspecError
 
-from watcher.feed.lines import Event, Missed, NetworkLine, Ready, SandboxLine, State
-from watcher.names.zone.directory import Directory
+from watcher.feed.lines import Event, Missed, Ready, SandboxLine, State
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-    from watcher.feed.lines import AnyLine
-    from watcher.names.settings import Settings
+    from watcher.feed.lines import AnyLine, NetworkLine
     from watcher.observe.stream import Stream
 
 SLICE: Final = 0.001
@@ -35,60 +33,52 @@ class _Complete:
     """In place of a line: all lines of the state have been taken."""
 
 
-class Known:
-    """A directory, and the networks that it was told, by name."""
+class Known(Protocol):
+    """What the lines make."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.directory = Directory(settings)
-        self.networks: dict[str, NetworkLine] = {}
+    @property
+    def networks(self) -> Mapping[str, NetworkLine]:
+        """The networks that it was told, by name."""
+
+    @property
+    def sandboxes(self) -> int:
+        """How many sandboxes are known."""
 
     def take(self, line: AnyLine) -> bool:
         """Take a line; whether a sandbox may be new."""
-        match line:
-            case SandboxLine():
-                self.directory.sandbox(line)
-                return True
-            case NetworkLine(name=name):
-                self.networks[name] = line
-                self.directory.network(line)
-            case Event():
-                for key in line.unset:  # of a sandbox or a failure
-                    self.directory.forget(key)
-                told = [self.take(part) for part in line.set]
-                return any(told)
-            case _:
-                pass
-        return False
+
+    def empty(self, most: int) -> bool:
+        """Forget `most` sandboxes; whether there are more."""
 
 
-class Owner(Protocol):
+class Owner[K: Known](Protocol):
     """Whose connection it is: it hears what the connection tells."""
 
-    def complete(self, reader: Reader, known: Known) -> None:
+    def complete(self, reader: Reader[K], known: K) -> None:
         """A state is complete; `known` changes with every event from now on."""
 
-    def learned(self, reader: Reader) -> None:
+    def learned(self, reader: Reader[K]) -> None:
         """Sandboxes were told of, after the state was complete."""
 
-    def reloaded(self, reader: Reader) -> None:
+    def reloaded(self, reader: Reader[K]) -> None:
         """The service has taken a changed configuration, after the state was complete."""
 
     def networks(self) -> Iterable[NetworkLine]:
         """The networks of before. A service that is too busy tells none; docs/events.md."""
 
-    def missed(self, reader: Reader, count: int) -> None:
+    def missed(self, reader: Reader[K], count: int) -> None:
         """So many events have not come; the state comes again."""
 
-    def ended(self, reader: Reader) -> None:
+    def ended(self, reader: Reader[K]) -> None:
         """The connection has ended."""
 
 
-class Reader:
+class Reader[K: Known]:
     """See the module's docstring.
 
     Args:
         stream: the connection; reading it may not wait.
-        settings: those of its directories.
+        make: what the lines of a state make, from nothing.
         owner: hears what the lines say.
         after: called after each slice.
     """
@@ -96,19 +86,19 @@ class Reader:
     def __init__(
         self,
         stream: Stream,
-        settings: Settings,
+        make: Callable[[], K],
         loop: asyncio.AbstractEventLoop,
-        owner: Owner,
+        owner: Owner[K],
         after: Callable[[], object],
     ) -> None:
         self._stream = stream
-        self._settings = settings
+        self._make = make
         self._loop = loop
         self._owner = owner
         self._after = after
         self._lines: deque[AnyLine | _Complete] = deque()
-        self._known: Known | None = None
-        self._next: Known | None = None
+        self._known: K | None = None
+        self._next: K | None = None
         self._gathering = False
         self._gathered: list[SandboxLine] = []
         self._closed = False
@@ -158,7 +148,7 @@ class Reader:
         """Take a line; whether a sandbox may be new in what is in use."""
         match line:
             case State():
-                self._next, self._gathering = Known(self._settings), True
+                self._next, self._gathering = self._make(), True
                 self._gathered.clear()
             case Missed(count=count):
                 self._owner.missed(self, count)

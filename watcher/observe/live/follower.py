@@ -1,4 +1,4 @@
-"""Follows the events socket, so that the name service knows who is called what.
+"""Follows the events socket, and connects again whenever that is needed.
 
 A new state takes the place of the one in use once it is complete. While the service is away, the
 last one stays in use.
@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
+from watcher.feed.names import EVENTS
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.pauses import longer
-from watcher.names.events.reader import PART, SLICE, Known, Reader
-from watcher.names.events.socket_watch import SocketWatch
+from watcher.observe.live.reader import PART, SLICE, Reader
+from watcher.observe.live.socket_watch import SocketWatch
 from watcher.observe.stream import Stream
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from watcher.feed.lines import NetworkLine
     from watcher.log.logger import Log
-    from watcher.names.settings import Settings
+    from watcher.observe.live.reader import Known
 
 STALE: Final = 2.5
 """Seconds after which what a new connection tells of networks is surely new: it is at most a second
@@ -36,12 +37,12 @@ _EMPTIED: Final = 8
 """Sandboxes between two looks at the clock."""
 
 
-class Follower:
+class Follower[K: Known]:
     """See the module's docstring.
 
     Args:
         run_dir: where the socket is.
-        settings: those of the next directory.
+        make: what the lines of a state make, from nothing.
         loop: in whose thread all of this happens.
         log: the log.
         replaced: called with what is in use from now on.
@@ -50,7 +51,6 @@ class Follower:
         after: called after each slice.
 
     Attributes:
-        settings: may be changed; :meth:`anew` has them used.
         known: what is in use.
         connected: since when changes come; `None` if they do not.
     """
@@ -58,31 +58,31 @@ class Follower:
     def __init__(
         self,
         run_dir: str,
-        settings: Settings,
+        make: Callable[[], K],
         loop: asyncio.AbstractEventLoop,
         log: Log,
         *,
-        replaced: Callable[[Known], object],
+        replaced: Callable[[K], object],
         learned: Callable[[], object],
         reloaded: Callable[[], object],
         after: Callable[[], object],
     ) -> None:
         self._run_dir = run_dir
-        self.settings = settings
+        self._make = make
         self._loop = loop
         self._log = log
         self._replaced, self._learned = replaced, learned
         self._reloaded, self._after = reloaded, after
-        self.known = Known(settings)
+        self.known = make()
         self.connected: datetime | None = None
-        self._live: Reader | None = None
+        self._live: Reader[K] | None = None
         """The connection whose state is complete."""
-        self._coming: Reader | None = None
+        self._coming: Reader[K] | None = None
         """One that takes its place once its state is complete."""
-        self._unused: deque[Known] = deque()
+        self._unused: deque[K] = deque()
         self._pause = 0.0
         self._problem = ""
-        self._watch = SocketWatch(run_dir, loop, self.start)
+        self._watch = SocketWatch(run_dir, EVENTS, loop, self.start)
         self._connecting: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
 
@@ -101,7 +101,7 @@ class Follower:
             self._connect_later()
         else:
             self._watch.end()
-            self._coming = Reader(stream, self.settings, self._loop, self, self._after)
+            self._coming = Reader(stream, self._make, self._loop, self, self._after)
 
     def stop(self) -> None:
         """Follow it no more."""
@@ -126,7 +126,7 @@ class Follower:
 
     # What a connection tells:
 
-    def complete(self, reader: Reader, known: Known) -> None:
+    def complete(self, reader: Reader[K], known: K) -> None:
         """A state is complete: it is in use from now on."""
         if reader is self._coming:
             if self._live is not None:
@@ -136,20 +136,18 @@ class Follower:
         self._pause = 0.0
         if self.connected is None:
             self.connected = datetime.now(UTC)
-            self._log.info(
-                "the service tells who is called what", sandboxes=known.directory.sandboxes
-            )
+            self._log.info("the service tells who is called what", sandboxes=known.sandboxes)
         self._problem = ""
         self._replaced(known)
         self._unused.append(old)
         self._loop.call_soon(self._empty_some)
 
-    def learned(self, reader: Reader) -> None:
+    def learned(self, reader: Reader[K]) -> None:
         """Sandboxes were told of."""
         if reader is self._live:
             self._learned()
 
-    def reloaded(self, reader: Reader) -> None:
+    def reloaded(self, reader: Reader[K]) -> None:
         """The service has taken a changed configuration."""
         if reader is self._live:
             self._reloaded()
@@ -159,11 +157,11 @@ class Follower:
         self.look_again()
         return self.known.networks.values()
 
-    def missed(self, reader: Reader, count: int) -> None:  # noqa: ARG002 (all are alike)
+    def missed(self, reader: Reader[K], count: int) -> None:  # noqa: ARG002 (all are alike)
         """Events have not come; the state comes again."""
         self._log.warning("events were missed, the state comes again", count=count)
 
-    def ended(self, reader: Reader) -> None:
+    def ended(self, reader: Reader[K]) -> None:
         """A connection has ended: the service or its broker has, or they have too many readers."""
         if reader is self._live:
             self._live = self.connected = None
@@ -187,7 +185,7 @@ class Follower:
         """Empty what is no longer in use, in slices: to free all at once takes long."""
         end = perf_counter() + SLICE / 2
         while self._unused:
-            if not self._unused[0].directory.empty(_EMPTIED):
+            if not self._unused[0].empty(_EMPTIED):
                 self._unused.popleft()
             if perf_counter() >= end:
                 self._loop.call_soon(self._empty_some)
