@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import IO, Any, Final, Self
+from typing import IO, Any, ClassVar, Final, Self
 
 from tests.support.host import cgroups
 from tests.support.host.place import Json, Place
@@ -45,7 +45,7 @@ END
 """
 """Makes the uplink and the machine beyond it, whose network namespace is `$base/beyond`."""
 
-_SETUP: Final = f"""
+_SETUP: Final = """
 base=$1
 mount -t tmpfs tmpfs /run
 mknod -m 666 "$base/null" c 1 3
@@ -53,7 +53,7 @@ mount --bind "$base/null" /dev/null
 mount -t sysfs sysfs "$base/sys"
 mount --rbind /sys/fs/cgroup "$base/sys/fs/cgroup"
 mount --move "$base/sys" /sys
-{LINKS}
+eval "$2"
 echo ready
 exec env --ignore-signal=CHLD cat
 """
@@ -70,7 +70,10 @@ class Machine:
         cgroup: the name of the cgroup that all its containers are in.
         here: its network namespace.
         beyond: the machine at the other end of its uplink.
+        links: the script that makes its links.
     """
+
+    links: ClassVar[str] = LINKS
 
     def __init__(self) -> None:
         self.base = self._make_base()
@@ -91,7 +94,7 @@ class Machine:
     def _open(self) -> None:
         (self.base / "sys").mkdir()
         self._holder = subprocess.Popen(
-            ["unshare", *_NAMESPACES, "sh", "-ec", _SETUP, "host", str(self.base)],
+            ["unshare", *_NAMESPACES, "sh", "-ec", _SETUP, "host", str(self.base), self.links],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -107,7 +110,10 @@ class Machine:
         self._first = first
         self._proc = Path(f"/proc/{first}/root/proc")
         self.here = self.add_place("host", Path(f"/proc/{first}/ns/net"))
-        self.beyond = self.add_place("beyond", self.seen(self.base / "beyond"))
+        self.beyond = self.add_place("beyond", self._beyond_file())
+
+    def _beyond_file(self) -> Path:
+        return self.seen(self.base / "beyond")
 
     def _end_holder(self) -> None:
         cgroups.thaw(self.cgroup)

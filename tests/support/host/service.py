@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 
 
 class Service:
-    """`watcher run` on a host, as systemd starts it: told to be ready, stopped by SIGTERM.
+    """`watcher run`, or another command, on a host, as systemd starts it; SIGTERM stops it.
 
     Args:
         host: the host.
@@ -32,6 +32,7 @@ class Service:
         script: what is run in place of `watcher`.
         cold: whether Python starts anew for it, and imports only what it needs; see
             :mod:`tests.support.warm`. A script, and another program than this tree's, are cold.
+        command: the command of `watcher` that it is.
     """
 
     def __init__(
@@ -42,14 +43,17 @@ class Service:
         *,
         script: Path | None = None,
         cold: bool = False,
+        command: str = "run",
     ) -> None:
         self.host = host
-        self._args = ("--log-format", "json", *args, "run")
+        self._command = command
+        self._args = ("--log-format", "json", *args, command)
         self._env = env or {}
         self._script = script
         self._cold = cold
         self._process: Started | Entered | None = None
-        self._log = host.base / f"service-{next(_numbers)}.log"
+        self._name = f"{command}-{next(_numbers)}"
+        self._log = host.base / f"{self._name}.log"
         self._manager: Manager | None = None
 
     @property
@@ -60,7 +64,7 @@ class Service:
     def start(self, *, ready: bool = True) -> None:
         """Starts it; with `ready`, waits until it has said that it is."""
         assert not self.running
-        self._manager = Manager(self.host.base / "notify")
+        self._manager = Manager(self.host.base / f"notify-{self._name}")
         env = {**self.host.watcher_env, "NOTIFY_SOCKET": str(self._manager.path), **self._env}
         with self._log.open("a") as log:
             if self._cold or self._script is not None or not self.host.is_of_this_tree:
@@ -78,7 +82,7 @@ class Service:
         assert manager is not None
         deadline = time.monotonic() + PATIENCE
         while not manager.wait(assignment, times, 0.2):
-            assert self.running, f"watcher run has ended:\n{self.log_text()}"
+            assert self.running, f"watcher {self._command} has ended:\n{self.log_text()}"
             assert time.monotonic() < deadline, f"no {assignment}:\n{self.log_text()}"
 
     @property
@@ -115,7 +119,7 @@ class Service:
         """Stops it as systemd does, and expects that it ends well."""
         self.signal(signal.SIGTERM)
         status = self.wait()
-        assert status == 0, f"watcher run exits {status}:\n{self.log_text()}"
+        assert status == 0, f"watcher {self._command} exits {status}:\n{self.log_text()}"
 
     def kill9(self) -> None:
         """Kills it."""

@@ -1,0 +1,1 @@
+"""Many hosts: three of them in namespaces on an underlay of two links, and a real etcd."""

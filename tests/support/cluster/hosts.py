@@ -1,0 +1,77 @@
+"""A host of a cluster, whose uplink is a link of the underlay."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import ClassVar, Final
+
+from tests.support.cluster.underlay import Link, Underlay
+from tests.support.host import Host, Json, Service
+
+SUBNETS: Final = ("172.19.0.0/16", "fd00:19::/64")
+NETWORK: Final = """
+[network.default]
+mode = "routed"
+cluster = true
+subnets = ["172.19.0.0/16", "fd00:19::/64"]
+"""
+"""A clustered network of both families."""
+
+PROTOCOL: Final = "119"
+"""The number of the protocol of the routes that the program makes to blocks (rtnetlink(7))."""
+
+
+class ClusterHost(Host):
+    """A host on a link of the underlay; what is beyond it is beyond the underlay's router.
+
+    Args:
+        underlay: the underlay.
+        rootfs: as :class:`Host` has it.
+        link, number: the link, and the host's number on it.
+        config: as :class:`Host` has it.
+
+    Attributes:
+        station: it on its link.
+    """
+
+    links: ClassVar[str] = """
+echo 0 > /proc/sys/net/ipv4/ip_forward
+echo 0 > /proc/sys/net/ipv6/conf/all/forwarding
+ip link set lo up
+"""
+
+    def __init__(
+        self, underlay: Underlay, rootfs: Path, link: Link, number: int, config: str = ""
+    ) -> None:
+        self._underlay = underlay
+        super().__init__(rootfs, config)
+        try:
+            self.station = underlay.station(self.here, link, number)
+        except BaseException:
+            self.close()
+            raise
+
+    def _beyond_file(self) -> Path:
+        return self._underlay.beyond.file
+
+    def agent(self, *, ready: bool = True) -> Service:
+        """Starts `watcher cluster`, which ends with the host; waits until it is ready."""
+        agent = Service(self, command="cluster")
+        self._services.append(agent)
+        self.on_close(agent.end)
+        agent.start(ready=ready)
+        return agent
+
+    def routes(self) -> dict[IPv4Network | IPv6Network, Json]:
+        """The routes to blocks that the program has made here, as `ip -json route` prints them."""
+        found = {}
+        for family in ("-4", "-6"):
+            for route in self.ip(family, "route", "show", "proto", PROTOCOL):
+                found[ip_network(route["dst"])] = route
+        return found
+
+    def leads(self, address: str) -> Json:
+        """The route of the host's own packets to `address`, as `ip -json route get` prints it."""
+        route: Json = self.ip("route", "get", address)[0]
+        return route
