@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Final
 
 from msgspec import Struct
 
-from handlers.handler import ListStore, Notes
+from handlers.handler import ClusterRows, ListStore, Notes
 from handlers.kernel.namespace import HostNamespace
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.reaper import Reaper
 from handlers.kernel.uplink import with_mtus
 from handlers.networks import Drivers
+from watcher.model.address import Address
+from watcher.model.cluster import Block, Peer, PeerBlock
 from watcher.model.network import Network
 from watcher.model.sandbox import Sandbox
 
@@ -40,6 +42,60 @@ class FirewallSettings(Struct, frozen=True):
 DEFAULTS: Final = FirewallSettings()
 
 
+class ClusterView(Struct, frozen=True):
+    """What handlers know of the cluster.
+
+    Attributes:
+        rows: the lease store's part of it.
+        address: what the other hosts reach this one by; `None` if it is in no cluster.
+        port: the UDP port of VXLAN.
+    """
+
+    rows: ClusterRows
+    address: Address | None = None
+    port: int = 4789
+
+    def blocks(self) -> Sequence[Block]:
+        """This host's blocks and claims, the first taken first."""
+        return self.rows.blocks()
+
+    def peers(self) -> Mapping[str, Peer]:
+        """The other hosts, by name."""
+        return self.rows.peers()
+
+    def peer_blocks(self) -> Sequence[PeerBlock]:
+        """What the other hosts have."""
+        return self.rows.peer_blocks()
+
+    def number(self, network: str) -> int:
+        """The number of a clustered network; 0 if it has none yet."""
+        return self.rows.number(network)
+
+
+class _NoRows:
+    """The rows of a host that is in no cluster."""
+
+    def blocks(self) -> Sequence[Block]:
+        """None."""
+        return ()
+
+    def peers(self) -> Mapping[str, Peer]:
+        """None."""
+        return {}
+
+    def peer_blocks(self) -> Sequence[PeerBlock]:
+        """None."""
+        return ()
+
+    def number(self, network: str) -> int:  # noqa: ARG002
+        """None."""
+        return 0
+
+
+ALONE: Final = ClusterView(_NoRows())
+"""In no cluster."""
+
+
 class Context(Struct, frozen=True):
     """What handlers are made from.
 
@@ -55,6 +111,7 @@ class Context(Struct, frozen=True):
         netns_dir: the directory of pins.
         copies_dir: the directory of copies of sandboxes.
         firewall: what the configuration says of firewalls.
+        cluster: what is known of the cluster.
     """
 
     home: HostNamespace
@@ -67,6 +124,7 @@ class Context(Struct, frozen=True):
     netns_dir: str
     copies_dir: str
     firewall: FirewallSettings
+    cluster: ClusterView
 
 
 @contextmanager
@@ -79,6 +137,7 @@ def open_context(
     sandboxes: Callable[[], Iterable[Sandbox]],
     *,
     firewall: FirewallSettings = DEFAULTS,
+    cluster: ClusterView = ALONE,
     find: Callable[[str], Network | None] = lambda _: None,
 ) -> Iterator[Context]:
     """An open context; `find` finds networks that are in use, but not among `networks`.
@@ -94,5 +153,5 @@ def open_context(
     with closing(HostNamespace()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
         yield Context(
             home, netlink, reaper, drivers, notes, numbers, sandboxes, netns_dir, copies_dir,
-            firewall,
+            firewall, cluster,
         )  # fmt: skip

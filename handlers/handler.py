@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from watcher.model.cluster import Block, Peer, PeerBlock
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.network import Network
 from watcher.model.repair import Repair
@@ -97,6 +98,22 @@ class ListStore(Numbers, Protocol):
 
     def document_of(self, number: int) -> str:
         """The text of a list that has a number; empty if none has it."""
+
+
+class ClusterRows(Protocol):
+    """What the lease store has of the cluster."""
+
+    def blocks(self) -> Sequence[Block]:
+        """This host's blocks and claims, the first taken first."""
+
+    def peers(self) -> Mapping[str, Peer]:
+        """The other hosts, by name."""
+
+    def peer_blocks(self) -> Sequence[PeerBlock]:
+        """What the other hosts have."""
+
+    def number(self, network: str) -> int:
+        """The number of a clustered network; 0 if it has none yet."""
 
 
 class Difference(Struct, frozen=True):

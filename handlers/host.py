@@ -14,7 +14,7 @@ from msgspec import Struct
 from handlers import root_mounts
 from handlers.closing.handler import ClosingHandler
 from handlers.conntrack import ConntrackHandler
-from handlers.context import DEFAULTS, Context, FirewallSettings, open_context
+from handlers.context import ALONE, DEFAULTS, ClusterView, Context, FirewallSettings, open_context
 from handlers.copies import CopiesHandler
 from handlers.firewall.foreign import ForeignFirewallHandler
 from handlers.firewall.handler import FirewallHandler
@@ -39,8 +39,8 @@ from watcher.model.repair import Repair
 from watcher.model.sandbox import Sandbox
 
 __all__ = [
-    "HANDLERS", "ConntrackHandler", "FirewallSettings", "Host", "OpenRoot", "Reaper", "is_guarded",
-    "opened_by_names", "rejected", "renamed_bridge", "root_mounts", "why_no_guard",
+    "HANDLERS", "ClusterView", "ConntrackHandler", "FirewallSettings", "Host", "OpenRoot", "Reaper",
+    "is_guarded", "opened_by_names", "rejected", "renamed_bridge", "root_mounts", "why_no_guard",
 ]  # fmt: skip
 
 
@@ -90,6 +90,7 @@ class Host:
         sandboxes: Callable[[], Iterable[Sandbox]],
         *,
         firewall: FirewallSettings = DEFAULTS,
+        cluster: ClusterView = ALONE,
         find: Callable[[str], Network | None] = lambda _: None,
     ) -> None:
         with ExitStack() as opened:
@@ -102,6 +103,7 @@ class Host:
                     numbers,
                     sandboxes,
                     firewall=firewall,
+                    cluster=cluster,
                     find=find,
                 )
             )

@@ -43,6 +43,7 @@ FLOORS: Final = (
     "watcher.events",
     "watcher.cluster.protocol",
     "watcher.reconcile",
+    "watcher.clustering",
     "watcher.answers",
     "watcher.gate",
     "watcher.service",

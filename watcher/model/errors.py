@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from watcher.model.address import Address
 
 MAX_VALUE: Final = 120
 """The most characters of a foreign value in an error."""
@@ -124,6 +127,29 @@ class InvalidRequest(WatcherError):
         self.key = key
         self.value = value if isinstance(value, str) else str(value)
         self.reason = reason
+
+
+class Unclaimed(InvalidRequest):
+    """A container asks for an address of a clustered network that is in no block of this host.
+
+    Args:
+        network: the network's name.
+        address: the address.
+        value: the annotation's value as written.
+        reason: why it cannot be claimed, as the end of a sentence.
+    """
+
+    def __init__(
+        self, network: str, address: Address, value: str, reason: str = "is not claimed"
+    ) -> None:
+        super().__init__(
+            "io.watcher.ip",
+            value,
+            f"{address} of network {network} {reason}",
+            "see `watcher check` and `watcher hosts ls`, or ask for another address",
+        )
+        self.network = network
+        self.address = address
 
 
 class BadValue(ValueError):

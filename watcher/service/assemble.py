@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from watcher.clustering.identity import own_address
 from watcher.locks.lock import HOPELESS, WRITERS_PATIENCE, Lock
 from watcher.locks.names import SERVICE, WRITERS
 from watcher.locks.serving import refuse_other
@@ -135,7 +136,7 @@ def _opened(
     dry_run: bool,
 ) -> Iterator[tuple[Reconciler, LeaseStore, Host]]:
     """What :func:`assembled` does, but for the telling."""
-    from handlers.host import FirewallSettings, Host
+    from handlers.host import ClusterView, FirewallSettings, Host
     from handlers.kernel.sockdiag import SockDiag
     from watcher.reconcile.context import Context
     from watcher.reconcile.failures import FailureLog
@@ -166,6 +167,9 @@ def _opened(
                 store,
                 store.sandboxes,
                 firewall=firewall,
+                cluster=ClusterView(
+                    store.cluster, own_address(config.cluster), config.cluster.port
+                ),
                 find=partial(noted_network, store),
             ) as host,
             closing(SockDiag()) as sock_diag,

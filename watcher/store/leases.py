@@ -26,6 +26,7 @@ from watcher.store import (
     sandboxes,
 )
 from watcher.store.addresses import free_leases
+from watcher.store.cluster import ClusterStore
 from watcher.store.failures import Failure
 from watcher.store.kept import keep
 from watcher.store.opened import OpenStore
@@ -80,6 +81,11 @@ class LeaseStore(OpenStore):
         self._version = (-1, -1)
         self._read: dict[int, Sandbox] = {}
         """Some sandboxes as read from the content of that version: one look reads each twice."""
+
+    @property
+    def cluster(self) -> ClusterStore:
+        """What it has of the cluster."""
+        return ClusterStore(self._database)
 
     def sandbox(self, netns: int) -> Sandbox | None:
         """The newest sandbox whose namespace has the inode number `netns`.

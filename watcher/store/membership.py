@@ -17,6 +17,7 @@ from watcher.model.policy.limits import UNLIMITED, SandboxLimits
 from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.store import documents, port_claims
 from watcher.store.addresses import AddressBook, free_leases
+from watcher.store.block_book import BlockBook, open_book
 from watcher.store.ipam import choose, place_fixed
 
 if TYPE_CHECKING:
@@ -174,11 +175,16 @@ def _choose(
     fixed: Address | None,
     version: int,
     adopt: Mapping[str, Sequence[Address]],
-) -> tuple[AddressBook, Address]:
+) -> tuple[AddressBook | BlockBook, Address]:
     """The address for a container in a network's subnet, and the book to lease it in."""
     subnet = network.subnet_of(version)
     assert subnet is not None
-    book = AddressBook(db, network.name, subnet, container.root, container.id)
+    book = open_book(db, network, subnet, container.root, container.id)
+    if isinstance(book, BlockBook):
+        if fixed is None:
+            return book, book.choose(adopt.get(network.name, ()))
+        book.fixed(fixed, container.annotations.get(keys.IP, str(fixed)))
+        return book, fixed
     if fixed is not None:
         if (holder := book.holder(fixed)) is None:
             return book, fixed

@@ -39,7 +39,7 @@ def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
         now = known.setdefault(name, before)
         if name not in config.networks:
             _refuse_in_place_of(before, ids, config.networks.values())
-        for key in ("bridge", "subnets"):
+        for key in ("bridge", "subnets", "cluster", "block"):
             if getattr(before, key) != getattr(now, key):
                 raise UsageError(
                     f"network.{name}.{key} was changed from {_shown(getattr(before, key))} while"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from watcher.model.errors import WatcherError, quoted
 from watcher.model.naming import MAX_NETWORKS
 from watcher.store import documents, port_claims
-from watcher.store.addresses import AddressBook
+from watcher.store.block_book import open_book
 from watcher.store.ipam import refusal
 from watcher.store.membership import insert_names
 
@@ -123,7 +123,7 @@ def _restore_interface(
         if subnet is None:
             family = f"IPv{address.version}"
             raise _cannot(copy, f"network {quoted(network.name)} has no {family} subnet any more")
-        book = AddressBook(db, network.name, subnet, holder_root, holder_id)
+        book = open_book(db, network, subnet, holder_root, holder_id)
         if (why := refusal(subnet, address.ip)) is not None:
             raise _cannot(copy, f"{address.ip} {why} of network {quoted(network.name)}")
         if (holder := book.holder(address.ip)) is not None:

@@ -227,7 +227,43 @@ _LIMITS: Final = (
     "INSERT INTO sqlite_sequence (name, seq) VALUES ('list', abs(random() % 2000000000))",
 )
 
-MIGRATIONS: Final = (_FIRST, _RANGES, _STALE, _DOCUMENTS, _NAMES, _CHANGES, _CAUSES, _LIMITS)
+_CLUSTER: Final = (
+    # What this host has of clustered networks; `number` is the order of taking, and `cursor` an
+    # offset in the block: every address before it is in `address`.
+    """
+    CREATE TABLE block (
+        number  INTEGER PRIMARY KEY AUTOINCREMENT,
+        network TEXT NOT NULL,
+        prefix  TEXT NOT NULL,
+        family  INTEGER NOT NULL,
+        state   TEXT NOT NULL,
+        cursor  INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (network, prefix)
+    ) STRICT
+    """,
+    "ALTER TABLE address ADD COLUMN block INTEGER REFERENCES block",
+    "CREATE INDEX address_block ON address (block) WHERE block IS NOT NULL",
+    # The other hosts, and what they have. Routes lead there also while the registry is away.
+    """
+    CREATE TABLE peer (
+        host    TEXT PRIMARY KEY,
+        address TEXT NOT NULL,
+        alive   INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE peer_block (
+        network TEXT NOT NULL,
+        prefix  TEXT NOT NULL,
+        host    TEXT NOT NULL,
+        PRIMARY KEY (network, prefix)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Final = (
+    _FIRST, _RANGES, _STALE, _DOCUMENTS, _NAMES, _CHANGES, _CAUSES, _LIMITS, _CLUSTER,
+)  # fmt: skip
 
 VERSION: Final = len(MIGRATIONS)
 """The version of the schema that this program reads and writes."""

@@ -1,0 +1,50 @@
+"""Who this host is in the cluster: its name, and the address by which others reach it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+from watcher.config.ula import MACHINE_ID
+
+if TYPE_CHECKING:
+    from watcher.config.settings import Cluster
+    from watcher.model.address import Address
+
+_ANYWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+"""Addresses of nobody (RFC 5737, RFC 3849), to which only a default route leads."""
+
+
+def host_name(settings: Cluster) -> str:
+    """This host's name in the cluster."""
+    return settings.host or os.uname().nodename.lower()[:63]
+
+
+def own_address(settings: Cluster) -> Address | None:
+    """What the other hosts reach this one by; `None` if it is in no cluster, or has no address.
+
+    By default it is the one from which the default route leaves. A UDP socket that is connected
+    has that; nothing is sent (udp(7)).
+    """
+    if not settings.etcd:
+        return None
+    if settings.address:
+        return ip_address(settings.address)
+    for family, there in _ANYWHERE:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.connect((there, 9))
+                return ip_address(sender.getsockname()[0])
+        except OSError:  # there is no such route
+            continue
+    return None
+
+
+def machine() -> str:
+    """What tells this machine from another of the same name; empty if it has no identity."""
+    try:
+        return MACHINE_ID.read_text(encoding="ascii", errors="replace").strip()[:64]
+    except OSError:
+        return ""

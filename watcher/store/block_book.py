@@ -1,0 +1,224 @@
+"""The addresses of a clustered network, which are leased from this host's blocks alone."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+from watcher.model import keys
+from watcher.model.cluster import block_with, claim_of, host_address, is_claim
+from watcher.model.errors import InvalidRequest, Unclaimed, quoted
+from watcher.store.addresses import AddressBook
+from watcher.store.ipam import refusal
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from watcher.model.address import Address, AddressWithPrefix, Subnet
+    from watcher.model.network import Network
+
+
+class BlockBook:
+    """One clustered network's addresses of one family, for one container."""
+
+    __slots__ = ("_block", "_db", "_id", "_network", "_root", "_subnet")
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        network: Network,
+        subnet: Subnet,
+        root: str,
+        id: str,  # noqa: A002
+    ) -> None:
+        self._db = db
+        self._network = network
+        self._subnet = subnet
+        self._root = root
+        self._id = id
+        self._block: int | None = None
+
+    def fixed(self, address: Address, asked: str) -> None:
+        """Check that the container may have the `address` that it asks for, `asked` as written.
+
+        Raises:
+            InvalidRequest: no container may have it, or another sandbox has it.
+            Unclaimed: it is not in what this host holds.
+        """
+        name = self._network.name
+        remedy = f"ask for another address of {self._subnet}"
+        if address == self._host_address(address):
+            reason = f"{address} is kept for the host that has {self._block_with(address)}"
+            raise InvalidRequest(keys.IP, asked, reason, remedy)
+        if (holder := self.holder(address)) is not None:
+            reason = f"{address} is held by sandbox {quoted(holder)}"
+            raise InvalidRequest(keys.IP, asked, reason, f"{remedy}, or stop that one")
+        self._block = self._held(claim_of(address))
+        if self._block is None and not self._lent(address):
+            self._block = self._held(self._block_with(address))
+        if self._block is None:
+            raise Unclaimed(name, address, asked)
+
+    def holder(self, address: Address) -> str | None:
+        """The id of the sandbox that has leased `address`."""
+        row = self._db.execute(
+            "SELECT sandbox.id FROM address JOIN sandbox ON sandbox.key = address.sandbox"
+            " WHERE network = ? AND address = ?",
+            (self._network.name, str(address)),
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def choose(self, adopt: Iterable[Address]) -> Address:
+        """An address for the container; `adopt` are those that it has already.
+
+        In this order: one of these, the one that it had last, one that was never leased, the one
+        that was freed first.
+
+        Raises:
+            InvalidRequest: none of what this host holds is free.
+        """
+        name, version = self._network.name, self._subnet.version
+        for address in adopt:
+            if address in self._subnet and refusal(self._subnet, address) is None:
+                self._block = self._of_ours(address)
+                if self.holder(address) is None:  # whoever has it by now: it has been there first
+                    return address
+        remembered = (
+            "SELECT address, address.block FROM address JOIN block ON number = address.block"
+            " WHERE address.network = ? AND address.family = ? AND freed IS NOT NULL"
+            " AND state = 'held'"
+        )
+        had = self._db.execute(
+            f"{remembered} AND id = ? AND root = ? ORDER BY freed DESC",
+            (name, version, self._id, self._root),
+        )
+        for text, block in had:
+            if self._free(ip_address(text)):
+                self._block = block
+                return ip_address(text)
+        fresh = self._fresh()
+        if fresh is not None:
+            return fresh
+        for text, block in self._db.execute(f"{remembered} ORDER BY freed", (name, version)):
+            if self._free(ip_address(text)):
+                self._block = block
+                return ip_address(text)
+        count = self._db.execute(
+            "SELECT count(*) FROM address WHERE network = ? AND family = ?"
+            " AND sandbox IS NOT NULL AND block IS NOT NULL",
+            (name, version),
+        ).fetchone()[0]
+        raise InvalidRequest(
+            keys.NETWORK,
+            name,
+            f"no free address in the blocks of {self._subnet} that this host holds"
+            f" ({count} in use)",
+            "see that `watcher cluster` runs and reaches etcd, with `watcher check`",
+        )
+
+    def lease(
+        self, address: Address, sandbox: int, ordinal: int, prefix: int | None = None
+    ) -> AddressWithPrefix:
+        """Lease the address that was chosen last to an interface."""
+        prefix = self._subnet.prefixlen if prefix is None else prefix
+        block = self._of_ours(address) if self._block is None else self._block
+        self._db.execute(
+            "INSERT INTO address (network, address, family, prefix, root, id, pooled, sandbox,"
+            "  ordinal, freed, block) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)"
+            " ON CONFLICT (network, address) DO UPDATE SET"
+            "  prefix = excluded.prefix, root = excluded.root, id = excluded.id,"
+            "  pooled = excluded.pooled, sandbox = excluded.sandbox, ordinal = excluded.ordinal,"
+            "  block = excluded.block, freed = NULL",
+            (
+                self._network.name, str(address), self._subnet.version, prefix,
+                self._root, self._id, block is not None, sandbox, ordinal,
+                block,
+            ),
+        )  # fmt: skip
+        interface = IPv4Interface if self._subnet.version == 4 else IPv6Interface
+        return interface((int(address), prefix))
+
+    def _fresh(self) -> Address | None:
+        """The first address of a held block that was never leased; moves the block's cursor."""
+        blocks = self._db.execute(
+            "SELECT number, prefix, cursor FROM block WHERE network = ? AND family = ?"
+            " AND state = 'held' ORDER BY number",
+            (self._network.name, self._subnet.version),
+        ).fetchall()
+        for number, text, cursor in blocks:
+            prefix = ip_network(text)
+            if is_claim(prefix):
+                continue
+            for offset in range(cursor, prefix.num_addresses):
+                address = prefix.network_address + offset
+                if self._free(address) and not self._known(address):
+                    self._moved(number, offset + 1)
+                    self._block = number
+                    return address
+            if cursor < prefix.num_addresses:
+                self._moved(number, prefix.num_addresses)
+        return None
+
+    def _moved(self, number: int, cursor: int) -> None:
+        self._db.execute("UPDATE block SET cursor = ? WHERE number = ?", (cursor, number))
+
+    def _free(self, address: Address) -> bool:
+        """Whether a container that asks for no address may get `address`, if nobody has it."""
+        return (
+            refusal(self._subnet, address) is None
+            and address != self._host_address(address)
+            and not self._lent(address)
+        )
+
+    def _known(self, address: Address) -> bool:
+        row = self._db.execute(
+            "SELECT 1 FROM address WHERE network = ? AND address = ?",
+            (self._network.name, str(address)),
+        ).fetchone()
+        return row is not None
+
+    def _lent(self, address: Address) -> bool:
+        """Whether another host has `address` alone."""
+        row = self._db.execute(
+            "SELECT 1 FROM peer_block WHERE network = ? AND prefix = ?",
+            (self._network.name, str(claim_of(address))),
+        ).fetchone()
+        return row is not None
+
+    def _of_ours(self, address: Address) -> int | None:
+        """The number of the block or claim with `address` that this host has, in any state."""
+        for prefix in (claim_of(address), self._block_with(address)):
+            row = self._db.execute(
+                "SELECT number FROM block WHERE network = ? AND prefix = ?",
+                (self._network.name, str(prefix)),
+            ).fetchone()
+            if row is not None:
+                return int(row[0])
+        return None
+
+    def _held(self, prefix: Subnet) -> int | None:
+        row = self._db.execute(
+            "SELECT number FROM block WHERE network = ? AND prefix = ? AND state = 'held'",
+            (self._network.name, str(prefix)),
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def _block_with(self, address: Address) -> Subnet:
+        return block_with(self._subnet, self._network.block, address)
+
+    def _host_address(self, address: Address) -> Address:
+        return host_address(self._subnet, self._block_with(address))
+
+
+def open_book(
+    db: sqlite3.Connection,
+    network: Network,
+    subnet: Subnet,
+    root: str,
+    id: str,  # noqa: A002
+) -> AddressBook | BlockBook:
+    """The book in which the container `id` of `root` leases an address of `network`."""
+    if network.cluster:
+        return BlockBook(db, network, subnet, root, id)
+    return AddressBook(db, network.name, subnet, root, id)
