@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from watcher.model.cluster import Block, Peer, PeerBlock
+from watcher.model.cluster import Block, ClusterChange, Peer, PeerBlock
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.network import Network
 from watcher.model.repair import Repair
@@ -48,6 +48,15 @@ class Handler:
             The differences, in order; `dry_run` changes nothing.
         """
         return []
+
+    def meet(self, change: ClusterChange) -> None:
+        """Make what this host needs because other hosts, or its own blocks, are others now.
+
+        The lease store has the change already; it costs no more if there are more hosts.
+
+        Raises:
+            OSError: the kernel refused. A sync does the rest.
+        """
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Remove everything that is left after the last sandbox; returns a line for each thing.

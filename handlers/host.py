@@ -33,6 +33,7 @@ from handlers.networks import drivers_of
 from handlers.networks.gateway_bridge import renamed as renamed_bridge
 from handlers.pin import PinHandler
 from handlers.root_mounts import OpenRoot
+from watcher.model.cluster import ClusterChange
 from watcher.model.errors import WatcherError
 from watcher.model.network import Network
 from watcher.model.repair import Repair
@@ -194,6 +195,15 @@ class Host:
         with ExitStack() as steps:
             for handler in reversed(self._back):
                 steps.callback(handler.vanish, before, after)
+
+    def meet(self, change: ClusterChange) -> None:
+        """Have each handler make what a change of the cluster needs, as :meth:`Handler.meet` says.
+
+        Raises:
+            OSError: a handler failed; those after it have done nothing.
+        """
+        for handler in self._handlers:
+            handler.meet(change)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the host exactly as the living `sandboxes` need it; returns the differences."""

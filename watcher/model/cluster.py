@@ -79,6 +79,28 @@ class PeerBlock(Struct, frozen=True):
     host: str
 
 
+class ClusterChange(Struct, frozen=True):
+    """What has become different in the lease store's part of the cluster.
+
+    Attributes:
+        peers: other hosts that are new, or of which something is.
+        gone: the names of those that are there no more.
+        blocks: what other hosts have that is new, or that another one has now.
+        gone_blocks: what no other host has any more: network and prefix.
+        own: the networks of which this host's blocks have changed, or whose number has.
+    """
+
+    peers: tuple[Peer, ...] = ()
+    gone: tuple[str, ...] = ()
+    blocks: tuple[PeerBlock, ...] = ()
+    gone_blocks: tuple[tuple[str, Subnet], ...] = ()
+    own: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return any((self.peers, self.gone, self.blocks, self.gone_blocks, self.own))
+
+
 def is_claim(prefix: Subnet) -> bool:
     """Whether `prefix` is one address."""
     return prefix.prefixlen == prefix.max_prefixlen
