@@ -24,6 +24,12 @@ ALERTS: Final = REPOSITORY / "deploy/prometheus-alerts.yml"
 DASHBOARD: Final = json.loads((REPOSITORY / "deploy/grafana-dashboard.json").read_text())
 PAGE: Final = (REPOSITORY / "docs/metrics.md").read_text()
 BACK: Final = '[network.back]\nbridge = "back0"\nsubnets = ["172.22.0.0/24", "fd00:22::/64"]\n'
+SHARED: Final = (
+    '[network.shared]\nmode = "routed"\nbridge = "shared0"\nsubnets = ["10.9.0.0/16"]\n'
+    'cluster = true\n[cluster]\netcd = ["http://127.0.0.1:9"]\nhost = "a"\naddress = "192.0.2.1"\n'
+)
+"""A clustered network, on a host that does not hear of the others."""
+
 VARIABLES: Final = {"$__rate_interval": "1m", "$instance": ".*", "$container": ".*"}
 """What Grafana would put into an expression."""
 
@@ -58,7 +64,7 @@ def inside(host: Host, name: str, counter: str) -> int:
 
 
 def test_what_happens_is_what_prometheus_knows(make_host: HostMaker) -> None:
-    host = make_host(BACK)
+    host = make_host(BACK + SHARED)
     prometheus = Prometheus(host, ALERTS)  # first, because it takes its time
     exporter = Exporter(host)
     host.service()
@@ -101,6 +107,9 @@ def test_what_happens_is_what_prometheus_knows(make_host: HostMaker) -> None:
             ("watcher_failures_total", "cause", "unknown-annotation"): 2,
             ("watcher_attach_duration_seconds_count", "", ""): 5,
             ("watcher_detach_duration_seconds_count", "", ""): 1,
+            ("watcher_network_blocks", "network", "shared"): 0,
+            ("watcher_cluster_connected", "", ""): 0,
+            ("watcher_cluster_hosts", "state", "silent"): 0,
             ("watcher_gate_active", "root", str(host.root)): 1,
             ("watcher_names_up", "", ""): 1,
             ("watcher_names_connected", "", ""): 1,
@@ -149,7 +158,7 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 
 
 def test_the_page_has_every_family(make_host: HostMaker) -> None:
-    host = make_host(BACK)
+    host = make_host(BACK + SHARED)
     host.service()
     web = host.attach("web", annotations={"io.watcher.egress": "none"})
     assert web.reach(BEYOND, 80) is None

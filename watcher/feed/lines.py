@@ -55,12 +55,21 @@ class InterfacePart(Struct, frozen=True, omit_defaults=True):
     addresses: tuple[str, ...] = ()
 
 
-class SubnetPart(Struct, frozen=True):
-    """A subnet of a network; `leases` is the number of addresses that can be leased at once."""
+class SubnetPart(Struct, frozen=True, omit_defaults=True):
+    """A subnet of a network.
+
+    Attributes:
+        subnet: the subnet.
+        gateway: the host's address in it.
+        leases: the number of addresses that can be leased at once; of a clustered network, by this
+            host from what it holds.
+        blocks: of a clustered network, the blocks that this host holds.
+    """
 
     subnet: str
     gateway: str
     leases: int
+    blocks: int = 0
 
 
 class Histogram(Struct, frozen=True):
@@ -149,6 +158,7 @@ class NetworkLine(Line, frozen=True, tag="network"):
         names: whether the name service serves it.
         internal, guard: as in its configuration.
         egress: where its sandboxes may open connections to; absent if it does not limit that.
+        cluster: whether it is the same on all hosts of the cluster.
     """
 
     name: str
@@ -160,6 +170,30 @@ class NetworkLine(Line, frozen=True, tag="network"):
     internal: bool = False
     guard: bool = True
     egress: tuple[str, ...] | None = None
+    cluster: bool = False
+
+
+class ClusterLine(Line, frozen=True, tag="cluster"):
+    """How this host stands with the cluster; there is such a line if it has one.
+
+    Attributes:
+        host, address: this host's name, and what the others reach it by.
+        since: since when `connected` is as it is.
+        connected: whether the service hears of the cluster: `watcher cluster` runs, and etcd
+            answers it.
+        reason: why it does not, or why this host takes no part in the cluster.
+        alive, silent: how many other hosts there are that are heard of, and that are not.
+        changed: when the service has last heard of a change; absent: not since it started.
+    """
+
+    host: str
+    address: str
+    since: datetime
+    connected: bool = False
+    reason: str = ""
+    alive: int = 0
+    silent: int = 0
+    changed: datetime | None = None
 
 
 class RootLine(Line, frozen=True, tag="root"):
@@ -320,6 +354,7 @@ type AnyLine = (
     | SandboxLine
     | FailureLine
     | NetworkLine
+    | ClusterLine
     | RootLine
     | Totals
     | Counted

@@ -13,6 +13,7 @@ import msgspec
 
 from watcher.feed.lines import (
     AnyLine,
+    ClusterLine,
     Counted,
     Event,
     FailureLine,
@@ -151,6 +152,7 @@ class Picture:
         seq: the number of the last event in it.
         sandboxes, failures: by key.
         networks, roots: by name and path.
+        cluster: how the host stands with its cluster; `None` if it has none.
         traffic: by host end. Events do not renew it.
         rejections: by address, as old as the traffic.
         counted: when the traffic was as it is; `None` if that is not told.
@@ -168,6 +170,7 @@ class Picture:
         self.failures: dict[str, FailureLine] = {}
         self.networks: dict[str, NetworkLine] = {}
         self.roots: dict[str, RootLine] = {}
+        self.cluster: ClusterLine | None = None
         self.traffic: dict[str, Traffic] = {}
         self.rejections: dict[str, Rejections] = {}
         self.counted: datetime | None = None
@@ -188,6 +191,8 @@ class Picture:
                 self.networks[name] = line
             case RootLine(path=path):
                 self.roots[path] = line
+            case ClusterLine():
+                self.cluster = line
             case Counted(time=time):
                 self.counted = time
             case Traffic(host_name=host_name):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
+from watcher.clustering.identity import host_name, own_address
+from watcher.feed.clusters import Heard, Holdings, cluster_line
 from watcher.feed.from_commands import FromCommands
 from watcher.feed.history import History
-from watcher.feed.lines import NetworkLine, Rejections, RootLine, SubnetPart
+from watcher.feed.lines import NetworkLine, Rejections, RootLine
 from watcher.feed.names import EVENTS, TOLD
 from watcher.feed.process import BrokerProcess
 from watcher.feed.records import Records
 from watcher.feed.sockets import NamedSocket, open_to_all
-from watcher.model.errors import message_with_remedy
-from watcher.model.network import gateway
-from watcher.store.ipam import FIRST, pool_end
+from watcher.model.errors import WatcherError, message_with_remedy
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from watcher.model.network import Network
     from watcher.reconcile.reconciler import Reconciler
     from watcher.store.leases import LeaseStore
+
+
+_UNHEARD: Final = "`watcher cluster` is not connected to the service"
 
 
 class Feeding:
@@ -45,6 +50,7 @@ class Feeding:
 
     def __init__(self, config: Config, feed: Feed, store: LeaseStore, log: Log) -> None:
         self._run_dir = config.run_dir
+        self._cluster = config.cluster
         self._feed = feed
         self._store = store
         self._log = log
@@ -59,12 +65,22 @@ class Feeding:
         reconciler: Reconciler,
         gate: Gatekeeper,
         roots: RootKeeper,
+        heard: Callable[[], Heard | None] | None = None,
     ) -> None:
-        """Serve from now on, in the thread of `loop`."""
+        """Serve from now on, in the thread of `loop`.
+
+        Args:
+            loop: the event loop.
+            reconciler: knows of networks and failures.
+            gate: has work that comes first.
+            roots: knows of the roots.
+            heard: what the service has heard of the cluster; `None`: nothing.
+        """
+        heard = self._unheard() if heard is None else heard
         self._broker = BrokerProcess(loop, self._feed, self._log)
         self._feed.serve(
             loop, Records(self._store, reconciler.failures), self._history,
-            lambda: _now(reconciler, roots),
+            lambda: _now(reconciler, roots, self._store, heard()),
             lost=self._broker.lost, hangs=self._broker.hangs, first=gate.answer_first,
         )  # fmt: skip
         self._hearing = FromCommands(loop, self._feed.note_told, self._log)
@@ -103,6 +119,17 @@ class Feeding:
             if one is not None:
                 one.close()
 
+    def _unheard(self) -> Callable[[], Heard | None]:
+        """What there is to tell of a cluster of which nothing is heard."""
+        if not self._cluster.etcd:
+            return lambda: None
+        address = own_address(self._cluster)
+        told = Heard(
+            host_name(self._cluster), "" if address is None else str(address), time.time(),
+            reason=_UNHEARD,
+        )  # fmt: skip
+        return lambda: told
+
     def _check(self) -> None:
         if self._told is None or self._told.lost():
             before = self._told
@@ -122,11 +149,19 @@ class Feeding:
         return NamedSocket(self._run_dir, name, kind, group=group, log=self._log)
 
 
-def _now(reconciler: Reconciler, roots: RootKeeper) -> Iterator[Line]:
+def _now(
+    reconciler: Reconciler, roots: RootKeeper, store: LeaseStore, heard: Heard | None
+) -> Iterator[Line]:
     """What changes without an event."""
     refused = reconciler.refusals()
+    problems = {} if heard is None else heard.problems
+    holdings = Holdings(store)
     for network in reconciler.networks():
-        yield _network_line(network, refused.get(network.name, ""))
+        refuses = refused.get(network.name) or problems.get(network.name, "")
+        yield _network_line(network, refuses, holdings)
+    if heard is not None:
+        with suppress(WatcherError):  # the store cannot be read
+            yield cluster_line(heard, store)
     for path, reason in roots.reasons().items():
         yield RootLine(path, not reason, reason)
     yield from rejections(reconciler.rejected())
@@ -138,13 +173,9 @@ def rejections(rejected: Mapping[str, Mapping[str, int]]) -> Iterator[Rejections
         yield Rejections(address, **{d: counts.get(address, 0) for d, counts in rejected.items()})
 
 
-def _network_line(network: Network, refuses: str) -> NetworkLine:
-    subnets = tuple(
-        SubnetPart(str(subnet), str(gateway(subnet)), pool_end(subnet) - FIRST)
-        for subnet in network.subnets
-    )
+def _network_line(network: Network, refuses: str, holdings: Holdings) -> NetworkLine:
     return NetworkLine(
-        network.name, network.mode, network.bridge, subnets, refuses,
+        network.name, network.mode, network.bridge, holdings.parts(network), refuses,
         names=network.named, internal=network.internal, guard=network.guard,
-        egress=network.egress,
+        egress=network.egress, cluster=network.cluster,
     )  # fmt: skip

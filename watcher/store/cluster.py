@@ -137,6 +137,24 @@ class ClusterStore:
             rows = db.execute("SELECT network, prefix, host FROM peer_block")
             return [PeerBlock(network, ip_network(text), host) for network, text, host in rows]
 
+    def hosts(self) -> tuple[int, int]:
+        """How many other hosts there are that are heard of, and that are silent."""
+        with self._database.reading() as db:
+            counts = dict(db.execute("SELECT alive, count(*) FROM peer GROUP BY alive"))
+            return counts.get(1, 0), counts.get(0, 0)
+
+    def lent(self) -> Mapping[str, Sequence[str]]:
+        """The addresses that other hosts have alone, by network."""
+        found: dict[str, list[str]] = {}
+        with self._database.reading() as db:
+            rows = db.execute(
+                "SELECT network, prefix FROM peer_block"
+                " WHERE prefix LIKE '%/32' AND prefix NOT LIKE '%:%' OR prefix LIKE '%/128'"
+            )
+            for network, prefix in rows:
+                found.setdefault(network, []).append(prefix.partition("/")[0])
+        return found
+
     def lend(self, network: str, prefix: Subnet, host: str) -> bool:
         """Note that `host` has one address of a block of this host, if it is free; was it?
 

@@ -122,6 +122,8 @@ class Source:
                 sink.measure(f"1 {line.path}", text)
             case "totals":
                 sink.measure("2", text)
+            case "cluster":
+                sink.measure("2 cluster", text)
             case "rejections":
                 sink.measure(f"5 {line.address}", text)
             case "now":

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from watcher.feed.lines import Histogram, Readers, Totals
+    from watcher.feed.lines import ClusterLine, Histogram, Readers, Totals
     from watcher.observe.stream import Picture
 
 DIRECTIONS: Final = ("egress", "ingress", "connections")
@@ -59,6 +59,8 @@ def of_picture(picture: Picture) -> Iterator[Metric]:
     yield _build(picture)
     yield _containers(picture)
     yield from _networks(picture)
+    if picture.cluster is not None:
+        yield from _cluster(picture, picture.cluster)
     yield _gate(picture)
     yield _rejections(picture)
     if picture.totals is not None:
@@ -115,6 +117,34 @@ def _networks(picture: Picture) -> Iterator[Metric]:
             used.add_metric(labels, count)
             free.add_metric(labels, max(0, part.leases - count))
     yield from (used, free, refusing)
+
+
+def _cluster(picture: Picture, line: ClusterLine) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "watcher_cluster_connected",
+        "Whether the service hears of the cluster: 1 if it does, else 0.",
+        value=int(line.connected),
+    )
+    hosts = GaugeMetricFamily(
+        "watcher_cluster_hosts", "The other hosts of the cluster.", labels=["state"]
+    )
+    for state in ("alive", "silent"):
+        hosts.add_metric([state], getattr(line, state))
+    yield hosts
+    yield GaugeMetricFamily(
+        "watcher_cluster_last_change_timestamp_seconds",
+        "When the service has last heard of a change, in seconds since 1970; 0: not yet.",
+        value=0 if line.changed is None else line.changed.timestamp(),
+    )
+    blocks = GaugeMetricFamily(
+        "watcher_network_blocks",
+        "Blocks of a clustered network that this host holds.",
+        labels=["network", "subnet"],
+    )
+    for network in picture.networks.values():
+        for part in network.subnets if network.cluster else ():
+            blocks.add_metric([label(network.name), label(part.subnet)], part.blocks)
+    yield blocks
 
 
 def _gate(picture: Picture) -> Metric:
