@@ -14,6 +14,9 @@ DEV_PACKAGES  := $(DEMO_PACKAGES) conntrack ethtool libcap2-bin netcat-openbsd p
 # The engines that the program is tried beside; nothing of them starts on the machine itself.
 ENGINE_PACKAGES := $(DEV_PACKAGES) docker.io docker-cli podman netavark containerd containernetworking-plugins crun uidmap
 
+# What the tests of a cluster need: its members are started by the tests alone.
+CLUSTER_PACKAGES := $(DEV_PACKAGES) etcd-server etcd-client openssl
+
 # Any Python from 3.12 on; Debian's own first, since a virtual environment lives as long as its Python.
 PYTHON ?= $(firstword $(foreach python,/usr/bin/python3 python3.14 python3.13 python3.12 python3,\
   $(if $(shell $(python) -c 'import sys; print(sys.version_info >= (3, 12) or "")' 2>/dev/null),$(python))))
@@ -51,19 +54,23 @@ demo: packages-demo $(VENV)/setup ## see it happen on real containers, in under 
 	@deploy/demo
 
 # pytest keeps what it has made of the tests: to make it anew is five seconds for each of its processes.
-test test-accidents test-engines: export PYTHONDONTWRITEBYTECODE :=
+test test-accidents test-engines test-cluster: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: test
 test: packages-dev $(VENV)/setup-dev ## run the tests (TEST_FLAGS=…)
-	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines -m "not accident"
+	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines --ignore tests/cluster -m "not accident"
 
 .PHONY: test-accidents
 test-accidents: packages-dev $(VENV)/setup-dev ## kills, lost and damaged stores at many points; very many at once
-	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines -m accident
+	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines --ignore tests/cluster -m accident
 
 .PHONY: test-engines
 test-engines: packages-engines $(VENV)/setup-dev ## the tests beside Docker, Podman, containerd and crun
 	$(VENV)/bin/pytest $(TEST_FLAGS) tests/engines
+
+.PHONY: test-cluster
+test-cluster: packages-cluster $(VENV)/setup-dev ## the tests of many hosts, beside a real etcd
+	$(VENV)/bin/pytest $(TEST_FLAGS) tests/cluster
 
 .PHONY: lint
 lint: packages-dev $(VENV)/setup-dev ## what CI holds the code to: ruff, mypy, shellcheck
@@ -81,7 +88,7 @@ clean: ## remove what the targets above left in the checkout
 	rm -rf $(VENV) build watcher.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: packages packages-demo packages-dev packages-engines
+.PHONY: packages packages-demo packages-dev packages-engines packages-cluster
 packages:
 	@tools/require $(PACKAGES)
 packages-demo:
@@ -90,6 +97,8 @@ packages-dev:
 	@tools/require $(PACKAGES) $(DEV_PACKAGES)
 packages-engines:
 	@tools/require $(PACKAGES) $(ENGINE_PACKAGES)
+packages-cluster:
+	@tools/require $(PACKAGES) $(CLUSTER_PACKAGES)
 
 .PHONY: python
 python:
