@@ -48,6 +48,7 @@ FLOORS: Final = (
     "watcher.gate",
     "watcher.service",
     "watcher.observe",
+    "watcher.cluster.etcd",
     "watcher.cluster",
     "watcher.names.settings",
     "watcher.names.counts",

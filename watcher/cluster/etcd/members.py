@@ -1,0 +1,75 @@
+"""The members of etcd, by the URLs of which clients speak to them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
+
+from watcher.model.errors import UsageError, quoted
+
+
+def read_endpoint(text: str) -> str:
+    """A member's URL in its usual form, without a slash at its end.
+
+    Raises:
+        UsageError: it is none.
+    """
+    remedy = "write it as https://10.0.0.1:2379"
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname or "", url.port or 2379
+    except ValueError as error:
+        raise UsageError(f"etcd at {_shown(text)}: {error}", remedy) from None
+    bare = url.path in ("", "/") and not url.query and not url.fragment
+    if "@" in url.netloc:
+        raise UsageError(
+            "etcd has a URL with a user or a password", "name them by user and password_file"
+        )
+    if url.scheme not in ("http", "https") or not host or not bare or not text.isprintable():
+        raise UsageError(f"etcd at {_shown(text)}: this is no URL of a member", remedy)
+    if any(c.isspace() for c in text):
+        raise UsageError(f"etcd at {_shown(text)}: this is no URL of a member", remedy)
+    return f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _shown(text: str) -> str:
+    """A URL for an error: nothing before an @ is shown, which may be a password."""
+    _, at, behind = text.rpartition("@")
+    return quoted(f"…@{behind}" if at else text)
+
+
+class Members:
+    """The members, and which of them is asked first: the one that failed longest ago.
+
+    They begin in any order, so that not all hosts ask the same one.
+
+    Args:
+        urls: theirs; one that is named twice counts once.
+
+    Raises:
+        UsageError: one is no URL, or there is none.
+    """
+
+    def __init__(self, urls: Iterable[str]) -> None:
+        self._urls = list(dict.fromkeys(read_endpoint(url) for url in urls))
+        random.shuffle(self._urls)
+        if not self._urls:
+            raise UsageError("no member of etcd is named", "name one by etcd in [cluster]")
+
+    def __len__(self) -> int:
+        return len(self._urls)
+
+    @property
+    def first(self) -> str:
+        """The one to ask first."""
+        return self._urls[0]
+
+    def __iter__(self) -> Iterator[str]:
+        """All of them once, the best first."""
+        return iter(tuple(self._urls))
+
+    def failed(self, url: str) -> None:
+        """Ask this one after all others."""
+        self._urls.remove(url)
+        self._urls.append(url)
