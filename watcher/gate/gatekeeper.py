@@ -26,7 +26,7 @@ from watcher.gate.notices import Notices
 from watcher.gate.resolv_confs import ResolvConfs
 from watcher.gate.thread import Gate
 from watcher.locks.lock import Busy
-from watcher.model.errors import WatcherError, about, message_of, quoted
+from watcher.model.errors import Unclaimed, WatcherError, about, message_of, quoted
 
 if TYPE_CHECKING:
     from handlers.host import OpenRoot
@@ -71,7 +71,7 @@ class Gatekeeper:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._moves: Moves | None = None
         self._waiting: list[tuple[Hold, Container]] = []
-        """Holds that wait because another process has the writers' lock."""
+        """Holds that wait because another process has the writers' lock, or for an address."""
         self._evasions = Evasions()
 
     @property
@@ -177,7 +177,7 @@ class Gatekeeper:
             deliver()
 
     def again(self) -> None:
-        """Answer the holds that waited for another process."""
+        """Answer the holds that waited for another process, or for an address."""
         waiting, self._waiting = self._waiting, []
         for hold, container in waiting:
             if time.monotonic() < hold.deadline:
@@ -318,9 +318,12 @@ class Gatekeeper:
         try:
             move = self._reconciler.admit(container, hold.runtime.unmovable)
         except Busy:  # `again` answers it, or the sync that comes with it
-            now = time.monotonic()
-            self._waiting = [one for one in self._waiting if now < one[0].deadline]
-            self._waiting.append((hold, container))
+            self._wait(hold, container)
+        except Unclaimed as unclaimed:
+            if unclaimed.waits:
+                self._wait(hold, container)
+            else:
+                self.refuse_start(hold, unclaimed)
         except (WatcherError, OSError) as error:
             self.refuse_start(hold, error)
         except BaseException:
@@ -335,6 +338,12 @@ class Gatekeeper:
                 self._moves.begin(hold, container, move)
         finally:
             self.resolv_confs.expect_no_more(hold.init)
+
+    def _wait(self, hold: Hold, container: Container) -> None:
+        """Have `again` answer a hold."""
+        now = time.monotonic()
+        self._waiting = [one for one in self._waiting if now < one[0].deadline]
+        self._waiting.append((hold, container))
 
     def let_start(self, hold: Hold) -> None:
         """Let a container that has its network start, once it has its resolv.conf."""

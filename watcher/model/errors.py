@@ -136,20 +136,19 @@ class Unclaimed(InvalidRequest):
         network: the network's name.
         address: the address.
         value: the annotation's value as written.
-        reason: why it cannot be claimed, as the end of a sentence.
+        reason: why it cannot be claimed, as the end of a sentence; empty if it may be soon.
     """
 
-    def __init__(
-        self, network: str, address: Address, value: str, reason: str = "is not claimed"
-    ) -> None:
+    def __init__(self, network: str, address: Address, value: str, reason: str = "") -> None:
         super().__init__(
             "io.watcher.ip",
             value,
-            f"{address} of network {network} {reason}",
+            f"{address} of network {network} {reason or 'is not claimed yet'}",
             "see `watcher check` and `watcher hosts ls`, or ask for another address",
         )
         self.network = network
         self.address = address
+        self.waits = not reason
 
 
 class BadValue(ValueError):

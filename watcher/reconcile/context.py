@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from watcher.config.settings import Config
     from watcher.facts.publisher import Publisher
     from watcher.locks.lock import Lock
+    from watcher.reconcile.claimant import Claimant
     from watcher.reconcile.failures import FailureLog
     from watcher.reconcile.flows import Flows
     from watcher.reconcile.overlaps import Overlaps
@@ -31,6 +32,7 @@ class Context(Struct, frozen=True):
         overlaps: knows which networks refuse containers.
         facts: publishes what happens.
         lock: the host-wide lock, which admits one writer at a time.
+        claimant: claims addresses outside of this host's blocks.
         serving: whether this process is the host's service, which holds runc in the roots.
     """
 
@@ -43,4 +45,5 @@ class Context(Struct, frozen=True):
     overlaps: Overlaps
     facts: Publisher
     lock: Lock
+    claimant: Claimant
     serving: bool = False

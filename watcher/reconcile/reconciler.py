@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from watcher.model.network import Network
     from watcher.model.request import Request
     from watcher.model.sandbox import Member, Sandbox
+    from watcher.reconcile.claimant import Claimant
     from watcher.reconcile.context import Context
     from watcher.reconcile.failures import FailureLog
     from watcher.reconcile.plan import Move
@@ -70,6 +71,10 @@ class Reconciler:
         self._selective = any(root.attach != "all" for root in context.config.roots)
         self._attachment = Attachment(context, self._founders)
         self._recovery = Recovery(context, self._attachment)
+
+    def claim_by(self, claimant: Claimant) -> None:
+        """Have `claimant` claim addresses from now on."""
+        self._use(replace(self._context, claimant=claimant))
 
     def serve(self, on_busy: Callable[[], object]) -> None:
         """Wait only briefly for other writers from now on, because the whole service waits.

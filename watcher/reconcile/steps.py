@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from watcher.containers.life import ended
 from watcher.facts.kinds import Attached, Detached, NotRepaired
-from watcher.model.errors import InvalidRequest, WatcherError, quoted
+from watcher.model.errors import InvalidRequest, Unclaimed, WatcherError, quoted
 from watcher.model.sandbox import Member, Sandbox, without
 from watcher.reconcile import families, ports
 from watcher.reconcile.plan import CreateFor, Join, root_of
@@ -146,11 +146,17 @@ class Steps:
             return store.join(container, wanted.sandbox.key, request, self.choices)
         networks = families.possible(self._context.host, container, wanted.networks, request)
         kept = {} if orphan is None else orphan.by_network(networks)
-        if isinstance(wanted, CreateFor):
-            return store.create_sandbox_for(
-                wanted.founder, networks, container, request, kept, self.choices, wanted.limits
+        try:
+            if isinstance(wanted, CreateFor):
+                return store.create_sandbox_for(
+                    wanted.founder, networks, container, request, kept, self.choices, wanted.limits
+                )
+            return store.create_sandbox(
+                container, networks, request, kept, self.choices, wanted.limits
             )
-        return store.create_sandbox(container, networks, request, kept, self.choices, wanted.limits)
+        except Unclaimed as unclaimed:
+            self._context.claimant.claim(unclaimed)
+            raise
 
     def _forget(self, sandbox: Sandbox, leaving: tuple[Member, ...]) -> None:
         """Remove `leaving` from the lease store, and the sandbox with its last member."""

@@ -138,6 +138,7 @@ def _opened(
     """What :func:`assembled` does, but for the telling."""
     from handlers.host import ClusterView, FirewallSettings, Host
     from handlers.kernel.sockdiag import SockDiag
+    from watcher.reconcile.claimant import NoService
     from watcher.reconcile.context import Context
     from watcher.reconcile.failures import FailureLog
     from watcher.reconcile.flows import Flows
@@ -185,7 +186,7 @@ def _opened(
             overlaps.take(problems)
             context = Context(
                 config, store, host, sock_diag, flows, failures, overlaps, facts, lock,
-                serving=serving,
+                NoService(), serving=serving,
             )  # fmt: skip
             if serving and any(network.guard for network in networks.values()):
                 _warn_of_no_guard(log)

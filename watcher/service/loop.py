@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from handlers.host import root_mounts
 from handlers.kernel import descriptors
 from watcher.answers.server import Answers
+from watcher.clustering.server import Clustering
 from watcher.containers.present import present
 from watcher.events.exits import Exits
 from watcher.events.inotify import CREATED, REMOVED
@@ -157,6 +158,11 @@ class Service:
             loop, self._reconciler, self._facts, rejections.asked, self._gate.answer_first,
             self._log,
         )  # fmt: skip
+        self._clustering = Clustering(
+            loop, self._config, self._reconciler, self._facts, self._granted,
+            self._sync_again.plan, self._log,
+        )  # fmt: skip
+        self._reconciler.claim_by(self._clustering)
         try:
             self._feeding.start(loop, self._reconciler, self._gate, self._roots)
             self._rest.begin()
@@ -217,6 +223,7 @@ class Service:
         self._logged.close()
         self._exits.close()
         self._answers.close()
+        self._clustering.close()
         self._feeding.stop()
 
     def _supervise(self) -> None:
@@ -273,12 +280,14 @@ class Service:
         self._gate.resolv_confs.write()
         self._sync()
         self._gate.resolv_confs.look_at_all()
+        self._clustering.configure(config)
         self._facts.publish(Reloaded())
 
     def _check_files(self) -> None:
         """Make other files of `run_dir` anew if they are gone."""
         self._feeding.check()
         self._answers.check()
+        self._clustering.check()
         self._gate.resolv_confs.check()
 
     def _listen(self) -> None:
@@ -348,6 +357,7 @@ class Service:
             self._watch_end(root, id_, init)
         self._retries.plan()
         self._rest.worked()
+        self._clustering.look()
         return repairs
 
     def _sync(self) -> list[Repair]:
@@ -367,6 +377,12 @@ class Service:
         """Do what had to wait for the lock."""
         self._gate.again()
         self._sync()
+
+    def _granted(self) -> None:
+        """Go on with containers that waited for an address."""
+        self._gate.again()
+        self._retries.soon()
+        self._retries.plan()
 
     def _give_way(self, why: str) -> None:
         """Stop, because another service serves the host."""

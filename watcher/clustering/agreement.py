@@ -1,0 +1,306 @@
+"""Closes the difference between the lease store and what `watcher cluster` tells of the registry.
+
+Nothing here depends on which step came before: it looks at what the store has and at the rows, and
+does what is missing. The caller has the writers' lock.
+"""
+
+from __future__ import annotations
+
+import secrets
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
+
+from watcher.cluster.protocol import (
+    AskedRow,
+    BlockRow,
+    HostRow,
+    LentRow,
+    NetworkRow,
+    NumberRow,
+    OwnRow,
+    PeerBlockRow,
+    PeerRow,
+    RefusedRow,
+    Row,
+    StatusRow,
+)
+from watcher.clustering import wants
+from watcher.clustering.identity import host_name, machine, own_address
+from watcher.facts.kinds import (
+    BlockLost,
+    BlockReturned,
+    BlockTaken,
+    HostRemoved,
+    HostReturned,
+    HostSeen,
+    HostSilent,
+)
+from watcher.model.cluster import Block, ClusterChange, Peer, PeerBlock, is_claim
+from watcher.store.cluster import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from watcher.clustering.claims import Claims
+    from watcher.clustering.tables import Heard
+    from watcher.config.settings import Config
+    from watcher.facts.kinds import Fact
+    from watcher.model.address import Subnet
+    from watcher.model.network import Network
+    from watcher.store.cluster import ClusterStore
+
+_SEEN_EVERY: Final = 60.0
+"""Seconds after which a new revision of the registry is noted, if nothing else is."""
+
+_REMOVED: Final = "this host was removed from the cluster"
+
+
+class Agreement:
+    """What this host has agreed upon with the others.
+
+    Args:
+        claims: the claims that are wanted.
+        publish: publishes facts.
+        now: the loop's clock.
+    """
+
+    def __init__(
+        self, claims: Claims, publish: Callable[[Fact], object], now: Callable[[], float]
+    ) -> None:
+        self._claims = claims
+        self._publish = publish
+        self._now = now
+        self._peers: dict[str, Peer] | None = None
+        """What the lease store has of other hosts; `None` before it was read."""
+        self._blocks: dict[tuple[str, Subnet], str] = {}
+        self._noted = 0.0
+
+    def read_anew(self) -> None:
+        """Read the lease store again: another process may have changed it, or it was lost."""
+        self._peers = None
+
+    def close(
+        self, store: ClusterStore, heard: Heard, networks: Sequence[Network]
+    ) -> tuple[ClusterChange, bool]:
+        """Enter into the lease store what was told; `networks` are the clustered ones.
+
+        Returns what has become different, and whether containers that waited can go on.
+        """
+        status = heard.coming(StatusRow)
+        own: set[str] = set()
+        go_on = False
+        own |= self._identify(store, status or StatusRow(connected=False))
+        if not heard.whole or status is None or not status.cluster_id:
+            return ClusterChange(own=tuple(sorted(own))), go_on
+        first = self._peers is None
+        if first:
+            self._read(store)
+        own |= self._number(store, heard)
+        taken, go_on = self._own(store, heard, networks)
+        own |= taken
+        change = self._meet(store, heard, all_of_it=first)
+        return replace(change, own=tuple(sorted(own))), go_on
+
+    def review(self, store: ClusterStore, networks: Sequence[Network]) -> set[str]:
+        """Stop leasing from what is not needed any more; returns the networks of which."""
+        used = store.used()
+        leaving = [(block.network, block.prefix) for block in wants.misfits(networks, used)]
+        for network in networks:
+            leaving += [(network.name, prefix) for prefix in wants.to_give_back(network, used)]
+        leaving += [
+            (block.network, block.prefix)
+            for block, leased in used
+            if block.is_claim and block.state == "held" and not leased
+            and not self._claims.wants(block.network, block.prefix)
+        ]  # fmt: skip
+        changed = {name for name, prefix in leaving if store.leave(name, prefix)}
+        for block, leased in used:
+            if block.state == "lost" and not leased and block.is_claim:
+                store.forget(block.network, block.prefix)
+        return changed
+
+    def rows(self, store: ClusterStore, config: Config, heard: Heard) -> list[Row]:
+        """What `watcher cluster` is to know."""
+        rows: list[Row] = []
+        address, identity = own_address(config.cluster), store.identity()
+        if address is not None:
+            rows.append(
+                HostRow(
+                    host_name(config.cluster), address, identity.incarnation, machine(),
+                    identity.cluster_id, identity.revision,
+                )
+            )  # fmt: skip
+        used = store.used()
+        for network in config.networks.values():
+            if network.cluster:
+                four, six = (wants.wanted(network, version, used) for version in (4, 6))
+                rows.append(NetworkRow(network.name, network.subnets, network.block, four, six))
+        known = set()
+        for block, _ in used:
+            rows.append(BlockRow(block.network, block.prefix, block.state))
+            known.add((block.network, block.prefix))
+        for name, prefix in self._claims.lapse():
+            if (name, prefix) not in known:
+                rows.append(BlockRow(name, prefix, "wanted"))
+        rows += [
+            LentRow(asked.network, asked.prefix, asked.host)
+            for asked in heard.of(AskedRow).values()
+            if self._has_lent(asked)
+        ]
+        return rows
+
+    def _has_lent(self, asked: AskedRow) -> bool:
+        return self._blocks.get((asked.network, asked.prefix)) == asked.host
+
+    def _identify(self, store: ClusterStore, status: StatusRow) -> set[str]:
+        """Have an incarnation, and note how much of the registry was seen."""
+        identity, changed = store.identity(), set[str]()
+        now = Identity(
+            identity.incarnation or secrets.token_hex(8),
+            status.cluster_id or identity.cluster_id,
+            status.revision if status.cluster_id else identity.revision,
+        )
+        if status.removed and status.removed == identity.incarnation:
+            now = replace(now, incarnation=secrets.token_hex(8))
+            for block in store.blocks():
+                if block.state != "lost":
+                    changed.add(block.network)
+                    self._lose(store, block, _REMOVED)
+        new = replace(now, revision=identity.revision) != identity
+        if new or (now != identity and self._now() >= self._noted + _SEEN_EVERY):
+            self._noted = self._now()
+            store.identify(now)
+        return changed
+
+    def _number(self, store: ClusterStore, heard: Heard) -> set[str]:
+        """Note the numbers of networks; returns those whose number is new."""
+        known, changed = store.numbers(), set[str]()
+        for row in heard.of(NumberRow).values():
+            if row.number and known.get(row.network) != row.number:
+                store.set_number(row.network, row.number)
+                changed.add(row.network)
+        return changed
+
+    def _own(
+        self, store: ClusterStore, heard: Heard, networks: Iterable[Network]
+    ) -> tuple[set[str], bool]:
+        """Take what the registry has for this host, and let go of what it has not.
+
+        Returns the networks of which something changed, and whether containers can go on.
+        """
+        have = {(block.network, block.prefix): block for block in store.blocks()}
+        own = {(row.network, row.prefix) for row in heard.of(OwnRow).values()}
+        refused = {(row.network, row.prefix): row.reason for row in heard.of(RefusedRow).values()}
+        clustered = {network.name for network in networks}
+        changed, go_on = set[str](), False
+        for key in own:
+            block = have.get(key)
+            if block is None or block.state == "lost":
+                changed.add(key[0])
+                store.take(*key)
+                if block is None and self._is_not_needed(*key, clustered):
+                    store.leave(*key)  # it is told, and given back
+                    continue
+                self._publish(BlockTaken(*key))
+                go_on = True
+        for key, block in have.items():
+            if block.state == "leaving" and key not in own:
+                if store.forget(*key):
+                    changed.add(key[0])
+                    self._publish(BlockReturned(*key))
+            elif block.state == "held" and key in refused and key not in own:
+                changed.add(key[0])
+                self._lose(store, block, refused[key])
+            elif block.state == "lost" and key not in own:
+                store.forget(*key)  # once nothing is leased from it
+        for key, reason in refused.items():
+            go_on = self._claims.refuse(*key, f"cannot be claimed: {reason}") or go_on
+        return changed, go_on
+
+    def _is_not_needed(self, network: str, prefix: Subnet, clustered: set[str]) -> bool:
+        if network not in clustered:
+            return True
+        return is_claim(prefix) and not self._claims.wants(network, prefix)
+
+    def _lose(self, store: ClusterStore, block: Block, reason: str) -> None:
+        store.turn(block.network, block.prefix, "lost")
+        self._publish(BlockLost(block.network, block.prefix, reason))
+
+    def _meet(self, store: ClusterStore, heard: Heard, *, all_of_it: bool) -> ClusterChange:
+        """Note what is new of other hosts."""
+        assert self._peers is not None
+        hosts = {key[0] for key in heard.changed(PeerRow)}
+        keys = heard.changed(AskedRow) | heard.changed(PeerBlockRow)
+        keys |= {
+            key for key, asked in heard.of(AskedRow).items() if not self._has_lent(asked)
+        }  # a container had it, and may have ended
+        prefixes = {(network, ip_network(text)) for network, text in keys}
+        if all_of_it:
+            prefixes |= self._blocks.keys()
+            prefixes |= {_key(row) for row in heard.of(PeerBlockRow).values()}
+        if all_of_it:
+            hosts |= self._peers.keys() | {row.host for row in heard.of(PeerRow).values()}
+        peers, gone = self._peers_among(heard, hosts)
+        blocks, gone_blocks = self._blocks_among(store, heard, prefixes)
+        change = ClusterChange(tuple(peers), tuple(gone), tuple(blocks), tuple(gone_blocks))
+        if change:
+            store.meet(peers, blocks, gone, gone_blocks)
+            self._tell(peers, gone)
+            self._peers.update((peer.host, peer) for peer in peers)
+            for name in gone:
+                del self._peers[name]
+            for key in gone_blocks:
+                self._blocks.pop(key, None)
+            self._blocks.update(((one.network, one.prefix), one.host) for one in blocks)
+        return change
+
+    def _peers_among(self, heard: Heard, hosts: Iterable[str]) -> tuple[list[Peer], list[str]]:
+        assert self._peers is not None
+        peers, gone = [], []
+        for name in sorted(hosts):
+            row = heard.row(PeerRow, (name,))
+            if row is None:
+                gone += [name] if name in self._peers else []
+            elif (peer := Peer(row.host, row.address, row.alive)) != self._peers.get(name):
+                peers.append(peer)
+        return peers, gone
+
+    def _blocks_among(
+        self, store: ClusterStore, heard: Heard, prefixes: Iterable[tuple[str, Subnet]]
+    ) -> tuple[list[PeerBlock], list[tuple[str, Subnet]]]:
+        blocks, gone = [], []
+        for network, prefix in prefixes:
+            key = (network, str(prefix))
+            row = heard.row(PeerBlockRow, key) or heard.row(AskedRow, key)
+            was = self._blocks.get((network, prefix))
+            if row is None:
+                gone += [(network, prefix)] if was is not None else []
+            elif row.host != was:
+                if isinstance(row, AskedRow) and not store.lend(network, prefix, row.host):
+                    continue  # a container of this host has it
+                blocks.append(PeerBlock(network, prefix, row.host))
+        return blocks, gone
+
+    def _tell(self, peers: Iterable[Peer], gone: Iterable[str]) -> None:
+        """Publish what has become of other hosts."""
+        assert self._peers is not None
+        for peer in peers:
+            was = self._peers.get(peer.host)
+            if was is None or was.address != peer.address:
+                self._publish(HostSeen(peer.host, peer.address))
+            if not peer.alive and (was is None or was.alive):
+                self._publish(HostSilent(peer.host))
+            elif peer.alive and was is not None and not was.alive:
+                self._publish(HostReturned(peer.host))
+        for name in gone:
+            self._publish(HostRemoved(name))
+
+    def _read(self, store: ClusterStore) -> None:
+        self._peers = store.peers()
+        self._blocks = {(one.network, one.prefix): one.host for one in store.peer_blocks()}
+
+
+def _key(row: AskedRow | PeerBlockRow) -> tuple[str, Subnet]:
+    return row.network, row.prefix

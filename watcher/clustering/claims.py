@@ -1,0 +1,71 @@
+"""Addresses outside of this host's blocks that containers wait for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from watcher.model.cluster import claim_of
+from watcher.model.errors import Unclaimed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from watcher.model.address import Subnet
+
+PATIENCE: Final = 10.0
+"""Seconds that a claim is wanted, or kept for who wanted it, after it was last asked for."""
+
+MOST: Final = 1024
+"""The most claims that are wanted at a time."""
+
+
+class _Wanted(NamedTuple):
+    until: float
+
+
+class Claims:
+    """Those that are wanted, and why others were refused.
+
+    Args:
+        now: the loop's clock.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._wanted: dict[tuple[str, Subnet], _Wanted] = {}
+        self._refused: dict[tuple[str, Subnet], str] = {}
+
+    def want(self, wanted: Unclaimed) -> bool:
+        """Want an address from now on; returns whether it was not wanted before.
+
+        Raises:
+            Unclaimed: it was refused, which is forgotten then; or too many are wanted.
+        """
+        key = (wanted.network, claim_of(wanted.address))
+        reason = self._refused.pop(key, "")
+        known = key in self._wanted
+        if not reason and not known and len(self._wanted) >= MOST:
+            reason = "is not claimed, because very many others are waited for"
+        if reason:
+            raise Unclaimed(wanted.network, wanted.address, wanted.value, reason)
+        self._wanted[key] = _Wanted(self._now() + PATIENCE)
+        return not known
+
+    def refuse(self, network: str, prefix: Subnet, reason: str) -> bool:
+        """Tell who waits for it why it is not granted; returns whether anybody does."""
+        if self._wanted.pop((network, prefix), None) is None:
+            return False
+        self._refused[network, prefix] = reason
+        return True
+
+    def wants(self, network: str, prefix: Subnet) -> bool:
+        """Whether somebody waits for it, or has lately."""
+        wanted = self._wanted.get((network, prefix))
+        return wanted is not None and wanted.until > self._now()
+
+    def lapse(self) -> Iterable[tuple[str, Subnet]]:
+        """Forget those that nobody waits for any more; returns the rest."""
+        now = self._now()
+        for key in [key for key, one in self._wanted.items() if one.until <= now]:
+            del self._wanted[key]
+        return self._wanted.keys()

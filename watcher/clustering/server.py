@@ -1,0 +1,276 @@
+"""Serves cluster.sock: what `watcher cluster` tells is entered, and it is told what there is.
+
+Nothing of it is needed for a container's network: what fails is logged, and tried again. The
+exception is an address outside of this host's blocks, which has to be claimed first.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from watcher.cluster.protocol import LONGEST, SOCKET, StatusRow, decode_from_cluster
+from watcher.clustering.agreement import Agreement
+from watcher.clustering.claims import PATIENCE, Claims
+from watcher.clustering.tables import Heard, Told
+from watcher.facts.kinds import Attached, ClusterReached, ClusterUnreachable, Detached
+from watcher.feed.credentials import user_of
+from watcher.feed.sockets import NamedSocket
+from watcher.locks.lock import Busy
+from watcher.model.errors import Unclaimed, WatcherError, message_with_remedy
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from watcher.config.settings import Config
+    from watcher.facts.kinds import Fact
+    from watcher.facts.publisher import Publisher
+    from watcher.log.logger import Log
+    from watcher.model.network import Network
+    from watcher.reconcile.reconciler import Reconciler
+
+_AT_ONCE: Final = 16
+"""The most packets that are read before others have their turn."""
+
+_AGAIN: Final = 0.05
+"""Seconds until the next try, if another process has the lock."""
+
+_AFTER_FAILURE: Final = 1.0
+"""Seconds until the next try, if something failed."""
+
+_REVIEW: Final = 0.1
+"""Seconds until a look at the blocks after containers came or went, many of which come together."""
+
+_AWAY: Final = "is in no block of this host, and `watcher cluster` does not run"
+_SILENT: Final = "is in no block of this host, and etcd does not answer"
+
+
+class Clustering:
+    """Serves `watcher cluster`.
+
+    Args:
+        loop: the event loop in whose thread it is used.
+        config: the configuration.
+        reconciler: has the lock, the store and the host.
+        facts: where it is published what becomes of the cluster; tells who came and went.
+        granted: called when containers that wait for an address can go on.
+        failed: called when the kernel refused something; a sync does it.
+        log: the log.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        reconciler: Reconciler,
+        facts: Publisher,
+        granted: Callable[[], object],
+        failed: Callable[[], object],
+        log: Log,
+    ) -> None:
+        self._loop = loop
+        self._config = config
+        self._reconciler = reconciler
+        self._facts = facts
+        self._granted = granted
+        self._failed = failed
+        self._log = log
+        self._claims = Claims(loop.time)
+        self._agreement = Agreement(self._claims, facts.publish, loop.time)
+        self._named: NamedSocket | None = None
+        self._peer: socket.socket | None = None
+        self._heard, self._told = Heard(), Told()
+        self._work: asyncio.Handle | None = None
+        self._reached: bool | None = None
+        self._problem = ""
+        self._unsent: list[bytes] = []
+        if config.cluster.etcd:
+            facts.subscribe(self._note)
+
+    def configure(self, config: Config) -> None:
+        """Use `config` from now on."""
+        self._config = config
+        self.look()
+
+    def check(self) -> None:
+        """Make the socket anew if its name is gone."""
+        if not self._config.cluster.etcd:
+            return
+        if self._named is not None and not self._named.lost():
+            return
+        before = self._named
+        try:
+            self._named = NamedSocket(
+                self._config.run_dir, SOCKET, socket.SOCK_SEQPACKET, group=False, log=self._log
+            )
+        except OSError as error:
+            self._say(message_with_remedy(error))
+            return
+        self._loop.add_reader(self._named.socket, self._accept)
+        if before is not None:
+            self._loop.remove_reader(before.socket)
+            before.close()
+
+    def close(self) -> None:
+        """Serve no more; the socket keeps its name, and what was agreed stays."""
+        if self._work is not None:
+            self._work.cancel()
+        self._drop()
+        if self._named is not None:
+            self._loop.remove_reader(self._named.socket)
+            self._named.close()
+
+    def look(self) -> None:
+        """Compare everything with the lease store again, soon."""
+        if self._config.cluster.etcd:
+            self._agreement.read_anew()
+            self._soon()
+
+    def claim(self, wanted: Unclaimed) -> None:
+        """Have an address claimed; `granted` is called as soon as that is decided.
+
+        Raises:
+            Unclaimed: it cannot be claimed, with the reason.
+        """
+        status = self._heard.coming(StatusRow)
+        why = _AWAY if self._peer is None else ""
+        if not why and (status is None or not status.connected):
+            why = _SILENT
+        if why:
+            raise Unclaimed(wanted.network, wanted.address, wanted.value, why)
+        if self._claims.want(wanted):
+            self._soon()
+
+    def _say(self, problem: str) -> None:
+        if problem and problem != self._problem:
+            self._log.error("the cluster is not served", reason=problem)
+        self._problem = problem
+
+    def _accept(self) -> None:
+        """Take a connection of root's; the latest counts, for `watcher cluster` was restarted."""
+        assert self._named is not None
+        try:
+            connection, _ = self._named.socket.accept()
+        except OSError:  # it has gone, or no descriptor is left
+            return
+        if user_of(connection) != os.geteuid():
+            connection.close()
+            return
+        self._drop()
+        connection.setblocking(False)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        self._peer = connection
+        self._heard, self._told = Heard(), Told()
+        self._loop.add_reader(connection, self._hear)
+        self._soon()
+
+    def _drop(self) -> None:
+        if self._peer is not None:
+            self._loop.remove_reader(self._peer)
+            self._loop.remove_writer(self._peer)
+            self._peer.close()
+            self._peer, self._unsent = None, []
+
+    def _hear(self) -> None:
+        """Take what was told; garbage ends the connection, and so does its end."""
+        for _ in range(_AT_ONCE):
+            assert self._peer is not None
+            try:
+                data, _, flags, _ = self._peer.recvmsg(LONGEST)
+            except BlockingIOError:
+                break
+            except OSError:
+                data, flags = b"", 0
+            try:
+                whole = data if not flags & socket.MSG_TRUNC else b""
+                self._heard.take(decode_from_cluster(whole))
+            except (msgspec.DecodeError, RecursionError, ValueError):  # the end is none as well
+                if data:
+                    self._log.warning(
+                        "`watcher cluster` has told something that is not understood",
+                        remedy="restart it, e.g. `systemctl restart watcher-cluster`",
+                    )
+                self._drop()
+                self._tell_reached(None)
+                return
+        self._soon()
+
+    def _note(self, fact: Fact) -> None:
+        """Look at the blocks in a while, because containers came or went."""
+        if isinstance(fact, Attached | Detached) and self._work is None:
+            self._work = self._loop.call_later(_REVIEW, self._do)
+
+    def _soon(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+        self._work = self._loop.call_soon(self._do)
+
+    def _do(self) -> None:
+        """Enter what was told, and tell what there is."""
+        self._work = None
+        go_on = False
+        try:
+            with self._reconciler.changing() as (context, _):
+                store, clustered = context.store.cluster, _clustered(self._config)
+                change, go_on = self._agreement.close(store, self._heard, clustered)
+                left = self._agreement.review(store, clustered)
+                rows = self._agreement.rows(store, self._config, self._heard)
+                if left:
+                    change = msgspec.structs.replace(
+                        change, own=tuple(sorted({*change.own, *left}))
+                    )
+                if change:
+                    context.host.meet(change)
+        except Busy:
+            self._work = self._loop.call_later(_AGAIN, self._do)
+            return
+        except (WatcherError, OSError) as error:
+            self._say(message_with_remedy(error))
+            self._agreement.read_anew()
+            self._work = self._loop.call_later(_AFTER_FAILURE, self._do)
+            self._failed()
+            return
+        self._problem = ""
+        self._tell_reached(self._heard.coming(StatusRow))
+        if self._peer is not None:
+            self._unsent += self._told.packets(rows)
+            self._send()
+        if go_on:
+            self._granted()
+        if self._work is None and list(self._claims.lapse()):
+            self._work = self._loop.call_later(PATIENCE, self._do)
+
+    def _send(self) -> None:
+        """Send what is unsent, as much as goes; the rest when there is room."""
+        assert self._peer is not None
+        try:
+            while self._unsent:
+                self._peer.send(self._unsent[0])
+                del self._unsent[0]
+        except BlockingIOError:
+            self._loop.add_writer(self._peer, self._send)
+            return
+        except OSError:  # it has gone
+            self._drop()
+            return
+        self._loop.remove_writer(self._peer)
+
+    def _tell_reached(self, status: StatusRow | None) -> None:
+        """Publish whether etcd answers, when that changes."""
+        reached = status is not None and status.connected
+        if reached == self._reached or (self._reached is None and status is None):
+            return
+        self._reached = reached
+        if reached:
+            self._facts.publish(ClusterReached())
+        else:
+            problem = "`watcher cluster` has ended" if status is None else status.problem
+            self._facts.publish(ClusterUnreachable(problem))
+
+
+def _clustered(config: Config) -> list[Network]:
+    return [network for network in config.networks.values() if network.cluster]
