@@ -27,3 +27,15 @@ def make_cluster(rootfs: Path, hosts: list[Host]) -> Iterator[ClusterMaker]:
     yield make
     for cluster in made:
         cluster.close()
+
+
+@pytest.fixture
+def cluster(make_cluster: ClusterMaker) -> Cluster:
+    """Hosts `a` and `b` on one link, `c` behind the router, and an etcd with one member.
+
+    Their network is clustered, and etcd wants TLS and a user. Nothing of the watcher runs.
+    """
+    cluster = make_cluster()
+    cluster.start_etcd()
+    cluster.add_three()
+    return cluster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from tests.support.cluster.underlay import Link, Underlay
 from tests.support.host import Host, Json, Service
@@ -33,7 +33,12 @@ class ClusterHost(Host):
 
     Attributes:
         station: it on its link.
+        serving: its `watcher run`, once it has been started.
+        speaking: its `watcher cluster`, likewise.
     """
+
+    serving: Service
+    speaking: Service
 
     links: ClassVar[str] = """
 echo 0 > /proc/sys/net/ipv4/ip_forward
@@ -54,6 +59,12 @@ ip link set lo up
 
     def _beyond_file(self) -> Path:
         return self._underlay.beyond.file
+
+    def join(self) -> Self:
+        """Starts `watcher run` and `watcher cluster`, and waits until both are ready."""
+        self.serving = self.service()
+        self.speaking = self.agent()
+        return self
 
     def agent(self, *, ready: bool = True) -> Service:
         """Starts `watcher cluster`, which ends with the host; waits until it is ready."""
