@@ -21,7 +21,7 @@ from watcher.containers.ports import format_ports
 from watcher.gate.observe import read_bundle
 from watcher.locks.readers import without_writers
 from watcher.model.container import Container, Namespace, Process
-from watcher.model.errors import InvalidRequest, UsageError, WatcherError, quoted
+from watcher.model.errors import InvalidRequest, Unclaimed, UsageError, WatcherError, quoted
 from watcher.reconcile import overlaps, ports
 from watcher.reconcile.founders import Founders
 from watcher.reconcile.limits_text import described
@@ -63,6 +63,12 @@ def preview(config: Config, directory: Path) -> str:
             raise UsageError(f"{about}: {error.what}", error.remedy) from None
         try:
             return _preview(config, store, container, request)
+        except Unclaimed as error:
+            raise WatcherError(
+                f"{about}: {error.address} is in no block of network {error.network} that this host"
+                " has, so the service claims it when a container starts, if no other host has it",
+                "start it, or ask for an address of this host's blocks, see `watcher hosts ls`",
+            ) from None
         except InvalidRequest as error:
             raise WatcherError(f"{about}: {error.what}", error.remedy) from None
 
