@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from watcher.cluster.protocol import LONGEST, SOCKET, StatusRow, decode_from_cluster
+from watcher.cluster.protocol import (
+    LONGEST,
+    SOCKET,
+    NumberRow,
+    StatusRow,
+    decode_from_cluster,
+)
 from watcher.clustering.agreement import Agreement
 from watcher.clustering.claims import PATIENCE, Claims
+from watcher.clustering.identity import host_name, own_address
 from watcher.clustering.tables import Heard, Told
 from watcher.facts.kinds import Attached, ClusterReached, ClusterUnreachable, Detached
+from watcher.feed.clusters import Contact
 from watcher.feed.credentials import user_of
 from watcher.feed.sockets import NamedSocket
 from watcher.locks.lock import Busy
@@ -45,6 +54,7 @@ _AFTER_FAILURE: Final = 1.0
 _REVIEW: Final = 0.1
 """Seconds until a look at the blocks after containers came or went, many of which come together."""
 
+_UNTOLD: Final = "`watcher cluster` does not run, or has not told anything yet"
 _AWAY: Final = "is in no block of this host, and `watcher cluster` does not run"
 _SILENT: Final = "is in no block of this host, and etcd does not answer"
 
@@ -86,6 +96,8 @@ class Clustering:
         self._heard, self._told = Heard(), Told()
         self._work: asyncio.Handle | None = None
         self._reached: bool | None = None
+        self._since = time.time()
+        self._changed = 0.0
         self._problem = ""
         self._unsent: list[bytes] = []
         if config.cluster.etcd:
@@ -129,6 +141,20 @@ class Clustering:
         if self._config.cluster.etcd:
             self._agreement.read_anew()
             self._soon()
+
+    def contact(self) -> Contact | None:
+        """How the service stands with the cluster; `None` if it has none."""
+        settings = self._config.cluster
+        if not settings.etcd:
+            return None
+        status = self._heard.coming(StatusRow) if self._peer is not None else None
+        address = own_address(settings)
+        return Contact(
+            host_name(settings), "" if address is None else str(address), self._since,
+            status is not None and status.connected, _UNTOLD if status is None else status.problem,
+            self._changed,
+            {row.network: row.problem for row in self._heard.of(NumberRow).values() if row.problem},
+        )  # fmt: skip
 
     def claim(self, wanted: Unclaimed) -> None:
         """Have an address claimed; `granted` is called as soon as that is decided.
@@ -224,6 +250,7 @@ class Clustering:
                         change, own=tuple(sorted({*change.own, *left}))
                     )
                 if change:
+                    self._changed = time.time()
                     context.host.meet(change)
         except Busy:
             self._work = self._loop.call_later(_AGAIN, self._do)
@@ -264,7 +291,7 @@ class Clustering:
         reached = status is not None and status.connected
         if reached == self._reached or (self._reached is None and status is None):
             return
-        self._reached = reached
+        self._reached, self._since = reached, time.time()
         if reached:
             self._facts.publish(ClusterReached())
         else:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from watcher.store.leases import LeaseStore
 
 
-class Heard(Struct, frozen=True):
-    """What the service has heard of the cluster. Times are in seconds since 1970.
+class Contact(Struct, frozen=True):
+    """How the service stands with the cluster. Times are in seconds since 1970.
 
     Attributes:
         host, address: this host's name, and what the others reach it by; empty if unknown.
@@ -75,7 +75,7 @@ class Holdings:
         return SubnetPart(str(subnet), own, found.leased + found.free, found.blocks)
 
 
-def cluster_line(heard: Heard, store: LeaseStore) -> ClusterLine:
+def cluster_line(contact: Contact, store: LeaseStore) -> ClusterLine:
     """The line of the cluster.
 
     Raises:
@@ -83,8 +83,8 @@ def cluster_line(heard: Heard, store: LeaseStore) -> ClusterLine:
     """
     alive, silent = store.cluster.hosts()
     return ClusterLine(
-        heard.host, heard.address, _time(heard.since), heard.connected, heard.reason, alive,
-        silent, _time(heard.changed) if heard.changed else None,
+        contact.host, contact.address, _time(contact.since), contact.connected, contact.reason, alive,
+        silent, _time(contact.changed) if contact.changed else None,
     )  # fmt: skip
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from watcher.clustering.identity import host_name, own_address
-from watcher.feed.clusters import Heard, Holdings, cluster_line
+from watcher.feed.clusters import Contact, Holdings, cluster_line
 from watcher.feed.from_commands import FromCommands
 from watcher.feed.history import History
 from watcher.feed.lines import NetworkLine, Rejections, RootLine
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
     from watcher.store.leases import LeaseStore
 
 
-_UNHEARD: Final = "`watcher cluster` is not connected to the service"
-
-
 class Feeding:
     """Serves the events socket, and hears what commands have done.
 
@@ -50,7 +45,6 @@ class Feeding:
 
     def __init__(self, config: Config, feed: Feed, store: LeaseStore, log: Log) -> None:
         self._run_dir = config.run_dir
-        self._cluster = config.cluster
         self._feed = feed
         self._store = store
         self._log = log
@@ -65,7 +59,7 @@ class Feeding:
         reconciler: Reconciler,
         gate: Gatekeeper,
         roots: RootKeeper,
-        heard: Callable[[], Heard | None] | None = None,
+        contact: Callable[[], Contact | None],
     ) -> None:
         """Serve from now on, in the thread of `loop`.
 
@@ -74,13 +68,12 @@ class Feeding:
             reconciler: knows of networks and failures.
             gate: has work that comes first.
             roots: knows of the roots.
-            heard: what the service has heard of the cluster; `None`: nothing.
+            contact: tells how the service stands with its cluster; `None`: it has none.
         """
-        heard = self._unheard() if heard is None else heard
         self._broker = BrokerProcess(loop, self._feed, self._log)
         self._feed.serve(
             loop, Records(self._store, reconciler.failures), self._history,
-            lambda: _now(reconciler, roots, self._store, heard()),
+            lambda: _now(reconciler, roots, self._store, contact()),
             lost=self._broker.lost, hangs=self._broker.hangs, first=gate.answer_first,
         )  # fmt: skip
         self._hearing = FromCommands(loop, self._feed.note_told, self._log)
@@ -119,17 +112,6 @@ class Feeding:
             if one is not None:
                 one.close()
 
-    def _unheard(self) -> Callable[[], Heard | None]:
-        """What there is to tell of a cluster of which nothing is heard."""
-        if not self._cluster.etcd:
-            return lambda: None
-        address = own_address(self._cluster)
-        told = Heard(
-            host_name(self._cluster), "" if address is None else str(address), time.time(),
-            reason=_UNHEARD,
-        )  # fmt: skip
-        return lambda: told
-
     def _check(self) -> None:
         if self._told is None or self._told.lost():
             before = self._told
@@ -150,18 +132,18 @@ class Feeding:
 
 
 def _now(
-    reconciler: Reconciler, roots: RootKeeper, store: LeaseStore, heard: Heard | None
+    reconciler: Reconciler, roots: RootKeeper, store: LeaseStore, contact: Contact | None
 ) -> Iterator[Line]:
     """What changes without an event."""
     refused = reconciler.refusals()
-    problems = {} if heard is None else heard.problems
+    problems = {} if contact is None else contact.problems
     holdings = Holdings(store)
     for network in reconciler.networks():
         refuses = refused.get(network.name) or problems.get(network.name, "")
         yield _network_line(network, refuses, holdings)
-    if heard is not None:
+    if contact is not None:
         with suppress(WatcherError):  # the store cannot be read
-            yield cluster_line(heard, store)
+            yield cluster_line(contact, store)
     for path, reason in roots.reasons().items():
         yield RootLine(path, not reason, reason)
     yield from rejections(reconciler.rejected())

@@ -164,7 +164,9 @@ class Service:
         )  # fmt: skip
         self._reconciler.claim_by(self._clustering)
         try:
-            self._feeding.start(loop, self._reconciler, self._gate, self._roots)
+            self._feeding.start(
+                loop, self._reconciler, self._gate, self._roots, self._clustering.contact
+            )
             self._rest.begin()
             self._start()
             self._reconciler.serve(self._blockade.begin)
