@@ -83,8 +83,8 @@ def cluster_line(contact: Contact, store: LeaseStore) -> ClusterLine:
     """
     alive, silent = store.cluster.hosts()
     return ClusterLine(
-        contact.host, contact.address, _time(contact.since), contact.connected, contact.reason, alive,
-        silent, _time(contact.changed) if contact.changed else None,
+        contact.host, contact.address, _time(contact.since), contact.connected, contact.reason,
+        alive, silent, _time(contact.changed) if contact.changed else None,
     )  # fmt: skip
 
 
