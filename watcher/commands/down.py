@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from handlers.resolv_conf import remove_all
+from watcher.cluster.protocol import SOCKET
+from watcher.clustering.identity import host_name
 from watcher.config.settings import Config
 from watcher.containers.life import Snapshot
 from watcher.containers.present import present
@@ -20,6 +22,7 @@ from watcher.model.errors import WatcherError, printable
 from watcher.observe import name_service
 from watcher.service.assemble import assembled
 from watcher.store.files import SUFFIXES, store_path
+from watcher.store.leases import LeaseStore
 from watcher.store.networks import noted_networks
 
 
@@ -40,7 +43,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
                 "stop it first, e.g. `systemctl stop watcher`",
             ) from busy
         with serve(config.run_dir) as host:
-            for line in _remove(config, log):
+            lines, left = _remove(config, log), _left_in_the_cluster(config)
+            for line in lines:
                 print(printable(line))  # noqa: T201
             with Lock(config.run_dir, WRITERS) as writers, writers.locked():
                 _remove_files(config)
@@ -49,7 +53,23 @@ def run(config: Config, options: argparse.Namespace) -> int:
                     lock.remove()
     with suppress(OSError):  # other files are in it
         Path(config.run_dir).rmdir()
+    if left:
+        print(printable(left))  # noqa: T201
     return 0
+
+
+def _left_in_the_cluster(config: Config) -> str:
+    """What there is to say of what the cluster has for this host; empty if it was never in one."""
+    if not config.cluster.etcd:
+        return ""
+    try:
+        with LeaseStore.open(store_path(config), read_only=True) as store:
+            joined = store.cluster.identity().incarnation
+    except WatcherError:
+        return ""
+    name = host_name(config.cluster)
+    left = f"the cluster keeps the blocks of this host for it until `watcher hosts rm {name}`"
+    return left if joined else ""
 
 
 def _remove(config: Config, log: object) -> list[str]:
@@ -76,7 +96,7 @@ def _remove_files(config: Config) -> None:
         Path(f"{store_path(config)}{suffix}").unlink(missing_ok=True)
     history.remove(config.state_dir)
     remove_all(config.run_dir)
-    for name in (ANSWERS, EVENTS, TOLD):
+    for name in (ANSWERS, EVENTS, TOLD, SOCKET):
         Path(config.run_dir, name).unlink(missing_ok=True)
     if not name_service.is_there(config.run_dir):
         status = Path(config.run_dir, name_service.STATUS)

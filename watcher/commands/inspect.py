@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from handlers.host import is_guarded
 from handlers.kernel.netlink import Netlink
@@ -15,6 +15,7 @@ from watcher.commands.output import print_json
 from watcher.commands.resolving import resolving
 from watcher.commands.status import Entry, entries_with_ports
 from watcher.config.settings import Config
+from watcher.model.cluster import Block
 from watcher.model.network import Network
 from watcher.store.reading import read_store
 
@@ -29,11 +30,14 @@ def run(config: Config, options: argparse.Namespace) -> int:
         found = look_up(config, options.container, entries_with_ports(config, store))
         networks = leases.networks(config)  # which writes nothing down
         lists = opened.lists_of(found.sandbox, networks, store)
-    print_json(_known(config, found, networks) | {"opened": opened.by_names(lists)})
+        blocks = store.cluster.blocks()
+    print_json(_known(config, found, networks, blocks) | {"opened": opened.by_names(lists)})
     return 0
 
 
-def _known(config: Config, entry: Entry, networks: Mapping[str, Network]) -> dict[str, object]:
+def _known(
+    config: Config, entry: Entry, networks: Mapping[str, Network], blocks: Sequence[Block]
+) -> dict[str, object]:
     container, sandbox = entry.container, entry.sandbox
     with Netlink() as netlink:
         guarded = {
@@ -57,6 +61,12 @@ def _known(config: Config, entry: Entry, networks: Mapping[str, Network]) -> dic
                 "veth": interface.host_name,
                 "mac": interface.mac,
                 "addresses": [str(address) for address in interface.addresses],
+                "blocks": [
+                    str(block.prefix)
+                    for block in blocks
+                    if block.network == interface.network
+                    and any(address.ip in block.prefix for address in interface.addresses)
+                ],
                 "guarded": guarded[interface.host_name],
                 "connected": None if interface.member is None else interface.member[1],
             }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
-from typing import Any
+from typing import Any, Final
 
 from watcher.commands.output import print_json, print_table
 from watcher.config.settings import Config
@@ -13,6 +13,11 @@ from watcher.model.network import Network, gateway
 from watcher.service.assemble import assembled
 from watcher.store.networks import erase_network, noted_networks
 from watcher.store.reading import read_store
+from watcher.store.room import room
+
+HEADER: Final = ("NAME", "BRIDGE", "SUBNETS", "SANDBOXES", "CONFIGURED", "EXISTS")
+CLUSTERED: Final = ("BLOCKS", "FREE")
+"""The last columns, if any network is clustered."""
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -27,24 +32,24 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if options.json:
         print_json(rows)
         return 0
-    header = ("NAME", "BRIDGE", "SUBNETS", "SANDBOXES", "CONFIGURED", "EXISTS")
-    print_table(
-        header,
-        [
-            [
-                str(row["name"]), str(row["bridge"]), " ".join(row["subnets"]),
-                str(row["sandboxes"]), _yes(row["configured"]), _yes(row["exists"]),
-            ]
-            for row in rows
-        ],
-    )  # fmt: skip
+    header = HEADER + (CLUSTERED if any(row["cluster"] for row in rows) else ())
+    print_table(header, [_cells(row)[: len(header)] for row in rows])
     return 0
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        str(row["name"]), str(row["bridge"]), " ".join(row["subnets"]),
+        str(row["sandboxes"]), _yes(row["configured"]), _yes(row["exists"]),
+        " ".join(row["blocks"]), " ".join(map(str, row["free"])),
+    ]  # fmt: skip
 
 
 def _rows(config: Config) -> list[dict[str, Any]]:
     with read_store(config) as store:
         noted = {network.name: network for network in noted_networks(store)}
         users = store.users()
+        used, lent = store.cluster.used(), store.cluster.lent()
     there = {name for _, name in socket.if_nameindex()}
     networks = config.networks | {n: v for n, v in noted.items() if n not in config.networks}
     return [
@@ -61,6 +66,17 @@ def _rows(config: Config) -> list[dict[str, Any]]:
             "ingress_bandwidth": network.ingress_bandwidth,
             "egress_bandwidth": network.egress_bandwidth,
             "connections": network.connections,
+            "cluster": network.cluster,
+            "blocks": [
+                str(block.prefix)
+                for block, _ in used
+                if block.network == name and block.state == "held" and not block.is_claim
+            ],
+            "free": [
+                room(network, subnet, used, lent.get(name, ())).free for subnet in network.subnets
+            ]
+            if network.cluster
+            else [],
         }
         for name, network in sorted(networks.items())
         if name in config.networks or name in users or network.bridge in there
