@@ -34,6 +34,12 @@ def encode(message: Any, kind: int, flags: int = 0) -> bytearray:
     return data
 
 
+def request(kind: int, body: bytes, flags: int = 0) -> bytearray:
+    """A message of netlink type `kind` with a `body` that is encoded already."""
+    header = HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, 0, 0)
+    return bytearray(header + body)
+
+
 def messages(data: memoryview) -> Iterator[tuple[int, int, int, int, memoryview]]:
     """Type, flags, sequence number, port and body of each message in `data` (netlink(7))."""
     offset = 0
