@@ -47,13 +47,18 @@ class ClusterView(Struct, frozen=True):
 
     Attributes:
         rows: the lease store's part of it.
-        address: what the other hosts reach this one by; `None` if it is in no cluster.
+        own: finds out what the other hosts reach this one by; `None` if it is in no cluster.
         port: the UDP port of VXLAN.
     """
 
     rows: ClusterRows
-    address: Address | None = None
+    own: Callable[[], Address | None] = lambda: None
     port: int = 4789
+
+    @property
+    def address(self) -> Address | None:
+        """What the other hosts reach this one by at present; `None` if there is nothing."""
+        return self.own()
 
     def blocks(self) -> Sequence[Block]:
         """This host's blocks and claims, the first taken first."""
@@ -147,9 +152,9 @@ def open_context(
 
     def found(name: str) -> Network | None:
         network = find(name)
-        return None if network is None else with_mtus({name: network})[name]
+        return None if network is None else with_mtus({name: network}, cluster.own)[name]
 
-    drivers = Drivers(with_mtus(networks), found)
+    drivers = Drivers(with_mtus(networks, cluster.own), found)
     with closing(HostNamespace()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
         yield Context(
             home, netlink, reaper, drivers, notes, numbers, sandboxes, netns_dir, copies_dir,

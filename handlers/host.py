@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from handlers import root_mounts
 from handlers.closing.handler import ClosingHandler
+from handlers.cluster.handler import ClusterHandler
 from handlers.conntrack import ConntrackHandler
 from handlers.context import ALONE, DEFAULTS, ClusterView, Context, FirewallSettings, open_context
 from handlers.copies import CopiesHandler
@@ -64,6 +65,7 @@ HANDLERS: Final = (
     Kind(HostSideHandler),
     Kind(FirewallHandler),  # before the links: nothing may pass one before its rules are there
     Kind(ClosingHandler),  # once the rules mark what may pass, and before any link
+    Kind(ClusterHandler),  # once nothing from other hosts passes that should not
     Kind(LinkHandler),
     Kind(OldTablesHandler),
     Kind(ConntrackHandler, last=True),  # flows that ended earlier would come back with a packet
@@ -77,8 +79,8 @@ class Host:
 
     Attributes:
         networks: each network by its name.
-        copies, pins, host_sides, links, firewall, closing, conntrack: the handlers with more than
-            the verbs.
+        copies, pins, host_sides, links, firewall, closing, cluster, conntrack: the handlers with
+            more than the verbs.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class Host:
                 )
             )
             self._drivers = context.drivers
+            self._own = context.cluster.own
             self.networks = {name: d.network for name, d in context.drivers.items()}
             self._handlers = tuple(kind.handler(context) for kind in HANDLERS)
             both = list(zip(HANDLERS, self._handlers, strict=True))
@@ -120,6 +123,7 @@ class Host:
             self.links = self._of(LinkHandler)
             self.firewall = self._of(FirewallHandler)
             self.closing = self._of(ClosingHandler)
+            self.cluster = self._of(ClusterHandler)
             self.conntrack = self._of(ConntrackHandler)
             self._opened = opened.pop_all()
 
@@ -129,7 +133,7 @@ class Host:
 
     def configure(self, networks: Mapping[str, Network]) -> None:
         """Replace the networks that all handlers share; the host itself changes at a sync."""
-        drivers = drivers_of(with_mtus(networks))
+        drivers = drivers_of(with_mtus(networks, self._own))
         self._drivers.update(drivers)
         self.networks.update((name, driver.network) for name, driver in drivers.items())
         for name in self._drivers.keys() - drivers.keys():

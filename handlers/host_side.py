@@ -22,6 +22,7 @@ class HostSideHandler(Handler):
     def __init__(self, context: Context) -> None:
         self._netlink = context.netlink
         self._drivers = context.drivers
+        self._cluster = context.cluster
         self._settings = Sysctl(context.notes)
         self._whole: dict[str, int] = {}
         """The index of each complete bridge; a bridge that is made anew has another index."""
@@ -48,8 +49,9 @@ class HostSideHandler(Handler):
         apply(driver.reserve(self._netlink, self._settings), dry_run=False)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Repair the host's part of all networks in use."""
+        """Repair the host's part of all networks in use: with sandboxes, or with blocks."""
         used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}
+        used |= {block.network for block in self._cluster.blocks()} & self._drivers.keys()
         repairs: list[Repair] = []
         for name in sorted(used):
             found = self._close(self._drivers[name], dry_run=dry_run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -10,25 +10,61 @@ import msgspec
 
 from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink, NetlinkError
+from watcher.model.address import Address
+from watcher.model.cluster import HEADERS
 from watcher.model.network import Network
 
 DEFAULT_MTU: Final = 1500
 """The MTU if there is no uplink."""
 
 
-def with_mtus(networks: Mapping[str, Network]) -> dict[str, Network]:
-    """`networks`, with the uplink's MTU in place of `auto`, except on bridges of others."""
-    if not any(map(_is_auto, networks.values())):
-        return dict(networks)
-    mtu = uplink_mtu()
-    return {
-        name: msgspec.structs.replace(network, mtu=mtu) if _is_auto(network) else network
-        for name, network in networks.items()
-    }
+def with_mtus(
+    networks: Mapping[str, Network], own: Callable[[], Address | None] = lambda: None
+) -> dict[str, Network]:
+    """`networks`, with the uplink's MTU in place of `auto`, except on bridges of others.
+
+    A clustered network has no more than what gets to other hosts in one packet; `own` finds out by
+    which address these reach this host.
+    """
+    settled = dict(networks)
+    if any(map(_is_auto, networks.values())):
+        mtu = uplink_mtu()
+        for name, network in networks.items():
+            if _is_auto(network):
+                settled[name] = msgspec.structs.replace(network, mtu=mtu)
+    clustered = [network for network in networks.values() if network.cluster]
+    if clustered:
+        address = own()
+        underlay = underlay_mtu(address)
+        for network in clustered:
+            most = inner_mtu(network, underlay, address)
+            if network.mtu == "auto" or network.mtu > most:
+                settled[network.name] = msgspec.structs.replace(network, mtu=most)
+    return settled
+
+
+def inner_mtu(network: Network, underlay: int, own: Address | None) -> int:
+    """What gets to other hosts in one packet of `underlay` bytes, in VXLAN if that may be used."""
+    if not network.tunnelled:
+        return underlay
+    return underlay - HEADERS[4 if own is None else own.version]
+
+
+def underlay_mtu(own: Address | None) -> int:
+    """The MTU of the interface with the address `own`; of the uplink if none has it."""
+    if own is not None:
+        with Netlink() as netlink:
+            for body in netlink.dump(rtnl.addresses(0)):
+                if any(packed == own.packed for packed, _ in rtnl.read_packed([body])):
+                    index = int.from_bytes(body[4:8], "little")  # ifa_index of struct ifaddrmsg
+                    link = netlink.get(rtnl.link_at(index))
+                    if link is not None:
+                        return rtnl.read_link(link).mtu
+    return uplink_mtu()
 
 
 def _is_auto(network: Network) -> bool:
-    return network.mtu == "auto" and network.managed
+    return network.mtu == "auto" and network.managed and not network.cluster
 
 
 def uplink_mtu() -> int:

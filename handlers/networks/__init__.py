@@ -52,7 +52,7 @@ def drivers_of(networks: Mapping[str, Network]) -> dict[str, Driver]:
 
 def driver_of(network: Network) -> Driver:
     """The driver of `network`."""
-    return _driver(network.mode)(network)
+    return _driver("clustered" if network.cluster else network.mode)(network)
 
 
 def _driver(mode: str) -> type[Driver]:

@@ -22,6 +22,7 @@ FLOORS: Final = (
     "handlers.copies",
     "handlers.host_side",
     "handlers.closing",
+    "handlers.cluster",
     "handlers.firewall",
     "handlers.link",
     "handlers.root_mounts",

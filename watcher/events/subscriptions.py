@@ -35,6 +35,7 @@ from handlers.kernel.rtnl.numbers import (
     RTPROT_STATIC,
 )
 from watcher.events.near_routes import passing
+from watcher.model.cluster import PROTOCOL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -191,6 +192,7 @@ def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] | None = ()) 
         rest = Test(_NAME_BEHIND, int.from_bytes(_HOST_END[4:]), dropped, kept)
         links = Test(_NAME, int.from_bytes(_HOST_END[:4]), rest, kept)
     near = kept if subnets is None else passing(subnets, kept, dropped)
+    near = Test(_PROTOCOL, PROTOCOL, dropped, near)  # those have a watch of their own
     ours = any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, near)
     of_guards = (kind for kind in GUARD_EVENTS if kind != RTM_NEWQDISC)
     removed = (rtnl.RTM_DELADDR, RTM_DELRULE, *of_guards)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -18,6 +18,7 @@ from handlers.host import renamed_bridge
 from handlers.kernel import rtnl, sysctl
 from handlers.kernel.netlink import Netlink
 from watcher.events.near_routes import DEFAULT_PREFIX, is_near
+from watcher.model.cluster import PROTOCOL
 from watcher.model.errors import UsageError
 from watcher.model.naming import HOST_NAME
 from watcher.model.network import gateways
@@ -25,6 +26,9 @@ from watcher.model.network import gateways
 if TYPE_CHECKING:
     from watcher.model.address import AddressWithPrefix, Subnet
     from watcher.model.network import Network
+
+_PROTOCOL: Final = 5
+"""The offset of the protocol in `struct rtmsg`."""
 
 
 class Problem(Struct, frozen=True):
@@ -159,14 +163,17 @@ def _taken(netlink: Netlink, networks: Iterable[Network]) -> list[_Taken]:
     """The host's routes, except default routes, and addresses that overlap subnets of `networks`.
 
     Routes to sandboxes are left out, but for those that overlap a network whose sandboxes are
-    reached without one.
+    reached without one. So are routes to other hosts of a cluster.
     """
     subnets = [(subnet, network) for network in networks for subnet in network.subnets]
     every = [subnet for subnet, _ in subnets]
     on_links = [subnet for subnet, network in subnets if network.facts.on_link]
     found: list[_Taken] = []
     for version in (4, 6):  # a router has a million routes, of which almost none is near
-        near = [body for body in netlink.listed(rtnl.routes(version)) if is_near(body, every)]
+        near = [
+            body for body in netlink.listed(rtnl.routes(version))
+            if body[_PROTOCOL] != PROTOCOL and is_near(body, every)
+        ]  # fmt: skip
         others = [
             body for body in near if is_near(body, on_links) or not _is_to_sandbox(netlink, body)
         ]

@@ -169,7 +169,7 @@ def _opened(
                 store.sandboxes,
                 firewall=firewall,
                 cluster=ClusterView(
-                    store.cluster, own_address(config.cluster), config.cluster.port
+                    store.cluster, partial(own_address, config.cluster), config.cluster.port
                 ),
                 find=partial(noted_network, store),
             ) as host,

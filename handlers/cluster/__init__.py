@@ -1,0 +1,1 @@
+"""How packets get to the blocks of other hosts: routes, VXLAN devices and their entries."""

@@ -1,0 +1,109 @@
+"""Tells whether an event of the kernel is about something that is not as it is wanted.
+
+Events about what this program does itself arrive as well. They agree with what is wanted, so
+nobody has to know who caused an event; those of forwarding databases do not say it.
+"""
+
+from __future__ import annotations
+
+import socket
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from handlers.cluster.devices import Device
+from handlers.cluster.plan import Plan
+from handlers.cluster.ways import Way
+from handlers.kernel import rtnl
+from handlers.kernel.messages import chosen
+from handlers.kernel.rtnl.block_routes import read_block_route
+from handlers.kernel.rtnl.entries import read_entry
+from handlers.kernel.rtnl.numbers import (
+    RTA_DST,
+    RTM_DELNEIGH,
+    RTM_NEWADDR,
+    RTM_NEWNEIGH,
+    RTM_NEWROUTE,
+)
+from watcher.model.address import Address
+
+_RTMSG_SIZE: Final = 12
+
+
+class Expected:
+    """What events should agree with.
+
+    Args:
+        plan: the routes and entries that are wanted.
+        devices: the devices that are wanted, by their indices.
+        mtus: the MTUs of the links by which other hosts are reached, by index.
+    """
+
+    def __init__(self, plan: Plan, devices: Mapping[int, Device], mtus: Mapping[int, int]) -> None:
+        self._plan = plan
+        self._devices = devices
+        self._mtus = mtus
+        self._addresses: dict[int, list[int]] = {}
+
+    def addresses_changed(self) -> None:
+        """Look again where other hosts are."""
+        self._addresses.clear()
+
+    def knows(self, ways: Iterable[Way]) -> bool:
+        """Whether it hears of the links of all `ways`."""
+        return all(way.link in self._mtus for way in ways if way.link)
+
+    def is_wrong(self, kind: int, body: memoryview) -> bool:
+        """Whether the event in `body`, of that type, is a reason to look."""
+        if kind in (RTM_NEWROUTE, rtnl.RTM_DELROUTE):
+            return self._of_route(kind, body)
+        if kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
+            return self._of_entry(kind, body)
+        if kind in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
+            return self._of_link(kind, body)
+        if kind in (RTM_NEWADDR, rtnl.RTM_DELADDR):
+            return int.from_bytes(body[4:8], "little") in self._mtus
+        return False
+
+    def _of_route(self, kind: int, body: memoryview) -> bool:
+        route = read_block_route(body)
+        if route is None:
+            return self._leads_to_hosts(body)
+        is_wanted = self._plan.routes.get(route.key) == route
+        return is_wanted if kind == rtnl.RTM_DELROUTE else not is_wanted
+
+    def _of_entry(self, kind: int, body: memoryview) -> bool:
+        entry = read_entry(body)
+        if entry is None or entry.index not in self._devices:
+            return False
+        wanted = self._plan.entries.get(entry.key)
+        if kind == RTM_DELNEIGH:
+            return wanted is not None and (not entry.to or entry.to == wanted.to)
+        return wanted != entry if wanted is not None else bool(entry.to)
+
+    def _of_link(self, kind: int, body: memoryview) -> bool:
+        link = rtnl.read_link(body)
+        device, mtu = self._devices.get(link.index), self._mtus.get(link.index)
+        gone = kind == rtnl.RTM_DELLINK or not link.up
+        if device is not None:
+            its = link.name, link.mac, link.mtu
+            return gone or its != (device.name, device.mac, device.mtu)
+        return mtu is not None and (gone or mtu != link.mtu)
+
+    def _leads_to_hosts(self, body: memoryview) -> bool:
+        """Whether a route of somebody else's leads to another host; there may be a million."""
+        to = chosen(body, _RTMSG_SIZE, (RTA_DST,)).get(RTA_DST, b"")
+        version = 4 if body[0] == socket.AF_INET else 6
+        bits = 32 if version == 4 else 128
+        first = int.from_bytes(to) if body[1] else 0
+        sorted_ = self._addresses.get(version)
+        if sorted_ is None:
+            sorted_ = self._addresses[version] = _sorted(
+                (peer.address for peer in self._plan.peers.values()), version
+            )
+        at = bisect_left(sorted_, first)
+        return at < len(sorted_) and sorted_[at] < first + (1 << bits - body[1])
+
+
+def _sorted(addresses: Iterable[Address], version: int) -> list[int]:
+    return sorted(int(address) for address in addresses if address.version == version)
