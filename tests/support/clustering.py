@@ -99,6 +99,10 @@ class Registry:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection."""
         self._socket.close()
 
     def whole(self, *rows: Row) -> None:

@@ -1,0 +1,134 @@
+"""The registry of several hosts, played by a test: it tells each host's service what all have.
+
+What takes place between `watcher cluster` and etcd has tests of its own. Here a test says who has
+which block, and looks at what the kernels make of the packets.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Final
+
+from tests.support.cluster.cluster import Cluster
+from tests.support.cluster.hosts import ClusterHost
+from tests.support.cluster.underlay import LAN, Link
+from tests.support.clustering import Registry, own, peer, theirs
+from tests.support.host import Service
+from watcher.cluster.protocol import NumberRow, Row
+
+NETWORK: Final = "default"
+
+
+class Played:
+    """Hosts whose services are told what all of them have.
+
+    Args:
+        cluster: has the hosts.
+        subnets: those of the network.
+        version: the version of IP by which the hosts reach each other.
+        more: more keys of the network.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        subnets: tuple[str, ...] = ("10.9.0.0/16", "fd09::/64"),
+        *,
+        version: int = 4,
+        more: str = "",
+    ) -> None:
+        self.cluster = cluster
+        self.subnets = subnets
+        self._version = version
+        self._more = more
+        self._registries: dict[str, Registry] = {}
+        self._services: dict[str, Service] = {}
+        self._blocks: dict[str, str] = {}
+        """Who has which block or claim."""
+
+    def add(self, name: str, link: Link = LAN, *, config: str = "") -> ClusterHost:
+        """Makes a host with its service, that has the first of its own blocks."""
+        number = len(self._registries) + 1
+        host = self.cluster.add(name, link)
+        rules = host.base / "rules"
+        rules.write_text("".join(f"ip{'6' * (':' in s)} saddr {s} accept\n" for s in self.subnets))
+        config += f'[firewall]\nrules = "{rules}"\n'
+        host.configure(self.config(name) + config)
+        self._services[name] = host.service()
+        self._registries[name] = Registry(host.run_dir)
+        self._registries[name].whole(NumberRow(NETWORK, 1))
+        for block in self.first_blocks(number):
+            self._blocks[block] = name
+        return host
+
+    def config(self, name: str) -> str:
+        """What is in the configuration of a host."""
+        subnets = ", ".join(f'"{subnet}"' for subnet in self.subnets)
+        return (
+            f'[network.{NETWORK}]\nmode = "routed"\ncluster = true\nblock = 16\nmtu = "auto"\n'
+            f"subnets = [{subnets}]\n{self._more}\n"
+            f'[cluster]\netcd = ["http://192.0.2.9:2379"]\nhost = "{name}"\n'
+            f'address = "{self.address(name)}"\n'
+        )
+
+    def address(self, name: str) -> str:
+        """What the others reach a host by."""
+        station = self.cluster.station(name)
+        return str(station.ipv4 if self._version == 4 else station.ipv6)
+
+    def first_blocks(self, number: int) -> list[str]:
+        """The first block of each family of the host with that number."""
+        four = {f"10.9.{number}.0/28"} if self._has(4) else set()
+        return [*four, *({f"fd09::{number}00/124"} if self._has(6) else ())]
+
+    def _has(self, version: int) -> bool:
+        return any(ip_network(subnet).version == version for subnet in self.subnets)
+
+    def rows(self, name: str) -> list[Row]:
+        """What a host is told."""
+        found: list[Row] = [NumberRow(NETWORK, 1)]
+        found += [peer(other, self.address(other)) for other in self._registries if other != name]
+        for block, owner in self._blocks.items():
+            found.append(own(block) if owner == name else theirs(block, owner))
+        return found
+
+    def tell(self, *names: str) -> None:
+        """Tells all hosts, or those of `names`, what all have."""
+        for name in names or self._registries:
+            self._registries[name].whole(*self.rows(name))
+
+    def give(self, block: str, name: str) -> None:
+        """Has a host have a block or a claim, which another may have had."""
+        before = self._blocks.get(block)
+        self._blocks[block] = name
+        for other, registry in self._registries.items():
+            if other == before:
+                registry.take_back(own(block))
+            registry.tell(own(block) if other == name else theirs(block, name))
+
+    def take(self, block: str) -> None:
+        """Has nobody have a block or claim any more."""
+        name = self._blocks.pop(block)
+        for other, registry in self._registries.items():
+            registry.take_back(own(block) if other == name else theirs(block, name))
+
+    def registry(self, name: str) -> Registry:
+        """What tells a host."""
+        return self._registries[name]
+
+    def service(self, name: str) -> Service:
+        """The service of a host."""
+        return self._services[name]
+
+    def again(self, name: str) -> None:
+        """Starts the service of a host again, after it was killed."""
+        host = self.cluster.hosts[name]
+        self._registries[name].close()
+        self._services[name] = host.service()
+        self._registries[name] = Registry(host.run_dir)
+        self._registries[name].whole(*self.rows(name))
+
+    def close(self) -> None:
+        """Ends what the hosts do not end."""
+        for registry in self._registries.values():
+            registry.close()
