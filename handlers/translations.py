@@ -6,8 +6,9 @@ somebody sends. So a flow that began without the rules never gets what they woul
 - the name service, if it is a sandbox's question to its gateway;
 - the port map, if it is for an address and a port of the host that lead to a sandbox;
 - the host's address, if it is from a sandbox whose network masquerades, and leaves the host's
-  networks. Likewise the bridge's address, if it is for a published port and comes from `localhost`
-  or from the same network.
+  networks. To another host of the cluster, that is this host's address there, and sandboxes of
+  clustered networks keep theirs. Likewise the bridge's address, if it is for a published port and
+  comes from `localhost` or from the same network.
 
 The rules are those of :mod:`handlers.firewall.ruleset`. A connection that both ends have is left
 alone, whatever it lacks: the end of its flow would cut it. One to a published port is of a process
@@ -85,6 +86,7 @@ class Translations:
         self._forwards: dict[_Key, list[_Forward]] = defaultdict(list)
         self._holders: dict[bytes, tuple[Sandbox, Network]] = {}
         self._leads_away: dict[bytes, bool] = {}
+        self._clustered = [s for n in networks.values() if n.cluster for s in n.subnets]
         for sandbox in sandboxes:
             own = {i.network: networks[i.network] for i in sandbox.interfaces}
             for interface in sandbox.interfaces:
@@ -164,6 +166,8 @@ class Translations:
 
     def _lacks_masquerade(self, source: bytes, to: bytes) -> Sandbox | None:
         sandbox, network = self._holders[source]
+        if self._is_clustered(to):
+            return sandbox if not network.cluster and self._is_away(to) else None
         if not network.masquerade or network.internal or not self._is_routed(network, len(source)):
             return None
         return sandbox if self._is_away(to) else None
@@ -172,6 +176,13 @@ class Translations:
         """Whether the host is the router of `network`, and not another machine on its bridge."""
         subnet = network.subnet_of(4 if size == 4 else 6)
         return subnet is not None and (network.managed or gateway(subnet).packed in self._local)
+
+    def _is_clustered(self, packed: bytes) -> bool:
+        """Whether a packed address is of a clustered network."""
+        if not self._clustered:
+            return False
+        address = ip_address(packed)
+        return any(address in subnet for subnet in self._clustered)
 
     def _is_away(self, address: bytes) -> bool:
         """Whether the way to one host with that packed address leaves the host's networks."""

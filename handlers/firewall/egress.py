@@ -32,7 +32,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from handlers.closing.judged import closed, judged
-from handlers.firewall import opened, rejecting
+from handlers.firewall import opened, rejecting, remote
 from handlers.firewall.classids import classid
 from handlers.firewall.matches import HOST_ENDS, ip_of, local_key, side, span
 from handlers.firewall.rejecting import REJECT
@@ -91,7 +91,9 @@ def chains(
     )
     if not all(driver.master for driver in drivers):
         yield f'    iifname "{HOST_ENDS}" jump from_judged'
+    yield from (f"    {rule}" for rule in remote.marked(drivers))
     yield "}"
+    yield from remote.marking(drivers, passed)
     yield from _no_redirects(drivers, versions)
     yield "chain from_judged {"
     if 4 in versions:

@@ -12,10 +12,12 @@ from handlers.firewall.admin import AdminRules
 from handlers.firewall.egress import Group
 from handlers.firewall.listed import NOTE
 from handlers.firewall.lists import Lists, Recorder
+from handlers.firewall.members import Members
 from handlers.firewall.opened import Opened
 from handlers.firewall.ruleset import OLD_TABLE, TABLE, Parts
 from handlers.handler import Difference, Handler, Numbers, apply
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
+from watcher.model.cluster import ClusterChange
 from watcher.model.errors import UsageError, WatcherError
 from watcher.model.network import Network
 from watcher.model.policy.opening import Opening
@@ -40,6 +42,8 @@ class FirewallHandler(Handler):
         self.admin = AdminRules(self._nft, context.notes, context.firewall.rules, run_dir)
         """The administrator's own rules."""
         self._sandboxes = context.sandboxes
+        self._members = Members(context.cluster, context.drivers)
+        self._port = context.cluster.port
         self._blocks: Set[str] = frozenset()
         """The rules that are there only if they are needed, as far as this process knows."""
         self._surplus = False
@@ -113,6 +117,22 @@ class FirewallHandler(Handler):
                 self._nft.run(text)
             except NotThere:  # the table is gone, and so are its elements
                 return
+
+    def meet(self, change: ClusterChange) -> None:
+        """Change the elements that are other hosts' blocks and addresses, in one transaction.
+
+        Raises:
+            NftError: nftables refused.
+        """
+        text = self._members.meet(change)
+        if not text:
+            return
+        try:
+            self._nft.run(text)
+        except NotThere:
+            self.replace()
+        except NftError:  # another process has changed some of them since
+            self._nft.run(self._members.anew())
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the tables hold the rules and exactly the elements of `sandboxes`.
@@ -192,7 +212,8 @@ class FirewallHandler(Handler):
         if self._nft.listing(*OLD_TABLE) is not None:
             return  # see :mod:`handlers.firewall.old_tables`
         listing = self._listing()
-        if listing is None and not any(sandbox.interfaces for sandbox in sandboxes):
+        members = self._members.all()
+        if listing is None and not members and not any(s.interfaces for s in sandboxes):
             return
         needed = elements.blocks(wanted)
         blocks = self._blocks = listed.blocks(listing or ())
@@ -212,6 +233,11 @@ class FirewallHandler(Handler):
             yield Difference(
                 Repair("opened addresses again", "", "they were missing"),
                 lambda: self._nft.run(text),
+            )
+        if set(listed.members_in(listing)) != members.keys():
+            yield Difference(
+                Repair("put right what other hosts have", "", "it was not as it should be"),
+                lambda: self._nft.run(self._members.anew()),
             )
         there = set(listed.elements_in(listing))
         missing = [element for element in wanted if element not in there]
@@ -313,7 +339,8 @@ class FirewallHandler(Handler):
             self.opened.read()
             text += self.opened.commands()
         counts = rejecting.carried(self._nft, wanted)
-        self._nft.run(text + commands("add", (*wanted, *counts)) + old)
+        members = self._members.all()
+        self._nft.run(text + commands("add", (*wanted, *members, *counts)) + old)
         self._notes.note(NOTE, self._digest(self._nft.listing(*TABLE), blocks))
         self._lists.added(wanted)
         self._made = True
@@ -322,7 +349,7 @@ class FirewallHandler(Handler):
         return listed.digest(listing or [], self._drivers, self._parts(blocks))
 
     def _parts(self, blocks: Set[str]) -> Parts:
-        return Parts(blocks, self._mark, self._log_group, self.admin.text)
+        return Parts(blocks, self._mark, self._log_group, self.admin.text, self._port)
 
 
 def _nothing() -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
-from handlers.firewall import rejecting
+from handlers.firewall import rejecting, remote
 from handlers.firewall.classids import classid
 from handlers.firewall.egress import Group, fields
 from handlers.firewall.matches import HOST_ENDS, local_key
@@ -115,7 +115,10 @@ def chains(
         )
         for driver, subnet in near:  # no other link may claim to be a neighbour
             link = driver.master or HOST_ENDS
-            yield f'    iifname != "{link}" {ip} saddr {subnet} goto rejected_from{v}'
+            claims = [f'iifname != "{link}" {ip} saddr {subnet}']
+            if driver.network.cluster:
+                claims = list(remote.no_neighbour(subnet))
+            yield from (f"    {claim} goto rejected_from{v}" for claim in claims)
         yield from (
             f"    meta priority . {ip} saddr . {_DIALLED} @from{v} meta priority set none return",
             f"    goto rejected_from{v}",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any, Final
 
 import msgspec
 
-from handlers.firewall import admin, elements, names, opened, rejecting, ruleset
+from handlers.firewall import admin, elements, names, opened, rejecting, remote, ruleset
 from handlers.firewall.ruleset import Parts
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
@@ -30,7 +30,7 @@ def _is_static(name: str) -> bool:
 
 def _of_no_sandbox(name: str) -> bool:
     """Whether the elements of that set do not come with sandboxes."""
-    return _is_static(name) or name in _OF_THE_KERNEL
+    return _is_static(name) or name in _OF_THE_KERNEL or name in remote.NAMES
 
 
 def digest(
@@ -66,9 +66,20 @@ def _rules(listing: Iterable[dict[str, Any]]) -> list[Any]:
 
 def elements_in(listing: Iterable[dict[str, Any]]) -> Iterator[Element]:
     """The elements of sandboxes in `listing`."""
+    return _elements(listing, lambda name: not _of_no_sandbox(name))
+
+
+def members_in(listing: Iterable[dict[str, Any]]) -> Iterator[Element]:
+    """The elements of the cluster in `listing`."""
+    return _elements(listing, lambda name: name in remote.NAMES)
+
+
+def _elements(
+    listing: Iterable[dict[str, Any]], wanted: Callable[[str], bool]
+) -> Iterator[Element]:
     for object_ in listing:
         for kind, value in object_.items():
-            if kind in ("set", "map") and not _of_no_sandbox(value["name"]):
+            if kind in ("set", "map") and wanted(value["name"]):
                 for entry in value.get("elem", []):
                     key, found = entry if kind == "map" else (entry, None)
                     yield Element(

@@ -20,7 +20,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from handlers.firewall import admin, connections, egress, ingress, names
+from handlers.firewall import admin, connections, egress, ingress, names, remote
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
 from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
@@ -135,12 +135,14 @@ class Parts(Struct, frozen=True):
         mark: the bit of the packet mark on what sandboxes held to a list may send.
         log_group: the NFLOG group that gets some of what is rejected; 0 means none.
         rules: the administrator's own rules, if any.
+        port: that of VXLAN.
     """
 
     blocks: Set[str]
     mark: int
     log_group: int = 0
     rules: str | None = None
+    port: int = 0
 
 
 def base(drivers: Iterable[Driver], parts: Parts) -> str:
@@ -151,7 +153,8 @@ def base(drivers: Iterable[Driver], parts: Parts) -> str:
     modes = list(dict.fromkeys(driver.rules for driver in known))
     bridges = ", ".join(f'"{network.bridge}"' for network in networks)
     versions = versions_of(networks)
-    sets, chains = [*_sets(networks), *names.sets(known)], list[str]()
+    sets = [*_sets(networks), *names.sets(known), *remote.sets(known)]
+    chains = [*remote.chains(known, parts.port)]
     returning: list[str] = []
     if egress.BLOCK in blocks:
         returning += egress.returning(known)
@@ -183,14 +186,16 @@ def base(drivers: Iterable[Driver], parts: Parts) -> str:
         to_names=_lines(names.arriving(known)),
         arriving=_lines([connections.ARRIVING] if connections.BLOCK in blocks else []),
         forwarded=_lines(part.FORWARDED for part in (ingress, connections) if part.BLOCK in blocks),
-        questions=_lines(names.prerouting(known)),
+        questions=_lines((*remote.prerouting(known), *names.prerouting(known))),
         localhost=_lines(chain.from_iterable(mode.localhost for mode in modes)),
-        masquerade=_lines(_masquerade(known)),
+        masquerade=_lines((*remote.postrouting(known), *_masquerade(known))),
         returning=_lines(returning),
-        forward=_lines(chain.from_iterable(mode.forward for mode in modes)),
+        forward=_lines(
+            (*chain.from_iterable(mode.forward for mode in modes), *remote.forward(known))
+        ),
         to_others=_lines(_others(networks, "oifname", "daddr")),
-        inside=_lines(_inside(known)),
-        from_others=_lines(_others(networks, "iifname", "saddr")),
+        inside=_lines((*_inside(known), *remote.to_sandboxes(known))),
+        from_others=_lines((*_others(networks, "iifname", "saddr"), *remote.from_sandboxes(known))),
         unmasqueraded=_lines(_unmasqueraded(known)),
         outwards=_lines(chain.from_iterable(map(_kept_in, known))),
         ours=OURS,
