@@ -30,7 +30,6 @@ def played(make_cluster: ClusterMaker) -> Iterator[PlayedMaker]:
         *, hosts: str = "abc", mtus: dict[str, int] | None = None, version: int = 4,
         more: str = "", **kwargs: tuple[str, ...],
     ) -> Played:  # fmt: skip
-        more = f"masquerade = false\n{more}"
         one = Played(make_cluster(**(mtus or {})), version=version, more=more, **kwargs)
         made.append(one)
         for name in hosts:

@@ -50,9 +50,6 @@ class Played:
         """Makes a host with its service, that has the first of its own blocks."""
         number = len(self._registries) + 1
         host = self.cluster.add(name, link)
-        rules = host.base / "rules"
-        rules.write_text("".join(f"ip{'6' * (':' in s)} saddr {s} accept\n" for s in self.subnets))
-        config += f'[firewall]\nrules = "{rules}"\n'
         host.configure(self.config(name) + config)
         self._services[name] = host.service()
         self._registries[name] = Registry(host.run_dir)
