@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from watcher.feed.sockets import NamedSocket
-from watcher.model.errors import message_of
 from watcher.observe.name_service import STATUS, encoded
+from watcher.observe.served import ServedSocket
 
 if TYPE_CHECKING:
     import asyncio
+    import socket
     from collections.abc import Callable
 
     from watcher.log.logger import Log
     from watcher.observe.name_service import NameTotals
 
-_TURN: Final = 8
-_CHECK: Final = 5.0
-"""Seconds between two looks whether the socket has lost its name."""
-_MODE: Final = 0o660
-
 
 class Status:
     """Serves the socket. A line is sent once, and fits: who does not read it costs nothing.
-
-    Nothing else depends on it: what fails is logged, and tried again.
 
     Args:
         run_dir: its directory is there; the unit makes it, or this does where it may.
@@ -42,68 +32,15 @@ class Status:
         loop: asyncio.AbstractEventLoop,
         log: Log,
     ) -> None:
-        self._path = Path(run_dir, STATUS)
         self._totals = totals
-        self._loop = loop
-        self._log = log
-        self._named: NamedSocket | None = None
-        self._problem = ""
-        self._check()
+        self._served = ServedSocket(
+            run_dir, STATUS, "the status socket cannot be served", self._accepted, loop, log
+        )
 
     def close(self) -> None:
         """Serve no more, and leave no name behind."""
-        self._timer.cancel()
-        if self._named is not None:
-            if not self._named.lost():
-                with suppress(OSError):
-                    self._path.unlink()
-            self._unlisten()
+        self._served.close()
 
-    def _unlisten(self) -> None:
-        if self._named is not None:
-            self._loop.remove_reader(self._named.socket.fileno())
-            self._named.close()
-            self._named = None
-
-    def _check(self) -> None:
-        """Make the socket anew if there is none, or its name leads elsewhere."""
-        if self._named is None or self._named.lost():
-            self._unlisten()
-            try:
-                self._make()
-            except OSError as error:
-                problem = message_of(error)
-                if problem != self._problem:
-                    self._log.warning(
-                        "the status socket cannot be served", reason=problem,
-                        remedy=f"let this user write to {self._path.parent}",
-                    )  # fmt: skip
-                self._problem = problem
-            else:
-                self._problem = ""
-        self._timer = self._loop.call_later(_CHECK, self._check)
-
-    def _make(self) -> None:
-        directory, root = self._path.parent, os.geteuid() == 0
-        with suppress(OSError):
-            directory.mkdir(mode=0o755, exist_ok=True)
-        self._named = NamedSocket(
-            str(directory), self._path.name, socket.SOCK_STREAM, group=root, log=self._log
-        )
-        if not root:  # the unit's own group is the one that may read
-            self._path.chmod(_MODE)
-        self._loop.add_reader(self._named.socket.fileno(), self._readable)
-
-    def _readable(self) -> None:
-        assert self._named is not None
-        for _ in range(_TURN):
-            try:
-                connection, _ = self._named.socket.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError:  # no descriptors left; accept(2)
-                self._unlisten()  # until the next look
-                return
-            with connection, suppress(OSError):
-                connection.setblocking(False)
-                connection.send(encoded(self._totals()))
+    def _accepted(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.send(encoded(self._totals()))

@@ -26,6 +26,11 @@ _LONGEST: Final = 180
 _ROOTS_AT_MOST: Final = 1024
 
 
+def can_be_asked_for(name: str) -> bool:
+    """Whether `name`, an id or a name of a container in lower case, can be a name of DNS."""
+    return name not in RESERVED_NAMES and len(name) <= _LONGEST and _ID.fullmatch(name) is not None
+
+
 class Naming:
     """Tells what containers are called, as far as the limits of their root in `roots` allow it."""
 
@@ -44,7 +49,7 @@ class Naming:
         return [name.encode() for name in part.names] + usable
 
     def _may_be(self, root: str, id_: str) -> bool:
-        if id_ in RESERVED_NAMES or len(id_) > _LONGEST or not _ID.fullmatch(id_):
+        if not can_be_asked_for(id_):
             return False
         patterns = self._of(root)
         return patterns is not None and (not patterns or is_allowed_name(id_, patterns))
