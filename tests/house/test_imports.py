@@ -60,6 +60,7 @@ FLOORS: Final = (
     "watcher.names.waiting",
     "watcher.names.answers",
     "watcher.names.events",
+    "watcher.names.hosts",
     "watcher.names.transport",
     "watcher.names",
     "watcher.checks",

@@ -24,6 +24,8 @@ from watcher.names.opening.limits import Place
 from watcher.names.settings import Settings
 from watcher.names.wire.query import Query
 from watcher.names.zone.directory import Directory
+from watcher.names.zone.remote import Remote
+from watcher.names.zone.views import Use
 from watcher.observe.name_service import NameTotals
 
 DOMAIN = "watcher.internal"
@@ -98,7 +100,9 @@ class World:
     """
 
     def __init__(self, *lines: NetworkLine | SandboxLine, settings: Settings = SETTINGS) -> None:
-        self.directory = Directory(settings)
+        self.remote = Remote()
+        self.remote.changed = self._remote_changed
+        self.directory = Directory(settings, self.remote)
         self.forwarded: list[tuple[Query, tuple[str, ...], Hashable]] = []
         self.opened: list[tuple[bytes, tuple[tuple[str, str], ...]]] = []
         self.rejected: list[tuple[bytes, str, str]] = []
@@ -107,6 +111,9 @@ class World:
         self.counts = Counts()
         self.answers = Answers(self.directory, self, self, self._later, self.counts)
         self.tell(*lines)
+
+    def _remote_changed(self, name: str, uses: Iterable[Use] | None) -> None:
+        self.directory.remote_changed(name, uses)
 
     def ask(
         self, query: Query, servers: tuple[str, ...], asker: Hashable, reply: Callable[..., Any]

@@ -19,6 +19,7 @@ from watcher.names.transport import streams
 from watcher.names.transport.connections import MOST, PER_SOURCE, Connections
 from watcher.names.transport.streams import UNDER_WAY, Listener
 from watcher.names.zone.directory import Directory
+from watcher.names.zone.remote import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -56,7 +57,7 @@ class Serving:
     def __init__(self, patience: float) -> None:
         loop = asyncio.get_running_loop()
         self.counts, self.nobody = Counts(), Nobody()
-        directory = Directory(Settings("watcher.internal"))
+        directory = Directory(Settings("watcher.internal"), Remote())
         subnet = SubnetPart("127.0.0.0/8", "127.0.0.1", 1)
         directory.network(
             NetworkLine("default", "bridge", "netns0", (subnet,), names=True, guard=False)

@@ -17,6 +17,7 @@ from watcher.names.answers import Answers
 from watcher.names.counts import Counts
 from watcher.names.events.known import Known
 from watcher.names.garbage import Garbage
+from watcher.names.hosts.follower import HostsFollower
 from watcher.names.opening.openings import Openings
 from watcher.names.settings import Settings
 from watcher.names.status import Status
@@ -27,11 +28,12 @@ from watcher.service import systemd
 from watcher.service.unhandled import Unhandled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from watcher.config.load import Source
     from watcher.config.settings import Config
     from watcher.log.logger import Log
+    from watcher.names.zone.views import Use
     from watcher.observe.name_service import NameTotals
 
 DRAIN: Final = 1.0
@@ -63,8 +65,10 @@ class Server:
         self._reloading: asyncio.Task[None] | None = None
         self._reload_due = False
         self._settings = settings = Settings.of(config)
-        self._follower = Follower(
-            config.run_dir, lambda: Known(self._settings), loop, log, replaced=self._replaced,
+        self._hosts = HostsFollower(config.run_dir, loop, log, self._garbage.collect)
+        self._hosts.remote.changed = self._remote_changed
+        self._follower: Follower[Known] = Follower(
+            config.run_dir, self._known, loop, log, replaced=self._replaced,
             learned=self._learned, reloaded=self._reload, after=self._garbage.collect,
         )  # fmt: skip
         self._forwarder = Forwarder(
@@ -113,6 +117,7 @@ class Server:
 
     def _stop(self) -> None:
         self._follower.stop()
+        self._hosts.stop()
         self._gateways.close()
         self._forwarder.close()
         self._openings.close()
@@ -142,9 +147,17 @@ class Server:
 
     # What is known:
 
+    def _known(self) -> Known:
+        return Known(self._settings, self._hosts.remote)
+
+    def _remote_changed(self, network: str, uses: Iterable[Use] | None) -> None:
+        """Who is called what on other hosts has changed."""
+        self._answers.directory.remote_changed(network, uses)
+
     def _replaced(self, known: Known) -> None:
         """Another directory is in use, and perhaps other networks."""
         self._answers.directory = known.directory
+        self._hosts.want(wanted=any(n.cluster and n.names for n in known.networks.values()))
         self._gateways.serve(
             {
                 subnet.gateway: line.name

@@ -10,13 +10,14 @@ from watcher.names.zone.directory import Directory
 if TYPE_CHECKING:
     from watcher.feed.lines import AnyLine
     from watcher.names.settings import Settings
+    from watcher.names.zone.remote import Remote
 
 
 class Known:
     """A directory, and the networks that it was told, by name."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.directory = Directory(settings)
+    def __init__(self, settings: Settings, remote: Remote) -> None:
+        self.directory = Directory(settings, remote)
         self.networks: dict[str, NetworkLine] = {}
 
     @property

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from watcher.feed.lines import NetworkLine, SandboxLine
     from watcher.names.settings import Settings
+    from watcher.names.zone.remote import Remote
     from watcher.names.zone.reverse import Span
+    from watcher.names.zone.views import Use
 
 _KEPT_AT_MOST: Final = 16 << 20
 """Bytes of all answers that are kept; each view has its share."""
@@ -50,6 +52,10 @@ class _Sandbox(Struct, eq=False):
 class Directory:
     """Who is called what, and who may know.
 
+    Args:
+        settings: what the configuration says.
+        remote: who is in clustered networks on other hosts.
+
     What a line costs depends on that sandbox alone, not on how many there are.
 
     Attributes:
@@ -60,7 +66,8 @@ class Directory:
         views: what askers see, by the network in which they ask and all their networks.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, remote: Remote) -> None:
+        self._remote = remote
         self.settings = settings
         self.zone = Zone(settings.domain)
         self.segments: dict[str, Segment] = {}
@@ -97,7 +104,8 @@ class Directory:
             self.forget(sandbox.key)
         if before is not None:
             self._host_leaves(before)
-        self.segments[line.name] = segment = Segment(line)
+        remote = self._remote.network(line.name) if line.cluster and line.names else None
+        self.segments[line.name] = segment = Segment(line, remote)
         self.spans = tuple(chain.from_iterable(one.spans for one in self.segments.values()))
         for view in self.views.values():  # what was nobody's may be ours now, and the reverse
             view.clear()
@@ -110,6 +118,18 @@ class Directory:
                 servers = self._servers_of(known.line)
                 for asker in known.askers.values():
                     asker.servers = servers
+
+    def remote_changed(self, name: str, uses: Iterable[Use] | None) -> None:
+        """In a network, what is called so on other hosts has changed; `None`: any of it may."""
+        segment = self.segments.get(name)
+        if segment is None or segment.remote is None:
+            return
+        if uses is None:
+            for view in segment.views:
+                view.clear()
+        else:
+            for use in uses:
+                _drop(segment, use)
 
     def sandbox(self, line: SandboxLine) -> None:
         """Take in a sandbox: a new one, or in place of the one with its key."""
@@ -176,7 +196,10 @@ class Directory:
         An id that leaves no room for the network and the domain is left out.
         """
         firsts = [self._naming.names_of(part)[:1] for part in presence.containers]
-        names = dict.fromkeys(chain.from_iterable(firsts))
+        return self.pointers_of(dict.fromkeys(chain.from_iterable(firsts)), segment)
+
+    def pointers_of(self, names: Iterable[bytes], segment: Segment) -> list[bytes]:
+        """The same of containers that people call so."""
         whole = [name + b"." + segment.label for name in names]
         room = _LONGEST_NAME - len(self.zone.wire) - 1
         return [name for name in whole if len(name) <= room]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from watcher.names.zone.directory import Directory
     from watcher.names.zone.reverse import Reverse
-    from watcher.names.zone.segments import Called, Segment
+    from watcher.names.zone.segments import Named, Segment
     from watcher.names.zone.views import Asker, Use, View
 
 _HOST: Final = HOST.encode()
@@ -42,7 +42,7 @@ class Found(Struct, frozen=True, gc=False):
     exists: bool
     v4: Sequence[bytes] = ()
     v6: Sequence[bytes] = ()
-    called: Sequence[Called] = ()
+    called: Sequence[Named] = ()
     pointers: Sequence[bytes] = ()
     apex: bool = False
     uses: tuple[Use, ...] = ()
@@ -151,8 +151,15 @@ def _in_view(view: View, labels: tuple[bytes, ...]) -> Found:
     return Found(exists=True, called=called, uses=tuple(uses))
 
 
-def _called(segments: Iterable[Segment], name: bytes) -> list[Called]:
-    return [segment.called[name] for segment in segments if name in segment.called]
+def _called(segments: Iterable[Segment], name: bytes) -> list[Named]:
+    """Who is called so, on this host and on others alike."""
+    found: list[Named] = []
+    for segment in segments:
+        if name in segment.called:
+            found.append(segment.called[name])
+        if segment.remote is not None and (others := segment.remote.find(name)):
+            found.append(others)
+    return found
 
 
 def _reverse(directory: Directory, view: View, about: Reverse) -> Found | None:
@@ -167,5 +174,8 @@ def _reverse(directory: Directory, view: View, about: Reverse) -> Found | None:
             return Found(exists=True, pointers=(_HOST,))
         if presence := segment.leases.get(address):
             pointers = directory.pointers(presence, segment)
+            return Found(exists=bool(pointers), pointers=pointers, uses=(address,))
+        if address and segment.remote is not None and (other := segment.remote.at(address)):
+            pointers = directory.pointers_of(other.firsts, segment)
             return Found(exists=bool(pointers), pointers=pointers, uses=(address,))
     return Found(exists=False, uses=(address,) if address else ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from watcher.feed.lines import ContainerPart, NetworkLine
+    from watcher.names.zone.remote import RemoteNetwork
     from watcher.names.zone.reverse import Span
     from watcher.names.zone.views import Asker, View
 
@@ -25,8 +26,15 @@ class Presence(Struct, frozen=True, eq=False, gc=False):
     containers: tuple[ContainerPart, ...]
 
 
+class Named(Protocol):
+    """Who is called so in one network, on this host or on others."""
+
+    def records(self, version: int, before: bytes) -> bytes:
+        """All addresses of IP `version` 4 or 6, each with the rest of its record `before` it."""
+
+
 class Called:
-    """Who is called so in one network.
+    """Who is called so in one network, on this host.
 
     Their records are put together once, as they are asked for: whoever asks for a name of thousands
     in ever other ways, of which no answer is kept, would have it done each time.
@@ -53,7 +61,7 @@ class Called:
         self._v4 = self._v6 = None
 
     def records(self, version: int, before: bytes) -> bytes:
-        """All addresses of IP `version` 4 or 6, each with the rest of its record `before` it."""
+        """See :class:`Named`."""
         if version == 4:
             if self._v4 is None:
                 self._v4 = joined(before, [a for one in self.presences.values() for a in one.v4])
@@ -75,6 +83,7 @@ class Segment:
         spans: its subnets.
         called: who is called so, by the name.
         leases: who has that address.
+        remote: who is in it on other hosts; `None` if the network is this host's alone.
         askers: who asks from that address; in one without guard, only the host is known by it.
         anybody: who asks from any other address of one without guard.
         views: the views that it is in.
@@ -82,11 +91,12 @@ class Segment:
 
     __slots__ = (
         "anybody", "askers", "called", "gateways", "guarded", "internal", "label", "leases",
-        "line", "spans", "v4", "v6", "views",
+        "line", "remote", "spans", "v4", "v6", "views",
     )  # fmt: skip
 
-    def __init__(self, line: NetworkLine) -> None:
+    def __init__(self, line: NetworkLine, remote: RemoteNetwork | None) -> None:
         self.line = line
+        self.remote = remote
         self.label = line.name.lower().encode()
         self.internal = line.internal
         self.guarded = line.guard

@@ -1,0 +1,1 @@
+"""What `hosts.sock` tells of other hosts fills the zone."""

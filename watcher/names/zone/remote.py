@@ -1,0 +1,378 @@
+"""What other hosts tell of their sandboxes in clustered networks, as far as it counts.
+
+It counts while the host is heard of, and for addresses in blocks of that host alone: whoever writes
+to the registry as one host takes no address of another. Whether it does is worked out when somebody
+asks, so that a host which falls silent costs nothing but the answers that were kept.
+
+There is one of it, whatever becomes of the directory: so what is told again costs nothing.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from watcher.names.zone.segments import joined, packed_of, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from watcher.cluster.endpoints.lines import EndpointLine, HostLine
+    from watcher.names.zone.views import Use
+
+type Key = tuple[str, str]
+"""An endpoint: its host, and its id there."""
+
+
+class _Host(Struct, eq=False, gc=False):
+    """A host.
+
+    Attributes:
+        name: its name.
+        alive: whether what it tells counts: it is another host, and is heard of.
+        blocks: its prefixes, by the network.
+    """
+
+    name: str
+    alive: bool = False
+    blocks: Mapping[str, frozenset[str]] = {}
+
+
+class RemotePresence(Struct, frozen=True, eq=False, gc=False):
+    """What a sandbox of another host has in one network.
+
+    Attributes:
+        network: the network.
+        host: the host's name.
+        addresses: its addresses, packed.
+        names: all names of its containers.
+        firsts: what people call each of these.
+    """
+
+    network: RemoteNetwork
+    host: str
+    addresses: tuple[bytes, ...]
+    names: tuple[bytes, ...]
+    firsts: tuple[bytes, ...]
+
+    def counting(self, length: int) -> list[bytes]:
+        """Its addresses of so many bytes that count; of any, if that is 0."""
+        return [
+            address
+            for address in self.addresses
+            if (not length or len(address) == length) and self.network.counts(self.host, address)
+        ]
+
+    @property
+    def exists(self) -> bool:
+        """Whether any of it counts."""
+        return any(self.network.counts(self.host, address) for address in self.addresses)
+
+    def records(self, version: int, before: bytes) -> bytes:
+        """As :meth:`watcher.names.zone.segments.Called.records`."""
+        return joined(before, self.counting(4 if version == 4 else 16))
+
+
+class _Group:
+    """Several that are called the same in one network; their records are put together once.
+
+    Attributes:
+        presences: theirs.
+    """
+
+    __slots__ = ("_exists", "_network", "_records", "_state", "presences")
+
+    def __init__(self, network: RemoteNetwork, *presences: RemotePresence) -> None:
+        self._network = network
+        self.presences = dict.fromkeys(presences)
+        self._records: dict[int, bytes] = {}
+        self._exists: bool | None = None
+        self._state = 0
+
+    def forget(self) -> None:
+        """Forget what was worked out."""
+        self._records.clear()
+        self._exists = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether any of it counts."""
+        self._renew()
+        if self._exists is None:
+            self._exists = any(one.exists for one in self.presences)
+        return self._exists
+
+    def records(self, version: int, before: bytes) -> bytes:
+        """As :meth:`watcher.names.zone.segments.Called.records`."""
+        self._renew()
+        records = self._records.get(version)
+        if records is None:
+            length = 4 if version == 4 else 16
+            found = [address for one in self.presences for address in one.counting(length)]
+            records = self._records[version] = joined(before, found)
+        return records
+
+    def _renew(self) -> None:
+        if self._state != self._network.state:
+            self._state = self._network.state
+            self.forget()
+
+
+class RemoteNetwork:
+    """A clustered network, and who is in it on other hosts.
+
+    Args:
+        name: its name.
+        hosts: all hosts, by name.
+
+    Attributes:
+        state: differs after each change of what hosts have which blocks, and are heard of.
+    """
+
+    __slots__ = ("_at", "_called", "_hosts", "_owners", "name", "state")
+
+    def __init__(self, name: str, hosts: Mapping[str, _Host]) -> None:
+        self.name = name
+        self.state = 1
+        self._hosts = hosts
+        self._called: dict[bytes, RemotePresence | _Group] = {}
+        self._at: dict[bytes, RemotePresence | tuple[RemotePresence, ...]] = {}
+        self._owners: dict[tuple[int, int], dict[int, str]] = {}
+        """By the bytes of an address and the bits behind a prefix: the host, by the prefix. The
+        longest prefixes come first."""
+
+    @property
+    def names(self) -> int:
+        """How many names there are, whether or not they count."""
+        return len(self._called)
+
+    def find(self, name: bytes) -> RemotePresence | _Group | None:
+        """Who is called so, if that counts."""
+        found = self._called.get(name)
+        return found if found is not None and found.exists else None
+
+    def at(self, address: str) -> RemotePresence | None:
+        """Who has the address, if that counts."""
+        packed = packed_of(address)
+        found = self._at.get(packed, ())
+        presences = found if isinstance(found, tuple) else (found,)
+        return next((one for one in presences if self.counts(one.host, packed)), None)
+
+    def counts(self, host: str, address: bytes) -> bool:
+        """Whether `host` is heard of, and the address is in the smallest block that is there."""
+        known = self._hosts.get(host)
+        return known is not None and known.alive and self._owner(address) == host
+
+    def _owner(self, address: bytes) -> str | None:
+        """Who has the block with the address: the smallest one, which a claim is."""
+        length, number = len(address), int.from_bytes(address)
+        for (bytes_, bits), owners in self._owners.items():
+            if bytes_ == length and (owner := owners.get(number >> bits)) is not None:
+                return owner
+        return None
+
+    def own(self, prefix: str, host: str, *, own: bool) -> None:
+        """A host has, or no longer has, the block or claim `prefix`."""
+        network = ip_network(prefix)
+        bits = network.max_prefixlen - network.prefixlen
+        kind = (network.max_prefixlen // 8, bits)
+        number = int(network.network_address) >> bits
+        if own:
+            if kind not in self._owners:
+                self._owners[kind] = {}
+                self._owners = dict(sorted(self._owners.items()))
+            self._owners[kind][number] = host
+        elif self._owners.get(kind, {}).get(number) == host:
+            del self._owners[kind][number]
+            if not self._owners[kind]:
+                del self._owners[kind]
+
+    def affected(self, prefix: str) -> list[Use] | None:
+        """What follows from who has `prefix`; `None` if it is more than one address."""
+        network = ip_network(prefix)
+        if network.prefixlen != network.max_prefixlen:
+            return None
+        packed = network.network_address.packed
+        found = self._at.get(packed, ())
+        presences = found if isinstance(found, tuple) else (found,)
+        for one in presences:
+            for name in one.names:
+                self._forget(name)
+        return [text_of(packed), *{name for one in presences for name in one.names}]
+
+    def clear(self) -> None:
+        """Nobody is in it any more."""
+        self._called.clear()
+        self._at.clear()
+        self._owners.clear()
+        self.state += 1
+
+    def enter(self, presence: RemotePresence) -> None:
+        """A sandbox is there."""
+        for name in presence.names:
+            before = self._called.get(name)
+            if before is None:
+                self._called[name] = presence
+            elif isinstance(before, _Group):
+                before.presences[presence] = None
+                before.forget()
+            else:
+                self._called[name] = _Group(self, before, presence)
+        for address in presence.addresses:
+            there = self._at.get(address, ())
+            if there == ():
+                self._at[address] = presence
+            else:
+                self._at[address] = (*(there if isinstance(there, tuple) else (there,)), presence)
+
+    def leave(self, presence: RemotePresence) -> None:
+        """A sandbox is there no more."""
+        for name in presence.names:
+            there = self._called[name]
+            if there is presence:
+                del self._called[name]
+                continue
+            assert isinstance(there, _Group)
+            del there.presences[presence]
+            there.forget()
+            if len(there.presences) == 1:
+                (self._called[name],) = there.presences
+        for address in presence.addresses:
+            those = self._at[address]
+            left = tuple(p for p in those if p is not presence) if isinstance(those, tuple) else ()
+            if not left:
+                del self._at[address]
+            else:
+                self._at[address] = left if len(left) > 1 else left[0]
+
+    def _forget(self, name: bytes) -> None:
+        found = self._called.get(name)
+        if isinstance(found, _Group):
+            found.forget()
+
+
+class Remote:
+    """See the module's docstring.
+
+    Attributes:
+        changed: called with the name of a network, and what is different there; `None` if that is
+            all of it.
+    """
+
+    def __init__(self) -> None:
+        self.changed: Callable[[str, Iterable[Use] | None], object] = _nobody
+        self._hosts: dict[str, _Host] = {}
+        self._networks: dict[str, RemoteNetwork] = {}
+        self._endpoints: dict[Key, tuple[RemotePresence, ...]] = {}
+
+    @property
+    def hosts(self) -> int:
+        """How many other hosts there are that are heard of."""
+        return sum(host.alive for host in self._hosts.values())
+
+    @property
+    def endpoints(self) -> int:
+        """How many endpoints are known, whether or not they count."""
+        return len(self._endpoints)
+
+    @property
+    def keys(self) -> set[Key]:
+        """All endpoints."""
+        return set(self._endpoints)
+
+    @property
+    def names_of_hosts(self) -> set[str]:
+        """All hosts."""
+        return set(self._hosts)
+
+    def network(self, name: str) -> RemoteNetwork:
+        """The clustered network of that name."""
+        network = self._networks.get(name)
+        if network is None:
+            network = self._networks[name] = RemoteNetwork(name, self._hosts)
+        return network
+
+    def host(self, line: HostLine) -> None:
+        """There is a host, this one included."""
+        host = self._hosts.get(line.name)
+        if host is None:
+            host = self._hosts[line.name] = _Host(line.name)
+        alive = line.state == "alive"
+        blocks = {name: frozenset(prefixes) for name, prefixes in line.blocks.items()}
+        other = alive != host.alive
+        host.alive = alive
+        before, host.blocks = host.blocks, blocks
+        for name in sorted(before.keys() | blocks.keys()):
+            had = before.get(name, _NONE)
+            all_ = other and bool(had)  # of what it did not have, nothing was known
+            self._own(name, line.name, had, blocks.get(name, _NONE), all_=all_)
+
+    def host_gone(self, name: str) -> None:
+        """There is no such host any more."""
+        host = self._hosts.pop(name, None)
+        if host is not None:
+            for network, prefixes in host.blocks.items():
+                self._own(network, name, prefixes, _NONE, all_=True)
+
+    def _own(
+        self, name: str, host: str, before: frozenset[str], now: frozenset[str], *, all_: bool
+    ) -> None:
+        """In a network, a host had some prefixes and has others now; `all_`: all is different."""
+        network = self.network(name)
+        uses: list[Use] | None = None if all_ else []
+        for prefix in before ^ now:
+            network.own(prefix, host, own=prefix in now)
+            part = network.affected(prefix)
+            uses = None if part is None or uses is None else [*uses, *part]
+        if uses is None:
+            network.state += 1
+        if uses is None or uses:
+            self.changed(name, uses)
+
+    def endpoint(self, line: EndpointLine) -> None:
+        """A host tells of a sandbox: a new one, or in place of that with its id."""
+        key = line.host, line.id
+        groups = [[name.encode() for name in group] for group in line.names if group]
+        names = tuple(dict.fromkeys(name for group in groups for name in group))
+        firsts = tuple(dict.fromkeys(group[0] for group in groups))
+        presences = [
+            (network, tuple(dict.fromkeys(map(packed_of, addresses))), names, firsts)
+            for network, addresses in line.addresses.items()
+        ]
+        before = self._endpoints.get(key, ())
+        if presences == [(p.network.name, p.addresses, p.names, p.firsts) for p in before]:
+            return
+        self.endpoint_gone(*key)
+        self._endpoints[key] = tuple(
+            RemotePresence(self.network(network), line.host, *rest) for network, *rest in presences
+        )
+        for presence in self._endpoints[key]:
+            presence.network.enter(presence)
+            self._tell(presence)
+
+    def endpoint_gone(self, host: str, id_: str) -> None:
+        """A host tells of a sandbox no more."""
+        for presence in self._endpoints.pop((host, id_), ()):
+            presence.network.leave(presence)
+            self._tell(presence)
+
+    def clear(self) -> None:
+        """Nobody is known any more."""
+        self._hosts.clear()
+        self._endpoints.clear()
+        for network in self._networks.values():
+            network.clear()
+            self.changed(network.name, None)
+
+    def _tell(self, presence: RemotePresence) -> None:
+        uses: list[Use] = [*presence.names, *map(text_of, presence.addresses)]
+        self.changed(presence.network.name, uses)
+
+
+def _nobody(network: str, uses: Iterable[Use] | None) -> None:
+    """Nobody wants to know."""
+
+
+_NONE: Final[frozenset[str]] = frozenset()
