@@ -49,13 +49,16 @@ class HostSideHandler(Handler):
         apply(driver.reserve(self._netlink, self._settings), dry_run=False)
 
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
-        """Repair the host's part of all networks in use: with sandboxes, or with blocks."""
+        """Repair the host's part of all networks in use, and the bridges of those with blocks."""
         used = {interface.network for sandbox in sandboxes for interface in sandbox.interfaces}
-        used |= {block.network for block in self._cluster.blocks()} & self._drivers.keys()
         repairs: list[Repair] = []
         for name in sorted(used):
             found = self._close(self._drivers[name], dry_run=dry_run)
             repairs += [one for one in found if one not in repairs]  # a dry run repairs none
+        with_blocks = {block.network for block in self._cluster.blocks()} & self._drivers.keys()
+        for name in sorted(with_blocks - used):  # the host's own address is on the bridge
+            reserved = self._drivers[name].reserve(self._netlink, self._settings)
+            repairs += apply(reserved, dry_run=dry_run)
         return repairs
 
     def remove(self, networks: Iterable[Network]) -> list[str]:

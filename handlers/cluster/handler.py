@@ -107,6 +107,11 @@ class ClusterHandler(Handler):
         return self._known is not None and self._known.expected.is_wrong(kind, body)
 
     @property
+    def address(self) -> Address | None:
+        """What the other hosts reached this one by at the last look."""
+        return self._own
+
+    @property
     def indices(self) -> frozenset[int]:
         """The indices of the VXLAN devices."""
         return frozenset() if self._known is None else frozenset(_indices(self._known.plan))

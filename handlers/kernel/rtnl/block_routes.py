@@ -54,6 +54,10 @@ _FAMILY: Final = struct.Struct("=H")
 _READ: Final = frozenset((RTA_DST, RTA_GATEWAY, RTA_VIA, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY))
 _NOTHING: Final = memoryview(b"")
 
+_LOOPBACK: Final = 1
+"""The index of the loopback interface, which IPv6 has for routes that lead nowhere
+(`ip6_route_info_create` in `net/ipv6/route.c`, `LOOPBACK_IFINDEX`)."""
+
 type RouteKey = tuple[bytes, int]
 """The packed destination and its prefix length."""
 
@@ -106,8 +110,10 @@ def block_route(wanted: BlockRoute) -> bytearray:
 
 
 def no_block_route(gone: BlockRoute) -> bytearray:
-    """Remove a route."""
-    rest = attribute(RTA_OIF, _number(gone.index)) if gone.index else b""
+    """Remove a route, and no other one to the same destination."""
+    rest = _hop(gone.to, gone.via) if gone.via else b""
+    index = gone.index or (_LOOPBACK if len(gone.to) == 16 else 0)
+    rest += attribute(RTA_OIF, _number(index)) if index else b""
     return request(RTM_DELROUTE, _header(gone, RT_SCOPE_NOWHERE, 0) + rest)
 
 
@@ -128,7 +134,6 @@ def read_block_route(body: memoryview) -> BlockRoute | None:
     return BlockRoute(
         to=bytes(values.get(RTA_DST, bytes(size))),
         length=body[1],
-        # IPv6 has the loopback interface for routes that lead nowhere.
         index=int.from_bytes(values.get(RTA_OIF, _NOTHING), "little") if unicast else 0,
         via=via,
         source=bytes(values.get(RTA_PREFSRC, _NOTHING)),
