@@ -114,6 +114,16 @@ def of_settings() -> socket.socket:
     return _listen(socket.NETLINK_ROUTE, _SETTINGS)
 
 
+def of_hosts(groups: Collection[int], wanted: bytes) -> socket.socket:
+    """A socket that hears of `groups` of rtnetlink, through the filter `wanted`."""
+    return _listen(socket.NETLINK_ROUTE, groups, wanted)
+
+
+def attach(heard: socket.socket, wanted: bytes) -> None:
+    """Replace the filter of a socket."""
+    _attached(heard, wanted, last=True)
+
+
 def of_nftables() -> socket.socket:
     """A socket that hears of the host's nftables."""
     return _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
@@ -187,10 +197,7 @@ def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] | None = ()) 
     It loads numbers in network byte order, while a message has them in the machine's byte order.
     """
     kept, dropped = Return(0xFFFFFFFF), Return(0)
-    links: Node = kept
-    if not host_ends:
-        rest = Test(_NAME_BEHIND, int.from_bytes(_HOST_END[4:]), dropped, kept)
-        links = Test(_NAME, int.from_bytes(_HOST_END[:4]), rest, kept)
+    links: Node = kept if host_ends else other_than_host_ends(kept, dropped)
     near = kept if subnets is None else passing(subnets, kept, dropped)
     near = Test(_PROTOCOL, PROTOCOL, dropped, near)  # those have a watch of their own
     ours = any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, near)
@@ -203,6 +210,12 @@ def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] | None = ()) 
     node = any_of(_TYPE, map(_swapped, removed), kept, qdiscs)
     of_links = map(_swapped, (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK))
     return assemble(any_of(_TYPE, of_links, links, node), short=dropped).text
+
+
+def other_than_host_ends(kept: Node, dropped: Node) -> Node:
+    """A decision about an event of a link: `dropped` if it has the name of a host end."""
+    rest = Test(_NAME_BEHIND, int.from_bytes(_HOST_END[4:]), dropped, kept)
+    return Test(_NAME, int.from_bytes(_HOST_END[:4]), rest, kept)
 
 
 def _swapped(number: int) -> int:

@@ -182,6 +182,36 @@ class Reconciler:
             self.repairs.is_right(host_name, gone=sandbox is None)
         return repairs
 
+    def mend_ways(self) -> tuple[list[Repair], bool]:
+        """Repair the ways to other hosts of the cluster.
+
+        Returns what was wrong, with an error where a repair failed, and whether others have to
+        reach this host by another address than before.
+        """
+        ways = self._context.host.cluster
+        before, moved = ways.address, False
+        try:
+            with self._with_store():
+                repairs = ways.look()
+                moved = ways.address != before
+        except Busy:
+            if self._turn.waits:
+                raise
+            return [], False
+        except (WatcherError, OSError) as error:
+            what = "made the ways to other hosts"
+            repairs = [Repair(what, "", "", error=message_with_remedy(error))]
+        self.repairs.publish(repairs)
+        return repairs, moved
+
+    def is_wrong(self, kind: int, body: memoryview) -> bool:
+        """Whether an event of rtnetlink contradicts the ways to other hosts that are wanted."""
+        return self._context.host.cluster.is_wrong(kind, body)
+
+    def vxlan_devices(self) -> frozenset[int]:
+        """The indices of the VXLAN devices."""
+        return self._context.host.cluster.indices
+
     def prepare(self, names: Iterable[str] = ()) -> list[tuple[str, Exception]]:
         """Make the bridges of the networks `names`, so that others see their subnets as taken.
 

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from watcher.events.drift import Drift
+from watcher.events.hosts import HostsWatch
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.naming import HOST_NAME
 from watcher.model.repair import Repair
@@ -49,6 +50,9 @@ _SOON: Final = 0.5
 ROUTES: Final = "routes"
 """The suspicion that a network overlaps with the host, or no longer does."""
 
+HOSTS: Final = "other hosts"
+"""The suspicion that packets to other hosts of the cluster do not get there."""
+
 _SANDBOXES: Final = "all sandboxes"
 _PINS: Final = "all pins"
 
@@ -61,6 +65,7 @@ class Healer:
         reconciler: repairs one sandbox.
         sync: repairs everything; returns the differences.
         log: names repairs.
+        moved: called if other hosts have to reach this one by another address.
         failed: called with the error that ended the listening.
     """
 
@@ -71,14 +76,18 @@ class Healer:
         sync: Callable[[], list[Repair]],
         log: Log,
         *,
+        moved: Callable[[], object],
         failed: Callable[[Exception], object],
     ) -> None:
+        self._moved = moved
         self._failed = failed
         self._loop = loop
         self._reconciler = reconciler
         self._sync = sync
         self._log = log
         self._drift: Drift | None = None
+        self._hosts: HostsWatch | None = None
+        """Only with a clustered network."""
         self._pins: Iterator[bool] = iter(())
         self._swept: list[str] = []
         """The links still to look at after events were lost."""
@@ -90,12 +99,12 @@ class Healer:
     @property
     def listens(self) -> bool:
         """Whether it receives events."""
-        return self._drift is not None and self._drift.alive
+        deaf = self._hosts is not None and not self._hosts.alive
+        return self._drift is not None and self._drift.alive and not deaf
 
     def start(self, networks: Collection[Network]) -> None:
         """Listen, or listen anew, for changes of `networks` and their sandboxes."""
-        if self._drift is not None:
-            self._drift.close()
+        self._close()
         bridges = {network.bridge for network in networks}
         local = {n.bridge for n in networks if n.managed and not n.internal and n.subnet_of(4)}
         subnets = [subnet for network in networks for subnet in network.subnets]
@@ -106,11 +115,22 @@ class Healer:
             link=self.suspect, host=self.suspect, lost=lambda: self.suspect(_SANDBOXES),
             failed=self._failed,
         )  # fmt: skip
+        if any(network.cluster for network in networks):
+            self._hosts = HostsWatch(
+                self._loop, self._reconciler.is_wrong, self._reconciler.vxlan_devices,
+                lambda: self.suspect(HOSTS), self._failed,
+            )  # fmt: skip
+
+    def _close(self) -> None:
+        if self._drift is not None:
+            self._drift.close()
+        if self._hosts is not None:
+            self._hosts.close()
+            self._hosts = None
 
     def stop(self) -> None:
         """Stop listening."""
-        if self._drift is not None:
-            self._drift.close()
+        self._close()
         for timer in self._timers.values():
             timer.cancel()
 
@@ -148,6 +168,9 @@ class Healer:
         if what == ROUTES:
             self._look_at_routes()
             return
+        if what == HOSTS:
+            self._look_at_hosts()
+            return
         if HOST_NAME.fullmatch(what):
             if self._host_is_due():  # first repair what links need, such as a bridge
                 self.suspect(what)
@@ -171,6 +194,20 @@ class Healer:
             self._sync()
         self._count(ROUTES, (), VAIN, least)
 
+    def _look_at_hosts(self) -> None:
+        """Look how other hosts are reached; what failed is tried again, less and less often."""
+        began = self._loop.time()
+        repairs, moved = self._reconciler.mend_ways()
+        least = _SHARE * (self._loop.time() - began)
+        if self._hosts is not None:
+            self._hosts.refresh()
+        found = {f"{r.what}: {r.why}" for r in repairs}
+        self._count(HOSTS, found, PAUSES[1] if found else VAIN, least)
+        if any(repair.error for repair in repairs):
+            self.suspect(HOSTS)
+        if moved:
+            self._moved()
+
     def prepare(self, networks: Iterable[str]) -> None:
         """Make the bridges of `networks`, so that others see their subnets as taken."""
         for name, error in self._reconciler.prepare(networks):
@@ -184,7 +221,7 @@ class Healer:
         return any(
             timer.when() < soon
             for what, timer in self._timers.items()
-            if what not in (_SANDBOXES, ROUTES) and not HOST_NAME.fullmatch(what)
+            if what not in (_SANDBOXES, ROUTES, HOSTS) and not HOST_NAME.fullmatch(what)
         )
 
     def _begin_sweep(self) -> None:

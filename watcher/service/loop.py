@@ -143,8 +143,13 @@ class Service:
             lost=self._give_way, checked=self._check_files, log=self._log,
         )  # fmt: skip
         self._mounts: MountWatch | None = None
+        self._clustering = Clustering(
+            loop, self._config, self._reconciler, self._facts, self._granted,
+            self._sync_again.plan, self._log,
+        )  # fmt: skip
+        self._reconciler.claim_by(self._clustering)
         self._healer = Healer(
-            loop, self._reconciler, self._sync, self._log,
+            loop, self._reconciler, self._sync, self._log, moved=self._clustering.look,
             failed=lambda error: self._parts.ended("drift", error),
         )  # fmt: skip
         rejections = Rejections(self._reconciler.sandbox_at, self._facts.publish)
@@ -158,11 +163,6 @@ class Service:
             loop, self._reconciler, self._facts, rejections.asked, self._gate.answer_first,
             self._log,
         )  # fmt: skip
-        self._clustering = Clustering(
-            loop, self._config, self._reconciler, self._facts, self._granted,
-            self._sync_again.plan, self._log,
-        )  # fmt: skip
-        self._reconciler.claim_by(self._clustering)
         try:
             self._feeding.start(
                 loop, self._reconciler, self._gate, self._roots, self._clustering.contact

@@ -1,0 +1,138 @@
+"""Kernel events about the ways to other hosts of a cluster: routes, VXLAN devices, their entries.
+
+They have a socket of their own, which a host in no cluster does not need. A filter in the kernel
+drops what happens with each container, and what the host learns of its neighbours. An event is only
+a hint; whether it contradicts what is wanted is decided elsewhere.
+
+Sources: rtnetlink(7), `include/uapi/linux/rtnetlink.h`, `include/uapi/linux/neighbour.h`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+from collections.abc import Callable, Collection
+from typing import Final
+
+from handlers.kernel import rtnl
+from handlers.kernel.bpf import Field, Return, Test, any_of, assemble
+from handlers.kernel.netlink import RECEIVE
+from handlers.kernel.rtnl.numbers import (
+    RTM_DELNEIGH,
+    RTM_NEWADDR,
+    RTM_NEWNEIGH,
+    RTM_NEWROUTE,
+    RTN_LOCAL,
+    RTPROT_KERNEL,
+)
+from watcher.events import subscriptions
+from watcher.events.subscriptions import receive
+
+_GROUPS: Final = (1, 3, 5, 7, 9, 11)
+"""RTNLGRP_LINK, _NEIGH, and _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR and _IPV6_ROUTE."""
+
+_TYPE, _FAMILY, _LENGTH = Field(4, 2), Field(16, 1), Field(17, 1)
+_PROTOCOL, _KIND, _INDEX = Field(16 + 5, 1), Field(16 + 7, 1), Field(16 + 4, 4)
+"""Of the header, `struct rtmsg` and `struct ndmsg`."""
+
+_LOCAL: Final = (RTN_LOCAL, 3, 5)
+"""Types of routes to the host itself: RTN_LOCAL, RTN_BROADCAST and RTN_MULTICAST."""
+
+_AT_ONCE: Final = 256
+"""Messages to read in one go; other work of the loop comes in between."""
+
+
+class HostsWatch:
+    """Reports that something may be wrong with the ways to other hosts.
+
+    Args:
+        loop: the event loop in whose thread it listens.
+        is_wrong: whether an event, by its type and body, contradicts what is wanted.
+        indices: returns the indices of the VXLAN devices.
+        suspect: called if one does, or if events were lost.
+        failed: called with the error that ended it.
+
+    Attributes:
+        alive: whether it listens.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        is_wrong: Callable[[int, memoryview], bool],
+        indices: Callable[[], Collection[int]],
+        suspect: Callable[[], object],
+        failed: Callable[[Exception], object],
+    ) -> None:
+        self.alive = True
+        self._loop = loop
+        self._is_wrong = is_wrong
+        self._indices = indices
+        self._suspect = suspect
+        self._failed = failed
+        self._buffer = bytearray(RECEIVE)
+        self._of = frozenset[int]()
+        self._heard = subscriptions.of_hosts(_GROUPS, _filter(self._of))
+        loop.call_soon(self.refresh)  # once what there is has been looked at
+        loop.add_reader(self._heard, self._read)
+
+    def close(self) -> None:
+        """Stop listening; a second call does nothing."""
+        if self.alive:
+            self.alive = False
+            self._loop.remove_reader(self._heard)
+            self._heard.close()
+
+    def refresh(self) -> None:
+        """Hear of the entries of the devices that there are now."""
+        now = frozenset(self._indices())
+        if self.alive and now != self._of:
+            self._of = now
+            subscriptions.attach(self._heard, _filter(now))
+
+    def _read(self) -> None:
+        suspected = False
+        try:
+            for _ in range(_AT_ONCE):
+                for kind, _, _, body in receive(self._heard, self._buffer):
+                    suspected = suspected or self._is_wrong(kind, body)
+                    if kind == rtnl.RTM_NEWLINK:
+                        self.refresh()
+        except BlockingIOError:
+            pass
+        except Exception as error:  # noqa: BLE001 (whatever it is, what else was heard is lost)
+            if not (isinstance(error, OSError) and error.errno == errno.ENOBUFS):
+                self.close()
+                self._failed(error)
+                return
+            suspected = True
+        if suspected:
+            self._suspect()
+
+
+def _filter(indices: Collection[int]) -> bytes:
+    """A filter program that passes what may matter while the VXLAN devices have those `indices`."""
+    kept, dropped = Return(0xFFFFFFFF), Return(0)
+    whole = Test(
+        _FAMILY, socket.AF_INET,
+        Test(_LENGTH, 32, dropped, kept), Test(_LENGTH, 128, dropped, kept),
+    )  # fmt: skip
+    routes = any_of(_KIND, _LOCAL, dropped, Test(_PROTOCOL, RTPROT_KERNEL, whole, kept))
+    entries = any_of(_INDEX, map(_swapped4, sorted(indices)), kept, dropped)
+    links = subscriptions.other_than_host_ends(kept, dropped)
+    node = any_of(_TYPE, _types(RTM_NEWROUTE, rtnl.RTM_DELROUTE), routes, dropped)
+    node = any_of(_TYPE, _types(RTM_NEWNEIGH, RTM_DELNEIGH), entries, node)
+    node = any_of(_TYPE, _types(RTM_NEWADDR, rtnl.RTM_DELADDR), kept, node)
+    node = any_of(_TYPE, _types(rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK), links, node)
+    return assemble(node, short=dropped).text
+
+
+def _types(*numbers: int) -> list[int]:
+    """Types of messages as the filter loads them, in network byte order."""
+    return [int.from_bytes(struct.pack("=H", number), "big") for number in numbers]
+
+
+def _swapped4(number: int) -> int:
+    return int.from_bytes(struct.pack("=I", number), "big")
