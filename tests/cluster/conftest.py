@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import Cluster
+from tests.support.cluster import FAR, LAN, Cluster
+from tests.support.cluster.played import Played
 from tests.support.host import Host
 
 type ClusterMaker = Callable[..., Cluster]
@@ -39,3 +40,36 @@ def cluster(make_cluster: ClusterMaker) -> Cluster:
     cluster.start_etcd()
     cluster.add_three()
     return cluster
+
+
+type PlayedMaker = Callable[..., Played]
+"""Makes hosts whose registry is played; see the fixture."""
+
+
+@pytest.fixture
+def played(make_cluster: ClusterMaker) -> Iterator[PlayedMaker]:
+    """Makes hosts whose registry is played: by default a and b on one link, c behind a router."""
+    made: list[Played] = []
+
+    def make(
+        *, hosts: str = "abc", mtus: dict[str, int] | None = None, version: int = 4,
+        more: str = "", subnets: tuple[str, ...] = ("10.9.0.0/16", "fd09::/64"),
+    ) -> Played:  # fmt: skip
+        one = Played(make_cluster(**(mtus or {})), subnets, version=version, more=more)
+        made.append(one)
+        for name in hosts:
+            one.add(name, FAR if name == "c" else LAN)
+        one.tell()
+        for name in hosts:
+            one.known(name)
+        return one
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def three(played: PlayedMaker) -> Played:
+    """Hosts a and b on one link, and c behind a router."""
+    return played()

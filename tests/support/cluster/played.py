@@ -13,10 +13,17 @@ from tests.support.cluster.cluster import Cluster
 from tests.support.cluster.hosts import ClusterHost
 from tests.support.cluster.underlay import LAN, Link
 from tests.support.clustering import Registry, own, peer, theirs
-from tests.support.host import Service
-from watcher.cluster.protocol import NumberRow, Row
+from tests.support.host import Container, Service
+from tests.support.waiting import eventually
+from watcher.cluster.protocol import NumberRow, PeerBlockRow, Row
 
 NETWORK: Final = "default"
+
+DEVICE: Final = "netnsx1"
+"""The VXLAN device of the network."""
+
+PORT: Final = 80
+"""Where containers serve."""
 
 
 class Played:
@@ -94,6 +101,13 @@ class Played:
         for name in names or self._registries:
             self._registries[name].whole(*self.rows(name))
 
+    def known(self, name: str) -> None:
+        """Waits until a host has a route to each block of the others."""
+        host = self.cluster.hosts[name]
+        rows = self.rows(name)
+        blocks = {ip_network(row.prefix) for row in rows if isinstance(row, PeerBlockRow)}
+        eventually(lambda: blocks <= host.routes().keys(), what=f"the routes of {name}")
+
     def give(self, block: str, name: str) -> None:
         """Has a host have a block or a claim, which another may have had."""
         before = self._blocks.get(block)
@@ -129,3 +143,15 @@ class Played:
         """Ends what the hosts do not end."""
         for registry in self._registries.values():
             registry.close()
+
+
+def serving(host: ClusterHost, name: str) -> Container:
+    """A container that serves."""
+    container = host.attach(name)
+    container.serve(tcp=(PORT,), udp=(PORT,))
+    return container
+
+
+def addresses(container: Container) -> list[str]:
+    """The addresses of a container, one of each family."""
+    return [address.partition("/")[0] for address in container.place.addresses()]
