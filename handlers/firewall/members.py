@@ -167,7 +167,7 @@ def _block_of(driver: ClusteredDriver, key: _Key) -> _Key:
 
 
 def _remote(prefix: Subnet) -> Element:
-    return Element("inet", f"remote{prefix.version}", (_span(prefix),))
+    return Element("inet", f"remote{prefix.version}", (_span(prefix), f"ipv{prefix.version}"))
 
 
 def _span(prefix: Subnet) -> str:

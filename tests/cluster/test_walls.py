@@ -201,7 +201,7 @@ def test_rules_and_elements_come_back(three: Agreed) -> None:
         ("nft", "flush", "set", "inet", "watcher", "remote4"),
         ("nft", "delete", "element", "inet", "watcher", "peers4", "{ 203.0.113.13 }"),
         ("nft", "flush", "map", "inet", "watcher", "own6"),
-        ("nft", "add", "element", "inet", "watcher", "remote6", "{ fd00:19::7700-fd00:19::77ff }"),
+        ("nft", "add", "element", "inet", "watcher", "remote6", "{ fd00:19::7700/120 . ipv6 }"),
         ("nft", "delete", "table", "inet", "watcher"),
     ):
         host.command(*command)
