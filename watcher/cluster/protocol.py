@@ -69,13 +69,16 @@ class HostRow(Row, frozen=True, tag="host"):
         address: what the other hosts reach it by.
         incarnation: marks what it takes in the registry; another one after it was removed.
         machine: tells it from another machine of the same name.
-        cluster_id, revision: of the registry's latest state that it has seen.
+        boot: tells this start of the machine, and its network namespace, from others.
+        cluster_id, revision: of the registry's latest state that it has seen; empty and 0: this
+            incarnation was in no cluster yet.
     """
 
     host: _Name
     address: Address
     incarnation: _Name
     machine: _Name
+    boot: _Text = ""
     cluster_id: _Name = ""
     revision: _Number = 0
 

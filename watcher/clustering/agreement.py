@@ -27,7 +27,7 @@ from watcher.cluster.protocol import (
     StatusRow,
 )
 from watcher.clustering import wants
-from watcher.clustering.identity import host_name, machine, own_address
+from watcher.clustering.identity import boot, host_name, machine, own_address
 from watcher.facts.kinds import (
     BlockLost,
     BlockReturned,
@@ -98,9 +98,10 @@ class Agreement:
         if first:
             self._read(store)
         own |= self._number(store, heard)
+        # What others have in a block is known before the block is held, whatever is cut off.
+        change = self._meet(store, heard, all_of_it=first)
         taken, go_on = self._own(store, heard, networks)
         own |= taken
-        change = self._meet(store, heard, all_of_it=first)
         return replace(change, own=tuple(sorted(own))), go_on
 
     def review(self, store: ClusterStore, networks: Sequence[Network]) -> set[str]:
@@ -128,7 +129,7 @@ class Agreement:
         if address is not None:
             rows.append(
                 HostRow(
-                    host_name(config.cluster), address, identity.incarnation, machine(),
+                    host_name(config.cluster), address, identity.incarnation, machine(), boot(),
                     identity.cluster_id, identity.revision,
                 )
             )  # fmt: skip
@@ -157,13 +158,11 @@ class Agreement:
     def _identify(self, store: ClusterStore, status: StatusRow) -> set[str]:
         """Have an incarnation, and note how much of the registry was seen."""
         identity, changed = store.identity(), set[str]()
-        now = Identity(
-            identity.incarnation or secrets.token_hex(8),
-            status.cluster_id or identity.cluster_id,
-            status.revision if status.cluster_id else identity.revision,
-        )
+        now = replace(identity, incarnation=identity.incarnation or secrets.token_hex(8))
+        if status.cluster_id and not status.removed:
+            now = replace(now, cluster_id=status.cluster_id, revision=status.revision)
         if status.removed and status.removed == identity.incarnation:
-            now = replace(now, incarnation=secrets.token_hex(8))
+            now = Identity(secrets.token_hex(8))  # one that was in no cluster yet
             for block in store.blocks():
                 if block.state != "lost":
                     changed.add(block.network)

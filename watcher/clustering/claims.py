@@ -10,7 +10,7 @@ from watcher.model.errors import Unclaimed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from watcher.model.address import Subnet
+    from watcher.model.address import Address, Subnet
 
 PATIENCE: Final = 10.0
 """Seconds that a claim is wanted, or kept for who wanted it, after it was last asked for."""
@@ -57,6 +57,10 @@ class Claims:
             return False
         self._refused[network, prefix] = reason
         return True
+
+    def met(self, network: str, address: Address) -> None:
+        """A container has that address: nobody waits for it any more."""
+        self._wanted.pop((network, claim_of(address)), None)
 
     def wants(self, network: str, prefix: Subnet) -> bool:
         """Whether somebody waits for it, or has lately."""

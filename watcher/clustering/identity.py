@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from watcher.config.ula import MACHINE_ID
+from watcher.containers import proc
 
 if TYPE_CHECKING:
     from watcher.config.settings import Cluster
@@ -48,3 +50,12 @@ def machine() -> str:
         return MACHINE_ID.read_text(encoding="ascii", errors="replace").strip()[:64]
     except OSError:
         return ""
+
+
+def boot() -> str:
+    """What tells this start of the machine, and this network namespace, from others."""
+    try:
+        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        started = ""
+    return f"{started} {proc.own_netns()}"

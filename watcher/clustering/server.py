@@ -95,6 +95,7 @@ class Clustering:
         self._peer: socket.socket | None = None
         self._heard, self._told = Heard(), Told()
         self._work: asyncio.Handle | None = None
+        self._lapsing: asyncio.TimerHandle | None = None
         self._reached: bool | None = None
         self._since = time.time()
         self._changed = 0.0
@@ -129,8 +130,9 @@ class Clustering:
 
     def close(self) -> None:
         """Serve no more; the socket keeps its name, and what was agreed stays."""
-        if self._work is not None:
-            self._work.cancel()
+        for handle in (self._work, self._lapsing):
+            if handle is not None:
+                handle.cancel()
         self._drop()
         if self._named is not None:
             self._loop.remove_reader(self._named.socket)
@@ -227,6 +229,10 @@ class Clustering:
 
     def _note(self, fact: Fact) -> None:
         """Look at the blocks in a while, because containers came or went."""
+        if isinstance(fact, Attached):
+            for link in fact.sandbox.interfaces:
+                for address in link.addresses:
+                    self._claims.met(link.network, address.ip)
         if isinstance(fact, Attached | Detached) and self._work is None:
             self._work = self._loop.call_later(_REVIEW, self._do)
 
@@ -268,8 +274,13 @@ class Clustering:
             self._send()
         if go_on:
             self._granted()
-        if self._work is None and list(self._claims.lapse()):
-            self._work = self._loop.call_later(PATIENCE, self._do)
+        if self._lapsing is None and list(self._claims.lapse()):
+            self._lapsing = self._loop.call_later(PATIENCE, self._lapse)
+
+    def _lapse(self) -> None:
+        """Look again, because nobody may wait for a claim any more."""
+        self._lapsing = None
+        self._soon()
 
     def _send(self) -> None:
         """Send what is unsent, as much as goes; the rest when there is room."""
