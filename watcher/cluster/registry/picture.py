@@ -1,0 +1,155 @@
+"""All that etcd has of the cluster at one revision, but for the endpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from watcher.cluster.registry import records
+from watcher.cluster.registry.keys import Part, parse_part
+from watcher.config.clusters import HOST
+from watcher.model.network import valid_network_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watcher.cluster.etcd.words import KeyValue
+    from watcher.cluster.registry.keys import Keys
+    from watcher.cluster.registry.records import (
+        AliveRecord,
+        BlockRecord,
+        ClaimRecord,
+        HostRecord,
+        NetworkRecord,
+    )
+
+ENDPOINTS: Final = "endpoints"
+"""The table that is in no picture: it is told to whoever wants it."""
+
+
+class Entry[R](Struct, frozen=True):
+    """What a key has.
+
+    Attributes:
+        record: what it says; `None` if that cannot be read.
+        modified: the revision of its last change.
+        lease: the lease with which it ends; 0: none.
+    """
+
+    record: R | None
+    modified: int
+    lease: int = 0
+
+
+class Picture:
+    """See the module's docstring.
+
+    Args:
+        keys: the keys of the cluster.
+        bad: called with the key and the reason if a value cannot be read.
+
+    Attributes:
+        revision, cluster_id: of etcd. All changes up to that revision are in the picture.
+    """
+
+    def __init__(self, keys: Keys, bad: Callable[[str, str], object]) -> None:
+        self.keys = keys
+        self.revision = 0
+        self.cluster_id = 0
+        self.hosts: dict[str, Entry[HostRecord]] = {}
+        self.addresses: dict[str, Entry[str]] = {}
+        self.alive: dict[str, Entry[AliveRecord]] = {}
+        self.networks: dict[str, Entry[NetworkRecord]] = {}
+        self.blocks: dict[Part, Entry[BlockRecord]] = {}
+        self.claims: dict[Part, Entry[ClaimRecord]] = {}
+        self.layout: Entry[str] | None = None
+        self.restored: Entry[str] | None = None
+        self._bad = bad
+
+    def put(self, kv: KeyValue) -> bool:
+        """A key is there; whether that is in this picture."""
+        table, rest = self.keys.table(kv.key)
+        if table == "blocks":
+            self._part(self.blocks, rest, kv, records.read_block)
+        elif table == "claims":
+            self._part(self.claims, rest, kv, records.read_claim)
+        elif table == "alive":
+            self._named(self.alive, rest, kv, records.read_alive)
+        elif table == "hosts":
+            self._named(self.hosts, rest, kv, records.read_host)
+        elif table == "addresses":
+            self.addresses[rest] = self._entry(kv, records.read_name)
+        elif table == "networks":
+            if valid_network_name(rest):
+                self.networks[rest] = self._entry(kv, records.read_network)
+            else:
+                self._bad(kv.key, "it is no name of a network")
+        elif kv.key == self.keys.layout:
+            self.layout = self._entry(kv, _text)
+        elif kv.key == self.keys.restored:
+            self.restored = self._entry(kv, _text)
+        else:
+            return False
+        return True
+
+    def remove(self, key: str) -> bool:
+        """A key is there no more; whether it was in this picture."""
+        table, rest = self.keys.table(key)
+        gone: object = None
+        if table == "blocks":
+            gone = self.blocks.pop(part, None) if (part := parse_part(rest)) else None
+        elif table == "claims":
+            gone = self.claims.pop(part, None) if (part := parse_part(rest)) else None
+        elif table == "alive":
+            gone = self.alive.pop(rest, None)
+        elif table == "hosts":
+            gone = self.hosts.pop(rest, None)
+        elif table == "addresses":
+            gone = self.addresses.pop(rest, None)
+        elif table == "networks":
+            gone = self.networks.pop(rest, None)
+        elif key == self.keys.layout:
+            gone, self.layout = self.layout, None
+        elif key == self.keys.restored:
+            gone, self.restored = self.restored, None
+        return gone is not None
+
+    def host(self, name: str) -> HostRecord | None:
+        """What is known of a host."""
+        entry = self.hosts.get(name)
+        return None if entry is None else entry.record
+
+    def network(self, name: str) -> NetworkRecord | None:
+        """What is known of a network."""
+        entry = self.networks.get(name)
+        return None if entry is None else entry.record
+
+    def _part[R](
+        self, table: dict[Part, Entry[R]], rest: str, kv: KeyValue, read: Callable[[bytes], R]
+    ) -> None:
+        part = parse_part(rest)
+        if part is None:
+            self._bad(kv.key, "it names no part of a network")
+        else:
+            table[part] = self._entry(kv, read)
+
+    def _named[R](
+        self, table: dict[str, Entry[R]], rest: str, kv: KeyValue, read: Callable[[bytes], R]
+    ) -> None:
+        if HOST.fullmatch(rest):
+            table[rest] = self._entry(kv, read)
+        else:
+            self._bad(kv.key, "it is no name of a host")
+
+    def _entry[R](self, kv: KeyValue, read: Callable[[bytes], R]) -> Entry[R]:
+        try:
+            record = read(kv.value)
+        except ValueError as error:
+            self._bad(kv.key, str(error))
+            return Entry(None, kv.modified, kv.lease)
+        return Entry(record, kv.modified, kv.lease)
+
+
+def _text(value: bytes) -> str:
+    return value[:64].decode("utf-8", "replace")
