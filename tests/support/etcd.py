@@ -58,6 +58,11 @@ class Member:
         """The file of its log."""
         return self._etcd.files / f"{self.name}.log"
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and not ended since."""
+        return self._process is not None
+
     def start(self) -> None:
         """Starts it; :meth:`ready` waits until it answers."""
         assert self._process is None, f"{self.name} runs"

@@ -1,0 +1,516 @@
+"""Hosts agree by a real etcd on who leases from what, whatever happens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from ipaddress import IPv4Network, ip_address, ip_network
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import pytest
+
+from tests.support import traffic
+from tests.support.agreeing import Played, PlayedHost, network, until
+from tests.support.etcd import Etcd as RealEtcd
+from tests.support.host.machine import Machine
+from watcher.cluster.registry.removal import NoSuchHost, StillAlive
+from watcher.facts.kinds import BlockLost, HostSilent
+from watcher.model.errors import InvalidRequest
+from watcher.model.network import Network
+
+type Work = Callable[[Played], Awaitable[None]]
+type Play = Callable[[Work], None]
+
+_prefixes: Final = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[RealEtcd]:
+    with Machine() as machine:
+        yield RealEtcd((machine.here, "192.0.2.2"))
+
+
+@pytest.fixture
+def play(real: RealEtcd) -> Iterator[Play]:
+    """Has a coroutine play with hosts, in the network namespace of etcd."""
+    with TemporaryDirectory(prefix="agree-") as directory:
+        played = Played(real, Path(directory), f"/watcher/{next(_prefixes)}")
+
+        async def run(work: Work) -> None:
+            try:
+                await work(played)
+                played.check()
+                for host in played.hosts.values():
+                    assert not host.logged("unexpected error")
+            except BaseException as error:
+                for host in played.hosts.values():
+                    error.add_note(f"{host.name}: {host.lines}")
+                raise
+            finally:
+                if not real.members[0].runs:
+                    real.start()
+                await played.stop()
+
+        def go(work: Work) -> None:
+            with traffic.entered(real.members[0].place.netns):
+                asyncio.run(run(work))
+
+        yield go
+
+
+async def ready(*hosts: PlayedHost) -> None:
+    """Start hosts, and wait until each has a block of each family."""
+    for host in hosts:
+        host.start()
+    await until(lambda: all(len(host.blocks()) == 2 for host in hosts), "each has its blocks")
+
+
+async def running(host: PlayedHost, id_: str, ip: str = "") -> list[str]:
+    """Start a container as soon as that can be; returns its addresses."""
+    found: list[str] = []
+
+    def start() -> bool:
+        found[:] = map(str, host.run(id_, ip=ip))
+        return True
+
+    await until(start, f"{id_} starts on {host.name}")
+    return found
+
+
+async def refused(host: PlayedHost, id_: str, ip: str) -> str:
+    """Start a container until that is refused; returns why."""
+    reasons: list[str] = []
+
+    def start() -> bool:
+        try:
+            host.run(id_, ip=ip)
+        except InvalidRequest as error:
+            if "is not claimed yet" in str(error) or "wait" in str(error):
+                return False
+            reasons.append(str(error))
+            return "cannot be claimed" in str(error)
+        raise RuntimeError(f"{id_} has started")
+
+    await until(start, f"{id_} is refused on {host.name}")
+    return reasons[-1]
+
+
+def fours(host: PlayedHost) -> set[str]:
+    """The IPv4 blocks that a host holds."""
+    return {block for block in host.blocks() if ":" not in block}
+
+
+def inside(host: PlayedHost, index: int = 3) -> str:
+    """An address of a block that a host holds."""
+    return str(ip_network(min(fours(host)))[index])
+
+
+def test_a_host_joins_and_takes_a_block_of_each_family(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a = played.add("a")
+        await ready(a)
+        assert {tuple(key.split("/")[:2]) for key in played.under("blocks")} == {
+            ("net", "4"), ("net", "6"),
+        }  # fmt: skip
+        assert set(played.under("hosts")) == set(played.under("alive")) == {"a"}
+        assert played.under("addresses") == {"192.0.2.10": "a"}
+        assert played.get("layout") == "1"
+        four, six = map(ip_address, await running(a, "c1"))
+        assert any(four in ip_network(block) for block in fours(a))
+        assert six.version == 6
+
+    play(work)
+
+
+def test_hosts_take_other_blocks_and_know_of_each_other(play: Play) -> None:
+    async def work(played: Played) -> None:
+        hosts = [played.add(name) for name in "abcde"]
+        await ready(*hosts)
+        every = set[str]().union(*(host.blocks() for host in hosts))
+        assert len(every) == 10
+        await until(lambda: all(set(h.peer_blocks()) == every - h.blocks() for h in hosts))
+        assert all(len(host.known.peers()) == 4 for host in hosts)
+
+    play(work)
+
+
+def test_blocks_are_taken_ahead_of_need_and_given_back(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        for number in range(12):
+            await running(a, f"c{number}")
+        await until(lambda: len(fours(a)) >= 5)
+        for number in range(12):
+            a.end(f"c{number}")
+        await until(lambda: len(fours(a)) <= 2 and not a.blocks("leaving"))
+        ours = {f"{ip_network(block)[0]}" for block in fours(a) | fours(b)}
+        await until(lambda: len([k for k in played.under("blocks") if "/4/" in k]) == len(ours))
+
+    play(work)
+
+
+def test_the_last_block_is_taken_by_one_of_many(play: Play) -> None:
+    async def work(played: Played) -> None:
+        small = network(IPv4Network("10.9.0.0/28"))
+        hosts = [played.add(name, small) for name in "abcde"]
+        for host in hosts:
+            host.start()
+        await until(lambda: sum(len(host.blocks()) for host in hosts) == 4)
+        (without,) = [host for host in hosts if not host.blocks()]
+        await until(lambda: without.logged("no block is free"))
+        with pytest.raises(InvalidRequest, match="no free address"):
+            without.run("c")
+        host = next(host for host in hosts if host.blocks())
+        await host.stop()
+        await played.remove(host.name, force=True)
+        await until(lambda: sum(len(o.blocks()) for o in hosts if o is not host) == 4, "it again")
+
+    play(work)
+
+
+def test_an_address_that_nobody_has_is_claimed(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        free = next(
+            str(block[2]) for block in IPv4Network("10.9.0.0/24").subnets(new_prefix=30)
+            if str(block) not in fours(a) | fours(b) and block[0] != ip_address("10.9.0.0")
+        )  # fmt: skip
+        assert (await running(a, "fixed", free))[0] == free
+        await until(lambda: b.peer_blocks().get(f"{free}/32") == "a")
+        reason = await refused(b, "other", free)
+        assert 'host "a" has it' in reason
+        a.end("fixed")
+        assert (await running(b, "moved", free))[0] == free
+        await until(lambda: a.peer_blocks().get(f"{free}/32") == "b")
+        b.end("moved")
+        await until(lambda: not played.under("claims"))
+
+    play(work)
+
+
+def test_an_address_of_another_host_is_lent(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b, c = played.add("a"), played.add("b"), played.add("c")
+        await ready(a, b, c)
+        address = inside(b)
+        assert (await running(a, "fixed", address))[0] == address
+        with pytest.raises(InvalidRequest):
+            b.run("own", ip=address)
+        await until(lambda: c.peer_blocks().get(f"{address}/32") == "a")
+        a.end("fixed")
+        await until(lambda: not played.under("claims"))
+        assert (await running(b, "own", address))[0] == address
+        assert 'host "b" ha' in await refused(a, "again", address)
+        b.end("own")
+        assert (await running(a, "again", address))[0] == address
+
+    play(work)
+
+
+def test_what_is_no_ones_cannot_be_claimed(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a = played.add("a")
+        await ready(a)
+        block = next(
+            block for block in IPv4Network("10.9.0.0/24").subnets(new_prefix=30)
+            if str(block) not in fours(a) and block[0] != ip_address("10.9.0.0")
+        )  # fmt: skip
+        with pytest.raises(InvalidRequest, match="kept for the host"):
+            a.run("c", ip=str(block[0]))
+
+    play(work)
+
+
+def test_an_address_of_a_silent_host_is_refused(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        address = inside(b)
+        await b.stop()
+        await until(lambda: "b" not in played.under("alive"))
+        assert "is not heard of" in await refused(a, "fixed", address)
+
+    play(work)
+
+
+def test_either_process_is_killed_and_nothing_changes(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        await running(a, "c1")
+        lease, blocks = played.under("alive"), a.blocks()
+        await a.kill_agent()
+        await running(a, "c2")
+        a.start_agent()
+        await until(lambda: a.logged("in the cluster")[1:])
+        a.kill_service()
+        a.start_service()
+        await until(lambda: a.logged("the service tells what this host has")[2:])
+        assert a.blocks() >= blocks
+        assert played.under("alive") == lease
+        assert not [fact for fact in b.facts if isinstance(fact, HostSilent)]
+        for number in range(3, 9):
+            await running(a, f"c{number}")
+
+    play(work)
+
+
+def test_a_host_that_starts_again_has_its_blocks(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        blocks = a.blocks()
+        await a.reboot()
+        assert a.run("at once")  # although the start before is still heard of
+        assert a.blocks() == blocks
+        await until(lambda: a.logged("in the cluster")[1:])
+        assert a.blocks() == blocks
+
+    play(work)
+
+
+def test_a_silent_host_is_removed_and_returns(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        await running(a, "c")
+        with pytest.raises(StillAlive):
+            await played.remove("a")
+        with pytest.raises(NoSuchHost, match='did you mean "a"'):
+            await played.remove("aa")
+        await a.stop()
+        await until(lambda: "a" not in played.under("alive"))
+        back = await played.remove("a")
+        assert len(back.blocks) == 2
+        await until(lambda: not b.peer_blocks())
+        assert set(played.under("hosts")) == {"b"}
+        with pytest.raises(NoSuchHost):
+            await played.remove("a")
+        a.start()
+        await until(lambda: {f.network for f in a.facts if isinstance(f, BlockLost)} == {"net"})
+        await until(lambda: a.blocks() and set(b.peer_blocks()) == a.blocks())
+
+    play(work)
+
+
+def test_a_living_host_that_is_removed_stops_to_lease(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        await running(a, "c")
+        address = next(iter(a.leased()))[1]
+        await played.remove("a", force=True)
+        await until(lambda: not a.blocks())
+        with pytest.raises(InvalidRequest):
+            a.run("more")
+        assert address in {address for _, address in a.leased()}
+        assert a.blocks("lost")
+        await asyncio.sleep(0.2)  # it does not come back by itself
+        assert set(played.under("hosts")) == {"b"}
+        await a.kill_agent()
+        a.start_agent()
+        await until(lambda: len(a.blocks()) >= 2 and not a.blocks("lost"))
+        await running(a, "more")
+
+    play(work)
+
+
+def test_two_hosts_of_one_name(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a = played.add("a")
+        other = played.add("other", host="a")
+        await ready(a)
+        other.start()
+        await until(lambda: other.logged("this host takes no part in the cluster"))
+        assert "another machine is host" in other.logged(
+            "this host takes no part in the cluster")[0]["reason"]  # fmt: skip
+        assert not other.blocks()
+        await a.stop()
+        await until(lambda: other.logged("this host takes no part in the cluster")[1:])
+        assert "hosts rm a" in other.logged(
+            "this host takes no part in the cluster")[1]["reason"]  # fmt: skip
+        assert not other.blocks()
+        await played.remove("a")
+        await until(other.blocks)
+        a.start()
+        await until(lambda: not a.blocks())
+        assert other.blocks()
+
+    play(work)
+
+
+def test_two_hosts_of_one_address(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b", address="192.0.2.10")
+        await ready(a)
+        b.start()
+        await until(lambda: b.logged("this host takes no part in the cluster"))
+        assert "is the address of host" in b.logged(
+            "this host takes no part in the cluster")[0]["reason"]  # fmt: skip
+        assert not b.blocks()
+
+    play(work)
+
+
+def test_a_clone_of_a_host_leases_nothing(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a = played.add("a")
+        await ready(a)
+        await a.kill_agent()
+        a.kill_service()
+        clone = played.add("clone", host="a", machine="m-a")
+        clone.boots = 7
+        shutil.copytree(a.directory, clone.directory, dirs_exist_ok=True,
+                        ignore=lambda _, names: [n for n in names if "sock" in n])  # fmt: skip
+        a.start()
+        await until(lambda: a.logged("in the cluster")[1:])
+        clone.start()
+        await until(lambda: clone.blocks("lost") and not clone.blocks())
+        assert len(a.blocks()) == 2
+
+    play(work)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        network(IPv4Network("10.8.0.0/24")),
+        network(IPv4Network("10.9.0.0/24")),
+        network(block=8),
+    ],
+)
+def test_another_subnet_or_block_size_takes_no_part(play: Play, other: Network) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b", other)
+        await ready(a)
+        b.start()
+        await until(lambda: b.logged("this host takes no part in a network"))
+        assert not b.blocks()
+        assert b.logged("in the cluster")
+
+    play(work)
+
+
+def test_each_network_has_a_number_of_its_own(play: Play) -> None:
+    async def work(played: Played) -> None:
+        nets = [network(IPv4Network(f"10.{n}.0.0/24"), name=f"n{n}") for n in range(6)]
+        hosts = [played.add(name, *nets) for name in "abc"]
+        for host in hosts:
+            host.start()
+        await until(lambda: all(len(host.blocks()) == 6 for host in hosts))
+        numbers = [host.known.numbers() for host in hosts]
+        assert numbers[0] == numbers[1] == numbers[2]
+        assert sorted(numbers[0].values()) == [1, 2, 3, 4, 5, 6]
+
+    play(work)
+
+
+def test_a_layout_of_another_version_is_left_alone(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a)
+        played.real.put(f"{played.prefix}/v1/layout", "2")
+        await until(lambda: "another version" in str(a.lines[-1]) or a.logged(
+            "this host takes no part in the cluster"))  # fmt: skip
+        b.start()
+        await until(lambda: b.logged("this host takes no part in the cluster"))
+        assert len(a.blocks()) == 2  # what it has is its own
+        assert "b" not in played.under("hosts")
+        played.real.put(f"{played.prefix}/v1/layout", "1")
+        await until(b.blocks)
+
+    play(work)
+
+
+def test_etcd_is_away_and_returns(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        before = a.blocks(), a.peer_blocks()
+        played.real.stop()
+        await until(lambda: a.logged("etcd does not answer, what is known stays"))
+        await running(a, "c")
+        with pytest.raises(InvalidRequest, match="etcd does not answer"):
+            a.run("fixed", ip=inside(b))
+        await a.kill_agent()
+        a.start_agent()  # without etcd it knows nothing, and so changes nothing
+        a.kill_service()
+        a.start_service()
+        await until(lambda: a.logged("the service tells what this host has")[1:])
+        await running(a, "d")
+        assert (a.blocks(), a.peer_blocks()) == before
+        played.real.start()
+        await until(lambda: a.logged("etcd answers") and b.logged("etcd answers"))
+        for number in range(8):
+            await running(a, f"c{number}")
+
+    play(work)
+
+
+def test_the_history_is_compacted_while_a_host_is_cut_off(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        a.cut_off()
+        await until(lambda: a.logged("etcd does not answer, what is known stays"))
+        for number in range(12):
+            await running(b, f"c{number}")
+        played.real.compact()
+        a.cut_off(away=False)
+        await until(lambda: set(a.peer_blocks()) == b.blocks())
+        assert not a.blocks("lost")
+
+    play(work)
+
+
+def test_etcd_is_restored_from_before_anybody_came(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        snapshot = played.real.snapshot()
+        await ready(a, b)
+        for number in range(6):
+            await running(a, f"c{number}")
+        have = a.blocks(), b.blocks()
+        played.real.restore(snapshot)
+        await until(lambda: a.logged("etcd was restored from an older state, or is another one;"
+                                     " what this host has is put back"))  # fmt: skip
+        await until(lambda: len(played.under("blocks")) >= len(have[0] | have[1]))
+        await until(lambda: set(played.under("alive")) == {"a", "b"})
+        assert have[0] <= a.blocks()
+        assert have[1] <= b.blocks()
+        assert not [fact for fact in a.facts + b.facts if isinstance(fact, BlockLost)]
+        for number in range(6, 12):  # also once new ones may be taken again
+            await running(a, f"c{number}")
+
+    play(work)
+
+
+def test_garbage_in_etcd_is_logged_and_left_alone(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a)
+        for key, value in {
+            "hosts/x": "{", "hosts/../y": "{}", "hosts/z": '{"incarnation": 5}', "alive/x": "\xff",
+            "networks/net2": "[]", "networks/ net": "{}", "blocks/net/4/0a090010": "null",
+            "blocks/net/4/0a0900": "{}", "blocks/net/9/00": "{}", "blocks/nowhere/4/0a090020":
+            '{"host": "x", "incarnation": "1"}', "claims/net/4/0a090020": "what?", "claims": "",
+            "blocks/net/4/0a090021": '{"host": "x", "incarnation": "1"}', "addresses/what": "?",
+            "blocks/net/4/0a090030": '{"host": "x", "incarnation": "1"}', "endpoints/": "", "": "",
+            "claims/net/4/ffffffff": '{"host": "x", "incarnation": "1", "lent": "x"}',
+        }.items():  # fmt: skip
+            played.real.put(f"{played.prefix}/v1/{key}", value)
+        await ready(b)
+        for number in range(6):
+            await running(b, f"c{number}")
+        await until(lambda: set(a.peer_blocks()) >= b.blocks())
+        assert a.peer_blocks().get("10.9.0.48/30") == "x"
+        assert a.logged("etcd has something that is not understood")
+        assert not {"10.9.0.16/30"} & (a.blocks() | b.blocks())
+
+    play(work)

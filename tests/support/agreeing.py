@@ -1,0 +1,462 @@
+"""Hosts that agree by a real etcd, in one process: real agents, services' sides and lease stores.
+
+What a host lacks is the kernel: nothing becomes a link or a route. What etcd is asked can be made
+to fail: :class:`Faulty`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager, suppress
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+import msgspec
+import structlog
+
+from tests.support.etcd import Etcd as RealEtcd
+from tests.support.leases import ROOT, container
+from tests.support.waiting import PATIENCE
+from watcher.cluster.agent.agent import Agent
+from watcher.cluster.etcd.client import Etcd
+from watcher.cluster.etcd.errors import EtcdError, Unavailable
+from watcher.cluster.etcd.requests import Compare, Operation
+from watcher.cluster.etcd.words import Batch, Range, Times, Txn
+from watcher.cluster.protocol import HostRow, Row
+from watcher.cluster.registry.keys import Keys
+from watcher.cluster.registry.removal import GivenBack, remove_host
+from watcher.clustering.agreement import Agreement
+from watcher.clustering.server import Clustering
+from watcher.clustering.tables import Heard
+from watcher.config.settings import Cluster, Config
+from watcher.facts.kinds import Attached, Detached, Fact
+from watcher.facts.publisher import Publisher
+from watcher.log.logger import Log
+from watcher.model import keys
+from watcher.model.address import Address, Subnet
+from watcher.model.cluster import Block, ClusterChange
+from watcher.model.errors import InvalidRequest, Unclaimed
+from watcher.model.network import Network
+from watcher.model.request import Request
+from watcher.store.cluster import ClusterStore
+from watcher.store.leases import LeaseStore
+
+TTL: Final = 5
+QUICK: Final = Times(connect=1.0, answer=2.0, quiet=1.0, pauses=(0.01, 0.2))
+SUBNETS: Final = (IPv4Network("10.9.0.0/24"), IPv6Network("fd09::/64"))
+PREFIX: Final = "/watcher"
+
+
+def network(*subnets: Subnet, name: str = "net", block: int = 4) -> Network:
+    """A clustered network."""
+    return Network(
+        name=name, mode="routed", bridge=f"{name}0", subnets=subnets or SUBNETS, cluster=True,
+        block=block,
+    )  # fmt: skip
+
+
+class Killed(Exception):
+    """The process has ended here."""
+
+
+class Faulty(Etcd):
+    """The client of etcd, which can fail.
+
+    Attributes:
+        away: whether no member answers.
+        kill: how many requests until the process is killed; `None`: it is not.
+        after: whether it is killed after the request was made, or else before.
+    """
+
+    away = False
+    kill: int | None = None
+    after = False
+
+    async def _step[T](self, work: Callable[[], Any]) -> T:
+        if self.away:
+            raise Unavailable((("http://192.0.2.9:2379", "it is cut off"),))
+        if self.kill is not None:
+            self.kill -= 1
+            if self.kill < 0 and not self.after:
+                raise Killed
+        answer: T = await work()
+        if self.kill is not None and self.kill < 0:
+            raise Killed
+        return answer
+
+    async def range(self, first: str, end: str = "", **others: Any) -> Range:
+        return await self._step(lambda: Etcd.range(self, first, end, **others))
+
+    async def txn(
+        self,
+        compares: Sequence[Compare],
+        then: Sequence[Operation],
+        otherwise: Sequence[Operation] = (),
+    ) -> Txn:
+        return await self._step(lambda: Etcd.txn(self, compares, then, otherwise))
+
+    async def grant(self, ttl: int) -> int:
+        return await self._step(lambda: Etcd.grant(self, ttl))
+
+    async def keep_alive(self, lease: int) -> int:
+        return await self._step(lambda: Etcd.keep_alive(self, lease))
+
+    def watch(self, prefix: str, revision: int) -> AsyncIterator[Batch]:
+        return self._watched(prefix, revision)
+
+    async def _watched(self, prefix: str, revision: int) -> AsyncGenerator[Batch]:
+        batches = cast("AsyncGenerator[Batch]", Etcd.watch(self, prefix, revision))
+        coming: asyncio.Future[Batch] | None = None
+        try:
+            while True:
+                coming = asyncio.ensure_future(anext(batches))
+                while not coming.done():
+                    await asyncio.wait({coming}, timeout=0.05)
+                    if self.away:
+                        await self._step(lambda: None)
+                yield coming.result()
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+            await batches.aclose()
+
+
+class _Reconciler:
+    """The part of the reconciler that the service's side of the cluster uses."""
+
+    def __init__(self, store: LeaseStore) -> None:
+        self._store = store
+
+    @contextmanager
+    def changing(self) -> Iterator[tuple[Any, None]]:
+        yield SimpleNamespace(store=self._store, host=self), None
+
+    def meet(self, change: ClusterChange) -> None:
+        """The kernel's side."""
+
+
+class _Agreement(Agreement):
+    """The service's, on a machine that a test names."""
+
+    machine = boot = ""
+
+    def rows(self, store: ClusterStore, config: Config, heard: Heard) -> list[Row]:
+        rows = super().rows(store, config, heard)
+        return [
+            msgspec.structs.replace(row, machine=self.machine, boot=self.boot)
+            if isinstance(row, HostRow)
+            else row
+            for row in rows
+        ]
+
+
+class PlayedHost:
+    """A host without a kernel.
+
+    Args:
+        directory: for its files; another host's, or its copy, is a clone of that host.
+        settings: `[cluster]`.
+        machine: its identity.
+        networks: those of its configuration.
+
+    Attributes:
+        facts: what was published.
+        client: its client of etcd, while it runs.
+        lines: what its agent has logged.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: Cluster,
+        machine: str,
+        networks: Sequence[Network],
+        times: Times = QUICK,
+    ) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.machine = machine
+        self.boots = 1
+        self.times = times
+        self.facts: list[Fact] = []
+        self.lines: list[dict[str, Any]] = []
+        self.client: Faulty | None = None
+        self.agent: Agent | None = None
+        self.store: LeaseStore | None = None
+        self.config = Config(
+            state_dir=str(directory), run_dir=str(directory), cluster=settings,
+            networks={one.name: one for one in networks},
+        )  # fmt: skip
+        self._clustering: Clustering | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._pids = 100
+        self._random = random.Random(settings.host)
+
+    @property
+    def name(self) -> str:
+        return self.settings.host
+
+    @property
+    def log(self) -> Log:
+        """What logs into :attr:`lines`."""
+
+        def keep(_: Any, level: str, event: MutableMapping[str, Any]) -> Any:
+            self.lines.append({"level": level, **event})
+            raise structlog.DropEvent
+
+        return cast("Log", structlog.wrap_logger(None, processors=[keep]))
+
+    # --- the service -----------------------------------------------------------------------------
+
+    def start_service(self) -> None:
+        """The service runs from now on."""
+        self.store = LeaseStore.open(self.directory / "leases.db")
+        facts = Publisher([self.facts.append], self.log)
+        self._publish = facts.publish
+        clustering = Clustering(
+            asyncio.get_running_loop(), self.config, cast("Any", _Reconciler(self.store)), facts,
+            lambda: None, lambda: None, self.log,
+        )  # fmt: skip
+        agreement = _Agreement(clustering._claims, facts.publish, asyncio.get_running_loop().time)
+        agreement.machine, agreement.boot = self.machine, f"{self.machine}-{self.boots}"
+        clustering._agreement = agreement
+        self._clustering = clustering
+        clustering.check()
+
+    def kill_service(self) -> None:
+        """It ends; its socket keeps its name."""
+        if self._clustering is not None and self.store is not None:
+            self._clustering.close()
+            self.store.close()
+            self._clustering = self.store = None
+
+    # --- `watcher cluster` -----------------------------------------------------------------------
+
+    def start_agent(self, kill: int | None = None, *, after: bool = False) -> None:
+        """It runs from now on, until it is killed at a request to etcd."""
+        self._running = asyncio.create_task(self._run(kill, after))
+
+    async def _run(self, kill: int | None, after: bool) -> None:
+        settings = self.settings
+        client = Faulty(
+            settings.etcd, None, settings.user, settings.password_file, self.log, self.times
+        )
+        client.kill, client.after = kill, after
+        async with client:
+            self.client = client
+            self.agent = Agent(settings, str(self.directory), client, self.log, self._random)
+            with suppress(asyncio.CancelledError):
+                await self.agent.run()
+
+    async def kill_agent(self) -> None:
+        """It ends, wherever it is."""
+        if self._running is not None:
+            self._running.cancel()
+            (ended,) = await asyncio.gather(self._running, return_exceptions=True)
+            self._running = self.agent = self.client = None
+            _only_killed(ended)
+
+    @property
+    def killed(self) -> bool:
+        """Whether it has been killed at a request."""
+        return self._running is not None and self._running.done()
+
+    # --- all of it -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Both run from now on."""
+        self.start_service()
+        self.start_agent()
+
+    async def stop(self) -> None:
+        """Both end."""
+        await self.kill_agent()
+        self.kill_service()
+
+    async def reboot(self) -> None:
+        """The machine starts again; its containers are gone."""
+        await self.stop()
+        self.boots += 1
+        self.start_service()
+        assert self.store is not None
+        for sandbox in self.store.sandboxes():
+            self.store.release(sandbox.key)
+        self.start_agent()
+
+    # --- containers ------------------------------------------------------------------------------
+
+    def run(self, id_: str, name: str = "net", ip: str = "") -> list[Address]:
+        """A container starts; returns its addresses.
+
+        Raises:
+            InvalidRequest: it does not; :class:`Unclaimed`: not yet.
+        """
+        assert self.store is not None
+        assert self._clustering is not None
+        labels = {keys.IP: ip} if ip else {}
+        asked = Request(addresses=tuple(map(ip_address, ip.split(",")))) if ip else Request()
+        self._pids += 1
+        try:
+            sandbox = self.store.create_sandbox(
+                container(id_, self._pids, **labels), [self.config.networks[name]], asked
+            )
+        except Unclaimed as wanted:
+            self._clustering.claim(wanted)  # raises another if it was refused
+            raise
+        self._publish(Attached(sandbox, sandbox.members, 0.0))
+        return [one.ip for link in sandbox.interfaces for one in link.addresses]
+
+    def end(self, id_: str) -> None:
+        """A container ends."""
+        assert self.store is not None
+        sandbox = self.store.sandbox_of(ROOT, id_)
+        assert sandbox is not None
+        self.store.release(sandbox.key)
+        self._publish(Detached(sandbox, sandbox.members, 0.0))
+
+    def leased(self) -> dict[tuple[str, Address], str]:
+        """The id of who has each address."""
+        with LeaseStore.open(self.directory / "leases.db", read_only=True) as copy:
+            return {
+                (link.network, one.ip): sandbox.id
+                for sandbox in copy.sandboxes()
+                for link in sandbox.interfaces
+                for one in link.addresses
+            }
+
+    def blocks(self, state: str = "held") -> set[str]:
+        """The blocks and claims of the lease store in that state."""
+        return {str(block.prefix) for block in self._blocks() if block.state == state}
+
+    def _blocks(self) -> list[Block]:
+        return self.known.blocks()
+
+    @property
+    def known(self) -> ClusterStore:
+        """What its lease store has of the cluster."""
+        assert self.store is not None
+        return self.store.cluster
+
+    def cut_off(self, *, away: bool = True) -> None:
+        """Etcd does not answer it any more, or again."""
+        assert self.client is not None
+        self.client.away = away
+
+    def peer_blocks(self) -> dict[str, str]:
+        """Which host has what, as far as this one knows."""
+        return {str(one.prefix): one.host for one in self.known.peer_blocks()}
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The lines of the log with that event."""
+        return [line for line in self.lines if line["event"] == event]
+
+
+def _only_killed(ended: BaseException | None) -> None:
+    """Raise what ended an agent, unless it was killed."""
+    if isinstance(ended, BaseExceptionGroup):
+        ended = ended.split((Killed, asyncio.CancelledError))[1]
+    if isinstance(ended, BaseException) and not isinstance(ended, Killed | asyncio.CancelledError):
+        raise ended
+
+
+class Played:
+    """Hosts and the etcd by which they agree.
+
+    Attributes:
+        hosts: by name.
+    """
+
+    def __init__(self, real: RealEtcd, directory: Path, prefix: str) -> None:
+        self.real = real
+        self.prefix = prefix
+        self._directory = directory
+        self.hosts: dict[str, PlayedHost] = {}
+
+    def add(
+        self,
+        name: str,
+        *networks: Network,
+        host: str = "",
+        address: str = "",
+        machine: str = "",
+        etcd: Sequence[str] = (),
+    ) -> PlayedHost:
+        """One more host, which is called `name` here, and `host` in the cluster."""
+        directory = self._directory / name
+        directory.mkdir(exist_ok=True)
+        real = self.real
+        settings = Cluster(
+            etcd=tuple(etcd) or real.endpoints, user=real.user,
+            password_file=real.password_file, prefix=self.prefix, host=host or name,
+            address=address or f"192.0.2.{len(self.hosts) + 10}", ttl=TTL,
+        )  # fmt: skip
+        made = PlayedHost(directory, settings, machine or f"m-{name}", networks or (network(),))
+        self.hosts[name] = made
+        return made
+
+    def get(self, key: str) -> str | None:
+        """What etcd has at a key below the prefix and the version."""
+        return self.real.get(f"{self.prefix}/v1/{key}")
+
+    def under(self, table: str) -> dict[str, str]:
+        """All of a table in etcd, by the rest of the keys."""
+        start = f"{self.prefix}/v1/{table}/"
+        return {k.removeprefix(start): v for k, v in self.real.under(start).items()}
+
+    def check(self) -> None:
+        """No address is leased twice."""
+        who: dict[tuple[str, Address], str] = {}
+        for host in self.hosts.values():
+            for place, id_ in host.leased().items():
+                assert place not in who, f"{place} is leased to {who[place]} and {host.name}/{id_}"
+                who[place] = f"{host.name}/{id_}"
+
+    async def stop(self) -> None:
+        """All end."""
+        ends = [host.stop() for host in self.hosts.values()]
+        errors = await asyncio.gather(*ends, return_exceptions=True)
+        for error in errors:
+            if error is not None:
+                raise error
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Etcd]:
+        """A client of etcd, of nobody in particular."""
+        settings = next(iter(self.hosts.values()))
+        async with Etcd(
+            self.real.endpoints, None, self.real.user, self.real.password_file, settings.log, QUICK
+        ) as client:
+            yield client
+
+    async def remove(self, name: str, *, force: bool = False) -> GivenBack:
+        """`watcher hosts rm`."""
+        async with self.client() as client:
+            return await remove_host(client, Keys(self.prefix), name, force=force)
+
+
+async def until(condition: Callable[[], object], what: str = "") -> None:
+    """Wait until `condition` holds."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + PATIENCE
+    while True:
+        try:
+            if condition():
+                return
+            problem: object = what
+        except (AssertionError, InvalidRequest, EtcdError) as error:
+            problem = error
+        if loop.time() > end:
+            raise AssertionError(f"not within {PATIENCE} s: {problem}")
+        await asyncio.sleep(0.01)

@@ -1,0 +1,8 @@
+"""Closes the difference between this host's lease store and the registry.
+
+- `link`: the connection to the service; `tables`: what each side has told.
+- `standing`: whether this host is in the cluster, or why not.
+- `rows`: what is told to the service; `look`: what is to be changed in the registry. Both only
+  work it out.
+- `agent`: looks whenever something has changed, and does it.
+"""

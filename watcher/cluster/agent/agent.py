@@ -1,0 +1,358 @@
+"""Looks whenever something has changed, and does what is to be done."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final, Protocol
+
+from msgspec.structs import replace
+
+from watcher import __version__
+from watcher.cluster.agent.journal import Journal
+from watcher.cluster.agent.link import Link
+from watcher.cluster.agent.look import Look, look
+from watcher.cluster.agent.standing import Situation
+from watcher.cluster.agent.tables import Place, service_of
+from watcher.cluster.etcd.errors import EtcdError, Unavailable
+from watcher.cluster.protocol import HostRow, StatusRow
+from watcher.cluster.registry.changes import Join, Live, Mark, PutEndpoints, make
+from watcher.cluster.registry.follow import Follower
+from watcher.cluster.registry.keys import Keys
+from watcher.model.errors import WatcherError
+from watcher.model.pauses import longer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from watcher.cluster.etcd.client import Etcd
+    from watcher.cluster.protocol import Row
+    from watcher.cluster.registry.changes import Change, Self
+    from watcher.cluster.registry.follow import Endpoints
+    from watcher.cluster.registry.picture import Picture
+    from watcher.config.settings import Cluster
+    from watcher.log.logger import Log
+
+_AGAIN: Final = 0.25
+"""Seconds until the next look where something depends on time."""
+
+_PAUSES: Final = 0.01, 1.0
+"""Seconds until the next look after a change that was not made: the first, the longest."""
+
+_REVISION_EVERY: Final = 10.0
+"""Seconds after which the service is told of a new revision, if nothing else has changed."""
+
+_KEPT: Final = 3
+"""How often the lease is kept alive within `ttl`."""
+
+_RETRY: Final = 1.0
+"""Seconds until the lease is kept alive again after that has failed."""
+
+
+class Observer(Protocol):
+    """Who wants to know of the cluster as a whole."""
+
+    def seen(
+        self, picture: Picture | None, name: str, status: StatusRow, *, takes_part: bool
+    ) -> None:
+        """This is how it is now; `takes_part`: this host may write endpoints."""
+
+
+class NotIn(WatcherError):
+    """This host takes no part in the cluster, so that it may not write."""
+
+
+class Agent:
+    """See the module's docstring.
+
+    Args:
+        settings: `[cluster]` of the configuration.
+        run_dir: where the service's socket is.
+        etcd: the client, entered.
+        log: the log.
+        rng: draws the blocks.
+    """
+
+    def __init__(
+        self,
+        settings: Cluster,
+        run_dir: str,
+        etcd: Etcd,
+        log: Log,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._etcd = etcd
+        self._log = log
+        self._rng = rng or random.Random()  # noqa: S311 - not for secrets
+        self._loop = loop = asyncio.get_running_loop()
+        self._journal = Journal(log)
+        self._wake = asyncio.Event()
+        self._kept = asyncio.Event()
+        self.keys = Keys(settings.prefix)
+        self._link = Link(run_dir, loop, log, self._wake.set)
+        self._follower: Follower
+        self._observer: Observer | None = None
+        self.follow(None, None)
+        self._timer: asyncio.TimerHandle | None = None
+
+        self._picture: Picture | None = None
+        """The last one that was compared with what was seen before."""
+        self._seen: tuple[str, int] | None = None
+        """The cluster id and the revision of the last look at a picture."""
+        self._restored = False
+        self._joined = ""
+        """The incarnation with which this process was in the cluster."""
+        self._removed = ""
+        self._stay_out = False
+        self._undecided: float | None = None
+        self._trying: dict[Place, float] = {}
+        self._me: Self | None = None
+        self._lease = 0
+        self._until = 0
+        """The revision of the last change that was made; the picture must have it."""
+        self._pause = 0.0
+        self._problem = ""
+        """Why the last change could not be made."""
+        self._state = ("", 0)
+        """The cluster id and the revision that the service is told."""
+        self._told_at = 0.0
+
+    def follow(self, endpoints: Endpoints | None, observer: Observer | None) -> None:
+        """Tell these of what etcd has; before :meth:`run`."""
+        self._follower = Follower(self._etcd, self.keys, self._log, self._wake.set, endpoints)
+        self._observer = observer
+
+    async def run(self) -> None:
+        """Do all of it until this is cancelled."""
+        self._link.start()
+        self._wake.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follower.run())
+                group.create_task(self._keep_alive())
+                group.create_task(self._work())
+        finally:
+            self._link.stop()
+            if self._timer is not None:
+                self._timer.cancel()
+
+    @property
+    def text(self) -> str:
+        """How this host stands, in a line."""
+        return self._journal.text
+
+    async def put_endpoints(self, changes: Mapping[str, bytes | None]) -> int:
+        """Write endpoints of this host, up to 100 at once; returns the revision.
+
+        Raises:
+            NotIn: this host takes no part in the cluster.
+            EtcdError: as the client raises it.
+        """
+        if self._me is None:
+            raise NotIn("this host takes no part in the cluster")
+        done = await make(self._etcd, self.keys, PutEndpoints(self._me, changes))
+        if not done.succeeded:
+            raise NotIn("this host takes no part in the cluster any more")
+        return done.revision
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            found = self._look()
+            if found is not None and self._may_change(found):
+                await self._change(found)
+
+    def _again(self, seconds: float) -> None:
+        """Look again after a while, or sooner."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._wake.set)
+
+    def _look(self) -> Look | None:
+        """Compare what there is, and tell the service; `None` if too little is known."""
+        picture, heard = self._follower.picture, self._link.heard
+        if self._follower.tried:
+            self._journal.etcd(self._follower.problem, self._loop.time())
+        if picture is None or heard is None or self._follower.problem:
+            self._tell(None, None)
+            return None
+        service = service_of(heard)
+        if service.host is None:
+            self._tell(None, None, "the service knows no address that other hosts reach this one"
+                       " by; write `address` below [cluster]")  # fmt: skip
+            return None
+        self._compare(picture, service.host)
+        now = self._loop.time()
+        found = look(
+            picture,
+            service,
+            Situation(
+                service.host, __version__, self._settings.ttl,
+                restored=self._restored, stay_out=self._stay_out,
+                undecided=0.0 if self._undecided is None else now - self._undecided,
+            ),
+            {place: now - since for place, since in self._trying.items()},
+            self._rng,
+        )  # fmt: skip
+        self._note(found, service.host, picture, now)
+        self._journal.looked(found, service)
+        self._tell(found, service.host)
+        return found
+
+    def _compare(self, picture: Picture, host: HostRow) -> None:
+        """Notice that etcd has less than was seen: it was restored, or is another one."""
+        now = (f"{picture.cluster_id:x}", picture.revision)
+        before = self._seen
+        if before is None and host.cluster_id:
+            before = (host.cluster_id, host.revision)
+        anew = picture is not self._picture
+        if anew and before is not None and (now[0] != before[0] or now[1] < before[1]):
+            self._restored = True
+            self._until = 0
+            self._journal.restored(before[1], now[1])
+        self._picture, self._seen = picture, now
+
+    def _note(self, found: Look, host: HostRow, picture: Picture, now: float) -> None:
+        """Note what the next looks depend on."""
+        kind, me = found.standing.kind, found.standing.me
+        self._me = me if kind == "in" else None
+        if kind == "in":
+            self._joined, self._removed = host.incarnation, ""
+            if found.settled:
+                self._restored = False
+        elif kind == "removed" and not self._stay_out:
+            self._removed = host.incarnation
+            self._stay_out = self._joined == host.incarnation
+        if kind == "undecided":
+            self._undecided = now if self._undecided is None else self._undecided
+        elif kind != "out":
+            self._undecided = None
+        self._trying = {place: self._trying.get(place, now) for place in found.due}
+        alive = picture.alive.get(host.host)
+        record = None if alive is None else alive.record
+        if me is not None and alive is not None and record and record.boot == host.boot:
+            self._lease = alive.lease
+        if self._trying or kind == "undecided":
+            self._again(_AGAIN)
+
+    def _tell(self, found: Look | None, host: HostRow | None, problem: str = "") -> None:
+        """Tell the service what it is to know."""
+        rows: list[Row] | None = None
+        away, picture = self._follower.problem, self._follower.picture
+        if found is not None and found.rows is not None and picture is not None:
+            assert host is not None
+            rows = found.rows
+            if found.standing.kind == "in" or host.cluster_id:
+                self._advance(picture, rows)
+        if found is not None:
+            problem = found.standing.problem or self._problem or self._journal.full(found)
+        status = StatusRow(
+            connected=not away,
+            problem=(away or problem)[:500],
+            removed=self._removed,
+            cluster_id=self._state[0],
+            revision=self._state[1],
+        )
+        self._link.tell(rows, status)
+        self._journal.status(status)
+        if self._observer is not None:
+            name = "" if host is None else host.host
+            self._observer.seen(picture, name, status, takes_part=self._me is not None and not away)
+
+    def _advance(self, picture: Picture, rows: list[Row]) -> None:
+        """Have the service note the revision with what has changed; else now and then."""
+        now = self._loop.time()
+        cluster_id, revision = f"{picture.cluster_id:x}", picture.revision
+        due = self._told_at + _REVISION_EVERY
+        if cluster_id != self._state[0] or self._link.differs(rows) or now >= due:
+            self._state, self._told_at = (cluster_id, revision), now
+
+    # --- changing ---------------------------------------------------------------------------------
+
+    def _may_change(self, found: Look) -> bool:
+        """Whether the picture has what was changed last, and the service is there."""
+        picture = self._follower.picture
+        some = found.changes or found.mark or found.live is not None
+        return bool(some and self._link.connected and picture and picture.revision >= self._until)
+
+    async def _change(self, found: Look) -> None:
+        """Make the changes one after another. What is not made is looked at again."""
+        try:
+            failed = await self._make_all(found)
+        except Unavailable as error:
+            self._journal.etcd(str(error), self._loop.time())
+            failed = True
+        except EtcdError as error:
+            if self._problem != str(error):
+                self._problem = str(error)
+                self._log.error("etcd does not make a change", reason=str(error))
+            failed = True
+        else:
+            self._problem = ""
+        if failed:
+            self._pause = longer(self._pause, _PAUSES)
+            self._again(self._pause)
+        else:
+            self._pause = 0.0
+
+    async def _make_all(self, found: Look) -> bool:
+        """Make the changes; whether any was not made."""
+        changes: list[Change] = list(found.changes)
+        failed = False
+        if found.mark:
+            lease = await self._etcd.grant(self._settings.ttl)
+            failed = not await self._make(Mark(lease))
+        if found.live is not None:
+            failed = not await self._live(found) or failed
+        for change in changes:
+            if isinstance(change, Join):
+                await self._lease_again()
+                change = replace(change, lease=self._lease)  # noqa: PLW2901
+            failed = not await self._make(change) or failed
+        return failed
+
+    async def _lease_again(self) -> None:
+        """Have a lease: the one that this host has, or another one."""
+        if not self._lease or not await self._etcd.keep_alive(self._lease):
+            self._lease = await self._etcd.grant(self._settings.ttl)
+
+    async def _live(self, found: Look) -> bool:
+        """Tell that this host is alive."""
+        me, picture = found.standing.me, self._follower.picture
+        assert me is not None
+        assert picture is not None
+        assert found.live is not None
+        entry = picture.alive.get(me.name)
+        await self._lease_again()
+        modified = 0 if entry is None else entry.modified
+        return await self._make(Live(me, found.live, modified, self._lease))
+
+    async def _make(self, change: Change) -> bool:
+        """Make a change; whether it was made."""
+        done = await make(self._etcd, self.keys, change)
+        if done.succeeded:
+            self._until = max(self._until, done.revision)
+            self._journal.made(change)
+        return done.succeeded
+
+    # --- being alive ------------------------------------------------------------------------------
+
+    async def _keep_alive(self) -> None:
+        """Keep the lease alive for as long as this host is in the cluster."""
+        while True:
+            pause = self._settings.ttl / _KEPT
+            if self._me is not None and self._lease:
+                lease = self._lease
+                try:
+                    left = await self._etcd.keep_alive(lease)
+                except EtcdError:  # the follower says what is wrong
+                    pause = min(pause, _RETRY)
+                else:
+                    if not left and self._lease == lease:
+                        self._lease = 0
+                        self._wake.set()
+            await asyncio.sleep(pause)

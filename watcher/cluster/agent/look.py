@@ -1,0 +1,302 @@
+"""What is to be changed in the registry, and what the service is to know. It is only worked out.
+
+:func:`look` compares what the service has told with a picture of the registry. Whatever was cut off
+before, the next look sees what is missing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from watcher.cluster.agent.rows import PATIENCE, Map, told, why_not
+from watcher.cluster.agent.standing import Situation, Standing, live, standing
+from watcher.cluster.registry.changes import AddNetwork, Claim, GiveBack, Lend, Take
+from watcher.cluster.registry.choice import choose
+from watcher.cluster.registry.keys import part_of
+from watcher.cluster.registry.records import NetworkRecord
+from watcher.model.cluster import MOST_NETWORKS, is_claim
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator, Mapping
+
+    from watcher.cluster.agent.tables import Place, Service
+    from watcher.cluster.protocol import BlockRow, NetworkRow, Row
+    from watcher.cluster.registry.changes import Change, Self
+    from watcher.cluster.registry.picture import Picture
+    from watcher.cluster.registry.records import AliveRecord
+
+AT_ONCE: Final = 16
+"""The most changes that one look leads to."""
+
+
+class Look(Struct, frozen=True):
+    """What a look has found.
+
+    Attributes:
+        standing: how this host stands.
+        rows: what the service is to know; `None`: what it knows stays.
+        changes: what is to be changed in the registry, apart from what needs a lease.
+        mark: whether all hosts are to be kept from what is new, because etcd was restored.
+        live: what is to be told of this host while it lives, if etcd does not have it yet.
+        full: networks of which this host wants a block, and none is free.
+        due: places that this host tries to get.
+        settled: whether etcd has all that this host had before, or refuses it.
+    """
+
+    standing: Standing
+    rows: list[Row] | None
+    changes: list[Change]
+    mark: bool = False
+    live: AliveRecord | None = None
+    full: tuple[str, ...] = ()
+    due: frozenset[Place] = frozenset()
+    settled: bool = True
+
+
+def look(
+    picture: Picture,
+    service: Service,
+    now: Situation,
+    trying: Mapping[Place, float],
+    rng: random.Random,
+) -> Look:
+    """Compare.
+
+    Args:
+        picture: the registry.
+        service: what the service has told, all of it.
+        now: what else is known.
+        trying: seconds since this host has tried to get each of `due` of the looks before.
+    """
+    how = standing(picture, now)
+    if how.kind in ("joining", "undecided"):
+        mark = how.kind == "joining" and now.restored and picture.restored is None
+        changes: list[Change] = [] if how.join is None or mark else [how.join]
+        return Look(how, None, changes, mark=mark, settled=False)
+    map_ = Map(picture, how, service)
+    rows = told(map_, how, service, trying)
+    if how.kind != "in" or how.me is None:
+        return Look(how, rows, [])
+    if how.join is not None:
+        return Look(how, None if now.restored else rows, [how.join], settled=False)
+    finder = _Finder(map_, service, how.me, rng)
+    changes = list(finder.changes())
+    settled = not any(
+        place not in map_.own and row.state == "held" and not why_not(map_, row, PATIENCE)
+        for place, row in service.blocks.items()
+    )  # fmt: skip
+    return Look(
+        how,
+        rows if settled or not now.restored else None,
+        changes[:AT_ONCE],
+        mark=now.restored and picture.restored is None and not settled,
+        live=_live(picture, how.me, now),
+        full=tuple(finder.full),
+        due=frozenset(finder.due),
+        settled=settled,
+    )
+
+
+def _live(picture: Picture, me: Self, now: Situation) -> AliveRecord | None:
+    record = live(now)
+    entry = picture.alive.get(me.name)
+    return None if entry is not None and entry.lease and entry.record == record else record
+
+
+class _Finder:
+    """Finds what is to be changed.
+
+    Attributes:
+        full, due: see :class:`Look`.
+    """
+
+    def __init__(self, map_: Map, service: Service, me: Self, rng: random.Random) -> None:
+        self._map = map_
+        self._picture = map_.picture
+        self._service = service
+        self._blocks = service.blocks
+        self._me = me
+        self._rng = rng
+        self.full: list[str] = []
+        self.due: set[Place] = set()
+
+    def changes(self) -> Iterator[Change]:
+        """What has been left behind first, then what is had, then what is new."""
+        yield from self._unclaimed()
+        for place, row in self._blocks.items():
+            if row.state == "leaving":
+                yield from self._give_back(place, row)
+            elif place not in self._map.own:
+                self.due.add(place)
+                yield from self._get(place, row)
+        yield from self._inherited()
+        yield from self._lend()
+        yield from self._networks()
+        yield from self._more()
+
+    def _mine(self, host: str, incarnation: str) -> bool:
+        return (host, incarnation) == (self._me.name, self._me.incarnation)
+
+    def _unclaimed(self) -> Iterator[Change]:
+        """Claims that do not count, and that nobody wants any more."""
+        for part, entry in self._picture.claims.items():
+            record = entry.record
+            if record is None or record.counts or record.host != self._me.name:
+                continue
+            prefix = part.prefix(part.address.max_prefixlen)
+            if (part.network, prefix) not in self._blocks:
+                yield GiveBack(self._me, part.network, prefix, True, entry.modified)
+
+    def _give_back(self, place: Place, row: BlockRow) -> Iterator[Change]:
+        part, claim = part_of(*place), is_claim(row.prefix)
+        entry = self._picture.claims.get(part) if claim else self._picture.blocks.get(part)
+        if entry is not None and entry.record and entry.record.host == self._me.name:
+            yield GiveBack(self._me, row.network, row.prefix, claim, entry.modified)
+
+    def _get(self, place: Place, row: BlockRow) -> Iterator[Change]:
+        """A block that this host had before, or a claim."""
+        if why_not(self._map, row, 0.0):
+            return
+        if is_claim(row.prefix):
+            yield from self._claim(place, row)
+        else:
+            yield from self._take(row)
+
+    def _take(self, row: BlockRow, *, new: bool = False) -> Iterator[Change]:
+        network = self._picture.networks.get(row.network)
+        if network is not None:
+            entry = self._picture.blocks.get(part_of(row.network, row.prefix))
+            yield Take(
+                self._me, row.network, row.prefix, self._picture.revision,
+                0 if entry is None else entry.modified, network.modified, new,
+            )  # fmt: skip
+
+    def _claim(self, place: Place, row: BlockRow) -> Iterator[Change]:
+        part = part_of(*place)
+        block, network = self._map.block_with(part), self._picture.networks.get(row.network)
+        new = row.state == "wanted"
+        if block is None or network is None or (new and self._picture.restored is not None):
+            return
+        claim, entry = self._picture.claims.get(part), self._picture.blocks.get(block)
+        record = None if claim is None else claim.record
+        if claim is not None and (record is None or record.host != self._me.name):
+            return
+        holder = None if entry is None else entry.record
+        if entry is not None and holder is None:
+            return
+        counts = holder is None or holder.host == self._me.name
+        again = record is not None and self._mine(record.host, record.incarnation)
+        if again and not counts:
+            return  # it waits for the host that has the block
+        if record is not None and record.counts:
+            counts = True  # an earlier incarnation had it
+        if not counts and not (holder and holder.host in self._picture.alive):
+            return
+        yield Claim(
+            self._me, row.network, row.prefix, block, 0 if entry is None else entry.modified,
+            0 if claim is None else claim.modified, network.modified, counts, new,
+        )  # fmt: skip
+
+    def _inherited(self) -> Iterator[Change]:
+        """Blocks and claims of an earlier incarnation that the lease store does not know."""
+        for part, entry in self._picture.blocks.items():
+            record, prefix = entry.record, self._map.prefix(part)
+            if record is None or record.host != self._me.name or prefix is None:
+                continue
+            known = (part.network, prefix) in self._blocks
+            if record.incarnation != self._me.incarnation and not known:
+                yield Take(
+                    self._me, part.network, prefix, self._picture.revision, entry.modified,
+                    self._picture.networks[part.network].modified, False,
+                )  # fmt: skip
+        for part, claim in self._picture.claims.items():
+            wanted = claim.record
+            if wanted is None or wanted.host != self._me.name or not wanted.counts:
+                continue
+            block = self._map.block_with(part)
+            prefix = part.prefix(part.address.max_prefixlen)
+            if wanted.incarnation == self._me.incarnation or block is None:
+                continue
+            if (part.network, prefix) not in self._blocks:
+                holder = self._picture.blocks.get(block)
+                yield Claim(
+                    self._me, part.network, prefix, block,
+                    0 if holder is None else holder.modified, claim.modified,
+                    self._picture.networks[part.network].modified, True, False,
+                )  # fmt: skip
+
+    def _lend(self) -> Iterator[Change]:
+        """Addresses that the service has set aside for others."""
+        for place, row in self._service.lent.items():
+            part = part_of(*place)
+            entry = self._picture.claims.get(part)
+            record = None if entry is None else entry.record
+            if entry is None or record is None or record.counts or record.host != row.host:
+                continue
+            block = self._map.block_with(part)
+            held = None if block is None else self._picture.blocks.get(block)
+            if block is None or held is None or place not in self._map.asked:
+                continue
+            yield Lend(self._me, part, record, entry.modified, block, held.modified)
+
+    def _networks(self) -> Iterator[Change]:
+        """A network that no host has had before: one at a time, each has another number."""
+        for name, row in self._map.networks.items():
+            if name not in self._picture.networks:
+                taken = {e.record.number for e in self._picture.networks.values() if e.record}
+                free = next((n for n in range(1, MOST_NETWORKS + 1) if n not in taken), None)
+                if free is not None:
+                    record = NetworkRecord(tuple(map(str, row.subnets)), row.block, free)
+                    yield AddNetwork(self._me, name, record, self._picture.revision)
+                return
+
+    def _more(self) -> Iterator[Change]:
+        """The blocks that the service would like to have."""
+        if self._picture.restored is not None:
+            return
+        for name, row in self._map.networks.items():
+            if name in self._map.problems or name not in self._picture.networks:
+                continue
+            for version, wanted in ((4, row.want4), (6, row.want6)):
+                yield from self._more_of(row, version, wanted)
+
+    def _more_of(self, row: NetworkRow, version: int, wanted: int) -> Iterator[Change]:
+        subnet = self._map.subnets.get((row.name, version))
+        unknown = sum(
+            1
+            for network, prefix in self._map.own
+            if network == row.name
+            and prefix.version == version
+            and not is_claim(prefix)
+            and (network, prefix) not in self._blocks
+        )
+        wanted = min(wanted - unknown, AT_ONCE)
+        if subnet is None or wanted <= 0:
+            return
+        mine = self._blocks
+        taken = {
+            part.first for part in self._picture.blocks
+            if (part.network, part.version) == (row.name, version)
+        }  # fmt: skip
+        taken |= {
+            int(prefix.network_address) for network, prefix in mine
+            if network == row.name and prefix.version == version and not is_claim(prefix)
+        }  # fmt: skip
+        claimed = {
+            block.first for part in self._picture.claims
+            if (part.network, part.version) == (row.name, version)
+            and (block := self._map.block_with(part))
+        }  # fmt: skip
+        chosen = choose(
+            self._me.name, subnet, row.block, wanted, taken, claimed, self._rng
+        )  # fmt: skip
+        if len(chosen) < wanted:
+            self.full.append(row.name)
+        network = self._picture.networks[row.name]
+        for prefix in chosen:
+            yield Take(
+                self._me, row.name, prefix, self._picture.revision, 0, network.modified, True
+            )
