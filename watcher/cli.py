@@ -126,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     metrics = commands.add_parser("metrics", help="the metrics for Prometheus, once or served")
     metrics.add_argument("--listen", metavar="ADDRESS:PORT", help="serve them there by HTTP")
     commands.add_parser("names", help="the name service, in the foreground")
+    commands.add_parser("cluster", help="speaks to etcd for the service, in the foreground")
     config = commands.add_parser("config", help="the configuration, and where each value is from")
     config.add_argument("--schema", action="store_true", help="print its JSON Schema instead")
     _json(config)
