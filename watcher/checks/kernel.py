@@ -44,7 +44,7 @@ _FEATURES: Final = {
 _TRIED: Final = "check"
 
 
-class _Forgetful:
+class Forgetful:
     """Notes for handlers whose work ends with the process; nothing is kept."""
 
     def noted(self, name: str) -> str | None:
@@ -87,7 +87,7 @@ def _links(container: int, opened: ExitStack) -> Iterator[Finding]:
     network = _network()
     sandbox = _sandbox(network, container)
     known: Mapping[str, Network] = {network.name: network}
-    context = opened.enter_context(open_context("", "", known, _Forgetful(), _Forgetful(), list))
+    context = opened.enter_context(open_context("", "", known, Forgetful(), Forgetful(), list))
     steps: tuple[tuple[str, str, Callable[[], object]], ...] = (
         ("a bridge", "bridge", lambda: HostSideHandler(context).appear(sandbox)),
         ("a veth pair", "veth", lambda: LinkHandler(context).appear(sandbox)),

@@ -30,6 +30,7 @@ from watcher.checks import (
     services,
 )
 from watcher.checks.check import Check, Finding, Subject, fail
+from watcher.checks.cluster import filters, routes, state, underlay
 from watcher.model.errors import WatcherError
 
 if TYPE_CHECKING:
@@ -53,7 +54,11 @@ CHECKS: Final = (
     Check("limits", limits.findings, needs="CAP_NET_ADMIN"),
     Check("closed", closed.findings),
     Check("names", names.findings),
+    Check("cluster", state.findings),
+    Check("hosts", underlay.findings, needs="CAP_NET_ADMIN"),
+    Check("routes", routes.findings, needs="CAP_NET_ADMIN"),
     Check("firewalls", firewalls.findings, needs="CAP_NET_ADMIN"),
+    Check("firewalls", filters.findings, needs="CAP_NET_ADMIN"),
 )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from watcher.checks import registry
 from watcher.commands.output import print_json
 from watcher.model.container import Status
-from watcher.model.errors import printable
+from watcher.model.errors import WatcherError, printable
 from watcher.store.reading import read_store
 
 if TYPE_CHECKING:
@@ -47,12 +47,16 @@ def _of_container(config: Config, text: str) -> Iterator[Finding]:
     from watcher.checks.container import registry as of_container
     from watcher.checks.container import state
     from watcher.checks.container.gathered import Known
+    from watcher.commands.elsewhere import elsewhere
     from watcher.commands.lookup import look_up
     from watcher.commands.status import entries
 
     of_container.refuse_without_privileges()
     with read_store(config) as store:
-        entry = look_up(config, text, entries(config, store, store.sandboxes()))
+        try:
+            entry = look_up(config, text, entries(config, store, store.sandboxes()))
+        except WatcherError as error:
+            raise elsewhere(config, store, text) or error from error
         known = None
         if entry.status in WITH_NETWORK and entry.sandbox and entry.member:
             known = Known.of(config, store, entry.id, entry.member.init, entry.sandbox)

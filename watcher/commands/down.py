@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from handlers.resolv_conf import remove_all
+from watcher.cluster.endpoints import reading
+from watcher.cluster.endpoints.lines import SOCKET as HOSTS
 from watcher.cluster.protocol import SOCKET
 from watcher.clustering.identity import host_name
 from watcher.config.settings import Config
@@ -103,5 +105,11 @@ def _remove_files(config: Config) -> None:
         with suppress(OSError):
             status.unlink(missing_ok=True)
             status.parent.rmdir()
+    hosts = Path(config.run_dir, HOSTS)
+    if not reading.is_there(config.run_dir):
+        with suppress(OSError):
+            hosts.unlink(missing_ok=True)
+            hosts.with_name("lock").unlink(missing_ok=True)
+            hosts.parent.rmdir()
     with suppress(OSError):  # other files are in it
         Path(config.state_dir).rmdir()

@@ -22,13 +22,16 @@ from watcher.checks.container.asking import Asking, asking
 from watcher.checks.container.inside import Inside
 from watcher.checks.container.legs import Leg, legs_of
 from watcher.checks.filters import host
+from watcher.cluster.known import from_store
 from watcher.containers.life import lives
 from watcher.model.errors import WatcherError, quoted
 
 if TYPE_CHECKING:
     from handlers.networks.driver import Driver
     from watcher.checks.filters.chains import Table
+    from watcher.cluster.known import KnownHost
     from watcher.config.settings import Config
+    from watcher.model.cluster import Block
     from watcher.model.container import Process
     from watcher.model.network import Network
     from watcher.model.sandbox import Sandbox
@@ -45,6 +48,8 @@ class Known(Struct, frozen=True):
         sandbox: its sandbox.
         digest: that of the rules as this program made them last; `None` if it made none.
         rules: the administrator's own rules, if there are any.
+        blocks: what this host has of clustered networks.
+        hosts: the hosts of the cluster, as the service was told of them.
     """
 
     config: Config
@@ -54,6 +59,8 @@ class Known(Struct, frozen=True):
     sandbox: Sandbox
     digest: str | None
     rules: str | None
+    blocks: Sequence[Block] = ()
+    hosts: Sequence[KnownHost] = ()
 
     @classmethod
     def of(
@@ -62,7 +69,12 @@ class Known(Struct, frozen=True):
         """What `config` and `store` know of a container."""
         rules = store.noted(admin.NOTE) if config.firewall.rules else None
         digest = store.noted(listed.NOTE)
-        return cls(config, leases.networks(config), id_, init, sandbox, digest, rules)
+        hosts: tuple[KnownHost, ...] = ()
+        if config.cluster.etcd:
+            hosts = tuple(from_store(config, store).hosts.values())
+        blocks = store.cluster.blocks()
+        networks = leases.networks(config)
+        return cls(config, networks, id_, init, sandbox, digest, rules, blocks, hosts)
 
 
 class Gathered(Struct, frozen=True):

@@ -14,8 +14,11 @@ from watcher.model.names import PORT
 if TYPE_CHECKING:
     from watcher.checks.filters.chains import Table
     from watcher.checks.filters.fate import Drop
-    from watcher.model.address import Address
+    from watcher.model.address import Address, Subnet
     from watcher.model.network import Network
+
+_VERSIONS: Final = {"ip": 4, "ip6": 6}
+"""The IP version that tables of a family see, if it is only one."""
 
 _OPTIONS: Final = {"iif": "-i", "oif": "-o"}
 """The options of iptables for the interfaces of a packet."""
@@ -50,6 +53,28 @@ def to_forward(drop: Drop, bridge: str, *, integrate: bool) -> str:
         return _accept(drop, ("iif", PORTS))
     remedy = _accept(drop, ("iif", bridge), ("oif", bridge))
     return f"{remedy}, or {_itself(integrate=integrate)}" if _is_dockers(drop) else remedy
+
+
+def to_pass(drop: Drop, *subnets: Subnet) -> str:
+    """The remedy for a drop of packets between sandboxes of this host and of other hosts."""
+    table, chain = drop.table, drop.chain.name
+    fit = [subnet for subnet in subnets if _VERSIONS.get(table.family) in (None, subnet.version)]
+    if _is_firewalld(table):
+        return _firewalld_of(" ".join(f"--add-source={subnet}" for subnet in fit))
+    if _is_ufw(table):
+        words = [f"`ufw route allow from {subnet} to {subnet}`" for subnet in fit]
+    elif table.command == "nft":
+        place = f"{table.family} {table.name} {chain}"
+        words = [
+            f"`nft insert rule {place} {ip} saddr {subnet} {ip} daddr {subnet} accept`"
+            for subnet in fit
+            for ip in ("ip" if subnet.version == 4 else "ip6",)
+        ]
+    else:
+        chain = "DOCKER-USER" if _is_dockers(drop) else chain
+        command = table.command if table.name == "filter" else f"{table.command} -t {table.name}"
+        words = [f"`{command} -I {chain} -s {one} -d {one} -j ACCEPT`" for one in fit]
+    return "run " + " and ".join(words)
 
 
 def to_receive(drop: Drop, bridge: str) -> str:

@@ -157,6 +157,17 @@ def read(run_dir: str, within: float = WITHIN) -> Hosts:
     )
 
 
+def is_there(run_dir: str) -> bool:
+    """Whether a `watcher cluster` serves the socket; also if this process may not ask it."""
+    try:
+        HostsStream(run_dir, endpoints=False, timeout=WITHIN, part=1).close()
+    except NoHosts:
+        return False
+    except WatcherError:
+        pass
+    return True
+
+
 def _lines(run_dir: str, deadline: float, within: float) -> Iterator[AnyLine]:
     stream = HostsStream(run_dir, endpoints=False, timeout=within, part=1 << 18)
     try:
