@@ -106,8 +106,10 @@ def chains(
         policed = ", ".join(str(s) for d, s in near if d.network.ingress is not None)
         # In a network with a list, an address without a number is held to the list of no entries.
         free = f" {ip} daddr != {{ {policed} }}" if policed else ""
+        yield f"chain to_judged{v} {{"
+        if any(d.network.cluster and d.network.ingress is not None for d, _ in near):
+            yield f"    {remote.leaves_to(v)} return"  # its host judges
         yield from (
-            f"chain to_judged{v} {{",
             f"    {ip} daddr != @received{v}{free} return",
             "    ct state != new drop",
             "    meta priority set none",

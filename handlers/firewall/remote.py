@@ -52,6 +52,13 @@ VXLAN comes from hosts of the cluster alone. One that sends from one network to 
 device of the other one.
 """
 
+_UNBELIEVED_MARKED: Final = _UNBELIEVED.replace("iif oif", "mark . iif oif")
+"""The same of what is forwarded, where networks are closed.
+
+There the way back is looked up as for a packet that comes from a sandbox (`nft_fib4_eval`), which
+needs the mark.
+"""
+
 
 def clustered(drivers: Sequence[Driver]) -> list[Driver]:
     """The drivers of clustered networks."""
@@ -70,17 +77,22 @@ def sets(drivers: Sequence[Driver]) -> Iterator[str]:
         yield from (f"set peers{v} {{ type ipv{v}_addr; }}" for v in (4, 6))
 
 
-def chains(drivers: Sequence[Driver], port: int) -> Iterator[str]:
-    """The chains; `port` is that of VXLAN."""
+def chains(drivers: Sequence[Driver], port: int, *, marked: bool) -> Iterator[str]:
+    """The chains; `port` is that of VXLAN.
+
+    `marked` says that there are those of :func:`marking`, as networks may be closed.
+    """
     known = clustered(drivers)
     if not known:
         return
     yield from _chain("from_wire", _from_wire(known))
     for v in _versions(driver.network for driver in known):
         ip = _ip(v)
-        false = (f"{_other(v, 'saddr')} drop", f"{_UNBELIEVED} drop")
-        yield from _chain(f"verified{v}", false)
-        yield from _chain(f"from_remote{v}", (*false, *_let_in(known, v)))
+        unknown = f"{_other(v, 'saddr')} drop"
+        yield from _chain(f"verified{v}", (unknown, f"{_UNBELIEVED} drop"))
+        unbelieved = _UNBELIEVED_MARKED if marked else _UNBELIEVED
+        let_in = (unknown, f"{unbelieved} drop", *_let_in(known, v))
+        yield from _chain(f"from_remote{v}", let_in)
         yield from _chain(f"to_remote{v}", _let_out(drivers, v))
         kept = f"{ip} saddr {_subnets(known, v)} accept"
         yield from _chain(f"between_hosts{v}", (kept, f"snat {ip} to {ip} daddr map @own{v}"))
@@ -138,11 +150,16 @@ def marking(drivers: Sequence[Driver], passed: str) -> Iterator[str]:
         yield from _chain(f"from_remote_marked{v}", rules)
 
 
+def leaves_to(v: int) -> str:
+    """Matches what is forwarded to sandboxes of other hosts."""
+    return f'oifname != "{HOST_ENDS}" {_ip(v)} daddr . meta nfproto @remote{v}'
+
+
 def no_neighbour(subnet: Subnet) -> Iterator[str]:
-    """Matches of packets whose source claims falsely to be a neighbour on another host."""
+    """Matches of what is forwarded and claims falsely to be of a neighbour on another host."""
     source = f"{_NOT_OURS} {ip_of(subnet)} saddr {subnet}"
     yield f"{source} {_other(subnet.version, 'saddr')}"
-    yield f"{source} {_UNBELIEVED}"
+    yield f"{source} {_UNBELIEVED_MARKED}"
 
 
 def _from_wire(known: Sequence[Driver]) -> Iterator[str]:

@@ -154,7 +154,7 @@ def base(drivers: Iterable[Driver], parts: Parts) -> str:
     bridges = ", ".join(f'"{network.bridge}"' for network in networks)
     versions = versions_of(networks)
     sets = [*_sets(networks), *names.sets(known), *remote.sets(known)]
-    chains = [*remote.chains(known, parts.port)]
+    chains = [*remote.chains(known, parts.port, marked=egress.BLOCK in blocks)]
     returning: list[str] = []
     if egress.BLOCK in blocks:
         returning += egress.returning(known)
