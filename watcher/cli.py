@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     _json(actions.add_parser("ls", help="the configured and existing networks"))
     remove = actions.add_parser("rm", help="remove one that no sandbox uses")
     remove.add_argument("name", metavar="NAME")
+    _hosts(commands)
     _port_changes(commands)
     _changes(commands)
     bundle = commands.add_parser("bundle", help="have a bundle share a sandbox, or check it")
@@ -142,6 +143,16 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("top", help="traffic by container, live")
     commands.add_parser("down", help="remove everything this program ever made on the host")
     return parser
+
+
+def _hosts(commands: argparse._SubParsersAction[_Parser]) -> None:
+    """Add what is about the hosts of a cluster."""
+    hosts = commands.add_parser("hosts", help="the hosts of the cluster")
+    actions = hosts.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _json(actions.add_parser("ls", help="each with its address, state and blocks"))
+    remove = actions.add_parser("rm", help="give back what a host has that is gone for good")
+    remove.add_argument("host", metavar="HOST")
+    remove.add_argument("--force", action="store_true", help="one as well that lives")
 
 
 def _port_changes(commands: argparse._SubParsersAction[_Parser]) -> None:

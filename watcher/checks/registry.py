@@ -30,7 +30,7 @@ from watcher.checks import (
     services,
 )
 from watcher.checks.check import Check, Finding, Subject, fail
-from watcher.checks.cluster import filters, routes, state, underlay
+from watcher.checks.cluster import filters, registry, routes, state, underlay
 from watcher.model.errors import WatcherError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ CHECKS: Final = (
     Check("closed", closed.findings),
     Check("names", names.findings),
     Check("cluster", state.findings),
+    Check("etcd", registry.findings),
     Check("hosts", underlay.findings, needs="CAP_NET_ADMIN"),
     Check("routes", routes.findings, needs="CAP_NET_ADMIN"),
     Check("firewalls", firewalls.findings, needs="CAP_NET_ADMIN"),

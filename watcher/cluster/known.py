@@ -15,11 +15,12 @@ from msgspec import Struct
 from watcher.cluster.endpoints import reading
 from watcher.clustering.identity import host_name, own_address
 from watcher.model.address import Address, Subnet
-from watcher.model.cluster import is_claim
+from watcher.model.cluster import block_prefix, claim_of, is_claim
 from watcher.model.errors import WatcherError
 
 if TYPE_CHECKING:
     from watcher.cluster.endpoints.lines import HostLine
+    from watcher.cluster.registry.picture import Picture
     from watcher.config.settings import Config
     from watcher.store.leases import LeaseStore
 
@@ -88,6 +89,32 @@ def from_socket(run_dir: str) -> KnownHosts:
     if status is None:
         return KnownHosts(_sorted(hosts), False, "`watcher cluster` has not heard of etcd yet")
     return KnownHosts(_sorted(hosts), status.connected, status.problem)
+
+
+def from_picture(config: Config, picture: Picture) -> KnownHosts:
+    """What the registry has."""
+    own = host_name(config.cluster)
+    blocks: dict[str, dict[str, list[Subnet]]] = {}
+    for part, block in picture.blocks.items():
+        network = picture.network(part.network)
+        if block.record is not None and network is not None:
+            length = block_prefix(claim_of(part.address), network.block)
+            theirs = blocks.setdefault(block.record.host, {})
+            theirs.setdefault(part.network, []).append(part.prefix(length))
+    for part, claim in picture.claims.items():
+        if claim.record is not None and claim.record.counts:
+            theirs = blocks.setdefault(claim.record.host, {})
+            theirs.setdefault(part.network, []).append(claim_of(part.address))
+    hosts = {}
+    for name in picture.hosts.keys() | blocks.keys():
+        record = picture.host(name)
+        alive: State = "alive" if name in picture.alive else "silent"
+        state: State = "removed" if record is None else "this" if name == own else alive
+        hosts[name] = KnownHost(
+            name, None if record is None else ip_address(record.address), state,
+            _frozen(blocks.get(name, {})), "" if record is None else record.program,
+        )  # fmt: skip
+    return KnownHosts(_sorted(hosts), True)
 
 
 def from_store(config: Config, store: LeaseStore) -> KnownHosts:
