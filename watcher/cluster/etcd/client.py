@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, Self
 
 from watcher.cluster.etcd import wire
-from watcher.cluster.etcd.errors import EtcdError, Failed, NoLease, Replaced
+from watcher.cluster.etcd.errors import EtcdError, Failed, NoLease, Replaced, TooLarge
 from watcher.cluster.etcd.members import Members
 from watcher.cluster.etcd.requests import Compare, Json, Operation, ranged, under
 from watcher.cluster.etcd.session import Session
@@ -113,7 +113,13 @@ class Etcd:
         first, end = under(prefix)
         revision = cluster_id = 0
         while True:
-            answer = await self.range(first, end, limit=page, revision=revision)
+            try:
+                answer = await self.range(first, end, limit=page, revision=revision)
+            except TooLarge:
+                if page == 1:
+                    raise
+                page = max(1, page // 8)
+                continue
             if revision and answer.cluster_id != cluster_id:
                 raise Replaced(answer.revision, answer.cluster_id)
             revision, cluster_id = revision or answer.revision, answer.cluster_id
@@ -182,18 +188,22 @@ class Etcd:
                 "/v3/lease/revoke", {"ID": str(lease)}, wire.read_nothing, repeatable=True
             )
 
-    def watch(self, prefix: str, revision: int) -> AsyncIterator[Batch]:
+    def watch(self, prefix: str, revision: int, cluster_id: int = 0) -> AsyncGenerator[Batch]:
         """The changes of all keys with a prefix, from that revision on, each once and in order.
 
         It goes on at the next member if one fails. While nothing changes, a batch without events
         comes about every `times.quiet` seconds: etcd is there. Close it when it is not used up:
         `contextlib.aclosing`.
 
+        Args:
+            cluster_id: which etcd that revision is of; 0: whichever answers first.
+
         Raises:
+            Unavailable: no member has told anything, in a row.
             Compacted: the history does not go back so far.
             Replaced: etcd is another one, or was restored.
         """
-        return watch(self._session, prefix, revision, self._times)
+        return watch(self._session, prefix, revision, cluster_id, self._times)
 
     async def statuses(self) -> dict[str, Status | str]:
         """What each member tells of itself, or why it does not, by their URLs; raises nothing."""

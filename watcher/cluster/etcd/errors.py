@@ -67,6 +67,10 @@ class Replaced(EtcdError):
         self.cluster_id = cluster_id
 
 
+class TooLarge(EtcdError):
+    """The answer is larger than this program reads at once."""
+
+
 class NoLease(EtcdError):
     """The lease has lapsed, or never was."""
 
@@ -84,7 +88,8 @@ class Failed(Exception):
     Args:
         why: the reason, in a few words.
         sent: whether it may have done what it was asked.
-        stale: whether a kept connection had been closed meanwhile, so that it is worth a retry.
+        stale: whether it is worth a retry: the token had lapsed, or a kept connection had been
+            closed meanwhile.
     """
 
     def __init__(self, why: str, *, sent: bool = False, stale: bool = False) -> None:

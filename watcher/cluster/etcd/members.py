@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from typing import Final
 from urllib.parse import urlsplit
 
 from watcher.model.errors import UsageError, quoted
+
+_PORT: Final = 2379
+"""Of etcd, for its clients."""
 
 
 def read_endpoint(text: str) -> str:
@@ -18,7 +23,10 @@ def read_endpoint(text: str) -> str:
     remedy = "write it as https://10.0.0.1:2379"
     try:
         url = urlsplit(text)
-        host, port = url.hostname or "", url.port or 2379
+        host = url.hostname or ""
+        port = _PORT if url.port is None else url.port
+        if ":" in host:
+            host = f"[{ip_address(host)}]"
     except ValueError as error:
         raise UsageError(f"etcd at {_shown(text)}: {error}", remedy) from None
     bare = url.path in ("", "/") and not url.query and not url.fragment
@@ -26,11 +34,10 @@ def read_endpoint(text: str) -> str:
         raise UsageError(
             "etcd has a URL with a user or a password", "name them by user and password_file"
         )
-    if url.scheme not in ("http", "https") or not host or not bare or not text.isprintable():
+    plain = text.isprintable() and not any(c.isspace() for c in text)
+    if url.scheme not in ("http", "https") or not (host and port and bare and plain):
         raise UsageError(f"etcd at {_shown(text)}: this is no URL of a member", remedy)
-    if any(c.isspace() for c in text):
-        raise UsageError(f"etcd at {_shown(text)}: this is no URL of a member", remedy)
-    return f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{url.scheme}://{host}:{port}"
 
 
 def _shown(text: str) -> str:

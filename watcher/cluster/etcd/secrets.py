@@ -29,19 +29,24 @@ def read_password(path: str) -> str:
     """
     what = f"the password file {quoted(path)}"
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb", opener=_open) as file:
             _need_secret(what, path, os.fstat(file.fileno()))
             data = file.read(_MAX_PASSWORD + 1)
         password = data.decode().removesuffix("\n").removesuffix("\r")
     except OSError as error:
         remedy = "write the password of etcd's user into it, readable by root alone"
         raise Refused(f"{what}: {error.strerror or 'it cannot be read'}", remedy) from None
-    except UnicodeDecodeError:
+    except ValueError:  # or a NUL in the path
         raise Refused(f"{what} is no text", "write the password of etcd's user into it") from None
     if not password or len(data) > _MAX_PASSWORD:
         size = "too long" if password else "empty"
         raise Refused(f"{what} is {size}", "write the password of etcd's user into it")
     return password
+
+
+def _open(path: str, flags: int) -> int:
+    """A FIFO would be waited for."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _need_secret(what: str, path: str, found: os.stat_result) -> None:
@@ -72,9 +77,9 @@ class Certificates:
         for path in filter(None, (self._tls.ca, self._tls.cert, self._tls.key)):
             try:
                 found = Path(path).stat()
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise Refused(
-                    f"the file {quoted(path)} for TLS: {error.strerror}",
+                    f"the file {quoted(path)} for TLS: {message_of(error)}",
                     "name by ca, cert and key in [cluster] files that are there",
                 ) from None
             stamps.append((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size))

@@ -91,13 +91,14 @@ class Session:
             async with self._transport.lines(member, path, body, token) as stream:
                 yield stream
         except Answered as error:
-            if is_stale(error):
-                self.forget_token()
-            raise self.meaning(error) from None
+            raise self.ended(error) from None
 
-    def forget_token(self) -> None:
-        """Asks for a new one at the next request."""
+    def ended(self, error: Answered) -> EtcdError | Failed:
+        """What to raise for the error with which lines have ended, or never began."""
+        if not (self._user and is_stale(error)):
+            return self.meaning(error)
         self._token = None
+        return Failed("the token has lapsed", stale=True)
 
     def meaning(self, error: Answered) -> EtcdError | Failed:
         """What to raise in place of `error`."""
@@ -111,7 +112,7 @@ class Session:
             if not (self._user and is_stale(error)):
                 raise self.meaning(error) from None
         if self._token == token:  # nobody else has asked for a new one meanwhile
-            self.forget_token()
+            self._token = None
         try:
             return await ask(await self._get_token(member))
         except Answered as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -13,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from watcher.cluster.etcd.errors import Failed
+from watcher.cluster.etcd.errors import Failed, TooLarge
 from watcher.cluster.etcd.secrets import Certificates
 from watcher.cluster.etcd.wire import MAX_ANSWER, Lines, read_error
 from watcher.cluster.etcd.words import Times, Tls
@@ -27,7 +29,8 @@ _HEADERS: Final = {
     # prefix (`MetadataHeaderPrefix` of grpc-gateway).
     "Grpc-Metadata-hasleader": "true",
 }
-_MAX_ERROR: Final = 64 << 10
+_CLOSED: Final = "it has closed the connection"
+_MAX_ERROR: Final = 1 << 20
 _KEEP_ALIVE: Final = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
@@ -71,6 +74,7 @@ class Transport:
             Answered: etcd answers with an error.
             Failed: the member does not answer, or is no etcd.
             Refused: a file for TLS cannot be used.
+            TooLarge: the answer is.
         """
         try:
             async with asyncio.timeout(self._times.answer):
@@ -108,7 +112,7 @@ class Transport:
         try:
             async with self._session.post(
                 member + path,
-                data=msgspec.json.encode(body),
+                data=io.BytesIO(msgspec.json.encode(body)),
                 headers=headers | {"Content-Type": "application/json"},
                 ssl=context,
                 allow_redirects=False,
@@ -156,7 +160,7 @@ async def _look_at(response: aiohttp.ClientResponse) -> None:
         raise Failed(f"it redirects (HTTP status {status}), which etcd does not", sent=True)
     try:
         error = read_error(await _whole(response, _MAX_ERROR))
-    except Failed:
+    except (Failed, TooLarge):
         raise Failed(f"it answers with HTTP status {status}, not as etcd does", sent=True) from None
     raise error
 
@@ -166,7 +170,8 @@ async def _whole(response: aiohttp.ClientResponse, most: int) -> bytes:
     async for piece in response.content.iter_any():
         size += len(piece)
         if size > most:
-            raise Failed(f"it answers with more than {most >> 10} KiB", sent=True)
+            what = f"etcd's answer is larger than {most >> 20} MiB"
+            raise TooLarge(what, "see what is in etcd: `etcdctl get --prefix --keys-only`")
         pieces.append(piece)
     return b"".join(pieces)
 
@@ -178,20 +183,26 @@ def _failed(error: aiohttp.ClientError) -> Failed:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return Failed(f"its certificate does not count: {_certificate(error)}")
     if isinstance(error, aiohttp.ClientConnectorError):
-        inner = error.os_error
-        why = inner.reason if isinstance(inner, ssl.SSLError) else inner.strerror
-        return Failed(shortened(why or str(inner)))
+        return Failed(_words(error.os_error))
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return Failed("it has closed the connection", sent=True, stale=True)
-    if isinstance(error, ssl.SSLError):
-        return Failed(shortened(error.reason or "TLS"), sent=True)
+        return Failed(_CLOSED, sent=True, stale=True)
     if isinstance(error, OSError):
-        return Failed(shortened(error.strerror or str(error)), sent=True, stale=True)
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        return Failed(_words(cause), sent=True, stale=not isinstance(cause, ssl.SSLError))
     if isinstance(error, aiohttp.ClientResponseError):
         return Failed(f"it does not answer as etcd does ({shortened(error.message)})", sent=True)
     if isinstance(error, aiohttp.ClientPayloadError):
         return Failed("it has ended its answer too early", sent=True)
     return Failed(shortened(f"{type(error).__name__}: {error}"), sent=True)
+
+
+def _words(error: OSError) -> str:
+    """What the kernel, OpenSSL or the resolver of names says."""
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return shortened(error.strerror or str(error)) or _CLOSED
+    return os.strerror(error.errno)  # asyncio has put the address into `strerror`
 
 
 def _certificate(error: aiohttp.ClientConnectorCertificateError) -> str:

@@ -1,9 +1,11 @@
 """A watch: the changes of keys, by whichever member of etcd tells them.
 
 A watch by HTTP 1.1 cannot ask for progress: the gateway answers when the request is complete (seen
-with etcd 3.5.16). So a member that is silent is asked for a key in between, by its own knowledge.
-One that has lost its leader ends the watch itself, as it is asked to (`hasleader`); the kernel ends
-a connection whose other end is gone.
+with etcd 3.5.16). So a member that is silent is asked for a key in between. That read is
+linearizable: a member that hears its leader, but is not heard by it, tells nothing, answers by its
+own knowledge, and does not say that it has no leader (seen where packets in one direction are
+dropped). A member that has lost its leader ends the watch itself, as it is asked to (`hasleader`);
+the kernel ends a connection whose other end is gone.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Final
 
 from watcher.cluster.etcd import wire
 from watcher.cluster.etcd.errors import Compacted, Failed, Replaced, Unavailable
-from watcher.cluster.etcd.meanings import is_stale, meaning_of_end
+from watcher.cluster.etcd.meanings import meaning_of_end
 from watcher.cluster.etcd.requests import Json, ranged, under
 from watcher.cluster.etcd.session import Session
 from watcher.cluster.etcd.transport import Stream
@@ -25,16 +27,17 @@ from watcher.cluster.etcd.words import Batch, Event, Times
 from watcher.model.pauses import longer
 
 _MAX_PENDING: Final = 100_000
-"""The most changes of one revision; etcd's `--max-txn-ops` is 128."""
+"""The most changes that one revision may have; etcd's `--max-txn-ops` is 128."""
 
 
 async def watch(
-    session: Session, prefix: str, revision: int, times: Times
+    session: Session, prefix: str, revision: int, cluster_id: int, times: Times
 ) -> AsyncGenerator[Batch]:
     """See :meth:`watcher.cluster.etcd.client.Etcd.watch`."""
-    told = _Told(revision)
+    told = _Told(revision, cluster_id)
     failing: dict[str, str] = {}  # since one has told anything
     pause = 0.0
+    retried = False
     while True:
         member, began = session.members.first, time.monotonic()
         heard, why = False, "it has ended the watch"
@@ -45,6 +48,10 @@ async def watch(
                     yield batch
         except Failed as failed:
             why = failed.why
+            if failed.stale and not heard and not retried:
+                retried = True
+                continue
+        retried = False
         session.members.failed(member)
         if not heard:
             failing[member] = why
@@ -67,9 +74,9 @@ class _Told:
         cluster_id: which etcd it is; 0: not known yet.
     """
 
-    def __init__(self, revision: int) -> None:
+    def __init__(self, revision: int, cluster_id: int) -> None:
         self.next = revision
-        self.cluster_id = 0
+        self.cluster_id = cluster_id
         self._pending: list[Event] = []
 
     def begin(self) -> None:
@@ -77,23 +84,30 @@ class _Told:
         self._pending.clear()
 
     def add(self, line: wire.Told) -> Batch | None:
-        """The changes of a line, if it is the last of its revision and has new ones."""
-        self._pending += (event for event in line.read() if event.kv.modified >= self.next)
+        """The changes of a line; those of a revision of which more follows are told with it.
+
+        Raises:
+            Failed: a revision has changes without an end.
+        """
+        events = self._pending + [e for e in line.read() if e.kv.modified >= self.next]
+        self._pending = []
+        if line.fragment and events:
+            last = events[-1].kv.modified
+            self._pending = [event for event in events if event.kv.modified == last]
+            events = [event for event in events if event.kv.modified != last]
         if len(self._pending) > _MAX_PENDING:
-            raise Failed("it tells changes without an end", sent=True)
-        if line.fragment:
-            return None
-        events = tuple(self._pending)
-        self._pending.clear()
+            raise Failed("it tells changes without an end")
         if events:
             self.next = max(event.kv.modified for event in events) + 1
-        elif not line.events:  # progress: nothing before it is still to come
+        elif line.events:
+            return None
+        else:  # progress: nothing before it is still to come
             self.next = max(self.next, line.header.revision + 1)
         return self.batch(events)
 
-    def batch(self, events: tuple[Event, ...] = ()) -> Batch:
+    def batch(self, events: Iterable[Event] = ()) -> Batch:
         """What has been told."""
-        return Batch(self.next - 1, self.cluster_id, events=events)
+        return Batch(self.next - 1, self.cluster_id, events=tuple(events))
 
 
 async def _at(
@@ -142,8 +156,8 @@ async def _lines(
 
 
 async def _ping(session: Session, member: str, prefix: str) -> None:
-    """Asks a member whether it is there and has a leader. Raises: Failed: not so."""
-    body = ranged(under(prefix)[0], "") | {"serializable": True, "keys_only": True}
+    """Asks a member what only one knows that is joined to the others. Raises: Failed."""
+    body = ranged(under(prefix)[0], "") | {"keys_only": True}
     await session.at(member, "/v3/kv/range", body, wire.read_range)
 
 
@@ -154,11 +168,7 @@ def _check_end(session: Session, line: wire.Told) -> None:
     if line.canceled and not line.cancel_reason:
         raise Failed("it has ended the watch")
     if line.canceled:
-        error = meaning_of_end(line.cancel_reason)
-        if is_stale(error):
-            session.forget_token()
-            raise Failed("the token has lapsed")
-        raise session.meaning(error)
+        raise session.ended(meaning_of_end(line.cancel_reason))
 
 
 async def _check_same(

@@ -53,8 +53,12 @@ class _Kv(Struct, frozen=True):
         )
 
 
+class _Found(Struct, frozen=True):
+    kvs: tuple[_Kv, ...] = ()
+
+
 class _Range(Struct, frozen=True):
-    header: _Header = _Header()
+    header: _Header
     kvs: tuple[_Kv, ...] = ()
     more: bool = False
 
@@ -64,7 +68,7 @@ class _Deleted(Struct, frozen=True):
 
 
 class _Response(Struct, frozen=True):
-    response_range: _Range | None = None
+    response_range: _Found | None = None
     response_delete_range: _Deleted | None = None
 
     def read(self) -> Done:
@@ -74,13 +78,13 @@ class _Response(Struct, frozen=True):
 
 
 class _Txn(Struct, frozen=True):
-    header: _Header = _Header()
+    header: _Header
     succeeded: bool = False
     responses: tuple[_Response, ...] = ()
 
 
 class _Lease(Struct, frozen=True):
-    header: _Header = _Header()
+    header: _Header
     id: int = field(name="ID", default=0)
     ttl: int = field(name="TTL", default=0)
 
@@ -116,7 +120,7 @@ class Told(Struct, frozen=True):
         fragment: more of the same revision follows.
     """
 
-    header: _Header = _Header()
+    header: _Header
     created: bool = False
     canceled: bool = False
     cancel_reason: str = ""
@@ -135,7 +139,7 @@ class _Line(Struct, frozen=True):
 
 
 class _Status(Struct, frozen=True):
-    header: _Header = _Header()
+    header: _Header
     version: str = ""
     db_size: int = field(name="dbSize", default=0)
     leader: int = 0
