@@ -89,6 +89,21 @@ def test_a_certificate_is_for_its_addresses(machine: Machine) -> None:
     assert "its certificate does not count: IP address mismatch" in str(error)
 
 
+def test_the_gateway_needs_a_certificate_for_clients(machine: Machine) -> None:
+    """It speaks to its own member with the certificate of the server, unless it has another one."""
+    real = RealEtcd((machine.here, "192.0.2.2"), tls=True)
+    assert real.authority
+    cert, key = real.authority.issue("narrow", ["192.0.2.2"], usage="serverAuth")
+    real.stop()
+    real.flags = [f"--cert-file={cert}", f"--key-file={key}"]
+    real.start()
+    assert "its gateway has no certificate for clients" in str(refused(real))
+    real.stop()
+    real.flags += [f"--client-cert-file={real.cert}", f"--client-key-file={real.key}"]
+    real.start()
+    assert done(real, read)
+
+
 def test_http_and_https_are_told_apart(real: RealEtcd, machine: Machine) -> None:
     assert "closed the connection" in str(refused(real, endpoints=["http://192.0.2.2:2379"]))
     plain = RealEtcd((machine.here, "192.0.2.2"))

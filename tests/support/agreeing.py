@@ -112,11 +112,8 @@ class Faulty(Etcd):
     async def keep_alive(self, lease: int) -> int:
         return await self._step(lambda: Etcd.keep_alive(self, lease))
 
-    def watch(self, prefix: str, revision: int) -> AsyncIterator[Batch]:
-        return self._watched(prefix, revision)
-
-    async def _watched(self, prefix: str, revision: int) -> AsyncGenerator[Batch]:
-        batches = cast("AsyncGenerator[Batch]", Etcd.watch(self, prefix, revision))
+    async def watch(self, prefix: str, revision: int, cluster_id: int = 0) -> AsyncGenerator[Batch]:
+        batches = Etcd.watch(self, prefix, revision, cluster_id)
         coming: asyncio.Future[Batch] | None = None
         try:
             while True:

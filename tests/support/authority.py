@@ -29,7 +29,9 @@ class Authority:
         _openssl("req", "-x509", *_KEY, "-keyout", directory / "ca.key", "-out", self.ca,
                  "-subj", "/CN=test", "-days", "30")  # fmt: skip
 
-    def issue(self, name: str, addresses: Sequence[str] = ()) -> tuple[Path, Path]:
+    def issue(
+        self, name: str, addresses: Sequence[str] = (), *, usage: str = "serverAuth,clientAuth"
+    ) -> tuple[Path, Path]:
         """A certificate for servers at `addresses`, and for clients, and its key."""
         cert, key = self._directory / f"{name}.pem", self._directory / f"{name}.key"
         names = ",".join(["DNS:localhost", *(f"IP:{address}" for address in addresses)])
@@ -37,7 +39,7 @@ class Authority:
                  "-CA", self.ca, "-CAkey", self._directory / "ca.key", "-days", "30",
                  "-set_serial", str(next(_serials)), "-addext", f"subjectAltName={names}",
                  "-addext", "basicConstraints=critical,CA:FALSE",
-                 "-addext", "extendedKeyUsage=serverAuth,clientAuth")  # fmt: skip
+                 "-addext", f"extendedKeyUsage={usage}")  # fmt: skip
         key.chmod(0o600)
         return cert, key
 

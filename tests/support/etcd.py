@@ -134,6 +134,7 @@ class Etcd:
 
     Attributes:
         members: the members.
+        flags: more flags of etcd, from its next start on.
         endpoints: their URLs.
         files: the directory of certificates, passwords and logs; it is that on all machines.
         directory: the directory of the data, on the machine of the members.
@@ -162,7 +163,7 @@ class Etcd:
             self.ca = str(self.authority.ca)
             self.cert, self.key = map(str, self.authority.issue("client"))
             self._server = self.authority.issue("server", [*(a for _, a in spots), "127.0.0.1"])
-        self._flags = tuple(flags)
+        self.flags = list(flags)
         self._token = f"token-{number}"
         self._auth = False
         self.members = [
@@ -186,7 +187,7 @@ class Etcd:
             cert, key = self._server
             flags += [f"--cert-file={cert}", f"--key-file={key}", "--client-cert-auth",
                       f"--trusted-ca-file={self.ca}"]  # fmt: skip
-        return [*flags, *self._flags]
+        return [*flags, *self.flags]
 
     @property
     def _initial(self) -> str:

@@ -42,6 +42,8 @@ def meaning(error: Answered, user: str) -> EtcdError | Failed:
         return Replaced()
     if "requested lease not found" in message:
         return NoLease()
+    if "error reading server preface" in message:  # the gateway is a client of its own member
+        return Failed("its gateway has no certificate for clients (see docs/cluster.md)")
     if "database space exceeded" in message:
         return EtcdError(
             "etcd's database is full", "compact and defragment it, or raise --quota-backend-bytes"

@@ -96,9 +96,14 @@ class Transport:
             async with asyncio.timeout(self._times.answer) as deadline:
                 async with self._posted(member, path, body, token) as response:
                     deadline.reschedule(None)
-                    if response.connection and response.connection.transport:
-                        keep_alive(response.connection.transport.get_extra_info("socket"))
-                    yield Stream(response)
+                    transport = response.connection.transport if response.connection else None
+                    if transport is not None:
+                        keep_alive(transport.get_extra_info("socket"))
+                    try:
+                        yield Stream(response)
+                    finally:
+                        if transport is not None:  # else TLS waits for the member's farewell
+                            transport.abort()
         except TimeoutError:
             raise Failed(f"no answer within {self._times.answer:g} s", sent=True) from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 from watcher.cluster.etcd.errors import Compacted, EtcdError, Replaced
 from watcher.cluster.etcd.words import Kind
@@ -14,7 +14,7 @@ from watcher.model.errors import shortened
 from watcher.model.pauses import longer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
 
     from watcher.cluster.etcd.client import Etcd
     from watcher.cluster.etcd.words import Batch, KeyValue
@@ -150,7 +150,7 @@ class Follower:
         picture = self.picture
         assert picture is not None
         batches = self._etcd.watch(self._keys.all, picture.revision + 1)
-        async with aclosing(cast("AsyncGenerator[Batch]", batches)) as watched:
+        async with aclosing(batches) as watched:
             async for batch in watched:
                 if batch.cluster_id not in (0, picture.cluster_id):
                     raise Replaced(batch.revision, batch.cluster_id)
