@@ -107,8 +107,9 @@ def chains(
         # In a network with a list, an address without a number is held to the list of no entries.
         free = f" {ip} daddr != {{ {policed} }}" if policed else ""
         yield f"chain to_judged{v} {{"
-        if any(d.network.cluster and d.network.ingress is not None for d, _ in near):
-            yield f"    {remote.leaves_to(v)} return"  # its host judges
+        for driver, subnet in near:
+            if driver.network.cluster and driver.network.ingress is not None:
+                yield f"    {remote.leaves_to(subnet)} return"  # the other host judges
         yield from (
             f"    {ip} daddr != @received{v}{free} return",
             "    ct state != new drop",
@@ -119,7 +120,7 @@ def chains(
             link = driver.master or HOST_ENDS
             claims = [f'iifname != "{link}" {ip} saddr {subnet}']
             if driver.network.cluster:
-                claims = list(remote.no_neighbour(subnet))
+                claims = list(remote.no_neighbour(driver, subnet))
             yield from (f"    {claim} goto rejected_from{v}" for claim in claims)
         yield from (
             f"    meta priority . {ip} saddr . {_DIALLED} @from{v} meta priority set none return",

@@ -30,7 +30,7 @@ def _is_static(name: str) -> bool:
 
 def _of_no_sandbox(name: str) -> bool:
     """Whether the elements of that set do not come with sandboxes."""
-    return _is_static(name) or name in _OF_THE_KERNEL or name in remote.NAMES
+    return _is_static(name) or name in _OF_THE_KERNEL or remote.is_of_cluster(name)
 
 
 def digest(
@@ -71,7 +71,7 @@ def elements_in(listing: Iterable[dict[str, Any]]) -> Iterator[Element]:
 
 def members_in(listing: Iterable[dict[str, Any]]) -> Iterator[Element]:
     """The elements of the cluster in `listing`."""
-    return _elements(listing, lambda name: name in remote.NAMES)
+    return _elements(listing, remote.is_of_cluster)
 
 
 def _elements(

@@ -1,12 +1,8 @@
-"""The elements of the cluster in this program's nftables table, and how few of them a change is.
-
-A claim that is in a block of another host has no element of its own, as elements of an interval set
-must not overlap.
-"""
+"""The elements of the cluster in this program's nftables table, and how few of them a change is."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from handlers.context import ClusterView
@@ -15,7 +11,7 @@ from handlers.kernel.nft import Element, commands
 from handlers.networks.clustered import ClusteredDriver
 from handlers.networks.driver import Driver
 from watcher.model.address import Address, Subnet
-from watcher.model.cluster import ClusterChange, block_with, host_address, is_claim
+from watcher.model.cluster import ClusterChange, host_address, is_claim
 
 type _Key = tuple[str, Subnet]
 """A network and a part of its subnet."""
@@ -31,8 +27,6 @@ class Members:
         """Whether the following are as the lease store had them when it was last asked."""
         self._addresses: dict[str, Address] = {}
         self._blocks: dict[_Key, str] = {}
-        self._claims: dict[_Key, set[Subnet]] = defaultdict(set)
-        """The claims in each block."""
         self._tunnelled: Counter[str] = Counter()
         """How many blocks each host has from which it may send VXLAN."""
         self._own: dict[Element, None] = {}
@@ -47,7 +41,7 @@ class Members:
         if not self.needed:
             return {}
         self._addresses = {peer.host: peer.address for peer in self._view.peers().values()}
-        self._blocks, self._claims, self._tunnelled = {}, defaultdict(set), Counter()
+        self._blocks, self._tunnelled = {}, Counter()
         for one in self._view.peer_blocks():
             self._put((one.network, one.prefix), one.host)
         self._own = dict.fromkeys(self._of_own())
@@ -79,9 +73,10 @@ class Members:
             before |= self._own.keys()
             self._own = dict.fromkeys(self._of_own())
             after |= self._own.keys()
-        shared = {self._of_peer(host) for host in self._addresses if host not in hosts}
-        gone = sorted(before - after - shared)
-        return commands("destroy", gone) + commands("add", sorted(after - before))
+        gone = before - after
+        if change.gone or change.peers:  # two hosts of one address have one element
+            gone -= {self._of_peer(host) for host in self._addresses if host not in hosts}
+        return commands("destroy", sorted(gone)) + commands("add", sorted(after - before))
 
     def anew(self) -> str:
         """The commands after which exactly all elements are there."""
@@ -95,20 +90,15 @@ class Members:
         driver = self._driver(key)
         if driver is None:
             return
-        network, within = driver.network, _block_of(driver, key)
         before = self._blocks.pop(key, "")
-        if network.tunnelled:
-            self._tunnelled[before] -= 1
-            self._tunnelled[host] += 1
         if host:
             self._blocks[key] = host
-        if is_claim(key[1]) and host:
-            self._claims[within].add(key[1])
-        elif is_claim(key[1]):
-            self._claims[within].discard(key[1])
+        if driver.network.tunnelled:
+            self._tunnelled[before] -= 1
+            self._tunnelled[host] += 1
 
     def _of(self, keys: Iterable[_Key], hosts: Iterable[str]) -> set[Element]:
-        """The elements of some blocks and hosts, and of the claims in these blocks."""
+        """The elements of some blocks and hosts."""
         found = set[Element]()
         for key in keys:
             found.update(self._of_block(key))
@@ -117,21 +107,14 @@ class Members:
 
     def _of_block(self, key: _Key) -> Iterator[Element]:
         driver = self._driver(key)
-        if driver is None:
+        if driver is None or key not in self._blocks:
             return
-        there = key in self._blocks
-        if is_claim(key[1]):
-            if there and _block_of(driver, key) not in self._blocks:
-                yield _remote(key[1])
-            return
-        network, subnet = driver.network, driver.network.subnet_of(key[1].version)
-        if not there:
-            yield from map(_remote, self._claims.get(key, ()))
-            return
-        yield _remote(key[1])
-        if network.isolate and subnet is not None:
-            own = host_address(subnet, key[1])
-            yield Element("inet", f"{remote.ISOLATED}{own.version}", (str(own),))
+        prefix, v = key[1], key[1].version
+        name = f"claims{v}" if is_claim(prefix) else remote.blocks(v, prefix.prefixlen)
+        yield Element("inet", name, (str(prefix.network_address),))
+        subnet = driver.network.subnet_of(v)
+        if driver.network.isolate and not is_claim(prefix) and subnet is not None:
+            yield Element("inet", f"{remote.ISOLATED}{v}", (str(host_address(subnet, prefix)),))
 
     def _of_peer(self, host: str) -> Element | None:
         address = self._addresses.get(host)
@@ -149,32 +132,15 @@ class Members:
                 for v, address in own.items():
                     subnet = driver.network.subnet_of(v)
                     if subnet is not None:
-                        yield Element("inet", f"own{v}", (_span(subnet),), (str(address),))
+                        yield Element(
+                            "inet", f"own{v}", (str(subnet.network_address),), (str(address),)
+                        )
 
     def _driver(self, key: _Key) -> ClusteredDriver | None:
         """The driver of a network, if `key` can be a part of that which a host has."""
         driver = self._drivers.get(key[0])
         fits = isinstance(driver, ClusteredDriver) and driver.has_room_for(key[1])
         return driver if isinstance(driver, ClusteredDriver) and fits else None
-
-
-def _block_of(driver: ClusteredDriver, key: _Key) -> _Key:
-    """The block that is `key`, or in which it is."""
-    network = driver.network
-    subnet = network.subnet_of(key[1].version)
-    assert subnet is not None, "it has room for the key"
-    return key[0], block_with(subnet, network.block, key[1].network_address)
-
-
-def _remote(prefix: Subnet) -> Element:
-    return Element("inet", f"remote{prefix.version}", (_span(prefix), f"ipv{prefix.version}"))
-
-
-def _span(prefix: Subnet) -> str:
-    """The addresses of `prefix`, as an interval set has them."""
-    if is_claim(prefix):
-        return str(prefix.network_address)
-    return f"{prefix.network_address}-{prefix.broadcast_address}"
 
 
 def _kind(name: str) -> str:

@@ -1,14 +1,16 @@
 """The rules for what comes from sandboxes on other hosts of the cluster, and goes there.
 
-A clustered network has the same subnets on all hosts. What of them other hosts have is elements of
-`remote4` and `remote6`, so the rules are the same for two hosts and for a thousand. The sandbox's
-own host judges what it sends, and lets it out only to such a block. The other host believes a
-source of a clustered subnet only if it is in a block of another host, and comes in VXLAN or by the
-link that leads back there.
+A clustered network has the same subnets on all hosts. The blocks of other hosts are elements of
+sets like `blocks4_24`, and the single addresses that they have beside are in `claims4` and
+`claims6`, so the rules are the same for two hosts and for a thousand. The sandbox's own host judges
+what it sends, and lets it out only to such a block. The other host believes a source of a clustered
+subnet only if it is in a block of another host, and comes in VXLAN or by the link that leads back
+there.
 
-The protocol is a part of these elements although it says nothing. Of sets that are intervals of
-addresses alone, libnftables reads all elements whenever one is added to any set of the table
-(`set_is_non_concat_range` in `src/cache.c`): each attach would pay 3 ms for 1,000 blocks.
+A block is found by its first address, as all of a network are of one size. Of sets of intervals,
+libnftables reads all elements whenever one is added to any set of the table
+(`set_is_non_concat_range` in `src/cache.c`), and one of an address and more takes long to remove
+(`pipapo_drop` in `net/netfilter/nft_set_pipapo.c`).
 
 Between hosts nothing is masqueraded. What others send into a clustered network, such as sandboxes
 of a network of this host alone, leaves with this host's address there, from `own4` and `own6`.
@@ -24,22 +26,20 @@ Source: nft(8); RFC 7348, section 5; `nft_fib4_eval` and `nft_fib6_eval` in `net
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_network
 from typing import Final
 
 from handlers.firewall.matches import HOST_ENDS, ip_of, side
 from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
 from watcher.model.address import Subnet
-from watcher.model.cluster import DEVICE, MOST_NETWORKS, vni
+from watcher.model.cluster import DEVICE, MOST_NETWORKS, block_prefix, vni
 from watcher.model.network import Network
 from watcher.model.reaching import Reach, parse_reach
 
-NAMES: Final = frozenset(
-    f"{name}{v}" for name in ("remote", "own", "hosts", "peers") for v in (4, 6)
-)
-"""The sets and maps whose elements come with the cluster, and with no sandbox."""
-
+_NAMES: Final = re.compile("blocks[46]_[0-9]+|(claims|own|hosts|peers)[46]")
 ISOLATED: Final = "hosts"
 """The sets of other hosts' own addresses in isolated networks, if there are any."""
 
@@ -60,6 +60,11 @@ needs the mark.
 """
 
 
+def is_of_cluster(name: str) -> bool:
+    """Whether the elements of that set or map come with the cluster, and with no sandbox."""
+    return _NAMES.fullmatch(name) is not None
+
+
 def clustered(drivers: Sequence[Driver]) -> list[Driver]:
     """The drivers of clustered networks."""
     return [driver for driver in drivers if driver.network.cluster]
@@ -69,8 +74,9 @@ def sets(drivers: Sequence[Driver]) -> Iterator[str]:
     """The sets and maps that the clustered networks of `drivers` need."""
     networks = [driver.network for driver in clustered(drivers)]
     for v in _versions(networks):
-        yield f"set remote{v} {{ type ipv{v}_addr . nf_proto; flags interval; }}"
-        yield f"map own{v} {{ type ipv{v}_addr : ipv{v}_addr; flags interval; }}"
+        for name in (*(blocks(v, length) for length in _lengths(networks, v)), f"claims{v}"):
+            yield f"set {name} {{ type ipv{v}_addr; }}"
+        yield f"map own{v} {{ type ipv{v}_addr : ipv{v}_addr; }}"
     for v in _versions(network for network in networks if network.isolate):
         yield f"set {ISOLATED}{v} {{ type ipv{v}_addr; }}"
     if any(network.tunnelled for network in networks):
@@ -88,14 +94,22 @@ def chains(drivers: Sequence[Driver], port: int, *, marked: bool) -> Iterator[st
     yield from _chain("from_wire", _from_wire(known))
     for v in _versions(driver.network for driver in known):
         ip = _ip(v)
-        unknown = f"{_other(v, 'saddr')} drop"
+        unknown = f"{_unknown(known, v, 'saddr')} drop"
         yield from _chain(f"verified{v}", (unknown, f"{_UNBELIEVED} drop"))
         unbelieved = _UNBELIEVED_MARKED if marked else _UNBELIEVED
         let_in = (unknown, f"{unbelieved} drop", *_let_in(known, v))
         yield from _chain(f"from_remote{v}", let_in)
         yield from _chain(f"to_remote{v}", _let_out(drivers, v))
-        kept = f"{ip} saddr {_subnets(known, v)} accept"
-        yield from _chain(f"between_hosts{v}", (kept, f"snat {ip} to {ip} daddr map @own{v}"))
+        yield from _chain(
+            f"between_hosts{v}",
+            (
+                f"{ip} saddr {_subnets(known, v)} accept",
+                *(
+                    f"{ip} daddr {s} snat {ip} to {ip} daddr & {s.netmask} map @own{v}"
+                    for _, s in _of(known, v)
+                ),
+            ),
+        )
     if any(driver.network.tunnelled for driver in known):
         yield from _of_vxlan(drivers, port)
 
@@ -128,7 +142,7 @@ def to_sandboxes(drivers: Sequence[Driver]) -> Iterator[str]:
 def forward(drivers: Sequence[Driver]) -> Iterator[str]:
     """The last rules for what is forwarded: this host is no router to and from other hosts."""
     for v, of in _each(drivers):
-        yield f"{_ip(v)} daddr . meta nfproto @remote{v} drop"
+        yield f"{_ip(v)} daddr {of} drop"
         yield f"{_NOT_OURS} {_ip(v)} saddr {of} drop"
 
 
@@ -144,21 +158,21 @@ def marked(drivers: Sequence[Driver]) -> Iterator[str]:
 def marking(drivers: Sequence[Driver], passed: str) -> Iterator[str]:
     """The chains of :func:`marked`; `passed` sets the mark."""
     for v, _ in _each(drivers):
-        unknown = f"{_other(v, 'saddr')} return"
+        unknown = f"{_unknown(clustered(drivers), v, 'saddr')} return"
         known = f"ct state established {passed}"
         rules = (unknown, known, f"{_UNBELIEVED} return", passed)
         yield from _chain(f"from_remote_marked{v}", rules)
 
 
-def leaves_to(v: int) -> str:
-    """Matches what is forwarded to sandboxes of other hosts."""
-    return f'oifname != "{HOST_ENDS}" {_ip(v)} daddr . meta nfproto @remote{v}'
+def leaves_to(subnet: Subnet) -> str:
+    """Matches what is forwarded to sandboxes of other hosts in a clustered `subnet`."""
+    return f'oifname != "{HOST_ENDS}" {ip_of(subnet)} daddr {subnet}'
 
 
-def no_neighbour(subnet: Subnet) -> Iterator[str]:
+def no_neighbour(driver: Driver, subnet: Subnet) -> Iterator[str]:
     """Matches of what is forwarded and claims falsely to be of a neighbour on another host."""
     source = f"{_NOT_OURS} {ip_of(subnet)} saddr {subnet}"
-    yield f"{source} {_other(subnet.version, 'saddr')}"
+    yield f"{source} {_unknown([driver], subnet.version, 'saddr')}"
     yield f"{source} {_UNBELIEVED_MARKED}"
 
 
@@ -198,7 +212,7 @@ def _let_out(drivers: Sequence[Driver], v: int) -> Iterator[str]:
             yield f'iifname "{driver.master}" drop'
         elif driver.network.internal and subnet is not None:
             yield f"{ip} saddr {subnet} {ip} daddr != {subnet} drop"
-    yield f"{_other(v, 'daddr')} reject with icmpx host-unreachable"
+    yield f"{_unknown(clustered(drivers), v, 'daddr')} reject with icmpx host-unreachable"
     for driver in drivers:
         name, subnet = driver.network.name, driver.network.subnet_of(v)
         if subnet is None:
@@ -233,9 +247,24 @@ def _of_vxlan(drivers: Sequence[Driver], port: int) -> Iterator[str]:
     )
 
 
-def _other(v: int, side: str) -> str:
-    """Matches an address that is in no block of another host."""
-    return f"{_ip(v)} {side} . meta nfproto != @remote{v}"
+def blocks(v: int, length: int) -> str:
+    """The set of the blocks of other hosts of that prefix length."""
+    return f"blocks{v}_{length}"
+
+
+def _unknown(known: Sequence[Driver], v: int, side: str) -> str:
+    """Matches an address that is in no block of another host in these networks."""
+    field, found = f"{_ip(v)} {side}", list[str]()
+    for length in _lengths([driver.network for driver in known], v):
+        mask = ip_network((0 if v == 4 else bytes(16), length)).netmask
+        found.append(f"{field} & {mask} != @{blocks(v, length)}")
+    return " ".join((*found, f"{field} != @claims{v}"))
+
+
+def _lengths(networks: Sequence[Network], v: int) -> list[int]:
+    """The prefix lengths of the blocks of `networks`."""
+    of = ((network, network.subnet_of(v)) for network in networks)
+    return sorted({block_prefix(s, network.block) for network, s in of if s is not None})
 
 
 def _ports(reach: Reach) -> str:

@@ -198,10 +198,10 @@ def test_rules_and_elements_come_back(three: Agreed) -> None:
     host = three["a"]
     for command in (
         ("nft", "flush", "ruleset"),
-        ("nft", "flush", "set", "inet", "watcher", "remote4"),
+        ("nft", "flush", "set", "inet", "watcher", "blocks4_24"),
         ("nft", "delete", "element", "inet", "watcher", "peers4", "{ 203.0.113.13 }"),
         ("nft", "flush", "map", "inet", "watcher", "own6"),
-        ("nft", "add", "element", "inet", "watcher", "remote6", "{ fd00:19::7700/120 . ipv6 }"),
+        ("nft", "add", "element", "inet", "watcher", "blocks6_120", "{ fd00:19::7700 }"),
         ("nft", "delete", "table", "inet", "watcher"),
     ):
         host.command(*command)
