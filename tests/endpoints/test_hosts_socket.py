@@ -17,6 +17,7 @@ from watcher.cluster.endpoints.endpoints import Endpoints
 from watcher.cluster.endpoints.lines import SOCKET, HostLine
 from watcher.cluster.endpoints.reading import NoHosts, read
 from watcher.cluster.endpoints.record import bounded, encoded
+from watcher.cluster.protocol import StatusRow
 from watcher.config.load import Source
 from watcher.config.settings import Config
 from watcher.log.logger import SILENCE
@@ -64,10 +65,10 @@ class Served:
     def made(self) -> Endpoints:
         config = Config(run_dir=str(self.run_dir))
         endpoints = Endpoints(
-            config, lambda: Source(config), "a", self, asyncio.get_running_loop(), self.log
+            config, lambda: Source(config), self, asyncio.get_running_loop(), self.log
         )
+        endpoints.seen(None, "a", StatusRow(connected=True), takes_part=False)
         endpoints.hosts((A, B, C))
-        endpoints.status(connected=True)
         return endpoints
 
     async def put_endpoints(self, changes: Mapping[str, bytes | None]) -> int:
@@ -283,7 +284,7 @@ def test_a_host_has_so_many_endpoints_at_the_most(
             for number in range(20):
                 served.put(host, number, record("web"))
         rows = served.endpoints._server.endpoints
-        assert [sum(h == host for h, _ in rows.keys()) for host in "bcd"] == [10, 5, 0]  # noqa: SIM118
+        assert [sum(h == host for h, _ in rows.every_key()) for host in "bcd"] == [10, 5, 0]
         served.put("b", 3, record("db"))  # one that is there may change
         for number in range(20):
             served.gone("b", number)
@@ -302,7 +303,7 @@ def test_what_a_new_reading_of_etcd_does_not_have_is_gone(tmp_path: Path) -> Non
         served.put("b", 1, record("web-1"))
         assert len(served.endpoints._server.endpoints) == 3
         served.endpoints.end(served.revision)
-        assert served.endpoints._server.endpoints.keys() == [("b", "1")]
+        assert served.endpoints._server.endpoints.every_key() == [("b", "1")]
 
     run(tmp_path, test)
 
@@ -336,5 +337,18 @@ def test_the_name_service_keeps_what_it_knows_while_the_other_process_is_away(
         follower.want(wanted=True)
         await served.until(lambda: resolves(b"db"))
         follower.stop()
+
+    run(tmp_path, test)
+
+
+def test_the_endpoints_of_a_host_are_its_own_once_it_has_their_name(tmp_path: Path) -> None:
+    async def test(served: Served) -> None:
+        for host in ("a", "b", "c"):
+            served.put(host, 1, record(host))
+        keys = served.endpoints._server.endpoints.every_key
+        assert keys() == [("b", "1"), ("c", "1")]
+        served.endpoints.seen(None, "b", StatusRow(connected=True), takes_part=False)
+        assert sorted(keys()) == [("a", "1"), ("c", "1")]
+        assert served.endpoints._publisher.there == {"1": record("b")}
 
     run(tmp_path, test)

@@ -76,7 +76,7 @@ def test_every_reader_knows_what_there_is_in_the_end(
                     readers.append(Reader(rows))
                 case _ if readers:
                     readers[one % len(readers)].read(other)
-            assert (len(rows), set(rows.keys())) == (len(there), set(there))
+            assert (len(rows), set(rows.every_key())) == (len(there), set(there))
             assert len(rows._order) <= 2 * len(rows) + rows._gone + slack + 1
         for reader in readers:
             while reader.read(3):

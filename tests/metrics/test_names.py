@@ -19,12 +19,18 @@ from watcher.names.counts import OUTCOMES, Counts
 from watcher.observe.metrics.names import of_name_service
 from watcher.observe.metrics.source import Source
 from watcher.observe.metrics.text import PLAIN
-from watcher.observe.name_service import STATUS, NoNameService, encoded, is_there, read
+from watcher.observe.name_service import STATUS, NoNameService, OfHosts, encoded, is_there, read
 from watcher.observe.stream import Picture
 
 WHOLE: Final = encoded(
     Counts().totals(
-        connected=datetime.now(UTC), domain="a", networks=("b",), sandboxes=1, names=2, views=1
+        connected=datetime.now(UTC),
+        domain="a",
+        networks=("b",),
+        sandboxes=1,
+        names=2,
+        views=1,
+        others=OfHosts(None, 7, 8),
     )
 )
 """What one tells that has just started."""

@@ -121,6 +121,12 @@ def _as_told(
             "see that `watcher run` runs, and the log of `watcher names`",
         )
         return
+    if totals.others is not None and totals.others.connected is None:
+        yield warn(
+            "the name service does not hear of other hosts: it goes on with the names that it knows"
+            " of them",
+            "see that `watcher cluster` runs, e.g. `systemctl start watcher-cluster`",
+        )
     domain = subject.config.names.domain
     if totals.domain != domain:
         yield warn(

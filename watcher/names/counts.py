@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
 from watcher.feed.totals import Durations
-from watcher.observe.name_service import NameTotals
+from watcher.observe.name_service import NameTotals, OfHosts
 
 Outcome = Literal[
     "cached", "local", "nodata", "nxdomain", "refused", "malformed",
@@ -143,6 +143,7 @@ class Counts:
         sandboxes: int,
         names: int,
         views: int,
+        others: OfHosts | None = None,
     ) -> NameTotals:
         """All counts, with what only others know, as they are told."""
         return NameTotals(
@@ -151,7 +152,7 @@ class Counts:
             udp=dict(self._udp), tcp=dict(self._tcp),
             connections=self.connections, connections_total=self._connections_total,
             waiting=self.waiting, waited=dict(self._waited),
-            openings=dict(self._openings),
+            openings=dict(self._openings), others=others,
             under_way=self.under_way, upstream=dict(self._upstream),
             latency=self._latency.histogram(),
             cache_hits=self._cache_hits, cache_misses=self._cache_misses,

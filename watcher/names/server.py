@@ -183,6 +183,7 @@ class Server:
             connected=self._follower.connected, domain=self._settings.domain,
             networks=self._gateways.networks,
             sandboxes=directory.sandboxes, names=directory.names, views=len(directory.views),
+            others=self._hosts.totals(),
         )  # fmt: skip
 
     # The configuration:

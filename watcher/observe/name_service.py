@@ -30,6 +30,20 @@ type Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 """Larger ones are no floating point number, which a metric is."""
 
 
+class OfHosts(Struct, frozen=True):
+    """What the name service knows of other hosts.
+
+    Attributes:
+        connected: since when it hears of them from `watcher cluster`; `None` if it does not.
+        hosts: how many of them are heard of.
+        sandboxes: sandboxes that any of them has told of.
+    """
+
+    connected: datetime | None
+    hosts: Count
+    sandboxes: Count
+
+
 class NameTotals(Struct, frozen=True):
     """Counts since the start of the name service, and how it is now.
 
@@ -51,6 +65,7 @@ class NameTotals(Struct, frozen=True):
         cache_entries, cache_bytes: what is in the cache.
         openings: what became of the addresses in answers to who has names in a list of `egress`, by
             outcome; `watcher.names.counts.Opening` has them.
+        others: what it knows of other hosts; `None` if no network with names is clustered.
     """
 
     since: datetime
@@ -74,6 +89,7 @@ class NameTotals(Struct, frozen=True):
     cache_entries: Count
     cache_bytes: Count
     openings: dict[str, Count] = {}
+    others: OfHosts | None = None
 
     def __post_init__(self) -> None:
         """Called by msgspec.

@@ -6,9 +6,10 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from watcher.cluster.endpoints.hosts import host_lines
 from watcher.cluster.endpoints.lines import EndpointLine, StatusLine
 from watcher.cluster.endpoints.publisher import Publisher
-from watcher.cluster.endpoints.record import BadRecord, decoded
+from watcher.cluster.endpoints.record import BadRecord, Endpoint, decoded, encoded
 from watcher.cluster.endpoints.sandboxes import MOST, Sandboxes
 from watcher.cluster.endpoints.server import HostsServer
 from watcher.model.errors import WatcherError, message_with_remedy
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from watcher.cluster.endpoints.lines import HostLine
     from watcher.cluster.endpoints.publisher import Registry
+    from watcher.cluster.protocol import StatusRow
+    from watcher.cluster.registry.picture import Picture
     from watcher.config.load import Source
     from watcher.config.settings import Config
     from watcher.log.logger import Log
@@ -44,7 +47,6 @@ class Endpoints:
     Args:
         config: the configuration.
         again: reads it again.
-        host: this host's name.
         registry: where the endpoints of this host are written.
         loop: in whose thread all of this happens.
         log: the log.
@@ -54,14 +56,15 @@ class Endpoints:
         self,
         config: Config,
         again: Callable[[], Source],
-        host: str,
         registry: Registry,
         loop: asyncio.AbstractEventLoop,
         log: Log,
     ) -> None:
         self._roots = config.roots
         self._again = again
-        self._host = host
+        self._host = ""
+        """This host's name; empty until that is known."""
+        self._lines_of: tuple[object, int, str] | None = None
         self._loop = loop
         self._log = log
         self._publisher = Publisher(registry, log)
@@ -101,7 +104,7 @@ class Endpoints:
     def end(self, revision: int) -> None:
         """All that there were at `revision` were told."""
         if self._seen is not None:
-            known = {*self._server.endpoints.keys()}
+            known = {*self._server.endpoints.every_key()}
             known.update((self._host, id_) for id_ in self._publisher.there)
             for host, id_ in known.difference(self._seen):
                 self.gone(host, id_, revision)
@@ -137,9 +140,42 @@ class Endpoints:
         else:
             self._remove((host, id_))
 
+    def seen(
+        self, picture: Picture | None, name: str, status: StatusRow, *, takes_part: bool
+    ) -> None:
+        """All else in etcd is like that now, and so does this host, `name`, stand with it.
+
+        Args:
+            takes_part: this host may write endpoints.
+        """
+        if name and name != self._host:
+            self._rename(name)
+        if picture is not None and self._host:
+            lines_of = picture, picture.revision, self._host
+            if lines_of != self._lines_of:
+                self._lines_of = lines_of
+                self.hosts(host_lines(picture, self._host))
+        self.status(connected=status.connected, problem=status.problem, publish=takes_part)
+
     def hosts(self, lines: Iterable[HostLine]) -> None:
         """These are all hosts, this one included."""
         self._server.set_hosts(lines)
+
+    def _rename(self, name: str) -> None:
+        """This host is called `name`: what etcd has for that is its own, and the rest is others'.
+
+        Who has told it may not have told all before.
+        """
+        old, self._host = self._host, name
+        others = {id_: value for id_, value in self._publisher.there.items() if old}
+        self._publisher.forget()
+        for id_, value in others.items():
+            self.put(old, id_, value, 0)
+        for host, id_ in self._server.endpoints.every_key():
+            if host == name:
+                line = self._server.line(host, id_)
+                self._remove((host, id_))
+                self._publisher.told(id_, encoded(Endpoint(line.names, line.addresses)), 0)
 
     def status(self, *, connected: bool, problem: str = "", publish: bool = False) -> None:
         """Tell how this host stands with etcd.
@@ -170,7 +206,7 @@ class Endpoints:
 
     def _has_room(self, key: tuple[str, str], size: int) -> bool:
         rows = self._server.endpoints
-        if rows.bytes - rows.size(key) + size > MOST_BYTES:
+        if rows.bytes - len(rows.line(key)) + size > MOST_BYTES:
             self._blame(*key, f"all hosts together have more than {MOST_BYTES >> 20} MiB of them")
         elif key not in rows and self._counts[key[0]] >= MOST:
             self._blame(*key, f"the host has more than {MOST}")

@@ -81,9 +81,14 @@ class Publisher:
     # What the registry has:
 
     @property
-    def there(self) -> Iterable[str]:
-        """The ids of what it has told that it has."""
+    def there(self) -> Mapping[str, bytes]:
+        """What it has told that it has, by id."""
         return self._there
+
+    def forget(self) -> None:
+        """This host has another name: the registry has nothing for it, until it is told."""
+        self._there, self._written = {}, {}
+        self._look_at(self._wanted or ())
 
     def told(self, id_: str, value: bytes | None, revision: int) -> None:
         """The registry has had `value` there since `revision`."""

@@ -65,7 +65,7 @@ class Rows[K: Hashable]:
         row = self._rows.get(key)
         return row is not None and not row.gone
 
-    def keys(self) -> list[K]:
+    def every_key(self) -> list[K]:
         """The keys of all lines."""
         return [key for key, row in self._rows.items() if not row.gone]
 
@@ -84,10 +84,10 @@ class Rows[K: Hashable]:
         self._append(key, gone, gone=True)
         return True
 
-    def size(self, key: K) -> int:
-        """How many bytes the line at `key` has; 0 if there is none."""
+    def line(self, key: K) -> bytes:
+        """The line at `key`; empty if there is none."""
         row = self._rows.get(key)
-        return 0 if row is None or row.gone else len(row.line)
+        return b"" if row is None or row.gone else row.line
 
     def after(self, number: int, most: int) -> list[Row]:
         """The next rows behind the place `number`, `most` of them."""

@@ -11,10 +11,12 @@ import msgspec
 from watcher.cluster.endpoints.lines import (
     SOCKET,
     VERSION,
+    EndpointLine,
     Gone,
     Ready,
     State,
     Wants,
+    decoder,
     encoded,
 )
 from watcher.cluster.endpoints.rows import Rows
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
 
-    from watcher.cluster.endpoints.lines import EndpointLine, HostLine, StatusLine
+    from watcher.cluster.endpoints.lines import HostLine, StatusLine
     from watcher.log.logger import Log
 
 MOST_READERS: Final = 256
@@ -91,6 +93,12 @@ class HostsServer:
     def endpoint(self, line: EndpointLine) -> None:
         """There is an endpoint."""
         self._pass_on(new=self.endpoints.put((line.host, line.id), encoded(line)))
+
+    def line(self, host: str, id_: str) -> EndpointLine:
+        """An endpoint that there is."""
+        line = decoder.decode(self.endpoints.line((host, id_)))
+        assert isinstance(line, EndpointLine)
+        return line
 
     def endpoint_gone(self, host: str, id_: str) -> None:
         """There is no such endpoint any more."""

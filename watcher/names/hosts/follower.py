@@ -16,6 +16,7 @@ from watcher.model.pauses import longer
 from watcher.names.hosts.reader import PART, HostsReader
 from watcher.names.zone.remote import Remote
 from watcher.observe.live.socket_watch import SocketWatch
+from watcher.observe.name_service import OfHosts
 
 if TYPE_CHECKING:
     import asyncio
@@ -74,6 +75,12 @@ class HostsFollower:
             self._wanted = False
             self.connected = None
             self.remote.clear()
+
+    def totals(self) -> OfHosts | None:
+        """What is known; `None` if nothing is wanted."""
+        if not self._wanted:
+            return None
+        return OfHosts(self.connected, self.remote.hosts, self.remote.endpoints)
 
     def stop(self) -> None:
         """Follow it no more."""

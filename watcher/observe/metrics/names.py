@@ -65,6 +65,15 @@ def _state(totals: NameTotals) -> Iterator[Metric]:
         ("views", "Sets of networks that are asked from.", totals.views),
     ):  # fmt: skip
         yield GaugeMetricFamily(f"watcher_names_{name}", help_, value=value)
+    if totals.others is not None:
+        for name, help_, value in (
+            ("others_connected", "Whether it hears of other hosts from `watcher cluster`.",
+             int(totals.others.connected is not None)),
+            ("others_hosts", "Other hosts that are heard of.", totals.others.hosts),
+            ("others_sandboxes", "Sandboxes that other hosts have told of.",
+             totals.others.sandboxes),
+        ):  # fmt: skip
+            yield GaugeMetricFamily(f"watcher_names_{name}", help_, value=value)
 
 
 def _questions(totals: NameTotals) -> Iterator[Metric]:
