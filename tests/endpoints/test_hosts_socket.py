@@ -62,13 +62,14 @@ class Served:
         self.connections: list[socket.socket] = []
         self.endpoints = self.made()
 
-    def made(self) -> Endpoints:
+    def made(self, *, known: bool = True) -> Endpoints:
         config = Config(run_dir=str(self.run_dir))
         endpoints = Endpoints(
             config, lambda: Source(config), self, asyncio.get_running_loop(), self.log
         )
         endpoints.seen(None, "a", StatusRow(connected=True), takes_part=False)
-        endpoints.hosts((A, B, C))
+        if known:
+            endpoints.hosts((A, B, C))
         return endpoints
 
     async def put_endpoints(self, changes: Mapping[str, bytes | None]) -> int:
@@ -154,7 +155,7 @@ def test_who_wants_no_endpoints_gets_none(tmp_path: Path) -> None:
         served.put("b", 1, record("web"))
         some, all_ = served.connected(), served.connected(endpoints=True)
         assert [line["type"] for line in await served.lines(some, "ready")] == [
-            "state", "host", "host", "host", "status", "ready",
+            "state", "status", "host", "host", "host", "ready",
         ]  # fmt: skip
         lines = await served.lines(all_, "ready")
         assert lines[-2] == {
@@ -350,5 +351,32 @@ def test_the_endpoints_of_a_host_are_its_own_once_it_has_their_name(tmp_path: Pa
         served.endpoints.seen(None, "b", StatusRow(connected=True), takes_part=False)
         assert sorted(keys()) == [("a", "1"), ("c", "1")]
         assert served.endpoints._publisher.there == {"1": record("b")}
+
+    run(tmp_path, test)
+
+
+def test_a_process_to_which_etcd_has_not_answered_yet_takes_no_names_away(tmp_path: Path) -> None:
+    async def test(served: Served) -> None:
+        follower = HostsFollower(str(tmp_path), asyncio.get_running_loop(), SILENCE, lambda: None)
+        network = follower.remote.network("default")
+        served.put("b", 1, record("web"))
+        served.put("b", 2, record("db", address="10.9.1.3"))
+        follower.want(wanted=True)
+        await served.until(lambda: follower.connected is not None)
+        served.endpoints.stop()
+        await served.until(lambda: follower.connected is None)
+        served.endpoints = served.made(known=False)
+        found = await served.read()
+        assert (found.known, found.hosts) == (False, {})
+        await served.until(lambda: len(served.endpoints._server._readers) == 1)
+        assert await served.lines(served.connected(endpoints=True), "ready")
+        assert network.find(b"web")
+        assert network.find(b"db")
+        served.put("b", 1, record("web"))
+        served.endpoints.hosts((A, B))
+        await served.until(lambda: not network.find(b"db"))
+        assert network.find(b"web")
+        assert (await served.read()).known
+        follower.stop()
 
     run(tmp_path, test)

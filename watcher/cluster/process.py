@@ -8,12 +8,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from watcher.cluster.agent.agent import Agent
+from watcher.cluster.endpoints.endpoints import Endpoints
 from watcher.cluster.etcd.client import Etcd
 from watcher.cluster.etcd.words import Tls
 from watcher.service import systemd
 from watcher.service.unhandled import Unhandled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watcher.config.load import Source
     from watcher.config.settings import Config
     from watcher.log.logger import Log
 
@@ -21,8 +25,14 @@ _STATUS_EVERY: Final = 2.0
 """Seconds between two looks whether the status that the manager shows has changed."""
 
 
-async def serve(config: Config, log: Log) -> int:
-    """Take part in the cluster until SIGTERM or SIGINT; returns the exit status."""
+async def serve(config: Config, again: Callable[[], Source], log: Log) -> int:
+    """Take part in the cluster until SIGTERM or SIGINT; returns the exit status.
+
+    Args:
+        config: the configuration.
+        again: reads it again.
+        log: the log.
+    """
     loop = asyncio.get_running_loop()
     unhandled = Unhandled(log)
     loop.set_exception_handler(unhandled)
@@ -35,6 +45,9 @@ async def serve(config: Config, log: Log) -> int:
     etcd = Etcd(cluster.etcd, tls, cluster.user, cluster.password_file, log)
     async with etcd:
         agent = Agent(cluster, config.run_dir, etcd, log)
+        endpoints = Endpoints(config, again, agent, loop, log)
+        agent.follow(endpoints, endpoints)
+        endpoints.start()
         running = asyncio.create_task(agent.run())
         telling = asyncio.create_task(_tell_status(agent))
         stopping = asyncio.create_task(stop.wait())
@@ -43,6 +56,7 @@ async def serve(config: Config, log: Log) -> int:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
         _notify("STOPPING=1")
+        endpoints.stop()
         error = None if not running.done() or running.cancelled() else running.exception()
         for task in (running, telling, stopping):
             task.cancel()

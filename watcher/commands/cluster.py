@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel.directories import make_directory
+from watcher.config.load import read
 from watcher.locks.lock import MOMENT, Busy, Lock
 from watcher.log.logger import adopt_others, make_log
 from watcher.model.errors import WatcherError
@@ -43,7 +45,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
     with _only_one(config.run_dir):
         adopt_others(log)
-        return asyncio.run(serve(config, log))
+        return asyncio.run(serve(config, partial(read, options.config), log))
 
 
 def _only_one(run_dir: str) -> Lock:

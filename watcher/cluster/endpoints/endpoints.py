@@ -12,6 +12,7 @@ from watcher.cluster.endpoints.publisher import Publisher
 from watcher.cluster.endpoints.record import BadRecord, Endpoint, decoded, encoded
 from watcher.cluster.endpoints.sandboxes import MOST, Sandboxes
 from watcher.cluster.endpoints.server import HostsServer
+from watcher.clustering.identity import host_name
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.observe.live.follower import Follower
 from watcher.observe.naming import Naming
@@ -62,8 +63,8 @@ class Endpoints:
     ) -> None:
         self._roots = config.roots
         self._again = again
-        self._host = ""
-        """This host's name; empty until that is known."""
+        self._host = host_name(config.cluster)
+        """This host's name, until the service tells another one."""
         self._lines_of: tuple[object, int, str] | None = None
         self._loop = loop
         self._log = log
@@ -150,16 +151,16 @@ class Endpoints:
         """
         if name and name != self._host:
             self._rename(name)
-        if picture is not None and self._host:
-            lines_of = picture, picture.revision, self._host
-            if lines_of != self._lines_of:
-                self._lines_of = lines_of
-                self.hosts(host_lines(picture, self._host))
+        lines_of = None if picture is None else (picture, picture.revision, self._host)
+        if picture is not None and lines_of != self._lines_of:
+            self._lines_of = lines_of
+            self.hosts(host_lines(picture, self._host))
         self.status(connected=status.connected, problem=status.problem, publish=takes_part)
 
     def hosts(self, lines: Iterable[HostLine]) -> None:
-        """These are all hosts, this one included."""
+        """These are all hosts, this one included. All endpoints were told before, once."""
         self._server.set_hosts(lines)
+        self._server.know()
 
     def _rename(self, name: str) -> None:
         """This host is called `name`: what etcd has for that is its own, and the rest is others'.
@@ -167,7 +168,7 @@ class Endpoints:
         Who has told it may not have told all before.
         """
         old, self._host = self._host, name
-        others = {id_: value for id_, value in self._publisher.there.items() if old}
+        others = dict(self._publisher.there)
         self._publisher.forget()
         for id_, value in others.items():
             self.put(old, id_, value, 0)

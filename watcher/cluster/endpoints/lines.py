@@ -36,7 +36,14 @@ class State(Line, frozen=True, tag="state"):
 
 
 class Ready(Line, frozen=True, tag="ready"):
-    """All lines were told: what is not among them is there no more."""
+    """All lines were told: what is not among them is there no more.
+
+    Attributes:
+        known: whether etcd has answered since `watcher cluster` started. If not, what a reader has
+            heard from the one before is the latest that there is; a state follows once it has.
+    """
+
+    known: bool = True
 
 
 class HostLine(Line, frozen=True, tag="host"):

@@ -110,10 +110,12 @@ class Hosts(Struct, frozen=True):
     Attributes:
         status: `None` if that is not known yet.
         hosts: by name.
+        known: whether etcd has answered since `watcher cluster` started; if not, there are none.
     """
 
     status: StatusLine | None
     hosts: dict[str, HostLine]
+    known: bool = True
 
 
 def read(run_dir: str, within: float = WITHIN) -> Hosts:
@@ -141,8 +143,8 @@ def read(run_dir: str, within: float = WITHIN) -> Hosts:
                     hosts[name] = line
                 case Gone(host=name, id=""):
                     hosts.pop(name, None)
-                case Ready():
-                    return Hosts(status, hosts)
+                case Ready(known=known):
+                    return Hosts(status, hosts, known)
                 case _:
                     pass
     except OSError as error:

@@ -56,6 +56,7 @@ class HostsServer:
     Attributes:
         hosts: the lines of hosts, by name, and the status.
         endpoints: the lines of endpoints, by host and id.
+        known: whether these are what etcd has, or has had.
     """
 
     def __init__(self, run_dir: str, loop: asyncio.AbstractEventLoop, log: Log) -> None:
@@ -64,6 +65,7 @@ class HostsServer:
         self._places = Places(MOST_READERS)
         self._passing = False
         self._hosts: dict[str, HostLine] = {}
+        self.known = False
         self.hosts: Rows[str] = Rows(lambda: self._least(0))
         self.endpoints: Rows[_EndpointKey] = Rows(lambda: self._least(1))
         self._served = ServedSocket(
@@ -75,6 +77,13 @@ class HostsServer:
         self._served.close()
         for reader in tuple(self._readers):
             reader.close()
+
+    def know(self) -> None:
+        """What there is from now on is what etcd has: all get the state again."""
+        if not self.known:
+            self.known = True
+            for reader in tuple(self._readers):
+                reader.again()
 
     def status(self, line: StatusLine) -> None:
         """This host stands like that with etcd."""
@@ -131,7 +140,7 @@ class HostsServer:
             self._readers.discard(reader)
             self._places.give_back(user)
 
-        self._readers.add(_Reader(connection, (self.hosts, self.endpoints), self._loop, closed))
+        self._readers.add(_Reader(connection, self, self._loop, closed))
 
 
 class _Place:
@@ -161,7 +170,7 @@ class _Reader:
 
     Args:
         connection: reading and writing do not wait.
-        tables: what there is to tell; the last one only if the reader wants it.
+        server: has what there is to tell.
         closed: called once it has gone.
 
     Attributes:
@@ -171,12 +180,12 @@ class _Reader:
     def __init__(
         self,
         connection: socket.socket,
-        tables: tuple[Rows[str], Rows[_EndpointKey]],
+        server: HostsServer,
         loop: asyncio.AbstractEventLoop,
         closed: Callable[[_Reader], object],
     ) -> None:
         self._connection = connection
-        self._tables = tables
+        self._server = server
         self._loop = loop
         self._closed = closed
         self._heard = b""
@@ -199,6 +208,12 @@ class _Reader:
         """Send some of what it lacks; the rest follows as it reads."""
         if self._wants is not None and not self._writing:
             self._send()
+
+    def again(self) -> None:
+        """Send the whole state again."""
+        if self._wants is not None:
+            self._start()
+            self.go_on()
 
     def _readable(self) -> None:
         """Hear what it wants; what it says afterwards is dropped."""
@@ -231,8 +246,8 @@ class _Reader:
     def _start(self) -> None:
         """Begin with the state."""
         assert self._wants is not None
-        tables = self._tables if self._wants.endpoints else self._tables[:1]
-        self.places = tuple(_Place(rows) for rows in tables)
+        hosts, endpoints = _Place(self._server.hosts), _Place(self._server.endpoints)
+        self.places = (hosts, endpoints) if self._wants.endpoints else (hosts,)
         self._ready = False
         self._rest = memoryview(bytes(self._rest) + encoded(State(VERSION)))
 
@@ -276,7 +291,7 @@ class _Reader:
         if self._ready:
             return b""
         self._ready = True
-        return encoded(Ready())
+        return encoded(Ready(self._server.known))
 
     def _want_to_write(self, *, wanted: bool) -> None:
         if wanted != self._writing:

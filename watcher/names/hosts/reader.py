@@ -126,6 +126,8 @@ class HostsReader:
                     self._end(foreign=True)
                 else:
                     self._unseen = {*self._remote.names_of_hosts, *self._remote.keys}
+            case Ready(known=False):  # what the process before has told is all that there is
+                self._unseen = None
             case Ready():
                 unseen, self._unseen = self._unseen or (), None
                 self._lines.extendleft(
