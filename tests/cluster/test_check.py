@@ -193,3 +193,28 @@ def test_a_firewall_drops_what_hosts_send_each_other(cluster: Cluster) -> None:
     for finding in told():
         follow(host, finding["remedy"])
     assert told() == []
+
+
+def test_somebody_else_has_the_port_of_vxlan(cluster: Cluster) -> None:
+    host = cluster.hosts["a"]
+    external = ["link", "add", "theirs", "type", "vxlan", "external", "dstport", "4789"]
+    host.ip(*external)
+    assert "VXLAN device theirs takes all packets on UDP port 4789" in only(host, "fail", "hosts")
+    host.ip("link", "del", "theirs")
+    host.ip(*["link", "add", "theirs", "type", "vxlan", "id", "42", "dstport", "4789"])
+    only(host, "ok", "hosts")  # both can be
+    host.ip("link", "del", "theirs")
+    host.here.serve(udp=(4789,))
+    assert "listens on UDP port 4789" in only(host, "fail", "hosts")
+    with configured(host, "[cluster]\n", "[cluster]\nport = 4790\n"):
+        only(host, "ok", "hosts")
+
+
+def test_strict_filters_of_ways_back_are_told(cluster: Cluster) -> None:
+    host = cluster.hosts["a"]
+    host.command("sh", "-ec", "echo 1 > /proc/sys/net/ipv4/conf/uplink/rp_filter")
+    told, well = check(host, "hosts")
+    assert (told["level"], well["level"]) == ("ok", "ok")
+    assert "rp_filter is strict on uplink" in told["what"]
+    host.command("sh", "-ec", "echo 2 > /proc/sys/net/ipv4/conf/all/rp_filter")
+    only(host, "ok", "hosts")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
@@ -51,9 +51,16 @@ def findings(subject: Subject) -> Iterator[Finding]:
             )
             return
         networks = [network for network in subject.networks.values() if network.cluster]
-        wrong = []
+        wrong: list[Finding] = []
         if any(network.tunnelled for network in networks):
-            wrong += [*_of_port(settings.port), *_of_devices(netlink, settings.port)]
+            devices = [
+                (link, its)
+                for body in netlink.dump(rtnl.links(KIND))
+                if (its := read_vxlan(body)) is not None and its.port == settings.port
+                for link in (rtnl.read_link(body),)
+            ]
+            wrong += _of_port(settings.port, in_use=bool(devices))
+            wrong += _of_devices(devices, settings.port)
             wrong += in_child(lambda: list(_of_kernel(address, settings.port)), "vxlan")
     yield from wrong
     yield from _of_sizes(networks, address, link)
@@ -96,27 +103,27 @@ def _of_filter(address: Address, link: Link) -> Iterator[Finding]:
         )
 
 
-def _of_port(port: int) -> Iterator[Finding]:
-    """Which processes have the port of VXLAN. The kernel's own sockets of it have none."""
+def _of_port(port: int, *, in_use: bool) -> Iterator[Finding]:
+    """Which processes have the port of VXLAN.
+
+    A socket of the kernel's own belongs to no process, but there is one only if a VXLAN device uses
+    the port (`in_use`).
+    """
     with closing(SockDiag()) as sock_diag:
         sockets = sock_diag.listening("udp", port, port).get(port, [])
     names = holders({socket.inode for socket in sockets})
-    for socket in sockets:
-        if socket.inode in names:
-            yield fail(
-                f"{names[socket.inode]} listens on UDP port {port} of {socket.address}, which is"
-                " that of VXLAN",
-                "have it use another port, or set `port` in [cluster] on all hosts",
-            )
+    unknown = "" if in_use else "a process"
+    for who in sorted({names.get(socket.inode, unknown) for socket in sockets} - {""}):
+        yield fail(
+            f"{who} listens on UDP port {port}, which is that of VXLAN",
+            "have it use another port, or set `port` in [cluster] on all hosts",
+        )
 
 
-def _of_devices(netlink: Netlink, port: int) -> Iterator[Finding]:
+def _of_devices(devices: Iterable[tuple[Link, Vxlan]], port: int) -> Iterator[Finding]:
     """Which VXLAN devices of other programs keep ours from being made."""
-    for body in netlink.dump(rtnl.links(KIND)):
-        link, its = rtnl.read_link(body), read_vxlan(body)
-        if its is None or link.ours or its.port != port:
-            continue
-        if its.id == 0 or vni(1) <= its.id <= vni(MOST_NETWORKS):
+    for link, its in devices:
+        if not link.ours and (its.id == 0 or vni(1) <= its.id <= vni(MOST_NETWORKS)):
             takes = "all packets" if its.id == 0 else f"those of the network identifier {its.id}"
             yield fail(
                 f"another program's VXLAN device {link.name} takes {takes} on UDP port {port}",
