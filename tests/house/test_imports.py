@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -94,9 +95,15 @@ def modules() -> dict[str, Path]:
 MODULES: Final = modules()
 
 
+@cache
+def nodes(name: str) -> list[ast.AST]:
+    """What the source of a module consists of."""
+    return list(ast.walk(ast.parse(MODULES[name].read_text())))
+
+
 def imports(name: str) -> Iterator[str]:
     """What the module `name` imports of the program, wherever in it."""
-    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+    for node in nodes(name):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names if a.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
@@ -137,3 +144,29 @@ def is_hidden(name: str, other: str) -> bool:
 
 def test_every_module_has_a_floor() -> None:
     assert {name for name in MODULES if floor(name) < 0} == {"watcher", "handlers"}
+
+
+def needed(name: str) -> set[str]:
+    """All modules of the program that a module needs, itself included."""
+    found, new = set[str](), {name}
+    while new:
+        found |= new
+        new = {other for one in new for other in imports(one)} - found
+    return found
+
+
+def others(name: str) -> Iterator[str]:
+    """What a module imports that is not of the program, by the name before the first dot."""
+    for node in nodes(name):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def test_the_service_needs_no_extra() -> None:
+    extras = {"aiohttp", "dns", "prometheus_client"}
+    used = {other for name in MODULES for other in others(name)}
+    assert extras <= used
+    found = [(name, o) for name in needed("watcher.commands.run") for o in others(name)]
+    assert not [(name, other) for name, other in found if other in extras]
