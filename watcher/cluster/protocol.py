@@ -41,6 +41,9 @@ LONGEST: Final = 65536
 TOGETHER: Final = 128
 """The most rows that a packet should have, so that it is not too long."""
 
+NOT_YET: Final = "etcd has not answered yet"
+"""The problem of a `watcher cluster` that has just started."""
+
 type _Text = Annotated[str, Meta(max_length=512)]
 type _Name = Annotated[str, Meta(max_length=64)]
 type _Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]

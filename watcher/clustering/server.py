@@ -15,6 +15,7 @@ import msgspec
 
 from watcher.cluster.protocol import (
     LONGEST,
+    NOT_YET,
     SOCKET,
     NumberRow,
     StatusRow,
@@ -300,6 +301,8 @@ class Clustering:
     def _tell_reached(self, status: StatusRow | None) -> None:
         """Publish whether etcd answers, when that changes."""
         reached = status is not None and status.connected
+        if not reached and status is not None and status.problem in ("", NOT_YET):
+            return
         if reached == self._reached or (self._reached is None and status is None):
             return
         self._reached, self._since = reached, time.time()

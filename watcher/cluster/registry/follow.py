@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from watcher.cluster.etcd.errors import Compacted, EtcdError, Replaced
 from watcher.cluster.etcd.words import Kind
+from watcher.cluster.protocol import NOT_YET
 from watcher.cluster.registry.picture import ENDPOINTS, Picture
 from watcher.model.errors import shortened
 from watcher.model.pauses import longer
@@ -102,7 +103,7 @@ class Follower:
         self._changed = changed
         self._endpoints: Endpoints = endpoints or NoEndpoints()
         self.picture: Picture | None = None
-        self.problem = "etcd has not answered yet"
+        self.problem = NOT_YET
         self.tried = False
         self._stale = True
         self._told: set[str] = set()
