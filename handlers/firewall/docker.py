@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from handlers.firewall.iptables import MARK, Iptables
+from handlers.firewall.iptables import HOST_ENDS, MARK, Iptables
 
 if TYPE_CHECKING:
     from watcher.model.network import Network
@@ -29,8 +29,8 @@ class DockerUser:
         self.name = self._iptables.name
 
     def links(self, network: Network) -> tuple[str, ...]:
-        """The bridge."""
-        return (network.bridge,)
+        """The bridge, or all host ends if they are on none."""
+        return (network.bridge if network.facts.on_link else HOST_ENDS,)
 
     def runs(self) -> bool:
         """Whether the chain exists."""

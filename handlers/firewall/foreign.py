@@ -15,6 +15,7 @@ from handlers.context import Context
 from handlers.firewall.docker import DockerUser
 from handlers.firewall.firewalld import Firewalld
 from handlers.firewall.input_chain import InputChain
+from handlers.firewall.tunnel_input import TunnelInput
 from handlers.handler import Difference, Handler, apply
 from watcher.model.network import Network
 from watcher.model.repair import Repair
@@ -63,6 +64,8 @@ class ForeignFirewallHandler(Handler):
             Firewalld(),
             InputChain("iptables", 4),
             InputChain("ip6tables", 6),
+            TunnelInput("iptables", context.cluster.port),
+            TunnelInput("ip6tables", context.cluster.port),
         )
         self._admitted: set[Network] = set()
         """The networks whose links all firewalls are known to admit."""

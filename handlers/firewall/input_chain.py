@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from handlers.firewall.iptables import MARK, Iptables
+from handlers.firewall.iptables import HOST_ENDS, MARK, Iptables
 from watcher.model.names import PORT
 
 if TYPE_CHECKING:
     from watcher.model.network import Network
 
-_EMPTY: Final = ["-P INPUT ACCEPT"]
+EMPTY: Final = ["-P INPUT ACCEPT"]
 """What is listed of a chain that drops nothing."""
-
-_HOST_ENDS: Final = "netnsv+"
-"""All host ends, as iptables writes it."""
 
 
 class InputChain:
@@ -37,12 +34,11 @@ class InputChain:
         """The links that questions come by."""
         if not network.named or network.subnet_of(self._version) is None:
             return ()
-        return (network.bridge if network.facts.on_link else _HOST_ENDS,)
+        return (network.bridge if network.facts.on_link else HOST_ENDS,)
 
     def runs(self) -> bool:
         """Whether the chain may drop anything."""
-        lines = (self._iptables.listing() or "").splitlines() or _EMPTY
-        return [line for line in lines if f"--dport {PORT}" not in line] != _EMPTY
+        return (self._iptables.of_others() or EMPTY) != EMPTY
 
     def lacks(self, link: str) -> bool:
         """Whether a rule for `link` is missing."""

@@ -17,6 +17,9 @@ MARK: Final = ("-m", "comment", "--comment", "watcher")
 _WAIT: Final = "2"
 """Seconds to wait for the lock of iptables."""
 
+HOST_ENDS: Final = "netnsv+"
+"""All host ends, as iptables writes it."""
+
 
 class IptablesRefused(OSError):
     """The iptables command failed."""
@@ -33,6 +36,11 @@ class Iptables:
     def listing(self) -> str | None:
         """The policy and the rules; `None` if there is no such chain, or no such command."""
         return self._call("-S", self._chain)
+
+    def of_others(self) -> list[str]:
+        """The policy and the rules of other programs."""
+        lines = (self.listing() or "").splitlines()
+        return [line for line in lines if " ".join(MARK) not in line]
 
     def has(self, rule: tuple[str, ...]) -> bool:
         """Whether the chain has `rule`."""
