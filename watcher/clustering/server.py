@@ -194,6 +194,7 @@ class Clustering:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
         self._peer = connection
         self._heard, self._told = Heard(), Told()
+        self._agreement.read_anew()  # what is there no more is not told
         self._loop.add_reader(connection, self._hear)
         self._soon()
 
