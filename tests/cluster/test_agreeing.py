@@ -17,10 +17,15 @@ from tests.support import traffic
 from tests.support.agreeing import Played, PlayedHost, network, until
 from tests.support.etcd import Etcd as RealEtcd
 from tests.support.host.machine import Machine
+from tests.support.killer import sample
 from watcher.cluster.registry.removal import NoSuchHost, StillAlive
 from watcher.facts.kinds import BlockLost, HostSilent
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
+
+RESTORED: Final = (
+    "etcd was restored from an older state, or is another one; what this host has is put back"
+)
 
 type Work = Callable[[Played], Awaitable[None]]
 type Play = Callable[[Work], None]
@@ -428,6 +433,47 @@ def test_a_layout_of_another_version_is_left_alone(play: Play) -> None:
     play(work)
 
 
+@pytest.mark.accident
+def test_it_is_killed_at_each_request(play: Play) -> None:
+    """Of joining, taking, claiming, and giving back; before the request, or after its answer."""
+
+    async def lives(host: PlayedHost, address: str) -> None:
+        ids = []
+        for number, ip in enumerate(("", "", "", address, "")):
+            for _ in range(6):
+                try:
+                    host.run(f"c{number}", ip=ip)
+                except InvalidRequest:
+                    await asyncio.sleep(0.02)
+                else:
+                    ids.append(f"c{number}")
+                    break
+        for id_ in ids:
+            host.end(id_)
+        await asyncio.sleep(0.2)
+
+    async def work(played: Played) -> None:
+        small = network(IPv4Network("10.9.0.0/26"))
+        a, b = played.add("a", small), played.add("b", small)
+        b.start()
+        await until(b.blocks)
+        first, step = sample("killed at each request", 6)
+        for at in range(first - 1, 30, step):
+            for after in (False, True):
+                await a.stop()
+                a.start_service()
+                a.start_agent(at, after=after)
+                await lives(a, inside(b))
+                await a.kill_agent()
+                a.start_agent()
+                await until(lambda: a.blocks() and played.agrees(a), f"killed at {at}")
+                played.check()
+                if after:  # with another incarnation, all of it is new
+                    await played.remove("a", force=True)
+
+    play(work)
+
+
 def test_etcd_is_away_and_returns(play: Play) -> None:
     async def work(played: Played) -> None:
         a, b = played.add("a"), played.add("b")
@@ -478,8 +524,7 @@ def test_etcd_is_restored_from_before_anybody_came(play: Play) -> None:
             await running(a, f"c{number}")
         have = a.blocks(), b.blocks()
         played.real.restore(snapshot)
-        await until(lambda: a.logged("etcd was restored from an older state, or is another one;"
-                                     " what this host has is put back"))  # fmt: skip
+        await until(lambda: a.logged(RESTORED) and b.logged(RESTORED))
         await until(lambda: len(played.under("blocks")) >= len(have[0] | have[1]))
         await until(lambda: set(played.under("alive")) == {"a", "b"})
         assert have[0] <= a.blocks()
@@ -487,6 +532,39 @@ def test_etcd_is_restored_from_before_anybody_came(play: Play) -> None:
         assert not [fact for fact in a.facts + b.facts if isinstance(fact, BlockLost)]
         for number in range(6, 12):  # also once new ones may be taken again
             await running(a, f"c{number}")
+
+    play(work)
+
+
+def test_what_changed_hands_since_the_snapshot_is_its_last_holders(play: Play) -> None:
+    async def work(played: Played) -> None:
+        small = network(IPv4Network("10.9.0.0/27"))
+        a, b, c = (played.add(name, small) for name in "abc")
+        for host in (a, b, c):
+            host.start()
+        await until(lambda: all(host.blocks() for host in (a, b, c)))
+        for number in range(9):
+            await running(a, f"c{number}")
+        free = str(ip_network(min(fours(c), key=ip_network))[3])
+        assert await running(b, "lent", free) == [free]
+        snapshot = played.real.snapshot()
+        for number in range(9):
+            a.end(f"c{number}")
+        b.end("lent")
+        await until(lambda: len(a.blocks()) <= 3 and not a.blocks("leaving"))
+        await until(lambda: not played.under("claims"))
+        assert await running(c, "own", free) == [free]
+        for number in range(6):
+            await running(b, f"c{number}")
+        have = {host.name: host.blocks() for host in (a, b, c)}
+        played.real.restore(snapshot)
+        await until(lambda: all(host.logged(RESTORED) for host in (a, b, c)))
+        await until(lambda: played.get("restored") is None, "the hold has ended")
+        for number in range(6, 9):
+            await running(b, f"c{number}")
+            await running(a, f"c{number}")
+        assert all(have[host.name] <= host.blocks() for host in (a, b, c))
+        await until(lambda: not played.under("claims"))
 
     play(work)
 

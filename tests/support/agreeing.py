@@ -49,10 +49,12 @@ from watcher.model.cluster import Block, ClusterChange
 from watcher.model.errors import InvalidRequest, Unclaimed
 from watcher.model.network import Network
 from watcher.model.request import Request
+from watcher.model.sandbox import Sandbox
 from watcher.store.cluster import ClusterStore
 from watcher.store.leases import LeaseStore
 
 TTL: Final = 5
+HOLD: Final = 6
 QUICK: Final = Times(connect=1.0, answer=2.0, quiet=1.0, pauses=(0.01, 0.2))
 SUBNETS: Final = (IPv4Network("10.9.0.0/24"), IPv6Network("fd09::/64"))
 PREFIX: Final = "/watcher"
@@ -253,7 +255,7 @@ class PlayedHost:
         client.kill, client.after = kill, after
         async with client:
             self.client = client
-            self.agent = Agent(settings, str(self.directory), client, self.log, self._random)
+            self.agent = Agent(settings, str(self.directory), client, self.log, self._random, HOLD)
             with suppress(asyncio.CancelledError):
                 await self.agent.run()
 
@@ -355,6 +357,18 @@ class PlayedHost:
         """Which host has what, as far as this one knows."""
         return {str(one.prefix): one.host for one in self.known.peer_blocks()}
 
+    def known_sandboxes(self) -> list[Sandbox]:
+        """The sandboxes of its lease store."""
+        assert self.store is not None
+        return self.store.sandboxes()
+
+    def blocks_told(self) -> str:
+        """What its lease store has, for the report of a failed test."""
+        with LeaseStore.open(self.directory / "leases.db", read_only=True) as copy:
+            blocks = [f"{b.prefix} {b.state}" for b in copy.cluster.blocks()]
+            theirs = [f"{b.prefix} {b.host}" for b in copy.cluster.peer_blocks()]
+            return f"{copy.cluster.identity()} {blocks} {theirs}"
+
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The lines of the log with that event."""
         return [line for line in self.lines if line["event"] == event]
@@ -411,6 +425,29 @@ class Played:
         """All of a table in etcd, by the rest of the keys."""
         start = f"{self.prefix}/v1/{table}/"
         return {k.removeprefix(start): v for k, v in self.real.under(start).items()}
+
+    def agrees(self, host: PlayedHost) -> bool:
+        """Whether the lease store of a host has exactly what etcd has; for networks of blocks of 4.
+
+        Raises:
+            AssertionError: what it has, and what etcd has.
+        """
+        assert self.get("restored") is None
+        mine, others = set[str](), dict[str, str]()
+        for table, rest in (("blocks", 2), ("claims", 0)):
+            for key, value in self.under(table).items():
+                _, version, first = key.split("/")
+                kind, bits = (IPv4Network, 32) if version == "4" else (IPv6Network, 128)
+                record = msgspec.json.decode(value)
+                place = str(kind((int(first, 16), bits - rest)))
+                if record["host"] == host.name:
+                    mine.add(place)
+                else:
+                    others[place] = record["host"]
+        assert host.blocks() == mine, (host.blocks(), mine)
+        assert not host.blocks("leaving")
+        assert host.peer_blocks() == others, (host.peer_blocks(), others)
+        return True
 
     def check(self) -> None:
         """No address is leased twice."""

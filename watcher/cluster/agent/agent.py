@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec.structs import replace
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from watcher.cluster.etcd.client import Etcd
-    from watcher.cluster.protocol import Row
     from watcher.cluster.registry.changes import Change, Self
     from watcher.cluster.registry.follow import Endpoints
     from watcher.cluster.registry.picture import Picture
@@ -36,11 +36,19 @@ if TYPE_CHECKING:
 _AGAIN: Final = 0.25
 """Seconds until the next look where something depends on time."""
 
+HOLD: Final = 30
+"""Seconds after which each host that reaches etcd has noticed that it was restored."""
+
 _PAUSES: Final = 0.01, 1.0
 """Seconds until the next look after a change that was not made: the first, the longest."""
 
 _REVISION_EVERY: Final = 10.0
 """Seconds after which the service is told of a new revision, if nothing else has changed."""
+
+_REST: Final = 2.0
+"""How much longer than a look the pause after it is."""
+
+_HELD: Final = "etcd was restored from an older state: nothing new is taken for a moment"
 
 _KEPT: Final = 3
 """How often the lease is kept alive within `ttl`."""
@@ -71,6 +79,7 @@ class Agent:
         etcd: the client, entered.
         log: the log.
         rng: draws the blocks.
+        hold: seconds in which nothing new is taken after etcd was restored.
     """
 
     def __init__(
@@ -80,9 +89,11 @@ class Agent:
         etcd: Etcd,
         log: Log,
         rng: random.Random | None = None,
+        hold: int = HOLD,
     ) -> None:
         self._settings = settings
         self._etcd = etcd
+        self._hold = hold
         self._log = log
         self._rng = rng or random.Random()  # noqa: S311 - not for secrets
         self._loop = loop = asyncio.get_running_loop()
@@ -100,7 +111,8 @@ class Agent:
         """The last one that was compared with what was seen before."""
         self._seen: tuple[str, int] | None = None
         """The cluster id and the revision of the last look at a picture."""
-        self._restored = False
+        self._restored = self._marked = False
+        self._numbers: dict[str, int] = {}
         self._joined = ""
         """The incarnation with which this process was in the cluster."""
         self._removed = ""
@@ -162,9 +174,12 @@ class Agent:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            began = perf_counter()
             found = self._look()
+            took = perf_counter() - began
             if found is not None and self._may_change(found):
                 await self._change(found)
+            await asyncio.sleep(took * _REST)  # with very many hosts, others have their turn
 
     def _again(self, seconds: float) -> None:
         """Look again after a while, or sooner."""
@@ -192,7 +207,8 @@ class Agent:
             service,
             Situation(
                 service.host, __version__, self._settings.ttl,
-                restored=self._restored, stay_out=self._stay_out,
+                restored=self._restored, marked=self._marked, stay_out=self._stay_out,
+                numbers=self._numbers,
                 undecided=0.0 if self._undecided is None else now - self._undecided,
             ),
             {place: now - since for place, since in self._trying.items()},
@@ -211,19 +227,22 @@ class Agent:
             before = (host.cluster_id, host.revision)
         anew = picture is not self._picture
         if anew and before is not None and (now[0] != before[0] or now[1] < before[1]):
-            self._restored = True
+            self._restored, self._marked = True, False
             self._until = 0
             self._journal.restored(before[1], now[1])
         self._picture, self._seen = picture, now
 
     def _note(self, found: Look, host: HostRow, picture: Picture, now: float) -> None:
         """Note what the next looks depend on."""
+        self._marked = self._marked or (self._restored and picture.restored is not None)
+        known = {name: e.record.number for name, e in picture.networks.items() if e.record}
+        self._numbers |= known
         kind, me = found.standing.kind, found.standing.me
         self._me = me if kind == "in" else None
         if kind == "in":
             self._joined, self._removed = host.incarnation, ""
-            if found.settled:
-                self._restored = False
+            if self._marked and picture.restored is None:
+                self._restored = self._marked = False
         elif kind == "removed" and not self._stay_out:
             self._removed = host.incarnation
             self._stay_out = self._joined == host.incarnation
@@ -241,15 +260,16 @@ class Agent:
 
     def _tell(self, found: Look | None, host: HostRow | None, problem: str = "") -> None:
         """Tell the service what it is to know."""
-        rows: list[Row] | None = None
         away, picture = self._follower.problem, self._follower.picture
         if found is not None and found.rows is not None and picture is not None:
             assert host is not None
-            rows = found.rows
+            differs = self._link.set(found.rows)
             if found.standing.kind == "in" or host.cluster_id:
-                self._advance(picture, rows)
+                self._advance(picture, differs=differs)
         if found is not None:
             problem = found.standing.problem or self._problem or self._journal.full(found)
+            if not problem and picture is not None and picture.restored is not None:
+                problem = _HELD
         status = StatusRow(
             connected=not away,
             problem=(away or problem)[:500],
@@ -257,18 +277,18 @@ class Agent:
             cluster_id=self._state[0],
             revision=self._state[1],
         )
-        self._link.tell(rows, status)
+        self._link.tell(status)
         self._journal.status(status)
         if self._observer is not None:
             name = "" if host is None else host.host
             self._observer.seen(picture, name, status, takes_part=self._me is not None and not away)
 
-    def _advance(self, picture: Picture, rows: list[Row]) -> None:
+    def _advance(self, picture: Picture, *, differs: bool) -> None:
         """Have the service note the revision with what has changed; else now and then."""
         now = self._loop.time()
         cluster_id, revision = f"{picture.cluster_id:x}", picture.revision
         due = self._told_at + _REVISION_EVERY
-        if cluster_id != self._state[0] or self._link.differs(rows) or now >= due:
+        if cluster_id != self._state[0] or differs or now >= due:
             self._state, self._told_at = (cluster_id, revision), now
 
     # --- changing ---------------------------------------------------------------------------------
@@ -304,7 +324,7 @@ class Agent:
         changes: list[Change] = list(found.changes)
         failed = False
         if found.mark:
-            lease = await self._etcd.grant(self._settings.ttl)
+            lease = await self._etcd.grant(self._hold)
             failed = not await self._make(Mark(lease))
         if found.live is not None:
             failed = not await self._live(found) or failed

@@ -99,16 +99,14 @@ class Link:
         self._watch.end()
         self._close()
 
-    def tell(self, rows: Iterable[Row] | None, status: StatusRow) -> None:
-        """Have the service know this, and nothing else; `rows` is `None` if it is as before."""
-        self._telling.status = status
-        if rows is not None:
-            self._telling.set(rows)
-        self._pump()
+    def set(self, rows: Iterable[Row]) -> bool:
+        """Have :meth:`tell` tell this, and nothing else; whether it was different so far."""
+        return self._telling.set(rows)
 
-    def differs(self, rows: Iterable[Row]) -> bool:
-        """Whether that is other than what the service was to know so far."""
-        return self._telling.differs(rows)
+    def tell(self, status: StatusRow) -> None:
+        """Have the service know how this host stands, and what was :meth:`set`."""
+        self._telling.status = status
+        self._pump()
 
     def _pump(self) -> None:
         """Tell what is untold, as much as goes; the rest when there is room."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from watcher.cluster.agent.rows import PATIENCE, Map, told, why_not
+from watcher.cluster.agent.rows import Map, told, why_not
 from watcher.cluster.agent.standing import Situation, Standing, live, standing
-from watcher.cluster.registry.changes import AddNetwork, Claim, GiveBack, Lend, Take
+from watcher.cluster.registry.changes import AddNetwork, Claim, GiveBack, Lend, Take, Unmark
 from watcher.cluster.registry.choice import choose
 from watcher.cluster.registry.keys import part_of
 from watcher.cluster.registry.records import NetworkRecord
-from watcher.model.cluster import MOST_NETWORKS, is_claim
+from watcher.model.cluster import MOST_NETWORKS, claim_of, is_claim
 
 if TYPE_CHECKING:
     import random
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from watcher.cluster.protocol import BlockRow, NetworkRow, Row
     from watcher.cluster.registry.changes import Change, Self
     from watcher.cluster.registry.picture import Picture
-    from watcher.cluster.registry.records import AliveRecord
+    from watcher.cluster.registry.records import AliveRecord, BlockRecord, ClaimRecord
+    from watcher.model.address import Subnet
 
 AT_ONCE: Final = 16
 """The most changes that one look leads to."""
@@ -43,7 +44,6 @@ class Look(Struct, frozen=True):
         live: what is to be told of this host while it lives, if etcd does not have it yet.
         full: networks of which this host wants a block, and none is free.
         due: places that this host tries to get.
-        settled: whether etcd has all that this host had before, or refuses it.
     """
 
     standing: Standing
@@ -53,7 +53,6 @@ class Look(Struct, frozen=True):
     live: AliveRecord | None = None
     full: tuple[str, ...] = ()
     due: frozenset[Place] = frozenset()
-    settled: bool = True
 
 
 def look(
@@ -72,31 +71,28 @@ def look(
         trying: seconds since this host has tried to get each of `due` of the looks before.
     """
     how = standing(picture, now)
+    marked = picture.restored
+    if marked is not None and not marked.lease:  # it would never end
+        return Look(how, None, [Unmark(marked.modified)])
+    if now.restored and not now.marked and marked is None:
+        return Look(how, None, [], mark=True)
     if how.kind in ("joining", "undecided"):
-        mark = how.kind == "joining" and now.restored and picture.restored is None
-        changes: list[Change] = [] if how.join is None or mark else [how.join]
-        return Look(how, None, changes, mark=mark, settled=False)
+        return Look(how, None, [] if how.join is None else [how.join])
     map_ = Map(picture, how, service)
-    rows = told(map_, how, service, trying)
     if how.kind != "in" or how.me is None:
-        return Look(how, rows, [])
-    if how.join is not None:
-        return Look(how, None if now.restored else rows, [how.join], settled=False)
-    finder = _Finder(map_, service, how.me, rng)
-    changes = list(finder.changes())
-    settled = not any(
-        place not in map_.own and row.state == "held" and not why_not(map_, row, PATIENCE)
-        for place, row in service.blocks.items()
-    )  # fmt: skip
+        return Look(how, told(map_, how, service, trying), [])
+    finder = _Finder(map_, service, how.me, now.numbers, rng)
+    if marked is None:
+        rows, changes = told(map_, how, service, trying), list(finder.changes())
+    else:
+        rows, changes = None, list(finder.back())
     return Look(
         how,
-        rows if settled or not now.restored else None,
-        changes[:AT_ONCE],
-        mark=now.restored and picture.restored is None and not settled,
+        rows,
+        ([] if how.join is None else [how.join]) + changes[:AT_ONCE],
         live=_live(picture, how.me, now),
         full=tuple(finder.full),
         due=frozenset(finder.due),
-        settled=settled,
     )
 
 
@@ -113,7 +109,15 @@ class _Finder:
         full, due: see :class:`Look`.
     """
 
-    def __init__(self, map_: Map, service: Service, me: Self, rng: random.Random) -> None:
+    def __init__(
+        self,
+        map_: Map,
+        service: Service,
+        me: Self,
+        numbers: Mapping[str, int],
+        rng: random.Random,
+    ) -> None:
+        self._numbers = numbers
         self._map = map_
         self._picture = map_.picture
         self._service = service
@@ -137,6 +141,37 @@ class _Finder:
         yield from self._networks()
         yield from self._more()
 
+    def back(self) -> Iterator[Change]:
+        """What this host had before etcd was restored; and back goes what it had no more.
+
+        Only the lease stores know who has what. So nothing is believed of etcd meanwhile, and
+        nothing new is taken.
+        """
+        yield from self._unclaimed()
+        for place, row in self._blocks.items():
+            if row.state == "leaving":
+                yield from self._give_back(place, row)
+            elif row.state == "held" and place not in self._map.own:
+                yield from self._get(place, row)
+        for part, entry in self._picture.blocks.items():
+            prefix = self._map.prefix(part)
+            if self._is_unknown(part.network, prefix, entry.record):
+                assert prefix is not None
+                yield GiveBack(self._me, part.network, prefix, False, entry.modified)
+        for part, claim in self._picture.claims.items():
+            prefix = claim_of(part.address)
+            if self._is_unknown(part.network, prefix, claim.record):
+                yield GiveBack(self._me, part.network, prefix, True, claim.modified)
+        yield from self._lend()
+        yield from self._networks()
+
+    def _is_unknown(
+        self, network: str, prefix: Subnet | None, record: BlockRecord | ClaimRecord | None
+    ) -> bool:
+        """Whether the registry has for this host what its lease store does not have."""
+        mine = record is not None and record.host == self._me.name
+        return mine and prefix is not None and (network, prefix) not in self._blocks
+
     def _mine(self, host: str, incarnation: str) -> bool:
         return (host, incarnation) == (self._me.name, self._me.incarnation)
 
@@ -146,7 +181,7 @@ class _Finder:
             record = entry.record
             if record is None or record.counts or record.host != self._me.name:
                 continue
-            prefix = part.prefix(part.address.max_prefixlen)
+            prefix = claim_of(part.address)
             if (part.network, prefix) not in self._blocks:
                 yield GiveBack(self._me, part.network, prefix, True, entry.modified)
 
@@ -217,7 +252,7 @@ class _Finder:
             if wanted is None or wanted.host != self._me.name or not wanted.counts:
                 continue
             block = self._map.block_with(part)
-            prefix = part.prefix(part.address.max_prefixlen)
+            prefix = claim_of(part.address)
             if wanted.incarnation == self._me.incarnation or block is None:
                 continue
             if (part.network, prefix) not in self._blocks:
@@ -247,7 +282,8 @@ class _Finder:
         for name, row in self._map.networks.items():
             if name not in self._picture.networks:
                 taken = {e.record.number for e in self._picture.networks.values() if e.record}
-                free = next((n for n in range(1, MOST_NETWORKS + 1) if n not in taken), None)
+                numbers = (self._numbers.get(name, 0), *range(1, MOST_NETWORKS + 1))
+                free = next((n for n in numbers if n and n not in taken), None)
                 if free is not None:
                     record = NetworkRecord(tuple(map(str, row.subnets)), row.block, free)
                     yield AddNetwork(self._me, name, record, self._picture.revision)
@@ -255,8 +291,6 @@ class _Finder:
 
     def _more(self) -> Iterator[Change]:
         """The blocks that the service would like to have."""
-        if self._picture.restored is not None:
-            return
         for name, row in self._map.networks.items():
             if name in self._map.problems or name not in self._picture.networks:
                 continue

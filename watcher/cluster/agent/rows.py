@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
@@ -34,12 +33,6 @@ if TYPE_CHECKING:
 PATIENCE: Final = 1.0
 """Seconds until a claim that cannot be granted is refused: a container that moves may be ending on
 the other host just now."""
-
-
-@lru_cache(maxsize=1 << 16)
-def prefix_of(part: Part, length: int) -> Subnet:
-    """The subnet that a block or claim is."""
-    return part.prefix(length)
 
 
 class Map:
@@ -84,11 +77,14 @@ class Map:
 
     def prefix(self, part: Part) -> Subnet | None:
         """The subnet that a block is; `None` if the network has no such block."""
+        known = self.picture.prefixes.get(part)
+        if known is not None:
+            return known
         length = self.lengths.get((part.network, part.version))
         subnet = self.subnets.get((part.network, part.version))
         if length is None or subnet is None or self.block_with(part) != part:
             return None
-        return prefix_of(part, length)
+        return self.picture.prefixes.setdefault(part, part.prefix(length))
 
     def _own(self) -> Iterator[Place]:
         me = self.me

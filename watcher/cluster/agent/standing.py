@@ -13,6 +13,8 @@ from watcher.cluster.registry.records import AliveRecord, HostRecord
 from watcher.model.errors import quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from watcher.cluster.protocol import HostRow
     from watcher.cluster.registry.picture import Entry, Picture
 
@@ -47,18 +49,22 @@ class Situation(Struct, frozen=True):
     Attributes:
         host: what the service tells of this host.
         program: the version of this program.
-        restored: etcd has less than was seen.
+        restored: etcd has less than was seen, since this host was in the cluster last.
+        marked: the mark that etcd was restored was seen since.
         stay_out: this process was in the cluster when the host was removed.
         undecided: seconds since this host is undecided.
         ttl: seconds until a silent host is taken for gone.
+        numbers: of networks, as they were seen last.
     """
 
     host: HostRow
     program: str
     ttl: int
     restored: bool = False
+    marked: bool = False
     stay_out: bool = False
     undecided: float = 0.0
+    numbers: Mapping[str, int] = {}
 
 
 def standing(picture: Picture, now: Situation) -> Standing:

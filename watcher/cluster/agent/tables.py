@@ -83,13 +83,11 @@ class Telling:
         self._known: dict[Key, Row] = {}
         self._begun = self._ended = False
 
-    def set(self, rows: Iterable[Row]) -> None:
-        """This is all that there is, beside the status."""
-        self._rows = _keyed(rows)
-
-    def differs(self, rows: Iterable[Row]) -> bool:
-        """Whether that is other than what there was so far."""
-        return self._rows != _keyed(rows)
+    def set(self, rows: Iterable[Row]) -> bool:
+        """This is all that there is, beside the status; whether it was different so far."""
+        before = self._rows
+        self._rows = {(table_of(row), key_of(row)): row for row in rows}
+        return before != self._rows
 
     def anew(self) -> None:
         """The service knows nothing: it is another connection."""
@@ -130,10 +128,6 @@ class Telling:
         yield from (row for row in new if not isinstance(row, OwnRow))
         yield from (removal_of(row) for _, row in gone if not isinstance(row, OwnRow))
         yield from (row for row in new if isinstance(row, OwnRow))
-
-
-def _keyed(rows: Iterable[Row]) -> dict[Key, Row]:
-    return {(table_of(row), key_of(row)): row for row in rows}
 
 
 def _fitting(rows: Sequence[Row]) -> Sequence[Row]:

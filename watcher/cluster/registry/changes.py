@@ -259,6 +259,16 @@ class Mark(Struct, frozen=True):
         return [absent(keys.restored)], [put(keys.restored, b"", self.lease)]
 
 
+class Unmark(Struct, frozen=True):
+    """Deletes a mark that would stay for ever, as it has no lease."""
+
+    modified: int
+
+    def written(self, keys: Keys) -> Written:
+        """See :class:`Change`."""
+        return [modified_at(keys.restored, self.modified)], [delete(keys.restored)]
+
+
 class PutEndpoints(Struct, frozen=True):
     """Tells of sandboxes of this host, and takes back what was told of others (`None`)."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         HostRecord,
         NetworkRecord,
     )
+    from watcher.model.address import Subnet
 
 ENDPOINTS: Final = "endpoints"
 """The table that is in no picture: it is told to whoever wants it."""
@@ -51,6 +52,7 @@ class Picture:
 
     Attributes:
         revision, cluster_id: of etcd. All changes up to that revision are in the picture.
+        prefixes: of blocks, as they were worked out; forgotten when a network changes.
     """
 
     def __init__(self, keys: Keys, bad: Callable[[str, str], object]) -> None:
@@ -63,6 +65,7 @@ class Picture:
         self.networks: dict[str, Entry[NetworkRecord]] = {}
         self.blocks: dict[Part, Entry[BlockRecord]] = {}
         self.claims: dict[Part, Entry[ClaimRecord]] = {}
+        self.prefixes: dict[Part, Subnet] = {}
         self.layout: Entry[str] | None = None
         self.restored: Entry[str] | None = None
         self._bad = bad
@@ -83,6 +86,7 @@ class Picture:
         elif table == "networks":
             if valid_network_name(rest):
                 self.networks[rest] = self._entry(kv, records.read_network)
+                self.prefixes.clear()
             else:
                 self._bad(kv.key, "it is no name of a network")
         elif kv.key == self.keys.layout:
@@ -109,6 +113,7 @@ class Picture:
             gone = self.addresses.pop(rest, None)
         elif table == "networks":
             gone = self.networks.pop(rest, None)
+            self.prefixes.clear()
         elif key == self.keys.layout:
             gone, self.layout = self.layout, None
         elif key == self.keys.restored:
