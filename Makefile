@@ -160,13 +160,14 @@ WIDE ?= 5000
 FUZZ ?= 1000000
 
 .PHONY: soak
-soak: packages-dev $(VENV)/setup-dev ## SOAK containers come and go, WIDE at once; every failure point; random histories
+soak: packages-cluster $(VENV)/setup-dev ## SOAK containers come and go, WIDE at once; every failure point; random histories
 	@$(VENV)/bin/python -m tests.soak $(SOAK)
 	@WATCHER_KILL_STEP=1 WATCHER_MODEL_EXAMPLES=$(or $(MODEL),$(shell echo $$(($(SOAK) / 50 + 1)))) \
 	  WATCHER_WIDE=$(WIDE) \
 	  $(VENV)/bin/pytest $(TEST_FLAGS) --timeout=0 --kills=1000 tests/recovery/test_killed.py tests/recovery/test_model.py \
 	  tests/share/test_moving_killed.py tests/share/test_share_killed.py tests/networks/test_wide.py \
-	  tests/live/test_connect_killed.py tests/live/test_connect_ended.py tests/store/test_store_removed.py
+	  tests/live/test_connect_killed.py tests/live/test_connect_ended.py tests/store/test_store_removed.py \
+	  tests/cluster/test_agreeing.py tests/cluster/test_agreeing_model.py
 
 .PHONY: fuzz
 fuzz: $(VENV)/setup-dev ## FUZZ inputs of any bytes, what is found stays in tests/fuzz/corpus; FUZZ questions of names

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from handlers.handler import Difference, unknown
 from handlers.kernel import rtnl, sysctl
@@ -165,7 +164,7 @@ def _fits(there: Vxlan, wanted: Vxlan) -> bool:
     """Whether one can become the other: another address of the same family can be set."""
     if there.local is None or wanted.local is None or there.local.version != wanted.local.version:
         return False
-    return replace(there, local=wanted.local) == wanted
+    return (there.id, there.port, there.learning) == (wanted.id, wanted.port, wanted.learning)
 
 
 def _set_up(netlink: Netlink, device: Device) -> None:
