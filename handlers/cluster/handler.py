@@ -22,6 +22,7 @@ from handlers.kernel import rtnl, sysctl
 from handlers.kernel.uplink import underlay_mtu
 from handlers.networks.clustered import ClusteredDriver
 from handlers.networks.forwarding import FORWARDING
+from handlers.networks.routed import RoutedDriver
 from handlers.settings import Sysctl
 from watcher.model.address import Address
 from watcher.model.cluster import Block, ClusterChange, vni
@@ -86,10 +87,13 @@ class ClusterHandler(Handler):
             self._notes.note(_NOTE, "made")
         self._known = None
         try:
-            return apply(self._differences(drivers), dry_run=dry_run)
+            repairs = apply(self._differences(drivers), dry_run=dry_run)
         finally:
             if dry_run:
                 self._known = None
+        if not drivers and not repairs and not dry_run:  # as after a reload
+            self._notes.erase(_NOTE)
+        return repairs
 
     def meet(self, change: ClusterChange) -> None:
         """Send what `change` needs; everything is looked at only if all routes may be others.
@@ -126,6 +130,12 @@ class ClusterHandler(Handler):
 
     def _clustered(self) -> list[ClusteredDriver]:
         return [d for d in self._drivers.values() if isinstance(d, ClusteredDriver)]
+
+    def _no_longer(self) -> Iterator[ClusteredDriver]:
+        """The drivers that networks would have which may have been clustered."""
+        for driver in self._drivers.values():
+            if isinstance(driver, RoutedDriver) and not isinstance(driver, ClusteredDriver):
+                yield ClusteredDriver(driver.network)
 
     def _met(self, known: _Known, change: ClusterChange) -> bool:
         """Send what `change` needs; returns false if everything has to be looked at instead."""
@@ -202,8 +212,9 @@ class ClusterHandler(Handler):
         self._known = _Known(plan, needed, own, underlay, sources, expected)
         yield from comparing.differences(self._netlink, plan, _indices(plan))
         yield from self._not_forwarding(links)
-        for driver in drivers:
-            yield from own_addresses.surplus(self._netlink, driver, sources[driver.network.name])
+        for driver in (*drivers, *self._no_longer()):
+            own_ones = sources.get(driver.network.name, {})
+            yield from own_addresses.surplus(self._netlink, driver, own_ones)
         yield from devices.surplus(self._netlink, needed)
 
     def _expected(self, plan: Plan, needed: Sequence[Device], links: Iterable[int]) -> Expected:
@@ -217,7 +228,11 @@ class ClusterHandler(Handler):
         for link in links:
             body = self._netlink.get(rtnl.link_at(link))
             mtus[link] = 0 if body is None else rtnl.read_link(body).mtu
-        return Expected(plan, of_index, mtus)
+        own = set()
+        for body in self._netlink.dump(rtnl.addresses(0)) if mtus else ():
+            index = int.from_bytes(body[4:8], "little")  # ifa_index of struct ifaddrmsg
+            own |= {(index, packed) for packed, _ in rtnl.read_packed([body]) if index in mtus}
+        return Expected(plan, of_index, mtus, own)
 
     def _not_forwarding(self, links: Iterable[int]) -> Iterator[Difference]:
         """The links to other hosts by which nothing is forwarded, while the host does forward."""

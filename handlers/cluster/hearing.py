@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from handlers.cluster.devices import Device
@@ -37,12 +37,20 @@ class Expected:
         plan: the routes and entries that are wanted.
         devices: the devices that are wanted, by their indices.
         mtus: the MTUs of the links by which other hosts are reached, by index.
+        own: the packed addresses of this host on these links, with the links' indices.
     """
 
-    def __init__(self, plan: Plan, devices: Mapping[int, Device], mtus: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        devices: Mapping[int, Device],
+        mtus: Mapping[int, int],
+        own: Collection[tuple[int, bytes]],
+    ) -> None:
         self._plan = plan
         self._devices = devices
         self._mtus = mtus
+        self._own = own
         self._addresses: dict[int, list[int]] = {}
 
     def addresses_changed(self) -> None:
@@ -62,8 +70,14 @@ class Expected:
         if kind in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
             return self._of_link(kind, body)
         if kind in (RTM_NEWADDR, rtnl.RTM_DELADDR):
-            return int.from_bytes(body[4:8], "little") in self._mtus
+            return self._of_address(kind, body)
         return False
+
+    def _of_address(self, kind: int, body: memoryview) -> bool:
+        """Routers have the kernel renew addresses all the time; then nothing has changed."""
+        index = int.from_bytes(body[4:8], "little")  # ifa_index of struct ifaddrmsg
+        known = any((index, packed) in self._own for packed, _ in rtnl.read_packed([body]))
+        return index in self._mtus and known == (kind == rtnl.RTM_DELADDR)
 
     def _of_route(self, kind: int, body: memoryview) -> bool:
         route = read_block_route(body)

@@ -7,28 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.cluster import ClusterHost
+from tests.support.cluster.pictures import picture
 from tests.support.cluster.played import DEVICE, PORT, Played, addresses, serving
 from tests.support.host import Container
 from tests.support.waiting import eventually
-
-
-def picture(host: ClusterHost) -> dict[str, list[str]]:
-    """All that the program has made so that packets get to other hosts."""
-    shown = {
-        name: host.command(*command.split(), check=False).stdout.splitlines()
-        for name, command in {
-            "routes": "ip -4 route show proto 119", "routes of IPv6": "ip -6 route show proto 119",
-            "entries": f"bridge fdb show dev {DEVICE}", "neighbours": f"ip neigh show dev {DEVICE}",
-            "neighbours of IPv6": f"ip -6 neigh show dev {DEVICE}",
-            "addresses": "ip -br addr show dev netns0",
-        }.items()
-    }  # fmt: skip
-    link = host.here.link(DEVICE) or {}
-    shown["device"] = [str({k: link.get(k) for k in ("ifname", "mtu", "address", "group")}),
-                       str("UP" in link.get("flags", ()))]  # fmt: skip
-    return {name: sorted(line.strip() for line in lines) for name, lines in shown.items()}
-
 
 DAMAGE = {
     "all routes flushed": "ip route flush proto 119; ip -6 route flush proto 119",

@@ -6,7 +6,9 @@ which block, and looks at what the kernels make of the packets.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_network
+from types import MappingProxyType
 from typing import Final
 
 from tests.support.cluster.cluster import Cluster
@@ -50,20 +52,29 @@ class Played:
         self._more = more
         self._registries: dict[str, Registry] = {}
         self._services: dict[str, Service] = {}
+        self._count = 0
         self._blocks: dict[str, str] = {}
         """Who has which block or claim."""
 
-    def add(self, name: str, link: Link = LAN, *, config: str = "") -> ClusterHost:
-        """Makes a host with its service, that has the first of its own blocks."""
-        number = len(self._registries) + 1
+    def add(
+        self, name: str, link: Link = LAN, *, config: str = "", started: bool = True
+    ) -> ClusterHost:
+        """Makes a host, that has the first of its own blocks; its service runs if `started`."""
+        self._count += 1
         host = self.cluster.add(name, link)
         host.configure(self.config(name) + config)
+        for block in self.first_blocks(self._count):
+            self._blocks[block] = name
+        if started:
+            self.start(name)
+        return host
+
+    def start(self, name: str) -> None:
+        """Starts the service of a host, which hears of nothing yet."""
+        host = self.cluster.hosts[name]
         self._services[name] = host.service()
         self._registries[name] = Registry(host.run_dir)
         self._registries[name].whole(NumberRow(NETWORK, 1))
-        for block in self.first_blocks(number):
-            self._blocks[block] = name
-        return host
 
     def config(self, name: str) -> str:
         """What is in the configuration of a host."""
@@ -88,11 +99,18 @@ class Played:
     def _has(self, version: int) -> bool:
         return any(ip_network(subnet).version == version for subnet in self.subnets)
 
-    def rows(self, name: str) -> list[Row]:
-        """What a host is told."""
+    def rows(
+        self,
+        name: str,
+        *,
+        peers: Mapping[str, str] = MappingProxyType({}),
+        blocks: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[Row]:
+        """What a host is told, also of `peers` without a host, by address, and of more `blocks`."""
         found: list[Row] = [NumberRow(NETWORK, 1)]
         found += [peer(other, self.address(other)) for other in self._registries if other != name]
-        for block, owner in self._blocks.items():
+        found += [peer(other, address) for other, address in peers.items()]
+        for block, owner in (self._blocks | dict(blocks)).items():
             found.append(own(block) if owner == name else theirs(block, owner))
         return found
 
@@ -137,7 +155,7 @@ class Played:
         self._registries[name].close()
         self._services[name] = host.service()
         self._registries[name] = Registry(host.run_dir)
-        self._registries[name].whole(*self.rows(name))
+        self.tell(name)
 
     def close(self) -> None:
         """Ends what the hosts do not end."""
