@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from tests.support.waiting import eventually
 from watcher.cluster.protocol import (
     LONGEST,
     SOCKET,
+    TOGETHER,
     AskedRow,
     Begin,
     BlockRow,
@@ -108,6 +110,13 @@ class Registry:
     def whole(self, *rows: Row) -> None:
         """Tells `rows`, and that there is nothing else."""
         self._socket.send(encode([Begin(), REACHED, NumberRow("default", 1), *rows, End()]))
+
+    def whole_by_many(self, rows: Sequence[Row]) -> None:
+        """As :meth:`whole`, of more rows than go into one packet."""
+        self._socket.send(encode([Begin(), REACHED, NumberRow("default", 1)]))
+        for first in range(0, len(rows), TOGETHER):
+            self._socket.send(encode(rows[first : first + TOGETHER]))
+        self._socket.send(encode([End()]))
 
     def tell(self, *rows: Row) -> None:
         """Tells rows that are new."""
