@@ -54,8 +54,9 @@ def played(make_cluster: ClusterMaker) -> Iterator[PlayedMaker]:
     def make(
         *, hosts: str = "abc", mtus: dict[str, int] | None = None, version: int = 4,
         more: str = "", subnets: tuple[str, ...] = ("10.9.0.0/16", "fd09::/64"),
+        told: bool = True,
     ) -> Played:  # fmt: skip
-        one = Played(make_cluster(**(mtus or {})), subnets, version=version, more=more)
+        one = Played(make_cluster(**(mtus or {})), subnets, version=version, more=more, told=told)
         made.append(one)
         for name in hosts:
             one.add(name, FAR if name == "c" else LAN)

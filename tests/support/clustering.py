@@ -146,6 +146,11 @@ class Registry:
         self.hear()
         return self.heard.row(HostRow)
 
+    def address(self) -> str:
+        """What others reach the service's host by, as it says."""
+        row = self.host()
+        return "" if row is None else str(row.address)
+
     def blocks(self) -> dict[str, str]:
         """The state of each block that the service has told."""
         self.hear()

@@ -36,6 +36,7 @@ class Played:
         subnets: those of the network.
         version: the version of IP by which the hosts reach each other.
         more: more keys of the network.
+        told: whether each host's address is in its configuration.
     """
 
     def __init__(
@@ -45,11 +46,14 @@ class Played:
         *,
         version: int = 4,
         more: str = "",
+        told: bool = True,
     ) -> None:
         self.cluster = cluster
         self.subnets = subnets
         self._version = version
         self._more = more
+        self._told = told
+        self._addresses: dict[str, str] = {}
         self._registries: dict[str, Registry] = {}
         self._services: dict[str, Service] = {}
         self._count = 0
@@ -79,17 +83,23 @@ class Played:
     def config(self, name: str) -> str:
         """What is in the configuration of a host."""
         subnets = ", ".join(f'"{subnet}"' for subnet in self.subnets)
+        address = f'address = "{self.address(name)}"\n' if self._told else ""
         return (
             f'[network.{NETWORK}]\nmode = "routed"\ncluster = true\nblock = 16\nmtu = "auto"\n'
             f"subnets = [{subnets}]\n{self._more}\n"
-            f'[cluster]\netcd = ["http://192.0.2.9:2379"]\nhost = "{name}"\n'
-            f'address = "{self.address(name)}"\n'
+            f'[cluster]\netcd = ["http://192.0.2.9:2379"]\nhost = "{name}"\n{address}'
         )
 
     def address(self, name: str) -> str:
         """What the others reach a host by."""
+        if name in self._addresses:
+            return self._addresses[name]
         station = self.cluster.station(name)
         return str(station.ipv4 if self._version == 4 else station.ipv6)
+
+    def readdress(self, name: str, address: str) -> None:
+        """Has the others reach a host by another address, once they are told."""
+        self._addresses[name] = address
 
     def first_blocks(self, number: int) -> list[str]:
         """The first block of each family of the host with that number."""
