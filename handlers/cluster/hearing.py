@@ -105,11 +105,16 @@ class Expected:
         return mtu is not None and (gone or mtu != link.mtu)
 
     def _leads_to_hosts(self, body: memoryview) -> bool:
-        """Whether a route of somebody else's leads to another host; there may be a million."""
+        """Whether a route of somebody else's leads to another host; there may be a million.
+
+        A default route counts as one: this host's own address may be that by which it leaves.
+        """
+        if not body[1]:
+            return True
         to = chosen(body, _RTMSG_SIZE, (RTA_DST,)).get(RTA_DST, b"")
         version = 4 if body[0] == socket.AF_INET else 6
         bits = 32 if version == 4 else 128
-        first = int.from_bytes(to) if body[1] else 0
+        first = int.from_bytes(to)
         sorted_ = self._addresses.get(version)
         if sorted_ is None:
             sorted_ = self._addresses[version] = _sorted(
