@@ -70,6 +70,8 @@ class ClusterHandler(Handler):
         """`None` if everything has to be looked at."""
         self._own: Address | None = None
         """The last address that this host had."""
+        self.failed = False
+        """Whether the last look left something that is not as it should be."""
         self._ways: Mapping[Address, Way] = {}
         """The last ways to other hosts."""
 
@@ -85,12 +87,13 @@ class ClusterHandler(Handler):
             return []
         if not noted and not dry_run:
             self._notes.note(_NOTE, "made")
-        self._known = None
+        self._known, self.failed = None, True
         try:
             repairs = apply(self._differences(drivers), dry_run=dry_run)
         finally:
             if dry_run:
                 self._known = None
+        self.failed = any(repair.error for repair in repairs)
         if not drivers and not repairs and not dry_run:  # as after a reload
             self._notes.erase(_NOTE)
         return repairs

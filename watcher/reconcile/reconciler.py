@@ -208,6 +208,11 @@ class Reconciler:
         """Whether an event of rtnetlink contradicts the ways to other hosts that are wanted."""
         return self._context.host.cluster.is_wrong(kind, body)
 
+    @property
+    def ways_are_wrong(self) -> bool:
+        """Whether the last look at the ways to other hosts left something wrong."""
+        return self._context.host.cluster.failed
+
     def vxlan_devices(self) -> frozenset[int]:
         """The indices of the VXLAN devices."""
         return self._context.host.cluster.indices

@@ -201,12 +201,16 @@ class Healer:
         least = _SHARE * (self._loop.time() - began)
         if self._hosts is not None:
             self._hosts.refresh()
-        found = {f"{r.what}: {r.why}" for r in repairs}
-        self._count(HOSTS, found, PAUSES[1] if found else VAIN, least)
-        if any(repair.error for repair in repairs):
-            self.suspect(HOSTS)
+        found = {f"{r.what}: {r.why}" for r in repairs if not r.error}
+        self._count(HOSTS, found, PAUSES[1] if repairs else VAIN, least)
+        self.retry()
         if moved:
             self._moved()
+
+    def retry(self) -> None:
+        """Look at other hosts again, if something about them could not be put right."""
+        if self._hosts is not None and self._reconciler.ways_are_wrong:
+            self.suspect(HOSTS)
 
     def prepare(self, networks: Iterable[str]) -> None:
         """Make the bridges of `networks`, so that others see their subnets as taken."""

@@ -359,6 +359,7 @@ class Service:
             self._watch_end(root, id_, init)
         self._retries.plan()
         self._rest.worked()
+        self._healer.retry()
         self._clustering.look()
         return repairs
 
