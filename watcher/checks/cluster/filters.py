@@ -35,13 +35,13 @@ def findings(subject: Subject) -> Iterator[Finding]:
         link = link_with(netlink, address)
     if link is None:  # the check of the hosts tells
         return
-    tables = host.tables()
+    tables, integrate = host.tables(), subject.config.firewall.integrate
     found: list[Finding] = []
     for network in networks:
         for links in _links(network, link.name):
-            found += _forwarded(network, tables, links)
+            found += _forwarded(network, tables, links, integrate=integrate)
     if any(network.tunnelled for network in networks):
-        found += _carried(tables, link.name, address, settings.port)
+        found += _carried(tables, link.name, address, settings.port, integrate=integrate)
     yield from found or [ok("no other firewall drops what hosts send each other")]
 
 
@@ -51,7 +51,9 @@ def _links(network: Network, uplink: str) -> list[str]:
     return plain + ([_ANY] if network.tunnelled else [])
 
 
-def _forwarded(network: Network, tables: list[Table], link: str) -> Iterator[Finding]:
+def _forwarded(
+    network: Network, tables: list[Table], link: str, *, integrate: bool
+) -> Iterator[Finding]:
     """Packets between containers of this host and of others."""
     packets = []
     for subnet in network.subnets:
@@ -64,11 +66,13 @@ def _forwarded(network: Network, tables: list[Table], link: str) -> Iterator[Fin
             yield tell(
                 f"{remedies.named(drop)} {does} what containers of network {network.name} send to"
                 f" other hosts, or get from them, by {shown}",
-                remedies.to_pass(drop, *network.subnets),
+                remedies.to_pass(drop, *network.subnets, integrate=integrate),
             )
 
 
-def _carried(tables: list[Table], link: str, own: Address, port: int) -> Iterator[Finding]:
+def _carried(
+    tables: list[Table], link: str, own: Address, port: int, *, integrate: bool
+) -> Iterator[Finding]:
     """Packets of VXLAN between this host and others."""
     far = FAR[own.version]
     sent = Packet("", link, own, far, protocol="udp", dport=port)
@@ -80,5 +84,5 @@ def _carried(tables: list[Table], link: str, own: Address, port: int) -> Iterato
                 yield tell(
                     f"{remedies.named(drop)} {does} packets of VXLAN {what} other hosts (UDP port"
                     f" {port})",
-                    remedies.to_port(drop, "udp", port),
+                    remedies.to_carry(drop, port, integrate=integrate),
                 )

@@ -55,8 +55,11 @@ def to_forward(drop: Drop, bridge: str, *, integrate: bool) -> str:
     return f"{remedy}, or {_itself(integrate=integrate)}" if _is_dockers(drop) else remedy
 
 
-def to_pass(drop: Drop, *subnets: Subnet) -> str:
-    """The remedy for a drop of packets between sandboxes of this host and of other hosts."""
+def to_pass(drop: Drop, *subnets: Subnet, integrate: bool) -> str:
+    """The remedy for a drop of packets between sandboxes of this host and of other hosts.
+
+    `integrate` is as in :func:`to_forward`.
+    """
     table, chain = drop.table, drop.chain.name
     fit = [subnet for subnet in subnets if _VERSIONS.get(table.family) in (None, subnet.version)]
     if _is_firewalld(table):
@@ -74,7 +77,19 @@ def to_pass(drop: Drop, *subnets: Subnet) -> str:
         chain = "DOCKER-USER" if _is_dockers(drop) else chain
         command = table.command if table.name == "filter" else f"{table.command} -t {table.name}"
         words = [f"`{command} -I {chain} -s {one} -d {one} -j ACCEPT`" for one in fit]
-    return "run " + " and ".join(words)
+    remedy = "run " + " and ".join(words)
+    return f"{remedy}, or {_itself(integrate=integrate)}" if _is_dockers(drop) else remedy
+
+
+def to_carry(drop: Drop, port: int, *, integrate: bool) -> str:
+    """The remedy for a drop of packets of VXLAN to UDP `port`; `integrate` as above."""
+    table, remedy = drop.table, to_port(drop, "udp", port)
+    by_itself = (
+        drop.chain.name == "INPUT"
+        and table.name == "filter"
+        and table.command in ("iptables", "ip6tables")
+    )
+    return f"{remedy}, or {_itself(integrate=integrate)}" if by_itself else remedy
 
 
 def to_receive(drop: Drop, bridge: str) -> str:
