@@ -151,6 +151,31 @@ def test_the_echo_of_a_write_is_no_change() -> None:
     run(registry, test)
 
 
+def test_what_is_as_it_was_before_while_it_is_written_is_written_back() -> None:
+    registry = Registry(_1=b"a")
+    wanted = {"1": b"b"}
+
+    async def test() -> None:
+        registry.tell_all()
+        registry.publisher.may_write(may=True)
+
+        async def put(changes: Mapping[str, bytes | None]) -> int:
+            revision = await Registry.put_endpoints(registry, changes)
+            if len(registry.writes) == 1:
+                wanted["1"] = b"a"
+                registry.publisher.changed("1")
+            return revision
+
+        registry.put_endpoints = put  # type: ignore[method-assign]
+        registry.publisher.replaced(wanted)
+        await registry.until(lambda: registry.writes == [{"1": b"b"}, {"1": b"a"}])
+        registry.tell()
+        await asyncio.sleep(LATENCY_FREE_NO)
+        assert len(registry.writes) == 2
+
+    run(registry, test)
+
+
 def test_what_somebody_else_removes_is_written_again() -> None:
     registry = Registry(_1=b"web")
 

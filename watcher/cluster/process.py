@@ -47,8 +47,7 @@ async def serve(config: Config, again: Callable[[], Source], log: Log) -> int:
         agent = Agent(cluster, config.run_dir, etcd, log)
         endpoints = Endpoints(config, again, agent, loop, log)
         agent.follow(endpoints, endpoints)
-        endpoints.start()
-        running = asyncio.create_task(agent.run())
+        running = asyncio.create_task(_run(agent, endpoints))
         telling = asyncio.create_task(_tell_status(agent))
         stopping = asyncio.create_task(stop.wait())
         _notify("READY=1")
@@ -56,7 +55,6 @@ async def serve(config: Config, again: Callable[[], Source], log: Log) -> int:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
         _notify("STOPPING=1")
-        endpoints.stop()
         error = None if not running.done() or running.cancelled() else running.exception()
         for task in (running, telling, stopping):
             task.cancel()
@@ -67,6 +65,13 @@ async def serve(config: Config, again: Callable[[], Source], log: Log) -> int:
         error = error.exceptions[0]
     unhandled(loop, {"exception": error})
     return 1
+
+
+async def _run(agent: Agent, endpoints: Endpoints) -> None:
+    """Do all of it, until this is cancelled or something of it fails."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(agent.run())
+        group.create_task(endpoints.run())
 
 
 async def _tell_status(agent: Agent) -> None:

@@ -79,21 +79,25 @@ class Endpoints:
         self._seen: set[tuple[str, str]] | None = None
         """The endpoints that were told of since :meth:`begin`, by host and id."""
         self._blamed: set[str] = set()
-        self._publishing: asyncio.Task[None] | None = None
         self._reloading: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Follow the service, publish, and serve."""
+    async def run(self) -> None:
+        """Follow the service, and publish, until this is cancelled.
+
+        What was published stays: the containers run on.
+        """
         self._follower.start()
-        self._publishing = self._loop.create_task(self._publisher.run())
+        try:
+            await self._publisher.run()
+        finally:
+            self.stop()
 
     def stop(self) -> None:
-        """Do so no more. What was published stays: the containers run on."""
+        """Follow the service no more, and serve nobody."""
         self._follower.stop()
         self._server.close()
-        for task in (self._publishing, self._reloading):
-            if task is not None:
-                task.cancel()
+        if self._reloading is not None:
+            self._reloading.cancel()
 
     # The registry's side tells:
 

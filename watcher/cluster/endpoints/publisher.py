@@ -72,7 +72,7 @@ class Publisher:
     def replaced(self, endpoints: Mapping[str, bytes]) -> None:
         """These are all endpoints that there are, by id. They change."""
         self._wanted = endpoints
-        self._look_at({**self._there, **dict.fromkeys(self._written), **endpoints})
+        self._look_at_all()
 
     def changed(self, id_: str) -> None:
         """One of them is new, has changed or is gone."""
@@ -88,7 +88,7 @@ class Publisher:
     def forget(self) -> None:
         """This host has another name: the registry has nothing for it, until it is told."""
         self._there, self._written = {}, {}
-        self._look_at(self._wanted or ())
+        self._look_at_all()
 
     def told(self, id_: str, value: bytes | None, revision: int) -> None:
         """The registry has had `value` there since `revision`."""
@@ -103,11 +103,14 @@ class Publisher:
 
     def told_all(self, revision: int) -> None:
         """The registry has told all that has happened up to `revision`."""
-        self._revision = revision
+        first, self._revision = not self._revision, revision
         known = [id_ for id_, (_, written) in self._written.items() if written <= revision]
         for id_ in known:
             del self._written[id_]
-        self._look_at(known)
+        if first:
+            self._look_at_all()
+        else:
+            self._look_at(known)
 
     def may_write(self, *, may: bool) -> None:
         """Whether this host is in the cluster, and etcd answers."""
@@ -145,10 +148,16 @@ class Publisher:
                 retry, self._problem = 0.0, ""
                 if revision > self._revision:
                     self._written.update((i, (value, revision)) for i, value in changes.items())
+                self._look_at(changes)  # it may be as it was before meanwhile
+
+    def _look_at_all(self) -> None:
+        self._look_at({**self._there, **dict.fromkeys(self._written), **(self._wanted or {})})
 
     def _look_at(self, ids: Iterable[str]) -> None:
-        self._due.update(dict.fromkeys(ids))
-        if self._due and self._wanted is not None and self._revision:
+        if self._wanted is None or not self._revision:
+            return
+        self._due.update(dict.fromkeys(id_ for id_ in ids if self._differs(id_)))
+        if self._due:
             self._some.set()
             if len(self._due) >= TOGETHER:
                 self._many.set()
@@ -160,14 +169,18 @@ class Publisher:
         while self._due and len(changes) < TOGETHER:
             id_ = next(iter(self._due))
             del self._due[id_]
-            there = self._written[id_][0] if id_ in self._written else self._there.get(id_)
-            if wanted.get(id_) != there:
+            if self._differs(id_):
                 changes[id_] = wanted.get(id_)
         if not self._due:
             self._some.clear()
         if len(self._due) < TOGETHER:
             self._many.clear()
         return changes
+
+    def _differs(self, id_: str) -> bool:
+        """Whether the registry has something else than there is."""
+        there = self._written[id_][0] if id_ in self._written else self._there.get(id_)
+        return (self._wanted or {}).get(id_) != there
 
     def _fail(self, problem: str) -> None:
         """Log why nothing can be written, once."""
