@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 
+import dns.message
 import pytest
 
 from tests.cluster.conftest import ClusterMaker
@@ -212,3 +213,24 @@ def test_what_another_host_claims_counts_in_its_blocks_alone(named: Named) -> No
     # Each host removes what it has not written.
     expected = {*(f"nobody/{number}" for number in range(100, 104)), *own, ""}
     eventually(lambda: {*named.versions()} == expected)
+
+
+def first_answer(asks: Container, name: str) -> dns.message.Message:
+    """The answer of a name service that begins; before it listens, the kernel refuses."""
+    return eventually(lambda: ask(asks.place, name, server=GATEWAY), what="it listens")
+
+
+def test_a_name_service_that_begins_answers_nothing_wrong(named: Named) -> None:
+    web, asks = named.attach("b", "web"), named.attach("a", "asks")
+    resolves(asks, "web", web.address)
+    for _ in range(4):
+        named.names["a"].stop()
+        named.names["a"].start()
+        assert addresses(first_answer(asks, "web")) == {web.address}
+    named.host("a").speaking.stop()
+    named.names["a"].stop()
+    named.names["a"].start()
+    assert addresses(first_answer(asks, "asks")) == {asks.address}
+    assert outcome(ask(asks.place, "web", server=GATEWAY)) == "NXDOMAIN"
+    named.host("a").speaking.start()
+    resolves(asks, "web", web.address)

@@ -36,6 +36,12 @@ def record(*names: str, address: str = "10.9.1.2") -> bytes:
     return encoded(bounded([names], {"default": [address]}))
 
 
+def following(run_dir: Path) -> HostsFollower:
+    return HostsFollower(
+        str(run_dir), asyncio.get_running_loop(), SILENCE, settled=lambda: None, after=lambda: None
+    )
+
+
 class Log:
     """Remembers warnings."""
 
@@ -194,7 +200,7 @@ def test_a_reader_that_does_not_read_costs_the_others_nothing_and_catches_up(
             served.put("b", number, record(f"web-{number}", "x" * 60, "y" * 60))
         slow, quick = (
             served.connected(endpoints=True),
-            HostsFollower(str(tmp_path), asyncio.get_running_loop(), SILENCE, lambda: None),
+            following(tmp_path),
         )
         quick.want(wanted=True)
         await served.until(lambda: quick.remote.endpoints == 3000)
@@ -313,7 +319,7 @@ def test_the_name_service_keeps_what_it_knows_while_the_other_process_is_away(
     tmp_path: Path,
 ) -> None:
     async def test(served: Served) -> None:
-        follower = HostsFollower(str(tmp_path), asyncio.get_running_loop(), SILENCE, lambda: None)
+        follower = following(tmp_path)
         remote: Remote = follower.remote
         network = remote.network("default")
 
@@ -357,7 +363,7 @@ def test_the_endpoints_of_a_host_are_its_own_once_it_has_their_name(tmp_path: Pa
 
 def test_a_process_to_which_etcd_has_not_answered_yet_takes_no_names_away(tmp_path: Path) -> None:
     async def test(served: Served) -> None:
-        follower = HostsFollower(str(tmp_path), asyncio.get_running_loop(), SILENCE, lambda: None)
+        follower = following(tmp_path)
         network = follower.remote.network("default")
         served.put("b", 1, record("web"))
         served.put("b", 2, record("db", address="10.9.1.3"))

@@ -29,8 +29,9 @@ class Registry:
         self.publisher = Publisher(self, SILENCE)
 
     async def put_endpoints(self, changes: Mapping[str, bytes | None]) -> int:
+        broken = self.broken
         await asyncio.sleep(0)
-        if self.broken:
+        if broken:
             raise WatcherError("etcd does not answer")
         self.revision += 1
         self.writes.append(dict(changes))

@@ -65,7 +65,12 @@ class Server:
         self._reloading: asyncio.Task[None] | None = None
         self._reload_due = False
         self._settings = settings = Settings.of(config)
-        self._hosts = HostsFollower(config.run_dir, loop, log, self._garbage.collect)
+        self._answers_some = False
+        self._coming: Known | None = None
+        """What is in use once the hosts are known, while this process has just begun."""
+        self._hosts = HostsFollower(
+            config.run_dir, loop, log, settled=self._use_coming, after=self._garbage.collect
+        )
         self._hosts.remote.changed = self._remote_changed
         self._follower: Follower[Known] = Follower(
             config.run_dir, self._known, loop, log, replaced=self._replaced,
@@ -134,7 +139,8 @@ class Server:
 
         def due() -> None:
             nonlocal timer
-            if self._follower.connected is None and self._loop.time() < last:
+            unheard = self._follower.connected is None or self._coming is not None
+            if unheard and self._loop.time() < last:
                 timer = self._loop.call_later(seconds, due)
             else:
                 callback()
@@ -155,9 +161,21 @@ class Server:
         self._answers.directory.remote_changed(network, uses)
 
     def _replaced(self, known: Known) -> None:
-        """Another directory is in use, and perhaps other networks."""
-        self._answers.directory = known.directory
+        """Another directory is in use, and perhaps other networks.
+
+        At first it is so only once the names of other hosts are known: until then questions wait.
+        """
+        self._coming = known
         self._hosts.want(wanted=any(n.cluster and n.names for n in known.networks.values()))
+        if self._hosts.is_settled or not self._hosts.is_wanted or self._answers_some:
+            self._use_coming()
+
+    def _use_coming(self) -> None:
+        known, self._coming = self._coming, None
+        if known is None:
+            return
+        self._answers_some = True
+        self._answers.directory = known.directory
         self._gateways.serve(
             {
                 subnet.gateway: line.name
@@ -166,11 +184,17 @@ class Server:
             }
         )  # fmt: skip
 
+        self._learned()
+
     def _learned(self) -> None:
         self._answers.learned()
 
     def _serve_unheard(self) -> None:
-        """Have who asks be refused: the service is away, and nothing is known of anybody."""
+        """Have who asks be refused: the service is away, and nothing is known of anybody.
+
+        If it is the other hosts alone of which nothing is known yet, questions are answered.
+        """
+        self._use_coming()
         if self._follower.connected is None:
             self._gateways.serve_bound()
 

@@ -35,10 +35,12 @@ class HostsFollower:
         run_dir: where the socket is.
         loop: in whose thread all of this happens.
         log: the log.
+        settled: called once all is known that can be known soon.
         after: called after each slice.
 
     Attributes:
         remote: what is known.
+        is_settled: whether `settled` was called since something is wanted.
         connected: since when changes come; `None` if they do not.
     """
 
@@ -47,12 +49,15 @@ class HostsFollower:
         run_dir: str,
         loop: asyncio.AbstractEventLoop,
         log: Log,
+        *,
+        settled: Callable[[], object],
         after: Callable[[], object],
     ) -> None:
         self._run_dir = run_dir
         self._loop = loop
         self._log = log
-        self._after = after
+        self._settled, self._after = settled, after
+        self.is_settled = False
         self.remote = Remote()
         self.connected: datetime | None = None
         self._wanted = False
@@ -72,9 +77,14 @@ class HostsFollower:
             self._connect()
         else:
             self.stop()
-            self._wanted = False
             self.connected = None
+            self.is_settled = False
             self.remote.clear()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there are clustered networks."""
+        return self._wanted
 
     def totals(self) -> OfHosts | None:
         """What is known; `None` if nothing is wanted."""
@@ -103,6 +113,7 @@ class HostsFollower:
         except (WatcherError, OSError) as error:
             self._tell(message_with_remedy(error))
             self._connect_later()
+            self.unknown()
         else:
             self._watch.end()
             self._reader = HostsReader(stream, self.remote, self._loop, self, self._after)
@@ -120,6 +131,14 @@ class HostsFollower:
                 endpoints=self.remote.endpoints,
             )  # fmt: skip
 
+        self.unknown()
+
+    def unknown(self) -> None:
+        """There is no more to be known soon."""
+        if not self.is_settled:
+            self.is_settled = True
+            self._settled()
+
     def ended(self, *, foreign: bool) -> None:
         """The connection has ended."""
         self._reader = None
@@ -129,6 +148,7 @@ class HostsFollower:
         if foreign:
             self._tell("`watcher cluster` is of another version; restart it")
         self._connect_later()
+        self.unknown()
 
     def _connect_later(self) -> None:
         self._watch.begin()

@@ -42,6 +42,9 @@ class Owner(Protocol):
     def complete(self) -> None:
         """A state is complete."""
 
+    def unknown(self) -> None:
+        """There is no state yet, and nobody knows when there will be."""
+
     def ended(self, *, foreign: bool) -> None:
         """The connection has ended; `foreign`: because it tells what is not understood."""
 
@@ -128,6 +131,7 @@ class HostsReader:
                     self._unseen = {*self._remote.names_of_hosts, *self._remote.keys}
             case Ready(known=False):  # what the process before has told is all that there is
                 self._unseen = None
+                self._owner.unknown()
             case Ready():
                 unseen, self._unseen = self._unseen or (), None
                 self._lines.extendleft(
