@@ -169,8 +169,9 @@ class Firewall(Struct, frozen=True, forbid_unknown_fields=True):
         bool,
         about(
             "Whether other firewalls let our traffic pass: what firewalld and Docker would drop of"
-            " it, and questions to the name service in the chain INPUT of iptables, which is ufw's"
-            " as well. false: `watcher check` only says what would stand in the way."
+            " it, and in the chain INPUT of iptables, which is ufw's as well, questions to the name"
+            " service and VXLAN of a cluster. false: `watcher check` only says what would stand in"
+            " the way."
         ),
     ] = False
     mark: Annotated[
