@@ -91,3 +91,14 @@ def uplink_index(netlink: Netlink, version: int) -> int:
     found = rtnl.read_routes(b for b in netlink.listed(rtnl.routes(version)) if not b[1])
     defaults = [route for route in found if route.index]
     return min(defaults, key=lambda route: route.metric).index if defaults else 0
+
+
+def uplink_address() -> Address | None:
+    """The address from which the host's default route leaves; `None` if there is no such route."""
+    with Netlink() as netlink:
+        for version in (4, 6):
+            with suppress(NetlinkError):  # there is no default route, or an unreachable one
+                address = rtnl.read_source(netlink.get(rtnl.path_out(version)))
+                if address is not None:
+                    return address
+    return None

@@ -8,7 +8,7 @@ import pytest
 
 from handlers.kernel import missing_routes, rtnl
 from handlers.kernel.netlink import Netlink, NetlinkError, TooMuch
-from handlers.kernel.uplink import uplink_index
+from handlers.kernel.uplink import uplink_address, uplink_index
 from tests.support.host import Host, Place
 from tests.support.traffic import entered
 
@@ -103,3 +103,16 @@ def test_no_more_is_read_than_is_allowed(machine: Place) -> None:
             with pytest.raises(TooMuch, match="more addresses than are read"):
                 netlink.dump(request)
             assert not issubclass(TooMuch, NetlinkError)
+
+
+def test_the_address_that_others_reach_the_host_by_is_that_of_its_default_route(
+    machine: Place,
+) -> None:
+    with entered(machine.netns):
+        assert uplink_address() == ip_address("172.30.0.2")
+    machine.run("ip", "-4", "route", "replace", "unreachable", "default")
+    with entered(machine.netns):
+        assert uplink_address() == ip_address("fd00:30::2")
+    machine.run("ip", "-6", "route", "delete", "default")
+    with entered(machine.netns):
+        assert uplink_address() is None

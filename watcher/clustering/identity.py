@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from watcher.config.ula import MACHINE_ID
 from watcher.containers import proc
@@ -14,9 +13,6 @@ from watcher.containers import proc
 if TYPE_CHECKING:
     from watcher.config.settings import Cluster
     from watcher.model.address import Address
-
-_ANYWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
-"""Addresses of nobody (RFC 5737, RFC 3849), to which only a default route leads."""
 
 
 def host_name(settings: Cluster) -> str:
@@ -27,21 +23,15 @@ def host_name(settings: Cluster) -> str:
 def own_address(settings: Cluster) -> Address | None:
     """What the other hosts reach this one by; `None` if it is in no cluster, or has no address.
 
-    By default it is the one from which the default route leaves. A UDP socket that is connected
-    has that; nothing is sent (udp(7)).
+    By default it is the one from which the default route leaves.
     """
     if not settings.etcd:
         return None
     if settings.address:
         return ip_address(settings.address)
-    for family, there in _ANYWHERE:
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-                sender.connect((there, 9))
-                return ip_address(sender.getsockname()[0])
-        except OSError:  # there is no such route
-            continue
-    return None
+    from handlers.kernel.uplink import uplink_address
+
+    return uplink_address()
 
 
 def machine() -> str:

@@ -23,6 +23,7 @@ from handlers.kernel.rtnl.numbers import (
     RTA_DST,
     RTA_GATEWAY,
     RTA_OIF,
+    RTA_PREFSRC,
     RTA_PRIORITY,
     RTA_TABLE,
     RTM_DELROUTE,
@@ -232,6 +233,23 @@ def read_path(body: memoryview | None) -> int:
     `body` is an answer to :func:`path_to`.
     """
     return 0 if body is None or body[7] != RTN_UNICAST else read_route_index(body)
+
+
+def path_out(version: int) -> bytearray:
+    """Ask how the kernel would send to an unassigned address; read by :func:`read_source`."""
+    return path_to(version, _ELSEWHERE[version])
+
+
+def read_source(body: memoryview | None) -> Address | None:
+    """The source of what the kernel would send; `None` if it would send nothing to another host.
+
+    `body` is an answer to :func:`path_to`. Source: `rt_fill_info` in `net/ipv4/route.c`,
+    `rt6_fill_node` in `net/ipv6/route.c`.
+    """
+    if body is None or body[7] != RTN_UNICAST:
+        return None
+    source = chosen(body, 12, (RTA_PREFSRC,)).get(RTA_PREFSRC)
+    return None if source is None else ip_address(bytes(source))
 
 
 _ELSEWHERE: Final = {
