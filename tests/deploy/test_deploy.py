@@ -20,7 +20,7 @@ from tests.support.booted import Booted
 from tests.support.paths import REPOSITORY
 from tests.support.waiting import eventually
 from watcher.config import load
-from watcher.config.settings import Config, Events, Firewall, Gate, Limits, Names, Root
+from watcher.config.settings import Cluster, Config, Events, Firewall, Gate, Limits, Names, Root
 from watcher.model.network import Network
 
 UNIT: Final = REPOSITORY / "deploy/watcher.service"
@@ -342,7 +342,7 @@ def test_what_the_configuration_file_has_as_comments_are_the_defaults(tmp_path: 
     text, keys = re.subn(r"(?m)^#(?=[a-z_]+ = |\[)", "", CONFIG.read_text())
     spoken_out = tmp_path / "watcher.toml"
     spoken_out.write_text(text)
-    structs = (Root, Limits, Gate, Network, Firewall, Events, Names)
+    structs = (Root, Limits, Gate, Network, Firewall, Events, Names, Cluster)
     directories, names = 3, 1
     defaults = [field.default for struct in structs for field in fields(struct)]
     assert keys == directories + sum(default is not None for default in defaults) - names
@@ -401,6 +401,7 @@ def test_what_is_installed_is_found_runs_and_is_uninstalled(
         "/usr/sbin/watcher",
         "/usr/lib/systemd/system/watcher.service",
         "/usr/lib/systemd/system/watcher-names.service",
+        "/usr/lib/systemd/system/watcher-cluster.service",
         "/usr/lib/systemd/system/watcher-metrics.service",
         "/usr/lib/systemd/system/run-runc.mount",
         "/usr/lib/sysusers.d/watcher.conf",
@@ -414,6 +415,8 @@ def test_what_is_installed_is_found_runs_and_is_uninstalled(
     assert "/usr/local/sbin" not in metrics
     names = installation.at("/usr/lib/systemd/system/watcher-names.service").read_text()
     assert "\nExecStart=/usr/sbin/watcher names\n" in names
+    cluster = installation.at("/usr/lib/systemd/system/watcher-cluster.service").read_text()
+    assert "\nExecStart=/usr/sbin/watcher cluster\n" in cluster
     assert installation.at("/etc/watcher/watcher.toml").read_text() == CONFIG.read_text()
 
     for name in files:

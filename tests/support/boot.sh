@@ -69,9 +69,11 @@ write_units() {
   ln -s /dev/null "$1/etc/systemd/system/tmp.mount"
   ln -s "$base/shared/watcher.toml" "$1/etc/watcher/watcher.toml"
   ln -sf "$repository/.venv/bin/watcher" "$1/usr/local/sbin/watcher"
-  cp "$repository"/deploy/{watcher.service,watcher-names.service,watcher-metrics.service,run-runc.mount} \
+  cp "$repository"/deploy/{watcher.service,watcher-names.service,watcher-cluster.service,watcher-metrics.service,run-runc.mount} \
     "$1/usr/local/lib/systemd/system"
-  ln -s /dev/null "$1/etc/systemd/system/watcher-names.service" # but for those that ask for names
+  # But for those that ask for names, or for a cluster.
+  ln -s /dev/null "$1/etc/systemd/system/watcher-names.service"
+  ln -s /dev/null "$1/etc/systemd/system/watcher-cluster.service"
   mkdir -p "$1/etc/systemd/system/local-fs.target.wants"
   if [[ -n ${ENABLED:-} ]]; then
     ln -s "/usr/local/lib/systemd/system/$ENABLED" "$1/etc/systemd/system/local-fs.target.wants"

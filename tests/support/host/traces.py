@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address, ip_network
 
 from handlers.firewall.elements import SHARED
+from handlers.firewall.remote import is_of_cluster
 from tests.support.host.addresses import SUBNET
 from tests.support.host.watched import Watched
 
@@ -38,6 +39,7 @@ class Traces(Watched):
             if kind in ("set", "map")
             and entry["table"] == "watcher"
             and entry["name"] not in SHARED
+            and not is_of_cluster(entry["name"])
             for element in entry.get("elem", ())
             if not _goes_by_itself(element) and any(map(_of_a_sandbox, _leaves(element)))
         ]
