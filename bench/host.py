@@ -60,6 +60,12 @@ class Host:
             )  # fmt: skip
         self._read()
 
+    @property
+    def proc(self) -> Path:
+        """`/proc` of the host, as this process sees it; its process 1 has the host's network."""
+        unshare = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return Path(f"/proc/{unshare.read_text().split()[0]}/root/proc")
+
     def call(self, verb: str, *args: Any) -> Any:
         """Call the contender's method `verb` with `args`, and return its result."""
         assert self._process.stdin is not None

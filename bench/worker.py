@@ -38,6 +38,10 @@ CONTENDERS: Final = {
     "packets-watcher": "bench.contenders.packets:OfWatcher",
     "packets-netavark": "bench.contenders.packets:OfNetavark",
     "packets-cni": "bench.contenders.packets:OfCni",
+    "watcher-in-cluster": "bench.contenders.in_cluster:InCluster",
+    "across-hand": "bench.contenders.across:ByHand",
+    "across-opened": "bench.contenders.across:OfWatcher",
+    "across-watcher": "bench.contenders.across:Clustered",
     "limited-watcher": "bench.contenders.limited:Limited",
 }
 """The module and the class of each contender."""

@@ -43,7 +43,8 @@ class Program(Contender):
         super().__init__(base, directory)
         Path(setting.ROOT).mkdir(mode=0o700)
         more = (f"subnets = {json.dumps(subnets)}",) if subnets else ()
-        config = setting.write_config(directory, mode, more)
+        config = setting.write_config(directory, mode, (*more, *self.keys()))
+        self.fill_store(config)
         self.commands = Commands(directory, config)
         self._opened = ExitStack()
         self._opened.callback(super().close)
@@ -61,6 +62,13 @@ class Program(Contender):
             self._collector.begin()
             self._collector.settle()
         sys.stderr.flush()
+
+    def keys(self) -> Sequence[str]:
+        """More keys of its network."""
+        return ()
+
+    def fill_store(self, config: Path) -> None:
+        """Put into the lease store what is to be there before."""
 
     def close(self) -> None:
         """Close what was opened."""

@@ -20,7 +20,7 @@ type Figures = dict[str, Any]
 
 NAMES: Final = (
     "attach", "runc", "share", "burst", "sweep", "tails", "packets", "connections", "processor",
-    "idle", "readers", "names", "policy", "bandwidth",
+    "idle", "readers", "names", "policy", "bandwidth", "cluster",
 )  # fmt: skip
 """The suites in their order."""
 
