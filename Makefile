@@ -53,6 +53,10 @@ setup: packages $(VENV)/setup ## install what the program needs; leaves .venv/bi
 demo: packages-demo $(VENV)/setup ## see it happen on real containers, in under a minute
 	@deploy/demo
 
+.PHONY: demo-cluster
+demo-cluster: packages-demo-cluster $(VENV)/setup ## see three hosts with one network, in a minute
+	@deploy/demo-cluster
+
 # pytest keeps what it has made of the tests: to make it anew is five seconds for each of its processes.
 test test-accidents test-engines test-cluster: export PYTHONDONTWRITEBYTECODE :=
 
@@ -77,7 +81,7 @@ lint: packages-dev $(VENV)/setup-dev ## what CI holds the code to: ruff, mypy, s
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	shellcheck .ci/run deploy/demo deploy/install deploy/uninstall tests/support/boot.sh tools/lock tools/release tools/require
+	shellcheck .ci/run deploy/demo deploy/demo-cluster deploy/install deploy/uninstall tests/support/boot.sh tools/lock tools/release tools/require
 
 .PHONY: lock
 lock: packages python ## lock the newest versions of every dependency
@@ -88,7 +92,7 @@ clean: ## remove what the targets above left in the checkout
 	rm -rf $(VENV) build watcher.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: packages packages-demo packages-dev packages-engines packages-cluster
+.PHONY: packages packages-demo packages-dev packages-engines packages-cluster packages-demo-cluster
 packages:
 	@tools/require $(PACKAGES)
 packages-demo:
@@ -97,6 +101,8 @@ packages-dev:
 	@tools/require $(PACKAGES) $(DEV_PACKAGES)
 packages-engines:
 	@tools/require $(PACKAGES) $(ENGINE_PACKAGES)
+packages-demo-cluster:
+	@tools/require $(PACKAGES) $(DEMO_PACKAGES) etcd-server
 packages-cluster:
 	@tools/require $(PACKAGES) $(CLUSTER_PACKAGES)
 
