@@ -215,3 +215,18 @@ def test_nonsense_ends_the_connection_and_the_service_lives(make_host: HostMaker
         registry.whole(own(BLOCK))
         eventually(lambda: registry.blocks() == {BLOCK: "held"})
     assert service.running
+
+
+def test_what_others_have_of_a_block_is_not_free(make_host: HostMaker) -> None:
+    """So a further block is wanted before there is nothing left to lease."""
+    host = make_host(CONFIG)
+    host.service()
+    claims = [f"10.9.4.{n}/32" for n in range(1, 9)]
+    with Registry(host.run_dir) as registry:
+        registry.whole(own(BLOCK), peer("b", "192.0.2.2"))
+        eventually(lambda: registry.wanted() == 0)
+        registry.tell(*(asked(claim, "b") for claim in claims[:-1]))
+        eventually(lambda: len(registry.lent()) == 7)
+        assert registry.wanted() == 0
+        registry.tell(asked(claims[-1], "b"))
+        eventually(lambda: registry.wanted() == 1)

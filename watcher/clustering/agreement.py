@@ -134,9 +134,11 @@ class Agreement:
                 )
             )  # fmt: skip
         used = store.used()
+        lent = [asked for asked in heard.of(AskedRow).values() if self._has_lent(asked)]
+        occupied = wants.with_lent(used, [(asked.network, asked.prefix) for asked in lent])
         for network in config.networks.values():
             if network.cluster:
-                four, six = (wants.wanted(network, version, used) for version in (4, 6))
+                four, six = (wants.wanted(network, version, occupied) for version in (4, 6))
                 rows.append(NetworkRow(network.name, network.subnets, network.block, four, six))
         known = set()
         for block, _ in used:
@@ -145,11 +147,7 @@ class Agreement:
         for name, prefix in self._claims.lapse():
             if (name, prefix) not in known:
                 rows.append(BlockRow(name, prefix, "wanted"))
-        rows += [
-            LentRow(asked.network, asked.prefix, asked.host)
-            for asked in heard.of(AskedRow).values()
-            if self._has_lent(asked)
-        ]
+        rows += [LentRow(asked.network, asked.prefix, asked.host) for asked in lent]
         return rows
 
     def _has_lent(self, asked: AskedRow) -> bool:

@@ -6,7 +6,8 @@ block is given back only if a whole block of free addresses is left, so that non
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from watcher.model.address import Subnet
 from watcher.model.cluster import Block, host_address, is_claim
@@ -35,6 +36,17 @@ def free(network: Network, subnet: Subnet, used: Used) -> int:
     return sum(
         capacity(subnet, block.prefix) - leased for block, leased in _held(network, subnet, used)
     )
+
+
+def with_lent(used: Used, lent: Iterable[tuple[str, Subnet]]) -> Used:
+    """`used`, with the addresses of these blocks that others have counted as leased."""
+    counts = Counter(
+        index
+        for name, prefix in lent
+        for index, (block, _) in enumerate(used)
+        if block.network == name and prefix.network_address in block.prefix
+    )
+    return [(block, leased + counts[index]) for index, (block, leased) in enumerate(used)]
 
 
 def wanted(network: Network, version: int, used: Used) -> int:
