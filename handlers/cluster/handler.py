@@ -110,8 +110,17 @@ class ClusterHandler(Handler):
                 raise OSError(errno.EIO, f"{failed[0].what}: {failed[0].error}")
 
     def is_wrong(self, kind: int, body: memoryview) -> bool:
-        """Whether an event of rtnetlink, of that type, is a reason for a :meth:`look`."""
-        return self._known is not None and self._known.expected.is_wrong(kind, body)
+        """Whether an event of rtnetlink, of that type, is a reason for a :meth:`look`.
+
+        A link that is being made is not as it should be at first, so it is looked at once more.
+        """
+        if self._known is None or not self._known.expected.is_wrong(kind, body):
+            return False
+        if kind != rtnl.RTM_NEWLINK:
+            return True
+        index, _ = rtnl.read_state(body)
+        now = self._netlink.get(rtnl.link_at(index))
+        return now is None or self._known.expected.is_wrong(kind, now)
 
     @property
     def address(self) -> Address | None:

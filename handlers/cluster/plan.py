@@ -227,26 +227,29 @@ class Plan:
         part = _Part({}, {})
         if peer is None:
             return part
-        way = self.ways.get(peer.address, NOWHERE)
-        mac = bytes.fromhex(vtep_mac(peer.address, local.number).replace(":", ""))
-        for prefix in self._of.get(key, ()):
-            if prefix in self._own or not way.link:
+        address, way = peer.address, self.ways.get(peer.address, NOWHERE)
+        mac = bytes.fromhex(vtep_mac(address, local.number).replace(":", ""))
+        tunnelled = bool(local.device) and local.version == address.version
+        plain = way.link, address.packed
+        for version in (4, 6):
+            prefixes = [p for p in self._of.get(key, ()) if p.version == version]
+            prefixes = [prefix for prefix in prefixes if prefix not in self._own]
+            if not prefixes or not way.link:
                 continue
-            path = local.driver.path(prefix.version, peer.address, common=way.common)
-            if path == "plain":
-                index, hop = way.link, peer.address.packed
-            elif path == "vxlan" and local.device and local.version == peer.address.version:
-                index, hop = local.device, _hop(prefix.version, peer.address, mac)
-                for entry in (Entry(index, hop, mac), Entry(index, mac, peer.address.packed)):
+            path = local.driver.path(version, address, common=way.common)
+            vxlan = local.device, _hop(version, address, mac)
+            if path == "vxlan" and tunnelled:
+                for entry in (Entry(*vxlan, mac), Entry(local.device, mac, address.packed)):
                     part.entries[entry.key] = entry
-            else:
+            elif path != "plain":
                 continue
-            source = local.sources.get(prefix.version)
-            route = BlockRoute(
-                prefix.network_address.packed, prefix.prefixlen, index, hop,
-                b"" if source is None else source.packed,
-            )  # fmt: skip
-            part.routes[route.key] = route
+            index, hop = plain if path == "plain" else vxlan
+            its = local.sources.get(version)
+            source = b"" if its is None else its.packed
+            for prefix in prefixes:
+                to = prefix.network_address.packed
+                route = BlockRoute(to, prefix.prefixlen, index, hop, source)
+                part.routes[route.key] = route
         return part
 
 
