@@ -78,8 +78,8 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=576, le=65535)] | Literal["auto"],
         about(
             'The MTU, or "auto" for that of the host\'s uplink. With `managed = false`, "auto" is'
-            " the bridge's MTU, and no more than that is allowed. With `cluster`, it is at most what"
-            " gets to other hosts in one packet.",
+            " the bridge's MTU, and no more than that is allowed. With `cluster`, it is at most"
+            " what gets to other hosts in one packet.",
             unit="bytes",
         ),
     ] = 1500
