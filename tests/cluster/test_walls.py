@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import ClusterMaker
+from tests.support import traffic
 from tests.support.cluster.agreed import Agreed, Net
 from tests.support.host import BEYOND, BEYOND6, Container
 from tests.support.refused import attempt
@@ -219,3 +221,19 @@ def test_what_vxlan_carries_is_in_the_table_of_connections_once(three: Agreed) -
         table = three[name].command("cat", "/proc/net/nf_conntrack").stdout
         assert "dport=80 " in table
         assert "dport=4789" not in table
+
+
+def test_a_flow_to_another_host_that_nobody_answers_is_left_alone(three: Agreed) -> None:
+    """It has the translation that it should have: none."""
+    a, b = on(three, "a"), on(three, "b")
+    with (
+        traffic.make_socket(b.place.netns, socket.AF_INET, socket.SOCK_DGRAM) as silent,
+        traffic.make_socket(a.place.netns, socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        silent.bind(("", 4242))
+        sender.sendto(b"x", (b.address, 4242))
+        assert silent.recv(10) == b"x"
+        for name in "ab":
+            three[name].watcher("sync")
+            table = three[name].command("cat", "/proc/net/nf_conntrack").stdout
+            assert f"src={a.address} dst={b.address}" in table

@@ -85,6 +85,16 @@ def test_a_network_with_a_list_lets_neighbours_of_all_hosts_in(make_cluster: Clu
     healthy(three)
 
 
+def test_a_network_with_a_list_of_destinations_is_one_across_hosts(
+    make_cluster: ClusterMaker,
+) -> None:
+    three = agreed(make_cluster, 'egress = ["172.19.0.0/16:80", "[fd00:19::]/64:80"]')
+    for asking, asked in ("ab", "ba", "ac", "ca"):
+        assert outcomes(on(three, asking), on(three, asked), 80) == [f"on-{asked}"]
+        assert outcomes(on(three, asking), on(three, asked), 81) == ["rejected"]
+    healthy(three)
+
+
 def test_only_a_neighbour_passes_for_one(make_cluster: ClusterMaker) -> None:
     three = agreed(make_cluster, a={"io.watcher.ingress": "network,any:81"})
     host = three["a"]
