@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from handlers.handler import Difference, unknown
 from handlers.kernel import rtnl, sysctl
@@ -164,7 +165,7 @@ def _fits(there: Vxlan, wanted: Vxlan) -> bool:
     """Whether one can become the other: another address of the same family can be set."""
     if there.local is None or wanted.local is None or there.local.version != wanted.local.version:
         return False
-    return (there.id, there.port, there.learning) == (wanted.id, wanted.port, wanted.learning)
+    return replace(there, local=wanted.local) == wanted
 
 
 def _set_up(netlink: Netlink, device: Device) -> None:

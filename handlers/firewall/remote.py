@@ -17,8 +17,9 @@ of a network of this host alone, leaves with this host's address there, from `ow
 
 VXLAN carries packets without any proof of who has sent them. So that of our networks is taken from
 hosts with such blocks alone, and nothing on this host's own links may send it: what a sandbox sends
-would leave with the host's address. Both is asked first of all, as no later rule sees what belongs
-to a connection. It is not tracked: its source ports would fill the table of connections.
+would leave with the host's address. What a user of a host sends has that address as well, but not
+one of the source ports. All that is asked first, as no later rule sees what belongs to a
+connection. VXLAN is not tracked: its source ports would fill the table of connections.
 
 Source: nft(8); RFC 7348, section 5; `nft_fib4_eval` and `nft_fib6_eval` in `net/ipv4/netfilter` and
 `net/ipv6/netfilter`, which compare the link of the longest prefix.
@@ -31,11 +32,11 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 from typing import Final
 
-from handlers.firewall.matches import HOST_ENDS, ip_of, side
+from handlers.firewall.matches import HOST_ENDS, ip_of, side, span
 from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
 from watcher.model.address import Subnet
-from watcher.model.cluster import DEVICE, MOST_NETWORKS, block_prefix, vni
+from watcher.model.cluster import DEVICE, MOST_NETWORKS, SOURCE_PORTS, block_prefix, vni
 from watcher.model.network import Network
 from watcher.model.reaching import Reach, parse_reach
 
@@ -240,6 +241,7 @@ def _of_vxlan(drivers: Sequence[Driver], port: int) -> Iterator[str]:
         "tunnelled",
         (
             f"iifgroup {OURS} drop",
+            f"udp sport != {span(SOURCE_PORTS)} drop",
             *(f"{_ip(v)} saddr @guests{v} drop" for v in (4, 6) if guests),
             *(f"{_ip(v)} saddr @peers{v} notrack accept" for v in (4, 6)),
             "drop",

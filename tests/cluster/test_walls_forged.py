@@ -21,7 +21,7 @@ from tests.support.packets import IPV4, IPV6, Wire, ether
 from tests.support.traffic import Answer
 from watcher.model.cluster import vni, vtep_mac
 
-VXLAN = 4789
+VXLAN, SENT_FROM = 4789, 600
 UNGUARDED = """
 [network.wild]
 bridge = "wild0"
@@ -57,8 +57,7 @@ def tunnelled(
 def send(place: Place, address: str, port: int, content: bytes, *, source: str = "") -> None:
     """A datagram, as any program sends it."""
     with traffic.make_socket(place.netns, traffic.family_of(address), socket.SOCK_DGRAM) as sender:
-        if source:
-            sender.bind((source, 0))
+        sender.bind((source, SENT_FROM if port == VXLAN else 0))
         sender.sendto(content, (address, port))
 
 
@@ -99,11 +98,11 @@ def test_vxlan_is_taken_from_hosts_of_the_cluster_alone(three: Agreed) -> None:
         inner = tunnelled(three, "a", source, to, by_socket, number=vni(1))
         send(mallory.place, theirs, VXLAN, inner)
         inner = tunnelled(three, "a", source, to, by_frame, number=vni(1))
-        outer = packets.udp(mine, theirs, VXLAN, inner)
+        outer = packets.udp(mine, theirs, VXLAN, inner, source_port=SENT_FROM)
         wire.send(ether(mallory.mac, three.cluster.station("a").mac, IPV4, outer))
     # The underlay is trusted: who has the address of a host there is that host.
     inner = tunnelled(three, "a", *pairs[0], end, number=vni(1))
-    outer = packets.udp(str(three.address("c")), theirs, VXLAN, inner)
+    outer = packets.udp(str(three.address("c")), theirs, VXLAN, inner, source_port=SENT_FROM)
     wire.send(ether(mallory.mac, three.cluster.station("a").mac, IPV4, outer))
     assert listener.heard(end, *forged) == []
 
@@ -150,6 +149,22 @@ def test_no_sandbox_sends_into_the_tunnel_of_its_host(three: Agreed) -> None:
     assert uplink.heard(end, *forged, *others) == others
     send(on(three, "b").place, to, 80, end)
     assert listener.heard(end, *forged) == []
+
+
+def test_no_user_of_a_host_sends_into_its_tunnel(three: Agreed) -> None:
+    host, far = three["a"], str(three.cluster.station("c").ipv4)
+    listener = ear(three, "c")
+    source, to = both(on(three, "b"))[0], both(on(three, "c"))[0]
+    (forged,), end = marks(1), packets.mark()
+    for mark, user, port in ((forged, 1000, 0), (end, 0, SENT_FROM)):
+        inner = tunnelled(three, "c", source, to, mark, number=vni(1))
+        send_from = (
+            f"s.bind(('', {port})); s.sendto(bytes.fromhex('{inner.hex()}'), ('{far}', {VXLAN}))"
+        )
+        program = f"import socket; s = socket.socket(type=socket.SOCK_DGRAM); {send_from}"
+        as_user = ("setpriv", f"--reuid={user}", "--clear-groups")
+        host.command(*as_user, "/usr/bin/python3", "-c", program)
+    assert listener.heard(end, forged) == []
 
 
 def test_no_sandbox_sends_into_the_tunnel_as_another_host(three: Agreed) -> None:

@@ -28,6 +28,9 @@ _VNI: Final = 0x770000
 MOST_NETWORKS: Final = 4096
 """The numbers of clustered networks are from 1 to this."""
 
+SOURCE_PORTS: Final = (512, 1023)
+"""The UDP ports that VXLAN is sent from: no unprivileged user of a host can send from these."""
+
 HEADERS: Final = {4: 50, 6: 70}
 """Bytes that VXLAN adds to a packet, by the IP version that carries it: an Ethernet header of 14,
 VXLAN and UDP with 8 each, IP with 20 or 40 (RFC 7348, section 5)."""

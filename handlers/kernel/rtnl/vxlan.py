@@ -23,10 +23,11 @@ from handlers.kernel.rtnl.numbers import (
     RTM_NEWLINK,
 )
 from watcher.model.address import Address
+from watcher.model.cluster import SOURCE_PORTS
 
 KIND: Final = "vxlan"
-_ID, _LOCAL, _LEARNING, _PORT, _LOCAL6, _METADATA = 1, 4, 7, 15, 17, 25
-_READ: Final = frozenset((_ID, _LOCAL, _LEARNING, _PORT, _LOCAL6, _METADATA))
+_ID, _LOCAL, _LEARNING, _PORTS, _PORT, _LOCAL6, _METADATA = 1, 4, 7, 10, 15, 17, 25
+_READ: Final = frozenset((_ID, _LOCAL, _LEARNING, _PORTS, _PORT, _LOCAL6, _METADATA))
 
 
 class Vxlan(Struct, frozen=True):
@@ -37,12 +38,14 @@ class Vxlan(Struct, frozen=True):
         port: the UDP port that packets are sent to and taken from.
         local: the address that they are sent from.
         learning: whether it learns from packets where a MAC is.
+        ports: the first and the last of the UDP ports that packets are sent from.
     """
 
     id: int
     port: int
     local: Address | None
     learning: bool = False
+    ports: tuple[int, int] = SOURCE_PORTS
 
 
 def vxlan(name: str, wanted: Vxlan, *, mac: str, mtu: int) -> bytearray:
@@ -61,6 +64,7 @@ def vxlan(name: str, wanted: Vxlan, *, mac: str, mtu: int) -> bytearray:
             _local(wanted.local),
             ["IFLA_VXLAN_PORT", wanted.port],
             ["IFLA_VXLAN_LEARNING", int(wanted.learning)],
+            ["IFLA_VXLAN_PORT_RANGE", {"low": wanted.ports[0], "high": wanted.ports[1]}],
         ),
     ]
     return encode(message, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
@@ -85,12 +89,14 @@ def read_vxlan(body: memoryview) -> Vxlan | None:
         return None
     data = chosen(values.get(IFLA_INFO_DATA, NOTHING), 0, _READ)
     local = data.get(_LOCAL) or data.get(_LOCAL6)
+    ports = bytes(data.get(_PORTS, bytes(4)))
     by_packet = any(data.get(_METADATA, NOTHING))
     return Vxlan(
         id=0 if by_packet else int.from_bytes(data.get(_ID, NOTHING), "little"),
         port=int.from_bytes(data.get(_PORT, NOTHING), "big"),
         local=None if local is None else ip_address(bytes(local)),
         learning=any(data.get(_LEARNING, NOTHING)),
+        ports=(int.from_bytes(ports[:2]), int.from_bytes(ports[2:])),
     )
 
 
