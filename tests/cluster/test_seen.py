@@ -65,6 +65,7 @@ def test_each_host_sees_the_others(cluster: Cluster) -> None:
         assert {*kinds(host)} >= {"cluster-connected", "block-taken", "host-joined"}
         assert "cluster-disconnected" not in kinds(host)
     a.attach("web")
+    assert "watcher cluster" not in a.watcher("ls").stderr
     lines = [line for line in checked(a, "web") if line["check"] == "hosts"]
     assert [line["level"] for line in lines] == ["ok"] * 3
     assert "b (routes and vxlan), c (vxlan)" in lines[-1]["what"]

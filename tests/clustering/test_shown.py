@@ -22,6 +22,7 @@ def test_blocks_and_free_addresses(make_host: HostMaker) -> None:
     header, line = host.watcher("network", "ls").stdout.splitlines()
     assert header.split()[-2:] == ["BLOCKS", "FREE"]
     assert line.split()[-2:] == [BLOCK, "14"]
+    assert "no `watcher cluster` runs" in host.watcher("ls").stderr
     (interface,) = host.inspect("web")["interfaces"]
     assert interface["blocks"] == [BLOCK]
     service.stop()

@@ -36,6 +36,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
         print_json([as_json(entry) for entry in found])
         return 0
     _tell_if_nobody_answers(config, found)
+    _tell_if_no_cluster_runs(config, found)
     shown = [as_json(entry) for entry in found if options.all or not entry.refused]
     for item in shown:  # the line begins with its id
         item["reason"] = str(item["reason"]).removeprefix(f"container {quoted(item['id'])}: ")
@@ -65,6 +66,23 @@ def _tell_if_nobody_answers(config: Config, entries: Sequence[Entry]) -> None:
             f"watcher: no name service runs: containers of {', '.join(named)} resolve no names;"
             " run `systemctl enable --now watcher-names`, or set names = false in"
             f" [network.{named[0]}]\n"
+        )
+
+
+def _tell_if_no_cluster_runs(config: Config, entries: Sequence[Entry]) -> None:
+    """Say on stderr if containers are in clustered networks, and no `watcher cluster` runs."""
+    used = {i.network for entry in entries if entry.sandbox for i in entry.sandbox.interfaces}
+    clustered = [
+        name for name in sorted(used) if name in config.networks and config.networks[name].cluster
+    ]
+    if not clustered:
+        return
+    from watcher.cluster.endpoints.reading import is_there
+
+    if not is_there(config.run_dir):
+        sys.stderr.write(
+            "watcher: no `watcher cluster` runs: this host and the others hear of no changes in"
+            f" {', '.join(clustered)}; run `systemctl enable --now watcher-cluster`\n"
         )
 
 
