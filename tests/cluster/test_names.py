@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 
 import dns.message
 import pytest
@@ -191,6 +192,19 @@ def test_an_interface_that_is_connected_later_and_one_that_goes(make_cluster: Cl
     assert found(asks, "web") == {web.address}
     host.watcher("disconnect", "web", "back")
     eventually(lambda: outcome(ask(both.place, "web", server="172.20.0.1")) == "NXDOMAIN")
+
+
+def test_a_network_that_loses_its_names_and_gets_them_back(named: Named) -> None:
+    web, asks = named.attach("b", "web"), named.attach("a", "asks")
+    resolves(asks, "web", web.address)
+    host = named.host("b")
+    before = host.config.read_text()
+    without = before.replace("cluster = true", "cluster = true\nnames = false", 1)
+    for text, left in ((without, {"a"}), (before, {"a", "b"})):
+        host.config.write_text(text)
+        host.serving.signal(signal.SIGHUP)
+        eventually(lambda left=left: {key.partition("/")[0] for key in named.endpoints()} == left)  # type: ignore[misc]
+        resolves(asks, "web", *([web.address] if "b" in left else []))
 
 
 def test_what_another_host_claims_counts_in_its_blocks_alone(named: Named) -> None:

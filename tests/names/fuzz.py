@@ -18,8 +18,9 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import dns.tsigkeyring
+from msgspec.structs import replace
 
-from tests.names.world import DOMAIN, World, container, network, sandbox
+from tests.names.world import DOMAIN, World, container, endpoint, network, other_host, sandbox
 from tests.support.mutation import mutate
 from watcher.feed.lines import SandboxLine
 
@@ -49,6 +50,7 @@ _NAMES: Final = (
     *(f"{name}.{DOMAIN}" for name in ("web", "WEB.default", "cache.back", "many", "a.b.c")),
     *(DOMAIN, "internal", "example.com", f"{DOMAIN}.example.com", "api.example.com"),
     *("2.0.19.172.in-addr.arpa", "4.0.20.172.in-addr.arpa", "0.20.172.in-addr.arpa"),
+    *("2.128.19.172.in-addr.arpa", "2.128.20.172.in-addr.arpa", f"far.{DOMAIN}"),
     *("1.0.0.127.in-addr.arpa", f"2.{'0.' * 23}9.1.0.0.0.0.d.f.ip6.arpa", "c" * 63 + "." + DOMAIN),
 )  # fmt: skip
 _TYPES: Final = ("A", "A", "AAAA", "PTR", "ANY", "SOA", "NS", "MX", "HTTPS", "AXFR", "OPT")
@@ -72,15 +74,31 @@ def _questions() -> list[bytes]:
     return found
 
 
+_OTHER: Final = other_host(
+    "b", default=("172.19.128.0/24", "fd00:19::8:0/112"), back="172.20.128.0/24",
+    open="172.21.128.0/24",
+)  # fmt: skip
+
+
 def _world() -> World:
-    return World(
-        network(), network("back", 20, internal=True), network("open", 21, guard=False),
-        network("quiet", 22, names=False),
+    world = World(
+        network(cluster=True), network("back", 20, internal=True, cluster=True),
+        network("open", 21, guard=False), network("quiet", 22, names=False),
         sandbox(2, container("web", hostname="box"), default=(WEB, "fd00:19::2")),
         sandbox(3, container("db", hostname="api.example.com"), default=DB, back="172.20.0.3"),
         sandbox(4, container("cache", "web"), back=BACK, quiet="172.22.0.4"),
         sandbox(5, container("secret", "db"), quiet="172.22.0.5", open="172.21.0.5"),
     )  # fmt: skip
+    world.remote.host(_OTHER)
+    for number, name in enumerate(("web", "far", "many")):
+        end = f"{number + 2}"
+        world.remote.endpoint(
+            endpoint(
+                "b", number, name, default=(f"172.19.128.{end}", f"fd00:19::8:{end}"),
+                back=f"172.20.128.{end}", open=f"172.21.128.{end}",
+            )
+        )  # fmt: skip
+    return world
 
 
 def _passing(number: int) -> SandboxLine:
@@ -158,6 +176,13 @@ class Run:
     def _come_and_go(self, number: int) -> None:
         self._world.tell(_passing(number))
         self._world.directory.forget(_passing(number - 20).key)
+        remote = self._world.remote
+        address = f"172.{number % 3 + 19}.128.{number % 250 + 3}"
+        remote.endpoint(
+            endpoint("b", number, ("many", f"c{number}"), default=address, back=address)
+        )
+        remote.endpoint_gone("b", str(number - 20))
+        remote.host(replace(_OTHER, state="silent" if number % 7 == 0 else "alive"))
 
     def _message(self) -> bytes:
         random_ = self._random

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import dns.message
 import dns.rcode
 import dns.rdatatype
 from msgspec.structs import replace
 
+from watcher.cluster.endpoints.lines import EndpointLine, HostLine
 from watcher.config.settings import Limits, Root
 from watcher.feed.lines import (
     ContainerPart,
@@ -42,6 +43,7 @@ def network(
     internal: bool = False,
     guard: bool = True,
     egress: tuple[str, ...] | None = None,
+    cluster: bool = False,
 ) -> NetworkLine:
     """Network 172.`number`.0.0/16, and fd00:`number`::/64."""
     subnets = [SubnetPart(f"172.{number}.0.0/16", f"172.{number}.0.1", 65533)]
@@ -49,7 +51,7 @@ def network(
         subnets.append(SubnetPart(f"fd00:{number}::/64", f"fd00:{number}::1", 65533))
     return NetworkLine(
         name, "bridge", f"{name}0"[:15], tuple(subnets), names=names, internal=internal,
-        guard=guard, egress=egress,
+        guard=guard, egress=egress, cluster=cluster,
     )  # fmt: skip
 
 
@@ -79,6 +81,25 @@ def sandbox(
         for at, (name, there) in enumerate(addresses.items())
     )  # fmt: skip
     return SandboxLine(f"sandbox/{number}", parts[0].id, number, parts, interfaces, parts[0].pid)
+
+
+def other_host(
+    name: str, state: Literal["this", "alive", "silent"] = "alive", **blocks: str | tuple[str, ...]
+) -> HostLine:
+    """A host of the cluster, with `blocks` by the network."""
+    return HostLine(name, "192.0.2.1", state, _by_network(blocks))
+
+
+def endpoint(
+    host: str, id_: int, names: str | tuple[str, ...], **addresses: str | tuple[str, ...]
+) -> EndpointLine:
+    """A sandbox of a host with one container, with `addresses` by the network."""
+    names = (names,) if isinstance(names, str) else names
+    return EndpointLine(host, str(id_), (names,), _by_network(addresses))
+
+
+def _by_network(given: Mapping[str, str | tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {name: (one,) if isinstance(one, str) else one for name, one in given.items()}
 
 
 def limited(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import Struct
 
 from watcher.cluster.endpoints import reading
+from watcher.cluster.endpoints.reading import NoHosts
 from watcher.clustering.identity import host_name, own_address
 from watcher.model.address import Address, Subnet
 from watcher.model.cluster import block_prefix, claim_of, is_claim
@@ -74,10 +75,16 @@ def from_socket(run_dir: str) -> KnownHosts:
     """What `watcher cluster` tells.
 
     Raises:
-        NoHosts: it does not run.
+        NoHosts: it does not run, or has not heard of etcd since it started.
         WatcherError: it may not be asked, or does not answer.
     """
     told = reading.read(run_dir)
+    if not told.known:
+        why = "" if told.status is None else told.status.problem
+        raise NoHosts(
+            f"etcd has not answered `watcher cluster` since that started{why and ': '}{why}",
+            "see its log",
+        )
     try:
         hosts = {name: _host(line) for name, line in told.hosts.items()}
     except ValueError as error:

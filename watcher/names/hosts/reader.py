@@ -36,6 +36,10 @@ PART: Final = 1 << 14
 """Bytes of lines that are decoded at once: half a millisecond."""
 
 
+_DROPPED: Final = 8
+"""Endpoints that are dropped between two looks at the clock."""
+
+
 class Owner(Protocol):
     """Whose connection it is."""
 
@@ -73,8 +77,6 @@ class HostsReader:
         self._owner = owner
         self._after = after
         self._lines: deque[AnyLine] = deque()
-        self._unseen: set[str | tuple[str, str]] | None = None
-        """What was known before this state, and has not been told in it yet."""
         self._closed = False
         loop.add_reader(stream.fileno(), self._readable)
 
@@ -128,33 +130,23 @@ class HostsReader:
                 if version != VERSION:
                     self._end(foreign=True)
                 else:
-                    self._unseen = {*self._remote.names_of_hosts, *self._remote.keys}
+                    self._remote.begin()
             case Ready(known=False):  # what the process before has told is all that there is
-                self._unseen = None
                 self._owner.unknown()
             case Ready():
-                unseen, self._unseen = self._unseen or (), None
-                self._lines.extendleft(
-                    Gone(*key) if isinstance(key, tuple) else Gone(key) for key in unseen
-                )
-                self._owner.complete()
-            case HostLine(name=name):
-                self._saw(name)
+                if self._remote.drop_some(_DROPPED):
+                    self._lines.appendleft(line)  # once more
+                else:
+                    self._owner.complete()
+            case HostLine():
                 with suppress(ValueError):  # a prefix that is none
                     self._remote.host(line)
-            case EndpointLine(host=host, id=id_):
-                self._saw((host, id_))
+            case EndpointLine():
                 with suppress(OSError):  # an address that is none
                     self._remote.endpoint(line)
             case Gone(host=host, id=""):
-                self._saw(host)
                 self._remote.host_gone(host)
             case Gone(host=host, id=id_):
-                self._saw((host, id_))
                 self._remote.endpoint_gone(host, id_)
             case StatusLine():
                 """Nothing follows from it: what etcd had last stays."""
-
-    def _saw(self, key: str | tuple[str, str]) -> None:
-        if self._unseen is not None:
-            self._unseen.discard(key)

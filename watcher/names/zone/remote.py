@@ -266,6 +266,9 @@ class Remote:
         self._hosts: dict[str, _Host] = {}
         self._networks: dict[str, RemoteNetwork] = {}
         self._endpoints: dict[Key, tuple[RemotePresence, ...]] = {}
+        self._old_hosts: dict[str, _Host] = {}
+        self._old: dict[Key, tuple[RemotePresence, ...]] = {}
+        """What was told before the state that is being told, and not again yet."""
 
     @property
     def hosts(self) -> int:
@@ -275,17 +278,23 @@ class Remote:
     @property
     def endpoints(self) -> int:
         """How many endpoints are known, whether or not they count."""
-        return len(self._endpoints)
+        return len(self._endpoints) + len(self._old)
 
-    @property
-    def keys(self) -> set[Key]:
-        """All endpoints."""
-        return set(self._endpoints)
+    def begin(self) -> None:
+        """All is told from now on; what was known counts until it is dropped."""
+        self._old_hosts = dict(self._hosts)
+        self._endpoints, self._old = self._old, self._endpoints
+        self._old.update(self._endpoints)  # of a state that did not end
+        self._endpoints.clear()
 
-    @property
-    def names_of_hosts(self) -> set[str]:
-        """All hosts."""
-        return set(self._hosts)
+    def drop_some(self, most: int) -> bool:
+        """All was told: drop `most` of what was not among it; whether there is more."""
+        for name in self._old_hosts:
+            self.host_gone(name)
+        self._old_hosts.clear()
+        for _ in range(min(most, len(self._old))):
+            self._drop(self._old.popitem()[1])
+        return bool(self._old)
 
     def network(self, name: str) -> RemoteNetwork:
         """The clustered network of that name."""
@@ -296,6 +305,7 @@ class Remote:
 
     def host(self, line: HostLine) -> None:
         """There is a host, this one included."""
+        self._old_hosts.pop(line.name, None)
         host = self._hosts.get(line.name)
         if host is None:
             host = self._hosts[line.name] = _Host(line.name)
@@ -341,10 +351,11 @@ class Remote:
             (network, tuple(dict.fromkeys(map(packed_of, addresses))), names, firsts)
             for network, addresses in line.addresses.items()
         ]
-        before = self._endpoints.get(key, ())
+        before = self._take(key)
         if presences == [(p.network.name, p.addresses, p.names, p.firsts) for p in before]:
+            self._endpoints[key] = before
             return
-        self.endpoint_gone(*key)
+        self._drop(before)
         self._endpoints[key] = tuple(
             RemotePresence(self.network(network), line.host, *rest) for network, *rest in presences
         )
@@ -354,14 +365,20 @@ class Remote:
 
     def endpoint_gone(self, host: str, id_: str) -> None:
         """A host tells of a sandbox no more."""
-        for presence in self._endpoints.pop((host, id_), ()):
+        self._drop(self._take((host, id_)))
+
+    def _take(self, key: Key) -> tuple[RemotePresence, ...]:
+        return self._endpoints.pop(key, None) or self._old.pop(key, ())
+
+    def _drop(self, presences: tuple[RemotePresence, ...]) -> None:
+        for presence in presences:
             presence.network.leave(presence)
             self._tell(presence)
 
     def clear(self) -> None:
         """Nobody is known any more."""
-        self._hosts.clear()
-        self._endpoints.clear()
+        for table in (self._hosts, self._old_hosts, self._endpoints, self._old):
+            table.clear()
         for network in self._networks.values():
             network.clear()
             self.changed(network.name, None)
