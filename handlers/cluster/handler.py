@@ -128,9 +128,11 @@ class ClusterHandler(Handler):
         return self._own
 
     @property
-    def indices(self) -> frozenset[int]:
-        """The indices of the VXLAN devices."""
-        return frozenset() if self._known is None else frozenset(_indices(self._known.plan))
+    def links(self) -> tuple[frozenset[int], frozenset[int]]:
+        """The indices of the VXLAN devices; the same and those of the links to other hosts."""
+        if self._known is None:
+            return frozenset(), frozenset()
+        return frozenset(_indices(self._known.plan)), self._known.expected.links
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Remove all routes with our protocol, and all VXLAN devices of ours."""

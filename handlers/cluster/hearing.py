@@ -19,15 +19,19 @@ from handlers.kernel.messages import chosen
 from handlers.kernel.rtnl.block_routes import read_block_route
 from handlers.kernel.rtnl.entries import read_entry
 from handlers.kernel.rtnl.numbers import (
+    NETCONFA_FORWARDING,
+    NETCONFA_IFINDEX,
     RTA_DST,
     RTM_DELNEIGH,
     RTM_NEWADDR,
     RTM_NEWNEIGH,
+    RTM_NEWNETCONF,
     RTM_NEWROUTE,
 )
 from watcher.model.address import Address
 
 _RTMSG_SIZE: Final = 12
+_NETCONFMSG_SIZE: Final = 4
 
 
 class Expected:
@@ -71,7 +75,18 @@ class Expected:
             return self._of_link(kind, body)
         if kind in (RTM_NEWADDR, rtnl.RTM_DELADDR):
             return self._of_address(kind, body)
-        return False
+        return kind == RTM_NEWNETCONF and self._of_setting(body)
+
+    @property
+    def links(self) -> frozenset[int]:
+        """The indices of the devices, and of the links by which other hosts are reached."""
+        return frozenset((*self._devices, *self._mtus))
+
+    def _of_setting(self, body: memoryview) -> bool:
+        values = chosen(body, _NETCONFMSG_SIZE, (NETCONFA_IFINDEX, NETCONFA_FORWARDING))
+        index = int.from_bytes(values.get(NETCONFA_IFINDEX, b""), "little", signed=True)
+        forwarding = values.get(NETCONFA_FORWARDING)
+        return index in self.links and forwarding is not None and not any(forwarding)
 
     def _of_address(self, kind: int, body: memoryview) -> bool:
         """Routers have the kernel renew addresses all the time; then nothing has changed."""

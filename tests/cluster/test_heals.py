@@ -33,6 +33,8 @@ DAMAGE = {
     "all neighbours flushed": f"ip neigh flush dev {DEVICE} nud all",
     "own address deleted": "ip addr del 10.9.1.0/32 dev netns0",
     "own IPv6 address deleted": "ip addr del fd09::100/128 dev netns0",
+    "device not forwarding": f"echo 0 > /proc/sys/net/ipv4/conf/{DEVICE}/forwarding",
+    "uplink not forwarding": "echo 0 > /proc/sys/net/ipv4/conf/uplink/forwarding",
     "bridge deleted": "ip link del netns0",
     "uplink down and up": "ip link set uplink down; ip link set uplink up;"
     " ip addr add 2001:db8:1::11/64 dev uplink nodad; ip route add default via 198.51.100.1;"

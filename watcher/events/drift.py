@@ -24,7 +24,13 @@ from typing import TYPE_CHECKING, Final
 from handlers.kernel import rtnl
 from handlers.kernel.messages import attributes
 from handlers.kernel.netlink import NETLINK_NETFILTER, RECEIVE, own_ports
-from handlers.kernel.rtnl.numbers import RTM_DELRULE, RTM_NEWROUTE
+from handlers.kernel.rtnl.numbers import (
+    NETCONFA_FORWARDING,
+    NETCONFA_IFINDEX,
+    RTM_DELRULE,
+    RTM_NEWNETCONF,
+    RTM_NEWROUTE,
+)
 from handlers.kernel.rtnl.traffic_control import read_link_index
 from watcher.events import subscriptions
 from watcher.events.near_routes import is_near
@@ -38,8 +44,7 @@ if TYPE_CHECKING:
 
 _NFT: Final = 10 << 8
 _NFT_NEWGEN: Final = _NFT | 15
-_RTM_NEWNETCONF: Final = 80
-_NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _IFINDEX_ALL = 1, 2, -1
+_IFINDEX_ALL: Final = -1
 _AT_ONCE: Final = 256
 """Messages to read in one go, some 2 ms; other work of the loop comes in between."""
 _BREATH: Final = 0.005
@@ -203,7 +208,7 @@ class Drift:
 
     def _of_setting(self, event: Event) -> None:
         kind, _, _, body = event
-        if kind == _RTM_NEWNETCONF and (index := _stops_forwarding(body)) is not None:
+        if kind == RTM_NEWNETCONF and (index := _stops_forwarding(body)) is not None:
             name = self._indices.get(index, "")
             if index == _IFINDEX_ALL or name in self._bridges:
                 self._suspect_setting("forwarding")
@@ -317,7 +322,7 @@ def _on_bridge(name: str) -> str:
 def _stops_forwarding(body: memoryview) -> int | None:
     """The interface by which nothing is forwarded now, or all; `None` if it is another event."""
     values = dict(attributes(body, 4))
-    index, forwarding = values.get(_NETCONFA_IFINDEX), values.get(_NETCONFA_FORWARDING)
+    index, forwarding = values.get(NETCONFA_IFINDEX), values.get(NETCONFA_FORWARDING)
     if index is None or forwarding is None or any(forwarding):
         return None
     return int.from_bytes(index, "little", signed=True)

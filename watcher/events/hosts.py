@@ -23,6 +23,7 @@ from handlers.kernel.rtnl.numbers import (
     RTM_DELNEIGH,
     RTM_NEWADDR,
     RTM_NEWNEIGH,
+    RTM_NEWNETCONF,
     RTM_NEWROUTE,
     RTN_LOCAL,
     RTPROT_KERNEL,
@@ -30,12 +31,16 @@ from handlers.kernel.rtnl.numbers import (
 from watcher.events import subscriptions
 from watcher.events.subscriptions import receive
 
-_GROUPS: Final = (1, 3, 5, 7, 9, 11)
-"""RTNLGRP_LINK, _NEIGH, and _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR and _IPV6_ROUTE."""
+_GROUPS: Final = (1, 3, 5, 7, 9, 11, 24)
+"""RTNLGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _IPV4_NETCONF."""
 
 _TYPE, _FAMILY, _LENGTH = Field(4, 2), Field(16, 1), Field(17, 1)
 _PROTOCOL, _KIND, _INDEX = Field(16 + 5, 1), Field(16 + 7, 1), Field(16 + 4, 4)
 """Of the header, `struct rtmsg` and `struct ndmsg`."""
+
+_IFINDEX: Final = Field(16 + 4 + 4, 4)
+"""NETCONFA_IFINDEX, the first attribute of a netconf message (`inet_netconf_fill_devconf` in
+`net/ipv4/devinet.c`)."""
 
 _LOCAL: Final = (RTN_LOCAL, 3, 5)
 """Types of routes to the host itself: RTN_LOCAL, RTN_BROADCAST and RTN_MULTICAST."""
@@ -44,13 +49,17 @@ _AT_ONCE: Final = 256
 """Messages to read in one go; other work of the loop comes in between."""
 
 
+type _Links = tuple[frozenset[int], frozenset[int]]
+
+
 class HostsWatch:
     """Reports that something may be wrong with the ways to other hosts.
 
     Args:
         loop: the event loop in whose thread it listens.
         is_wrong: whether an event, by its type and body, contradicts what is wanted.
-        indices: returns the indices of the VXLAN devices.
+        links: returns the indices of the VXLAN devices, and with them those of the links by which
+            other hosts are reached.
         suspect: called if one does, or if events were lost.
         failed: called with the error that ended it.
 
@@ -62,19 +71,19 @@ class HostsWatch:
         self,
         loop: asyncio.AbstractEventLoop,
         is_wrong: Callable[[int, memoryview], bool],
-        indices: Callable[[], Collection[int]],
+        links: Callable[[], _Links],
         suspect: Callable[[], object],
         failed: Callable[[Exception], object],
     ) -> None:
         self.alive = True
         self._loop = loop
         self._is_wrong = is_wrong
-        self._indices = indices
+        self._links = links
         self._suspect = suspect
         self._failed = failed
         self._buffer = bytearray(RECEIVE)
-        self._of = frozenset[int]()
-        self._heard = subscriptions.of_hosts(_GROUPS, _filter(self._of))
+        self._of: _Links = frozenset(), frozenset()
+        self._heard = subscriptions.of_hosts(_GROUPS, _filter(*self._of))
         loop.call_soon(self.refresh)  # once what there is has been looked at
         loop.add_reader(self._heard, self._read)
 
@@ -86,11 +95,11 @@ class HostsWatch:
             self._heard.close()
 
     def refresh(self) -> None:
-        """Hear of the entries of the devices that there are now."""
-        now = frozenset(self._indices())
+        """Hear of the entries and the settings of the links that there are now."""
+        now = self._links()
         if self.alive and now != self._of:
             self._of = now
-            subscriptions.attach(self._heard, _filter(now))
+            subscriptions.attach(self._heard, _filter(*now))
 
     def _read(self) -> None:
         suspected = False
@@ -112,20 +121,22 @@ class HostsWatch:
             self._suspect()
 
 
-def _filter(indices: Collection[int]) -> bytes:
-    """A filter program that passes what may matter while the VXLAN devices have those `indices`."""
+def _filter(devices: Collection[int], links: Collection[int]) -> bytes:
+    """A filter program: of entries, it passes those of `devices`; of settings, those of `links`."""
     kept, dropped = Return(0xFFFFFFFF), Return(0)
     whole = Test(
         _FAMILY, socket.AF_INET,
         Test(_LENGTH, 32, dropped, kept), Test(_LENGTH, 128, dropped, kept),
     )  # fmt: skip
     routes = any_of(_KIND, _LOCAL, dropped, Test(_PROTOCOL, RTPROT_KERNEL, whole, kept))
-    entries = any_of(_INDEX, map(_swapped4, sorted(indices)), kept, dropped)
-    links = subscriptions.other_than_host_ends(kept, dropped)
+    entries = any_of(_INDEX, map(_swapped4, sorted(devices)), kept, dropped)
+    settings = any_of(_IFINDEX, map(_swapped4, sorted(links)), kept, dropped)
+    of_links = subscriptions.other_than_host_ends(kept, dropped)
     node = any_of(_TYPE, _types(RTM_NEWROUTE, rtnl.RTM_DELROUTE), routes, dropped)
+    node = any_of(_TYPE, _types(RTM_NEWNETCONF), settings, node)
     node = any_of(_TYPE, _types(RTM_NEWNEIGH, RTM_DELNEIGH), entries, node)
     node = any_of(_TYPE, _types(RTM_NEWADDR, rtnl.RTM_DELADDR), kept, node)
-    node = any_of(_TYPE, _types(rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK), links, node)
+    node = any_of(_TYPE, _types(rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK), of_links, node)
     return assemble(node, short=dropped).text
 
 

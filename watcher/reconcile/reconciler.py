@@ -213,9 +213,9 @@ class Reconciler:
         """Whether the last look at the ways to other hosts left something wrong."""
         return self._context.host.cluster.failed
 
-    def vxlan_devices(self) -> frozenset[int]:
-        """The indices of the VXLAN devices."""
-        return self._context.host.cluster.indices
+    def links_to_hosts(self) -> tuple[frozenset[int], frozenset[int]]:
+        """The indices of the VXLAN devices; the same and those of the links to other hosts."""
+        return self._context.host.cluster.links
 
     def prepare(self, names: Iterable[str] = ()) -> list[tuple[str, Exception]]:
         """Make the bridges of the networks `names`, so that others see their subnets as taken.

@@ -117,7 +117,7 @@ class Healer:
         )  # fmt: skip
         if any(network.cluster for network in networks):
             self._hosts = HostsWatch(
-                self._loop, self._reconciler.is_wrong, self._reconciler.vxlan_devices,
+                self._loop, self._reconciler.is_wrong, self._reconciler.links_to_hosts,
                 lambda: self.suspect(HOSTS), self._failed,
             )  # fmt: skip
 

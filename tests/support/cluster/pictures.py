@@ -13,6 +13,7 @@ _COMMANDS: Final = {
     "entries": f"bridge fdb show dev {_DEVICE}",
     "neighbours": f"ip neigh show dev {_DEVICE}",
     "neighbours of IPv6": f"ip -6 neigh show dev {_DEVICE}",
+    "forwarding": f"sysctl net.ipv4.conf.{_DEVICE}.forwarding net.ipv4.conf.uplink.forwarding",
     "addresses": "ip -br addr show dev netns0",
 }
 
