@@ -45,6 +45,9 @@ _IFINDEX: Final = Field(16 + 4 + 4, 4)
 _LOCAL: Final = (RTN_LOCAL, 3, 5)
 """Types of routes to the host itself: RTN_LOCAL, RTN_BROADCAST and RTN_MULTICAST."""
 
+_MOST: Final = 64
+"""The most links that the filter tells from others: the kernel takes no program of any length."""
+
 _AT_ONCE: Final = 256
 """Messages to read in one go; other work of the loop comes in between."""
 
@@ -129,8 +132,10 @@ def _filter(devices: Collection[int], links: Collection[int]) -> bytes:
         Test(_LENGTH, 32, dropped, kept), Test(_LENGTH, 128, dropped, kept),
     )  # fmt: skip
     routes = any_of(_KIND, _LOCAL, dropped, Test(_PROTOCOL, RTPROT_KERNEL, whole, kept))
-    entries = any_of(_INDEX, map(_swapped4, sorted(devices)), kept, dropped)
-    settings = any_of(_IFINDEX, map(_swapped4, sorted(links)), kept, dropped)
+    entries, settings = (
+        kept if len(indices) > _MOST else any_of(at, map(_swapped4, sorted(indices)), kept, dropped)
+        for at, indices in ((_INDEX, devices), (_IFINDEX, links))
+    )
     of_links = subscriptions.other_than_host_ends(kept, dropped)
     node = any_of(_TYPE, _types(RTM_NEWROUTE, rtnl.RTM_DELROUTE), routes, dropped)
     node = any_of(_TYPE, _types(RTM_NEWNETCONF), settings, node)
