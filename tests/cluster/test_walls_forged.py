@@ -14,11 +14,13 @@ import pytest
 from tests.cluster.conftest import ClusterMaker
 from tests.cluster.test_walls import LOCAL, NET, both, on, serving
 from tests.support import packets, traffic
-from tests.support.cluster import LAN
+from tests.support.cluster import FAR, LAN
 from tests.support.cluster.agreed import Agreed
+from tests.support.cluster.played import Played
 from tests.support.host import Host, Place
 from tests.support.packets import IPV4, IPV6, Wire, ether
 from tests.support.traffic import Answer
+from tests.support.waiting import eventually
 from watcher.model.cluster import vni, vtep_mac
 
 VXLAN, SENT_FROM = 4789, 600
@@ -105,6 +107,45 @@ def test_vxlan_is_taken_from_hosts_of_the_cluster_alone(three: Agreed) -> None:
     outer = packets.udp(str(three.address("c")), theirs, VXLAN, inner, source_port=SENT_FROM)
     wire.send(ether(mallory.mac, three.cluster.station("a").mac, IPV4, outer))
     assert listener.heard(end, *forged) == []
+
+
+def test_vxlan_over_ipv6_is_taken_from_hosts_of_the_cluster_alone(
+    make_cluster: ClusterMaker,
+) -> None:
+    three = Agreed(make_cluster(), NET.config(), version=6)
+    for name in "abc":
+        serving(three, name, f"on-{name}")
+    three.join()
+    mallory = three.cluster.underlay.new_station("mallory", LAN, 66)
+    listener, forged, end = ear(three, "a"), marks(2), packets.mark()
+    for source, to, mark in zip(both(on(three, "c")), both(on(three, "a")), forged, strict=True):
+        inner = tunnelled(three, "a", source, to, mark, number=vni(1))
+        send(mallory.place, str(three.address("a")), VXLAN, inner)
+        send(on(three, "c").place, str(three.address("a")), VXLAN, inner)
+        assert on(three, "c").reach(to, 80) == Answer("on-a", source)
+    send(on(three, "c").place, on(three, "a").address, 80, end)
+    assert listener.heard(end, *forged) == []
+
+
+def test_a_host_without_containers_has_its_walls(make_cluster: ClusterMaker) -> None:
+    played = Played(make_cluster())
+    try:
+        host = played.add("a")
+        played.add("c", FAR)
+        played.tell()
+        eventually(lambda: "netnsx1" in host.here.links())
+        table = host.nft("list", "table", "inet", "watcher").stdout
+        assert f"udp dport {VXLAN}" in table
+        peers = host.nft("list", "set", "inet", "watcher", "peers4").stdout
+        assert played.address("c") in peers
+        host.nft("flush", "ruleset")
+        eventually(
+            lambda: (
+                played.address("c") in host.nft("list", "set", "inet", "watcher", "peers4").stdout
+            )
+        )
+    finally:
+        played.close()
 
 
 def test_vxlan_of_other_programs_goes_on(three: Agreed) -> None:
