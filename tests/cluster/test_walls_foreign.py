@@ -12,6 +12,7 @@ from tests.cluster.test_walls import NET, both, healthy, on, serving
 from tests.firewall.test_foreign_firewalls import (
     DOCKER,
     INTEGRATE,
+    Firewalld,
     paste,
     restored,
     restored_both,
@@ -79,7 +80,9 @@ def dropped(host: Host) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "make", [docker, restored_both("iptables"), ufw], ids=["docker", "iptables", "ufw"]
+    "make",
+    [docker, restored_both("iptables"), ufw, Firewalld],
+    ids=["docker", "iptables", "ufw", "firewalld"],
 )
 def test_the_remedies_are_the_right_ones(
     make_cluster: ClusterMaker, make: Callable[[Host], object]

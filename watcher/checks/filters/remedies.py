@@ -83,7 +83,15 @@ def to_pass(drop: Drop, *subnets: Subnet, integrate: bool) -> str:
 
 def to_carry(drop: Drop, port: int, *, integrate: bool) -> str:
     """The remedy for a drop of packets of VXLAN to UDP `port`; `integrate` as above."""
-    table, remedy = drop.table, to_port(drop, "udp", port)
+    table = drop.table
+    if _is_firewalld(table):
+        add = f"firewall-cmd --permanent --add-port={port}/udp"
+        return f"run `{add}` and `firewall-cmd --reload`"
+    if _is_ufw(table):
+        way = "in" if drop.chain.hook == "input" else "out"
+        remedy = f"run `ufw allow {way} {port}/udp`"
+    else:
+        remedy = to_port(drop, "udp", port)
     by_itself = (
         drop.chain.name == "INPUT"
         and table.name == "filter"
