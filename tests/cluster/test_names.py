@@ -130,6 +130,8 @@ def test_names_stay_while_etcd_or_the_process_that_asks_it_is_away(named: Named)
     resolves(asks, "db", there.address)
     named.host("a").speaking.stop()
     named.names["a"].logged("`watcher cluster` is away, what it told last stays in use")
+    checked = named.host("a").watcher("check", check=False).stdout
+    assert "the name service does not hear of other hosts" in checked
     named.host("b").kill("web")
     named.host("b").delete("web")
     eventually(lambda: "b" not in {key.partition("/")[0] for key in named.endpoints()})
@@ -247,4 +249,56 @@ def test_a_name_service_that_begins_answers_nothing_wrong(named: Named) -> None:
     assert addresses(first_answer(asks, "asks")) == {asks.address}
     assert outcome(ask(asks.place, "web", server=GATEWAY)) == "NXDOMAIN"
     named.host("a").speaking.start()
+    resolves(asks, "web", web.address)
+
+
+def test_names_of_containers_that_a_restored_etcd_does_not_know(named: Named) -> None:
+    old, asks = named.attach("b", "old"), named.attach("a", "asks")
+    resolves(asks, "old", old.address)
+    snapshot = named.cluster.etcd.snapshot()
+    new = named.attach("b", "new")
+    named.host("b").kill("old")
+    named.host("b").delete("old")
+    resolves(asks, "new", new.address)
+    named.cluster.etcd.restore(snapshot)
+
+    def is_right() -> bool:
+        names = [one["names"] for key, one in named.endpoints().items() if key.startswith("b/")]
+        return names == [[["new"]]] and (found(asks, "new"), found(asks, "old")) == (
+            {new.address}, set(),
+        )  # fmt: skip
+
+    eventually(is_right)
+
+
+def test_a_host_that_is_cut_off_from_etcd_or_from_its_peers(named: Named) -> None:
+    cluster = named.cluster
+    web, asks = named.attach("b", "web"), named.attach("a", "asks")
+    resolves(asks, "web", web.address)
+    resolves(web, "asks", asks.address)
+    cluster.cut("a", "b")
+    late = named.attach("b", "late")
+    resolves(asks, "late", late.address)
+    cluster.heal()
+    cluster.cut_from_etcd("b")
+    resolves(asks, "web")
+    assert found(web, "asks") == {asks.address}
+    own = named.attach("b", "own")
+    resolves(web, "own", own.address)
+    cluster.heal()
+    for there in (web, own, late):
+        resolves(asks, there.id, there.address)
+
+
+def test_the_names_of_a_host_that_is_removed(named: Named) -> None:
+    web, asks = named.attach("b", "web"), named.attach("a", "asks")
+    resolves(asks, "web", web.address)
+    host = named.host("b")
+    host.speaking.kill9()
+    host.serving.kill9()
+    named.host("a").watcher("hosts", "rm", "b", "--force")
+    resolves(asks, "web")
+    assert {key.partition("/")[0] for key in named.endpoints()} == {"a"}
+    host.serving.start()
+    host.speaking.start()
     resolves(asks, "web", web.address)

@@ -177,6 +177,25 @@ def test_what_is_as_it_was_before_while_it_is_written_is_written_back() -> None:
     run(registry, test)
 
 
+def test_what_was_written_to_an_etcd_that_is_restored_is_written_again() -> None:
+    registry = Registry()
+
+    async def test() -> None:
+        registry.tell_all()
+        registry.publisher.may_write(may=True)
+        registry.publisher.replaced({"1": b"a", "2": b"b"})
+        await registry.until(lambda: len(registry.there) == 2)
+        registry.there, registry.revision = {"1": b"old"}, 3
+        registry.publisher.begin()
+        registry.tell_all()
+        await registry.until(lambda: registry.there == {"1": b"a", "2": b"b"})
+        registry.tell()
+        await asyncio.sleep(LATENCY_FREE_NO)
+        assert len(registry.writes) == 2
+
+    run(registry, test)
+
+
 def test_what_somebody_else_removes_is_written_again() -> None:
     registry = Registry(_1=b"web")
 

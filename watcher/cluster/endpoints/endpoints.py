@@ -104,6 +104,7 @@ class Endpoints:
     def begin(self) -> None:
         """All endpoints follow; what was known stays in use until :meth:`end`."""
         self._seen = set()
+        self._publisher.begin()
         self._blamed.clear()
 
     def end(self, revision: int) -> None:

@@ -60,6 +60,8 @@ class Publisher:
         """What the registry has told that it has."""
         self._written: dict[str, tuple[bytes | None, int]] = {}
         """What was written, and at which revision, of which the registry has not told yet."""
+        self._earlier: dict[str, tuple[bytes | None, int]] = {}
+        """What of this was written before the registry began to tell all anew."""
         self._revision = 0
         """Up to where the registry has told; 0 until it has told all."""
         self._due: dict[str, None] = {}
@@ -90,6 +92,10 @@ class Publisher:
         self._there, self._written = {}, {}
         self._look_at_all()
 
+    def begin(self) -> None:
+        """The registry tells all anew. It may be older than what it has told: it was restored."""
+        self._earlier = dict(self._written)
+
     def told(self, id_: str, value: bytes | None, revision: int) -> None:
         """The registry has had `value` there since `revision`."""
         written = self._written.get(id_)
@@ -104,7 +110,12 @@ class Publisher:
     def told_all(self, revision: int) -> None:
         """The registry has told all that has happened up to `revision`."""
         first, self._revision = not self._revision, revision
-        known = [id_ for id_, (_, written) in self._written.items() if written <= revision]
+        earlier, self._earlier = self._earlier, {}
+        known = [
+            id_
+            for id_, written in self._written.items()
+            if written[1] <= revision or earlier.get(id_) is written
+        ]
         for id_ in known:
             del self._written[id_]
         if first:
