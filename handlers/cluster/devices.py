@@ -30,6 +30,10 @@ _REASONS: Final = {
 }
 
 
+_OF_IPV6: Final = {"disable_ipv6": "0", "accept_ra": "0"}
+"""Settings of a device: it has IPv6, and no other host is a router for all that this one sends."""
+
+
 class Device(Struct, frozen=True):
     """A device that is wanted.
 
@@ -110,9 +114,9 @@ def _of_link(
         yield close("changed the MTU of", f"it was {link.mtu}").by_sending(mtu)
     if not link.up:
         yield close("set up", "it was down").by(partial(_set_up, netlink, device))
-    elif device.ipv6 and sysctl.get(f"ipv6/conf/{device.name}/disable_ipv6") == "1":
-        why = "its IPv6 was turned off"
-        yield close("repaired", why).by(partial(_allow_ipv6, device.name))
+    elif device.ipv6 and not _has_ipv6(device.name):
+        why = "its settings of IPv6 were others"
+        yield close("repaired", why).by(partial(_set_ipv6, device.name))
     if _is_not_forwarding(device.name):
         why = "it did not forward"
         yield close("repaired", why).by(partial(_forward, device.name))
@@ -171,15 +175,22 @@ def _fits(there: Vxlan, wanted: Vxlan) -> bool:
 def _set_up(netlink: Netlink, device: Device) -> None:
     """Set it up, without an address of its own: nothing is sent to all."""
     if device.ipv6:
-        _allow_ipv6(device.name)
+        _set_ipv6(device.name)
     netlink.send([rtnl.quiet(device.name, alias=device.alias, up=True)])
     if _is_not_forwarding(device.name):
         _forward(device.name)
 
 
-def _allow_ipv6(name: str) -> None:
-    if sysctl.get(f"ipv6/conf/{name}/disable_ipv6") == "1":
-        sysctl.put(f"ipv6/conf/{name}/disable_ipv6", "0")
+def _has_ipv6(name: str) -> bool:
+    return all(
+        sysctl.get(f"ipv6/conf/{name}/{key}") in (value, None) for key, value in _OF_IPV6.items()
+    )
+
+
+def _set_ipv6(name: str) -> None:
+    for key, value in _OF_IPV6.items():
+        if sysctl.get(f"ipv6/conf/{name}/{key}") not in (value, None):
+            sysctl.put(f"ipv6/conf/{name}/{key}", value)
 
 
 def _is_not_forwarding(name: str) -> bool:

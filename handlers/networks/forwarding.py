@@ -10,9 +10,13 @@ from typing import Final
 
 from handlers.kernel import sysctl
 from handlers.settings import Sysctl
+from watcher.model.cluster import DEVICE
 
 FORWARDING: Final = {4: "ipv4/ip_forward", 6: "ipv6/conf/all/forwarding"}
 """The setting by IP version."""
+
+_OURS: Final = ("netnsv", DEVICE)
+"""How the names of links begin that no router is behind."""
 
 
 def turn_on(settings: Sysctl, version: int) -> None:
@@ -35,8 +39,8 @@ def give_back(settings: Sysctl) -> list[str]:
 
 
 def _accept_ra_names() -> list[str]:
-    ours = ("all", "default", "lo")
-    return [f"ipv6/conf/{n}/accept_ra" for n in _conf(6) if n not in ours and "netnsv" not in n]
+    others = [name for name in _conf(6) if name not in ("all", "default", "lo")]
+    return [f"ipv6/conf/{name}/accept_ra" for name in others if not name.startswith(_OURS)]
 
 
 def _swept(version: int) -> dict[str, str]:

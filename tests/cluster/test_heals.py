@@ -35,6 +35,8 @@ DAMAGE = {
     "own IPv6 address deleted": "ip addr del fd09::100/128 dev netns0",
     "device not forwarding": f"echo 0 > /proc/sys/net/ipv4/conf/{DEVICE}/forwarding",
     "uplink not forwarding": "echo 0 > /proc/sys/net/ipv4/conf/uplink/forwarding",
+    "routers believed": f"echo 2 > /proc/sys/net/ipv6/conf/{DEVICE}/accept_ra;"
+    f" ip link set {DEVICE} mtu 1300",
     "bridge deleted": "ip link del netns0",
     "uplink down and up": "ip link set uplink down; ip link set uplink up;"
     " ip addr add 2001:db8:1::11/64 dev uplink nodad; ip route add default via 198.51.100.1;"

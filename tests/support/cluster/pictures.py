@@ -14,6 +14,7 @@ _COMMANDS: Final = {
     "neighbours": f"ip neigh show dev {_DEVICE}",
     "neighbours of IPv6": f"ip -6 neigh show dev {_DEVICE}",
     "forwarding": f"sysctl net.ipv4.conf.{_DEVICE}.forwarding net.ipv4.conf.uplink.forwarding",
+    "IPv6": f"sysctl net.ipv6.conf.{_DEVICE}.accept_ra net.ipv6.conf.{_DEVICE}.disable_ipv6",
     "addresses": "ip -br addr show dev netns0",
 }
 
