@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Network, ip_address, ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,11 +15,12 @@ from typing import Final
 import pytest
 
 from tests.support import traffic
-from tests.support.agreeing import Played, PlayedHost, network, until
+from tests.support.agreeing import Killed, Played, PlayedHost, network, until
 from tests.support.etcd import Etcd as RealEtcd
 from tests.support.host.machine import Machine
 from tests.support.killer import sample
-from watcher.cluster.registry.removal import NoSuchHost, StillAlive
+from watcher.cluster.registry.keys import Keys, Part
+from watcher.cluster.registry.removal import NoSuchHost, StillAlive, remove_host
 from watcher.facts.kinds import BlockLost, HostSilent
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
@@ -346,6 +348,44 @@ def test_two_hosts_of_one_name(play: Play) -> None:
         a.start()
         await until(lambda: not a.blocks())
         assert other.blocks()
+
+    play(work)
+
+
+def test_a_name_that_cannot_stand_in_etcd(play: Play) -> None:
+    """The name of a machine may be any."""
+
+    async def work(played: Played) -> None:
+        host = played.add("a", host="my_host/x")
+        host.start()
+        await until(lambda: host.logged("this host takes no part in the cluster"))
+        assert "another one by `host`" in host.logged(
+            "this host takes no part in the cluster")[0]["reason"]  # fmt: skip
+        assert not played.real.under(played.prefix)
+
+    play(work)
+
+
+def test_a_removal_is_killed_at_each_request(play: Play) -> None:
+    async def work(played: Played) -> None:
+        played.add("a")
+        keys, own = Keys(played.prefix), '{"host": "b", "incarnation": "1"}'
+        network = '{"subnets": ["10.9.0.0/26"], "block": 4, "number": 1}'
+        for at in range(20):
+            for after in (False, True):
+                for key, value in {
+                    keys.host("b"): '{"incarnation": "1", "address": "192.0.2.99"}',
+                    keys.address("192.0.2.99"): "b", keys.network("net"): network,
+                    keys.block(Part("net", 4, 0x0A090004)): own, keys.endpoint("b", "1"): "{}",
+                }.items():  # fmt: skip
+                    played.real.put(key, value)
+                async with played.client() as client:
+                    client.kill, client.after = at, after
+                    with suppress(Killed):
+                        await remove_host(client, keys, "b")
+                with suppress(NoSuchHost):
+                    await played.remove("b")
+                assert set(played.real.under(played.prefix)) == {keys.network("net")}, at
 
     play(work)
 

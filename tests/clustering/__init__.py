@@ -1,0 +1,1 @@
+"""The service's side of a cluster, told by a test what the registry has."""

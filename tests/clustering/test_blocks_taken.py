@@ -15,7 +15,7 @@ from tests.support.clustering import (
 from tests.support.host import HostMaker
 from tests.support.reading import Reading
 from tests.support.waiting import eventually
-from watcher.cluster.protocol import StatusRow
+from watcher.cluster.protocol import Removed, StatusRow
 from watcher.store.leases import LeaseStore
 
 FIXED = {"io.watcher.ip": "10.9.200.7"}
@@ -207,14 +207,18 @@ def test_nonsense_ends_the_connection_and_the_service_lives(make_host: HostMaker
     for nonsense in (b"x", b"[]]", b'[{"row": "own"}]',
                      b'[{"row": "own", "network": "x", "prefix": "y"}]',
                      b'[{"row": "peer", "host": "b", "address": "10.0.0.0/8", "alive": true}]',
+                     b'[{"row": "peer", "host": "b", "address": "fd00::1%a", "alive": true}]',
                      b"[" * 60000):  # fmt: skip
         with Registry(host.run_dir) as registry:
             registry.raw(nonsense)
             assert registry.ended()
     with Registry(host.run_dir) as registry:
-        registry.whole(own(BLOCK))
+        registry.whole()
+        registry.tell(*(Removed(table, ("b", "c", "d")) for table in ("peer", "asked", "own", "x")))
+        registry.tell(own(BLOCK))
         eventually(lambda: registry.blocks() == {BLOCK: "held"})
     assert service.running
+    assert not [line for line in service.log() if line["event"] == "unexpected error"]
 
 
 def test_what_others_have_of_a_block_is_not_free(make_host: HostMaker) -> None:

@@ -466,10 +466,10 @@ class Played:
                 raise error
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Etcd]:
+    async def client(self) -> AsyncIterator[Faulty]:
         """A client of etcd, of nobody in particular."""
         settings = next(iter(self.hosts.values()))
-        async with Etcd(
+        async with Faulty(
             self.real.endpoints, None, self.real.user, self.real.password_file, settings.log, QUICK
         ) as client:
             yield client

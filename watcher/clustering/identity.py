@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from watcher.config.clusters import can_be_reached
 from watcher.config.ula import MACHINE_ID
 from watcher.containers import proc
 
@@ -31,7 +32,8 @@ def own_address(settings: Cluster) -> Address | None:
         return ip_address(settings.address)
     from handlers.kernel.uplink import uplink_address
 
-    return uplink_address()
+    address = uplink_address()
+    return address if address is not None and can_be_reached(address) else None
 
 
 def machine() -> str:

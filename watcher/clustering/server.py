@@ -205,6 +205,11 @@ class Clustering:
             self._peer.close()
             self._peer, self._unsent = None, []
 
+    def _ended(self) -> None:
+        """`watcher cluster` has gone, or is not understood."""
+        self._drop()
+        self._tell_reached(None)
+
     def _hear(self) -> None:
         """Take what was told; garbage ends the connection, and so does its end."""
         for _ in range(_AT_ONCE):
@@ -224,8 +229,7 @@ class Clustering:
                         "`watcher cluster` has told something that is not understood",
                         remedy="restart it, e.g. `systemctl restart watcher-cluster`",
                     )
-                self._drop()
-                self._tell_reached(None)
+                self._ended()
                 return
         self._soon()
 
@@ -294,8 +298,8 @@ class Clustering:
         except BlockingIOError:
             self._loop.add_writer(self._peer, self._send)
             return
-        except OSError:  # it has gone
-            self._drop()
+        except OSError:
+            self._ended()
             return
         self._loop.remove_writer(self._peer)
 

@@ -71,10 +71,10 @@ class Heard:
     def _put(self, table: str, key: Key, row: Row | None) -> None:
         target = self._rows if self._coming is None else self._coming
         rows = target.setdefault(table, {})
-        if row is None:
-            rows.pop(key, None)
-        else:
+        if row is not None:
             rows[key] = row
+        elif rows.pop(key, None) is None:
+            return
         if self._coming is None:
             self._changed.setdefault(table, set()).add(key)
 

@@ -14,6 +14,7 @@ from watcher.model.cluster import MOST_NETWORKS, block_prefix
 if TYPE_CHECKING:
     from watcher.config.rules import KeyPath
     from watcher.config.settings import Cluster, Config
+    from watcher.model.address import Address
     from watcher.model.network import Network
 
 HOST: Final = re.compile("[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -98,9 +99,18 @@ def _check_address(cluster: Cluster) -> None:
         address = ip_address(cluster.address)
     except ValueError:
         raise ConfigKeyError(at, "not an IPv4 or IPv6 address", remedy) from None
-    unfit = address.is_unspecified or address.is_multicast or address.is_loopback
-    if unfit or address.is_link_local or (isinstance(address, IPv6Address) and address.scope_id):
+    if not can_be_reached(address):
         raise ConfigKeyError(at, "other hosts cannot reach that", remedy)
+
+
+def can_be_reached(address: Address) -> bool:
+    """Whether other hosts could reach a host by `address`.
+
+    The zone of an IPv6 address is any text, and means something to one host alone.
+    """
+    unfit = address.is_unspecified or address.is_multicast or address.is_loopback
+    zone = isinstance(address, IPv6Address) and address.scope_id is not None
+    return not (unfit or zone or address.is_link_local)
 
 
 def _check_network(network: Network, cluster: Cluster) -> None:

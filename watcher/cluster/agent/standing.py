@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from watcher.cluster.registry.changes import Join, Self
 from watcher.cluster.registry.keys import VERSION
 from watcher.cluster.registry.records import AliveRecord, HostRecord
+from watcher.config.clusters import HOST
 from watcher.model.errors import quoted
 
 if TYPE_CHECKING:
@@ -74,6 +75,11 @@ def standing(picture: Picture, now: Situation) -> Standing:
             "removed", f"host {quoted(now.host.host)} was removed from the cluster; start"
             " `watcher cluster` again to have it take part anew, e.g. `systemctl restart"
             " watcher-cluster`",
+        )  # fmt: skip
+    if not HOST.fullmatch(now.host.host):
+        return Standing(
+            "out", f"this host's name {quoted(now.host.host)} cannot stand in etcd; write another"
+            " one by `host` below [cluster]: up to 63 of a-z, 0-9, - and .",
         )  # fmt: skip
     entry = picture.hosts.get(now.host.host)
     layout = picture.layout

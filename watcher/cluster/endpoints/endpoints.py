@@ -13,6 +13,7 @@ from watcher.cluster.endpoints.record import BadRecord, Endpoint, decoded, encod
 from watcher.cluster.endpoints.sandboxes import MOST, Sandboxes
 from watcher.cluster.endpoints.server import HostsServer
 from watcher.clustering.identity import host_name
+from watcher.config.clusters import HOST
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.observe.live.follower import Follower
 from watcher.observe.naming import Naming
@@ -203,6 +204,9 @@ class Endpoints:
                 del self._counts[host]
 
     def _line(self, host: str, id_: str, value: bytes) -> EndpointLine | None:
+        if not HOST.fullmatch(host):
+            self._blame(host, id_, "no host is called that")
+            return None
         try:
             endpoint = decoded(id_, value)
         except BadRecord as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from watcher.config.clusters import HOST
+from watcher.config.clusters import HOST, can_be_reached
 from watcher.model.cluster import MOST_NETWORKS, block_prefix
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ LONGEST: Final = 4096
 """The most bytes of a value, endpoints aside."""
 
 type _Text = Annotated[str, Meta(max_length=64)]
-type _Host = Annotated[str, Meta(max_length=63, pattern=f"^{HOST.pattern}$")]
+type _Host = Annotated[str, Meta(max_length=63, pattern=rf"^{HOST.pattern}\Z")]
 type _Name = Annotated[str, Meta(max_length=64, min_length=1)]
 
 
@@ -139,6 +139,8 @@ def read_network(value: bytes) -> NetworkRecord:
     record = _read_network(value)
     if record.block & (record.block - 1):
         raise ValueError("its block is no power of two")
+    if any("%" in text for text in record.subnets):
+        raise ValueError("its subnet has a zone")
     if {len(subnets_of(record)), len(record.subnets)} != {len({*record.subnets})}:
         raise ValueError("it has two subnets of one family")
     for subnet in subnets_of(record).values():
@@ -162,6 +164,6 @@ def subnets_of(record: NetworkRecord) -> dict[int, Subnet]:
 
 def _address(text: str) -> Address:
     address = ip_address(text)
-    if str(address) != text or address.is_multicast or address.is_unspecified:
+    if str(address) != text or not can_be_reached(address):
         raise ValueError("it has no address of a host")
     return address

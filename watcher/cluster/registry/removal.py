@@ -1,8 +1,8 @@
 """Gives back what a host has in the registry that is gone for good (`watcher hosts rm`).
 
 Its own key goes first. From then on nothing is taken in its name, as each transaction of a host
-wants that key as it was. Then go its blocks, claims and endpoints. Whatever is cut off: to remove
-the host once more finishes it.
+wants that key as it was. Then go its endpoints, blocks and claims. Whatever is cut off: to remove
+the host once more finishes it, as its endpoints have addresses of the blocks and claims.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ async def remove_host(etcd: Etcd, keys: Keys, name: str, *, force: bool = False)
         raise StillAlive(
             f"host {quoted(name)} changes all the time", "stop `watcher cluster` there"
         )
+    await etcd.txn([absent(keys.host(name))], [delete_range(*keys.endpoints(name))])
     blocks = await _give_back(
         etcd, {keys.block(p): e.modified for p, e in _of(picture.blocks, name)}
     )
     claims = await _give_back(
         etcd, {keys.claim(p): e.modified for p, e in _of(picture.claims, name)}
     )
-    await etcd.txn([absent(keys.host(name))], [delete_range(*keys.endpoints(name))])
     return GivenBack(
         tuple(part for part, _ in _of(picture.blocks, name) if keys.block(part) in blocks),
         tuple(part for part, _ in _of(picture.claims, name) if keys.claim(part) in claims),
