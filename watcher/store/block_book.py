@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -147,12 +148,12 @@ class BlockBook:
             (self._network.name, self._subnet.version),
         ).fetchall()
         for number, text, cursor in blocks:
-            prefix = ip_network(text)
+            prefix, own = _block(self._subnet, text)
             if is_claim(prefix):
                 continue
             for offset in range(cursor, prefix.num_addresses):
                 address = prefix.network_address + offset
-                if self._free(address) and not self._known(address):
+                if address != own and refusal(self._subnet, address) is None and self._new(address):
                     self._moved(number, offset + 1)
                     self._block = number
                     return address
@@ -171,18 +172,21 @@ class BlockBook:
             and not self._lent(address)
         )
 
-    def _known(self, address: Address) -> bool:
+    def _new(self, address: Address) -> bool:
+        """Whether `address` was never leased, and no other host has it alone; in one query."""
+        name, text = self._network.name, str(address)
         row = self._db.execute(
-            "SELECT 1 FROM address WHERE network = ? AND address = ?",
-            (self._network.name, str(address)),
+            "SELECT 1 FROM address WHERE network = ? AND address = ?"
+            " UNION ALL SELECT 1 FROM peer_block WHERE network = ? AND prefix = ?",
+            (name, text, name, f"{text}/{address.max_prefixlen}"),
         ).fetchone()
-        return row is not None
+        return row is None
 
     def _lent(self, address: Address) -> bool:
         """Whether another host has `address` alone."""
         row = self._db.execute(
             "SELECT 1 FROM peer_block WHERE network = ? AND prefix = ?",
-            (self._network.name, str(claim_of(address))),
+            (self._network.name, f"{address}/{address.max_prefixlen}"),
         ).fetchone()
         return row is not None
 
@@ -209,6 +213,16 @@ class BlockBook:
 
     def _host_address(self, address: Address) -> Address:
         return host_address(self._subnet, self._block_with(address))
+
+
+@lru_cache(1024)
+def _block(subnet: Subnet, text: str) -> tuple[Subnet, Address]:
+    """The block or claim of `subnet` that is written so, and the host's own address in it.
+
+    Each attach needs that of the blocks that this host has, which are the same for long.
+    """
+    prefix = ip_network(text)
+    return prefix, host_address(subnet, prefix)
 
 
 def open_book(
