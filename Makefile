@@ -149,7 +149,7 @@ release: ## keep the tree as the release that pyproject.toml says: an archive an
 ##@ Measured
 
 # netavark and CNI's plugins are what it is compared with; the rest compiles and feeds the C programs.
-BENCH_PACKAGES := gcc libc6-dev libnftables-dev netavark containernetworking-plugins iptables aardvark-dns dnsmasq-base
+BENCH_PACKAGES := gcc libc6-dev libnftables-dev netavark containernetworking-plugins iptables aardvark-dns dnsmasq-base etcd-server
 
 .PHONY: bench
 bench: packages-bench $(VENV)/setup ## what it costs, beside the kernel and its peers (BENCH_FLAGS=--quick)
