@@ -10,23 +10,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Network
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
 from tests.support import traffic
 from tests.support.agreeing import PREFIX, Played, PlayedHost, network, until
@@ -41,7 +35,7 @@ pytestmark = pytest.mark.accident
 EXAMPLES: Final = int(os.environ.get("WATCHER_MODEL_EXAMPLES", "0"))
 """0 is CI's few, always the same ones; `make soak` has many, and others each time."""
 
-STEPS: Final = 40 if EXAMPLES else 25
+STEPS: Final = 30
 NAMES: Final = ("a", "b", "c")
 TWIN: Final = "twin"
 """Another machine that is called `a`."""
@@ -54,15 +48,17 @@ PAUSES: Final = (0.0, 0.01, 0.05, 0.2)
 _numbers: Final = itertools.count(1)
 hosts: Final = st.sampled_from((*NAMES, *NAMES, TWIN))
 pauses: Final = st.sampled_from(PAUSES)
+GARBAGE_KEYS: Final = st.sampled_from(
+    ("hosts/a", "alive/b", "networks/net", "claims/net/4/0a090006", "x")
+)
+GARBAGE: Final = st.sampled_from(("", "{", "null", '{"host": "b", "incarnation": "0"}', "\\xff"))
 
 
-class Model(RuleBasedStateMachine):
+class Model:
     """Hosts, what is done to them, and what must hold."""
 
-    real: ClassVar[RealEtcd]
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, real: RealEtcd) -> None:
+        self.real = real
         self.stack = ExitStack()
         directory = self.stack.enter_context(TemporaryDirectory(prefix="model-"))
         self.stack.enter_context(traffic.entered(self.real.members[0].place.netns))
@@ -81,7 +77,6 @@ class Model(RuleBasedStateMachine):
         """Hosts that may not have heard yet that what they had is not theirs any more."""
         self.excused: set[tuple[str, str]] = set()
         """Containers, by their hosts, with addresses that may have become those of others."""
-        self.history: list[str] = []
 
     @property
     def up(self) -> bool:
@@ -116,19 +111,18 @@ class Model(RuleBasedStateMachine):
 
     # --- what is done ---------------------------------------------------------------------------
 
-    @initialize(pause=pauses)
-    def begin(self, pause: float) -> None:
+    def begin(self) -> None:
         async def start() -> None:
             for name in NAMES:
                 self.host(name).start()
+            await until(lambda: all(self.host(name).blocks() for name in NAMES), "all have joined")
 
-        self.do(start(), pause)
+        self.do(start())
 
     async def _again(self, host: PlayedHost, kill: int | None = None, *, after: bool) -> None:
         await host.kill_agent()
         host.start_agent(kill, after=after)
 
-    @rule(name=hosts, pause=pauses)
     def start(self, name: str, pause: float) -> None:
         async def work() -> None:
             host = self.host(name)
@@ -139,15 +133,12 @@ class Model(RuleBasedStateMachine):
 
         self.do(work(), pause)
 
-    @rule(name=hosts, kill=st.integers(0, 12), after=st.booleans(), pause=pauses)
     def kill_agent_at(self, name: str, kill: int, after: bool, pause: float) -> None:
         self.do(self._again(self.host(name), kill, after=after), pause)
 
-    @rule(name=hosts, pause=pauses)
     def kill_agent(self, name: str, pause: float) -> None:
         self.do(self.host(name).kill_agent(), pause)
 
-    @rule(name=hosts, pause=pauses, back=st.booleans())
     def kill_service(self, name: str, pause: float, back: bool) -> None:
         async def work() -> None:
             self.host(name).kill_service()
@@ -156,51 +147,84 @@ class Model(RuleBasedStateMachine):
 
         self.do(work(), pause)
 
-    @rule(name=hosts, pause=pauses)
     def reboot(self, name: str, pause: float) -> None:
         self.do(self.host(name).reboot(), pause)
 
-    @rule(name=hosts, away=st.booleans(), pause=pauses)
-    def cut_off(self, name: str, away: bool, pause: float) -> None:
+    def cut_off(self, name: str, pause: float) -> None:
         async def work() -> None:
             if self.host(name).client is not None:
-                self.host(name).cut_off(away=away)
+                self.host(name).cut_off()
 
         self.do(work(), pause)
 
-    @rule(
-        name=hosts, ip=st.sampled_from((*[""] * 5, *FIXED)), pause=pauses, tries=st.integers(1, 9)
-    )
+    def heal(self, pause: float) -> None:
+        """All is there again."""
+
+        async def work() -> None:
+            if not self.up:
+                self.real.start()
+            for host in self.played.hosts.values():
+                if host.client is not None:
+                    host.cut_off(away=False)
+
+        self.do(work(), pause)
+        for name in NAMES:
+            self.start(name, 0.0)
+
     def run(self, name: str, ip: str, pause: float, tries: int) -> None:
-        async def work() -> None:
-            host = self.host(name)
-            id_ = f"c{next(self.ids)}"
-            for _ in range(tries if ip else 1):
-                if host.store is None:
-                    return
-                try:
-                    host.run(id_, ip=ip)
-                except InvalidRequest:
-                    await asyncio.sleep(0.15)
-                else:
-                    return
+        self.do(self._run(name, ip, tries if ip else 1), pause)
 
-        self.do(work(), pause)
+    async def _run(self, name: str, ip: str, tries: int) -> None:
+        host = self.host(name)
+        id_ = f"c{next(self.ids)}"
+        for _ in range(tries):
+            if host.store is None:
+                return
+            try:
+                host.run(id_, ip=ip)
+            except InvalidRequest:
+                await asyncio.sleep(0.15)
+            else:
+                return
 
-    @rule(name=hosts, count=st.integers(2, 6), pause=pauses)
     def run_many(self, name: str, count: int, pause: float) -> None:
+        self.do(self._run_many(name, count), pause)
+
+    async def _run_many(self, name: str, count: int) -> None:
+        host = self.host(name)
+        for _ in range(count):
+            if host.store is None:
+                return
+            try:
+                host.run(f"c{next(self.ids)}")
+            except InvalidRequest:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.01)
+
+    def race(self, names: list[str], ip: str, pause: float) -> None:
+        """One claims an address while others take blocks, or the same address."""
+
         async def work() -> None:
-            host = self.host(name)
-            for _ in range(count if host.store is not None else 0):
-                try:
-                    host.run(f"c{next(self.ids)}")
-                except InvalidRequest:
-                    return
-                await asyncio.sleep(0.02)
+            first, *others = names
+            await asyncio.gather(
+                self._run(first, ip, 3),
+                *(self._run_many(name, 4) for name in others),
+                self._run(others[0], ip, 2),
+            )
 
         self.do(work(), pause)
 
-    @rule(name=hosts, count=st.integers(1, 8), pause=pauses)
+    def change_hands_and_restore(self, names: list[str], pause: float) -> None:
+        """What a host has had at the time of a snapshot becomes another's, and etcd is restored."""
+        first, second, _ = names
+        self.take_snapshot(0.0)
+        self.end(first, 99, 0.2)
+        self.run_many(second, 6, 0.1)
+        self.run(second, FIXED[0], 0.1, 3)
+        self.restore(pause)
+        self.run_many(first, 6, 0.1)
+        self.run_many(second, 3, 0.1)
+
     def end(self, name: str, count: int, pause: float) -> None:
         async def work() -> None:
             host = self.host(name)
@@ -211,8 +235,6 @@ class Model(RuleBasedStateMachine):
 
         self.do(work(), pause)
 
-    @precondition(lambda self: self.up)
-    @rule(name=hosts, pause=pauses)
     def lapse(self, name: str, pause: float) -> None:
         """It is not heard of for longer than `ttl`."""
 
@@ -224,8 +246,6 @@ class Model(RuleBasedStateMachine):
 
         self.do(work(), pause)
 
-    @precondition(lambda self: self.up)
-    @rule(name=hosts, force=st.booleans(), pause=pauses)
     def remove(self, name: str, force: bool, pause: float) -> None:
         async def work() -> None:
             called = self.host(name).name
@@ -240,18 +260,12 @@ class Model(RuleBasedStateMachine):
 
         self.do(work(), pause)
 
-    @rule(pause=pauses)
-    def etcd_away_or_back(self, pause: float) -> None:
+    def etcd_away(self, pause: float) -> None:
         async def work() -> None:
-            if self.up:
-                self.real.members[0].kill()
-            else:
-                self.real.start()
+            self.real.members[0].kill()
 
         self.do(work(), pause)
 
-    @precondition(lambda self: self.up)
-    @rule(pause=pauses)
     def compact(self, pause: float) -> None:
         async def work() -> None:
             self.real.put(f"{PREFIX}/other", "")  # the same revision is compacted only once
@@ -259,14 +273,16 @@ class Model(RuleBasedStateMachine):
 
         self.do(work(), pause)
 
-    @precondition(lambda self: self.up)
-    @rule()
-    def take_snapshot(self) -> None:
+    def take_snapshot(self, pause: float) -> None:
+        """For :meth:`restore`."""
         self.snapshot, self.removed = self.real.snapshot(), False
+        self.do(asyncio.sleep(0), pause)
 
-    @precondition(lambda self: self.snapshot is not None)
-    @rule(pause=st.sampled_from((*PAUSES, 2.0)))
     def restore(self, pause: float) -> None:
+        if self.snapshot is not None:
+            self._restore(pause)
+
+    def _restore(self, pause: float) -> None:
         """Who cannot hear of it may go on with what others take; so may who was removed since."""
 
         async def work() -> None:
@@ -280,12 +296,6 @@ class Model(RuleBasedStateMachine):
 
         self.do(work(), pause)
 
-    @precondition(lambda self: self.up)
-    @rule(
-        key=st.sampled_from(("hosts/a", "alive/b", "networks/net", "claims/net/4/0a090006", "x")),
-        value=st.sampled_from(("", "{", "null", '{"host": "b", "incarnation": "0"}', "\\xff")),
-        pause=pauses,
-    )
     def garbage(self, key: str, value: str, pause: float) -> None:
         async def work() -> None:
             path = f"{self.played.prefix}/v1/{key}"
@@ -298,20 +308,28 @@ class Model(RuleBasedStateMachine):
 
     # --- in the end -----------------------------------------------------------------------------
 
-    def teardown(self) -> None:
+    def end_well(self) -> None:
         """All is well again, by itself."""
         try:
             self.loop.run_until_complete(self._settle())
             self.check()
         except BaseException as error:
-            for name, host in self.played.hosts.items():
-                error.add_note(f"{name}: {host.blocks_told()}\n" + "\n".join(map(str, host.lines)))
+            self.tell(error)
             raise
         finally:
-            if not self.up:
-                self.real.start()
-            self.loop.run_until_complete(self.played.stop())
-            self.stack.close()
+            self.close()
+
+    def tell(self, error: BaseException) -> None:
+        """Add to an error what each host has, and has logged."""
+        for name, host in self.played.hosts.items():
+            error.add_note(f"{name}: {host.blocks_told()}\n" + "\n".join(map(str, host.lines)))
+
+    def close(self) -> None:
+        """It ends."""
+        if not self.up:
+            self.real.start()
+        self.loop.run_until_complete(self.played.stop())
+        self.stack.close()
 
     async def _settle(self) -> None:
         if not self.up:
@@ -358,6 +376,76 @@ class Model(RuleBasedStateMachine):
         return True
 
 
+class Action(NamedTuple):
+    """What may be done.
+
+    Attributes:
+        weight: how often, beside the others.
+        name: the method of the model.
+        arguments: what it is given, beside `pause`.
+        up: whether etcd has to be there.
+    """
+
+    weight: int
+    name: str
+    arguments: Mapping[str, st.SearchStrategy[Any]] = MappingProxyType({})
+    up: bool = False
+
+
+ACTIONS: Final = (
+    Action(8, "run_many", {"name": hosts, "count": st.integers(1, 6)}),
+    Action(6, "end", {"name": hosts, "count": st.integers(1, 8)}),
+    Action(4, "run", {"name": hosts, "ip": st.sampled_from(FIXED), "tries": st.integers(1, 9)}),
+    Action(8, "race", {"names": st.permutations(NAMES), "ip": st.sampled_from(FIXED)}),
+    Action(6, "kill_agent_at", {"name": hosts, "kill": st.integers(0, 9), "after": st.booleans()}),
+    Action(2, "kill_agent", {"name": hosts}),
+    Action(2, "kill_service", {"name": hosts, "back": st.booleans()}),
+    Action(6, "start", {"name": hosts}),
+    Action(2, "reboot", {"name": hosts}),
+    Action(2, "cut_off", {"name": hosts}),
+    Action(8, "heal"),
+    Action(2, "lapse", {"name": hosts}, up=True),
+    Action(2, "remove", {"name": hosts, "force": st.booleans()}, up=True),
+    Action(1, "etcd_away"),
+    Action(1, "compact", up=True),
+    Action(1, "take_snapshot", up=True),
+    Action(1, "restore"),
+    Action(3, "change_hands_and_restore", {"names": st.permutations(NAMES)}, up=True),
+    Action(2, "garbage", {"key": GARBAGE_KEYS, "value": GARBAGE}, up=True),
+)
+
+type Step = tuple[Action, dict[str, Any]]
+
+
+def _step(action: Action) -> st.SearchStrategy[Step]:
+    return st.tuples(st.just(action), st.fixed_dictionaries({**action.arguments, "pause": pauses}))
+
+
+steps: Final = st.sampled_from([a for a in ACTIONS for _ in range(a.weight)]).flatmap(_step)
+
+
+def play(real: RealEtcd, history: list[Step]) -> None:
+    """Play a history to its end."""
+    model = Model(real)
+    done = []
+    try:
+        model.begin()
+        for action, arguments in history:
+            if model.up or not action.up:
+                done.append(f"{action.name} {arguments}")
+                getattr(model, action.name)(**arguments)
+    except BaseException as error:
+        error.add_note("\n".join(done))
+        model.tell(error)
+        model.close()
+        raise
+    try:
+        model.end_well()
+    except BaseException as error:
+        error.add_note("\n".join(done))
+        raise
+
+
 @pytest.fixture(scope="module")
 def real() -> Iterator[RealEtcd]:
     with Machine() as machine:
@@ -366,19 +454,16 @@ def real() -> Iterator[RealEtcd]:
 
 @pytest.mark.timeout(0 if EXAMPLES else 300)
 def test_no_address_is_leased_twice(real: RealEtcd) -> None:
-    class WithEtcd(Model):
-        pass
-
-    WithEtcd.real = real
-    run_state_machine_as_test(
-        WithEtcd,
-        settings=settings(
-            max_examples=EXAMPLES or 8,
-            stateful_step_count=STEPS,
-            derandomize=not EXAMPLES,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-            print_blob=False,
-        ),
+    @settings(
+        max_examples=EXAMPLES or 6,
+        derandomize=not EXAMPLES,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
     )
+    @given(st.lists(steps, min_size=STEPS, max_size=STEPS))
+    def all_of_them(history: list[Step]) -> None:
+        play(real, history)
+
+    all_of_them()
