@@ -12,7 +12,7 @@ from typing import Final
 
 _PACKAGES: Final = (
     "runc", "netavark", "aardvark-dns", "dnsmasq-base", "containernetworking-plugins", "nftables",
-    "iptables",
+    "iptables", "etcd-server",
 )  # fmt: skip
 
 

@@ -25,18 +25,17 @@ class Pair:
         self._program = str(base / "packets")
         self._core: Final = str(max(os.sched_getaffinity(0)))
         with ExitStack() as opened:
-            self._hosts = [
+            self.hosts = [
                 opened.enter_context(Host(kind, base, number=number, **options))
                 for number in (0, 1)
             ]
-            first, second = (host.proc / "1/ns/net" for host in self._hosts)
+            first, second = (host.proc / "1/ns/net" for host in self.hosts)
             pair = f"link add uplink type veth peer name uplink netns {second}"
             output("nsenter", f"--net={first}", "ip", *pair.split())
-            found = [host.call("connect") for host in self._hosts]
+            found = [host.call("connect") for host in self.hosts]
             self._addresses = {int(version): text for version, text in found[1].items()}
-            self._client, self._server = (
-                str(host.proc / str(host.call("pid")) / "ns/net") for host in self._hosts
-            )
+            self.sandboxes = [host.proc / str(host.call("pid")) / "ns/net" for host in self.hosts]
+            self._client, self._server = map(str, self.sandboxes)
             self._opened = opened.pop_all()
 
     def burst(self, version: int, kind: str, milliseconds: int) -> float:

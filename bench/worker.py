@@ -38,6 +38,7 @@ CONTENDERS: Final = {
     "packets-watcher": "bench.contenders.packets:OfWatcher",
     "packets-netavark": "bench.contenders.packets:OfNetavark",
     "packets-cni": "bench.contenders.packets:OfCni",
+    "across-live": "bench.contenders.live:Live",
     "watcher-in-cluster": "bench.contenders.in_cluster:InCluster",
     "across-hand": "bench.contenders.across:ByHand",
     "across-opened": "bench.contenders.across:OfWatcher",

@@ -34,7 +34,7 @@ class Commands:
 
     def __init__(self, directory: Path, config: Path) -> None:
         self._directory = directory
-        self._words = (sys.executable, "-m", "watcher", "--config", str(config))
+        self.words = (sys.executable, "-m", "watcher", "--config", str(config))
         self._service: subprocess.Popen[bytes] | None = None
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class Commands:
 
     def run(self, *words: str) -> float:
         """Run a command line, and return its seconds."""
-        return _seconds(*self._words, *words)
+        return _seconds(*self.words, *words)
 
     def interpreter(self) -> float:
         """Seconds of an interpreter that does nothing."""
@@ -62,7 +62,7 @@ class Commands:
             with (self._directory / "service.log").open("ab") as log:
                 begin = time.perf_counter()
                 self._service = subprocess.Popen(
-                    [*self._words, "--log-format", "json", "run"],
+                    [*self.words, "--log-format", "json", "run"],
                     stdout=log, stderr=log, env=environment, cwd=CHECKOUT,
                 )  # fmt: skip
             while manager.recv(1024) != b"READY=1":

@@ -28,13 +28,14 @@ def blocks(number: int) -> list[IPv4Network | IPv6Network]:
     return [block_at(subnet, BLOCK, 1 + number) for subnet in SUBNETS]
 
 
-def keys(number: int, address: str, *more: str) -> list[str]:
+def keys(number: int, address: str, *more: str, etcd: str = "https://192.0.2.9:2379") -> list[str]:
     """The keys of a clustered network in `watcher.toml`, and what comes after it.
 
     Args:
         number: of the host.
         address: by which others reach it.
         more: more keys of the network.
+        etcd: the registry, by default one that nobody asks.
     """
     return [
         f"subnets = {json.dumps([str(subnet) for subnet in SUBNETS])}",
@@ -42,7 +43,7 @@ def keys(number: int, address: str, *more: str) -> list[str]:
         f"block = {BLOCK}",
         *more,
         "[cluster]",
-        'etcd = ["https://192.0.2.9:2379"]',
+        f'etcd = ["{etcd}"]',
         f'host = "host-{number}"',
         f'address = "{address}"',
     ]

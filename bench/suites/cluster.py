@@ -8,6 +8,7 @@ from typing import Any, Final
 from bench.bars import Bar
 from bench.charts import Picture
 from bench.pairs import Pair
+from bench.probing import Prober
 from bench.stats import Samples, Spread, ratios, spread
 from bench.suites import Figures, Setting
 from bench.tables import Table, seconds, whole
@@ -26,6 +27,13 @@ and has its rules and guards, but the network is not clustered, and what leads t
 made by hand. *Watcher*: all of it is this program's. So its ratio to *rules* is what its own routes
 and devices cost, and its ratio to *by hand* has what its rules cost in it: on both hosts the kernel
 follows connections (conntrack) as soon as there is one rule that asks.
+
+The first packet: on a second host a container is started by `runc run`, and both a neighbour there
+and a container on the first host ask its address by ICMP every 0.2 ms until it answers. Both hosts
+have all that runs: `watcher run` with its gate, `watcher cluster`, and an etcd with one member on
+the first host, without TLS. An address in a block that the host has already needs no word with
+etcd. One that is in nobody's block is claimed there before the container runs, and its route is
+made on the first host when that hears of it.
 
 Attach is that of one container with a published port, inside the program's own process, on a
 host with a routed network and on one whose routed network is clustered, beside 100 other hosts."""
@@ -54,6 +62,18 @@ _LENGTH, _STREAM = 10, 30
 _SELDOM: Final = 3
 """Streams are measured in one of so many rounds."""
 
+_FIRST: Final = {
+    "routes": "routes, in a block of its host",
+    "vxlan": "VXLAN, in a block of its host",
+    "routes claimed": "routes, claimed in etcd",
+    "vxlan claimed": "VXLAN, claimed in etcd",
+}
+_EVERY: Final = 0.0002
+"""Seconds between two questions of the prober."""
+
+_PATIENCE: Final = 10.0
+"""Seconds within which a container is reached."""
+
 _OTHER_HOSTS: Final = 100
 _ATTACHED: Final = {"alone": "routed", "cluster": "routed, clustered"}
 _LEAST, _MOST = 0.97, 1.03
@@ -61,8 +81,8 @@ _LEAST, _MOST = 0.97, 1.03
 
 
 def measure(setting: Setting) -> Figures:
-    """Packets, then attaches."""
-    return _packets(setting) | _attaches(setting)
+    """Packets, first packets, then attaches."""
+    return _packets(setting) | _first(setting) | _attaches(setting)
 
 
 def _packets(setting: Setting) -> Figures:
@@ -103,6 +123,32 @@ def _packets(setting: Setting) -> Figures:
                 "routes": spread(ratios(of_kind[_MINE], of_kind[_RULES])),
             }
     return figures
+
+
+def _first(setting: Setting) -> Figures:
+    """Container after container, each way in turn."""
+    setting.say("first packets")
+    samples = Samples()
+    rounds = setting.many(30, 2)
+    with ExitStack() as opened:
+        pairs = {
+            way: opened.enter_context(
+                Pair("across-live", setting.base, way=way.partition(" ")[0], version=4)
+            )
+            for way in _FIRST
+        }
+        for number, way, pair in turns(pairs, 1 + rounds):
+            host = pair.hosts[1]
+            address = host.call("address", number, way.endswith("claimed"))
+            with Prober(pair.sandboxes, address) as prober:
+                begin = host.call("run", number, address)
+                far, near = prober.wait(_PATIENCE)
+            host.call("delete", number)
+            if number:
+                samples.add(f"{way} near", near - begin)
+                samples.add(f"{way} far", far - begin)
+                samples.add(f"{way} later", far - near)
+    return {f"first {key}": of for key, of in samples.summaries().items()}
 
 
 def _attaches(setting: Setting) -> Figures:
@@ -148,7 +194,12 @@ def tables(figures: Figures) -> list[Table]:
         for verb in ("attach", "detach")
     )  # fmt: skip
     title = f"Attach and detach, in a cluster of {_OTHER_HOSTS + 1} hosts"
-    return [*found, Table(title, ("", *_ATTACHED.values(), "ratio"), rows)]
+    first = Table(
+        "From `runc run` to the first answer",
+        ("", "to a neighbour", "to the other host", "p95", "later than the neighbour, at the most"),
+        tuple(_row_of_first(figures, way) for way in _FIRST),
+    )
+    return [*found, first, Table(title, ("", *_ATTACHED.values(), "ratio"), rows)]
 
 
 def charts(figures: Figures) -> list[Picture]:
@@ -165,7 +216,7 @@ def bars(figures: Figures) -> list[Bar]:
             _shown(of := figures[f"{way} {column}"]["routes"]), round(of["median"], 2) >= _LEAST,
         )
         for way in ("routes 4 4", "vxlan 4 4")
-        for column in ("tcp", "udp", "connect", "1")
+        for column in ("tcp", "udp", "1", "4")
     ]  # fmt: skip
     of = figures["attach"]["ratio"]
     kept = round(of["median"], 2) <= _MOST
@@ -176,6 +227,13 @@ def _row(of: dict[str, Spread], way: str, column: str) -> tuple[str, ...]:
     rate = of["rate"]["median"]
     shown = whole(rate) if column not in _STREAMS else f"{rate * 8e-9:.1f} Gbit"
     return (_WAYS[way], shown, *(_shown(of[key]) for key in ("rules", "hand", "routes")))
+
+
+def _row_of_first(figures: Figures, way: str) -> tuple[str, ...]:
+    near, far, later = (figures[f"first {way} {who}"] for who in ("near", "far", "later"))
+    most = max(later["most"], _EVERY)  # it cannot be told more precisely
+    cells = (near["median"], far["median"], far["p95"], most)
+    return (_FIRST[way], *map(seconds, cells))
 
 
 def _shown(of: Spread) -> str:
