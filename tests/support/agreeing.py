@@ -13,6 +13,7 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Iterator,
+    Mapping,
     MutableMapping,
     Sequence,
 )
@@ -137,6 +138,7 @@ class _Reconciler:
 
     def __init__(self, store: LeaseStore) -> None:
         self._store = store
+        self.networks: Mapping[str, Network] = {}
 
     @contextmanager
     def changing(self) -> Iterator[tuple[Any, None]]:
@@ -151,8 +153,10 @@ class _Agreement(Agreement):
 
     machine = boot = ""
 
-    def rows(self, store: ClusterStore, config: Config, heard: Heard) -> list[Row]:
-        rows = super().rows(store, config, heard)
+    def rows(
+        self, store: ClusterStore, config: Config, heard: Heard, there: Mapping[str, Network]
+    ) -> list[Row]:
+        rows = super().rows(store, config, heard, there)
         return [
             msgspec.structs.replace(row, machine=self.machine, boot=self.boot)
             if isinstance(row, HostRow)

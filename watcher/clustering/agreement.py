@@ -41,7 +41,7 @@ from watcher.model.cluster import Block, ClusterChange, Peer, PeerBlock, is_clai
 from watcher.store.cluster import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from watcher.clustering.claims import Claims
     from watcher.clustering.tables import Heard
@@ -122,8 +122,14 @@ class Agreement:
                 store.forget(block.network, block.prefix)
         return changed
 
-    def rows(self, store: ClusterStore, config: Config, heard: Heard) -> list[Row]:
-        """What `watcher cluster` is to know."""
+    def rows(
+        self, store: ClusterStore, config: Config, heard: Heard, there: Mapping[str, Network]
+    ) -> list[Row]:
+        """What `watcher cluster` is to know.
+
+        `there` are the networks that there are: a former one is told of while it has containers,
+        as these have to reach other hosts, but it gets no further block.
+        """
         rows: list[Row] = []
         address, identity = own_address(config.cluster), store.identity()
         if address is not None:
@@ -136,10 +142,15 @@ class Agreement:
         used = store.used()
         lent = [asked for asked in heard.of(AskedRow).values() if self._has_lent(asked)]
         occupied = wants.with_lent(used, [(asked.network, asked.prefix) for asked in lent])
-        for network in config.networks.values():
+        in_use = {block.network for block, leased in used if leased}
+        former = {name: there[name] for name in in_use & there.keys() - config.networks.keys()}
+        for name, network in {**former, **config.networks}.items():
             if network.cluster:
-                four, six = (wants.wanted(network, version, occupied) for version in (4, 6))
-                rows.append(NetworkRow(network.name, network.subnets, network.block, four, six))
+                four, six = (
+                    0 if name in former else wants.wanted(network, version, occupied)
+                    for version in (4, 6)
+                )
+                rows.append(NetworkRow(name, network.subnets, network.block, four, six))
         known = set()
         for block, _ in used:
             rows.append(BlockRow(block.network, block.prefix, block.state))

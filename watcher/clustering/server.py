@@ -256,7 +256,7 @@ class Clustering:
                 store, clustered = context.store.cluster, _clustered(self._config)
                 change, go_on = self._agreement.close(store, self._heard, clustered)
                 left = self._agreement.review(store, clustered)
-                rows = self._agreement.rows(store, self._config, self._heard)
+                rows = self._agreement.rows(store, self._config, self._heard, context.host.networks)
                 if left:
                     change = msgspec.structs.replace(
                         change, own=tuple(sorted({*change.own, *left}))
