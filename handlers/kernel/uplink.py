@@ -54,13 +54,19 @@ def underlay_mtu(own: Address | None) -> int:
     """The MTU of the interface with the address `own`; of the uplink if none has it."""
     if own is not None:
         with Netlink() as netlink:
-            for body in netlink.dump(rtnl.addresses(0)):
-                if any(packed == own.packed for packed, _ in rtnl.read_packed([body])):
-                    index = int.from_bytes(body[4:8], "little")  # ifa_index of struct ifaddrmsg
-                    link = netlink.get(rtnl.link_at(index))
-                    if link is not None:
-                        return rtnl.read_link(link).mtu
+            link = link_with(netlink, own)
+        if link is not None:
+            return link.mtu
     return uplink_mtu()
+
+
+def link_with(netlink: Netlink, address: Address) -> rtnl.Link | None:
+    """The interface that has `address`."""
+    for body in netlink.dump(rtnl.addresses(0)):
+        if any(packed == address.packed for packed, _ in rtnl.read_packed([body])):
+            link = netlink.get(rtnl.link_at(int.from_bytes(body[4:8], "little")))  # ifaddrmsg
+            return None if link is None else rtnl.read_link(link)
+    return None
 
 
 def _is_auto(network: Network) -> bool:

@@ -103,6 +103,14 @@ def test_another_machine_has_the_name_or_the_address(cluster: Cluster) -> None:
     assert 'host "b" of the cluster has this host\'s address' in only(host, "fail", "etcd")
 
 
+def test_the_port_is_another_one_elsewhere(cluster: Cluster) -> None:
+    host = cluster.hosts["a"]
+    for name, port in (("b", 4789), ("c", 0), ("d", 8472)):
+        cluster.etcd.put(KEYS.host(name), OTHER.replace("}", f', "port": {port}}}'))
+    told = only(host, "fail", "etcd")
+    assert "VXLAN is at UDP port 4789 here, and at another one on d: nothing" in told
+
+
 def test_a_network_is_another_one_elsewhere(cluster: Cluster) -> None:
     host = cluster.hosts["a"]
     record = '{"subnets": ["172.19.0.0/16"], "block": 256, "number": 1}'

@@ -10,25 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from watcher.model.address import Subnet
-from watcher.model.cluster import Block, host_address, is_claim
+from watcher.model.cluster import Block, is_claim
 from watcher.model.network import Network
-from watcher.store.ipam import refusal
+from watcher.store.room import capacity
 
 type Used = Sequence[tuple[Block, int]]
 """Blocks in the order of taking, each with the number of addresses that are leased from it."""
-
-
-def capacity(subnet: Subnet, block: Subnet) -> int:
-    """How many addresses of `block` sandboxes can have."""
-    kept = {
-        address
-        for address in (
-            subnet.network_address, subnet.network_address + 1, subnet[-1],
-            host_address(subnet, block),
-        )
-        if address in block and (refusal(subnet, address) or address == host_address(subnet, block))
-    }  # fmt: skip
-    return int(block.num_addresses) - len(kept)
 
 
 def free(network: Network, subnet: Subnet, used: Used) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel.directories import make_directory
+from watcher.cluster.asking import INSTALL, MISSING
 from watcher.config.load import read
 from watcher.locks.lock import MOMENT, Busy, Lock
 from watcher.log.logger import adopt_others, make_log
@@ -34,10 +35,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     try:
         import aiohttp  # noqa: F401
     except ImportError as error:
-        raise WatcherError(
-            "the Python package aiohttp is missing",
-            "install it, e.g. `apt-get install python3-aiohttp`",
-        ) from error
+        raise WatcherError(MISSING, INSTALL) from error
 
     import asyncio
 

@@ -16,7 +16,7 @@ from watcher.model.cluster import Block, Peer, PeerBlock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from watcher.model.address import Address, Subnet
+    from watcher.model.address import Subnet
     from watcher.model.cluster import BlockState
     from watcher.store.database import Database
 
@@ -116,15 +116,6 @@ class ClusterStore:
             db.execute("DELETE FROM block WHERE number = ?", row[:1])
             return True
 
-    def holder(self, network: str, address: Address) -> str | None:
-        """The id of the sandbox that has leased `address`."""
-        row = self._database.peek(
-            "SELECT sandbox.id FROM address JOIN sandbox ON sandbox.key = address.sandbox"
-            " WHERE network = ? AND address = ?",
-            (network, str(address)),
-        )
-        return None if row is None else str(row[0])
-
     def peers(self) -> dict[str, Peer]:
         """The other hosts, by name."""
         with self._database.reading() as db:
@@ -210,15 +201,12 @@ class ClusterStore:
             return {name.removeprefix(_NUMBER): int(value) for name, value in rows}
 
     def set_number(self, network: str, number: int) -> None:
-        """Note the number of a network; 0: it has none any more."""
+        """Note the number of a network."""
         with self._database.writing() as db:
-            if number:
-                db.execute(
-                    "INSERT OR REPLACE INTO note (name, value) VALUES (?, ?)",
-                    (f"{_NUMBER}{network}", str(number)),
-                )
-            else:
-                db.execute("DELETE FROM note WHERE name = ?", (f"{_NUMBER}{network}",))
+            db.execute(
+                "INSERT OR REPLACE INTO note (name, value) VALUES (?, ?)",
+                (f"{_NUMBER}{network}", str(number)),
+            )
 
     def identity(self) -> Identity:
         """Who this host is; without an incarnation if it was in no cluster yet."""
@@ -233,23 +221,6 @@ class ClusterStore:
                 (_IDENTITY, msgspec.json.encode(identity).decode()),
             )
 
-    def in_use(self, networks: Iterable[str]) -> set[str]:
-        """Those of `networks` of which this host has a block."""
-        have = {block.network for block in self.blocks()}
-        return have & set(networks)
-
 
 def _block(network: str, prefix: str, state: BlockState) -> Block:
     return Block(network, ip_network(prefix), state)
-
-
-def held(blocks: Sequence[Block], network: str, version: int) -> list[Subnet]:
-    """The prefixes of the blocks of `network` that are held, without claims, in their order."""
-    return [
-        block.prefix
-        for block in blocks
-        if block.network == network
-        and block.state == "held"
-        and not block.is_claim
-        and block.prefix.version == version
-    ]

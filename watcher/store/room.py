@@ -62,6 +62,11 @@ def room(
     return Room(blocks, leased, max(0, free))
 
 
+def capacity(subnet: Subnet, block: Subnet) -> int:
+    """How many addresses of `block` sandboxes can have."""
+    return int(block.num_addresses) - len(_not_for_sandboxes(subnet, block))
+
+
 def _not_for_sandboxes(subnet: Subnet, block: Subnet) -> set[Address]:
     """The addresses of `block` that no sandbox can have."""
     reserved = {subnet.network_address, gateway(subnet)}

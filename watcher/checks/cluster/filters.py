@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel.netlink import Netlink
+from handlers.kernel.uplink import link_with
 from watcher.checks.check import Finding, Subject, fail, ok, warn
-from watcher.checks.cluster.underlay import link_with
 from watcher.checks.filters import host, remedies
 from watcher.checks.filters.chains import Packet
 from watcher.checks.filters.fate import drops

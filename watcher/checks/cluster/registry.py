@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from watcher.checks.check import Finding, Subject, fail, ok, warn
+from watcher.checks.cluster.state import some
 from watcher.cluster.asking import client
 from watcher.cluster.etcd.requests import is_version, put
 from watcher.cluster.registry.keys import Keys
@@ -70,7 +71,8 @@ async def _asked(config: Config) -> list[Finding]:
         found = list(_of_members(await etcd.statuses()))
         picture = await read_picture(etcd, keys)
         await _try_to_write(etcd, keys)
-    found += [*_of_host(config, picture), *_of_networks(config, picture)]
+    found += [*_of_host(config, picture), *_of_ports(config, picture)]
+    found += _of_networks(config, picture)
     well = f"etcd answers, and lets this host read and write below {config.cluster.prefix}/"
     return found or [ok(well)]
 
@@ -116,6 +118,22 @@ def _of_host(config: Config, picture: Picture) -> Iterator[Finding]:
             f"host {quoted(str(entry.record))} of the cluster has this host's address {address}",
             "write this host's own by `address` in [cluster]; if that host is gone for good, run"
             f" `watcher hosts rm {entry.record}`",
+        )
+
+
+def _of_ports(config: Config, picture: Picture) -> Iterator[Finding]:
+    """Whether the other hosts send VXLAN to the port at which this one takes it."""
+    port = config.cluster.port
+    others = sorted(
+        name
+        for name, entry in picture.hosts.items()
+        if entry.record and entry.record.port not in (0, port)
+    )
+    if others and any(network.tunnelled for network in config.networks.values()):
+        yield fail(
+            f"VXLAN is at UDP port {port} here, and at another one on {some(others)}: nothing"
+            " arrives by it",
+            "write the same `port` in [cluster] on all hosts",
         )
 
 

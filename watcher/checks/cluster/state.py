@@ -59,7 +59,7 @@ def _of_cluster(subject: Subject) -> Iterator[Finding]:
     silent = [host.name for host in known.hosts.values() if host.state == "silent"]
     if silent:
         yield warn(
-            f"{len(silent)} of {len(known.hosts)} hosts are silent: {_some(silent)}",
+            f"{len(silent)} of {len(known.hosts)} hosts are silent: {some(silent)}",
             "see whether they run; `watcher hosts rm` gives back what one has that is gone",
         )
     if not known.problem and not silent:
@@ -89,7 +89,7 @@ def _of_blocks(subject: Subject) -> Iterator[Finding]:
         ]
         if lost:
             yield warn(
-                f"network {network.name}: containers have addresses of {_some(lost)}, which other"
+                f"network {network.name}: containers have addresses of {some(lost)}, which other"
                 " hosts may have taken by now",
                 "restart these containers; see `watcher ls`",
             )
@@ -111,6 +111,7 @@ def _of_room(
             )
 
 
-def _some(things: Sequence[object]) -> str:
+def some(things: Sequence[object]) -> str:
+    """The first of `things`, and how many more there are."""
     more = f" and {len(things) - _SHOWN} more" if len(things) > _SHOWN else ""
     return ", ".join(map(str, things[:_SHOWN])) + more

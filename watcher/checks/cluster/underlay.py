@@ -11,7 +11,7 @@ from handlers.kernel import rtnl, sysctl
 from handlers.kernel.netlink import Netlink, NetlinkError
 from handlers.kernel.rtnl.vxlan import KIND, Vxlan, read_vxlan, vxlan
 from handlers.kernel.sockdiag import SockDiag
-from handlers.kernel.uplink import inner_mtu
+from handlers.kernel.uplink import inner_mtu, link_with
 from watcher.checks.check import Finding, Subject, fail, ok, warn
 from watcher.checks.trial import in_child
 from watcher.clustering.identity import own_address
@@ -67,15 +67,6 @@ def findings(subject: Subject) -> Iterator[Finding]:
     yield from _of_filter(address, link)
     if not wrong:
         yield ok(f"the other hosts reach this one at {address} on {link.name}")
-
-
-def link_with(netlink: Netlink, address: Address) -> Link | None:
-    """The interface that has `address`."""
-    for body in netlink.dump(rtnl.addresses(0)):
-        if any(packed == address.packed for packed, _ in rtnl.read_packed([body])):
-            link = netlink.get(rtnl.link_at(int.from_bytes(body[4:8], "little")))  # ifaddrmsg
-            return None if link is None else rtnl.read_link(link)
-    return None
 
 
 def _of_sizes(networks: Sequence[Network], address: Address, link: Link) -> Iterator[Finding]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from handlers.cluster import comparing
 from watcher.checks.check import Finding, fail, ok, warn
 from watcher.checks.cluster.reached import reached
+from watcher.checks.cluster.state import some
 
 if TYPE_CHECKING:
     from watcher.checks.container.gathered import Gathered
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from watcher.cluster.known import KnownHost
     from watcher.model.address import Subnet
     from watcher.model.network import Network
-
-_SHOWN: Final = 5
-"""The most hosts, or blocks, that a line names."""
 
 
 def findings(gathered: Gathered) -> Iterator[Finding]:
@@ -75,13 +73,13 @@ def _of_hosts(gathered: Gathered, network: Network, there: set[Subnet]) -> Itera
     ]
     if missing:
         yield fail(
-            f"this host has no route to {_some(missing)} in network {network.name}",
+            f"this host has no route to {some(missing)} in network {network.name}",
             'run `watcher sync`; with backend = "routes", see that the host is on a common link',
         )
     silent = [host.name for host in others if host.state == "silent"]
     if silent:
         yield warn(
-            f"of the hosts with containers in network {network.name}, {_some(silent)} did not tell"
+            f"of the hosts with containers in network {network.name}, {some(silent)} did not tell"
             " etcd lately that they live",
             "see `watcher hosts ls`, and whether they run",
         )
@@ -89,14 +87,9 @@ def _of_hosts(gathered: Gathered, network: Network, there: set[Subnet]) -> Itera
         ways = reached([network], others)
         yield ok(
             f"routes lead to what other hosts have of network {network.name}:"
-            f" {_some([_shown(host, ways.get(host.name, ())) for host in others])}"
+            f" {some([_shown(host, ways.get(host.name, ())) for host in others])}"
         )
 
 
 def _shown(host: KnownHost, ways: Sequence[str]) -> str:
     return f"{host.name} ({' and '.join(ways) or 'no way'})"
-
-
-def _some(things: Sequence[str]) -> str:
-    more = f" and {len(things) - _SHOWN} more" if len(things) > _SHOWN else ""
-    return ", ".join(things[:_SHOWN]) + more

@@ -206,7 +206,7 @@ class Agent:
             picture,
             service,
             Situation(
-                service.host, __version__, self._settings.ttl,
+                service.host, __version__, self._settings.ttl, self._settings.port,
                 restored=self._restored, marked=self._marked, stay_out=self._stay_out,
                 numbers=self._numbers,
                 undecided=0.0 if self._undecided is None else now - self._undecided,

@@ -50,6 +50,7 @@ class Situation(Struct, frozen=True):
     Attributes:
         host: what the service tells of this host.
         program: the version of this program.
+        port: the UDP port of VXLAN.
         restored: etcd has less than was seen, since this host was in the cluster last.
         marked: the mark that etcd was restored was seen since.
         stay_out: this process was in the cluster when the host was removed.
@@ -61,6 +62,7 @@ class Situation(Struct, frozen=True):
     host: HostRow
     program: str
     ttl: int
+    port: int
     restored: bool = False
     marked: bool = False
     stay_out: bool = False
@@ -200,7 +202,7 @@ def live(now: Situation) -> AliveRecord:
 
 def _record(now: Situation) -> HostRecord:
     host = now.host
-    return HostRecord(host.incarnation, str(host.address), host.machine, now.program)
+    return HostRecord(host.incarnation, str(host.address), host.machine, now.program, now.port)
 
 
 def _removed(name: str) -> str:

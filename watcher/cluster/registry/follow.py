@@ -132,10 +132,6 @@ class Follower:
             pause = longer(pause, bounds)
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not for secrets
 
-    def forget(self) -> None:
-        """Read all again at the next opportunity; until then the picture stays."""
-        self._stale = True
-
     async def _read(self) -> None:
         picture = Picture(self._keys, self._bad)
         self._endpoints.begin()

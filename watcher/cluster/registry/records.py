@@ -32,12 +32,14 @@ class HostRecord(Struct, frozen=True):
         address: by which the others reach it.
         machine: tells it from another of the same name; empty if it has no identity.
         program: the version of the program there.
+        port: the UDP port of VXLAN there; 0: it is not known.
     """
 
     incarnation: _Name
     address: _Text
     machine: _Text = ""
     program: _Text = ""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
 
 
 class AliveRecord(Struct, frozen=True):
