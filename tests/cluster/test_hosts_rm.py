@@ -11,7 +11,7 @@ import pytest
 from tests.cluster.conftest import ClusterMaker
 from tests.support.cluster import Cluster, ClusterHost
 from tests.support.etcd import Etcd
-from watcher.cluster.registry.keys import Keys, part_of
+from watcher.cluster.registry.keys import Keys, Part, part_of
 from watcher.model.cluster import claim_of
 
 KEYS: Final = Keys("/watcher")
@@ -79,6 +79,16 @@ def test_what_a_host_has_is_given_back(cluster: Cluster) -> None:
     ]
     assert set(cluster.etcd.under("/watcher")) == {KEYS.network("default")}
     assert rows(host) == {}
+
+
+def test_a_key_that_is_no_block_is_given_back_as_well(cluster: Cluster) -> None:
+    host = cluster.hosts["a"]
+    key = KEYS.block(Part("default", 4, int(ip_address("172.19.4.7"))))
+    cluster.etcd.put(key, f'{{"host": "b", "incarnation": "{INCARNATION}"}}')
+    assert rows(host)["b"]["blocks"] == {"default": list(BLOCKS)}
+    done = host.watcher("hosts", "rm", "b")
+    assert "gave back block 172.19.4.7 of default" in done.stdout
+    assert key not in cluster.etcd.under("/watcher")
 
 
 def test_one_that_lives_is_refused_without_force(cluster: Cluster) -> None:

@@ -106,8 +106,9 @@ def from_picture(config: Config, picture: Picture) -> KnownHosts:
         network = picture.network(part.network)
         if block.record is not None and network is not None:
             length = block_prefix(claim_of(part.address), network.block)
-            theirs = blocks.setdefault(block.record.host, {})
-            theirs.setdefault(part.network, []).append(part.prefix(length))
+            if part.begins(length):
+                theirs = blocks.setdefault(block.record.host, {})
+                theirs.setdefault(part.network, []).append(part.prefix(length))
     for part, claim in picture.claims.items():
         if claim.record is not None and claim.record.counts:
             theirs = blocks.setdefault(claim.record.host, {})

@@ -120,8 +120,8 @@ def _lines(config: Config, what: str, parts: Iterable[Part]) -> list[str]:
     lines = []
     for part in sorted(parts, key=lambda one: (one.network, one.version, one.first)):
         network = config.networks.get(part.network)
-        if what == "block" and network is not None:
-            length = block_prefix(claim_of(part.address), network.block)
+        length = network and block_prefix(claim_of(part.address), network.block)
+        if what == "block" and length and part.begins(length):
             lines.append(f"gave back {what} {part.prefix(length)} of {part.network}")
         else:
             lines.append(f"gave back {what} {part.address} of {part.network}")

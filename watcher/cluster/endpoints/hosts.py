@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Literal
 
-    from watcher.cluster.registry.keys import Part
     from watcher.cluster.registry.picture import Picture
 
 
@@ -28,7 +27,7 @@ def host_lines(picture: Picture, this: str) -> Iterator[HostLine]:
     blocks: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for part, block in picture.blocks.items():
         length = lengths.get((part.network, part.version))
-        if block.record is not None and length is not None and _is_block(part, length):
+        if block.record is not None and length is not None and part.begins(length):
             blocks[block.record.host][part.network].append(f"{part.address}/{length}")
     for part, claim in picture.claims.items():
         if claim.record is not None and claim.record.counts:
@@ -41,8 +40,3 @@ def host_lines(picture: Picture, this: str) -> Iterator[HostLine]:
             )
             of_host = {n: tuple(sorted(p)) for n, p in sorted(blocks[name].items())}
             yield HostLine(name, entry.record.address, state, of_host, entry.record.program)
-
-
-def _is_block(part: Part, length: int) -> bool:
-    """Whether a block of that length begins there: anybody may have written the key."""
-    return not part.first & ((1 << (part.address.max_prefixlen - length)) - 1)

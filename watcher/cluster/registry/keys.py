@@ -32,8 +32,12 @@ class Part(Struct, frozen=True):
         """Its first address."""
         return IPv4Address(self.first) if self.version == 4 else IPv6Address(self.first)
 
+    def begins(self, length: int) -> bool:
+        """Whether a subnet of that length begins there: anybody may have written the key."""
+        return not self.first & ((1 << (self.address.max_prefixlen - length)) - 1)
+
     def prefix(self, length: int) -> Subnet:
-        """The subnet of that length that begins there."""
+        """The subnet of that length that :meth:`begins` there."""
         network = IPv4Network if self.version == 4 else IPv6Network
         return network((self.first, length))
 
