@@ -138,7 +138,7 @@ class RemoteNetwork:
         self.state = 1
         self._hosts = hosts
         self._called: dict[bytes, RemotePresence | _Group] = {}
-        self._at: dict[bytes, RemotePresence | tuple[RemotePresence, ...]] = {}
+        self._at: dict[bytes, RemotePresence | dict[RemotePresence, None]] = {}
         self._owners: dict[tuple[int, int], dict[int, str]] = {}
         """By the bytes of an address and the bits behind a prefix: the host, by the prefix. The
         longest prefixes come first."""
@@ -156,9 +156,13 @@ class RemoteNetwork:
     def at(self, address: str) -> RemotePresence | None:
         """Who has the address, if that counts."""
         packed = packed_of(address)
-        found = self._at.get(packed, ())
-        presences = found if isinstance(found, tuple) else (found,)
-        return next((one for one in presences if self.counts(one.host, packed)), None)
+        found = (one for one in self._all_at(packed) if self.counts(one.host, packed))
+        return next(found, None)
+
+    def _all_at(self, packed: bytes) -> Iterable[RemotePresence]:
+        """All that say they have the address."""
+        found = self._at.get(packed, _NOBODY)
+        return found if isinstance(found, dict) else (found,)
 
     def counts(self, host: str, address: bytes) -> bool:
         """Whether `host` is heard of, and the address is in the smallest block that is there."""
@@ -195,8 +199,7 @@ class RemoteNetwork:
         if network.prefixlen != network.max_prefixlen:
             return None
         packed = network.network_address.packed
-        found = self._at.get(packed, ())
-        presences = found if isinstance(found, tuple) else (found,)
+        presences = self._all_at(packed)
         for one in presences:
             for name in one.names:
                 self._forget(name)
@@ -221,11 +224,11 @@ class RemoteNetwork:
             else:
                 self._called[name] = _Group(self, before, presence)
         for address in presence.addresses:
-            there = self._at.get(address, ())
-            if there == ():
-                self._at[address] = presence
-            else:
-                self._at[address] = (*(there if isinstance(there, tuple) else (there,)), presence)
+            there = self._at.setdefault(address, presence)
+            if isinstance(there, dict):
+                there[presence] = None
+            elif there is not presence:
+                self._at[address] = {there: None, presence: None}
 
     def leave(self, presence: RemotePresence) -> None:
         """A sandbox is there no more."""
@@ -241,11 +244,12 @@ class RemoteNetwork:
                 (self._called[name],) = there.presences
         for address in presence.addresses:
             those = self._at[address]
-            left = tuple(p for p in those if p is not presence) if isinstance(those, tuple) else ()
-            if not left:
+            if not isinstance(those, dict):
                 del self._at[address]
-            else:
-                self._at[address] = left if len(left) > 1 else left[0]
+                continue
+            del those[presence]
+            if len(those) == 1:
+                (self._at[address],) = those
 
     def _forget(self, name: bytes) -> None:
         found = self._called.get(name)
@@ -393,3 +397,4 @@ def _nobody(network: str, uses: Iterable[Use] | None) -> None:
 
 
 _NONE: Final[frozenset[str]] = frozenset()
+_NOBODY: Final[dict[RemotePresence, None]] = {}
