@@ -93,6 +93,8 @@ def test_a_claim_inside_of_a_block_of_another_host(three: Played) -> None:
     clients = {name: serving(host, name) for name, host in (("b", b), ("c", c))}
     for claims in (("10.9.2.7", "fd09::207"), ("10.9.3.7", "fd09::307")):
         web = claimed(three, "a", claims)
+        for own, to in zip(("10.9.0.1", "fd09::1"), claims, strict=True):
+            assert a.here.reach(to, PORT) == Answer(web.id, own)
         for name, client in clients.items():
             for source, to in zip(addresses(client), claims, strict=True):
                 prefix = ip_network(to)
