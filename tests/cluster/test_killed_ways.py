@@ -135,6 +135,8 @@ def test_hearing_of_them(played: PlayedMaker) -> None:
         with Registry(a.run_dir) as registry:
             registry.whole(*rows)
             eventually(lambda: len(a.routes()) == 7)
+            eventually(lambda: "web" in a.leases().values())  # then the host forwards
+            eventually(lambda: a.ls()["web"]["status"] == "attached")
             assert not killer.stopped_when(lambda: True)
         whole.append(picture(a))
         assert whole[-1] == whole[0]
