@@ -282,6 +282,41 @@ def test_a_host_that_starts_again_has_its_blocks(play: Play) -> None:
     play(work)
 
 
+def test_a_lease_store_that_was_lost_gets_its_blocks_back(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        for number in range(4):
+            await running(a, f"c{number}")
+        await until(lambda: played.agrees(a))
+        before = len(a.logged("block taken"))
+        a.kill_service()
+        for file in a.directory.glob("leases.db*"):
+            file.unlink()
+        a.start_service()
+        await until(lambda: len(a.logged("block taken")) >= before * 2)
+        await until(lambda: played.agrees(a) and played.agrees(b))
+        assert not a.logged("this host takes no part in the cluster")
+
+    play(work)
+
+
+def test_a_host_gets_another_address(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        blocks = a.blocks()
+        await a.stop()
+        a.readdress("192.0.2.77")
+        a.start()
+        await until(lambda: str(b.known.peers()["a"].address) == "192.0.2.77")
+        assert set(played.under("addresses")) == {"192.0.2.77", "192.0.2.11"}
+        assert a.blocks() == blocks
+        assert not [fact for fact in a.facts if isinstance(fact, BlockLost)]
+
+    play(work)
+
+
 def test_a_silent_host_is_removed_and_returns(play: Play) -> None:
     async def work(played: Played) -> None:
         a, b = played.add("a"), played.add("b")

@@ -207,6 +207,11 @@ class PlayedHost:
         self._pids = 100
         self._random = random.Random(settings.host)
 
+    def readdress(self, address: str) -> None:
+        """Have another address, from the next start on."""
+        self.settings = msgspec.structs.replace(self.settings, address=address)
+        self.config = msgspec.structs.replace(self.config, cluster=self.settings)
+
     @property
     def name(self) -> str:
         return self.settings.host

@@ -15,7 +15,7 @@ from watcher.cluster.agent.link import Link
 from watcher.cluster.agent.look import Look, look
 from watcher.cluster.agent.standing import Situation
 from watcher.cluster.agent.tables import Place, service_of
-from watcher.cluster.etcd.errors import EtcdError, Unavailable
+from watcher.cluster.etcd.errors import EtcdError
 from watcher.cluster.protocol import HostRow, StatusRow
 from watcher.cluster.registry.changes import Join, Live, Mark, PutEndpoints, make
 from watcher.cluster.registry.follow import Follower
@@ -99,7 +99,6 @@ class Agent:
         self._loop = loop = asyncio.get_running_loop()
         self._journal = Journal(log)
         self._wake = asyncio.Event()
-        self._kept = asyncio.Event()
         self.keys = Keys(settings.prefix)
         self._link = Link(run_dir, loop, log, self._wake.set)
         self._follower: Follower
@@ -126,8 +125,9 @@ class Agent:
         self._pause = 0.0
         self._problem = ""
         """Why the last change could not be made."""
+        self._incarnation = ""
         self._state = ("", 0)
-        """The cluster id and the revision that the service is told."""
+        """The cluster id and the revision that the service is told, for that incarnation."""
         self._told_at = 0.0
 
     def follow(self, endpoints: Endpoints | None, observer: Observer | None) -> None:
@@ -190,6 +190,9 @@ class Agent:
     def _look(self) -> Look | None:
         """Compare what there is, and tell the service; `None` if too little is known."""
         picture, heard = self._follower.picture, self._link.heard
+        host = None if heard is None else heard.row(HostRow)
+        if host is not None and host.incarnation != self._incarnation:
+            self._incarnation, self._state = host.incarnation, ("", 0)
         if self._follower.tried:
             self._journal.etcd(self._follower.problem, self._loop.time())
         if picture is None or heard is None or self._follower.problem:
@@ -270,12 +273,14 @@ class Agent:
             problem = found.standing.problem or self._problem or self._journal.full(found)
             if not problem and picture is not None and picture.restored is not None:
                 problem = _HELD
+        # Before the service has told its incarnation, it is to believe nothing.
+        cluster_id, revision = self._state if self._link.connected else ("", 0)
         status = StatusRow(
             connected=not away,
             problem=(away or problem)[:500],
             removed=self._removed,
-            cluster_id=self._state[0],
-            revision=self._state[1],
+            cluster_id=cluster_id,
+            revision=revision,
         )
         self._link.tell(status)
         self._journal.status(status)
@@ -303,13 +308,10 @@ class Agent:
         """Make the changes one after another. What is not made is looked at again."""
         try:
             failed = await self._make_all(found)
-        except Unavailable as error:
-            self._journal.etcd(str(error), self._loop.time())
-            failed = True
         except EtcdError as error:
-            if self._problem != str(error):
-                self._problem = str(error)
-                self._log.error("etcd does not make a change", reason=str(error))
+            if not self._problem:
+                self._log.warning("etcd does not make a change", reason=str(error))
+            self._problem = str(error)
             failed = True
         else:
             self._problem = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from watcher.cluster.protocol import (
     LONGEST,
@@ -90,7 +91,8 @@ class Telling:
         return before != self._rows
 
     def anew(self) -> None:
-        """The service knows nothing: it is another connection."""
+        """The service knows nothing: it is another connection, perhaps of another incarnation."""
+        self.status = replace(self.status, cluster_id="", revision=0)
         self._known.clear()
         self._begun = self._ended = False
 
