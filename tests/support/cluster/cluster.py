@@ -65,6 +65,7 @@ class Cluster:
         called: str = "",
         address: str = "",
         more: str = "",
+        whole: bool = False,
     ) -> ClusterHost:
         """Makes a host on a link; nothing of the watcher runs there.
 
@@ -74,9 +75,10 @@ class Cluster:
             config: what its `watcher.toml` has besides `[cluster]`, which is there with an etcd.
             called, address: its name and address in `[cluster]`; the address is not there if empty.
             more: more keys of `[cluster]`.
+            whole: `config` has `[cluster]` itself.
         """
         number = _FIRST_HOST + len(self.hosts)
-        if self.members:
+        if self.members and not whole:
             words = {"host": called or name, "address": address}
             keys = "\n".join(f"{key} = {toml(value)}" for key, value in words.items() if value)
             config = f"{config}\n[cluster]\nttl = {TTL}\n{keys}\n{self.etcd.config()}\n{more}\n"
