@@ -285,6 +285,31 @@ def test_a_token_lapses(machine: Machine) -> None:
     done(real, work)
 
 
+def test_a_token_of_a_later_state_than_etcd_has_is_given_up(machine: Machine) -> None:
+    """It was restored from a snapshot, and waits until it has caught up with the token."""
+    real = RealEtcd((machine.here, "192.0.2.2"), auth=True)
+    snapshot = real.snapshot()
+
+    async def work(client: Etcd) -> None:
+        for _ in range(32):
+            await client.txn([], [put(KEY, b"")])
+        client._session._token = None
+        await client.range(KEY)
+        token = client._session._token
+        await asyncio.to_thread(real.restore, snapshot)
+        with pytest.raises(Unavailable):
+            await client.range(KEY)
+        await client.range(KEY)
+        client._session._token = token
+        async with aclosing(client.watch("/watcher/", 1)) as batches:
+            with pytest.raises(Unavailable):
+                await anext(batches)
+        async with aclosing(client.watch("/watcher/", 1)) as batches:
+            await anext(batches)
+
+    done(real, work, QUICK)
+
+
 def test_etcd_that_wants_no_user_is_used_without(machine: Machine) -> None:
     """And with one, as soon as it does."""
     real = RealEtcd((machine.here, "192.0.2.2"))

@@ -99,6 +99,10 @@ class Failed(Exception):
         self.stale = stale
 
 
+class Silent(Failed):
+    """A member has accepted a request, and does not answer."""
+
+
 class Answered(Exception):
     """A member answered with an error; only for this room.
 

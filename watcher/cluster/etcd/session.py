@@ -8,7 +8,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from watcher.cluster.etcd import wire
-from watcher.cluster.etcd.errors import Answered, EtcdError, Failed, Unavailable, Uncertain
+from watcher.cluster.etcd.errors import (
+    Answered,
+    EtcdError,
+    Failed,
+    Silent,
+    Unavailable,
+    Uncertain,
+)
 from watcher.cluster.etcd.meanings import NO_AUTHENTICATION, is_stale, meaning
 from watcher.cluster.etcd.members import Members
 from watcher.cluster.etcd.secrets import read_password
@@ -92,6 +99,9 @@ class Session:
                 yield stream
         except Answered as error:
             raise self.ended(error) from None
+        except Silent:
+            self._forget(token)
+            raise
 
     def ended(self, error: Answered) -> EtcdError | Failed:
         """What to raise for the error with which lines have ended, or never began."""
@@ -111,12 +121,23 @@ class Session:
         except Answered as error:
             if not (self._user and is_stale(error)):
                 raise self.meaning(error) from None
-        if self._token == token:  # nobody else has asked for a new one meanwhile
-            self._token = None
+        except Silent:
+            self._forget(token)
+            raise
+        self._forget(token)
         try:
             return await ask(await self._get_token(member))
         except Answered as error:
             raise self.meaning(error) from None
+
+    def _forget(self, token: str) -> None:
+        """Have the next request ask for another token, unless somebody has meanwhile.
+
+        A member may be silent because of its token: one names a revision, and etcd waits for that
+        (server/auth/simple_token.go, isValidSimpleToken), which is long after it was restored.
+        """
+        if self._token == token:
+            self._token = None
 
     async def _get_token(self, member: str) -> str:
         """A token for the user; empty if there is none.

@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from watcher.cluster.etcd.errors import Failed, TooLarge
+from watcher.cluster.etcd.errors import Failed, Silent, TooLarge
 from watcher.cluster.etcd.secrets import Certificates
 from watcher.cluster.etcd.wire import MAX_ANSWER, Lines, read_error
 from watcher.cluster.etcd.words import Times, Tls
@@ -81,7 +81,7 @@ class Transport:
                 async with self._posted(member, path, body, token) as response:
                     return await _whole(response, MAX_ANSWER)
         except TimeoutError:
-            raise Failed(f"no answer within {self._times.answer:g} s", sent=True) from None
+            raise Silent(f"no answer within {self._times.answer:g} s", sent=True) from None
 
     @asynccontextmanager
     async def lines(
@@ -105,7 +105,7 @@ class Transport:
                         if transport is not None:  # else TLS waits for the member's farewell
                             transport.abort()
         except TimeoutError:
-            raise Failed(f"no answer within {self._times.answer:g} s", sent=True) from None
+            raise Silent(f"no answer within {self._times.answer:g} s", sent=True) from None
 
     @asynccontextmanager
     async def _posted(

@@ -18,7 +18,7 @@ from contextlib import aclosing
 from typing import Final
 
 from watcher.cluster.etcd import wire
-from watcher.cluster.etcd.errors import Compacted, Failed, Replaced, Unavailable
+from watcher.cluster.etcd.errors import Compacted, Failed, Replaced, Silent, Unavailable
 from watcher.cluster.etcd.meanings import meaning_of_end
 from watcher.cluster.etcd.requests import Json, ranged, under
 from watcher.cluster.etcd.session import Session
@@ -144,7 +144,7 @@ async def _lines(
                 lines = await stream.next()
         except TimeoutError:
             if not created:
-                raise Failed(f"no answer within {times.answer:g} s") from None
+                raise Silent(f"no answer within {times.answer:g} s") from None
             await _ping(session, member, prefix)
             yield None
             continue
