@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from watcher.cluster.agent.rows import Map, told, why_not
 from watcher.cluster.agent.standing import Situation, Standing, live, standing
-from watcher.cluster.registry.changes import AddNetwork, Claim, GiveBack, Lend, Take, Unmark
+from watcher.cluster.registry.changes import AddNetwork, Claim, GiveBack, Lend, Repair, Take, Unmark
 from watcher.cluster.registry.choice import choose
 from watcher.cluster.registry.keys import part_of
 from watcher.cluster.registry.records import NetworkRecord
@@ -99,7 +99,8 @@ def look(
 def _live(picture: Picture, me: Self, now: Situation) -> AliveRecord | None:
     record = live(now)
     entry = picture.alive.get(me.name)
-    return None if entry is not None and entry.lease and entry.record == record else record
+    told = entry is not None and entry.lease and entry.record == record and not entry.damaged
+    return None if told else record
 
 
 class _Finder:
@@ -129,6 +130,7 @@ class _Finder:
 
     def changes(self) -> Iterator[Change]:
         """What has been left behind first, then what is had, then what is new."""
+        yield from self._repairs()
         yield from self._unclaimed()
         for place, row in self._blocks.items():
             if row.state == "leaving":
@@ -175,6 +177,21 @@ class _Finder:
     def _mine(self, host: str, incarnation: str) -> bool:
         return (host, incarnation) == (self._me.name, self._me.incarnation)
 
+    def _repairs(self) -> Iterator[Change]:
+        """Keys of this host, and networks, that were overwritten by what cannot be read."""
+        keys = self._picture.keys
+        for part, block in self._picture.blocks.items():
+            own = block.record
+            if block.damaged and own and self._mine(own.host, own.incarnation):
+                yield Repair(self._me, keys.block(part), own, block.modified)
+        for part, claim in self._picture.claims.items():
+            wanted = claim.record
+            if claim.damaged and wanted and self._mine(wanted.host, wanted.incarnation):
+                yield Repair(self._me, keys.claim(part), wanted, claim.modified)
+        for name, network in self._picture.networks.items():
+            if network.damaged and network.record:
+                yield Repair(self._me, keys.network(name), network.record, network.modified)
+
     def _unclaimed(self) -> Iterator[Change]:
         """Claims that do not count, and that nobody wants any more."""
         for part, entry in self._picture.claims.items():
@@ -217,7 +234,9 @@ class _Finder:
             return
         claim, entry = self._picture.claims.get(part), self._picture.blocks.get(block)
         record = None if claim is None else claim.record
-        if claim is not None and (record is None or record.host != self._me.name):
+        if record is not None and record.host != self._me.name:
+            return
+        if claim is not None and record is None and new:
             return
         holder = None if entry is None else entry.record
         if entry is not None and holder is None:
@@ -226,8 +245,8 @@ class _Finder:
         again = record is not None and self._mine(record.host, record.incarnation)
         if again and not counts:
             return  # it waits for the host that has the block
-        if record is not None and record.counts:
-            counts = True  # an earlier incarnation had it
+        if (record is not None and record.counts) or (claim is not None and record is None):
+            counts = True  # an earlier incarnation had it, or it was overwritten
         if not counts and not (holder and holder.host in self._picture.alive):
             return
         yield Claim(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from watcher.cluster.registry.records import NetworkRecord
     from watcher.model.address import Subnet
 
-PATIENCE: Final = 1.0
+PATIENCE: Final = 3.0
 """Seconds until a claim that cannot be granted is refused: a container that moves may be ending on
 the other host just now."""
 
@@ -188,12 +188,12 @@ def why_not(map_: Map, row: BlockRow, trying: float) -> str:
     if row.network not in map_.picture.networks:
         return "" if row.network in map_.networks else "etcd does not have its network"
     if is_claim(row.prefix):
-        return _why_no_claim(map_, part, trying)
+        return _why_no_claim(map_, row, part, trying)
     entry = map_.picture.blocks.get(part)
     if entry is None:
         return "" if map_.prefix(part) else _NO_BLOCK
-    if entry.record is None:
-        return "etcd has of it what is not understood"
+    if entry.record is None:  # what this host has was overwritten, and is put back
+        return "" if row.state == "held" else "etcd has of it what is not understood"
     if map_.me is not None and entry.record.host == map_.me.name:
         return ""  # an earlier incarnation had it
     return f"host {quoted(entry.record.host)} has it"
@@ -202,7 +202,7 @@ def why_not(map_: Map, row: BlockRow, trying: float) -> str:
 _NO_BLOCK: Final = "it is no block of the network"
 
 
-def _why_no_claim(map_: Map, part: Part, trying: float) -> str:
+def _why_no_claim(map_: Map, row: BlockRow, part: Part, trying: float) -> str:
     block = map_.block_with(part)
     if block is None:
         return "it is not in the network"
@@ -216,6 +216,8 @@ def _why_no_claim(map_: Map, part: Part, trying: float) -> str:
         return ""
     claim, entry = map_.picture.claims.get(part), map_.picture.blocks.get(block)
     name = "" if map_.me is None else map_.me.name
+    if claim is not None and claim.record is None and row.state == "held":
+        return ""
     if claim is not None and claim.record is None:
         return "etcd has of it what is not understood"
     if claim is not None and claim.record is not None and claim.record.host != name:

@@ -131,7 +131,8 @@ def _there(
         return replace(taken, me=me)
     if not same:
         return Standing("joining", join=_join(picture, now, entry))
-    differs = record != _record(now) or _address_modified(picture, now, other=False) == 0
+    differs = record != _record(now) or entry.damaged
+    differs = differs or _address_modified(picture, now, other=False) == 0
     return Standing("in", me=me, join=_join(picture, now, entry) if differs else None)
 
 
@@ -190,7 +191,7 @@ def _join(picture: Picture, now: Situation, entry: Entry[HostRecord] | None) -> 
 def _address_modified(picture: Picture, now: Situation, *, other: bool) -> int:
     """The revision of the key of this host's address; 0: there is none, or another's is meant."""
     entry = picture.addresses.get(str(now.host.address))
-    if entry is None or (not other and entry.record != now.host.host):
+    if entry is None or (not other and (entry.damaged or entry.record != now.host.host)):
         return 0
     return entry.modified
 

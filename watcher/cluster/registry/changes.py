@@ -249,6 +249,25 @@ class GiveBack(Struct, frozen=True):
         return [modified_at(key, self.modified)], [delete(key)]
 
 
+class Repair(Struct, frozen=True):
+    """Puts a key back that was overwritten by what cannot be read.
+
+    Attributes:
+        key, record: the key, and what it has said before.
+        modified: of the key.
+    """
+
+    me: Self
+    key: str
+    record: BlockRecord | ClaimRecord | NetworkRecord
+    modified: int
+
+    def written(self, keys: Keys) -> Written:
+        """See :class:`Change`."""
+        compares = [self.me.holds(keys), modified_at(self.key, self.modified)]
+        return compares, [put(self.key, encode(self.record))]
+
+
 class Mark(Struct, frozen=True):
     """Keeps all hosts from taking what is new, until the lease lapses: etcd was restored."""
 

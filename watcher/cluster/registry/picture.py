@@ -33,14 +33,16 @@ class Entry[R](Struct, frozen=True):
     """What a key has.
 
     Attributes:
-        record: what it says; `None` if that cannot be read.
+        record: what it says, or has said before it was damaged; `None` if that is not known.
         modified: the revision of its last change.
         lease: the lease with which it ends; 0: none.
+        damaged: whether it has been overwritten by what cannot be read.
     """
 
     record: R | None
     modified: int
     lease: int = 0
+    damaged: bool = False
 
 
 class Picture:
@@ -82,17 +84,17 @@ class Picture:
         elif table == "hosts":
             self._named(self.hosts, rest, kv, records.read_host)
         elif table == "addresses":
-            self.addresses[rest] = self._entry(kv, records.read_name)
+            self.addresses[rest] = self._entry(self.addresses.get(rest), kv, records.read_name)
         elif table == "networks":
             if valid_network_name(rest):
-                self.networks[rest] = self._entry(kv, records.read_network)
+                self.networks[rest] = self._entry(self.networks.get(rest), kv, records.read_network)
                 self.prefixes.clear()
             else:
                 self._bad(kv.key, "it is no name of a network")
         elif kv.key == self.keys.layout:
-            self.layout = self._entry(kv, _text)
+            self.layout = self._entry(None, kv, _text)
         elif kv.key == self.keys.restored:
-            self.restored = self._entry(kv, _text)
+            self.restored = self._entry(None, kv, _text)
         else:
             return False
         return True
@@ -137,22 +139,26 @@ class Picture:
         if part is None:
             self._bad(kv.key, "it names no part of a network")
         else:
-            table[part] = self._entry(kv, read)
+            table[part] = self._entry(table.get(part), kv, read)
 
     def _named[R](
         self, table: dict[str, Entry[R]], rest: str, kv: KeyValue, read: Callable[[bytes], R]
     ) -> None:
         if HOST.fullmatch(rest):
-            table[rest] = self._entry(kv, read)
+            table[rest] = self._entry(table.get(rest), kv, read)
         else:
             self._bad(kv.key, "it is no name of a host")
 
-    def _entry[R](self, kv: KeyValue, read: Callable[[bytes], R]) -> Entry[R]:
+    def _entry[R](
+        self, before: Entry[R] | None, kv: KeyValue, read: Callable[[bytes], R]
+    ) -> Entry[R]:
+        """What a key has; what cannot be read does not change what was known before."""
         try:
             record = read(kv.value)
         except ValueError as error:
             self._bad(kv.key, str(error))
-            return Entry(None, kv.modified, kv.lease)
+            known = None if before is None else before.record
+            return Entry(known, kv.modified, kv.lease, damaged=True)
         return Entry(record, kv.modified, kv.lease)
 
 
