@@ -130,6 +130,7 @@ class StatusRow(Row, frozen=True, tag="status"):
         problem: why this host takes no part in the cluster, or why etcd does not answer.
         removed: the incarnation that the registry does not accept any more.
         cluster_id, revision: of the state that the other rows are from.
+        out: whether it is granted nothing, for that problem.
     """
 
     connected: bool
@@ -137,6 +138,7 @@ class StatusRow(Row, frozen=True, tag="status"):
     removed: _Name = ""
     cluster_id: _Name = ""
     revision: _Number = 0
+    out: bool = False
 
 
 class NumberRow(Row, frozen=True, tag="number"):

@@ -169,6 +169,8 @@ class Clustering:
         why = _AWAY if self._peer is None else ""
         if not why and (status is None or not status.connected):
             why = _SILENT
+        if not why and status is not None and status.out:
+            why = f"is in no block of this host, and {status.problem.partition('; ')[0]}"
         if why:
             raise Unclaimed(wanted.network, wanted.address, wanted.value, why)
         if self._claims.want(wanted):

@@ -229,10 +229,13 @@ class Agent:
         if before is None and host.cluster_id:
             before = (host.cluster_id, host.revision)
         anew = picture is not self._picture
-        if anew and before is not None and (now[0] != before[0] or now[1] < before[1]):
+        less = before is not None and (now[0] != before[0] or now[1] < before[1])
+        if anew and before is not None and (less or self._follower.replaced):
             self._restored, self._marked = True, False
             self._until = 0
             self._journal.restored(before[1], now[1])
+        if anew:
+            self._follower.replaced = False
         self._picture, self._seen = picture, now
 
     def _note(self, found: Look, host: HostRow, picture: Picture, now: float) -> None:
@@ -269,10 +272,12 @@ class Agent:
             differs = self._link.set(found.rows)
             if found.standing.kind == "in" or host.cluster_id:
                 self._advance(picture, differs=differs)
+        out = bool(problem)
         if found is not None:
             problem = found.standing.problem or self._problem or self._journal.full(found)
-            if not problem and picture is not None and picture.restored is not None:
-                problem = _HELD
+            out = found.standing.kind in ("out", "removed")
+            if picture is not None and picture.restored is not None:
+                problem, out = problem or _HELD, True
         # Before the service has told its incarnation, it is to believe nothing.
         cluster_id, revision = self._state if self._link.connected else ("", 0)
         status = StatusRow(
@@ -281,6 +286,7 @@ class Agent:
             removed=self._removed,
             cluster_id=cluster_id,
             revision=revision,
+            out=out,
         )
         self._link.tell(status)
         self._journal.status(status)

@@ -87,6 +87,7 @@ class Follower:
         picture: `None` until all was read once. While etcd does not answer, the last one stays.
         problem: why etcd does not answer; empty while it does.
         tried: whether that is known: it has been asked.
+        replaced: whether etcd had less than it had before; whoever reads that sets it back.
     """
 
     def __init__(
@@ -104,32 +105,31 @@ class Follower:
         self._endpoints: Endpoints = endpoints or NoEndpoints()
         self.picture: Picture | None = None
         self.problem = NOT_YET
-        self.tried = False
+        self.tried = self.replaced = False
         self._stale = True
         self._told: set[str] = set()
 
     async def run(self) -> None:
         """Follow it until this is cancelled."""
         loop = asyncio.get_running_loop()
-        pause = 0.0
+        away = reread = 0.0
         while True:
-            began = loop.time()
-            bounds = PAUSES
+            began, pause = loop.time(), 0.0
             try:
                 if self._stale or self.picture is None:
                     await self._read()
                 await self._watch()
             except Compacted:
                 self._log.warning("etcd has compacted what was not seen yet, all is read again")
-                self._stale, bounds = True, REREAD
+                self._stale = True
             except Replaced as error:
                 self._log.warning("etcd is not what it was, all is read again", reason=error.what)
-                self._stale, bounds = True, REREAD
+                self._stale = self.replaced = True
             except EtcdError as error:
+                away = pause = longer(0.0 if not self.problem else away, PAUSES)
                 self._fail(error)
-            if loop.time() - began > STEADY:
-                pause = 0.0
-            pause = longer(pause, bounds)
+            if not pause:
+                reread = pause = longer(0.0 if loop.time() - began > STEADY else reread, REREAD)
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not for secrets
 
     async def _read(self) -> None:
