@@ -15,7 +15,7 @@ DEV_PACKAGES  := $(DEMO_PACKAGES) conntrack ethtool libcap2-bin netcat-openbsd p
 ENGINE_PACKAGES := $(DEV_PACKAGES) docker.io docker-cli podman netavark containerd containernetworking-plugins crun uidmap
 
 # What the tests of a cluster need: its members are started by the tests alone.
-CLUSTER_PACKAGES := $(DEV_PACKAGES) etcd-server etcd-client openssl
+CLUSTER_PACKAGES := $(DEV_PACKAGES) etcd-server etcd-client openssl faketime
 
 # Any Python from 3.12 on; Debian's own first, since a virtual environment lives as long as its Python.
 PYTHON ?= $(firstword $(foreach python,/usr/bin/python3 python3.14 python3.13 python3.12 python3,\

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.cluster import FAR, LAN, Cluster
 from tests.support.cluster.played import Played
+from tests.support.cluster.whole import Whole
 from tests.support.host import Host
 
 type ClusterMaker = Callable[..., Cluster]
@@ -74,3 +75,38 @@ def played(make_cluster: ClusterMaker) -> Iterator[PlayedMaker]:
 def three(played: PlayedMaker) -> Played:
     """Hosts a and b on one link, and c behind a router."""
     return played()
+
+
+@pytest.fixture(scope="session")
+def _wholes() -> Iterator[list[Whole]]:
+    """The hosts of :func:`whole`, which tests of one process use one after another."""
+    made: list[Whole] = []
+    yield made
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def whole(_wholes: list[Whole], rootfs: Path) -> Iterator[Whole]:
+    """Three hosts with all that runs on them, well, and an etcd of one member.
+
+    A test that passes leaves them well. After one that fails, the next gets others.
+    """
+    if not _wholes:
+        _wholes.append(Whole(rootfs))
+    whole = _wholes[0]
+    yield whole
+    if whole.broken:
+        _wholes.remove(whole)
+        whole.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Shows what the services of :func:`whole` have logged since the test began."""
+    report: pytest.TestReport = yield  # type: ignore[assignment]
+    whole = getattr(item, "funcargs", {}).get("whole")
+    if isinstance(whole, Whole) and call.when == "call" and report.failed:
+        whole.broken = True
+        report.sections.append(("log of all hosts", whole.logs()))
+    return report  # type: ignore[return-value]

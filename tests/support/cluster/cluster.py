@@ -66,6 +66,8 @@ class Cluster:
         address: str = "",
         more: str = "",
         whole: bool = False,
+        number: int = 0,
+        base: Path | None = None,
     ) -> ClusterHost:
         """Makes a host on a link; nothing of the watcher runs there.
 
@@ -76,13 +78,14 @@ class Cluster:
             called, address: its name and address in `[cluster]`; the address is not there if empty.
             more: more keys of `[cluster]`.
             whole: `config` has `[cluster]` itself.
+            number, base: those of a host that was there before; else it has its own.
         """
-        number = _FIRST_HOST + len(self.hosts)
+        number = number or _FIRST_HOST + len(self.hosts)
         if self.members and not whole:
             words = {"host": called or name, "address": address}
             keys = "\n".join(f"{key} = {toml(value)}" for key, value in words.items() if value)
             config = f"{config}\n[cluster]\nttl = {TTL}\n{keys}\n{self.etcd.config()}\n{more}\n"
-        host = ClusterHost(self.underlay, self._rootfs, link, number, config)
+        host = ClusterHost(self.underlay, self._rootfs, link, number, config, base)
         self._made.append(host)
         self.hosts[name] = host
         return host

@@ -30,6 +30,7 @@ class ClusterHost(Host):
         rootfs: as :class:`Host` has it.
         link, number: the link, and the host's number on it.
         config: as :class:`Host` has it.
+        base: its directory, if it is to have that of a host that was there before.
 
     Attributes:
         station: it on its link.
@@ -47,15 +48,28 @@ ip link set lo up
 """
 
     def __init__(
-        self, underlay: Underlay, rootfs: Path, link: Link, number: int, config: str = ""
+        self,
+        underlay: Underlay,
+        rootfs: Path,
+        link: Link,
+        number: int,
+        config: str = "",
+        base: Path | None = None,
     ) -> None:
         self._underlay = underlay
+        self._wanted_base = base
         super().__init__(rootfs, config)
         try:
             self.station = underlay.station(self.here, link, number)
         except BaseException:
             self.close()
             raise
+
+    def _make_base(self) -> Path:
+        if self._wanted_base is None:
+            return super()._make_base()
+        self._wanted_base.mkdir(mode=0o755)
+        return self._wanted_base
 
     def _beyond_file(self) -> Path:
         return self._underlay.beyond.file
