@@ -125,8 +125,9 @@ def test_a_fixed_address_is_in_a_block_or_claimed(store: LeaseStore) -> None:
     assert lease(store, "b", 2, ip="10.9.7.7") == ["10.9.7.7/16"]
     assert not store.cluster.leave("net", claim_of(ip_address("10.9.7.7")))
     release(store, "b")
+    assert [lease(store, f"c{n}", n + 9) for n in range(2)] == [["10.9.0.21/16"], ["10.9.0.22/16"]]
     with pytest.raises(InvalidRequest, match=r"no free address"):  # a claim is for who asked
-        [lease(store, f"c{n}", n + 9) for n in range(4)]
+        lease(store, "c2", 11)
 
 
 def test_an_address_that_was_lent_is_leased_to_nobody(store: LeaseStore) -> None:
@@ -139,6 +140,24 @@ def test_an_address_that_was_lent_is_leased_to_nobody(store: LeaseStore) -> None
         lease(store, "b", 2, ip="10.9.0.21")
     store.cluster.meet([], [], gone_blocks=[("net", lent)])
     assert lease(store, "b", 2, ip="10.9.0.21") == ["10.9.0.21/16"]
+
+
+def test_an_address_that_comes_back_is_leased_again(store: LeaseStore) -> None:
+    """Whether another host had it, or this one as a claim before it had the block."""
+    claim, lent = claim_of(ip_address("10.9.0.21")), claim_of(ip_address("10.9.0.22"))
+    store.cluster.take("net", claim)
+    lease(store, "a", 1, ip="10.9.0.21")
+    store.cluster.take("net", SECOND)
+    assert store.cluster.lend("net", lent, "other")
+    assert lease(store, "b", 2) == ["10.9.0.23/16"]
+    with pytest.raises(InvalidRequest, match="no free address"):
+        lease(store, "c", 3)
+    release(store, "a")
+    assert store.cluster.leave("net", claim)
+    assert store.cluster.forget("net", claim)
+    assert lease(store, "c", 3) == ["10.9.0.21/16"]
+    store.cluster.meet([], [], gone_blocks=[("net", lent)])
+    assert lease(store, "d", 4) == ["10.9.0.22/16"]
 
 
 def test_a_store_that_was_lost_has_leases_before_blocks(store: LeaseStore) -> None:

@@ -88,11 +88,12 @@ class BlockBook:
         remembered = (
             "SELECT address, address.block FROM address JOIN block ON number = address.block"
             " WHERE address.network = ? AND address.family = ? AND freed IS NOT NULL"
-            " AND state = 'held'"
-        )
+            " AND state = 'held' AND block.prefix != address || ?"
+        )  # a claim is for who has asked for it
+        of = name, version, f"/{self._subnet.max_prefixlen}"
         had = self._db.execute(
             f"{remembered} AND id = ? AND root = ? ORDER BY freed DESC",
-            (name, version, self._id, self._root),
+            (*of, self._id, self._root),
         )
         for text, block in had:
             if self._free(ip_address(text)):
@@ -101,7 +102,7 @@ class BlockBook:
         fresh = self._fresh()
         if fresh is not None:
             return fresh
-        for text, block in self._db.execute(f"{remembered} ORDER BY freed", (name, version)):
+        for text, block in self._db.execute(f"{remembered} ORDER BY freed", of):
             if self._free(ip_address(text)):
                 self._block = block
                 return ip_address(text)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from watcher.model.cluster import Block, Peer, PeerBlock
+from watcher.model.cluster import Block, Peer, PeerBlock, is_claim
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
 
     from watcher.model.address import Subnet
@@ -114,6 +115,7 @@ class ClusterStore:
                 return row is None
             db.execute("DELETE FROM address WHERE block = ?", row[:1])
             db.execute("DELETE FROM block WHERE number = ?", row[:1])
+            _look_again(db, network, prefix)
             return True
 
     def peers(self) -> dict[str, Peer]:
@@ -171,7 +173,7 @@ class ClusterStore:
         peers: Iterable[Peer],
         blocks: Iterable[PeerBlock],
         gone: Iterable[str] = (),
-        gone_blocks: Iterable[tuple[str, Subnet]] = (),
+        gone_blocks: Sequence[tuple[str, Subnet]] = (),
     ) -> None:
         """Note what is new of other hosts, and forget what is `gone`."""
         with self._database.writing() as db:
@@ -180,6 +182,8 @@ class ClusterStore:
                 "DELETE FROM peer_block WHERE network = ? AND prefix = ?",
                 [(network, str(prefix)) for network, prefix in gone_blocks],
             )
+            for network, prefix in gone_blocks:
+                _look_again(db, network, prefix)
             db.executemany(
                 "INSERT OR REPLACE INTO peer (host, address, alive) VALUES (?, ?, ?)",
                 [(peer.host, str(peer.address), peer.alive) for peer in peers],
@@ -220,6 +224,24 @@ class ClusterStore:
                 "INSERT OR REPLACE INTO note (name, value) VALUES (?, ?)",
                 (_IDENTITY, msgspec.json.encode(identity).decode()),
             )
+
+
+def _look_again(db: sqlite3.Connection, network: str, prefix: Subnet) -> None:
+    """Have the cursor of this host's block come by `prefix` again, if that was a claim in it.
+
+    It may have passed that while somebody else had the address.
+    """
+    if not is_claim(prefix):
+        return
+    address = prefix.network_address
+    for number, text, cursor in db.execute(
+        "SELECT number, prefix, cursor FROM block WHERE network = ? AND family = ?",
+        (network, prefix.version),
+    ).fetchall():
+        block = ip_network(text)
+        offset = int(address) - int(block.network_address)
+        if address in block and offset < cursor:
+            db.execute("UPDATE block SET cursor = ? WHERE number = ?", (offset, number))
 
 
 def _block(network: str, prefix: str, state: BlockState) -> Block:
