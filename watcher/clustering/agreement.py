@@ -7,7 +7,6 @@ does what is missing. The caller has the writers' lock.
 from __future__ import annotations
 
 import secrets
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -20,24 +19,19 @@ from watcher.cluster.protocol import (
     NetworkRow,
     NumberRow,
     OwnRow,
-    PeerBlockRow,
-    PeerRow,
     RefusedRow,
     Row,
     StatusRow,
 )
 from watcher.clustering import wants
 from watcher.clustering.identity import boot, host_name, machine, own_address
+from watcher.clustering.others import Others
 from watcher.facts.kinds import (
     BlockLost,
     BlockReturned,
     BlockTaken,
-    HostRemoved,
-    HostReturned,
-    HostSeen,
-    HostSilent,
 )
-from watcher.model.cluster import Block, ClusterChange, Peer, PeerBlock, is_claim
+from watcher.model.cluster import Block, ClusterChange, is_claim
 from watcher.store.cluster import Identity
 
 if TYPE_CHECKING:
@@ -72,14 +66,12 @@ class Agreement:
         self._claims = claims
         self._publish = publish
         self._now = now
-        self._peers: dict[str, Peer] | None = None
-        """What the lease store has of other hosts; `None` before it was read."""
-        self._blocks: dict[tuple[str, Subnet], str] = {}
+        self._others = Others(publish)
         self._noted = 0.0
 
     def read_anew(self) -> None:
         """Read the lease store again: another process may have changed it, or it was lost."""
-        self._peers = None
+        self._others.read_anew()
 
     def close(
         self, store: ClusterStore, heard: Heard, networks: Sequence[Network]
@@ -94,12 +86,9 @@ class Agreement:
         own |= self._identify(store, status or StatusRow(connected=False))
         if not heard.whole or status is None or not status.cluster_id:
             return ClusterChange(own=tuple(sorted(own))), go_on
-        first = self._peers is None
-        if first:
-            self._read(store)
         own |= self._number(store, heard)
         # What others have in a block is known before the block is held, whatever is cut off.
-        change = self._meet(store, heard, all_of_it=first)
+        change = self._others.meet(store, heard)
         taken, go_on = self._own(store, heard, networks)
         own |= taken
         return replace(change, own=tuple(sorted(own))), go_on
@@ -140,7 +129,7 @@ class Agreement:
                 )
             )  # fmt: skip
         used = store.used()
-        lent = [asked for asked in heard.of(AskedRow).values() if self._has_lent(asked)]
+        lent = [asked for asked in heard.of(AskedRow).values() if self._others.have_lent(asked)]
         occupied = wants.with_lent(used, [(asked.network, asked.prefix) for asked in lent])
         in_use = {block.network for block, leased in used if leased}
         former = {name: there[name] for name in in_use & there.keys() - config.networks.keys()}
@@ -160,9 +149,6 @@ class Agreement:
                 rows.append(BlockRow(name, prefix, "wanted"))
         rows += [LentRow(asked.network, asked.prefix, asked.host) for asked in lent]
         return rows
-
-    def _has_lent(self, asked: AskedRow) -> bool:
-        return self._blocks.get((asked.network, asked.prefix)) == asked.host
 
     def _identify(self, store: ClusterStore, status: StatusRow) -> set[str]:
         """Have an incarnation, and note how much of the registry was seen."""
@@ -235,80 +221,3 @@ class Agreement:
     def _lose(self, store: ClusterStore, block: Block, reason: str) -> None:
         store.turn(block.network, block.prefix, "lost")
         self._publish(BlockLost(block.network, block.prefix, reason))
-
-    def _meet(self, store: ClusterStore, heard: Heard, *, all_of_it: bool) -> ClusterChange:
-        """Note what is new of other hosts."""
-        assert self._peers is not None
-        hosts = {key[0] for key in heard.changed(PeerRow)}
-        keys = heard.changed(AskedRow) | heard.changed(PeerBlockRow)
-        keys |= {
-            key for key, asked in heard.of(AskedRow).items() if not self._has_lent(asked)
-        }  # a container had it, and may have ended
-        prefixes = {(network, ip_network(text)) for network, text in keys}
-        if all_of_it:
-            prefixes |= self._blocks.keys()
-            prefixes |= {_key(row) for row in heard.of(PeerBlockRow).values()}
-        if all_of_it:
-            hosts |= self._peers.keys() | {row.host for row in heard.of(PeerRow).values()}
-        peers, gone = self._peers_among(heard, hosts)
-        blocks, gone_blocks = self._blocks_among(store, heard, prefixes)
-        change = ClusterChange(tuple(peers), tuple(gone), tuple(blocks), tuple(gone_blocks))
-        if change:
-            store.meet(peers, blocks, gone, gone_blocks)
-            self._tell(peers, gone)
-            self._peers.update((peer.host, peer) for peer in peers)
-            for name in gone:
-                del self._peers[name]
-            for key in gone_blocks:
-                self._blocks.pop(key, None)
-            self._blocks.update(((one.network, one.prefix), one.host) for one in blocks)
-        return change
-
-    def _peers_among(self, heard: Heard, hosts: Iterable[str]) -> tuple[list[Peer], list[str]]:
-        assert self._peers is not None
-        peers, gone = [], []
-        for name in sorted(hosts):
-            row = heard.row(PeerRow, (name,))
-            if row is None:
-                gone += [name] if name in self._peers else []
-            elif (peer := Peer(row.host, row.address, row.alive)) != self._peers.get(name):
-                peers.append(peer)
-        return peers, gone
-
-    def _blocks_among(
-        self, store: ClusterStore, heard: Heard, prefixes: Iterable[tuple[str, Subnet]]
-    ) -> tuple[list[PeerBlock], list[tuple[str, Subnet]]]:
-        blocks, gone = [], []
-        for network, prefix in prefixes:
-            key = (network, str(prefix))
-            row = heard.row(PeerBlockRow, key) or heard.row(AskedRow, key)
-            was = self._blocks.get((network, prefix))
-            if row is None:
-                gone += [(network, prefix)] if was is not None else []
-            elif row.host != was:
-                if isinstance(row, AskedRow) and not store.lend(network, prefix, row.host):
-                    continue  # a container of this host has it
-                blocks.append(PeerBlock(network, prefix, row.host))
-        return blocks, gone
-
-    def _tell(self, peers: Iterable[Peer], gone: Iterable[str]) -> None:
-        """Publish what has become of other hosts."""
-        assert self._peers is not None
-        for peer in peers:
-            was = self._peers.get(peer.host)
-            if was is None or was.address != peer.address:
-                self._publish(HostSeen(peer.host, peer.address))
-            if not peer.alive and (was is None or was.alive):
-                self._publish(HostSilent(peer.host))
-            elif peer.alive and was is not None and not was.alive:
-                self._publish(HostReturned(peer.host))
-        for name in gone:
-            self._publish(HostRemoved(name))
-
-    def _read(self, store: ClusterStore) -> None:
-        self._peers = store.peers()
-        self._blocks = {(one.network, one.prefix): one.host for one in store.peer_blocks()}
-
-
-def _key(row: AskedRow | PeerBlockRow) -> tuple[str, Subnet]:
-    return row.network, row.prefix
