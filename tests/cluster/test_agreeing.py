@@ -21,7 +21,7 @@ from tests.support.host.machine import Machine
 from tests.support.killer import sample
 from watcher.cluster.registry.keys import Keys, Part
 from watcher.cluster.registry.removal import NoSuchHost, StillAlive, remove_host
-from watcher.facts.kinds import BlockLost, HostSilent
+from watcher.facts.kinds import BlockLost, ClusterUnreachable, HostSilent
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
 
@@ -556,6 +556,7 @@ def test_etcd_is_away_and_returns(play: Play) -> None:
         before = a.blocks(), a.peer_blocks()
         played.real.stop()
         await until(lambda: a.logged("etcd does not answer, what is known stays"))
+        await until(lambda: any(isinstance(fact, ClusterUnreachable) for fact in a.facts))
         await running(a, "c")
         with pytest.raises(InvalidRequest, match="etcd does not answer"):
             a.run("fixed", ip=inside(b))
@@ -648,6 +649,38 @@ def test_what_changed_hands_since_the_snapshot_is_its_last_holders(play: Play) -
         assert all(have[host.name] <= host.blocks() for host in (a, b))
 
     play(work)
+
+
+def test_etcd_is_restored_and_has_had_many_changes_since(play: Play) -> None:
+    """A host that was cut off meanwhile sees no smaller revision, but another history."""
+
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        snapshot = played.real.snapshot()
+        address = next(str(block[2]) for block in unheld(a, b))
+        await running(a, "fixed", address)
+        revision = played.real.revision()
+        a.cut_off()
+        await until(lambda: a.logged("etcd does not answer, what is known stays"))
+        played.real.restore(snapshot)
+        await until(lambda: b.logged("etcd is not what it was, all is read again"))
+        while played.real.revision() < revision + 10:
+            played.real.put(f"{played.prefix}/v1/endpoints/b/1", "{}")
+        assert not played.under("claims")
+        a.cut_off(away=False)
+        await until(lambda: played.under("claims"), "the claim is put back")
+        assert a.logged("etcd is not what it was, all is read again")
+
+    play(work)
+
+
+def unheld(*hosts: PlayedHost) -> Iterator[IPv4Network]:
+    """Blocks that none of the hosts holds."""
+    taken = set[str]().union(*(host.blocks() for host in hosts))
+    for block in IPv4Network("10.9.0.0/24").subnets(new_prefix=30):
+        if str(block) not in taken and block[0] != ip_address("10.9.0.0"):
+            yield block
 
 
 def test_garbage_in_etcd_is_logged_and_left_alone(play: Play) -> None:

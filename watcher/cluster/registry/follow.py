@@ -107,6 +107,8 @@ class Follower:
         self.problem = NOT_YET
         self.tried = self.replaced = False
         self._stale = True
+        self._last = ("", 0)
+        """The latest change that was seen: its key and revision."""
         self._told: set[str] = set()
 
     async def run(self) -> None:
@@ -116,9 +118,10 @@ class Follower:
         while True:
             began, pause = loop.time(), 0.0
             try:
-                if self._stale or self.picture is None:
+                again = not self._stale and self.picture is not None
+                if not again:
                     await self._read()
-                await self._watch()
+                await self._watch(again=again)
             except Compacted:
                 self._log.warning("etcd has compacted what was not seen yet, all is read again")
                 self._stale = True
@@ -135,22 +138,35 @@ class Follower:
     async def _read(self) -> None:
         picture = Picture(self._keys, self._bad)
         self._endpoints.begin()
+        last = ("", 0)
         async for page in self._etcd.pages(self._keys.all):
             picture.revision, picture.cluster_id = page.revision, page.cluster_id
             for kv in page.kvs:
                 self._put(picture, kv)
+                last = max(last, (kv.key, kv.modified), key=_revision)
         self._endpoints.end(picture.revision)
-        self.picture, self._stale = picture, False
+        self.picture, self._stale, self._last = picture, False, last
         self._well()
 
-    async def _watch(self) -> None:
+    async def _watch(self, *, again: bool) -> None:
+        """Follow the changes; `again`: etcd did not answer for a while.
+
+        Then the latest change that was seen is told once more. If it is another one, etcd was
+        restored meanwhile, and has had as many changes since.
+        """
         picture = self.picture
         assert picture is not None
-        batches = self._etcd.watch(self._keys.all, picture.revision + 1)
+        expected = self._last if again and self._last[1] else None
+        first = picture.revision + 1 if expected is None else expected[1]
+        batches = self._etcd.watch(self._keys.all, first)
         async with aclosing(batches) as watched:
             async for batch in watched:
                 if batch.cluster_id not in (0, picture.cluster_id):
                     raise Replaced(batch.revision, batch.cluster_id)
+                if expected is not None and batch.events:
+                    if expected not in {(e.kv.key, e.kv.modified) for e in batch.events}:
+                        raise Replaced(batch.revision, batch.cluster_id)
+                    expected = None
                 if self._take(picture, batch):
                     self._changed()
                 if self.problem:
@@ -164,6 +180,7 @@ class Follower:
                 changed = self._put(picture, event.kv) or changed
             else:
                 changed = self._remove(picture, event.kv) or changed
+            self._last = event.kv.key, event.kv.modified
         picture.revision = max(picture.revision, batch.revision)
         self._endpoints.told_all(picture.revision)
         return changed
@@ -205,3 +222,7 @@ class Follower:
             reason=shortened(reason),
             remedy="see who has written it, or delete it with `etcdctl del`",
         )  # fmt: skip
+
+
+def _revision(change: tuple[str, int]) -> int:
+    return change[1]
