@@ -12,7 +12,15 @@ from msgspec import Struct
 
 from watcher.cluster.agent.rows import Map, told, why_not
 from watcher.cluster.agent.standing import Situation, Standing, live, standing
-from watcher.cluster.registry.changes import AddNetwork, Claim, GiveBack, Lend, Repair, Take, Unmark
+from watcher.cluster.registry.changes import (
+    AddNetwork,
+    Claim,
+    GiveBack,
+    Lend,
+    PutBack,
+    Take,
+    Unmark,
+)
 from watcher.cluster.registry.choice import choose
 from watcher.cluster.registry.keys import part_of
 from watcher.cluster.registry.records import NetworkRecord
@@ -183,14 +191,14 @@ class _Finder:
         for part, block in self._picture.blocks.items():
             own = block.record
             if block.damaged and own and self._mine(own.host, own.incarnation):
-                yield Repair(self._me, keys.block(part), own, block.modified)
+                yield PutBack(self._me, keys.block(part), own, block.modified)
         for part, claim in self._picture.claims.items():
             wanted = claim.record
             if claim.damaged and wanted and self._mine(wanted.host, wanted.incarnation):
-                yield Repair(self._me, keys.claim(part), wanted, claim.modified)
+                yield PutBack(self._me, keys.claim(part), wanted, claim.modified)
         for name, network in self._picture.networks.items():
             if network.damaged and network.record:
-                yield Repair(self._me, keys.network(name), network.record, network.modified)
+                yield PutBack(self._me, keys.network(name), network.record, network.modified)
 
     def _unclaimed(self) -> Iterator[Change]:
         """Claims that do not count, and that nobody wants any more."""

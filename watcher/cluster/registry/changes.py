@@ -249,7 +249,7 @@ class GiveBack(Struct, frozen=True):
         return [modified_at(key, self.modified)], [delete(key)]
 
 
-class Repair(Struct, frozen=True):
+class PutBack(Struct, frozen=True):
     """Puts a key back that was overwritten by what cannot be read.
 
     Attributes:
