@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from tests.support.reading import Reading, agrees
 from watcher.feed.names import TOLD
+from watcher.locks.lock import Lock
+from watcher.locks.names import WRITERS
 
 if TYPE_CHECKING:
     from tests.support.host import Host
@@ -42,7 +44,8 @@ def test_a_command_says_where_nobody_hears_it(host: Host) -> None:
     """As beside a service of an older version, or one that cannot write to run_dir."""
     service = host.service()
     host.attach("web")
-    service.signal(signal.SIGSTOP)
+    with Lock(str(host.run_dir), WRITERS, patience=60) as lock, lock.locked():
+        service.signal(signal.SIGSTOP)  # while it does not have the lock, which it would keep
     told = host.run_dir / TOLD
     told.unlink()
     done = host.watcher("publish", "web", "9000:80")

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from handlers.guard.program import Facts, program
@@ -246,7 +246,7 @@ def test_any_frame_has_the_verdict_of_the_reference(data: st.DataObject) -> None
             assert kernel.passes(frame) == passes(facts, frame), frame.hex()
 
 
-@settings(max_examples=50, phases=PHASES)
+@settings(max_examples=50, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_frame_that_passes_has_it_when_cut(data: st.DataObject) -> None:
     facts = data.draw(links())

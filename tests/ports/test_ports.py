@@ -189,7 +189,7 @@ def outcome(text: str) -> tuple[PortMap, ...] | BadValue:
 
 
 def in_order(ports: Iterable[PortMap]) -> list[PortMap]:
-    """By protocol, address (any, IPv4, IPv6) and port."""
+    """By protocol, address (any, IPv4, IPv6), host port and port."""
     return sorted(
         ports,
         key=lambda port: (
@@ -197,6 +197,7 @@ def in_order(ports: Iterable[PortMap]) -> list[PortMap]:
             port.host_ip.version if port.host_ip else 0,
             int(port.host_ip or 0),
             port.host_port,
+            port.port,
         ),
     )
 
