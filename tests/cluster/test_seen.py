@@ -78,7 +78,7 @@ def test_a_host_goes_and_returns_and_is_removed(cluster: Cluster) -> None:
     joined(cluster)
     a, b = cluster.hosts["a"], cluster.hosts["b"]
     exporter = Exporter(a)
-    assert exporter.value("watcher_cluster_hosts", state="alive") == 2
+    eventually(lambda: exporter.value("watcher_cluster_hosts", state="alive") == 2)
     b.serving.kill9()
     b.speaking.kill9()
     eventually(lambda: states(a)["b"] == "silent", 60)

@@ -19,6 +19,10 @@ NO_AUTHENTICATION: Final = "authentication is not enabled"
 
 _STALE: Final = ("invalid auth token", "revision of auth store is old", "user name is empty")
 _ELSEWHERE: Final = (4, 13, 14)  # DeadlineExceeded, Internal, Unavailable of gRPC
+_NO_CERTIFICATE: Final = ("error reading server preface", "failed to write client preface")
+"""What the gateway, a client of its own member, answers if that takes it for nobody: it depends on
+which of the two is faster."""
+
 _NOT_DONE: Final = ("no leader", "too many requests")
 """What a member answers before it hands a request on (`newUnaryInterceptor` in
 server/etcdserver/api/v3rpc/interceptor.go, `processInternalRaftRequestOnce` in v3_server.go)."""
@@ -42,7 +46,7 @@ def meaning(error: Answered, user: str) -> EtcdError | Failed:
         return Replaced()
     if "requested lease not found" in message:
         return NoLease()
-    if "error reading server preface" in message:  # the gateway is a client of its own member
+    if any(words in message for words in _NO_CERTIFICATE):
         return Failed("its gateway has no certificate for clients (see docs/cluster.md)")
     if "database space exceeded" in message:
         return EtcdError(
