@@ -37,7 +37,7 @@ def test_a_network_that_was_one_hosts_and_becomes_it_again(make_host: HostMaker)
         eventually(lambda: registry.blocks().get("10.9.0.0/28") == "held")
         assert "10.9.0.0/16" in to_others(host)
         again = [host.attach(name) for name in ("before", "next")]
-        assert {"10.9.0.3", "10.9.4.0"} & to_others(host)
+        assert "10.9.0.2" in to_others(host)
         assert all(one.address.startswith(("10.9.0.", "10.9.4.")) for one in again)
         assert "10.9.0.2" not in [one.address for one in again]  # it is the host's own
         host.configure(ALONE)

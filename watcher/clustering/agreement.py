@@ -185,7 +185,8 @@ class Agreement:
         Returns the networks of which something changed, and whether containers can go on.
         """
         have = {(block.network, block.prefix): block for block in store.blocks()}
-        own = {(row.network, row.prefix) for row in heard.of(OwnRow).values()}
+        # In the order in which they were told: the first block taken is that of the host's address.
+        own = dict.fromkeys((row.network, row.prefix) for row in heard.of(OwnRow).values())
         refused = {(row.network, row.prefix): row.reason for row in heard.of(RefusedRow).values()}
         clustered = {network.name for network in networks}
         changed, go_on = set[str](), False
