@@ -23,7 +23,7 @@ from watcher.cluster.etcd.meanings import meaning_of_end
 from watcher.cluster.etcd.requests import Json, ranged, under
 from watcher.cluster.etcd.session import Session
 from watcher.cluster.etcd.transport import Stream
-from watcher.cluster.etcd.words import Batch, Event, Times
+from watcher.cluster.etcd.words import Batch, Event, Kind, Times
 from watcher.model.pauses import longer
 
 _MAX_PENDING: Final = 100_000
@@ -46,6 +46,10 @@ async def watch(
                 async for batch in batches:
                     heard = True
                     yield batch
+        except Compacted:
+            if not told.forget():
+                raise
+            continue
         except Failed as failed:
             why = failed.why
             if failed.stale and not heard and not retried:
@@ -66,6 +70,14 @@ async def watch(
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not for secrets
 
 
+type _Change = tuple[Kind, str, int, bytes]
+"""Kind, key, revision and value of the first change of a revision."""
+
+
+def _change(event: Event) -> _Change:
+    return event.kind, event.kv.key, event.kv.modified, event.kv.value
+
+
 class _Told:
     """How far the changes have been told, whatever member did.
 
@@ -78,10 +90,32 @@ class _Told:
         self.next = revision
         self.cluster_id = cluster_id
         self._pending: list[Event] = []
+        self._latest: _Change | None = None
+        self._expected: _Change | None = None
 
     def begin(self) -> None:
-        """Another member tells now; what one before has begun to tell, this one tells anew."""
+        """Another member tells now; what one before has begun to tell, this one tells anew.
+
+        The latest change that was told is to come first, once more. If another one does, or none,
+        etcd was restored meanwhile, and has had as many changes since.
+        """
         self._pending.clear()
+        self._expected = self._latest
+
+    @property
+    def start(self) -> int:
+        """The revision from which it is told."""
+        return self.next if self._expected is None else self._expected[2]
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the latest change has still to come once more."""
+        return self._expected is not None
+
+    def forget(self) -> bool:
+        """Expect no change once more, as etcd has compacted it; returns whether one was."""
+        expected, self._latest = self._expected, None
+        return expected is not None
 
     def add(self, line: wire.Told) -> Batch | None:
         """The changes of a line; those of a revision of which more follows are told with it.
@@ -89,7 +123,12 @@ class _Told:
         Raises:
             Failed: a revision has changes without an end.
         """
-        events = self._pending + [e for e in line.read() if e.kv.modified >= self.next]
+        read = line.read()
+        if self._expected is not None and read:
+            if _change(read[0]) != self._expected:
+                raise Replaced(line.header.revision, line.header.cluster_id)
+            self._expected = None
+        events = self._pending + [e for e in read if e.kv.modified >= self.next]
         self._pending = []
         if line.fragment and events:
             last = events[-1].kv.modified
@@ -99,6 +138,8 @@ class _Told:
             raise Failed("it tells changes without an end")
         if events:
             self.next = max(event.kv.modified for event in events) + 1
+            first = next(event for event in events if event.kv.modified == self.next - 1)
+            self._latest = _change(first)
         elif line.events:
             return None
         else:  # progress: nothing before it is still to come
@@ -114,15 +155,17 @@ async def _at(
     session: Session, member: str, prefix: str, told: _Told, times: Times
 ) -> AsyncGenerator[Batch]:
     """What one member tells, until it fails."""
+    told.begin()
     create: Json = ranged(*under(prefix)) | {
-        "start_revision": str(told.next),
+        "start_revision": str(told.start),
         "progress_notify": True,
         "fragment": True,
     }
-    told.begin()
     async with session.lines(member, "/v3/watch", {"create_request": create}) as stream:
         async for line in _lines(session, stream, member, prefix, times):
             if line is None:
+                if told.unknown:
+                    raise Replaced(told.next - 1, told.cluster_id)
                 yield told.batch()
                 continue
             _check_end(session, line)
