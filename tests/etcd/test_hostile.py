@@ -216,7 +216,7 @@ def test_a_half_told_revision_is_told_anew() -> None:
     """What a member had begun to tell when it failed, another one tells whole."""
     lines = [told(events=[kv(3), kv(4), kv(5, "YQ==")], fragment=True)]
     again = [
-        told(events=[kv(5, "YQ=="), kv(5, "Yg==")], fragment=True),
+        told(events=[kv(4), kv(5, "YQ=="), kv(5, "Yg==")], fragment=True),
         told(events=[kv(5, "Yw==")]),
     ]
     begun: list[int] = []
@@ -233,7 +233,27 @@ def test_a_half_told_revision_is_told_anew() -> None:
         return [(event.kv.modified, event.kv.key) for batch in found for event in batch.events]
 
     assert asked(answer, ask) == [(3, "a"), (4, "a"), (5, "a"), (5, "b"), (5, "c")]
-    assert begun == [3, 5]
+    assert begun == [3, 4]
+
+
+@pytest.mark.parametrize("other", [kv(4, "Yg=="), kv(5)], ids=["another key", "another revision"])
+def test_another_change_where_the_latest_was_is_another_history(other: dict[str, Any]) -> None:
+    """Etcd was restored while no watch was there, and has had as many changes since."""
+    begun: list[int] = []
+
+    def answer(path: str, body: Any) -> bytes:
+        if path != "/v3/watch":
+            return GOOD
+        begun.append(int(body["create_request"]["start_revision"]))
+        return streamed(told(created=True), told(events=[kv(4) if len(begun) == 1 else other]))
+
+    async def ask(client: Etcd) -> list[Batch]:
+        with pytest.raises(Replaced):
+            await batches(client, 9, revision=3)
+        return []
+
+    asked(answer, ask)
+    assert begun == [3, 4]
 
 
 def test_what_was_told_is_not_told_again() -> None:
