@@ -22,6 +22,8 @@ PYTHON ?= $(firstword $(foreach python,/usr/bin/python3 python3.14 python3.13 py
   $(if $(shell $(python) -c 'import sys; print(sys.version_info >= (3, 12) or "")' 2>/dev/null),$(python))))
 
 VENV        := .venv
+# What `make test-cluster` runs.
+OF_CLUSTERS := tests/cluster tests/clustering tests/endpoints tests/etcd
 TEST_FLAGS  ?= -n 4 --dist worksteal
 LOCKED      := --require-hashes --only-binary :all:
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -62,11 +64,11 @@ test test-accidents test-engines test-cluster: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: test
 test: packages-dev $(VENV)/setup-dev ## run the tests (TEST_FLAGS=…)
-	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines --ignore tests/cluster -m "not accident"
+	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines $(OF_CLUSTERS:%=--ignore %) -m "not accident"
 
 .PHONY: test-accidents
 test-accidents: packages-dev $(VENV)/setup-dev ## kills, lost and damaged stores at many points; very many at once
-	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines --ignore tests/cluster -m accident
+	$(VENV)/bin/pytest $(TEST_FLAGS) --ignore tests/engines $(OF_CLUSTERS:%=--ignore %) -m accident
 
 .PHONY: test-engines
 test-engines: packages-engines $(VENV)/setup-dev ## the tests beside Docker, Podman, containerd and crun
@@ -74,7 +76,7 @@ test-engines: packages-engines $(VENV)/setup-dev ## the tests beside Docker, Pod
 
 .PHONY: test-cluster
 test-cluster: packages-cluster $(VENV)/setup-dev ## the tests of many hosts, beside a real etcd
-	$(VENV)/bin/pytest $(TEST_FLAGS) tests/cluster
+	$(VENV)/bin/pytest $(TEST_FLAGS) $(OF_CLUSTERS)
 
 .PHONY: lint
 lint: packages-dev $(VENV)/setup-dev ## what CI holds the code to: ruff, mypy, shellcheck

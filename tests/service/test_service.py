@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -126,9 +127,10 @@ def test_one_whose_locks_are_removed_makes_them_anew(host: Host, what: str) -> N
         host.run_dir.rename(host.base / "away")  # at once: it is made anew meanwhile
         shutil.rmtree(host.base / "away")
     elif what == "replaced":
-        host.run_dir.rename(host.base / "away")
-        (host.base / "new").mkdir(mode=0o700)
-        (host.base / "new").rename(host.run_dir)
+        other = host.base / "other"
+        other.mkdir(mode=0o700)
+        # At once: between two steps the service would make it anew.
+        subprocess.run(["mv", "--exchange", "-T", other, host.run_dir], check=True)
     else:
         (host.run_dir / what).unlink()
     service.logged("made the locks anew", level="warning")
