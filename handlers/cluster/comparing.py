@@ -44,9 +44,12 @@ def differences(netlink: Netlink, plan: Plan, devices: Iterable[int]) -> Iterato
     if surplus:
         what = f"removed routes to {_some(map(_prefix, surplus))}"
         yield _difference(netlink, what, "no host has that", Delta([], [], surplus, []))
-    old = [entry for entry in here if entry.to and plan.entries.get(entry.key) != entry]
     changed = {entry.key for entry in more}
-    old = [entry for entry in old if entry.key not in changed]
+    old = [
+        entry
+        for entry in here
+        if entry.to and entry.key not in changed and plan.entries.get(entry.key) != entry
+    ]
     if old:
         what = f"removed entries of VXLAN for {_some(_of(entry) for entry in old)}"
         yield _difference(netlink, what, "no route needs them", Delta([], [], [], old))

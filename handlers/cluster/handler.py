@@ -177,7 +177,7 @@ class ClusterHandler(Handler):
         """Whether the numbers and the addresses of this host are those that were known."""
         return self._own_address() == known.own and all(
             local.number == self._cluster.number(name)
-            and _sources(local.driver, blocks) == known.sources[name]
+            and local.driver.sources(blocks) == known.sources[name]
             for name, local in known.plan.locals.items()
         )
 
@@ -208,7 +208,7 @@ class ClusterHandler(Handler):
         needed = wanted(drivers, self._cluster, own, underlay, peers.values(), found)
         for device in needed:
             yield from devices.differences(self._netlink, device)
-        sources = {driver.network.name: _sources(driver, blocks) for driver in drivers}
+        sources = {driver.network.name: driver.sources(blocks) for driver in drivers}
         for driver in drivers:
             yield from own_addresses.missing(self._netlink, driver, sources[driver.network.name])
         there = {one.its.id: one.link.index for one in devices.ours(self._netlink)}
@@ -255,11 +255,6 @@ class ClusterHandler(Handler):
             if sysctl.get(name) == "0":
                 repair = Repair(f"turned on {name}", "", "other hosts' packets come in there")
                 yield Difference(repair, partial(self._settings.set, name, "1"), alone=True)
-
-
-def _sources(driver: ClusteredDriver, blocks: Iterable[Block]) -> dict[int, Address]:
-    """What the host's own packets in a network come from, by IP version."""
-    return driver.sources(block for block in blocks if block.network == driver.network.name)
 
 
 def _indices(plan: Plan) -> set[int]:

@@ -155,7 +155,7 @@ class Plan:
             hosts.add(peer.host)
             self._peers[peer.host] = peer
         self.ways.update(ways)
-        touched = {key for key in self._of if key[1] in hosts}
+        touched = {(network, host) for network in self._locals for host in hosts} & self._of.keys()
         touched |= self._forget(gone_blocks)
         touched |= self._note(blocks)
         return self._refresh(touched)

@@ -81,8 +81,10 @@ class Members:
     def anew(self) -> str:
         """The commands after which exactly all elements are there."""
         wanted = self.all()
-        names = (text.split()[1] for text in remote.sets(list(self._drivers.values())))
-        sets = [f"flush {_kind(name)} inet watcher {name}\n" for name in names]
+        texts = remote.sets(list(self._drivers.values()))
+        sets = [
+            f"flush {kind} inet watcher {name}\n" for kind, name in (t.split()[:2] for t in texts)
+        ]
         return "".join(sets) + commands("add", wanted)
 
     def _put(self, key: _Key, host: str) -> None:
@@ -127,9 +129,7 @@ class Members:
         blocks = self._view.blocks()
         for driver in self._drivers.values():
             if isinstance(driver, ClusteredDriver):
-                name = driver.network.name
-                own = driver.sources(block for block in blocks if block.network == name)
-                for v, address in own.items():
+                for v, address in driver.sources(blocks).items():
                     subnet = driver.network.subnet_of(v)
                     if subnet is not None:
                         yield Element(
@@ -139,9 +139,6 @@ class Members:
     def _driver(self, key: _Key) -> ClusteredDriver | None:
         """The driver of a network, if `key` can be a part of that which a host has."""
         driver = self._drivers.get(key[0])
-        fits = isinstance(driver, ClusteredDriver) and driver.has_room_for(key[1])
-        return driver if isinstance(driver, ClusteredDriver) and fits else None
-
-
-def _kind(name: str) -> str:
-    return "map" if name.startswith("own") else "set"
+        if isinstance(driver, ClusteredDriver) and driver.has_room_for(key[1]):
+            return driver
+        return None

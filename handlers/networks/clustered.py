@@ -40,11 +40,16 @@ class ClusteredDriver(RoutedDriver):
         return any(self.path(version, address, common=common) == "vxlan" for version in versions)
 
     def sources(self, blocks: Iterable[Block]) -> dict[int, Address]:
-        """This host's own address by IP version: that of the oldest of its `blocks` of each."""
+        """Its address here by IP version: that of the oldest of this host's `blocks` of each."""
         found: dict[int, Address] = {}
         for block in blocks:
             subnet = self.network.subnet_of(block.prefix.version)
-            if block.state == "held" and not block.is_claim and subnet is not None:
+            if (
+                block.network == self.network.name
+                and block.state == "held"
+                and not block.is_claim
+                and subnet is not None
+            ):
                 found.setdefault(subnet.version, host_address(subnet, block.prefix))
         return found
 

@@ -143,11 +143,6 @@ class RemoteNetwork:
         """By the bytes of an address and the bits behind a prefix: the host, by the prefix. The
         longest prefixes come first."""
 
-    @property
-    def names(self) -> int:
-        """How many names there are, whether or not they count."""
-        return len(self._called)
-
     def find(self, name: bytes) -> RemotePresence | _Group | None:
         """Who is called so, if that counts."""
         found = self._called.get(name)
