@@ -17,6 +17,7 @@ from handlers.kernel.messages import (
     attribute,
     attributes,
     chosen,
+    request,
 )
 from watcher.model.address import Address
 
@@ -145,8 +146,7 @@ def with_status(value: int, mask: int) -> bytearray:
 
 def _listing(family: int, content: bytes) -> bytearray:
     body = _GENERIC.pack(family, 0, 0) + content
-    header = HEADER.pack(HEADER.size + len(body), _CT_GET, NLM_F_REQUEST | NLM_F_DUMP, 0, 0)
-    return bytearray(header + body)
+    return request(_CT_GET, body, NLM_F_DUMP)
 
 
 def deletion(body: memoryview) -> bytearray:

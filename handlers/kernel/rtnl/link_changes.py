@@ -14,10 +14,10 @@ from handlers.kernel import template
 from handlers.kernel.messages import (
     NLM_F_CREATE,
     NLM_F_EXCL,
-    NLM_F_REQUEST,
     attribute,
     attributes,
     encode,
+    request,
 )
 from handlers.kernel.netlink import IFF_UP
 from handlers.kernel.rtnl.messages import ifinfmsg
@@ -136,8 +136,7 @@ def learn_no_link_local(index: int) -> bytearray:
     data = attribute(IFLA_BR_MULTI_BOOLOPT, struct.pack("=II", NO_LL_LEARN, NO_LL_LEARN))
     info = attribute(IFLA_INFO_KIND, b"bridge\0") + attribute(IFLA_INFO_DATA, data)
     message = struct.pack("=BBHiII", 0, 0, 0, index, 0, 0) + attribute(IFLA_LINKINFO, info)
-    header = struct.pack("=IHHII", 16 + len(message), RTM_NEWLINK, NLM_F_REQUEST, 0, 0)
-    return bytearray(header + message)
+    return request(RTM_NEWLINK, message)
 
 
 def learns_link_local(body: memoryview) -> bool:
@@ -255,8 +254,7 @@ def no_other_name(index: int, name: str) -> bytearray:
         IFLA_PROP_LIST | NLA_F_NESTED, attribute(IFLA_ALT_IFNAME, f"{name}\0".encode())
     )
     message = struct.pack("=BBHiII", 0, 0, 0, index, 0, 0) + names
-    header = struct.pack("=IHHII", 16 + len(message), RTM_DELLINKPROP, NLM_F_REQUEST, 0, 0)
-    return bytearray(header + message)
+    return request(RTM_DELLINKPROP, message)
 
 
 def gone(index: int) -> bytearray:

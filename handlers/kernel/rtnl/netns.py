@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from handlers.kernel.messages import NLM_F_REQUEST, attribute, chosen
+from handlers.kernel.messages import attribute, chosen, request
 from handlers.kernel.rtnl.numbers import NETNSA_FD, NETNSA_NSID, RTM_GETNSID
 
 _GENERIC: Final = 4
@@ -19,8 +19,7 @@ _GENERIC: Final = 4
 def netns(descriptor: int) -> bytearray:
     """Ask for the number of the namespace `descriptor`; EINVAL if it is no namespace."""
     body = bytes(_GENERIC) + attribute(NETNSA_FD, struct.pack("=I", descriptor))
-    header = struct.pack("=IHHII", 16 + len(body), RTM_GETNSID, NLM_F_REQUEST, 0, 0)
-    return bytearray(header + body)
+    return request(RTM_GETNSID, body)
 
 
 def read_netns(body: memoryview) -> int:

@@ -16,14 +16,13 @@ from msgspec import Struct
 
 from handlers.kernel import template
 from handlers.kernel.messages import (
-    HEADER,
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
-    NLM_F_REQUEST,
     attribute,
     chosen,
     encode,
+    request,
 )
 from handlers.kernel.netlink import IFF_UP
 from handlers.kernel.rtnl.messages import ifinfmsg
@@ -155,7 +154,7 @@ def shaper_up(index: int, alias: str) -> bytearray:
     """Set the device `index` up, and give it an `alias`."""
     text = alias.encode()[:MAX_ALIAS] + b"\0"
     body = _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP) + attribute(IFLA_IFALIAS, text)
-    return bytearray(HEADER.pack(HEADER.size + len(body), RTM_NEWLINK, NLM_F_REQUEST, 0, 0) + body)
+    return request(RTM_NEWLINK, body)
 
 
 _IFINFO: Final = struct.Struct("=BxHiII")

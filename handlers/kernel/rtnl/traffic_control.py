@@ -16,13 +16,12 @@ from typing import Final
 from msgspec import Struct
 
 from handlers.kernel.messages import (
-    HEADER,
     NLM_F_CREATE,
     NLM_F_DUMP,
-    NLM_F_REQUEST,
     attribute,
     attributes,
     chosen,
+    request,
 )
 from handlers.kernel.rtnl.numbers import (
     RTM_DELQDISC,
@@ -225,5 +224,4 @@ def message(
 ) -> bytearray:
     """A request about traffic control: its `struct tcmsg`, and `rest`, its attributes."""
     body = TCMSG.pack(0, index, handle, parent, info) + rest
-    size = HEADER.size + len(body)
-    return bytearray(HEADER.pack(size, kind, flags | NLM_F_REQUEST, 0, 0) + body)
+    return request(kind, body, flags)
