@@ -228,8 +228,8 @@ _KEYS: Final[dict[type[Row], tuple[str, ...]]] = {
 }
 
 
-def table_of(row: Row) -> str:
-    """The name of the table that `row` is in."""
+def table_of(row: Row | type[Row]) -> str:
+    """The name of the table that `row`, or each row of that kind, is in."""
     return str(row.__struct_config__.tag)
 
 

@@ -81,11 +81,9 @@ class Agreement:
         Returns what has become different, and whether containers that waited can go on.
         """
         status = heard.coming(StatusRow)
-        own: set[str] = set()
-        go_on = False
-        own |= self._identify(store, status or StatusRow(connected=False))
+        own = self._identify(store, status or StatusRow(connected=False))
         if not heard.whole or status is None or not status.cluster_id:
-            return ClusterChange(own=tuple(sorted(own))), go_on
+            return ClusterChange(own=tuple(sorted(own))), False
         own |= self._number(store, heard)
         # What others have in a block is known before the block is held, whatever is cut off.
         change = self._others.meet(store, heard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from watcher.model.cluster import claim_of
 from watcher.model.errors import Unclaimed
@@ -19,10 +19,6 @@ MOST: Final = 1024
 """The most claims that are wanted at a time."""
 
 
-class _Wanted(NamedTuple):
-    until: float
-
-
 class Claims:
     """Those that are wanted, and why others were refused.
 
@@ -32,7 +28,8 @@ class Claims:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._wanted: dict[tuple[str, Subnet], _Wanted] = {}
+        self._wanted: dict[tuple[str, Subnet], float] = {}
+        """Until when each is wanted."""
         self._refused: dict[tuple[str, Subnet], str] = {}
 
     def want(self, wanted: Unclaimed) -> bool:
@@ -48,7 +45,7 @@ class Claims:
             reason = "is not claimed, because very many others are waited for"
         if reason:
             raise Unclaimed(wanted.network, wanted.address, wanted.value, reason)
-        self._wanted[key] = _Wanted(self._now() + PATIENCE)
+        self._wanted[key] = self._now() + PATIENCE
         return not known
 
     def refuse(self, network: str, prefix: Subnet, reason: str) -> bool:
@@ -64,12 +61,12 @@ class Claims:
 
     def wants(self, network: str, prefix: Subnet) -> bool:
         """Whether somebody waits for it, or has lately."""
-        wanted = self._wanted.get((network, prefix))
-        return wanted is not None and wanted.until > self._now()
+        until = self._wanted.get((network, prefix))
+        return until is not None and until > self._now()
 
     def lapse(self) -> Iterable[tuple[str, Subnet]]:
         """Forget those that nobody waits for any more; returns the rest."""
         now = self._now()
-        for key in [key for key, one in self._wanted.items() if one.until <= now]:
+        for key in [key for key, until in self._wanted.items() if until <= now]:
             del self._wanted[key]
         return self._wanted.keys()

@@ -51,22 +51,22 @@ class Heard:
 
     def of[R: Row](self, kind: type[R]) -> dict[Key, R]:
         """The rows of one kind, by their keys."""
-        rows = self._rows.get(str(kind.__struct_config__.tag), {})
+        rows = self._rows.get(table_of(kind), {})
         return {key: row for key, row in rows.items() if isinstance(row, kind)}
 
     def row[R: Row](self, kind: type[R], key: Key = ()) -> R | None:
         """One row."""
-        row = self._rows.get(str(kind.__struct_config__.tag), {}).get(key)
+        row = self._rows.get(table_of(kind), {}).get(key)
         return row if isinstance(row, kind) else None
 
     def coming[R: Row](self, kind: type[R]) -> R | None:
         """The row of a kind that has only one, even of a state that is not whole."""
-        row = ((self._coming or {}).get(str(kind.__struct_config__.tag)) or {}).get(())
+        row = ((self._coming or {}).get(table_of(kind)) or {}).get(())
         return row if isinstance(row, kind) else self.row(kind)
 
     def changed(self, kind: type[Row]) -> set[Key]:
         """The keys of the rows of one kind that have changed since this was last asked."""
-        return self._changed.pop(str(kind.__struct_config__.tag), set())
+        return self._changed.pop(table_of(kind), set())
 
     def _put(self, table: str, key: Key, row: Row | None) -> None:
         target = self._rows if self._coming is None else self._coming

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final
 
+from watcher.model import keys
+
 if TYPE_CHECKING:
     from watcher.model.address import Address
 
@@ -141,7 +143,7 @@ class Unclaimed(InvalidRequest):
 
     def __init__(self, network: str, address: Address, value: str, reason: str = "") -> None:
         super().__init__(
-            "io.watcher.ip",
+            keys.IP,
             value,
             f"{address} of network {network} {reason or 'is not claimed yet'}",
             "see `watcher check` and `watcher hosts ls`, or ask for another address",

@@ -64,12 +64,7 @@ class AddressBook:
 
     def holder(self, address: Address) -> str | None:
         """The id of the sandbox that has leased `address`."""
-        row = self._db.execute(
-            "SELECT sandbox.id FROM address JOIN sandbox ON sandbox.key = address.sandbox"
-            " WHERE network = ? AND address = ?",
-            (self._network, str(address)),
-        ).fetchone()
-        return None if row is None else row[0]
+        return holder_of(self._db, self._network, address)
 
     def had(self) -> Iterator[Address]:
         """The free addresses that the container had before, the latest first."""
@@ -156,6 +151,16 @@ class AddressBook:
                 self._db.execute(
                     "DELETE FROM address WHERE network = ? AND address = ?", (self._network, text)
                 )
+
+
+def holder_of(db: sqlite3.Connection, network: str, address: Address) -> str | None:
+    """The id of the sandbox that has leased `address` in `network`."""
+    row = db.execute(
+        "SELECT sandbox.id FROM address JOIN sandbox ON sandbox.key = address.sandbox"
+        " WHERE network = ? AND address = ?",
+        (network, str(address)),
+    ).fetchone()
+    return None if row is None else str(row[0])
 
 
 def free_leases(db: sqlite3.Connection, sandbox: int, ordinal: int | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from watcher.model import keys
 from watcher.model.cluster import block_with, claim_of, host_address, is_claim
 from watcher.model.errors import InvalidRequest, Unclaimed, quoted
-from watcher.store.addresses import AddressBook
+from watcher.store.addresses import AddressBook, holder_of
 from watcher.store.ipam import refusal
 
 if TYPE_CHECKING:
@@ -63,12 +63,7 @@ class BlockBook:
 
     def holder(self, address: Address) -> str | None:
         """The id of the sandbox that has leased `address`."""
-        row = self._db.execute(
-            "SELECT sandbox.id FROM address JOIN sandbox ON sandbox.key = address.sandbox"
-            " WHERE network = ? AND address = ?",
-            (self._network.name, str(address)),
-        ).fetchone()
-        return None if row is None else str(row[0])
+        return holder_of(self._db, self._network.name, address)
 
     def choose(self, adopt: Iterable[Address]) -> Address:
         """An address for the container; `adopt` are those that it has already.

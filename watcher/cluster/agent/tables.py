@@ -82,11 +82,13 @@ class Telling:
         """What there is; `None`: that is not known yet, so what the service knows stays."""
         self.status = StatusRow(connected=False)
         self._known: dict[Key, Row] = {}
+        self._untold: list[Row] = []
+        """What is left of the changes that were worked out last."""
         self._begun = self._ended = False
 
     def set(self, rows: Iterable[Row]) -> bool:
         """This is all that there is, beside the status; whether it was different so far."""
-        before = self._rows
+        before, self._untold = self._rows, []
         self._rows = {(table_of(row), key_of(row)): row for row in rows}
         return before != self._rows
 
@@ -94,19 +96,21 @@ class Telling:
         """The service knows nothing: it is another connection, perhaps of another incarnation."""
         self.status = replace(self.status, cluster_id="", revision=0)
         self._known.clear()
+        self._untold = []
         self._begun = self._ended = False
 
     def next(self) -> Sequence[Row]:
         """What to tell next, a packet of it; nothing if all was told. :meth:`told` confirms it."""
         if not self._begun:
             return [Begin(), self.status]
-        changes = list(self._changes())
-        if changes:
-            return _fitting(changes)
+        if not self._untold or self._known.get(_STATUS) != self.status:
+            self._untold = list(self._changes())
+        if self._untold:
+            return _fitting(self._untold)
         return [End()] if self._rows is not None and not self._ended else []
 
-    def told(self, rows: Iterable[Row]) -> None:
-        """The service has been told these."""
+    def told(self, rows: Sequence[Row]) -> None:
+        """The service has been told these, which :meth:`next` has returned."""
         for row in rows:
             if isinstance(row, Begin):
                 self._begun = True
@@ -116,6 +120,7 @@ class Telling:
                 self._known.pop((row.table, row.key), None)
             else:
                 self._known[table_of(row), key_of(row)] = row
+        del self._untold[: len(rows)]
 
     def _changes(self) -> Iterable[Row]:
         """The changes, in this order: no block is this host's before all claims in it are known."""
