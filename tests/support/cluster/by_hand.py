@@ -1,6 +1,6 @@
 """The routes between two hosts as somebody makes them by hand with ip(8), plain and by VXLAN.
 
-They are what the program's own are compared with, and the proof that the underlay works.
+They are the proof that the underlay works.
 """
 
 from __future__ import annotations
