@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from watcher.cluster.agent.agent import Agent
@@ -50,11 +49,11 @@ async def serve(config: Config, again: Callable[[], Source], log: Log) -> int:
         running = asyncio.create_task(_run(agent, endpoints))
         telling = asyncio.create_task(_tell_status(agent))
         stopping = asyncio.create_task(stop.wait())
-        _notify("READY=1")
+        systemd.notify_if_there("READY=1")
         log.info("ready", etcd=", ".join(cluster.etcd))
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
-        _notify("STOPPING=1")
+        systemd.notify_if_there("STOPPING=1")
         error = None if not running.done() or running.cancelled() else running.exception()
         for task in (running, telling, stopping):
             task.cancel()
@@ -80,7 +79,7 @@ async def _tell_status(agent: Agent) -> None:
     while True:
         if agent.text != shown:
             shown = agent.text
-            _notify(f"STATUS={shown}")
+            systemd.notify_if_there(f"STATUS={shown}")
         await asyncio.sleep(_STATUS_EVERY)
 
 
@@ -88,9 +87,3 @@ def _tell_of_reload(log: Log) -> None:
     log.info(
         "[cluster] is read at the start alone; restart `watcher cluster` to have it read again"
     )
-
-
-def _notify(state: str) -> None:
-    """Notify the manager, if there is one that listens: nothing depends on it."""
-    with suppress(OSError):
-        systemd.notify(state)

@@ -101,12 +101,12 @@ class Server:
         sys.setswitchinterval(_SWITCH)
         self._follower.start()
         unheard = self._loop.call_later(_UNHEARD, self._serve_unheard)
-        self._notify("READY=1")
+        systemd.notify_if_there("READY=1")
         self._log.info("ready")
         try:
             await stop.wait()
             self._log.info("stopping")
-            self._notify("STOPPING=1")
+            systemd.notify_if_there("STOPPING=1")
             unheard.cancel()
             await self._drain()
         finally:
@@ -219,7 +219,7 @@ class Server:
             self._reload_due = True
             return
         self._reload_due = False
-        self._notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        systemd.notify_if_there(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._reloading = self._loop.create_task(self._take_again())
 
     async def _take_again(self) -> None:
@@ -242,12 +242,7 @@ class Server:
         if self._reload_due:
             self._reload()
         else:
-            self._notify(f"READY=1\nSTATUS={status}")
-
-    def _notify(self, state: str) -> None:
-        """Notify the manager, if there is one that listens: nothing depends on it."""
-        with suppress(OSError):
-            systemd.notify(state)
+            systemd.notify_if_there(f"READY=1\nSTATUS={status}")
 
 
 def run(config: Config, again: Callable[[], Source], log: Log) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from watcher.model.errors import WatcherError, message_with_remedy
@@ -57,7 +56,7 @@ class Reload:
             config: the present configuration.
             taken: makes the service itself use the new one, and look at everything.
         """
-        _notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        systemd.notify_if_there(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         status = ""
         try:
             self._take(config, taken)
@@ -66,7 +65,7 @@ class Reload:
             status = f"configuration refused: {reason}"
             self._log.error("configuration refused, the one before stays in force", reason=reason)
         finally:
-            _notify(f"READY=1\nSTATUS={status}")
+            systemd.notify_if_there(f"READY=1\nSTATUS={status}")
 
     def _take(self, config: Config, taken: Callable[[Config], object]) -> None:
         from watcher.config.changes import live_changes
@@ -88,9 +87,3 @@ class Reload:
         self._gate.configure(new.gate)
         self._log.info("configuration taken", changed=changed)
         taken(new)
-
-
-def _notify(state: str) -> None:
-    """Notify the manager, if it still exists: a reload does not depend on it."""
-    with suppress(OSError):
-        systemd.notify(state)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ def notify(state: str, descriptors: Sequence[int] = (), *, wait: bool = True) ->
             manager.setblocking(wait)
             manager.connect("\0" + address[1:] if address[0] == "@" else address)
             socket.send_fds(manager, [state.encode()], descriptors)
+
+
+def notify_if_there(state: str) -> None:
+    """Send `state` to the manager, if there is one that listens: nothing depends on it."""
+    with suppress(OSError):
+        notify(state)
 
 
 def watchdog_interval() -> float | None:

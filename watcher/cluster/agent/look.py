@@ -223,15 +223,15 @@ class _Finder:
         if is_claim(row.prefix):
             yield from self._claim(place, row)
         else:
-            yield from self._take(row)
+            yield from self._take(row.network, row.prefix)
 
-    def _take(self, row: BlockRow, *, new: bool = False) -> Iterator[Change]:
-        network = self._picture.networks.get(row.network)
-        if network is not None:
-            entry = self._picture.blocks.get(part_of(row.network, row.prefix))
+    def _take(self, network: str, prefix: Subnet, *, new: bool = False) -> Iterator[Change]:
+        entry = self._picture.networks.get(network)
+        if entry is not None:
+            block = self._picture.blocks.get(part_of(network, prefix))
             yield Take(
-                self._me, row.network, row.prefix, self._picture.revision,
-                0 if entry is None else entry.modified, network.modified, new,
+                self._me, network, prefix, self._picture.revision,
+                0 if block is None else block.modified, entry.modified, new,
             )  # fmt: skip
 
     def _claim(self, place: Place, row: BlockRow) -> Iterator[Change]:
@@ -270,10 +270,7 @@ class _Finder:
                 continue
             known = (part.network, prefix) in self._blocks
             if record.incarnation != self._me.incarnation and not known:
-                yield Take(
-                    self._me, part.network, prefix, self._picture.revision, entry.modified,
-                    self._picture.networks[part.network].modified, False,
-                )  # fmt: skip
+                yield from self._take(part.network, prefix)
         for part, claim in self._picture.claims.items():
             wanted = claim.record
             if wanted is None or wanted.host != self._me.name or not wanted.counts:
@@ -356,8 +353,5 @@ class _Finder:
         )  # fmt: skip
         if len(chosen) < wanted:
             self.full.append(row.name)
-        network = self._picture.networks[row.name]
         for prefix in chosen:
-            yield Take(
-                self._me, row.name, prefix, self._picture.revision, 0, network.modified, True
-            )
+            yield from self._take(row.name, prefix, new=True)

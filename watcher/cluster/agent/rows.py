@@ -13,7 +13,6 @@ from watcher.cluster.protocol import (
     PeerRow,
     RefusedRow,
 )
-from watcher.cluster.registry.choice import block_of
 from watcher.cluster.registry.keys import Part, part_of
 from watcher.cluster.registry.records import subnets_of
 from watcher.model.cluster import block_prefix, claim_of, host_address, is_claim
@@ -72,8 +71,8 @@ class Map:
         subnet = self.subnets.get((part.network, part.version))
         if subnet is None or part.address not in subnet:
             return None
-        size = 1 << (subnet.max_prefixlen - self.lengths[part.network, part.version])
-        return Part(part.network, part.version, block_of(subnet, size, part.first)[0])
+        bits = subnet.max_prefixlen - self.lengths[part.network, part.version]
+        return Part(part.network, part.version, part.first >> bits << bits)
 
     def prefix(self, part: Part) -> Subnet | None:
         """The subnet that a block is; `None` if the network has no such block."""

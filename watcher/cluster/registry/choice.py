@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from watcher.model.cluster import block_at, block_prefix, blocks_in
+from watcher.model.cluster import block_at, blocks_in
 
 if TYPE_CHECKING:
     import random
@@ -53,9 +53,3 @@ def choose(
     drawn = rng.sample(free, min(wanted, len(free)))
     drawn += others[: wanted - len(drawn)]
     return [block_at(subnet, size, index) for index in drawn]
-
-
-def block_of(subnet: Subnet, size: int, address: int) -> tuple[int, int]:
-    """The first address, and the length of the prefix, of the block with `address` in it."""
-    first = int(subnet.network_address)
-    return first + (address - first) // size * size, block_prefix(subnet, size)
