@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from watcher.checks.check import Finding, Subject, fail, ok, warn
+from watcher.checks.check import Finding, Subject, ok, warn
 from watcher.checks.filters import host, packets, remedies
 from watcher.checks.filters.fate import drops
 from watcher.model.names import PORT
@@ -53,15 +53,15 @@ def _of_network(
     ]
     for table in tables:
         for drop in drops(table, forwarded):
-            tell, does = (fail, "drops") if drop.certain else (warn, "may drop")
-            yield tell(
-                f"{remedies.named(drop)} {does} what containers on {bridge} send or get",
+            yield remedies.told(
+                drop,
+                f"what containers on {bridge} send or get",
                 remedies.to_forward(drop, bridge, integrate=integrate),
             )
         for drop, own in _to_names(table, questions):
-            tell, does = (fail, "drops") if drop.certain else (warn, "may drop")
-            yield tell(
-                f"{remedies.named(drop)} {does} the questions of containers on {bridge} to the name"
+            yield remedies.told(
+                drop,
+                f"the questions of containers on {bridge} to the name"
                 f" service (port {PORT} of {own})",
                 remedies.to_names(drop, network, own, integrate=integrate),
             )

@@ -13,6 +13,7 @@ from watcher.config.settings import Config
 from watcher.containers.ports import format_ports
 from watcher.model.errors import quoted
 from watcher.model.naming import SHORT_ID, short_id
+from watcher.model.network import Network
 from watcher.store.reading import read_store
 
 HEADER: Final = ("ID", "NAME", "PID", "STATUS", "NETWORK", "ADDRESS", "PORTS", "VETH")
@@ -35,8 +36,9 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if options.json:
         print_json([as_json(entry) for entry in found])
         return 0
-    _tell_if_nobody_answers(config, found)
-    _tell_if_no_cluster_runs(config, found)
+    used = _used(config, found)
+    _tell_if_nobody_answers(config, used)
+    _tell_if_no_cluster_runs(config, used)
     shown = [as_json(entry) for entry in found if options.all or not entry.refused]
     for item in shown:  # the line begins with its id
         item["reason"] = str(item["reason"]).removeprefix(f"container {quoted(item['id'])}: ")
@@ -51,12 +53,15 @@ def run(config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
-def _tell_if_nobody_answers(config: Config, entries: Sequence[Entry]) -> None:
-    """Say on stderr if containers have names, and no name service runs."""
+def _used(config: Config, entries: Sequence[Entry]) -> list[Network]:
+    """The configured networks that containers are in, by name."""
     used = {i.network for entry in entries if entry.sandbox for i in entry.sandbox.interfaces}
-    named = [
-        name for name in sorted(used) if name in config.networks and config.networks[name].named
-    ]
+    return [config.networks[name] for name in sorted(used & config.networks.keys())]
+
+
+def _tell_if_nobody_answers(config: Config, used: Sequence[Network]) -> None:
+    """Say on stderr if containers have names, and no name service runs."""
+    named = [network.name for network in used if network.named]
     if not named:
         return
     from watcher.observe.name_service import is_there
@@ -69,12 +74,9 @@ def _tell_if_nobody_answers(config: Config, entries: Sequence[Entry]) -> None:
         )
 
 
-def _tell_if_no_cluster_runs(config: Config, entries: Sequence[Entry]) -> None:
+def _tell_if_no_cluster_runs(config: Config, used: Sequence[Network]) -> None:
     """Say on stderr if containers are in clustered networks, and no `watcher cluster` runs."""
-    used = {i.network for entry in entries if entry.sandbox for i in entry.sandbox.interfaces}
-    clustered = [
-        name for name in sorted(used) if name in config.networks and config.networks[name].cluster
-    ]
+    clustered = [network.name for network in used if network.cluster]
     if not clustered:
         return
     from watcher.cluster.endpoints.reading import is_there

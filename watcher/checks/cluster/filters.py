@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.uplink import link_with
-from watcher.checks.check import Finding, Subject, fail, ok, warn
+from watcher.checks.check import Finding, Subject, ok
 from watcher.checks.filters import host, remedies
 from watcher.checks.filters.chains import Packet
 from watcher.checks.filters.fate import drops
@@ -62,9 +62,9 @@ def _forwarded(
     shown = link if link != _ANY else f"{_ANY} and the like"
     for table in tables:
         for drop in drops(table, packets):
-            tell, does = (fail, "drops") if drop.certain else (warn, "may drop")
-            yield tell(
-                f"{remedies.named(drop)} {does} what containers of network {network.name} send to"
+            yield remedies.told(
+                drop,
+                f"what containers of network {network.name} send to"
                 f" other hosts, or get from them, by {shown}",
                 remedies.to_pass(drop, *network.subnets, integrate=integrate),
             )
@@ -80,9 +80,8 @@ def _carried(
     for table in tables:
         for packet, what in ((sent, "to"), (received, "from")):
             for drop in drops(table, [packet]):
-                tell, does = (fail, "drops") if drop.certain else (warn, "may drop")
-                yield tell(
-                    f"{remedies.named(drop)} {does} packets of VXLAN {what} other hosts (UDP port"
-                    f" {port})",
+                yield remedies.told(
+                    drop,
+                    f"packets of VXLAN {what} other hosts (UDP port {port})",
                     remedies.to_carry(drop, port, integrate=integrate),
                 )

@@ -67,11 +67,10 @@ def _of_name_service(gathered: Gathered, server: Server) -> Iterator[Finding]:
     tried = [one for leg in gathered.legs for one in packets.questions(leg)]
     drop = None
     for drop, own, leg in _drops(gathered, tried):
-        tell, does = (fail, "drops") if drop.certain else (warn, "may drop")
         integrate = gathered.known.config.firewall.integrate
-        yield tell(
-            f"{remedies.named(drop)} {does} its questions to the name service (port {PORT} of"
-            f" {own})",
+        yield remedies.told(
+            drop,
+            f"its questions to the name service (port {PORT} of {own})",
             remedies.to_names(drop, leg.network, own, integrate=integrate),
         )
     told = gathered.inside.named

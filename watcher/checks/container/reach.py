@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from watcher.checks.check import Finding, fail, ok, warn
+from watcher.checks.check import Finding, ok, warn
 from watcher.checks.container import packets
 from watcher.checks.filters import host, remedies
 from watcher.checks.filters.fate import Drop, drops
@@ -92,9 +92,8 @@ def _found(gathered: Gathered, tried: list[Tried], what: str, to: str) -> Iterat
     wrong = False
     for drop, ports, remedy in dropped(gathered, tried):
         wrong = True
-        tell, does = (fail, "drops") if drop.certain else (warn, "may drop")
         some = "it" if not ports else _ITS_PORTS if len(ports) > _SHOWN else _list(ports)
-        yield tell(f"{remedies.named(drop)} {does} what {what} {some}", remedy)
+        yield remedies.told(drop, f"what {what} {some}", remedy)
     if not wrong:
         yield ok(f"no other program's filter drops what {what} {to}")
 

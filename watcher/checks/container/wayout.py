@@ -65,8 +65,7 @@ def _of_version(gathered: Gathered, leg: Leg, *, alone: bool) -> Iterator[Findin
             "run `watcher sync`",
         )
     for drop, _, remedy in dropped(gathered, packets.outwards(gathered, leg)):
-        tell, does = (fail, "drops") if drop.certain else (warn, "may drop")
-        yield tell(f"{remedies.named(drop)} {does} what it sends out of this host", remedy)
+        yield remedies.told(drop, "what it sends out of this host", remedy)
 
 
 def _forwarding(leg: Leg, uplink: str) -> Iterator[Finding]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from watcher.checks.check import fail, warn
 from watcher.checks.filters.packets import PORTS
 from watcher.model.names import PORT
 
 if TYPE_CHECKING:
+    from watcher.checks.check import Finding
     from watcher.checks.filters.chains import Table
     from watcher.checks.filters.fate import Drop
     from watcher.model.address import Address, Subnet
@@ -34,6 +36,12 @@ def named(drop: Drop) -> str:
     if _is_ufw(table):
         return f"ufw's {place}"
     return f"Docker's {place}" if _is_dockers(drop) else place
+
+
+def told(drop: Drop, what: str, remedy: str) -> Finding:
+    """The finding that a chain drops `what`, or may drop it."""
+    tell, does = (fail, "drops") if drop.certain else (warn, "may drop")
+    return tell(f"{named(drop)} {does} {what}", remedy)
 
 
 def to_forward(drop: Drop, bridge: str, *, integrate: bool) -> str:

@@ -23,7 +23,7 @@ from watcher.cluster.etcd.meanings import meaning_of_end
 from watcher.cluster.etcd.requests import Json, ranged, under
 from watcher.cluster.etcd.session import Session
 from watcher.cluster.etcd.transport import Stream
-from watcher.cluster.etcd.words import Batch, Event, Kind, Times
+from watcher.cluster.etcd.words import Batch, Event, Kind, Range, Times
 from watcher.model.pauses import longer
 
 _MAX_PENDING: Final = 100_000
@@ -198,10 +198,10 @@ async def _lines(
             yield wire.read_told(line)
 
 
-async def _ping(session: Session, member: str, prefix: str) -> None:
+async def _ping(session: Session, member: str, prefix: str) -> Range:
     """Asks a member what only one knows that is joined to the others. Raises: Failed."""
     body = ranged(under(prefix)[0], "") | {"keys_only": True}
-    await session.at(member, "/v3/kv/range", body, wire.read_range)
+    return await session.at(member, "/v3/kv/range", body, wire.read_range)
 
 
 def _check_end(session: Session, line: wire.Told) -> None:
@@ -220,12 +220,7 @@ async def _check_same(
     """Raises: Replaced: this etcd has less than has been told; it would stay silent."""
     cluster_id, revision = line.header.cluster_id, line.header.revision
     if revision < told.next - 1:  # a member that lags has less, too: have it catch up
-        answer = await session.at(
-            member,
-            "/v3/kv/range",
-            ranged(under(prefix)[0], "") | {"keys_only": True},
-            wire.read_range,
-        )
+        answer = await _ping(session, member, prefix)
         cluster_id, revision = answer.cluster_id, answer.revision
     told.cluster_id = told.cluster_id or cluster_id
     if told.cluster_id != cluster_id or revision < told.next - 1:
