@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import signal
 import socket
@@ -27,6 +26,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Final
 
+from bench.contenders.commands import resident_of, run_time_of
 from watcher.cluster.endpoints.lines import SOCKET as HOSTS
 from watcher.cluster.endpoints.lines import Wants, encoded
 from watcher.cluster.endpoints.record import Endpoint
@@ -322,16 +322,16 @@ class Measurement:
             with started(words) as real:
                 await asyncio.wait_for(hosts.ready.wait(), 300)
                 self.found["real_host_knows_all_after_s"] = round(time.monotonic() - began, 2)
-                self.found["real_host_cpu_until_then_s"] = round(cpu(real.pid), 2)
+                self.found["real_host_cpu_until_then_s"] = round(run_time_of(real.pid), 2)
                 await asyncio.sleep(10)
-                self.found["real_host_rss_mib"] = round(rss(real.pid), 1)
+                self.found["real_host_rss_mib"] = round(mebibytes_of(real.pid), 1)
                 await self._phase("idle", readers, etcd, real.pid, self._nothing)
                 await self._phase("starts", readers, etcd, real.pid, lambda: self._starts(client))
                 await self._known(client, readers, hosts)
                 await self._burst(client, readers, hosts)
-                self.found["real_host_rss_mib_at_the_end"] = round(rss(real.pid), 1)
+                self.found["real_host_rss_mib_at_the_end"] = round(mebibytes_of(real.pid), 1)
             self.found["leases_lapsed"] = self._lapsed
-            self.found["etcd_rss_mib"] = round(rss(etcd), 1)
+            self.found["etcd_rss_mib"] = round(mebibytes_of(etcd), 1)
             for task in (service.task, hosts.task):
                 task.cancel()
         finally:
@@ -363,12 +363,12 @@ class Measurement:
 
     async def _phase(self, name: str, readers: Readers, etcd: int, real: int, work: Any) -> None:
         before, bytes_before = counters(), readers.ask()[0]
-        cpu_before = cpu(etcd), cpu(real), sum(map(cpu, readers.pids()))
+        cpu_before = run_time_of(etcd), run_time_of(real), sum(map(run_time_of, readers.pids()))
         began = time.monotonic()
         await work()
         seconds = time.monotonic() - began
         after, bytes_after = counters(), readers.ask()[0]
-        cpu_after = cpu(etcd), cpu(real), sum(map(cpu, readers.pids()))
+        cpu_after = run_time_of(etcd), run_time_of(real), sum(map(run_time_of, readers.pids()))
         self.found[name] = {
             "writes_a_second": round((after["proposals"] - before["proposals"]) / seconds, 2),
             "revisions_a_second": round((after["revision"] - before["revision"]) / seconds, 2),
@@ -472,16 +472,9 @@ def counters() -> dict[str, int]:
     }
 
 
-def cpu(pid: int) -> float:
-    """Seconds of processor time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def rss(pid: int) -> float:
+def mebibytes_of(pid: int) -> float:
     """MiB of a process in memory."""
-    fields = Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()
-    return int(fields[0]) / 1024
+    return resident_of(pid) / (1 << 20)
 
 
 if __name__ == "__main__":

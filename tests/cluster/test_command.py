@@ -6,6 +6,7 @@ import json
 import signal
 
 from tests.support.cluster import Cluster, ClusterHost
+from tests.support.cluster.played import addresses
 from tests.support.host import Host
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
@@ -34,10 +35,7 @@ def test_containers_on_three_hosts_reach_each_other(cluster: Cluster) -> None:
     boxes = {name: host.attach(name) for name, host in cluster.hosts.items()}
     for box in boxes.values():
         box.serve(tcp=(PORT,))
-    found = {
-        name: [address.partition("/")[0] for address in box.place.addresses()]
-        for name, box in boxes.items()
-    }
+    found = {name: addresses(box) for name, box in boxes.items()}
     for name, box in boxes.items():
         for other in boxes.keys() - {name}:
             for source, to in zip(found[name], found[other], strict=True):

@@ -8,7 +8,8 @@ from typing import Final
 import pytest
 import structlog
 
-from tests.support.cluster.whole import PORT, Whole, inside
+from tests.support.cluster.played import addresses
+from tests.support.cluster.whole import PORT, Whole
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -38,7 +39,7 @@ def test_it_is_reached_at_its_new_host_from_all(whole: Whole, where: str, first:
         web.serve(tcp=(PORT,))
         started = time.monotonic()
         for box in whole.boxes.values():
-            expected = Answer(id_, inside(box)[0])
+            expected = Answer(id_, addresses(box)[0])
             eventually(lambda: box.reach(address, PORT) == expected)  # noqa: B023
         reached = time.monotonic()
         LOG.info("moved", to=name, started=started - began, reached=reached - started)

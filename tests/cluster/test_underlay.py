@@ -10,6 +10,7 @@ import pytest
 from tests.cluster.conftest import ClusterMaker
 from tests.support.cluster import FAR, LAN, Cluster
 from tests.support.cluster.by_hand import Joined, by_routes, by_vxlan, let_in
+from tests.support.cluster.played import addresses
 from tests.support.cluster.sizes import passes
 from tests.support.host import BEYOND, BEYOND6, Container
 from tests.support.traffic import Answer
@@ -56,10 +57,6 @@ class Three:
 @pytest.fixture
 def three(make_cluster: ClusterMaker) -> Three:
     return Three(make_cluster())
-
-
-def addresses(container: Container) -> list[str]:
-    return [address.partition("/")[0] for address in container.place.addresses()]
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -5,15 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from tests.support.cluster import Cluster
-from tests.support.host import Container
+from tests.support.cluster.played import addresses
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
 PORT = 80
-
-
-def addresses(container: Container) -> list[str]:
-    return [address.partition("/")[0] for address in container.place.addresses()]
 
 
 def test_containers_of_three_hosts_reach_each_other(cluster: Cluster) -> None:

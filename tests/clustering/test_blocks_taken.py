@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 from tests.support.bundles import FOREVER
 from tests.support.clustering import (
     CONFIG,
@@ -12,12 +14,13 @@ from tests.support.clustering import (
     refused,
     theirs,
 )
-from tests.support.host import HostMaker
+from tests.support.host import Host, HostMaker
 from tests.support.reading import Reading
 from tests.support.waiting import eventually
 from watcher.cluster.protocol import Removed, StatusRow
 from watcher.store.leases import LeaseStore
 
+CLAIM = "10.9.200.7/32"
 FIXED = {"io.watcher.ip": "10.9.200.7"}
 BLOCK, SECOND = "10.9.4.0/28", "10.9.7.16/28"
 
@@ -74,37 +77,37 @@ def test_a_service_that_is_killed_finishes_what_was_begun(make_host: HostMaker) 
         eventually(lambda: leaving not in registry.blocks())
 
 
+def waiting(host: Host, registry: Registry) -> subprocess.Popen[str]:
+    """A start of `web` with the fixed address, which waits for its claim."""
+    registry.whole(own(BLOCK))
+    eventually(lambda: registry.blocks() == {BLOCK: "held"})
+    host.bundle("web", annotations=FIXED)
+    runc = host.launching("run", "web", "--detach")
+    eventually(lambda: registry.blocks().get(CLAIM) == "wanted")
+    return runc
+
+
 def test_a_fixed_address_waits_for_its_claim(make_host: HostMaker) -> None:
     host = make_host(CONFIG)
     host.service()
-    claim = "10.9.200.7/32"
     with Registry(host.run_dir) as registry:
-        registry.whole(own(BLOCK))
-        eventually(lambda: registry.blocks() == {BLOCK: "held"})
-        host.bundle("web", annotations=FIXED)
-        runc = host.launching("run", "web", "--detach")
-        eventually(lambda: registry.blocks().get(claim) == "wanted")
-        registry.tell(own(claim))
+        runc = waiting(host, registry)
+        registry.tell(own(CLAIM))
         host.launched(runc, "web")
         assert host.attached("web").address == "10.9.200.7"
-        eventually(lambda: registry.blocks()[claim] == "held")
+        eventually(lambda: registry.blocks()[CLAIM] == "held")
         host.delete("web")
-        eventually(lambda: registry.blocks()[claim] == "leaving")
-        registry.take_back(own(claim))
+        eventually(lambda: registry.blocks()[CLAIM] == "leaving")
+        registry.take_back(own(CLAIM))
         eventually(lambda: registry.blocks() == {BLOCK: "held"})
 
 
 def test_a_claim_that_is_refused_says_why(make_host: HostMaker) -> None:
     host = make_host(CONFIG)
     host.service()
-    claim = "10.9.200.7/32"
     with Registry(host.run_dir) as registry:
-        registry.whole(own(BLOCK))
-        eventually(lambda: registry.blocks() == {BLOCK: "held"})
-        host.bundle("web", annotations=FIXED)
-        runc = host.launching("run", "web", "--detach")
-        eventually(lambda: registry.blocks().get(claim) == "wanted")
-        registry.tell(refused(claim, "host b has it"))
+        runc = waiting(host, registry)
+        registry.tell(refused(CLAIM, "host b has it"))
         refuse = host.launched(runc, "web", check=False)
         assert "10.9.200.7 of network default cannot be claimed: host b has it" in refuse.stderr
         eventually(lambda: registry.blocks() == {BLOCK: "held"})

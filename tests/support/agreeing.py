@@ -186,13 +186,11 @@ class PlayedHost:
         settings: Cluster,
         machine: str,
         networks: Sequence[Network],
-        times: Times = QUICK,
     ) -> None:
         self.directory = directory
         self.settings = settings
         self.machine = machine
         self.boots = 1
-        self.times = times
         self.facts: list[Fact] = []
         self.lines: list[dict[str, Any]] = []
         self.client: Faulty | None = None
@@ -258,9 +256,7 @@ class PlayedHost:
 
     async def _run(self, kill: int | None, after: bool) -> None:
         settings = self.settings
-        client = Faulty(
-            settings.etcd, None, settings.user, settings.password_file, self.log, self.times
-        )
+        client = Faulty(settings.etcd, None, settings.user, settings.password_file, self.log, QUICK)
         client.kill, client.after = kill, after
         async with client:
             self.client = client

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tests.support.waiting import eventually
@@ -95,12 +94,7 @@ class Registry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

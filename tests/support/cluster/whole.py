@@ -23,6 +23,7 @@ from typing import Final
 from tests.support.cluster.cluster import Cluster
 from tests.support.cluster.hosts import NETWORK as NETWORK_CONFIG
 from tests.support.cluster.hosts import SUBNETS, ClusterHost
+from tests.support.cluster.played import addresses
 from tests.support.cluster.underlay import FAR, Link
 from tests.support.host import Container, Host
 from tests.support.name_service import NameService, ask
@@ -286,7 +287,7 @@ class Whole:
 
     def _reached(self, one: str, container: Container, answers: str) -> None:
         asking = self.boxes[one]
-        for source, to in zip(inside(asking), inside(container), strict=True):
+        for source, to in zip(addresses(asking), addresses(container), strict=True):
             expected = Answer(answers, source)
             what = f"{answers} is reached by {to} from {one}"
             eventually(partial(_answers, asking, to, expected), what=what)
@@ -306,7 +307,7 @@ class Whole:
             assert container.address == ip
         else:
             held = [ip_network(block) for block in self.blocks(name)]
-            for address in map(ip_address, inside(container)):
+            for address in map(ip_address, addresses(container)):
                 assert any(address in block for block in held), (address, held)
         container.serve(tcp=(PORT,))
         self.reached(container, *(other for other in by if other in self.boxes))
@@ -383,11 +384,6 @@ class Whole:
                 )
         assert max(leased.values(), default=0) <= 1, leased
         assert max(held.values(), default=0) <= 1, held
-
-
-def inside(container: Container) -> list[str]:
-    """The addresses of a container, one of each family."""
-    return [address.partition("/")[0] for address in container.place.addresses()]
 
 
 def _answers(asking: Container, to: str, expected: Answer) -> bool:
