@@ -291,7 +291,9 @@ class Measurement:
         block = block_at(SUBNETS[0], BLOCK, host)
         address = str(block[2 + number % 250])
         names = (name or f"web-{host}-{number}", f"c{host:05x}{number:06x}")
-        value = endpoint(Endpoint((names,), {"net": (address, f"fd09::{host:x}:{number + 2:x}")}))
+        value = endpoint(
+            Endpoint((names,), {"net": (address, str(SUBNETS[1][host << 16 | number + 2]))})
+        )
         return put(KEYS.endpoint(f"h{host}", str(number)), value)
 
     async def _keep_alive(self, client: Etcd) -> None:
