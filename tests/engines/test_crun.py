@@ -119,6 +119,18 @@ def test_it_is_kept_over_restarts_and_kills(crun: CrunHost) -> None:
     assert str(crun.root) not in crun.command("cat", "/proc/self/mountinfo").stdout
 
 
+def test_a_container_that_crun_is_just_deleting_is_no_failure(crun: CrunHost) -> None:
+    """crun removes its files one by one; without `config.json`, `status` may still be there."""
+    service = crun.service()
+    web = crun.attach("web")
+    config = crun.root / "web" / "config.json"
+    crun.kill("web")
+    crun.gone(web)
+    config.unlink()
+    assert json.loads(crun.watcher("sync", "--json").stdout) == []
+    assert service.warnings() == []
+
+
 def with_seccomp(spec: Spec) -> None:
     spec["linux"]["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",

@@ -96,13 +96,15 @@ def decode_config(content: bytes, shown: str) -> Spec:
     return decode_unambiguous_spec(content, shown, _NAME)
 
 
-def _read(content: bytes, directory: int, shown: str) -> Saved:
+def _read(content: bytes, directory: int, shown: str) -> Saved | None:
     status = decode_status(content, f"{shown}/{_STATE}")
+    init = Process(status.pid, status.start)
     path = f"{shown}/{CONFIG}"
     config = read_regular(CONFIG, path, dir_fd=directory)
     if config is None:
+        if not proc.runs(init):  # `crun delete` removes the files one by one, in any order
+            return None
         raise Unreadable(f"{quoted(path)} is missing", "put it back")
-    init = Process(status.pid, status.start)
     saved = saved_with(decode_config(config, path), init, status.bundle)
     return as_confirmed(saved, init, directory)
 

@@ -29,10 +29,11 @@ class Saved(Struct, frozen=True):
     hostname: str = ""
 
 
-type Read = Callable[[bytes, int, str], Saved]
+type Read = Callable[[bytes, int, str], Saved | None]
 """Reads the content of a state file in an open directory that is shown in errors as the text.
 
-It raises `Unreadable` if the runtime did not write that.
+It returns `None` if the runtime is just deleting that container, and raises `Unreadable` if
+the runtime did not write that.
 """
 
 
