@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -18,8 +19,8 @@ from watcher.answers.judge import HOST_NAME, Judge, Verdict
 from watcher.answers.peers import may_tell
 from watcher.answers.protocol import LONGEST, Reply, decode, encode
 from watcher.facts.kinds import Opened
+from watcher.feed.listener import Listener
 from watcher.feed.names import ANSWERS
-from watcher.feed.sockets import NamedSocket, open_to_all
 from watcher.locks.lock import Busy
 from watcher.model.errors import WatcherError, message_of, message_with_remedy
 from watcher.model.seldom import Seldom
@@ -104,7 +105,10 @@ class Answers:
         self._log = log
         self._run_dir = reconciler.run_dir
         self._netlink = Netlink()
-        self._named: NamedSocket | None = None
+        self._listener = Listener(
+            Path(self._run_dir, ANSWERS), socket.SOCK_SEQPACKET, self._accept, loop, log,
+            group=True,
+        )  # fmt: skip
         self._peers: set[_Peer] = set()
         self._waiting: deque[_Waiting] = deque()
         self._paused = False
@@ -120,23 +124,12 @@ class Answers:
         self._tidy()
 
     def check(self) -> None:
-        """Make the socket anew if its name is gone."""
-        if self._named is not None and not self._named.lost():
-            return
-        before = self._named
+        """Make the socket anew if its name is gone; `run_dir` is open to all, for events.sock."""
         try:
-            open_to_all(self._run_dir)
-            self._named = NamedSocket(
-                self._run_dir, ANSWERS, socket.SOCK_SEQPACKET, group=True, log=self._log
-            )
+            if self._listener.check():
+                self._problem = ""
         except OSError as error:
             self._say(message_with_remedy(error))
-            return
-        self._problem = ""
-        self._loop.add_reader(self._named.socket, self._accept)
-        if before is not None:
-            self._loop.remove_reader(before.socket)
-            before.close()
 
     def close(self) -> None:
         """Serve no more; the socket keeps its name, and what is open stays open."""
@@ -145,9 +138,7 @@ class Answers:
                 handle.cancel()
         for peer in list(self._peers):
             self._drop(peer)
-        if self._named is not None:
-            self._loop.remove_reader(self._named.socket)
-            self._named.close()
+        self._listener.close()
         self._netlink.close()
 
     def _say(self, problem: str) -> None:
@@ -155,16 +146,10 @@ class Answers:
             self._log.error("names open nothing", reason=problem)
         self._problem = problem
 
-    def _accept(self) -> None:
-        assert self._named is not None
-        try:
-            connection, _ = self._named.socket.accept()
-        except OSError:  # it has gone, or no descriptor is left
-            return
+    def _accept(self, connection: socket.socket) -> None:
         if len(self._peers) >= MOST_PEERS or not may_tell(connection, self._run_dir):
             connection.close()
             return
-        connection.setblocking(False)
         peer = _Peer(connection)
         self._peers.add(peer)
         self._loop.add_reader(connection, self._hear, peer)

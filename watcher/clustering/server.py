@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -28,7 +29,7 @@ from watcher.clustering.tables import Heard, Told
 from watcher.facts.kinds import Attached, ClusterReached, ClusterUnreachable, Detached
 from watcher.feed.clusters import Contact
 from watcher.feed.credentials import user_of
-from watcher.feed.sockets import NamedSocket
+from watcher.feed.listener import Listener
 from watcher.locks.lock import Busy
 from watcher.model.errors import Unclaimed, WatcherError, message_with_remedy
 
@@ -92,7 +93,10 @@ class Clustering:
         self._log = log
         self._claims = Claims(loop.time)
         self._agreement = Agreement(self._claims, facts.publish, loop.time)
-        self._named: NamedSocket | None = None
+        self._listener = Listener(
+            Path(config.run_dir, SOCKET), socket.SOCK_SEQPACKET, self._accept, loop, log,
+            group=False,
+        )  # fmt: skip
         self._peer: socket.socket | None = None
         self._heard, self._told = Heard(), Told()
         self._work: asyncio.Handle | None = None
@@ -114,20 +118,10 @@ class Clustering:
         """Make the socket anew if its name is gone."""
         if not self._config.cluster.etcd:
             return
-        if self._named is not None and not self._named.lost():
-            return
-        before = self._named
         try:
-            self._named = NamedSocket(
-                self._config.run_dir, SOCKET, socket.SOCK_SEQPACKET, group=False, log=self._log
-            )
+            self._listener.check()
         except OSError as error:
             self._say(message_with_remedy(error))
-            return
-        self._loop.add_reader(self._named.socket, self._accept)
-        if before is not None:
-            self._loop.remove_reader(before.socket)
-            before.close()
 
     def close(self) -> None:
         """Serve no more; the socket keeps its name, and what was agreed stays."""
@@ -135,9 +129,7 @@ class Clustering:
             if handle is not None:
                 handle.cancel()
         self._drop()
-        if self._named is not None:
-            self._loop.remove_reader(self._named.socket)
-            self._named.close()
+        self._listener.close()
 
     def look(self) -> None:
         """Compare everything with the lease store again, soon."""
@@ -181,18 +173,12 @@ class Clustering:
             self._log.error("the cluster is not served", reason=problem)
         self._problem = problem
 
-    def _accept(self) -> None:
+    def _accept(self, connection: socket.socket) -> None:
         """Take a connection of root's; the latest counts, for `watcher cluster` was restarted."""
-        assert self._named is not None
-        try:
-            connection, _ = self._named.socket.accept()
-        except OSError:  # it has gone, or no descriptor is left
-            return
         if user_of(connection) != os.geteuid():
             connection.close()
             return
         self._drop()
-        connection.setblocking(False)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
         self._peer = connection
         self._heard, self._told = Heard(), Told()

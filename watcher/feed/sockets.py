@@ -65,6 +65,12 @@ class NamedSocket:
             return True
         return (there.st_dev, there.st_ino) != self._identity
 
+    def remove_name(self) -> None:
+        """Remove its name, unless that leads elsewhere."""
+        if not self.lost():
+            with suppress(OSError):
+                self._path.unlink()
+
     def close(self) -> None:
         """Close it; its name stays, and whoever connects is told that nobody listens."""
         self.socket.close()
