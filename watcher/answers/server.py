@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from handlers.kernel.netlink import Netlink
-from watcher.answers.judge import HOST_NAME, Judge, Verdict
+from watcher.answers.opener import Opener
 from watcher.answers.peers import may_tell
 from watcher.answers.protocol import LONGEST, Reply, decode, encode
-from watcher.facts.kinds import Opened
 from watcher.feed.listener import Listener
 from watcher.feed.names import ANSWERS
 from watcher.locks.lock import Busy
 from watcher.model.errors import WatcherError, message_of, message_with_remedy
-from watcher.model.seldom import Seldom
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
-    from handlers.host import Host
     from watcher.answers.protocol import Told
     from watcher.facts.publisher import Publisher
     from watcher.log.logger import Log
-    from watcher.model.policy.opening import Opening
-    from watcher.reconcile.context import Context
     from watcher.reconcile.reconciler import Reconciler
 
 MOST_PEERS: Final = 8
@@ -58,12 +51,6 @@ _AGAIN: Final = 0.05
 
 _PATIENCE: Final = 2.0
 """Seconds that an answer waits for the lock; who has asked waits no longer."""
-
-_TIDY: Final = 30.0
-"""Seconds between two looks at what is open no more."""
-
-_OPENED_AGAIN, _OPENED_OF_EACH, _OPENED_AT_MOST = 60.0, 60, 1 << 18
-"""Seconds until the same opening is told again; events of one sandbox and of all in that time."""
 
 
 class _Waiting(NamedTuple):
@@ -99,12 +86,10 @@ class Answers:
     ) -> None:
         self._loop = loop
         self._reconciler = reconciler
-        self._facts = facts
-        self._rejected = rejected
         self._first = first
         self._log = log
         self._run_dir = reconciler.run_dir
-        self._netlink = Netlink()
+        self._opener = Opener(loop, reconciler, facts, rejected)
         self._listener = Listener(
             Path(self._run_dir, ANSWERS), socket.SOCK_SEQPACKET, self._accept, loop, log,
             group=True,
@@ -113,15 +98,11 @@ class Answers:
         self._waiting: deque[_Waiting] = deque()
         self._paused = False
         self._turn: asyncio.Handle | None = None
-        self._tidying: asyncio.TimerHandle | None = None
-        self._opened = Seldom(_OPENED_AGAIN, _OPENED_OF_EACH, _OPENED_AT_MOST)
         self._problem = ""
-        self._judged_in: Context | None = None
-        self._judge: Judge
 
     def begin(self) -> None:
         """Read what an earlier service has opened, which from then on comes back if it is lost."""
-        self._tidy()
+        self._opener.tidy()
 
     def check(self) -> None:
         """Make the socket anew if its name is gone; `run_dir` is open to all, for events.sock."""
@@ -133,13 +114,12 @@ class Answers:
 
     def close(self) -> None:
         """Serve no more; the socket keeps its name, and what is open stays open."""
-        for handle in (self._turn, self._tidying):
-            if handle is not None:
-                handle.cancel()
+        if self._turn is not None:
+            self._turn.cancel()
         for peer in list(self._peers):
             self._drop(peer)
         self._listener.close()
-        self._netlink.close()
+        self._opener.close()
 
     def _say(self, problem: str) -> None:
         if problem != self._problem:
@@ -192,15 +172,15 @@ class Answers:
         some = self._next()
         try:
             with self._reconciler.changing() as (context, _):
-                replies = self._done(context, some)
+                replies = self._opener.open(context, [one.told for one in some])
             self._problem = ""
         except Busy as busy:
             self._wait(some, busy.what)
             return
         except (WatcherError, OSError) as error:
-            replies = [(one, message_of(error)) for one in some]
+            replies = [message_of(error)] * len(some)
             self._say(message_with_remedy(error))
-        for one, refused in replies:
+        for one, refused in zip(some, replies, strict=True):
             self._reply(one, refused)
         if self._waiting:
             self._turn = self._loop.call_soon(self._work)
@@ -234,55 +214,8 @@ class Answers:
             for peer in self._peers:
                 self._loop.add_reader(peer.socket, self._hear, peer)
 
-    def _done(self, context: Context, some: Sequence[_Waiting]) -> list[tuple[_Waiting, str]]:
-        """Do it; returns why each must not leave, or nothing."""
-        if context is not self._judged_in:
-            self._judged_in, self._judge = context, Judge(context, self._netlink)
-        judged = []
-        for one in some:
-            if one.told.rejected:
-                self._reject(one.told)
-            elif one.told.number is not None:
-                judged.append((one, self._judge.judge(one.told)))
-        refused = self._open(context.host, judged)
-        return [(one, why) for (one, _), why in zip(judged, refused, strict=True)]
-
-    def _open(self, host: Host, judged: Sequence[tuple[_Waiting, Verdict]]) -> list[str]:
-        """Open it together; if that fails, each answer on its own. Returns why each failed."""
-        openings = [one for _, verdict in judged for one in verdict.openings]
-        if openings and self._tidying is None:
-            self._tidying = self._loop.call_later(_TIDY, self._tidy)
-        try:
-            new = host.firewall.open(openings) if openings else []
-        except OSError as error:
-            if len(judged) > 1:
-                return [refused for one in judged for refused in self._open(host, [one])]
-            return [message_of(error)]
-        self._tell(judged, new)
-        return [verdict.refused for _, verdict in judged]
-
-    def _tell(self, judged: Sequence[tuple[_Waiting, Verdict]], new: Sequence[Opening]) -> None:
-        """Publish what is open that was not before."""
-        if not new:
-            return
-        fresh = {(one.number, one.name, one.address) for one in new}
-        for _, verdict in judged:
-            mine = [o for o in verdict.openings if (o.number, o.name, o.address) in fresh]
-            fresh.difference_update((o.number, o.name, o.address) for o in mine)
-            sandbox = verdict.sandbox
-            if mine and sandbox is not None:
-                texts = tuple(str(one.address) for one in mine)
-                entry = f"{mine[0].name} {' '.join(texts)}"
-                if self._opened.passes(sandbox.key, entry, self._loop.time()):
-                    self._facts.publish(Opened(sandbox, mine[0].name, texts))
-
-    def _reject(self, told: Told) -> None:
-        """Have it told that a question was rejected."""
-        if self._judge.sandbox(told) is not None and HOST_NAME.fullmatch(told.rejected):
-            self._rejected(ip_address(told.sender).packed, told.rejected)
-
     def _reply(self, one: _Waiting, refused: str) -> None:
-        if one.told.number is None or one.peer not in self._peers:
+        if one.told.number is None or one.told.rejected or one.peer not in self._peers:
             return
         try:
             one.peer.socket.send(encode(Reply(one.told.number, refused)))
@@ -293,18 +226,6 @@ class Answers:
         self._peers.discard(peer)
         self._loop.remove_reader(peer.socket)
         peer.socket.close()
-
-    def _tidy(self) -> None:
-        """Have the firewall forget what is open no more."""
-        self._tidying = None
-        try:
-            with self._reconciler.changing() as (context, _):
-                context.host.firewall.opened.read()
-                left = context.host.firewall.opened.tidy()
-        except (WatcherError, OSError):
-            left = True
-        if left:
-            self._tidying = self._loop.call_later(_TIDY, self._tidy)
 
 
 class _Peer:
