@@ -14,18 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from watcher.cluster.protocol import (
-    LONGEST,
-    NOT_YET,
-    SOCKET,
-    NumberRow,
-    StatusRow,
-    decode_from_cluster,
-)
+from watcher.cluster.protocol import NOT_YET, SOCKET, NumberRow, StatusRow
 from watcher.clustering.agreement import Agreement
 from watcher.clustering.claims import PATIENCE, Claims
+from watcher.clustering.connection import Connection
 from watcher.clustering.identity import host_name, own_address
-from watcher.clustering.tables import Heard, Told
+from watcher.clustering.tables import Heard
 from watcher.facts.kinds import Attached, ClusterReached, ClusterUnreachable, Detached
 from watcher.feed.clusters import Contact
 from watcher.feed.credentials import user_of
@@ -43,9 +37,6 @@ if TYPE_CHECKING:
     from watcher.log.logger import Log
     from watcher.model.network import Network
     from watcher.reconcile.reconciler import Reconciler
-
-_AT_ONCE: Final = 16
-"""The most packets that are read before others have their turn."""
 
 _AGAIN: Final = 0.05
 """Seconds until the next try, if another process has the lock."""
@@ -97,15 +88,15 @@ class Clustering:
             Path(config.run_dir, SOCKET), socket.SOCK_SEQPACKET, self._accept, loop, log,
             group=False,
         )  # fmt: skip
-        self._peer: socket.socket | None = None
-        self._heard, self._told = Heard(), Told()
+        self._connection: Connection | None = None
+        self._heard = Heard()
+        """What the connection has told, or the one before if there is none."""
         self._work: asyncio.Handle | None = None
         self._lapsing: asyncio.TimerHandle | None = None
         self._reached: bool | None = None
         self._since = time.time()
         self._changed = 0.0
         self._problem = ""
-        self._unsent: list[bytes] = []
         if config.cluster.etcd:
             facts.subscribe(self._note)
 
@@ -142,7 +133,7 @@ class Clustering:
         settings = self._config.cluster
         if not settings.etcd:
             return None
-        status = self._heard.coming(StatusRow) if self._peer is not None else None
+        status = self._heard.coming(StatusRow) if self._connection is not None else None
         address = own_address(settings)
         return Contact(
             host_name(settings), "" if address is None else str(address), self._since,
@@ -158,7 +149,7 @@ class Clustering:
             Unclaimed: it cannot be claimed, with the reason.
         """
         status = self._heard.coming(StatusRow)
-        why = _AWAY if self._peer is None else ""
+        why = _AWAY if self._connection is None else ""
         if not why and (status is None or not status.connected):
             why = _SILENT
         if not why and status is not None and status.out:
@@ -179,47 +170,20 @@ class Clustering:
             connection.close()
             return
         self._drop()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-        self._peer = connection
-        self._heard, self._told = Heard(), Told()
+        self._connection = Connection(connection, self._soon, self._ended, self._loop, self._log)
+        self._heard = self._connection.heard
         self._agreement.read_anew()  # what is there no more is not told
-        self._loop.add_reader(connection, self._hear)
         self._soon()
 
     def _drop(self) -> None:
-        if self._peer is not None:
-            self._loop.remove_reader(self._peer)
-            self._loop.remove_writer(self._peer)
-            self._peer.close()
-            self._peer, self._unsent = None, []
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _ended(self) -> None:
         """`watcher cluster` has gone, or is not understood."""
-        self._drop()
+        self._connection = None
         self._tell_reached(None)
-
-    def _hear(self) -> None:
-        """Take what was told; garbage ends the connection, and so does its end."""
-        for _ in range(_AT_ONCE):
-            assert self._peer is not None
-            try:
-                data, _, flags, _ = self._peer.recvmsg(LONGEST)
-            except BlockingIOError:
-                break
-            except OSError:
-                data, flags = b"", 0
-            try:
-                whole = data if not flags & socket.MSG_TRUNC else b""
-                self._heard.take(decode_from_cluster(whole))
-            except (msgspec.DecodeError, RecursionError, ValueError):  # the end is none as well
-                if data:
-                    self._log.warning(
-                        "`watcher cluster` has told something that is not understood",
-                        remedy="restart it, e.g. `systemctl restart watcher-cluster`",
-                    )
-                self._ended()
-                return
-        self._soon()
 
     def _note(self, fact: Fact) -> None:
         """Look at the blocks in a while, because containers came or went."""
@@ -263,9 +227,8 @@ class Clustering:
             return
         self._problem = ""
         self._tell_reached(self._heard.coming(StatusRow))
-        if self._peer is not None:
-            self._unsent += self._told.packets(rows)
-            self._send()
+        if self._connection is not None:
+            self._connection.tell(rows)
         if go_on:
             self._granted()
         if self._lapsing is None and list(self._claims.lapse()):
@@ -275,21 +238,6 @@ class Clustering:
         """Look again, because nobody may wait for a claim any more."""
         self._lapsing = None
         self._soon()
-
-    def _send(self) -> None:
-        """Send what is unsent, as much as goes; the rest when there is room."""
-        assert self._peer is not None
-        try:
-            while self._unsent:
-                self._peer.send(self._unsent[0])
-                del self._unsent[0]
-        except BlockingIOError:
-            self._loop.add_writer(self._peer, self._send)
-            return
-        except OSError:
-            self._ended()
-            return
-        self._loop.remove_writer(self._peer)
 
     def _tell_reached(self, status: StatusRow | None) -> None:
         """Publish whether etcd answers, when that changes."""
