@@ -13,8 +13,9 @@ from watcher.cluster.endpoints.lines import SOCKET
 from watcher.cluster.endpoints.reading import HostsStream
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.pauses import longer
-from watcher.names.hosts.reader import PART, HostsReader
+from watcher.names.hosts.reader import HostsReader
 from watcher.names.zone.remote import Remote
+from watcher.observe.live.slices import PART
 from watcher.observe.live.socket_watch import SocketWatch
 from watcher.observe.name_service import OfHosts
 

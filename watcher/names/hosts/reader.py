@@ -6,15 +6,12 @@ once it is complete.
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import suppress
-from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
-
-from msgspec import MsgspecError
 
 from watcher.cluster.endpoints.lines import (
     VERSION,
+    AnyLine,
     EndpointLine,
     Gone,
     HostLine,
@@ -22,19 +19,14 @@ from watcher.cluster.endpoints.lines import (
     State,
     StatusLine,
 )
-from watcher.observe.live.reader import SLICE
+from watcher.observe.live.slices import SlicedReader
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from watcher.cluster.endpoints.lines import AnyLine
     from watcher.cluster.endpoints.reading import HostsStream
     from watcher.names.zone.remote import Remote
-
-PART: Final = 1 << 14
-"""Bytes of lines that are decoded at once: half a millisecond."""
-
 
 _DROPPED: Final = 8
 """Endpoints that are dropped between two looks at the clock."""
@@ -53,7 +45,7 @@ class Owner(Protocol):
         """The connection has ended; `foreign`: because it tells what is not understood."""
 
 
-class HostsReader:
+class HostsReader(SlicedReader[AnyLine]):
     """See the module's docstring.
 
     Args:
@@ -71,58 +63,12 @@ class HostsReader:
         owner: Owner,
         after: Callable[[], object],
     ) -> None:
-        self._stream = stream
+        super().__init__(stream, loop, after)
         self._remote = remote
-        self._loop = loop
         self._owner = owner
-        self._after = after
-        self._lines: deque[AnyLine] = deque()
-        self._closed = False
-        loop.add_reader(stream.fileno(), self._readable)
 
-    def close(self) -> None:
-        """Read no more."""
-        if not self._closed:
-            self._closed = True
-            self._lines.clear()
-            self._loop.remove_reader(self._stream.fileno())
-            self._stream.close()
-
-    def _readable(self) -> None:
-        foreign = False
-        try:
-            lines = self._stream.received()
-        except BlockingIOError:
-            return
-        except MsgspecError:
-            lines, foreign = None, True
-        except OSError:
-            lines = None
-        if lines is None:
-            self._end(foreign=foreign)
-        elif lines:
-            self._lines.extend(lines)
-            self._loop.remove_reader(self._stream.fileno())
-            self._take_some()
-
-    def _end(self, *, foreign: bool) -> None:
-        self.close()
+    def _ended(self, *, foreign: bool) -> None:
         self._owner.ended(foreign=foreign)
-
-    def _take_some(self) -> None:
-        """Take lines for the length of a slice."""
-        end = perf_counter() + SLICE
-        while self._lines:
-            self._take(self._lines.popleft())
-            if perf_counter() >= end:
-                break
-        self._after()
-        if self._closed:
-            return
-        if self._lines:
-            self._loop.call_soon(self._take_some)
-        else:
-            self._loop.add_reader(self._stream.fileno(), self._readable)
 
     def _take(self, line: AnyLine) -> None:
         match line:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 from watcher.feed.names import EVENTS
 from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.model.pauses import longer
-from watcher.observe.live.reader import PART, SLICE, Reader
+from watcher.observe.live.reader import Reader
+from watcher.observe.live.slices import PART, SLICE
 from watcher.observe.live.socket_watch import SocketWatch
 from watcher.observe.stream import Stream
 

@@ -1,32 +1,23 @@
 """One connection to the events socket, and what its lines make.
 
-Lines are taken in slices, between which the process serves others. Each state makes something of
-its own, which counts once it is complete. In the state, the networks come after the sandboxes; here
-the sandboxes are kept until the networks are known, because nobody can do without.
+Each state makes something of its own, which counts once it is complete. In the state, the networks
+come after the sandboxes; here the sandboxes are kept until the networks are known, because nobody
+can do without.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from time import perf_counter
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from msgspec import MsgspecError
-
-from watcher.feed.lines import Event, Missed, Ready, SandboxLine, State
+from watcher.feed.lines import AnyLine, Event, Missed, Ready, SandboxLine, State
+from watcher.observe.live.slices import SlicedReader
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Mapping
 
-    from watcher.feed.lines import AnyLine, NetworkLine
+    from watcher.feed.lines import NetworkLine
     from watcher.observe.stream import Stream
-
-SLICE: Final = 0.001
-"""Seconds of one slice."""
-
-PART: Final = 1 << 14
-"""Bytes of lines that are decoded at once: half a millisecond, with the objects that they are."""
 
 
 class _Complete:
@@ -73,7 +64,7 @@ class Owner[K: Known](Protocol):
         """The connection has ended."""
 
 
-class Reader[K: Known]:
+class Reader[K: Known](SlicedReader[AnyLine | _Complete]):
     """See the module's docstring.
 
     Args:
@@ -91,61 +82,26 @@ class Reader[K: Known]:
         owner: Owner[K],
         after: Callable[[], object],
     ) -> None:
-        self._stream = stream
+        super().__init__(stream, loop, after)
         self._make = make
-        self._loop = loop
         self._owner = owner
-        self._after = after
-        self._lines: deque[AnyLine | _Complete] = deque()
         self._known: K | None = None
         self._next: K | None = None
         self._gathering = False
         self._gathered: list[SandboxLine] = []
-        self._closed = False
-        loop.add_reader(stream.fileno(), self._readable)
+        self._new = False
+        """Whether a sandbox may be new in what is in use, since the slice began."""
 
-    def close(self) -> None:
-        """Read no more."""
-        if not self._closed:
-            self._closed = True
-            self._lines.clear()
-            self._loop.remove_reader(self._stream.fileno())
-            self._stream.close()
+    def _ended(self, *, foreign: bool) -> None:  # noqa: ARG002 (not a service of this version)
+        self._owner.ended(self)
 
-    def _readable(self) -> None:
-        try:
-            lines = self._stream.received()
-        except BlockingIOError:
-            return
-        except (OSError, MsgspecError):  # not a service of this version, or a broken connection
-            lines = None
-        if lines is None:
-            self.close()
-            self._owner.ended(self)
-        elif lines:
-            self._lines.extend(lines)
-            self._loop.remove_reader(self._stream.fileno())
-            self._take_some()
-
-    def _take_some(self) -> None:
-        """Take lines for the length of a slice."""
-        end, new = perf_counter() + SLICE, False
-        while self._lines:
-            new = self._take(self._lines.popleft()) or new
-            if perf_counter() >= end:
-                break
-        if new and not self._closed:
+    def _taken(self) -> None:
+        if self._new and not self._closed:
             self._owner.learned(self)
-        self._after()
-        if self._closed:
-            return
-        if self._lines:
-            self._loop.call_soon(self._take_some)
-        else:
-            self._loop.add_reader(self._stream.fileno(), self._readable)
+        self._new = False
+        super()._taken()
 
-    def _take(self, line: AnyLine | _Complete) -> bool:
-        """Take a line; whether a sandbox may be new in what is in use."""
+    def _take(self, line: AnyLine | _Complete) -> None:
         match line:
             case State():
                 self._next, self._gathering = self._make(), True
@@ -158,19 +114,18 @@ class Reader[K: Known]:
                 assert self._next is not None
                 self._known, self._next = self._next, None
                 self._owner.complete(self, self._known)
-                return True
+                self._new = True
             case SandboxLine() if self._next is not None and self._gathering:
                 self._gathered.append(line)
             case _ if self._next is not None:
                 self._next.take(line)
             case _ if self._known is not None:
-                new = self._known.take(line)
+                if self._known.take(line):
+                    self._new = True
                 if isinstance(line, Event) and line.kind == "reloaded":
                     self._owner.reloaded(self)
-                return new
             case _:
                 pass
-        return False
 
     def _take_gathered(self) -> None:
         """All of the state has come: take what was kept of it next, before all else."""
