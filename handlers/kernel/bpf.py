@@ -12,6 +12,7 @@ filter.c` (`bpf_check_classic`, which accepts a program).
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -51,6 +52,10 @@ class Field(Struct, frozen=True):
     def end(self) -> int:
         """The number of bytes that must be there."""
         return self.offset + self.size
+
+    def native(self, number: int) -> int:
+        """What is loaded where the machine has written `number` in its own byte order."""
+        return int.from_bytes(number.to_bytes(self.size, sys.byteorder))
 
 
 class Ancillary(Struct, frozen=True):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import struct
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -133,7 +132,7 @@ def _filter(devices: Collection[int], links: Collection[int]) -> bytes:
     )  # fmt: skip
     routes = any_of(_KIND, _LOCAL, dropped, Test(_PROTOCOL, RTPROT_KERNEL, whole, kept))
     entries, settings = (
-        kept if len(indices) > _MOST else any_of(at, map(_swapped4, sorted(indices)), kept, dropped)
+        kept if len(indices) > _MOST else any_of(at, map(at.native, sorted(indices)), kept, dropped)
         for at, indices in ((_INDEX, devices), (_IFINDEX, links))
     )
     of_links = subscriptions.other_than_host_ends(kept, dropped)
@@ -146,9 +145,4 @@ def _filter(devices: Collection[int], links: Collection[int]) -> bytes:
 
 
 def _types(*numbers: int) -> list[int]:
-    """Types of messages as the filter loads them, in network byte order."""
-    return [int.from_bytes(struct.pack("=H", number), "big") for number in numbers]
-
-
-def _swapped4(number: int) -> int:
-    return int.from_bytes(struct.pack("=I", number), "big")
+    return [_TYPE.native(number) for number in numbers]

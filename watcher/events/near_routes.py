@@ -7,7 +7,6 @@ which put the destination behind the table; `struct rtmsg` in `include/uapi/linu
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -59,8 +58,7 @@ def passing(subnets: Iterable[Subnet], kept: Node, dropped: Node) -> Node:
     node = dropped
     for subnet in subnets:
         node = _near(subnet, kept, node)
-    there = int.from_bytes(_RTA_DST.to_bytes(2, sys.byteorder))
-    return Test(_KIND, there, node, dropped)
+    return Test(_KIND, _KIND.native(_RTA_DST), node, dropped)
 
 
 def _near(subnet: Subnet, kept: Node, other: Node) -> Node:

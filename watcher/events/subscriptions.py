@@ -194,7 +194,6 @@ def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] | None = ()) 
     whole links.
 
     Without `host_ends`, it drops those about links with the name of one, which another socket gets.
-    It loads numbers in network byte order, while a message has them in the machine's byte order.
     """
     kept, dropped = Return(0xFFFFFFFF), Return(0)
     links: Node = kept if host_ends else other_than_host_ends(kept, dropped)
@@ -203,12 +202,12 @@ def _filter(*, host_ends: bool = True, subnets: Collection[Subnet] | None = ()) 
     ours = any_of(_PROTOCOL, (RTPROT_KERNEL, RTPROT_STATIC), kept, near)
     of_guards = (kind for kind in GUARD_EVENTS if kind != RTM_NEWQDISC)
     removed = (rtnl.RTM_DELADDR, RTM_DELRULE, *of_guards)
-    added = Test(_TYPE, _swapped(RTM_NEWROUTE), near, dropped)
-    routes = Test(_TYPE, _swapped(rtnl.RTM_DELROUTE), ours, added)
+    added = Test(_TYPE, _TYPE.native(RTM_NEWROUTE), near, dropped)
+    routes = Test(_TYPE, _TYPE.native(rtnl.RTM_DELROUTE), ours, added)
     at_root = Test(_PARENT, _ROOT, kept, dropped)
-    qdiscs = Test(_TYPE, _swapped(RTM_NEWQDISC), at_root, routes)
-    node = any_of(_TYPE, map(_swapped, removed), kept, qdiscs)
-    of_links = map(_swapped, (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK))
+    qdiscs = Test(_TYPE, _TYPE.native(RTM_NEWQDISC), at_root, routes)
+    node = any_of(_TYPE, map(_TYPE.native, removed), kept, qdiscs)
+    of_links = map(_TYPE.native, (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK))
     return assemble(any_of(_TYPE, of_links, links, node), short=dropped).text
 
 
@@ -216,7 +215,3 @@ def other_than_host_ends(kept: Node, dropped: Node) -> Node:
     """A decision about an event of a link: `dropped` if it has the name of a host end."""
     rest = Test(_NAME_BEHIND, int.from_bytes(_HOST_END[4:]), dropped, kept)
     return Test(_NAME, int.from_bytes(_HOST_END[:4]), rest, kept)
-
-
-def _swapped(number: int) -> int:
-    return int.from_bytes(struct.pack("=H", number), "big")
