@@ -22,7 +22,7 @@ from typing import Final, Literal
 
 from handlers.firewall import rejecting
 from handlers.firewall.classids import classid
-from handlers.firewall.matches import HOST_ENDS, local_key
+from handlers.firewall.matches import HOST_ENDS, ip_family, local_key
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
 from watcher.model.policy.limits import bound
@@ -76,7 +76,7 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int], log_group: int) -
     yield from (f"    meta nfproto ipv{v} goto bounded{v}" for v in versions)
     yield "}"
     for v in versions:
-        ip = "ip" if v == 4 else "ip6"
+        ip = ip_family(v)
         part = f"jhash {ip} daddr . ct original proto-src . ct original proto-dst mod {PARTS}"
         sides = [*((link, "saddr") for link in links), ("ct status dnat", "daddr")]
         yield f"chain bounded{v} {{"

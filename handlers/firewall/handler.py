@@ -19,7 +19,7 @@ from handlers.handler import Difference, Handler, Numbers, apply
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
 from watcher.model.cluster import ClusterChange
 from watcher.model.errors import UsageError, WatcherError
-from watcher.model.network import Network
+from watcher.model.network import Network, versions_of
 from watcher.model.policy.opening import Opening
 from watcher.model.repair import Repair
 from watcher.model.sandbox import Sandbox
@@ -273,7 +273,7 @@ class FirewallHandler(Handler):
         self._nft.run(text)
 
     def _versions(self) -> list[int]:
-        return ruleset.versions_of(self._networks())
+        return versions_of(self._networks())
 
     def _listing(self) -> list[dict[str, Any]] | None:
         """What there is of the table; what names have opened only if that is known to be little."""

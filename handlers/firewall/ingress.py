@@ -25,7 +25,7 @@ from typing import Final
 from handlers.firewall import rejecting, remote
 from handlers.firewall.classids import classid
 from handlers.firewall.egress import Group, fields
-from handlers.firewall.matches import HOST_ENDS, local_key
+from handlers.firewall.matches import HOST_ENDS, ip_family, local_key
 from handlers.firewall.rejecting import REJECT
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
@@ -94,14 +94,14 @@ def chains(
     yield "chain arrives {"
     yield "    type filter hook prerouting priority dstnat + 10; policy accept;"
     for v in versions:
-        ip = "ip" if v == 4 else "ip6"
+        ip = ip_family(v)
         yield f"    {ip} daddr @closed{v} meta mark set meta mark | {mark:#x}"
     yield "}"
     yield "chain to_judged {"
     yield from (f"    meta nfproto ipv{v} goto to_judged{v}" for v in versions)
     yield "}"
     for v in versions:
-        ip = "ip" if v == 4 else "ip6"
+        ip = ip_family(v)
         near = [(d, s) for d in drivers for s in d.network.subnets if s.version == v]
         policed = ", ".join(str(s) for d, s in near if d.network.ingress is not None)
         # In a network with a list, an address without a number is held to the list of no entries.
@@ -145,7 +145,7 @@ def chains_of_host(versions: Sequence[int], log_group: int) -> Iterator[str]:
     yield from (f"    ct state new meta nfproto ipv{v} goto host_to_judged{v}" for v in versions)
     yield "}"
     for v in versions:
-        ip = "ip" if v == 4 else "ip6"
+        ip = ip_family(v)
         noted = rejecting.noted("ingress", v, log_group, side="daddr", of_host=True)
         yield from (
             f"chain host_to_judged{v} {{",

@@ -40,6 +40,11 @@ def span(numbers: tuple[int, int]) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
+def ip_family(version: int) -> str:
+    """What nft calls the family of IP `version`."""
+    return "ip" if version == 4 else "ip6"
+
+
 def ip_of(subnet: Subnet) -> str:
     """What nft calls the family of `subnet`."""
-    return "ip" if subnet.version == 4 else "ip6"
+    return ip_family(subnet.version)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from handlers.firewall.matches import HOST_ENDS, ip_of, side
+from handlers.firewall.matches import HOST_ENDS, ip_family, ip_of, side
 from handlers.networks.driver import Driver
 from watcher.model.address import Subnet
 from watcher.model.names import DNS_PORT, PORT
@@ -95,7 +95,7 @@ def _arriving(drivers: Sequence[Driver]) -> Iterator[str]:
         if not driver.network.guard:  # the source proves nothing: they share one limit
             yield f"{to} limit rate over {_RATE} drop"
     for version in sorted({s.version for d, s in _asked(drivers) if d.network.guard}):
-        ip = "ip" if version == 4 else "ip6"
+        ip = ip_family(version)
         known = ", ".join(
             str(gateway(s)) for d, s in _asked(drivers) if d.network.guard and s.version == version
         )

@@ -23,7 +23,7 @@ from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
 from handlers.firewall.classids import classid, number_of
-from handlers.firewall.matches import span
+from handlers.firewall.matches import ip_family, span
 from handlers.handler import ListStore
 from handlers.kernel.nft import Nft, NftError, NotThere
 from watcher.model.policy import opening
@@ -91,7 +91,7 @@ def rules(version: int, passed: str) -> Iterator[str]:
     The priority is the number of the list before, and that of a profile afterwards. No number is
     both.
     """
-    ip = "ip" if version == 4 else "ip6"
+    ip = ip_family(version)
     yield f"    meta priority set meta priority . {ip} daddr map @opened{version}"
     yield f"    meta priority . meta l4proto . th dport @ports{version} {passed}"
 

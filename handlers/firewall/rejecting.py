@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal
 
+from handlers.firewall.matches import ip_family
 from handlers.kernel import nflog
 from handlers.kernel.nflog import RANGE
 from handlers.kernel.nft import Element, Nft
@@ -89,7 +90,7 @@ def noted(
     A prefix of what is logged has the direction and the side, then `host`, and `mapped` if a port
     map has changed the port.
     """
-    ip = "ip" if v == 4 else "ip6"
+    ip = ip_family(v)
     named = f"{direction} {side}{' host' if of_host else ''}"
     ways = _WAYS if direction == "ingress" else {"": ""}
     for match, way in ways.items():

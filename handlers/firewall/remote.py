@@ -32,12 +32,12 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 from typing import Final
 
-from handlers.firewall.matches import HOST_ENDS, ip_of, side, span
+from handlers.firewall.matches import HOST_ENDS, ip_family, ip_of, side, span
 from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
 from watcher.model.address import Subnet
 from watcher.model.cluster import DEVICE, MOST_NETWORKS, SOURCE_PORTS, block_prefix, vni
-from watcher.model.network import Network
+from watcher.model.network import Network, versions_of
 from watcher.model.reaching import Reach, parse_reach
 
 _NAMES: Final = re.compile("blocks[46]_[0-9]+|(claims|own|hosts|peers)[46]")
@@ -74,11 +74,11 @@ def clustered(drivers: Sequence[Driver]) -> list[Driver]:
 def sets(drivers: Sequence[Driver]) -> Iterator[str]:
     """The sets and maps that the clustered networks of `drivers` need."""
     networks = [driver.network for driver in clustered(drivers)]
-    for v in _versions(networks):
+    for v in versions_of(networks):
         for name in (*(blocks(v, length) for length in _lengths(networks, v)), f"claims{v}"):
             yield f"set {name} {{ type ipv{v}_addr; }}"
         yield f"map own{v} {{ type ipv{v}_addr : ipv{v}_addr; }}"
-    for v in _versions(network for network in networks if network.isolate):
+    for v in versions_of(network for network in networks if network.isolate):
         yield f"set {ISOLATED}{v} {{ type ipv{v}_addr; }}"
     if any(network.tunnelled for network in networks):
         yield from (f"set peers{v} {{ type ipv{v}_addr; }}" for v in (4, 6))
@@ -93,8 +93,8 @@ def chains(drivers: Sequence[Driver], port: int, *, marked: bool) -> Iterator[st
     if not known:
         return
     yield from _chain("from_wire", _from_wire(known))
-    for v in _versions(driver.network for driver in known):
-        ip = _ip(v)
+    for v in versions_of(driver.network for driver in known):
+        ip = ip_family(v)
         unknown = f"{_unknown(known, v, 'saddr')} drop"
         yield from _chain(f"verified{v}", (unknown, f"{_UNBELIEVED} drop"))
         unbelieved = _UNBELIEVED_MARKED if marked else _UNBELIEVED
@@ -125,26 +125,26 @@ def postrouting(drivers: Sequence[Driver]) -> Iterator[str]:
     """The rules before those that masquerade, for what leaves the host's networks."""
     away = f'oifname != @bridges oifname != "{HOST_ENDS}"'
     for v, to in _each(drivers):
-        yield f"{_ip(v)} daddr {to} {away} goto between_hosts{v}"
+        yield f"{ip_family(v)} daddr {to} {away} goto between_hosts{v}"
 
 
 def from_sandboxes(drivers: Sequence[Driver]) -> Iterator[str]:
     """The rules for what leaves the host's networks."""
     for v, to in _each(drivers):
-        yield f"{_ip(v)} daddr {to} goto to_remote{v}"
+        yield f"{ip_family(v)} daddr {to} goto to_remote{v}"
 
 
 def to_sandboxes(drivers: Sequence[Driver]) -> Iterator[str]:
     """The rules for what goes to sandboxes, behind those for neighbours on this host."""
     for v, of in _each(drivers):
-        yield f"{_NOT_OURS} {_ip(v)} saddr {of} jump from_remote{v}"
+        yield f"{_NOT_OURS} {ip_family(v)} saddr {of} jump from_remote{v}"
 
 
 def forward(drivers: Sequence[Driver]) -> Iterator[str]:
     """The last rules for what is forwarded: this host is no router to and from other hosts."""
     for v, of in _each(drivers):
-        yield f"{_ip(v)} daddr {of} drop"
-        yield f"{_NOT_OURS} {_ip(v)} saddr {of} drop"
+        yield f"{ip_family(v)} daddr {of} drop"
+        yield f"{_NOT_OURS} {ip_family(v)} saddr {of} drop"
 
 
 def marked(drivers: Sequence[Driver]) -> Iterator[str]:
@@ -153,7 +153,7 @@ def marked(drivers: Sequence[Driver]) -> Iterator[str]:
     Their own hosts have judged it.
     """
     for v, of in _each(drivers):
-        yield f'iifname != "lo" {_NOT_OURS} {_ip(v)} saddr {of} goto from_remote_marked{v}'
+        yield f'iifname != "lo" {_NOT_OURS} {ip_family(v)} saddr {of} goto from_remote_marked{v}'
 
 
 def marking(drivers: Sequence[Driver], passed: str) -> Iterator[str]:
@@ -181,15 +181,17 @@ def _from_wire(known: Sequence[Driver]) -> Iterator[str]:
     if any(driver.network.tunnelled for driver in known):
         found = dict(_each(known))
         for v in (4, 6):
-            other = f" {_ip(v)} saddr != {found[v]}" if v in found else f" meta nfproto ipv{v}"
+            other = (
+                f" {ip_family(v)} saddr != {found[v]}" if v in found else f" meta nfproto ipv{v}"
+            )
             yield f'iifname "{_DEVICES}"{other} drop'
     for v, of in _each(known):
-        yield f"{_ip(v)} saddr {of} goto verified{v}"
+        yield f"{ip_family(v)} saddr {of} goto verified{v}"
 
 
 def _let_in(known: Sequence[Driver], v: int) -> Iterator[str]:
     """The rules for what comes from other hosts, which is where it says."""
-    ip = _ip(v)
+    ip = ip_family(v)
     by_name = {driver.network.name: subnet for driver, subnet in _of(known, v)}
     for driver, subnet in _of(known, v):
         if driver.network.internal:
@@ -205,7 +207,7 @@ def _let_in(known: Sequence[Driver], v: int) -> Iterator[str]:
 
 def _let_out(drivers: Sequence[Driver], v: int) -> Iterator[str]:
     """The rules for what sandboxes send to other hosts."""
-    ip = _ip(v)
+    ip = ip_family(v)
     to = {driver.network.name: subnet for driver, subnet in _of(clustered(drivers), v)}
     for driver in drivers:
         subnet = driver.network.subnet_of(v)
@@ -242,8 +244,8 @@ def _of_vxlan(drivers: Sequence[Driver], port: int) -> Iterator[str]:
         (
             f"iifgroup {OURS} drop",
             f"udp sport != {span(SOURCE_PORTS)} drop",
-            *(f"{_ip(v)} saddr @guests{v} drop" for v in (4, 6) if guests),
-            *(f"{_ip(v)} saddr @peers{v} notrack accept" for v in (4, 6)),
+            *(f"{ip_family(v)} saddr @guests{v} drop" for v in (4, 6) if guests),
+            *(f"{ip_family(v)} saddr @peers{v} notrack accept" for v in (4, 6)),
             "drop",
         ),
     )
@@ -256,7 +258,7 @@ def blocks(v: int, length: int) -> str:
 
 def _unknown(known: Sequence[Driver], v: int, side: str) -> str:
     """Matches an address that is in no block of another host in these networks."""
-    field, found = f"{_ip(v)} {side}", list[str]()
+    field, found = f"{ip_family(v)} {side}", list[str]()
     for length in _lengths([driver.network for driver in known], v):
         mask = ip_network((0 if v == 4 else bytes(16), length)).netmask
         found.append(f"{field} & {mask} != @{blocks(v, length)}")
@@ -276,7 +278,7 @@ def _ports(reach: Reach) -> str:
 def _each(drivers: Sequence[Driver]) -> Iterator[tuple[int, str]]:
     """The clustered subnets of each IP version that has any, as nft writes them."""
     known = clustered(drivers)
-    for v in _versions(driver.network for driver in known):
+    for v in versions_of(driver.network for driver in known):
         yield v, _subnets(known, v)
 
 
@@ -291,14 +293,6 @@ def _of(known: Sequence[Driver], v: int) -> Iterator[tuple[Driver, Subnet]]:
         subnet = driver.network.subnet_of(v)
         if subnet is not None:
             yield driver, subnet
-
-
-def _versions(networks: Iterator[Network] | Sequence[Network]) -> list[int]:
-    return sorted({subnet.version for network in networks for subnet in network.subnets})
-
-
-def _ip(v: int) -> str:
-    return "ip" if v == 4 else "ip6"
 
 
 def _chain(name: str, rules: Iterator[str] | Sequence[str]) -> Iterator[str]:

@@ -21,11 +21,11 @@ from typing import Final
 from msgspec import Struct
 
 from handlers.firewall import admin, connections, egress, ingress, names, remote
-from handlers.firewall.matches import HOST_ENDS, ip_of, side
+from handlers.firewall.matches import HOST_ENDS, ip_family, ip_of, side
 from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
 from watcher.model.address import Subnet
-from watcher.model.network import Network
+from watcher.model.network import Network, versions_of
 from watcher.model.reaching import parse_reach
 
 TABLE: Final = ("inet", "watcher")
@@ -208,11 +208,6 @@ def _lines(rules: Iterable[str]) -> str:
     return "\n        ".join(rules)
 
 
-def versions_of(networks: Iterable[Network]) -> list[int]:
-    """The IP versions that any of `networks` has a subnet of."""
-    return sorted({subnet.version for network in networks for subnet in network.subnets})
-
-
 def _sets(networks: list[Network]) -> Iterable[str]:
     """The sets and maps that these networks need; no more, as libnftables lists all each time."""
     for version in versions_of(networks):
@@ -223,8 +218,7 @@ def _sets(networks: list[Network]) -> Iterable[str]:
 
 def _looked_up(networks: list[Network]) -> Iterable[str]:
     for version in versions_of(networks):
-        ip = "ip" if version == 4 else "ip6"
-        yield from (rule.format(v=version, ip=ip) for rule in _LOOKED_UP)
+        yield from (rule.format(v=version, ip=ip_family(version)) for rule in _LOOKED_UP)
 
 
 def _masquerade(drivers: list[Driver]) -> Iterable[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -241,6 +242,11 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
 def valid_network_name(name: str) -> bool:
     """Whether `name` is 1 to 32 of `a-zA-Z0-9_.-`, begins with none of `_.-`, and is not `none`."""
     return name != "none" and re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,31}", name) is not None
+
+
+def versions_of(networks: Iterable[Network]) -> list[int]:
+    """The IP versions that any of `networks` has a subnet of, sorted."""
+    return sorted({subnet.version for network in networks for subnet in network.subnets})
 
 
 def gateway(subnet: Subnet) -> IPv4Address | IPv6Address:
