@@ -13,6 +13,8 @@ from watcher.checks.filters.packets import PORTS
 from watcher.model.names import PORT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from watcher.checks.check import Finding
     from watcher.checks.filters.chains import Table
     from watcher.checks.filters.fate import Drop
@@ -58,8 +60,8 @@ def to_forward(drop: Drop, bridge: str, *, integrate: bool) -> str:
     if _is_ufw(table):
         return f"run `ufw route allow in on {bridge}` and `ufw route allow out on {bridge}`"
     if table.family == "bridge":
-        return _accept(drop, ("iif", PORTS))
-    remedy = _accept(drop, ("iif", bridge), ("oif", bridge))
+        return _accept_by(drop, ("iif", PORTS))
+    remedy = _accept_by(drop, ("iif", bridge), ("oif", bridge))
     return f"{remedy}, or {_itself(integrate=integrate)}" if _is_dockers(drop) else remedy
 
 
@@ -68,24 +70,17 @@ def to_pass(drop: Drop, *subnets: Subnet, integrate: bool) -> str:
 
     `integrate` is as in :func:`to_forward`.
     """
-    table, chain = drop.table, drop.chain.name
+    table = drop.table
     fit = [subnet for subnet in subnets if _VERSIONS.get(table.family) in (None, subnet.version)]
     if _is_firewalld(table):
         return _firewalld_of(" ".join(f"--add-source={subnet}" for subnet in fit))
     if _is_ufw(table):
-        words = [f"`ufw route allow from {subnet} to {subnet}`" for subnet in fit]
-    elif table.command == "nft":
-        place = f"{table.family} {table.name} {chain}"
-        words = [
-            f"`nft insert rule {place} {ip} saddr {subnet} {ip} daddr {subnet} accept`"
-            for subnet in fit
-            for ip in ("ip" if subnet.version == 4 else "ip6",)
-        ]
-    else:
-        chain = "DOCKER-USER" if _is_dockers(drop) else chain
-        command = table.command if table.name == "filter" else f"{table.command} -t {table.name}"
-        words = [f"`{command} -I {chain} -s {one} -d {one} -j ACCEPT`" for one in fit]
-    remedy = "run " + " and ".join(words)
+        return _run(f"ufw route allow from {subnet} to {subnet}" for subnet in fit)
+    remedy = _accept(
+        drop,
+        nft=(f"{_ip(subnet)} saddr {subnet} {_ip(subnet)} daddr {subnet}" for subnet in fit),
+        iptables=(f"-s {subnet} -d {subnet}" for subnet in fit),
+    )
     return f"{remedy}, or {_itself(integrate=integrate)}" if _is_dockers(drop) else remedy
 
 
@@ -100,11 +95,7 @@ def to_carry(drop: Drop, port: int, *, integrate: bool) -> str:
         remedy = f"run `ufw allow {way} {port}/udp`"
     else:
         remedy = to_port(drop, "udp", port)
-    by_itself = (
-        drop.chain.name == "INPUT"
-        and table.name == "filter"
-        and table.command in ("iptables", "ip6tables")
-    )
+    by_itself = drop.chain.name == "INPUT" and _integrates(table)
     return f"{remedy}, or {_itself(integrate=integrate)}" if by_itself else remedy
 
 
@@ -114,12 +105,12 @@ def to_receive(drop: Drop, bridge: str) -> str:
         return _firewalld(bridge)
     if _is_ufw(drop.table):
         return f"run `ufw allow in on {bridge}`"
-    return _accept(drop, ("iif", bridge))
+    return _accept_by(drop, ("iif", bridge))
 
 
 def to_names(drop: Drop, network: Network, own: Address, *, integrate: bool) -> str:
     """The remedy for a drop of questions to the name service at the gateway's address `own`."""
-    table, chain = drop.table, drop.chain.name
+    table = drop.table
     if _is_firewalld(table):
         by_bridge = network.facts.on_link
         subnet = network.subnet_of(own.version)
@@ -127,62 +118,73 @@ def to_names(drop: Drop, network: Network, own: Address, *, integrate: bool) -> 
             _firewalld(network.bridge) if by_bridge else _firewalld_of(f"--add-source={subnet}")
         )
         return f"{remedy}, or {_itself(integrate=integrate)}" if by_bridge else remedy
-    if table.command == "nft":
-        ip = "ip" if own.version == 4 else "ip6"
-        place = f"{table.family} {table.name} {chain}"
-        return f"run `nft insert rule {place} {ip} daddr {own} th dport {PORT} accept`"
     if _is_ufw(table):
         remedy = f"run `ufw allow from any to {own} port {PORT}`"
     else:
-        command = table.command if table.name == "filter" else f"{table.command} -t {table.name}"
-        words = [
-            f"`{command} -I {chain} -d {own} -p {protocol} --dport {PORT} -j ACCEPT`"
-            for protocol in ("udp", "tcp")
-        ]
-        remedy = "run " + " and ".join(words)
-    by_itself = table.name == "filter" and not table.command.endswith("-legacy")
-    return f"{remedy}, or {_itself(integrate=integrate)}" if by_itself else remedy
+        remedy = _accept(
+            drop,
+            nft=[f"{_ip(own)} daddr {own} th dport {PORT}"],
+            iptables=[f"-d {own} -p {protocol} --dport {PORT}" for protocol in ("udp", "tcp")],
+        )
+    return f"{remedy}, or {_itself(integrate=integrate)}" if _integrates(table) else remedy
 
 
 def to_send(drop: Drop, address: Address) -> str:
     """The remedy for a drop of packets from the host itself to `address`."""
-    table, chain = drop.table, drop.chain.name
-    if _is_ufw(table):
+    if _is_ufw(drop.table):
         return f"run `ufw allow out to {address}`"
-    if table.command == "nft":
-        place, ip = f"{table.family} {table.name} {chain}", "ip" if address.version == 4 else "ip6"
-        return f"run `nft insert rule {place} {ip} daddr {address} accept`"
-    return f"run `{table.command} -t {table.name} -I {chain} -d {address} -j ACCEPT`"
+    return _accept(drop, nft=[f"{_ip(address)} daddr {address}"], iptables=[f"-d {address}"])
 
 
 def to_port(drop: Drop, protocol: str, port: int) -> str:
     """The remedy for a drop of packets to a published port, before they are rewritten."""
-    table, chain = drop.table, drop.chain.name
-    if table.command == "nft":
-        place = f"{table.family} {table.name} {chain}"
-        return f"run `nft insert rule {place} {protocol} dport {port} accept`"
-    command = f"{table.command} -t {table.name} -I {chain}"
-    return f"run `{command} -p {protocol} --dport {port} -j ACCEPT`"
+    return _accept(
+        drop, nft=[f"{protocol} dport {port}"], iptables=[f"-p {protocol} --dport {port}"]
+    )
 
 
-def _accept(drop: Drop, *where: tuple[str, str]) -> str:
+def _accept_by(drop: Drop, *where: tuple[str, str]) -> str:
     """Commands that accept packets with each of the interfaces `where`."""
+    return _accept(
+        drop,
+        nft=(f"{kind}name '\"{name}\"'" for kind, name in where),
+        iptables=(f"{_OPTIONS[kind]} {name}" for kind, name in where),
+    )
+
+
+def _accept(drop: Drop, *, nft: Iterable[str], iptables: Iterable[str]) -> str:
+    """Commands that accept, before all else in the chain, what each of the matches is for.
+
+    They are of the program that the chain is written with.
+    """
     table, chain = drop.table, drop.chain.name
     if table.command == "nft":
         place = f"{table.family} {table.name} {chain}"
-        words = [f"nft insert rule {place} {kind}name '\"{name}\"' accept" for kind, name in where]
-    else:
-        # Docker keeps moving its own chain to the front of FORWARD.
-        chain = "DOCKER-USER" if _is_dockers(drop) else chain
-        command = table.command if table.name == "filter" else f"{table.command} -t {table.name}"
-        words = [f"{command} -I {chain} {_OPTIONS[kind]} {name} -j ACCEPT" for kind, name in where]
-    return "run " + " and ".join(f"`{word}`" for word in words)
+        return _run(f"nft insert rule {place} {match} accept" for match in nft)
+    # Docker keeps moving its own chain to the front of FORWARD.
+    chain = "DOCKER-USER" if _is_dockers(drop) else chain
+    command = table.command if table.name == "filter" else f"{table.command} -t {table.name}"
+    return _run(f"{command} -I {chain} {match} -j ACCEPT" for match in iptables)
+
+
+def _run(commands: Iterable[str]) -> str:
+    return "run " + " and ".join(f"`{command}`" for command in commands)
+
+
+def _ip(address: Address | Subnet) -> str:
+    """What nft calls the family of an address."""
+    return "ip" if address.version == 4 else "ip6"
 
 
 def _itself(*, integrate: bool) -> str:
     if integrate:
         return "run `watcher sync`, which does so with integrate = true"
     return "set integrate = true in [firewall]"
+
+
+def _integrates(table: Table) -> bool:
+    """Whether `integrate` has its chains let pass what comes to the host."""
+    return table.name == "filter" and table.command in ("iptables", "ip6tables")
 
 
 def _firewalld(bridge: str) -> str:
