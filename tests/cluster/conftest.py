@@ -10,7 +10,9 @@ import pytest
 from tests.support.cluster import FAR, LAN, Cluster
 from tests.support.cluster.played import Played
 from tests.support.cluster.whole import Whole
+from tests.support.etcd import Etcd as RealEtcd
 from tests.support.host import Host
+from tests.support.host.machine import Machine
 
 type ClusterMaker = Callable[..., Cluster]
 """Makes a cluster without hosts; the MTU of a link may be named."""
@@ -41,6 +43,27 @@ def cluster(make_cluster: ClusterMaker) -> Cluster:
     cluster.start_etcd()
     cluster.add_three()
     return cluster
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    """A machine of its own, for members of an etcd."""
+    with Machine() as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[RealEtcd]:
+    """An etcd that lets everybody in; each test has a prefix of its own there."""
+    with Machine() as machine:
+        yield RealEtcd((machine.here, "192.0.2.2"))
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[RealEtcd]:
+    """An etcd with TLS and users, which no test changes; each has a prefix of its own there."""
+    with Machine() as machine:
+        yield RealEtcd((machine.here, "192.0.2.2"), tls=True, auth=True)
 
 
 type PlayedMaker = Callable[..., Played]

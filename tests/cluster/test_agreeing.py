@@ -17,7 +17,6 @@ import pytest
 from tests.support import traffic
 from tests.support.agreeing import Killed, Played, PlayedHost, network, until
 from tests.support.etcd import Etcd as RealEtcd
-from tests.support.host.machine import Machine
 from tests.support.killer import sample
 from watcher.cluster.registry.keys import Keys, Part
 from watcher.cluster.registry.removal import NoSuchHost, StillAlive, remove_host
@@ -33,12 +32,6 @@ type Work = Callable[[Played], Awaitable[None]]
 type Play = Callable[[Work], None]
 
 _prefixes: Final = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[RealEtcd]:
-    with Machine() as machine:
-        yield RealEtcd((machine.here, "192.0.2.2"))
 
 
 @pytest.fixture

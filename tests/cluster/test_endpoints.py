@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -34,9 +34,8 @@ type Work = Callable[[Etcd, Writer], Awaitable[None]]
 
 
 @pytest.fixture
-def real() -> Iterator[RealEtcd]:
-    with Machine() as machine:
-        yield RealEtcd((machine.here, "192.0.2.2"))
+def real(machine: Machine) -> RealEtcd:
+    return RealEtcd((machine.here, "192.0.2.2"))
 
 
 class Writer:

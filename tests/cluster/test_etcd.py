@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 import pytest
 
 from tests.support.etcd import Etcd as RealEtcd
 from tests.support.etcd_client import done
-from tests.support.host.machine import Machine
 from watcher.cluster.etcd.client import Etcd
 from watcher.cluster.etcd.errors import Compacted, EtcdError, NoLease, Replaced, TooLarge
 from watcher.cluster.etcd.requests import (
@@ -31,13 +30,6 @@ from watcher.cluster.etcd.words import Batch, Event, Kind, Status, Times
 
 _numbers = itertools.count(1)
 _QUICK = Times(quiet=0.2)
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[RealEtcd]:
-    """etcd with TLS and users; each test has a prefix of its own there."""
-    with Machine() as machine:
-        yield RealEtcd((machine.here, "192.0.2.2"), tls=True, auth=True)
 
 
 @pytest.fixture
@@ -65,18 +57,18 @@ async def events(batches: AsyncGenerator[Batch], count: int) -> list[Event]:
     return found
 
 
-def test_a_transaction_takes_a_key_once(real: RealEtcd, prefix: str) -> None:
+def test_a_transaction_takes_a_key_once(strict: RealEtcd, prefix: str) -> None:
     async def take(client: Etcd) -> list[bool]:
         key = f"{prefix}key"
         return [
             (await client.txn([absent(key)], [put(key, value)])).succeeded for value in (b"a", b"b")
         ]
 
-    assert done(real, take) == [True, False]
-    assert real.get(f"{prefix}key") == "a"
+    assert done(strict, take) == [True, False]
+    assert strict.get(f"{prefix}key") == "a"
 
 
-def test_a_transaction_compares(real: RealEtcd, prefix: str) -> None:
+def test_a_transaction_compares(strict: RealEtcd, prefix: str) -> None:
     key, other = f"{prefix}b", f"{prefix}nope"
     end = end_of(prefix)
 
@@ -99,10 +91,10 @@ def test_a_transaction_compares(real: RealEtcd, prefix: str) -> None:
         assert await holds(nothing_in(f"{prefix}c", end))
         assert not await holds(nothing_in(prefix, end))
 
-    done(real, compare)
+    done(strict, compare)
 
 
-def test_a_transaction_does_what_it_is_asked_to(real: RealEtcd, prefix: str) -> None:
+def test_a_transaction_does_what_it_is_asked_to(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         await fill(client, prefix, 5)
         txn = await client.txn(
@@ -125,10 +117,10 @@ def test_a_transaction_does_what_it_is_asked_to(real: RealEtcd, prefix: str) -> 
         assert left.revision == txn.revision == left.kvs[-1].modified
         assert left.cluster_id == txn.cluster_id > 0
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_a_transaction_is_all_or_nothing(real: RealEtcd, prefix: str) -> None:
+def test_a_transaction_is_all_or_nothing(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         with pytest.raises(EtcdError, match="duplicate key"):
             await client.txn([], [put(f"{prefix}a", b""), put(f"{prefix}a", b"")])
@@ -138,10 +130,10 @@ def test_a_transaction_is_all_or_nothing(real: RealEtcd, prefix: str) -> None:
             await client.txn([], [put(f"{prefix}a", b""), put(f"{prefix}b", b"", 12345)])
         assert not (await client.read_all(prefix)).kvs
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_keys_need_not_be_text(real: RealEtcd, prefix: str) -> None:
+def test_keys_need_not_be_text(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         keys = [f"{prefix}\n\0", f"{prefix}é", f"{prefix}\udcff"]
         for key in keys:
@@ -150,10 +142,10 @@ def test_keys_need_not_be_text(real: RealEtcd, prefix: str) -> None:
         await client.txn([is_version(key, 1) for key in keys], [delete(key) for key in keys])
         assert not (await client.read_all(prefix)).kvs
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_a_range_is_read_in_parts(real: RealEtcd, prefix: str) -> None:
+def test_a_range_is_read_in_parts(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         revision = await fill(client, prefix, 3)
         await client.txn([], [put(f"{prefix}0001", b"new")])
@@ -169,10 +161,10 @@ def test_a_range_is_read_in_parts(real: RealEtcd, prefix: str) -> None:
         with pytest.raises(Replaced):
             await client.range(prefix, revision=revision + 1000)
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_all_is_read_at_one_revision(real: RealEtcd, prefix: str) -> None:
+def test_all_is_read_at_one_revision(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         revision = await fill(client, prefix, 25)
         seen = []
@@ -182,10 +174,10 @@ def test_all_is_read_at_one_revision(real: RealEtcd, prefix: str) -> None:
             await client.txn([], [delete(f"{prefix}0022"), put(f"{prefix}{len(seen):04}a", b"")])
         assert seen == [f"{i:04}" for i in range(25)]
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_all_is_read_though_it_is_large(real: RealEtcd, prefix: str) -> None:
+def test_all_is_read_though_it_is_large(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         value = b"\xfe" * (1 << 20)
         for i in range(40):
@@ -196,10 +188,10 @@ def test_all_is_read_though_it_is_large(real: RealEtcd, prefix: str) -> None:
         assert [kv.value == value for kv in found] == [True] * 40
         await client.txn([], [delete_range(prefix, end_of(prefix))])
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_keys_end_with_their_lease(real: RealEtcd, prefix: str) -> None:
+def test_keys_end_with_their_lease(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         lease = await client.grant(60)
         await client.txn([], [put(f"{prefix}a", b"", lease), put(f"{prefix}b", b"")])
@@ -210,10 +202,10 @@ def test_keys_end_with_their_lease(real: RealEtcd, prefix: str) -> None:
         assert await client.keep_alive(lease) == 0
         await client.revoke(lease)  # as often as you like
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_a_lease_lapses(real: RealEtcd, prefix: str) -> None:
+def test_a_lease_lapses(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         lease = await client.grant(1)
         revision = (await client.txn([], [put(f"{prefix}a", b"", lease)])).revision
@@ -223,10 +215,10 @@ def test_a_lease_lapses(real: RealEtcd, prefix: str) -> None:
         assert ended.kv.modified > made.kv.modified
         assert await client.keep_alive(lease) == 0
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_a_watch_tells_all_changes_in_order(real: RealEtcd, prefix: str) -> None:
+def test_a_watch_tells_all_changes_in_order(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         first = await fill(client, prefix, 3)
         await client.txn([], [put(f"{prefix[:-1]}!", b"not under the prefix")])
@@ -251,10 +243,10 @@ def test_a_watch_tells_all_changes_in_order(real: RealEtcd, prefix: str) -> None
             (Kind.PUT, "last", 3),
         ]
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_a_watch_tells_that_nothing_changes(real: RealEtcd, prefix: str) -> None:
+def test_a_watch_tells_that_nothing_changes(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         revision = await fill(client, prefix, 1)
         batches = client.watch(prefix, revision + 1)
@@ -267,10 +259,10 @@ def test_a_watch_tells_that_nothing_changes(real: RealEtcd, prefix: str) -> None
                 batch = await anext(batches)
         assert batch.revision == revision + 1
 
-    done(real, work, _QUICK)
+    done(strict, work, _QUICK)
 
 
-def test_a_watch_tells_a_long_history(real: RealEtcd, prefix: str) -> None:
+def test_a_watch_tells_a_long_history(strict: RealEtcd, prefix: str) -> None:
     """etcd tells it in fragments, each of 2 MB at the most."""
     count, size = 300, 50_000
 
@@ -285,14 +277,14 @@ def test_a_watch_tells_a_long_history(real: RealEtcd, prefix: str) -> None:
         assert {len(event.kv.value) for event in found} == {size}
         await client.txn([], [delete_range(prefix, end_of(prefix))])
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_what_is_compacted_is_said(real: RealEtcd, prefix: str) -> None:
+def test_what_is_compacted_is_said(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         await fill(client, prefix, 1)
         await fill(client, prefix, 1)
-        revision = real.compact()
+        revision = strict.compact()
         with pytest.raises(Compacted):
             await client.range(prefix, end_of(prefix), revision=revision - 1)
         with pytest.raises(Compacted) as raised:
@@ -301,10 +293,10 @@ def test_what_is_compacted_is_said(real: RealEtcd, prefix: str) -> None:
         await fill(client, prefix, 1)
         assert await events(client.watch(prefix, revision + 1), 1)
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_pages_are_read_again_after_a_compaction(real: RealEtcd, prefix: str) -> None:
+def test_pages_are_read_again_after_a_compaction(strict: RealEtcd, prefix: str) -> None:
     async def work(client: Etcd) -> None:
         async def read() -> AsyncIterator[str]:
             async for page in client.pages(prefix, page=1):
@@ -314,24 +306,24 @@ def test_pages_are_read_again_after_a_compaction(real: RealEtcd, prefix: str) ->
         pages = read()
         await anext(pages)
         await fill(client, prefix, 1)
-        real.compact()
+        strict.compact()
         with pytest.raises(Compacted):
             await anext(pages)
         assert len((await client.read_all(prefix)).kvs) == 2
 
-    done(real, work)
+    done(strict, work)
 
 
-def test_a_member_tells_of_itself(real: RealEtcd) -> None:
+def test_a_member_tells_of_itself(strict: RealEtcd) -> None:
     dead = "https://192.0.2.2:1"
 
     async def work(client: Etcd) -> dict[str, Status | str]:
         return await client.statuses()
 
-    found = done(real, work, endpoints=(*real.endpoints, dead))
-    assert list(found) == [dead, *real.endpoints]
+    found = done(strict, work, endpoints=(*strict.endpoints, dead))
+    assert list(found) == [dead, *strict.endpoints]
     assert found[dead] == "Connection refused"
-    status = found[real.endpoints[0]]
+    status = found[strict.endpoints[0]]
     assert isinstance(status, Status)
     assert status.version.startswith("3.")
     assert status.leader

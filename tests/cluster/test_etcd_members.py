@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, suppress
 
 import pytest
@@ -24,12 +24,6 @@ ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 PREFIX = "/watcher/"
 SOON = ("--heartbeat-interval=50", "--election-timeout=500")
 """Members notice soon that their leader is away."""
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    with Machine() as machine:
-        yield machine
 
 
 @pytest.fixture

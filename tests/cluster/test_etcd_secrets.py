@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -26,19 +25,6 @@ from watcher.cluster.etcd.words import Times, Tls
 
 KEY = "/watcher/a"
 QUICK = Times(connect=1, answer=3, quiet=0.2)
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    with Machine() as machine:
-        yield machine
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[RealEtcd]:
-    """etcd with TLS and users, which no test changes."""
-    with Machine() as machine:
-        yield RealEtcd((machine.here, "192.0.2.2"), tls=True, auth=True)
 
 
 async def read(client: Etcd) -> int:
@@ -65,20 +51,22 @@ def written(path: Path, text: str, mode: int = 0o600) -> str:
 # --- certificates ------------------------------------------------------------------------------
 
 
-def test_who_has_no_certificate_is_not_let_in(real: RealEtcd) -> None:
-    error = refused(real, tls=Tls(real.ca))
+def test_who_has_no_certificate_is_not_let_in(strict: RealEtcd) -> None:
+    error = refused(strict, tls=Tls(strict.ca))
     assert isinstance(error, Unavailable)
     assert "certificate required" in str(error)
 
 
-def test_a_certificate_of_another_authority_does_not_count(real: RealEtcd, tmp_path: Path) -> None:
+def test_a_certificate_of_another_authority_does_not_count(
+    strict: RealEtcd, tmp_path: Path
+) -> None:
     other = Authority(tmp_path / "other")
     cert, key = map(str, other.issue("client"))
-    assert "TLS: " in str(refused(real, tls=Tls(real.ca, cert, key)))
-    error = refused(real, tls=Tls(str(other.ca), real.cert, real.key))
+    assert "TLS: " in str(refused(strict, tls=Tls(strict.ca, cert, key)))
+    error = refused(strict, tls=Tls(str(other.ca), strict.cert, strict.key))
     assert isinstance(error, Unavailable)
     assert "its certificate does not count: " in str(error)
-    assert "certificate does not count" in str(refused(real, tls=None))
+    assert "certificate does not count" in str(refused(strict, tls=None))
 
 
 def test_a_certificate_is_for_its_addresses(machine: Machine) -> None:
@@ -104,26 +92,26 @@ def test_the_gateway_needs_a_certificate_for_clients(machine: Machine) -> None:
     assert done(real, read)
 
 
-def test_http_and_https_are_told_apart(real: RealEtcd, machine: Machine) -> None:
-    assert "closed the connection" in str(refused(real, endpoints=["http://192.0.2.2:2379"]))
+def test_http_and_https_are_told_apart(strict: RealEtcd, machine: Machine) -> None:
+    assert "closed the connection" in str(refused(strict, endpoints=["http://192.0.2.2:2379"]))
     plain = RealEtcd((machine.here, "192.0.2.2"))
     error = refused(plain, endpoints=["https://192.0.2.2:2379"])
     assert "closed the connection" in str(error)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
-def test_a_key_that_others_may_read_is_refused(real: RealEtcd, tmp_path: Path, mode: int) -> None:
-    key = written(tmp_path / "key", Path(real.key).read_text(), mode)
-    error = refused(real, tls=Tls(real.ca, real.cert, key))
+def test_a_key_that_others_may_read_is_refused(strict: RealEtcd, tmp_path: Path, mode: int) -> None:
+    key = written(tmp_path / "key", Path(strict.key).read_text(), mode)
+    error = refused(strict, tls=Tls(strict.ca, strict.cert, key))
     assert isinstance(error, Refused)
     assert "others may read it; run `chown root" in str(error)
 
 
-def test_files_for_tls_that_cannot_be_used(real: RealEtcd, tmp_path: Path) -> None:
+def test_files_for_tls_that_cannot_be_used(strict: RealEtcd, tmp_path: Path) -> None:
     garbage = written(tmp_path / "garbage", "garbage")
     locked = str(tmp_path / "locked")
     subprocess.run(
-        ["openssl", "ec", "-in", real.key, "-aes128", "-passout", "pass:x", "-out", locked],
+        ["openssl", "ec", "-in", strict.key, "-aes128", "-passout", "pass:x", "-out", locked],
         check=True,
         capture_output=True,
     )
@@ -131,15 +119,15 @@ def test_files_for_tls_that_cannot_be_used(real: RealEtcd, tmp_path: Path) -> No
     for tls in (
         Tls("/nowhere"),
         Tls(garbage),
-        Tls(real.ca, "/nowhere", real.key),
-        Tls(real.ca, garbage, real.key),
-        Tls(real.ca, real.cert),
-        Tls(real.ca, real.cert, garbage),
-        Tls(real.ca, real.ca, real.key),
-        Tls(real.ca, real.cert, locked),
+        Tls(strict.ca, "/nowhere", strict.key),
+        Tls(strict.ca, garbage, strict.key),
+        Tls(strict.ca, strict.cert),
+        Tls(strict.ca, strict.cert, garbage),
+        Tls(strict.ca, strict.ca, strict.key),
+        Tls(strict.ca, strict.cert, locked),
         Tls("a\0b"),
     ):
-        assert isinstance(refused(real, tls=tls), Refused)
+        assert isinstance(refused(strict, tls=tls), Refused)
 
 
 def test_a_renewed_certificate_counts_at_once(machine: Machine) -> None:
@@ -169,14 +157,14 @@ def test_a_renewed_certificate_counts_at_once(machine: Machine) -> None:
 # --- users -------------------------------------------------------------------------------------
 
 
-def test_who_is_no_user_is_refused(real: RealEtcd, tmp_path: Path) -> None:
+def test_who_is_no_user_is_refused(strict: RealEtcd, tmp_path: Path) -> None:
     wrong = written(tmp_path / "wrong", "another secret")
-    assert "etcd wants a user; name one" in str(refused(real, user=""))
-    assert 'knows no user "watcher" with' in str(refused(real, password_file=wrong))
-    assert 'knows no user "nobody" with' in str(refused(real, user="nobody"))
+    assert "etcd wants a user; name one" in str(refused(strict, user=""))
+    assert 'knows no user "watcher" with' in str(refused(strict, password_file=wrong))
+    assert 'knows no user "nobody" with' in str(refused(strict, user="nobody"))
 
 
-def test_a_watch_is_refused_as_well(real: RealEtcd, tmp_path: Path) -> None:
+def test_a_watch_is_refused_as_well(strict: RealEtcd, tmp_path: Path) -> None:
     wrong = written(tmp_path / "wrong", "another secret")
 
     async def follow(client: Etcd) -> None:
@@ -186,18 +174,18 @@ def test_a_watch_is_refused_as_well(real: RealEtcd, tmp_path: Path) -> None:
     others: list[dict[str, Any]] = [{}, {"user": ""}, {"password_file": wrong}]
     for other in others:
         with pytest.raises(Refused):
-            done(real, follow, **other)
+            done(strict, follow, **other)
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604])
 def test_a_password_that_others_may_read_is_refused(
-    real: RealEtcd, tmp_path: Path, mode: int
+    strict: RealEtcd, tmp_path: Path, mode: int
 ) -> None:
     path = written(tmp_path / "password", USER[1], mode)
-    assert "others may read it; run `chown root" in str(refused(real, password_file=path))
+    assert "others may read it; run `chown root" in str(refused(strict, password_file=path))
 
 
-def test_password_files_that_cannot_be_used(real: RealEtcd, tmp_path: Path) -> None:
+def test_password_files_that_cannot_be_used(strict: RealEtcd, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     subprocess.run(["mkfifo", "-m", "600", str(fifo)], check=True)
     (tmp_path / "binary").write_bytes(b"\xff")
@@ -212,7 +200,7 @@ def test_password_files_that_cannot_be_used(real: RealEtcd, tmp_path: Path) -> N
         written(tmp_path / "long", "secret" * 10_000),
         "a\0b",
     ):
-        assert isinstance(refused(real, password_file=path), Refused)
+        assert isinstance(refused(strict, password_file=path), Refused)
 
 
 def test_the_password_is_read_when_it_is_needed(machine: Machine) -> None:
@@ -330,9 +318,9 @@ def test_etcd_that_wants_no_user_is_used_without(machine: Machine) -> None:
     ]
 
 
-def test_no_secret_is_logged_or_shown(real: RealEtcd) -> None:
+def test_no_secret_is_logged_or_shown(strict: RealEtcd) -> None:
     async def work() -> str:
-        client = client_of(real)
+        client = client_of(strict)
         async with client:
             await client.range(KEY)
             token = client._session._token
@@ -340,6 +328,6 @@ def test_no_secret_is_logged_or_shown(real: RealEtcd) -> None:
             return repr((client, client._session, client._transport, vars(client)))
 
     with structlog.testing.capture_logs() as logs:
-        shown = within(real.members[0].place, work)
+        shown = within(strict.members[0].place, work)
     assert "secret" not in shown
     assert not logs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Network, ip_address
 from typing import Final
 
@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.etcd import Etcd as RealEtcd
 from tests.support.etcd_client import done
-from tests.support.host.machine import Machine
 from watcher.cluster.etcd.client import Etcd
 from watcher.cluster.etcd.requests import delete, put
 from watcher.cluster.registry.changes import (
@@ -30,7 +29,7 @@ from watcher.cluster.registry.changes import (
     make,
 )
 from watcher.cluster.registry.keys import Keys, part_of
-from watcher.cluster.registry.picture import Picture
+from watcher.cluster.registry.picture import Entry, Picture
 from watcher.cluster.registry.records import (
     AliveRecord,
     BlockRecord,
@@ -73,6 +72,17 @@ class Registry:
 
     async def make(self, change: Change) -> bool:
         return (await make(self.client, self.keys, change)).succeeded
+
+    async def take_now(self, name: str) -> Entry[BlockRecord]:
+        """Have a host take the block; the block as it is then."""
+        assert await self.make(self.take(name))
+        await self.look()
+        return self.picture.blocks[part_of("net", BLOCK)]
+
+    async def ask_now(self, name: str) -> None:
+        """Have a host ask another one for an address of the block."""
+        assert await self.make(self.claim(name, counts=False))
+        await self.look()
 
     async def put(self, key: str, value: bytes = b"x") -> None:
         await self.client.txn([], [put(key, value)])
@@ -118,12 +128,6 @@ class Registry:
             self.me(name), part, claim.record, claim.modified, block,
             self.picture.blocks[block].modified,
         )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[RealEtcd]:
-    with Machine() as machine:
-        yield RealEtcd((machine.here, "192.0.2.2"))
 
 
 @pytest.fixture
@@ -186,10 +190,8 @@ def test_an_address_is_not_claimed_in_a_block_that_was_taken_meanwhile(with_regi
 
 def test_an_address_is_not_claimed_in_a_block_that_changed_hands(with_registry: Go) -> None:
     async def work(registry: Registry) -> None:
-        assert await registry.make(registry.take("a"))
-        await registry.look()
+        entry = await registry.take_now("a")
         before = registry.claim("a")
-        entry = registry.picture.blocks[part_of("net", BLOCK)]
         assert await registry.make(GiveBack(registry.me("a"), "net", BLOCK, False, entry.modified))
         await registry.look()
         assert await registry.make(registry.take("b"))
@@ -200,10 +202,8 @@ def test_an_address_is_not_claimed_in_a_block_that_changed_hands(with_registry: 
 
 def test_what_is_lent_is_what_was_asked_for(with_registry: Go) -> None:
     async def work(registry: Registry) -> None:
-        assert await registry.make(registry.take("a"))
-        await registry.look()
-        assert await registry.make(registry.claim("b", counts=False))
-        await registry.look()
+        await registry.take_now("a")
+        await registry.ask_now("b")
         before = registry.lend("a")
         assert await registry.make(before)
         assert not await registry.make(before)
@@ -216,10 +216,8 @@ def test_what_is_lent_is_what_was_asked_for(with_registry: Go) -> None:
 
 def test_nothing_is_lent_of_a_block_that_was_given_back(with_registry: Go) -> None:
     async def work(registry: Registry) -> None:
-        assert await registry.make(registry.take("a"))
-        await registry.look()
-        assert await registry.make(registry.claim("b", counts=False))
-        await registry.look()
+        await registry.take_now("a")
+        await registry.ask_now("b")
         before = registry.lend("a")
         await registry.client.txn([], [delete(registry.keys.block(part_of("net", BLOCK)))])
         assert not await registry.make(before)
@@ -229,10 +227,8 @@ def test_nothing_is_lent_of_a_block_that_was_given_back(with_registry: Go) -> No
 
 def test_a_host_that_was_removed_changes_nothing(with_registry: Go) -> None:
     async def work(registry: Registry) -> None:
-        assert await registry.make(registry.take("b"))
-        await registry.look()
-        assert await registry.make(registry.claim("a", counts=False))
-        await registry.look()
+        await registry.take_now("b")
+        await registry.ask_now("a")
         me, at = registry.me("b"), registry.picture.revision
         changes: list[Change] = [
             registry.take("b"), registry.claim("b"), registry.lend("b"),
@@ -311,9 +307,7 @@ def test_one_host_has_an_address_and_a_name(with_registry: Go) -> None:
 
 def test_a_key_that_was_changed_is_not_given_back(with_registry: Go) -> None:
     async def work(registry: Registry) -> None:
-        assert await registry.make(registry.take("a"))
-        await registry.look()
-        entry = registry.picture.blocks[part_of("net", BLOCK)]
+        entry = await registry.take_now("a")
         key = registry.keys.block(part_of("net", BLOCK))
         await registry.put(key, encode(BlockRecord("b", "i-b")))
         back = GiveBack(registry.me("a"), "net", BLOCK, False, entry.modified)
