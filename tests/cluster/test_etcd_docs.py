@@ -15,7 +15,7 @@ from tests.support.host.machine import Machine
 from tests.support.paths import REPOSITORY
 from watcher.cluster.etcd.client import Etcd
 from watcher.cluster.etcd.errors import Refused
-from watcher.cluster.etcd.requests import delete_range, end_of, none_newer, nothing_in, put
+from watcher.cluster.etcd.requests import delete_range, end_of, none_newer, put
 from watcher.config.settings import Cluster
 
 PREFIX: Final = Cluster().prefix + "/v1/"
@@ -43,7 +43,7 @@ def test_the_role_of_the_page_is_enough(tmp_path: Path) -> None:
         end = end_of(PREFIX)
         lease = await client.grant(30)
         revision = (
-            await client.txn([nothing_in(PREFIX, end)], [put(f"{PREFIX}a", b"", lease)])
+            await client.txn([none_newer(PREFIX, end, 0)], [put(f"{PREFIX}a", b"", lease)])
         ).revision
         assert (
             await client.txn([none_newer(PREFIX, end, revision)], [put(f"{PREFIX}b", b"")])

@@ -38,25 +38,24 @@ class Compare(Struct, frozen=True):
 
     Attributes:
         end: the end of the range; empty: of one key.
-        target: VERSION, MOD, or VALUE; the version of an absent key is 0.
+        target: VERSION or MOD; the version of an absent key is 0.
         result: EQUAL or LESS.
     """
 
     key: str
     target: str
-    operand: int | bytes
+    operand: int
     result: str = "EQUAL"
     end: str = ""
 
     def written(self) -> Json:
         """As it is sent."""
-        field = "mod_revision" if self.target == "MOD" else self.target.lower()
-        operand = self.operand if isinstance(self.operand, bytes) else str(self.operand)
+        field = "mod_revision" if self.target == "MOD" else "version"
         written = {
             "key": raw(self.key),
             "target": self.target,
             "result": self.result,
-            field: operand,
+            field: str(self.operand),
         }
         return written | ({"range_end": raw(self.end)} if self.end else {})
 
@@ -71,11 +70,6 @@ def is_version(key: str, version: int) -> Compare:
     return Compare(key, "VERSION", version)
 
 
-def has_value(key: str, value: bytes) -> Compare:
-    """The key is there and has that value."""
-    return Compare(key, "VALUE", value)
-
-
 def modified_at(key: str, revision: int) -> Compare:
     """The key is as it was made at that revision; 0: there is none."""
     return Compare(key, "MOD", revision)
@@ -84,11 +78,6 @@ def modified_at(key: str, revision: int) -> Compare:
 def none_newer(first: str, end: str, revision: int) -> Compare:
     """No key from `first` on and before `end` was made or changed after that revision."""
     return Compare(first, "MOD", revision + 1, "LESS", end)
-
-
-def nothing_in(first: str, end: str) -> Compare:
-    """There is no key from `first` on and before `end`."""
-    return Compare(first, "VERSION", 0, "EQUAL", end)
 
 
 class Operation(Struct, frozen=True):
