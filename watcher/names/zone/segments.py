@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from watcher.feed.lines import ContainerPart, NetworkLine
-    from watcher.names.zone.remote import RemoteNetwork
+    from watcher.names.zone.remote_network import RemoteNetwork
     from watcher.names.zone.reverse import Span
     from watcher.names.zone.views import Asker, View
 
