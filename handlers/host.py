@@ -20,7 +20,7 @@ from handlers.copies import CopiesHandler
 from handlers.firewall.foreign import ForeignFirewallHandler
 from handlers.firewall.handler import FirewallHandler
 from handlers.firewall.old_tables import OldTablesHandler
-from handlers.firewall.opened import by_names as opened_by_names
+from handlers.firewall.opened_elements import by_names as opened_by_names
 from handlers.firewall.rejecting import seen as rejected
 from handlers.guard.link import is_guarded
 from handlers.guard.trial import why_not as why_no_guard

@@ -32,7 +32,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from handlers.closing.judged import closed, judged
-from handlers.firewall import opened, rejecting, remote
+from handlers.firewall import opened_elements, rejecting, remote
 from handlers.firewall.classids import classid
 from handlers.firewall.matches import HOST_ENDS, ip_of, local_key, side, span
 from handlers.firewall.rejecting import REJECT
@@ -75,7 +75,7 @@ def sets(versions: Sequence[int]) -> Iterator[str]:
             f"set to{v} {{ type classid . ipv{v}_addr . inet_proto . inet_service;"
             " flags interval; }"
         )
-    yield from opened.sets(versions)
+    yield from opened_elements.sets(versions)
     yield from rejecting.sets("egress", versions)
 
 
@@ -172,7 +172,7 @@ def _of_version(v: int, drivers: Sequence[Driver], passed: str, log_group: int) 
         f"    {others}{ip} saddr . {ip} saddr != @limited{v}{free} {passed}",
         f"    meta priority set {ip} saddr map @egress{v}",
         f"    meta priority . {ip} daddr . meta l4proto . th dport @to{v} {cleared}",
-        *opened.rules(v, cleared),
+        *opened_elements.rules(v, cleared),
         f"    {error} . ct original {ip} saddr @limited{v} {cleared}",
         f"    {error} . ct reply {ip} saddr @limited{v} {cleared}",
         *(f"    {rule}" for rule in rejecting.noted("egress", v, log_group)),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from handlers.context import Context
-from handlers.firewall import egress, elements, listed, lists, opened, rejecting, ruleset
+from handlers.firewall import egress, elements, listed, lists, opened_elements, rejecting, ruleset
 from handlers.firewall.admin import AdminRules
 from handlers.firewall.egress import Group
 from handlers.firewall.listed import NOTE
@@ -279,7 +279,7 @@ class FirewallHandler(Handler):
         """What there is of the table; what names have opened only if that is known to be little."""
         if self.opened.few:
             return self._nft.listing(*TABLE)
-        return self._nft.listing_without(*TABLE, opened.NAMES)
+        return self._nft.listing_without(*TABLE, opened_elements.NAMES)
 
     def _of_all(self, numbers: Numbers | None = None) -> dict[Element, str]:
         """:meth:`_of_each` for all sandboxes."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from handlers.firewall import admin, elements, names, opened, rejecting, remote, ruleset
+from handlers.firewall import admin, elements, names, opened_elements, rejecting, remote, ruleset
 from handlers.firewall.ruleset import Parts
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
@@ -18,7 +18,12 @@ NOTE: Final = "ruleset"
 """The note with the digest of the complete table."""
 
 _OF_THE_KERNEL: Final = frozenset(
-    {*names.ASKERS, *opened.NAMES, *rejecting.COUNTED.values(), *rejecting.ANSWERED.values()}
+    {
+        *names.ASKERS,
+        *opened_elements.NAMES,
+        *rejecting.COUNTED.values(),
+        *rejecting.ANSWERED.values(),
+    }
 )
 """The sets that the kernel fills, and those of what names have opened."""
 
