@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from handlers.context import Context
-from handlers.firewall import egress, elements, listed, lists, opened_elements, rejecting, ruleset
+from handlers.firewall import elements, listed, lists, rejecting
 from handlers.firewall.admin import AdminRules
 from handlers.firewall.egress import Group
-from handlers.firewall.listed import NOTE
 from handlers.firewall.lists import Lists, Recorder
 from handlers.firewall.members import Members
 from handlers.firewall.opened import Opened
-from handlers.firewall.ruleset import OLD_TABLE, TABLE, Parts
+from handlers.firewall.ruleset import TABLE
+from handlers.firewall.table import Table
 from handlers.handler import Difference, Handler, Numbers, apply
 from handlers.kernel.nft import Element, Nft, NftError, NotThere, commands
 from watcher.model.cluster import ClusterChange
@@ -30,22 +29,13 @@ class FirewallHandler(Handler):
 
     def __init__(self, context: Context) -> None:
         self._nft = Nft()
-        self._netlink = context.netlink
-        self._made = False
-        """Whether the table was there once; if it goes, that is heard of."""
         self._drivers = context.drivers
-        self._notes = context.notes
         self._lists = Lists(context.numbers, context.notes)
-        self._mark = context.firewall.mark
-        self._log_group = rejecting.group(context.firewall.log_group)
         run_dir = os.path.dirname(context.copies_dir)  # noqa: PTH120
         self.admin = AdminRules(self._nft, context.notes, context.firewall.rules, run_dir)
         """The administrator's own rules."""
         self._sandboxes = context.sandboxes
         self._members = Members(context.cluster, context.drivers)
-        self._port = context.cluster.port
-        self._blocks: Set[str] = frozenset()
-        """The rules that are there only if they are needed, as far as this process knows."""
         self._surplus = False
         """Whether the last sync has found more lists or rules than are needed."""
         self._looked_at = 0
@@ -53,6 +43,7 @@ class FirewallHandler(Handler):
         self.opened = Opened(
             self._nft, context.numbers, self._versions, lambda: context.notes.noted(lists.NOTE)
         )
+        self._table = Table(self._nft, context, self._lists, self.admin, self._members, self.opened)
 
     def appear(self, sandbox: Sandbox) -> None:
         """Add the elements of `sandbox`, if any, in one transaction; make a missing table."""
@@ -68,7 +59,7 @@ class FirewallHandler(Handler):
             # An element with another value is in the way, left behind by a killed predecessor, or
             # a range of the same sandbox that this one extends.
             if shared:
-                self._rebuild((*self._of_all(), *wanted))
+                self._table.rebuild((*self._of_all(), *wanted))
                 return
             beside = self._overlapping(own)
             self._nft.run(commands("destroy", (*own, *beside)) + commands("add", own))
@@ -92,17 +83,17 @@ class FirewallHandler(Handler):
         try:
             if wanted:
                 self._nft.run(commands("add", wanted))
-            elif not self._made and self._nft.listing(*TABLE) is None:
-                self._rebuild(self._of_all())
+            elif self._table.is_missing():
+                self._table.rebuild(self._of_all())
         except NotThere:
-            self._rebuild((*self._of_all(), *wanted))
+            self._table.rebuild((*self._of_all(), *wanted))
             return
         self._lists.added(wanted)
-        self._made = True
+        self._table.made = True
 
     def open(self, openings: Iterable[Opening]) -> list[Opening]:
         """Open what names lead to, in one transaction, as :meth:`Opened.open` says."""
-        return self.opened.open(openings, lambda: self._rebuild(self._of_all()))
+        return self.opened.open(openings, lambda: self._table.rebuild(self._of_all()))
 
     def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
         """Remove the elements that are no longer needed, in one transaction."""
@@ -172,7 +163,7 @@ class FirewallHandler(Handler):
 
     def _collect(self, wanted: Iterable[Element], recorder: Recorder) -> None:
         """Make the table of all that is `wanted`, and forget the numbers that `recorder` lacks."""
-        self._rebuild(wanted)
+        self._table.rebuild(wanted)
         self._looked_at = 0
         self._lists.keep_only(recorder.documents)
 
@@ -181,7 +172,8 @@ class FirewallHandler(Handler):
 
         An address is there once something of its sandbox was rejected.
         """
-        return rejecting.counts(self._nft, [d for d in rejecting.DIRECTIONS if d in self._blocks])
+        blocks = self._table.blocks
+        return rejecting.counts(self._nft, [d for d in rejecting.DIRECTIONS if d in blocks])
 
     def use_rules(self, path: str, networks: Iterable[Network], *, tried: bool = True) -> None:
         """Have the administrator's rules of the file `path` in force from the next sync on.
@@ -196,37 +188,28 @@ class FirewallHandler(Handler):
 
     def remove(self, networks: Iterable[Network]) -> list[str]:  # noqa: ARG002
         """Delete the table, and that of earlier versions."""
-        there = [t for t in (TABLE, OLD_TABLE) if self._nft.listing(*t) is not None]
-        if there:
-            self._nft.run("".join(f"destroy table {f} {t}\n" for f, t in there))
-        self._made = False
+        removed = self._table.remove()
         self.opened.clear()
-        self._notes.erase(NOTE)
         self.admin.forget()
-        return [f"removed table {family} {table}" for family, table in there]
+        return removed
 
     def _differences(self, sandboxes: Sequence[Sandbox]) -> Iterator[Difference]:
         self._surplus = False
         wanted = self._of_each(sandboxes, self._lists)
         lives = {lists.group(element) for element in wanted if element.name in elements.SHARED}
-        if self._nft.listing(*OLD_TABLE) is not None:
+        if self._table.is_old():
             return  # see :mod:`handlers.firewall.old_tables`
-        listing = self._listing()
+        listing = self._table.listing()
         members = self._members.all()
         if listing is None and not members and not any(s.interfaces for s in sandboxes):
             return
         needed = elements.blocks(wanted)
-        blocks = self._blocks = listed.blocks(listing or ())
-        if (
-            listing is None
-            or not needed <= blocks
-            or self._digest(listing, blocks) != self._notes.noted(NOTE)
-        ):
+        if listing is None or not self._table.is_right(listing, needed):
             yield Difference(
                 Repair(
                     "made the nftables table", "", "rules were missing or not as they should be"
                 ),
-                lambda: self._rebuild(wanted),
+                lambda: self._table.rebuild(wanted),
             )
             return
         if text := self.opened.missing(listing):
@@ -245,7 +228,7 @@ class FirewallHandler(Handler):
         # that are closed still.
         left = {e for e in there if e.name in elements.SHARED and lists.group(e) not in lives}
         surplus = sorted(there - wanted.keys() - left)
-        self._surplus = needed < blocks or lists.outweighs(len(left), len(wanted))
+        self._surplus = needed < self._table.blocks or lists.outweighs(len(left), len(wanted))
         if not self._lists.there and not missing:
             self._lists.added(e for e in wanted if e.name in elements.SHARED)
         if missing or surplus:
@@ -274,12 +257,6 @@ class FirewallHandler(Handler):
 
     def _versions(self) -> list[int]:
         return versions_of(self._networks())
-
-    def _listing(self) -> list[dict[str, Any]] | None:
-        """What there is of the table; what names have opened only if that is known to be little."""
-        if self.opened.few:
-            return self._nft.listing(*TABLE)
-        return self._nft.listing_without(*TABLE, opened_elements.NAMES)
 
     def _of_all(self, numbers: Numbers | None = None) -> dict[Element, str]:
         """:meth:`_of_each` for all sandboxes."""
@@ -323,33 +300,7 @@ class FirewallHandler(Handler):
 
     def replace(self) -> None:
         """Make the table anew, for all sandboxes."""
-        self._rebuild(self._of_all())
-
-    def _rebuild(self, wanted: Iterable[Element]) -> None:
-        """Make the table and all of `wanted` in one transaction; connections continue."""
-        still = egress.while_closed(self._netlink, self._drivers.values())
-        wanted = list(dict.fromkeys((*wanted, *still)))
-        blocks = self._blocks = elements.blocks(wanted)
-        parts = self._parts(blocks)
-        text = ruleset.base(self._drivers.values(), parts)
-        old = f"destroy table {' '.join(OLD_TABLE)}\n"
-        if blocks or self._lists.there or self._notes.noted(lists.NOTE) is not None:
-            self._lists.take_away()
-        if egress.BLOCK in blocks:
-            self.opened.read()
-            text += self.opened.commands()
-        counts = rejecting.carried(self._nft, wanted)
-        members = self._members.all()
-        self._nft.run(text + commands("add", (*wanted, *members, *counts)) + old)
-        self._notes.note(NOTE, self._digest(self._nft.listing(*TABLE), blocks))
-        self._lists.added(wanted)
-        self._made = True
-
-    def _digest(self, listing: list[dict[str, Any]] | None, blocks: Set[str]) -> str:
-        return listed.digest(listing or [], self._drivers, self._parts(blocks))
-
-    def _parts(self, blocks: Set[str]) -> Parts:
-        return Parts(blocks, self._mark, self._log_group, self.admin.text, self._port)
+        self._table.rebuild(self._of_all())
 
 
 def _nothing() -> None:
