@@ -2,7 +2,7 @@
 
 - `link`: the connection to the service; `tables`: what each side has told.
 - `standing`: whether this host is in the cluster, or why not.
-- `rows`: what is told to the service; `look`: what is to be changed in the registry. Both only
-  work it out.
+- `rows`: what is told to the service; `finder`: what is to be changed in the registry; `look`:
+  which of both, as this host stands. They only work it out.
 - `agent`: looks whenever something has changed, and does it.
 """
