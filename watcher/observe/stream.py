@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
-import socket
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
@@ -30,9 +28,10 @@ from watcher.feed.lines import (
 )
 from watcher.feed.names import EVENTS, not_for_you
 from watcher.model.errors import WatcherError
+from watcher.observe.line_socket import LineSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
     from types import TracebackType
 
@@ -44,7 +43,7 @@ class NotServed(WatcherError):
     """No service serves the socket."""
 
 
-class Stream:
+class Stream(LineSocket[AnyLine]):
     """A connection to the socket.
 
     Args:
@@ -58,8 +57,7 @@ class Stream:
     """
 
     def __init__(self, run_dir: str, timeout: float | None = None, *, part: int = _PART) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout)
+        super().__init__(_decoder, timeout, part)
         path = f"{run_dir}/{EVENTS}"
         try:
             self._socket.connect(path)
@@ -73,8 +71,6 @@ class Stream:
             raise NotServed(
                 f"no service serves {path}", "start it, e.g. `systemctl start watcher`"
             ) from error
-        self._rest = b""
-        self._part = part
 
     def __enter__(self) -> Self:
         return self
@@ -87,32 +83,10 @@ class Stream:
     ) -> None:
         self.close()
 
-    def fileno(self) -> int:
-        """The descriptor, readable when there are lines."""
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
-
     def lines(self) -> Iterator[AnyLine]:
         """Every line as it comes, until the service ends. Lines of unknown types are skipped."""
         while (lines := self.received()) is not None:
             yield from lines
-
-    def received(self) -> list[AnyLine] | None:
-        """Wait until something comes; its whole lines, perhaps none, or `None` at the end."""
-        try:
-            part = self._socket.recv(self._part)
-        except ConnectionResetError:
-            return None
-        if not part:
-            return None
-        whole, _, self._rest = (self._rest + part).rpartition(b"\n")
-        try:
-            return _decoder.decode_lines(whole)
-        except msgspec.ValidationError:  # one is of an unknown type
-            return list(_known(whole.split(b"\n")))
 
     def picture(self, deadline: float = math.inf) -> Picture:
         """The state, once it is complete.
@@ -135,12 +109,6 @@ class Stream:
             "the service closed the events socket: it ended, or you have too many readers",
             "try again",
         )
-
-
-def _known(lines: Iterable[bytes]) -> Iterator[AnyLine]:
-    for line in lines:
-        with suppress(msgspec.ValidationError):
-            yield _decoder.decode(line)
 
 
 class Picture:

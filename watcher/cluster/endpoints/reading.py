@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import socket
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,6 +12,7 @@ from msgspec import Struct
 from watcher.cluster.endpoints.lines import (
     SOCKET,
     VERSION,
+    AnyLine,
     Gone,
     HostLine,
     Ready,
@@ -25,11 +24,10 @@ from watcher.cluster.endpoints.lines import (
 )
 from watcher.feed.names import not_for_you
 from watcher.model.errors import WatcherError, message_of
+from watcher.observe.line_socket import LineSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from watcher.cluster.endpoints.lines import AnyLine
+    from collections.abc import Iterator
 
 WITHIN: Final = 2.0
 """Seconds in which a process that is well has told all hosts many times over."""
@@ -42,7 +40,7 @@ class NoHosts(WatcherError):
     """No `watcher cluster` serves the socket."""
 
 
-class HostsStream:
+class HostsStream(LineSocket[AnyLine]):
     """A connection to the socket.
 
     Args:
@@ -57,10 +55,7 @@ class HostsStream:
     """
 
     def __init__(self, run_dir: str, *, endpoints: bool, timeout: float, part: int) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout)
-        self._part = part
-        self._rest = b""
+        super().__init__(decoder, timeout, part, _LONGEST)
         path = f"{run_dir}/{SOCKET}"
         try:
             self._socket.connect(path)
@@ -69,39 +64,9 @@ class HostsStream:
             self._socket.close()
             raise _reason(path, error) from error
 
-    def fileno(self) -> int:
-        """The descriptor, readable when there are lines."""
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
-
     def wait(self, seconds: float) -> None:
         """Wait so long, at the most, in each call from now on."""
         self._socket.settimeout(seconds)
-
-    def received(self) -> list[AnyLine] | None:
-        """What has come as whole lines, perhaps none; `None` at the end.
-
-        Raises:
-            BlockingIOError, TimeoutError: nothing has come.
-            OSError: the connection is broken.
-            msgspec.DecodeError: it is none of this program.
-        """
-        try:
-            part = self._socket.recv(self._part)
-        except ConnectionResetError:
-            return None
-        if not part:
-            return None
-        whole, _, self._rest = (self._rest + part).rpartition(b"\n")
-        if len(self._rest) > _LONGEST:
-            raise msgspec.DecodeError("a line does not end")
-        try:
-            return decoder.decode_lines(whole)
-        except msgspec.ValidationError:  # one is of an unknown type
-            return list(_known(whole.split(b"\n")))
 
 
 class Hosts(Struct, frozen=True):
@@ -184,12 +149,6 @@ def _lines(run_dir: str, deadline: float, within: float) -> Iterator[AnyLine]:
             yield from lines
     finally:
         stream.close()
-
-
-def _known(lines: Sequence[bytes]) -> Iterator[AnyLine]:
-    for line in lines:
-        with suppress(msgspec.ValidationError):
-            yield decoder.decode(line)
 
 
 def _reason(path: str, error: OSError) -> WatcherError:
