@@ -30,7 +30,7 @@ class PlacedNow:
     """
 
     def __init__(self, reconciler: Reconciler) -> None:
-        self._reconciler = reconciler
+        self._present = reconciler.present
         self._due: list[_Due] = []
         self._reasons: list[str] = []
         self._done = threading.Semaphore(0)
@@ -49,7 +49,7 @@ class PlacedNow:
     def _heard(self, fact: Fact) -> None:
         if isinstance(fact, Attached):
             for member in fact.members:
-                file = self._reconciler.resolv_conf_for(fact.sandbox, member)
+                file = self._present.resolv_conf_for(fact.sandbox, member)
                 if file is not None:
                     self._due.append((member.id, member.init, file))
 

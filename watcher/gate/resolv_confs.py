@@ -99,6 +99,7 @@ class ResolvConfs:
     def serve(self, loop: asyncio.AbstractEventLoop, reconciler: Reconciler) -> None:
         """Place from now on, in containers of `reconciler`; those that it has have their turn."""
         self._loop, self._reconciler = loop, reconciler
+        self._present = reconciler.present
         self.write()
         self._facts.tell_first(self._note)
         self._facts.subscribe(self._heard)
@@ -110,7 +111,7 @@ class ResolvConfs:
 
     def write(self) -> None:
         """Write the files as the configuration in force has them."""
-        for file in self._reconciler.resolv_confs():
+        for file in self._present.resolv_confs():
             try:
                 resolv_conf.write(file)
             except OSError as error:
@@ -127,7 +128,7 @@ class ResolvConfs:
 
         Those of versions that did not know names are left alone: they were started without.
         """
-        for sandbox, member in self._reconciler.members():
+        for sandbox, member in self._present.members():
             if member.asked.hostname:
                 self._place_later(sandbox, member)
 
@@ -147,8 +148,8 @@ class ResolvConfs:
         if self._loop is None:
             return False
         placing = self._expected.pop(init, None)
-        found = self._attached.get(init) or self._reconciler.member(root, id_)
-        file = None if found is None else self._reconciler.resolv_conf_for(*found)
+        found = self._attached.get(init) or self._present.member(root, id_)
+        file = None if found is None else self._present.resolv_conf_for(*found)
         if file is None:
             return False
         self._begun.add(init)
@@ -179,7 +180,7 @@ class ResolvConfs:
 
         It depends on the network alone: if the attachment fails, the file does no harm.
         """
-        file = self._reconciler.resolv_conf_expected(container)
+        file = self._present.resolv_conf_expected(container)
         if file is not None:
             placing = _Placing(container.root, container.id, container.init, file)
             if self._run(self._held, placing):
@@ -223,7 +224,7 @@ class ResolvConfs:
                     self._told.pop(member.init, None)
 
     def _place_later(self, sandbox: Sandbox, member: Member) -> None:
-        file = self._reconciler.resolv_conf_for(sandbox, member)
+        file = self._present.resolv_conf_for(sandbox, member)
         if file is None or member.init in self._begun:
             return
         self._begun.add(member.init)

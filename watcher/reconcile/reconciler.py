@@ -17,11 +17,11 @@ from watcher.containers.life import lives_untold, running
 from watcher.locks.lock import Busy
 from watcher.model.errors import InvalidRequest, WatcherError, message_with_remedy, named
 from watcher.model.repair import Repair
-from watcher.reconcile import resolv_conf
 from watcher.reconcile.adopt import look_inside
 from watcher.reconcile.attach import Attachment
 from watcher.reconcile.founders import Founders
 from watcher.reconcile.movable import NOT_HELD
+from watcher.reconcile.present import Present
 from watcher.reconcile.repairs import Repairs
 from watcher.reconcile.sync import Recovery
 from watcher.reconcile.taken_watch import TakenPorts
@@ -32,15 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from handlers.host import Reaper
-    from handlers.resolv_conf import ResolvConf
     from watcher.config.settings import Config
     from watcher.facts.publisher import Subscriber
     from watcher.locks.lock import Lock
-    from watcher.model.address import Address
     from watcher.model.container import Container, Process
-    from watcher.model.network import Network
     from watcher.model.request import Request
-    from watcher.model.sandbox import Member, Sandbox
+    from watcher.model.sandbox import Sandbox
     from watcher.reconcile.claimant import Claimant
     from watcher.reconcile.context import Context
     from watcher.reconcile.failures import FailureLog
@@ -59,12 +56,14 @@ class Reconciler:
         self._store = context.store
         self._failures = context.failures
         self._turn = Turn(context.lock)
+        self.present = Present(context)
         self.repairs = Repairs(context.facts)
         self.taken = TakenPorts(context.store, context.host.networks, context.facts)
 
     def configure(self, config: Config) -> None:
         """Use `config` from now on; the host knows its networks already. Nothing is reattached."""
         self._use(replace(self._context, config=config))
+        self.present.configure(config)
 
     def _use(self, context: Context) -> None:
         self._context = context
@@ -204,19 +203,6 @@ class Reconciler:
         self.repairs.publish(repairs)
         return repairs, moved
 
-    def is_wrong(self, kind: int, body: memoryview) -> bool:
-        """Whether an event of rtnetlink contradicts the ways to other hosts that are wanted."""
-        return self._context.host.cluster.is_wrong(kind, body)
-
-    @property
-    def ways_are_wrong(self) -> bool:
-        """Whether the last look at the ways to other hosts left something wrong."""
-        return self._context.host.cluster.failed
-
-    def links_to_hosts(self) -> tuple[frozenset[int], frozenset[int]]:
-        """The indices of the VXLAN devices; the same and those of the links to other hosts."""
-        return self._context.host.cluster.links
-
     def prepare(self, names: Iterable[str] = ()) -> list[tuple[str, Exception]]:
         """Make the bridges of the networks `names`, so that others see their subnets as taken.
 
@@ -244,26 +230,10 @@ class Reconciler:
         self._context.overlaps.look()
         return bool(before - self._context.overlaps.names)
 
-    def overlapping_links(self) -> frozenset[int]:
-        """The indices of the links with addresses or routes that networks overlap with."""
-        return self._context.overlaps.links
-
-    def networks(self) -> list[Network]:
-        """The networks that there are: configured ones, and former ones in use."""
-        return list(self._context.host.networks.values())
-
-    def refusals(self) -> dict[str, str]:
-        """Why networks refuse all containers at present, by name."""
-        return self._context.overlaps.reasons
-
     @property
     def failures(self) -> FailureLog:
         """The failures of containers."""
         return self._failures
-
-    def links(self) -> list[str]:
-        """The host ends of all links that should exist."""
-        return [i.host_name for sandbox in self._store.sandboxes() for i in sandbox.interfaces]
 
     def sync(self, *, dry_run: bool = False) -> list[Repair]:
         """Make everything agree with the roots; `dry_run`: only find the differences. Returns them.
@@ -311,76 +281,14 @@ class Reconciler:
                 self._attachment.steps.take_back(sandbox, sandbox.members)
         return sandboxes
 
-    def failed(self) -> list[tuple[str, str]]:
-        """Root and id of the failed containers that may live, for another look.
-
-        Raises:
-            WatcherError: the lease store cannot be read.
-        """
-        return [(failure.root, failure.id) for failure in self._failures.living()]
-
-    def any_failed(self) -> bool:
-        """Whether :meth:`failed` has any.
-
-        Raises:
-            WatcherError: the lease store cannot be read.
-        """
-        return self._failures.any_living()
-
-    def living(self) -> list[tuple[str, str, Process]]:
-        """Root, id and init of the containers whose exits matter."""
-        members = [(m.root, m.id, m.init) for s in self._store.sandboxes() for m in s.members]
-        return members + [(f.root, f.id, f.init) for f in self._failures.living() if f.init]
-
-    def sandbox_at(self, address: Address) -> Sandbox | None:
-        """The sandbox that has that address.
-
-        Raises:
-            WatcherError: the lease store cannot be read.
-        """
-        for network in self.networks():
-            subnet = network.subnet_of(address.version)
-            if subnet is not None and address in subnet:
-                return self._store.sandbox_with_address(network.name, str(address))
-        return None
-
-    def rejected(self) -> dict[str, dict[str, int]]:
-        """By direction and address of a sandbox, how many packets its limits rejected."""
-        return self._context.host.firewall.rejected()
-
     def subscribe(self, subscriber: Subscriber) -> None:
         """Pass every fact to `subscriber` from now on."""
         self._context.facts.subscribe(subscriber)
-
-    def members(self) -> Iterator[tuple[Sandbox, Member]]:
-        """All containers with a network, each with its sandbox."""
-        return ((sandbox, m) for sandbox in self._store.sandboxes() for m in sandbox.members)
 
     @property
     def run_dir(self) -> str:
         """The directory of the service's files."""
         return self._context.config.run_dir
-
-    def resolv_confs(self) -> Iterator[ResolvConf]:
-        """All that containers of present networks may get."""
-        return resolv_conf.all_of(self._context.config, self.networks())
-
-    def member(self, root: str, id_: str) -> tuple[Sandbox, Member] | None:
-        """A container with its sandbox; `None` if it has no network."""
-        sandbox = self._store.sandbox_of(root, id_)
-        if sandbox is None or (member := sandbox.named(root, id_)) is None:
-            return None
-        return sandbox, member
-
-    def resolv_conf_for(self, sandbox: Sandbox, member: Member) -> ResolvConf | None:
-        """What a container gets; `None` if it gets none."""
-        networks = self._context.host.networks
-        return resolv_conf.wanted(sandbox, member, self._context.config, networks)
-
-    def resolv_conf_expected(self, container: Container) -> ResolvConf | None:
-        """What a container will get that is being attached; `None` if that is yet to be seen."""
-        networks = self._context.host.networks
-        return resolv_conf.expected(container, self._context.config, networks)
 
     @property
     def lock(self) -> Lock:
@@ -391,16 +299,6 @@ class Reconciler:
     def reaper(self) -> Reaper:
         """Deletes links, in a thread that has to be kept alive."""
         return self._context.host.links.reaper
-
-    def has_pin(self, name: str) -> bool:
-        """Whether `name` should exist in `netns_dir`."""
-        sandbox = self._store.sandbox_named(named(name))
-        return sandbox is not None and name in sandbox.pins
-
-    def lacks_pins(self) -> Iterator[bool]:
-        """For each name in `netns_dir`, whether it was unmounted but should be mounted."""
-        for name in self._context.host.pins.unmounted():
-            yield name is not None and self.has_pin(name)
 
     def has_store(self) -> bool:
         """Whether the lease store is still the file that was opened."""

@@ -135,10 +135,10 @@ def _now(
     reconciler: Reconciler, roots: RootKeeper, store: LeaseStore, contact: Contact | None
 ) -> Iterator[Line]:
     """What changes without an event."""
-    refused = reconciler.refusals()
+    refused = reconciler.present.refusals()
     problems = {} if contact is None else contact.problems
     holdings = Holdings(store)
-    for network in reconciler.networks():
+    for network in reconciler.present.networks():
         refuses = refused.get(network.name) or problems.get(network.name, "")
         yield _network_line(network, refuses, holdings)
     if contact is not None:
@@ -146,7 +146,7 @@ def _now(
             yield cluster_line(contact, store)
     for path, reason in roots.reasons().items():
         yield RootLine(path, not reason, reason)
-    yield from rejections(reconciler.rejected())
+    yield from rejections(reconciler.present.rejected())
 
 
 def rejections(rejected: Mapping[str, Mapping[str, int]]) -> Iterator[Rejections]:

@@ -83,6 +83,7 @@ class Healer:
         self._failed = failed
         self._loop = loop
         self._reconciler = reconciler
+        self._present = reconciler.present
         self._sync = sync
         self._log = log
         self._drift: Drift | None = None
@@ -111,13 +112,13 @@ class Healer:
         self._reconciler.repairs.failed = self.suspect
         self._drift = Drift(
             self._loop, bridges, local, subnets,
-            overlapping=self._reconciler.overlapping_links, routes=lambda: self.suspect(ROUTES),
+            overlapping=self._present.overlapping_links, routes=lambda: self.suspect(ROUTES),
             link=self.suspect, host=self.suspect, lost=lambda: self.suspect(_SANDBOXES),
             failed=self._failed,
         )  # fmt: skip
         if any(network.cluster for network in networks):
             self._hosts = HostsWatch(
-                self._loop, self._reconciler.is_wrong, self._reconciler.links_to_hosts,
+                self._loop, self._present.is_wrong, self._present.links_to_hosts,
                 lambda: self.suspect(HOSTS), self._failed,
             )  # fmt: skip
 
@@ -144,12 +145,12 @@ class Healer:
 
     def pin_gone(self, name: str) -> None:
         """Check whether a name that was removed from `netns_dir` is needed."""
-        if self._reconciler.has_pin(name):
+        if self._present.has_pin(name):
             self.suspect(_PINS)
 
     def pins_may_be_gone(self) -> None:
         """Check for unmounted pins after a change of the mount table."""
-        self._pins = self._reconciler.lacks_pins()
+        self._pins = self._present.lacks_pins()
         self._look_at_pins()
 
     def _look_at_pins(self) -> None:
@@ -209,7 +210,7 @@ class Healer:
 
     def retry(self) -> None:
         """Look at other hosts again, if something about them could not be put right."""
-        if self._hosts is not None and self._reconciler.ways_are_wrong:
+        if self._hosts is not None and self._present.ways_are_wrong:
             self.suspect(HOSTS)
 
     def prepare(self, networks: Iterable[str]) -> None:
@@ -232,7 +233,7 @@ class Healer:
         """Look at all sandboxes, a few at a time."""
         if not self._swept:
             try:
-                self._swept = self._reconciler.links()
+                self._swept = self._present.links()
             except WatcherError as error:
                 self._log.error("cannot be put right", reason=message_with_remedy(error))
                 return

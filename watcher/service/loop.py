@@ -152,7 +152,7 @@ class Service:
             loop, self._reconciler, self._sync, self._log, moved=self._clustering.look,
             failed=lambda error: self._parts.ended("drift", error),
         )  # fmt: skip
-        rejections = Rejections(self._reconciler.sandbox_at, self._facts.publish)
+        rejections = Rejections(self._reconciler.present.sandbox_at, self._facts.publish)
         self._facts.subscribe(rejections.note)
         self._logged = LogGroup(loop, self._log, rejections.heard)
         self._gate.serve(
@@ -355,7 +355,7 @@ class Service:
         """Sync, and return the differences; `WatcherError` or `OSError` if that fails."""
         repairs = self._reconciler.sync()
         self._log.debug("synced", repairs=len(repairs))
-        for root, id_, init in self._reconciler.living():
+        for root, id_, init in self._reconciler.present.living():
             self._watch_end(root, id_, init)
         self._retries.plan()
         self._rest.worked()

@@ -93,7 +93,7 @@ class Retries:
     def plan(self) -> None:
         """Plan the next attempt, if any container failed and none is planned."""
         try:
-            if self._timer is None and self._reconciler.any_failed():
+            if self._timer is None and self._reconciler.present.any_failed():
                 self._timer = self._loop.call_later(self._pause, self._retry)
         except WatcherError as error:
             self._store_fails(error)
@@ -109,7 +109,7 @@ class Retries:
         self._timer = None
         self._pause = min(self._pause * 2, RETRY_AFTER[1])
         try:
-            self._left = self._reconciler.failed()
+            self._left = self._reconciler.present.failed()
         except WatcherError as error:
             self._store_fails(error)
             return
