@@ -1,163 +1,132 @@
-"""firewalld: puts bridges in the zone `trusted`, over D-Bus.
+"""firewalld: what it would drop of our networks passes.
 
-jeepney is pure Python without dependencies and has a blocking interface. It is imported only if
-there is a bus. Sources: firewalld.dbus(5), firewalld.zones(5), and the specification of D-Bus.
+What comes from a bridge, or by no bridge from a subnet, is in the zone `trusted`; what other hosts
+send in VXLAN is a port of the default zone. Source: firewalld.zones(5).
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from handlers.firewall import firewalld_bus
+from handlers.firewall.firewalld_bus import Bus
 
 if TYPE_CHECKING:
-    from jeepney.io.blocking import DBusConnection
-
+    from handlers.firewall.firewalld_bus import Kind
     from watcher.model.network import Network
 
 ZONE: Final = "trusted"
 """The zone whose target is ACCEPT."""
 
-_NAME: Final = "org.fedoraproject.FirewallD1"
-_PATH: Final = "/org/fedoraproject/FirewallD1"
-_SOCKET: Final = "/run/dbus/system_bus_socket"
-_PATIENCE: Final = 3.0
-"""Seconds to wait for an answer; a change of a zone takes far less."""
 
+class FirewalldSources:
+    """Bridges and subnets in the zone `trusted`, now and after firewalld's next start.
 
-class FirewalldRefused(OSError):
-    """firewalld refused a request, or did not answer."""
-
-
-class Firewalld:
-    """Bridges in the zone `trusted`, now and after firewalld's next start.
-
-    A bridge that an administrator put into another zone stays there. Failures are
-    :class:`FirewalldRefused`.
+    What an administrator put into another zone stays there. Failures are
+    :class:`.firewalld_bus.FirewalldRefused`.
     """
 
     name = "firewalld"
 
     def links(self, network: Network) -> tuple[str, ...]:
-        """The bridge."""
-        return (network.bridge,)
+        """The bridge, or the subnets if the links of the sandboxes are on none."""
+        return (network.bridge,) if network.facts.on_link else tuple(map(str, network.subnets))
 
     def runs(self) -> bool:
-        """Whether firewalld is on the system bus; asking does not start it."""
-        if "DBUS_SYSTEM_BUS_ADDRESS" not in os.environ and not Path(_SOCKET).exists():
-            return False
-        try:
-            with _Bus.connected() as bus:
-                return bus.has(_NAME)
-        except OSError:  # the socket exists, but no process listens on it
-            return False
+        """Whether firewalld is on the system bus."""
+        return firewalld_bus.runs()
 
-    def lacks(self, bridge: str) -> bool:
-        """Whether `bridge` is in no zone now, or in none after firewalld's next start."""
-        with _Bus.connected() as bus:
-            return any(bus.lacking(bridge))
+    def lacks(self, link: str) -> bool:
+        """Whether `link` is in no zone now, or in none after firewalld's next start."""
+        with Bus.connected() as bus:
+            return any(_lacking(bus, link))
 
-    def admit(self, bridge: str) -> None:
-        """Put `bridge` into the zone if it is in none."""
-        with _Bus.connected() as bus:
-            now, later = bus.lacking(bridge)
+    def admit(self, link: str) -> None:
+        """Put `link` into the zone if it is in none."""
+        add = f"add{_kind(link)}"
+        with Bus.connected() as bus:
+            now, later = _lacking(bus, link)
             if later:
-                bus.call(bus.trusted(), "config.zone", "addInterface", "s", bridge)
+                bus.later(ZONE, add, "s", link)
             if now:
-                bus.call(_PATH, "zone", "addInterface", "ss", ZONE, bridge)
+                bus.now(ZONE, add, "s", link)
 
-    def dismiss(self, bridge: str) -> None:
-        """Take `bridge` out of the zone if it is there, even if firewalld does not run."""
+    def dismiss(self, link: str) -> None:
+        """Take `link` out of the zone if it is there, even if firewalld does not run."""
+        kind = _kind(link)
         if not self.runs():
-            _dismiss_offline(bridge)
+            firewalld_bus.offline(f"--zone={ZONE}", f"--remove-{kind.lower()}={link}")
             return
-        with _Bus.connected() as bus:
-            if bus.zone_now(bridge) == ZONE:
-                bus.call(_PATH, "zone", "removeInterface", "ss", ZONE, bridge)
-            if bus.zone_later(bridge) == ZONE:
-                bus.call(bus.trusted(), "config.zone", "removeInterface", "s", bridge)
+        with Bus.connected() as bus:
+            now, later = bus.zones_of(kind, link)
+            if now == ZONE:
+                bus.now(ZONE, f"remove{kind}", "s", link)
+            if later == ZONE:
+                bus.later(ZONE, f"remove{kind}", "s", link)
 
 
-class _Bus:
-    """A connection to the system bus, with the calls of firewalld."""
-
-    def __init__(self, connection: DBusConnection) -> None:
-        self._connection = connection
-
-    @classmethod
-    @contextmanager
-    def connected(cls) -> Iterator[_Bus]:
-        from jeepney.io.blocking import open_dbus_connection
-
-        try:
-            connection = open_dbus_connection("SYSTEM", auth_timeout=_PATIENCE)
-        except (OSError, ValueError) as error:  # an AuthenticationError is a ValueError
-            raise FirewalldRefused(errno.EIO, f"the system bus cannot be used: {error}") from error
-        try:
-            yield cls(connection)
-        finally:
-            connection.close()
-
-    def has(self, name: str) -> bool:
-        """Whether a process on the bus owns `name`."""
-        from jeepney import DBusAddress
-
-        bus = "org.freedesktop.DBus"
-        address = DBusAddress("/org/freedesktop/DBus", bus, bus)
-        return bool(self._ask(address, "NameHasOwner", "s", name))
-
-    def zone_now(self, bridge: str) -> str:
-        """The present zone of `bridge`; empty if none."""
-        return str(self.call(_PATH, "zone", "getZoneOfInterface", "s", bridge))
-
-    def zone_later(self, bridge: str) -> str:
-        """Its zone in the permanent configuration."""
-        return str(self.call(f"{_PATH}/config", "config", "getZoneOfInterface", "s", bridge))
-
-    def lacking(self, bridge: str) -> tuple[bool, bool]:
-        """Whether to put `bridge` into the zone now, and in the permanent configuration."""
-        now, later = self.zone_now(bridge), self.zone_later(bridge)
-        free = {now, later} <= {"", ZONE}
-        return free and now == "", free and later == ""
-
-    def trusted(self) -> str:
-        """The path of the zone in the permanent configuration."""
-        return str(self.call(f"{_PATH}/config", "config", "getZoneByName", "s", ZONE))
-
-    def call(self, path: str, interface: str, method: str, signature: str, *words: str) -> object:
-        """Call a method of firewalld; `FirewalldRefused` if it fails or does not answer."""
-        from jeepney import DBusAddress
-
-        address = DBusAddress(path, _NAME, f"{_NAME}.{interface}")
-        return self._ask(address, method, signature, *words)
-
-    def _ask(self, address: Any, method: str, signature: str, *words: str) -> object:
-        from jeepney import MessageFlag, MessageType, new_method_call
-
-        message = new_method_call(address, method, signature, words)
-        message.header.flags |= MessageFlag.no_auto_start
-        try:
-            reply = self._connection.send_and_get_reply(message, timeout=_PATIENCE)
-        except OSError as error:  # includes TimeoutError
-            raise FirewalldRefused(
-                errno.EIO, f"firewalld does not answer {method}; see `firewall-cmd --state`"
-            ) from error
-        first = reply.body[0] if reply.body else None
-        if reply.header.message_type is MessageType.error:
-            raise FirewalldRefused(
-                errno.EIO, f"firewalld refuses {method} {' '.join(words)}: {first}"
-            )
-        return first
+def _kind(link: str) -> Kind:
+    return "Source" if "/" in link else "Interface"
 
 
-def _dismiss_offline(bridge: str) -> None:
-    """Take `bridge` out of the files of the permanent configuration."""
-    words = ["firewall-offline-cmd", f"--zone={ZONE}", f"--remove-interface={bridge}"]
-    try:
-        subprocess.run(words, capture_output=True, check=False)
-    except FileNotFoundError:  # firewalld and its zones were removed
-        return
+def _lacking(bus: Bus, link: str) -> tuple[bool, bool]:
+    """Whether to put `link` into the zone now, and in the permanent configuration."""
+    now, later = bus.zones_of(_kind(link), link)
+    free = {now, later} <= {"", ZONE}
+    return free and now == "", free and later == ""
+
+
+class FirewalldTunnel:
+    """The port of VXLAN in the default zone, now and after firewalld's next start.
+
+    This program's own table takes VXLAN of ours from the cluster's hosts alone. Failures are as
+    above.
+    """
+
+    name = "firewalld for VXLAN"
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def links(self, network: Network) -> tuple[str, ...]:
+        """The port, if the network needs it."""
+        return (f"{self._port}/udp",) if network.tunnelled else ()
+
+    def runs(self) -> bool:
+        """Whether firewalld is on the system bus."""
+        return firewalld_bus.runs()
+
+    def lacks(self, link: str) -> bool:
+        """Whether the zone has no such port now, or none after firewalld's next start."""
+        with Bus.connected() as bus:
+            return not all(_has_port(bus, bus.default_zone(), link))
+
+    def admit(self, link: str) -> None:
+        """Add the port to the zone."""
+        with Bus.connected() as bus:
+            zone = bus.default_zone()
+            now, later = _has_port(bus, zone, link)
+            if not later:
+                bus.later(zone, "addPort", "ss", *link.split("/"))
+            if not now:
+                bus.now(zone, "addPort", "ssi", *link.split("/"), 0)
+
+    def dismiss(self, link: str) -> None:
+        """Take the port out of the zone, even if firewalld does not run."""
+        if not self.runs():
+            firewalld_bus.offline(f"--remove-port={link}")
+            return
+        with Bus.connected() as bus:
+            zone = bus.default_zone()
+            now, later = _has_port(bus, zone, link)
+            if now:
+                bus.now(zone, "removePort", "ss", *link.split("/"))
+            if later:
+                bus.later(zone, "removePort", "ss", *link.split("/"))
+
+
+def _has_port(bus: Bus, zone: str, link: str) -> tuple[bool, bool]:
+    """Whether `zone` has that port now, and in the permanent configuration."""
+    words = link.split("/")
+    now = bus.now(zone, "queryPort", "ss", *words)
+    return bool(now), bool(bus.later(zone, "queryPort", "ss", *words))

@@ -13,7 +13,7 @@ import msgspec
 
 from handlers.context import Context
 from handlers.firewall.docker import DockerUser
-from handlers.firewall.firewalld import Firewalld
+from handlers.firewall.firewalld import FirewalldSources, FirewalldTunnel
 from handlers.firewall.input_chain import InputChain
 from handlers.firewall.tunnel_input import TunnelInput
 from handlers.handler import Difference, Handler, apply
@@ -61,7 +61,8 @@ class ForeignFirewallHandler(Handler):
         self._firewalls: tuple[ForeignFirewall, ...] = (
             DockerUser("iptables"),
             DockerUser("ip6tables"),
-            Firewalld(),
+            FirewalldSources(),
+            FirewalldTunnel(context.cluster.port),
             InputChain("iptables", 4),
             InputChain("ip6tables", 6),
             TunnelInput("iptables", context.cluster.port),

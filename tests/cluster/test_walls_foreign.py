@@ -73,6 +73,26 @@ def test_other_firewalls_let_pass_what_hosts_send_each_other(
     assert rules(host) == []
 
 
+def test_firewalld_lets_pass_what_hosts_send_each_other(make_cluster: ClusterMaker) -> None:
+    three = agreed(make_cluster, INTEGRATE)
+    host = three["b"]
+    firewalld = Firewalld(host)
+    assert not reached(three)
+    host.watcher("sync")
+    assert reached(three)
+    assert dropped(host) == []
+    subnets = ["172.19.0.0/16", "fd00:19::/64"]
+    assert firewalld.zones("sources") == (subnets, subnets)
+    port, later = firewalld.ports()
+    assert port == later == ["4789/udp"]
+    firewalld.cmd("--reload")
+    assert reached(three)
+    healthy(three)
+    host.delete("on-b")
+    host.watcher("down")
+    assert firewalld.zones("sources") == firewalld.ports() == ([], [])
+
+
 def dropped(host: Host) -> list[dict[str, str]]:
     """What `watcher check` finds of other firewalls and other hosts."""
     found = json.loads(host.watcher("check", "--json", check=False).stdout)

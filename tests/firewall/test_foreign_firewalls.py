@@ -17,6 +17,7 @@ import pytest
 from tests.firewall.test_questions import GATEWAYS, answering, answers
 from tests.support.host import BEYOND, GATEWAY, UPLINK, Container, Host
 from tests.support.processes import end
+from tests.support.traffic import Answer
 from tests.support.waiting import LATENCY_FREE_NO, eventually
 from watcher.checks.filters import nftables, packets
 from watcher.checks.filters.fate import drops
@@ -136,10 +137,14 @@ class Firewalld:
     def cmd(self, *args: str) -> str:
         return self.host.command("firewall-cmd", *args).stdout.strip()
 
-    def zones(self) -> tuple[list[str], list[str]]:
-        """The interfaces of the zone `trusted`, now and for later."""
-        words = ("--zone=trusted", "--list-interfaces")
+    def zones(self, of: str = "interfaces") -> tuple[list[str], list[str]]:
+        """What the zone `trusted` has of these, now and for later."""
+        words = ("--zone=trusted", f"--list-{of}")
         return self.cmd(*words).split(), self.cmd("--permanent", *words).split()
+
+    def ports(self) -> tuple[list[str], list[str]]:
+        """The ports of the default zone, now and for later."""
+        return self.cmd("--list-ports").split(), self.cmd("--permanent", "--list-ports").split()
 
     def rules(self) -> tuple[str, str]:
         """All zones and rules, freshly made: it leaves chains of its own behind otherwise."""
@@ -186,6 +191,7 @@ def serving(host: Host, name: str = "web") -> Container:
 # --- watcher check ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("mode", ["bridge", "routed"])
 @pytest.mark.parametrize(
     ("make", "named"),
     [
@@ -212,8 +218,9 @@ def serving(host: Host, name: str = "web") -> Container:
     ],
 )
 def test_the_remedy_for_what_another_firewall_drops_is_the_right_one(
-    host: Host, make: Callable[[Host], object], named: str
+    make_host: HostMaker, make: Callable[[Host], object], named: str, mode: str
 ) -> None:
+    host = make_host(f'[network.default]\nmode = "{mode}"\n')
     web = serving(host)
     assert flows(host, web) == {"out": True, "in": True}
     assert firewalls(host) == []
@@ -503,6 +510,42 @@ def test_firewalld_trusts_the_bridge(make_host: HostMaker) -> None:
     host.watcher("down")
     assert firewalld.zones() == ([], [])
     assert firewalld.rules() == before
+
+
+def test_firewalld_trusts_the_subnets_of_a_routed_network(make_host: HostMaker) -> None:
+    subnets = ["172.21.0.0/24", "fd00:21::/64"]
+    routed = f'[network.default]\nmode = "routed"\nsubnets = {json.dumps(subnets)}\n'
+    host = make_host(INTEGRATE + routed)
+    firewalld = Firewalld(host)
+    before = firewalld.rules()
+    web, other = serving(host), host.attach("other")
+    assert flows(host, web) == {"out": True, "in": True}
+    assert other.reach(web.address, 80) == Answer("web", other.address)
+    assert firewalld.zones("sources") == (subnets, subnets)
+    assert firewalld.zones() == ([], [])
+    assert firewalls(host) == []
+    assert host.watcher("sync").stdout == "nothing to do\n"
+
+    firewalld.cmd("--zone=trusted", f"--remove-source={subnets[0]}")
+    firewalld.cmd("--zone=work", f"--add-source={subnets[0]}")
+    assert host.watcher("sync").stdout == "nothing to do\n", "somebody has chosen"
+    firewalld.cmd("--reload")
+    host.watcher("down")
+    assert firewalld.zones("sources") == ([], [])
+    assert firewalld.rules() == before
+
+
+def test_down_takes_back_the_subnets_that_a_stopped_firewalld_would_remember(
+    make_host: HostMaker,
+) -> None:
+    host = make_host(INTEGRATE + '[network.default]\nmode = "routed"\n')
+    firewalld = Firewalld(host)
+    host.attach("web")
+    assert firewalld.zones("sources") != ([], [])
+    firewalld.stop()
+    host.watcher("down")
+    firewalld.start()
+    assert firewalld.zones("sources") == ([], [])
 
 
 def test_firewalld_keeps_a_bridge_in_the_zone_that_somebody_chose(make_host: HostMaker) -> None:

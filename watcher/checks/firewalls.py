@@ -56,7 +56,7 @@ def _of_network(
             yield remedies.told(
                 drop,
                 f"what containers on {bridge} send or get",
-                remedies.to_forward(drop, bridge, integrate=integrate),
+                remedies.to_forward(drop, network, integrate=integrate),
             )
         for drop, own in _to_names(table, questions):
             yield remedies.told(
@@ -69,7 +69,7 @@ def _of_network(
             yield warn(
                 f"{remedies.named(drop)} drops what containers on {bridge} send to the"
                 " host's own services, such as a resolver; published ports are not affected",
-                remedies.to_receive(drop, bridge),
+                remedies.to_receive(drop, network),
             )
 
 

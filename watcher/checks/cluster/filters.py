@@ -11,7 +11,7 @@ from watcher.checks.check import Finding, Subject, ok
 from watcher.checks.filters import host, remedies
 from watcher.checks.filters.chains import Packet
 from watcher.checks.filters.fate import drops
-from watcher.checks.filters.packets import FAR, PORTS
+from watcher.checks.filters.packets import END, FAR
 from watcher.clustering.identity import own_address
 from watcher.model.cluster import device
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from watcher.model.address import Address
     from watcher.model.network import Network
 
-_END: Final = PORTS.replace("*", "0-1")
 _ANY: Final = device(1)
 
 
@@ -58,7 +57,7 @@ def _forwarded(
     packets = []
     for subnet in network.subnets:
         here, there = subnet[3], subnet[-3]
-        packets += [Packet(_END, link, here, there), Packet(link, _END, there, here)]
+        packets += [Packet(END, link, here, there), Packet(link, END, there, here)]
     shown = link if link != _ANY else f"{_ANY} and the like"
     for table in tables:
         for drop in drops(table, packets):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from handlers.kernel import rtnl, sysctl
 from handlers.kernel.uplink import uplink_index
 from watcher.checks.filters.chains import Packet
-from watcher.checks.filters.packets import BRIDGED, FAR, asked_of
+from watcher.checks.filters.packets import BRIDGED, END, FAR, OTHER_END, asked_of
 
 if TYPE_CHECKING:
     from handlers.kernel.netlink import Netlink
@@ -78,14 +78,14 @@ def from_neighbour(gathered: Gathered, leg: Leg) -> Iterator[Tried]:
     version, link, own = leg.version, leg.link, leg.address
     if not leg.network.isolate:
         if leg.driver.master:
-            yield None, leg, Packet("netnsv0-1", "netnsv0-2", own, own, bridged=True)
+            yield None, leg, Packet(END, OTHER_END, own, own, bridged=True)
         if not leg.driver.master or sysctl.get(BRIDGED[version]) == "1":
-            other = link if leg.driver.master else "netnsv0-1"
+            other = link if leg.driver.master else END
             yield None, leg, Packet(other, link, own, own)
             yield None, leg, Packet(link, other, own, own, "established")
     for port, its in _published(gathered, version):
         if its is leg and (port.host_ip is None or not port.host_ip.is_loopback):
-            yield port, leg, _to(port, leg, link if leg.driver.master else "netnsv0-1", own)
+            yield port, leg, _to(port, leg, link if leg.driver.master else END, own)
 
 
 def outwards(gathered: Gathered, leg: Leg) -> Iterator[Tried]:

@@ -104,16 +104,15 @@ def _list(ports: Iterable[PortMap]) -> str:
 
 def _remedy(gathered: Gathered, drop: Drop, leg: Leg, packet: Packet) -> str:
     """How to let packets like `packet`, to or from `leg`, pass."""
-    link = leg.link
-    if not leg.driver.master:  # a host end, of which each sandbox has another
-        link = "netnsv*" if drop.table.command == "nft" else "netnsv+"
     if packet.hook == "prerouting":
         return remedies.to_port(drop, packet.protocol, packet.dport)
     if packet.hook == "output":
         return remedies.to_send(drop, leg.address)
     if packet.hook == "input":
-        return remedies.to_receive(drop, link)
-    return remedies.to_forward(drop, link, integrate=gathered.known.config.firewall.integrate)
+        return remedies.to_receive(drop, leg.network)
+    return remedies.to_forward(
+        drop, leg.network, integrate=gathered.known.config.firewall.integrate
+    )
 
 
 _PUBLISH: Final = "if they are to, publish a port (`watcher publish CONTAINER PORT`)"

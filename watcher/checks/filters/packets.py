@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from watcher.model.address import Address, Subnet
     from watcher.model.network import Network
 
-PORTS: Final = "netnsv*"
-"""The host ends, between which a bridge forwards."""
+HOST_END: Final = "netnsv"
+"""How the name of each host end begins."""
+
+END: Final = f"{HOST_END}0-1"
+OTHER_END: Final = f"{HOST_END}0-2"
+"""Two of them."""
 
 FAR: Final = {4: ip_address("198.51.100.1"), 6: ip_address("2001:db8::1")}
 """Addresses reserved for documentation, outside of every network (RFC 5737, RFC 3849)."""
@@ -31,28 +35,35 @@ BRIDGED: Final = {4: "bridge/bridge-nf-call-iptables", 6: "bridge/bridge-nf-call
 
 def forwarded(network: Network, container: Address, uplink: str) -> Iterator[Packet]:
     """The packets between `container`, an address of `network`, and other machines."""
-    bridge, far = network.bridge, FAR[container.version]
+    link, far = _link(network), FAR[container.version]
     if not network.internal:  # out, the answer, and a connection to a published port
-        yield Packet(bridge, uplink, container, far)
-        yield Packet(uplink, bridge, far, container, state="established")
-        yield Packet(uplink, bridge, far, container, dnat=True)
-    if not network.isolate:
-        ports = PORTS.replace("*", "0-1"), PORTS.replace("*", "0-2")
-        yield Packet(*ports, container, container, bridged=True)
-        if sysctl.get(BRIDGED[container.version]) == "1":
-            yield Packet(bridge, bridge, container, container)
+        yield Packet(link, uplink, container, far)
+        yield Packet(uplink, link, far, container, state="established")
+        yield Packet(uplink, link, far, container, dnat=True)
+    if network.isolate:
+        return
+    if not network.facts.on_link:
+        yield Packet(END, OTHER_END, container, container)
+        return
+    yield Packet(END, OTHER_END, container, container, bridged=True)
+    if sysctl.get(BRIDGED[container.version]) == "1":
+        yield Packet(link, link, container, container)
 
 
 def received(network: Network, subnet: Subnet, container: Address) -> Packet:
     """A packet from `container`, an address of `subnet` of `network`, to the host itself."""
-    return Packet(network.bridge, "", container, gateway(subnet))
+    return Packet(_link(network), "", container, gateway(subnet))
 
 
 def questions(network: Network, subnet: Subnet, container: Address) -> Iterator[Packet]:
     """From `container`, an address of `subnet` of `network`, to the name service, if it has one."""
     if network.named:
-        link = network.bridge if network.facts.on_link else PORTS.replace("*", "0-1")
-        yield from asked_of(link, container, gateway(subnet))
+        yield from asked_of(_link(network), container, gateway(subnet))
+
+
+def _link(network: Network) -> str:
+    """The interface by which the host gets packets of a container: the bridge, or a host end."""
+    return network.bridge if network.facts.on_link else END
 
 
 def asked_of(link: str, source: Address, own: Address) -> Iterator[Packet]:

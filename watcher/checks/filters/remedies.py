@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from watcher.checks.check import fail, warn
-from watcher.checks.filters.packets import PORTS
+from watcher.checks.filters.packets import HOST_END
 from watcher.model.names import PORT
 
 if TYPE_CHECKING:
@@ -46,22 +46,22 @@ def told(drop: Drop, what: str, remedy: str) -> Finding:
     return tell(f"{named(drop)} {does} {what}", remedy)
 
 
-def to_forward(drop: Drop, bridge: str, *, integrate: bool) -> str:
-    """The remedy for a drop of packets that are forwarded from and to `bridge`.
+def to_forward(drop: Drop, network: Network, *, integrate: bool) -> str:
+    """The remedy for a drop of packets that are forwarded from and to containers of `network`.
 
-    Args:
-        drop: the chain that drops them.
-        bridge: the bridge of a network.
-        integrate: whether `[firewall] integrate` is set, which lets them pass some firewalls.
+    `integrate` is whether `[firewall] integrate` is set, which lets them pass some firewalls.
     """
     table = drop.table
     if _is_firewalld(table):
-        return f"{_firewalld(bridge)}, or {_itself(integrate=integrate)}"
+        return f"{_trusted(network)}, or {_itself(integrate=integrate)}"
     if _is_ufw(table):
-        return f"run `ufw route allow in on {bridge}` and `ufw route allow out on {bridge}`"
+        by_bridge = [f"{way} on {network.bridge}" for way in ("in", "out")]
+        by_subnet = [f"{way} {s}" for s in _seen(table, network.subnets) for way in ("from", "to")]
+        ways = by_bridge if network.facts.on_link else by_subnet
+        return _run(f"ufw route allow {way}" for way in ways)
     if table.family == "bridge":
-        return _accept_by(drop, ("iif", PORTS))
-    remedy = _accept_by(drop, ("iif", bridge), ("oif", bridge))
+        return _accept_by(drop, HOST_END, "iif")
+    remedy = _accept_by(drop, _links(network), "iif", "oif")
     return f"{remedy}, or {_itself(integrate=integrate)}" if _is_dockers(drop) else remedy
 
 
@@ -71,9 +71,9 @@ def to_pass(drop: Drop, *subnets: Subnet, integrate: bool) -> str:
     `integrate` is as in :func:`to_forward`.
     """
     table = drop.table
-    fit = [subnet for subnet in subnets if _VERSIONS.get(table.family) in (None, subnet.version)]
+    fit = _seen(table, subnets)
     if _is_firewalld(table):
-        return _firewalld_of(" ".join(f"--add-source={subnet}" for subnet in fit))
+        return f"{_trusted_sources(subnets)}, or {_itself(integrate=integrate)}"
     if _is_ufw(table):
         return _run(f"ufw route allow from {subnet} to {subnet}" for subnet in fit)
     remedy = _accept(
@@ -89,7 +89,8 @@ def to_carry(drop: Drop, port: int, *, integrate: bool) -> str:
     table = drop.table
     if _is_firewalld(table):
         add = f"firewall-cmd --permanent --add-port={port}/udp"
-        return f"run `{add}` and `firewall-cmd --reload`"
+        remedy = f"run `{add}` and `firewall-cmd --reload`"
+        return f"{remedy}, or {_itself(integrate=integrate)}"
     if _is_ufw(table):
         way = "in" if drop.chain.hook == "input" else "out"
         remedy = f"run `ufw allow {way} {port}/udp`"
@@ -99,25 +100,22 @@ def to_carry(drop: Drop, port: int, *, integrate: bool) -> str:
     return f"{remedy}, or {_itself(integrate=integrate)}" if by_itself else remedy
 
 
-def to_receive(drop: Drop, bridge: str) -> str:
-    """The remedy for a drop of packets from `bridge` to the host itself."""
+def to_receive(drop: Drop, network: Network) -> str:
+    """The remedy for a drop of packets from containers of `network` to the host itself."""
     if _is_firewalld(drop.table):
-        return _firewalld(bridge)
+        return _trusted(network)
     if _is_ufw(drop.table):
-        return f"run `ufw allow in on {bridge}`"
-    return _accept_by(drop, ("iif", bridge))
+        by_bridge = [f"in on {network.bridge}"]
+        by_subnet = [f"from {subnet}" for subnet in _seen(drop.table, network.subnets)]
+        return _run(f"ufw allow {w}" for w in (by_bridge if network.facts.on_link else by_subnet))
+    return _accept_by(drop, _links(network), "iif")
 
 
 def to_names(drop: Drop, network: Network, own: Address, *, integrate: bool) -> str:
     """The remedy for a drop of questions to the name service at the gateway's address `own`."""
     table = drop.table
     if _is_firewalld(table):
-        by_bridge = network.facts.on_link
-        subnet = network.subnet_of(own.version)
-        remedy = (
-            _firewalld(network.bridge) if by_bridge else _firewalld_of(f"--add-source={subnet}")
-        )
-        return f"{remedy}, or {_itself(integrate=integrate)}" if by_bridge else remedy
+        return f"{_trusted(network)}, or {_itself(integrate=integrate)}"
     if _is_ufw(table):
         remedy = f"run `ufw allow from any to {own} port {PORT}`"
     else:
@@ -143,13 +141,27 @@ def to_port(drop: Drop, protocol: str, port: int) -> str:
     )
 
 
-def _accept_by(drop: Drop, *where: tuple[str, str]) -> str:
-    """Commands that accept packets with each of the interfaces `where`."""
+def _links(network: Network) -> str:
+    """How the names begin of the links by which the host forwards for its containers."""
+    return network.bridge if network.facts.on_link else HOST_END
+
+
+def _accept_by(drop: Drop, link: str, *sides: str) -> str:
+    """Commands that accept packets that have `link` on each of the sides, `iif` or `oif`.
+
+    Of host ends, whichever it is.
+    """
+    any_of = ("*", "+") if link == HOST_END else ("", "")
     return _accept(
         drop,
-        nft=(f"{kind}name '\"{name}\"'" for kind, name in where),
-        iptables=(f"{_OPTIONS[kind]} {name}" for kind, name in where),
+        nft=(f"{side}name '\"{link}{any_of[0]}\"'" for side in sides),
+        iptables=(f"{_OPTIONS[side]} {link}{any_of[1]}" for side in sides),
     )
+
+
+def _seen(table: Table, subnets: Iterable[Subnet]) -> list[Subnet]:
+    """The subnets whose packets a table sees."""
+    return [s for s in subnets if _VERSIONS.get(table.family) in (None, s.version)]
 
 
 def _accept(drop: Drop, *, nft: Iterable[str], iptables: Iterable[str]) -> str:
@@ -187,8 +199,15 @@ def _integrates(table: Table) -> bool:
     return table.name == "filter" and table.command in ("iptables", "ip6tables")
 
 
-def _firewalld(bridge: str) -> str:
-    return _firewalld_of(f"--add-interface={bridge}")
+def _trusted(network: Network) -> str:
+    """The commands that have firewalld accept what containers of `network` send."""
+    if network.facts.on_link:
+        return _firewalld_of(f"--add-interface={network.bridge}")
+    return _trusted_sources(network.subnets)
+
+
+def _trusted_sources(subnets: Iterable[Subnet]) -> str:
+    return _firewalld_of(" ".join(f"--add-source={subnet}" for subnet in subnets))
 
 
 def _firewalld_of(what: str) -> str:
