@@ -57,21 +57,6 @@ def test_a_network_that_was_one_hosts_and_becomes_it_again(make_host: HostMaker)
         assert "cluster" not in host.watcher("check", check=False).stdout
 
 
-def test_no_address_elsewhere_is_claimed_for_a_container_that_runs(make_host: HostMaker) -> None:
-    host = make_host(WIDE)
-    host.service()
-    with Registry(host.run_dir) as registry:
-        registry.whole(own(BLOCK, "wide"))
-        eventually(lambda: registry.blocks() == {BLOCK: "held"})
-        host.attach("web")
-        refused = host.watcher("connect", "web", "wide", "--ip", "10.9.200.7", check=False)
-        assert refused.returncode == 1
-        assert "10.9.200.7 of network wide is in no block of this host" in refused.stderr
-        assert refused.stderr.count("\n") == 1
-        host.watcher("connect", "web", "wide", "--ip", "10.9.4.7")
-        assert "10.9.4.7" in host.ls()["web"]["address"]
-
-
 def test_containers_of_a_network_that_is_configured_no_more_reach_others(
     make_host: HostMaker,
 ) -> None:

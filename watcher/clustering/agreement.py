@@ -24,6 +24,7 @@ from watcher.cluster.protocol import (
     StatusRow,
 )
 from watcher.clustering import wants
+from watcher.clustering.claims import not_granted
 from watcher.clustering.identity import boot, host_name, machine, own_address
 from watcher.clustering.others import Others
 from watcher.facts.kinds import (
@@ -209,7 +210,7 @@ class Agreement:
             elif block.state == "lost" and key not in own:
                 store.forget(*key)  # once nothing is leased from it
         for key, reason in refused.items():
-            go_on = self._claims.refuse(*key, f"cannot be claimed: {reason}") or go_on
+            go_on = self._claims.refuse(*key, not_granted(reason)) or go_on
         return changed, go_on
 
     def _is_not_needed(self, network: str, prefix: Subnet, clustered: set[str]) -> bool:

@@ -1,7 +1,8 @@
-"""Addresses outside of this host's blocks that containers wait for."""
+"""Addresses outside of this host's blocks that containers and commands wait for."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from watcher.model.cluster import claim_of
@@ -13,10 +14,15 @@ if TYPE_CHECKING:
     from watcher.model.address import Address, Subnet
 
 PATIENCE: Final = 10.0
-"""Seconds that a claim is wanted, or kept for who wanted it, after it was last asked for."""
+"""Seconds that a claim is wanted, or kept, after a container that starts has asked for it last."""
 
 MOST: Final = 1024
 """The most claims that are wanted at a time."""
+
+
+def not_granted(reason: str) -> str:
+    """Why an address is refused that the registry does not grant, as the end of a sentence."""
+    return f"cannot be claimed: {reason}"
 
 
 class Claims:
@@ -29,7 +35,9 @@ class Claims:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._wanted: dict[tuple[str, Subnet], float] = {}
-        """Until when each is wanted."""
+        """Until when each is wanted by containers that start."""
+        self._kept: Counter[tuple[str, Subnet]] = Counter()
+        """How many commands want each."""
         self._refused: dict[tuple[str, Subnet], str] = {}
 
     def want(self, wanted: Unclaimed) -> bool:
@@ -48,8 +56,19 @@ class Claims:
         self._wanted[key] = self._now() + PATIENCE
         return not known
 
+    def keep(self, network: str, address: Address) -> None:
+        """Want an address for a command, until :meth:`let_go`."""
+        self._kept[network, claim_of(address)] += 1
+
+    def let_go(self, network: str, address: Address) -> None:
+        """The command has got it, or wants it no more."""
+        key = (network, claim_of(address))
+        self._kept[key] -= 1
+        if not self._kept[key]:
+            del self._kept[key]
+
     def refuse(self, network: str, prefix: Subnet, reason: str) -> bool:
-        """Tell who waits for it why it is not granted; returns whether anybody does."""
+        """Tell a container that waits for it why it is not granted; returns whether one does."""
         if self._wanted.pop((network, prefix), None) is None:
             return False
         self._refused[network, prefix] = reason
@@ -61,6 +80,8 @@ class Claims:
 
     def wants(self, network: str, prefix: Subnet) -> bool:
         """Whether somebody waits for it, or has lately."""
+        if (network, prefix) in self._kept:
+            return True
         until = self._wanted.get((network, prefix))
         return until is not None and until > self._now()
 
@@ -69,4 +90,4 @@ class Claims:
         now = self._now()
         for key in [key for key, until in self._wanted.items() if until <= now]:
             del self._wanted[key]
-        return self._wanted.keys()
+        return self._wanted.keys() | self._kept.keys()

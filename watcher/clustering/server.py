@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ from watcher.clustering.claims import PATIENCE, Claims
 from watcher.clustering.connection import Connection
 from watcher.clustering.identity import host_name, own_address
 from watcher.clustering.tables import Heard
+from watcher.clustering.waiters import Waiters
 from watcher.facts.kinds import Attached, ClusterReached, ClusterUnreachable, Detached
 from watcher.feed.clusters import Contact
 from watcher.feed.credentials import user_of
@@ -84,6 +86,9 @@ class Clustering:
         self._log = log
         self._claims = Claims(loop.time)
         self._agreement = Agreement(self._claims, facts.publish, loop.time)
+        self._waiters = Waiters(loop, config.run_dir, self._claims, self._soon, log)
+        self._seen = (-1, -1)
+        """The version of the lease store when it was looked at last."""
         self._listener = Listener(
             Path(config.run_dir, SOCKET), socket.SOCK_SEQPACKET, self._accept, loop, log,
             group=False,
@@ -106,16 +111,27 @@ class Clustering:
         self.look()
 
     def check(self) -> None:
-        """Make the socket anew if its name is gone."""
+        """Make the sockets anew if their names are gone, and look for changes that nobody told."""
         if not self._config.cluster.etcd:
             return
         try:
             self._listener.check()
+            self._waiters.check()
         except OSError as error:
             self._say(message_with_remedy(error))
+        self.look_for_others()
+
+    def look_for_others(self) -> None:
+        """Look at the blocks in a while if a command has changed the lease store."""
+        if not self._config.cluster.etcd:
+            return
+        with suppress(WatcherError):  # a sync makes it anew
+            if self._reconciler.others_version() != self._seen:
+                self._review()
 
     def close(self) -> None:
-        """Serve no more; the socket keeps its name, and what was agreed stays."""
+        """Serve no more; the sockets keep their names, and what was agreed stays."""
+        self._waiters.close()
         for handle in (self._work, self._lapsing):
             if handle is not None:
                 handle.cancel()
@@ -148,16 +164,21 @@ class Clustering:
         Raises:
             Unclaimed: it cannot be claimed, with the reason.
         """
-        status = self._heard.coming(StatusRow)
-        why = _AWAY if self._connection is None else ""
-        if not why and (status is None or not status.connected):
-            why = _SILENT
-        if not why and status is not None and status.out:
-            why = f"is in no block of this host, and {status.problem.partition('; ')[0]}"
-        if why:
+        if why := self._why_not():
             raise Unclaimed(wanted.network, wanted.address, wanted.value, why)
         if self._claims.want(wanted):
             self._soon()
+
+    def _why_not(self) -> str:
+        """Why no address can be claimed at present; empty if one can."""
+        status = self._heard.coming(StatusRow)
+        if self._connection is None:
+            return _AWAY
+        if status is None or not status.connected:
+            return _SILENT
+        if status.out:
+            return f"is in no block of this host, and {status.problem.partition('; ')[0]}"
+        return ""
 
     def _say(self, problem: str) -> None:
         if problem and problem != self._problem:
@@ -184,6 +205,7 @@ class Clustering:
         """`watcher cluster` has gone, or is not understood."""
         self._connection = None
         self._tell_reached(None)
+        self._soon()  # who waits for an address is told
 
     def _note(self, fact: Fact) -> None:
         """Look at the blocks in a while, because containers came or went."""
@@ -191,7 +213,11 @@ class Clustering:
             for link in fact.sandbox.interfaces:
                 for address in link.addresses:
                     self._claims.met(link.network, address.ip)
-        if isinstance(fact, Attached | Detached) and self._work is None:
+        if isinstance(fact, Attached | Detached):
+            self._review()
+
+    def _review(self) -> None:
+        if self._work is None:
             self._work = self._loop.call_later(_REVIEW, self._do)
 
     def _soon(self) -> None:
@@ -216,6 +242,8 @@ class Clustering:
                 if change:
                     self._changed = time.time()
                     context.host.meet(change)
+                decided = self._waiters.decided(store, self._heard, self._why_not())
+                self._seen = context.store.others_version()
         except Busy:
             self._work = self._loop.call_later(_AGAIN, self._do)
             return
@@ -229,6 +257,7 @@ class Clustering:
         self._tell_reached(self._heard.coming(StatusRow))
         if self._connection is not None:
             self._connection.tell(rows)
+        self._waiters.reply(decided)
         if go_on:
             self._granted()
         if self._lapsing is None and list(self._claims.lapse()):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 
-from watcher.commands.running import running
+from watcher.clustering.waiting import Waiting
+from watcher.commands.running import as_arguments, running
 from watcher.config.keys import link_name
 from watcher.config.rules import ConfigKeyError
 from watcher.config.settings import Config
 from watcher.containers.annotations import parse_request
 from watcher.model import keys
-from watcher.model.errors import InvalidRequest, UsageError, quoted
+from watcher.model.errors import InvalidRequest, Unclaimed, UsageError, quoted
 from watcher.model.request import Request
+from watcher.model.sandbox import Interface
 from watcher.reconcile.connect import connect
 
 
@@ -22,12 +25,27 @@ def run(config: Config, options: argparse.Namespace) -> int:
         WatcherError: an option cannot be read, or the container cannot be connected.
     """
     request, name = _asked(options), _name(options.interface)
-    with running(config, options) as it:
-        interface = connect(
-            it.context, it.steps, it.sandbox, it.member, options.network, request, name
-        )
+    interface = _connected(config, options, request, name)
     print(interface.name, *interface.addresses)  # noqa: T201
     return 0
+
+
+def _connected(
+    config: Config, options: argparse.Namespace, request: Request, name: str
+) -> Interface:
+    """Connect it; each address that is in no block of this host is waited for, without the lock."""
+    with closing(Waiting(config.run_dir)) as waiting:
+        while True:
+            with running(config, options) as it:
+                who = it.member
+                try:
+                    return connect(
+                        it.context, it.steps, it.sandbox, who, options.network, request, name
+                    )
+                except Unclaimed as unclaimed:
+                    wanted = unclaimed
+            with as_arguments(who):
+                waiting.wait(wanted)
 
 
 def _asked(options: argparse.Namespace) -> Request:

@@ -9,8 +9,9 @@ from pathlib import Path
 from handlers.resolv_conf import remove_all
 from watcher.cluster.endpoints import reading
 from watcher.cluster.endpoints.lines import SOCKET as HOSTS
-from watcher.cluster.protocol import SOCKET
+from watcher.cluster.protocol import SOCKET as ROWS
 from watcher.clustering.identity import host_name
+from watcher.clustering.waiting import SOCKET as CLAIMS
 from watcher.config.settings import Config
 from watcher.containers.life import Snapshot
 from watcher.containers.present import present
@@ -98,7 +99,7 @@ def _remove_files(config: Config) -> None:
         Path(f"{store_path(config)}{suffix}").unlink(missing_ok=True)
     history.remove(config.state_dir)
     remove_all(config.run_dir)
-    for name in (ANSWERS, EVENTS, TOLD, SOCKET):
+    for name in (ANSWERS, CLAIMS, EVENTS, ROWS, TOLD):
         Path(config.run_dir, name).unlink(missing_ok=True)
     if not name_service.is_there(config.run_dir):
         status = Path(config.run_dir, name_service.STATUS)

@@ -72,15 +72,26 @@ def running(config: Config, options: argparse.Namespace) -> Iterator[Running]:
         reconciler.changing() as (context, steps),
     ):
         sandbox, member = _find(config, store, options.container)
-        try:
+        with as_arguments(member):
             yield Running(context, steps, sandbox, member)
-        except InvalidRequest as error:
-            argument = _ARGUMENTS.get(error.key, error.key)
-            what = f"{argument} {quoted(error.value)}: {error.reason}"
-            raise WatcherError(f"container {quoted(member.id)}: {what}", error.remedy) from error
-        except OSError as error:
-            what = f"container {quoted(member.id)}: {message_of(error)}"
-            raise WatcherError(what, remedy_for(error, "run `watcher check`")) from error
+
+
+@contextmanager
+def as_arguments(member: Member) -> Iterator[None]:
+    """An InvalidRequest becomes an error about the command line, and an OSError one about `member`.
+
+    Raises:
+        WatcherError: that.
+    """
+    try:
+        yield
+    except InvalidRequest as error:
+        argument = _ARGUMENTS.get(error.key, error.key)
+        what = f"{argument} {quoted(error.value)}: {error.reason}"
+        raise WatcherError(f"container {quoted(member.id)}: {what}", error.remedy) from error
+    except OSError as error:
+        what = f"container {quoted(member.id)}: {message_of(error)}"
+        raise WatcherError(what, remedy_for(error, "run `watcher check`")) from error
 
 
 class _Known(Struct, frozen=True):

@@ -23,5 +23,5 @@ class NoService:
 
     def claim(self, wanted: Unclaimed) -> None:
         """Say so."""
-        why = "is in no block of this host, and the service claims one only as a container starts"
+        why = "is in no block of this host, and only the service claims one as a container starts"
         raise Unclaimed(wanted.network, wanted.address, wanted.value, why)

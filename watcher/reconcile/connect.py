@@ -11,7 +11,7 @@ from handlers.kernel.namespace import NamespaceGone
 from watcher.containers import proc
 from watcher.facts.kinds import Connected, Disconnected
 from watcher.model.container import Container, Namespace
-from watcher.model.errors import Unclaimed, WatcherError, quoted
+from watcher.model.errors import WatcherError, quoted
 from watcher.model.sandbox import Interface, without_interface
 from watcher.reconcile import families, overlaps, policies
 from watcher.reconcile.plan import network_of
@@ -45,6 +45,7 @@ def connect(
         name: what the interface is to be called inside; empty if that does not matter.
 
     Raises:
+        Unclaimed: an address is in no block of this host; once it is granted, try again.
         InvalidRequest: that cannot be.
         WatcherError, OSError: a step failed; the host is as it was.
     """
@@ -64,9 +65,6 @@ def connect(
         )
     except NamespaceGone as error:
         raise ended_meanwhile(member) from error
-    except Unclaimed as unclaimed:
-        context.claimant.claim(unclaimed)
-        raise
     interface = next(one for one in after.interfaces if one.network == network)
     try:
         context.flows.end_before(after)

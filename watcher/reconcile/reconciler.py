@@ -304,6 +304,14 @@ class Reconciler:
         """Whether the lease store is still the file that was opened."""
         return not self._store.lost()
 
+    def others_version(self) -> tuple[int, int]:
+        """As :meth:`watcher.store.leases.LeaseStore.others_version`.
+
+        Raises:
+            WatcherError: the store cannot be read.
+        """
+        return self._store.others_version()
+
     def rest(self) -> None:
         """Do the work that can wait until the service is idle."""
         self._context.flows.soon()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from watcher.config.settings import Config, Events
     from watcher.feed.feed import Feed
-    from watcher.feed.lines import Line
+    from watcher.feed.lines import Event, Line
     from watcher.gate.gatekeeper import Gatekeeper
     from watcher.gate.rootkeeper import RootKeeper
     from watcher.log.logger import Log
@@ -60,6 +60,8 @@ class Feeding:
         gate: Gatekeeper,
         roots: RootKeeper,
         contact: Callable[[], Contact | None],
+        *,
+        changed: Callable[[], object],
     ) -> None:
         """Serve from now on, in the thread of `loop`.
 
@@ -69,6 +71,7 @@ class Feeding:
             gate: has work that comes first.
             roots: knows of the roots.
             contact: tells how the service stands with its cluster; `None`: it has none.
+            changed: called when a command has told what it has changed.
         """
         self._broker = BrokerProcess(loop, self._feed, self._log)
         self._feed.serve(
@@ -76,7 +79,12 @@ class Feeding:
             lambda: _now(reconciler, roots, self._store, contact()),
             lost=self._broker.lost, hangs=self._broker.hangs, first=gate.answer_first,
         )  # fmt: skip
-        self._hearing = FromCommands(loop, self._feed.note_told, self._log)
+
+        def heard(event: Event) -> None:
+            self._feed.note_told(event)
+            changed()
+
+        self._hearing = FromCommands(loop, heard, self._log)
         self.check()
 
     def check(self) -> None:

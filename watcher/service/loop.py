@@ -165,7 +165,12 @@ class Service:
         )  # fmt: skip
         try:
             self._feeding.start(
-                loop, self._reconciler, self._gate, self._roots, self._clustering.contact
+                loop,
+                self._reconciler,
+                self._gate,
+                self._roots,
+                self._clustering.contact,
+                changed=self._clustering.look_for_others,
             )
             self._rest.begin()
             self._start()

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from watcher.model.cluster import Block, Peer, PeerBlock, is_claim
+from watcher.model.cluster import Block, Peer, PeerBlock, claim_of, is_claim
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
 
-    from watcher.model.address import Subnet
+    from watcher.model.address import Address, Subnet
     from watcher.model.cluster import BlockState
     from watcher.store.database import Database
 
@@ -147,6 +147,21 @@ class ClusterStore:
             for network, prefix in rows:
                 found.setdefault(network, []).append(prefix.partition("/")[0])
         return found
+
+    def may_lease(self, network: str, address: Address) -> bool:
+        """Whether a container may get `address` that asks for it, if no other one has it."""
+        claim = str(claim_of(address))
+        with self._database.reading() as db:
+            lent = db.execute(
+                "SELECT 1 FROM peer_block WHERE network = ? AND prefix = ?", (network, claim)
+            ).fetchone()
+            held = db.execute(
+                "SELECT prefix FROM block WHERE network = ? AND family = ? AND state = 'held'",
+                (network, address.version),
+            )
+            return any(
+                text == claim or (lent is None and address in ip_network(text)) for (text,) in held
+            )
 
     def lend(self, network: str, prefix: Subnet, host: str) -> bool:
         """Note that `host` has one address of a block of this host, if it is free; was it?
