@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -18,7 +19,7 @@ from tests.support import traffic
 from tests.support.agreeing import Killed, Played, PlayedHost, network, until
 from tests.support.etcd import Etcd as RealEtcd
 from tests.support.killer import sample
-from watcher.cluster.registry.keys import Keys, Part
+from watcher.cluster.registry.keys import Keys, Part, part_of
 from watcher.cluster.registry.removal import NoSuchHost, StillAlive, remove_host
 from watcher.facts.kinds import BlockLost, ClusterUnreachable, HostSilent
 from watcher.model.errors import InvalidRequest
@@ -666,6 +667,57 @@ def test_etcd_is_restored_and_has_had_many_changes_since(play: Play) -> None:
         a.cut_off(away=False)
         await until(lambda: played.under("claims"), "the claim is put back")
         assert a.logged("etcd is not what it was, all is read again")
+
+    play(work)
+
+
+def test_a_host_that_was_told_no_change_notices_a_restore(play: Play) -> None:
+    """It has read all, and then its machine was paused: etcd answers it all the time."""
+
+    async def work(played: Played) -> None:
+        a = played.add("a")
+        await ready(a)
+        snapshot = played.real.snapshot()
+        address = next(str(block[2]) for block in unheld(a))
+        await running(a, "fixed", address)
+        await a.kill_agent()
+        a.start_agent()
+        await until(lambda: a.logged("in the cluster")[1:])
+        revision = played.real.revision()
+        played.real.restore(snapshot)
+        while played.real.revision() < revision + 10:
+            played.real.put(f"{played.prefix}/v1/endpoints/b/1", "{}")
+        await until(lambda: a.logged(RESTORED))
+        await until(lambda: played.under("claims"), "the claim is put back")
+
+    play(work)
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_restore_is_noticed_although_the_history_was_compacted(play: Play, others: bool) -> None:
+    """By what others have in etcd since, or by what this host has and etcd has not."""
+
+    async def work(played: Played) -> None:
+        a = played.add("a")
+        await ready(a)
+        snapshot = played.real.snapshot()
+        if not others:
+            await running(a, "fixed", next(str(block[2]) for block in unheld(a)))
+        key = f"{played.prefix}/v1/endpoints/b/1"
+        made = [played.real.ctl("put", "--write-out=json", "--", key, str(i)) for i in range(5)]
+        revision = json.loads(made[-1].stdout)["header"]["revision"]
+        await until(lambda: a.sees(revision))
+        a.cut_off()
+        await until(lambda: a.logged("etcd does not answer, what is known stays"))
+        played.real.restore(snapshot)
+        if others:
+            block = Keys(played.prefix).block(part_of("net", next(unheld(a))))
+            played.real.put(block, '{"host": "b", "incarnation": "1"}')
+        while played.real.revision() < revision + 10:
+            played.real.put(key, "{}")
+        played.real.compact()
+        a.cut_off(away=False)
+        await until(lambda: a.logged(RESTORED))
 
     play(work)
 

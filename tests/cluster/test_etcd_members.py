@@ -16,6 +16,7 @@ from tests.support.etcd_client import client_of, done, within
 from tests.support.host.machine import Machine
 from watcher.cluster.etcd.client import Etcd
 from watcher.cluster.etcd.errors import Compacted, Replaced, Unavailable, Uncertain
+from watcher.cluster.etcd.followed import Followed
 from watcher.cluster.etcd.requests import absent, put
 from watcher.cluster.etcd.words import Batch, Times
 
@@ -228,6 +229,67 @@ def test_an_older_snapshot_is_noticed(real: RealEtcd) -> None:
             await forever(follow)
         assert raised.value.revision == 2
         assert [kv.key for kv in (await client.read_all(PREFIX)).kvs] == [f"{PREFIX}0000"]
+
+    done(real, work, QUICK)
+
+
+def test_a_snapshot_that_was_written_past_is_noticed(real: RealEtcd) -> None:
+    """The revision tells nothing then, and the watch has told no change yet.
+
+    The client does nothing meanwhile, as if its machine had been paused: it finds all members well.
+    """
+
+    async def work(client: Etcd) -> None:
+        await write(client, 0)
+        snapshot = real.snapshot()
+        await write(client, 1)
+        read = await client.read_all(PREFIX)
+        latest = max(read.kvs, key=lambda kv: kv.modified)
+        followed = Followed(read.revision + 1, read.cluster_id, latest)
+        batches = client.watch(PREFIX, followed=followed)
+        assert not (await anext(batches)).events
+        real.restore(snapshot)
+        while real.revision() <= read.revision:
+            real.put(f"{PREFIX}other", "")
+        with pytest.raises(Replaced):
+            await forever(batches.__anext__)
+
+    done(real, work, QUICK)
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_compacted_history_is_told_from_another_one(real: RealEtcd, restored: bool) -> None:
+    """By the key that was changed last; it is the only one that is asked for."""
+
+    async def work(client: Etcd) -> None:
+        await write(client, 0)
+        snapshot = real.snapshot()
+        await write(client, 1)
+        read = await client.read_all(PREFIX)
+        latest = max(read.kvs, key=lambda kv: kv.modified)
+        followed = Followed(read.revision + 1, read.cluster_id, latest)
+        batches = client.watch(PREFIX, followed=followed)
+        assert not (await anext(batches)).events
+        if restored:
+            real.restore(snapshot)
+        while real.revision() <= read.revision:
+            real.put("/other", "")
+        real.compact()
+        real.put("/other", "")
+        for member in real.members:
+            member.kill()
+            member.start()
+        for member in real.members:
+            member.ready()
+        if restored:
+            with pytest.raises(Compacted):
+                await forever(batches.__anext__)
+            return
+        await write(client, 2)
+        batch = await anext(batches)
+        while not batch.events:
+            batch = await anext(batches)
+        assert [event.kv.key for event in batch.events] == [f"{PREFIX}0002"]
 
     done(real, work, QUICK)
 

@@ -115,8 +115,8 @@ class Faulty(Etcd):
     async def keep_alive(self, lease: int) -> int:
         return await self._step(lambda: Etcd.keep_alive(self, lease))
 
-    async def watch(self, prefix: str, revision: int, cluster_id: int = 0) -> AsyncGenerator[Batch]:
-        batches = Etcd.watch(self, prefix, revision, cluster_id)
+    async def watch(self, prefix: str, *args: Any, **others: Any) -> AsyncGenerator[Batch]:
+        batches = Etcd.watch(self, prefix, *args, **others)
         coming: asyncio.Future[Batch] | None = None
         try:
             while True:
@@ -357,6 +357,12 @@ class PlayedHost:
         """Etcd does not answer it any more, or again."""
         assert self.client is not None
         self.client.away = away
+
+    def sees(self, revision: int) -> bool:
+        """Whether its agent has seen all of etcd up to that revision."""
+        assert self.agent is not None
+        picture = self.agent._follower.picture
+        return picture is not None and picture.revision >= revision
 
     def peer_blocks(self) -> dict[str, str]:
         """Which host has what, as far as this one knows."""

@@ -36,6 +36,10 @@ def streamed(*lines: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
 
 
+class Staying(bytes):
+    """An answer after which the connection does not end."""
+
+
 class Played:
     """See :func:`played`.
 
@@ -70,6 +74,9 @@ class Played:
                 return
             writer.write(answer)
             await writer.drain()
+            if isinstance(answer, Staying):
+                self._waiting.append(writer)
+                return
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()

@@ -13,6 +13,7 @@ from watcher import __version__
 from watcher.cluster.agent.journal import Journal
 from watcher.cluster.agent.link import Link
 from watcher.cluster.agent.look import Look, look
+from watcher.cluster.agent.missed import misses
 from watcher.cluster.agent.standing import Situation
 from watcher.cluster.agent.tables import Place, service_of
 from watcher.cluster.etcd.errors import EtcdError
@@ -26,6 +27,7 @@ from watcher.model.pauses import longer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from watcher.cluster.agent.tables import Service
     from watcher.cluster.etcd.client import Etcd
     from watcher.cluster.registry.changes import Change, Self
     from watcher.cluster.registry.follow import Endpoints
@@ -203,7 +205,7 @@ class Agent:
             self._tell(None, None, "the service knows no address that other hosts reach this one"
                        " by; write `address` below [cluster]")  # fmt: skip
             return None
-        self._compare(picture, service.host)
+        self._compare(picture, service.host, service)
         now = self._loop.time()
         found = look(
             picture,
@@ -222,7 +224,7 @@ class Agent:
         self._tell(found, service.host)
         return found
 
-    def _compare(self, picture: Picture, host: HostRow) -> None:
+    def _compare(self, picture: Picture, host: HostRow, service: Service) -> None:
         """Notice that etcd has less than was seen: it was restored, or is another one."""
         now = (f"{picture.cluster_id:x}", picture.revision)
         before = self._seen
@@ -230,7 +232,10 @@ class Agent:
             before = (host.cluster_id, host.revision)
         anew = picture is not self._picture
         less = before is not None and (now[0] != before[0] or now[1] < before[1])
-        if anew and before is not None and (less or self._follower.replaced):
+        less = less or self._follower.replaced
+        if anew and self._picture is not None:
+            less = less or misses(picture, self._picture, service, host)
+        if anew and before is not None and less:
             self._restored, self._marked = True, False
             self._until = 0
             self._journal.restored(before[1], now[1])

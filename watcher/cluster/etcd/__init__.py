@@ -5,4 +5,5 @@
 - `members`: the members' URLs; `secrets`: the files with certificates, a key, a password.
 - `transport`: one request to one member, with a deadline and a limit.
 - `client`: requests to the first member that answers; `watch`: changes, whatever member tells them.
+- `followed`: how far changes were told, and whether etcd still has the same ones.
 """

@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from watcher.cluster.etcd import wire
 from watcher.cluster.etcd.errors import EtcdError, Failed, NoLease, Replaced, TooLarge
+from watcher.cluster.etcd.followed import Followed
 from watcher.cluster.etcd.members import Members
 from watcher.cluster.etcd.requests import Compare, Json, Operation, ranged, under
 from watcher.cluster.etcd.session import Session
@@ -188,7 +189,14 @@ class Etcd:
                 "/v3/lease/revoke", {"ID": str(lease)}, wire.read_nothing, repeatable=True
             )
 
-    def watch(self, prefix: str, revision: int, cluster_id: int = 0) -> AsyncGenerator[Batch]:
+    def watch(
+        self,
+        prefix: str,
+        revision: int = 1,
+        cluster_id: int = 0,
+        *,
+        followed: Followed | None = None,
+    ) -> AsyncGenerator[Batch]:
         """The changes of all keys with a prefix, from that revision on, each once and in order.
 
         It goes on at the next member if one fails. While nothing changes, a batch without events
@@ -197,13 +205,15 @@ class Etcd:
 
         Args:
             cluster_id: which etcd that revision is of; 0: whichever answers first.
+            followed: what is known of a read or a watch before, in place of both; it is kept.
 
         Raises:
             Unavailable: no member has told anything, in a row.
-            Compacted: the history does not go back so far.
+            Compacted: the history does not go back so far, or may be another one.
             Replaced: etcd is another one, or was restored.
         """
-        return watch(self._session, prefix, revision, cluster_id, self._times)
+        followed = followed or Followed(revision, cluster_id)
+        return watch(self._session, prefix, followed, self._times)
 
     async def statuses(self) -> dict[str, Status | str]:
         """What each member tells of itself, or why it does not, by their URLs; raises nothing."""

@@ -13,28 +13,24 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Final
 
 from watcher.cluster.etcd import wire
 from watcher.cluster.etcd.errors import Compacted, Failed, Replaced, Silent, Unavailable
+from watcher.cluster.etcd.followed import Followed
 from watcher.cluster.etcd.meanings import meaning_of_end
 from watcher.cluster.etcd.requests import Json, ranged, under
 from watcher.cluster.etcd.session import Session
 from watcher.cluster.etcd.transport import Stream
-from watcher.cluster.etcd.words import Batch, Event, Kind, Range, Times
+from watcher.cluster.etcd.words import Batch, Range, Times
 from watcher.model.pauses import longer
-
-_MAX_PENDING: Final = 100_000
-"""The most changes that one revision may have; etcd's `--max-txn-ops` is 128."""
 
 
 async def watch(
-    session: Session, prefix: str, revision: int, cluster_id: int, times: Times
+    session: Session, prefix: str, followed: Followed, times: Times
 ) -> AsyncGenerator[Batch]:
     """See :meth:`watcher.cluster.etcd.client.Etcd.watch`."""
-    told = _Told(revision, cluster_id)
     failing: dict[str, str] = {}  # since one has told anything
     pause = 0.0
     retried = False
@@ -42,14 +38,14 @@ async def watch(
         member, began = session.members.first, time.monotonic()
         heard, why = False, "it has ended the watch"
         try:
-            async with aclosing(_at(session, member, prefix, told, times)) as batches:
+            async with aclosing(_at(session, member, prefix, followed, times)) as batches:
                 async for batch in batches:
                     heard = True
                     yield batch
-        except Compacted:
-            if not told.forget():
+        except Compacted as error:
+            if not (followed.forget(error.revision) and await _is_same(session, followed)):
                 raise
-            continue
+            heard = True
         except Failed as failed:
             why = failed.why
             if failed.stale and not heard and not retried:
@@ -70,109 +66,30 @@ async def watch(
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not for secrets
 
 
-type _Change = tuple[Kind, str, int, bytes]
-"""Kind, key, revision and value of the first change of a revision."""
-
-
-def _change(event: Event) -> _Change:
-    return event.kind, event.kv.key, event.kv.modified, event.kv.value
-
-
-class _Told:
-    """How far the changes have been told, whatever member did.
-
-    Attributes:
-        next: the first revision that has not been.
-        cluster_id: which etcd it is; 0: not known yet.
-    """
-
-    def __init__(self, revision: int, cluster_id: int) -> None:
-        self.next = revision
-        self.cluster_id = cluster_id
-        self._pending: list[Event] = []
-        self._latest: _Change | None = None
-        self._expected: _Change | None = None
-
-    def begin(self) -> None:
-        """Another member tells now; what one before has begun to tell, this one tells anew.
-
-        The latest change that was told is to come first, once more. If another one does, or none,
-        etcd was restored meanwhile, and has had as many changes since.
-        """
-        self._pending.clear()
-        self._expected = self._latest
-
-    @property
-    def start(self) -> int:
-        """The revision from which it is told."""
-        return self.next if self._expected is None else self._expected[2]
-
-    @property
-    def unknown(self) -> bool:
-        """Whether the latest change has still to come once more."""
-        return self._expected is not None
-
-    def forget(self) -> bool:
-        """Expect no change once more, as etcd has compacted it; returns whether one was."""
-        expected, self._latest = self._expected, None
-        return expected is not None
-
-    def add(self, line: wire.Told) -> Batch | None:
-        """The changes of a line; those of a revision of which more follows are told with it.
-
-        Raises:
-            Failed: a revision has changes without an end.
-        """
-        read = line.read()
-        if self._expected is not None and read:
-            if _change(read[0]) != self._expected:
-                raise Replaced(line.header.revision, line.header.cluster_id)
-            self._expected = None
-        events = self._pending + [e for e in read if e.kv.modified >= self.next]
-        self._pending = []
-        if line.fragment and events:
-            last = events[-1].kv.modified
-            self._pending = [event for event in events if event.kv.modified == last]
-            events = [event for event in events if event.kv.modified != last]
-        if len(self._pending) > _MAX_PENDING:
-            raise Failed("it tells changes without an end")
-        if events:
-            self.next = max(event.kv.modified for event in events) + 1
-            first = next(event for event in events if event.kv.modified == self.next - 1)
-            self._latest = _change(first)
-        elif line.events:
-            return None
-        else:  # progress: nothing before it is still to come
-            self.next = max(self.next, line.header.revision + 1)
-        return self.batch(events)
-
-    def batch(self, events: Iterable[Event] = ()) -> Batch:
-        """What has been told."""
-        return Batch(self.next - 1, self.cluster_id, events=tuple(events))
-
-
 async def _at(
-    session: Session, member: str, prefix: str, told: _Told, times: Times
+    session: Session, member: str, prefix: str, followed: Followed, times: Times
 ) -> AsyncGenerator[Batch]:
     """What one member tells, until it fails."""
-    told.begin()
+    followed.begin()
     create: Json = ranged(*under(prefix)) | {
-        "start_revision": str(told.start),
+        "start_revision": str(followed.start),
         "progress_notify": True,
         "fragment": True,
     }
     async with session.lines(member, "/v3/watch", {"create_request": create}) as stream:
         async for line in _lines(session, stream, member, prefix, times):
             if line is None:
-                if told.unknown:
-                    raise Replaced(told.next - 1, told.cluster_id)
-                yield told.batch()
+                if not followed.well:
+                    raise await _why_silent(session, followed)
+                followed.settle()
+                yield followed.batch()
                 continue
             _check_end(session, line)
             if line.created:
-                await _check_same(session, line, member, prefix, told)
-                yield told.batch()
-            elif batch := told.add(line):
+                await _check_same(session, line, member, prefix, followed)
+                if followed.well:
+                    yield followed.batch()
+            elif batch := followed.add(line):
                 yield batch
 
 
@@ -214,14 +131,30 @@ def _check_end(session: Session, line: wire.Told) -> None:
         raise session.ended(meaning_of_end(line.cancel_reason))
 
 
+async def _is_same(session: Session, followed: Followed) -> bool:
+    """Whether the key of the latest change is as it was then. Raises: EtcdError."""
+    if followed.key is None:
+        return False
+    body = ranged(followed.key, "")
+    answer = await session.anywhere("/v3/kv/range", body, wire.read_range, repeatable=True)
+    return followed.is_same(answer.kvs)
+
+
+async def _why_silent(session: Session, followed: Followed) -> Exception:
+    """The error if a member does not tell the latest change once more. Raises: EtcdError."""
+    if await _is_same(session, followed):
+        return Failed("it does not tell the changes that there are")
+    return followed.missed(followed.next - 1, followed.cluster_id)
+
+
 async def _check_same(
-    session: Session, line: wire.Told, member: str, prefix: str, told: _Told
+    session: Session, line: wire.Told, member: str, prefix: str, followed: Followed
 ) -> None:
     """Raises: Replaced: this etcd has less than has been told; it would stay silent."""
     cluster_id, revision = line.header.cluster_id, line.header.revision
-    if revision < told.next - 1:  # a member that lags has less, too: have it catch up
+    if revision < followed.next - 1:  # a member that lags has less, too: have it catch up
         answer = await _ping(session, member, prefix)
         cluster_id, revision = answer.cluster_id, answer.revision
-    told.cluster_id = told.cluster_id or cluster_id
-    if told.cluster_id != cluster_id or revision < told.next - 1:
+    followed.cluster_id = followed.cluster_id or cluster_id
+    if followed.cluster_id != cluster_id or revision < followed.next - 1:
         raise Replaced(revision, cluster_id)

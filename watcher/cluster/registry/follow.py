@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Protocol
 
 from watcher.cluster.etcd.errors import Compacted, EtcdError, Replaced
+from watcher.cluster.etcd.followed import Followed
 from watcher.cluster.etcd.words import Kind
 from watcher.cluster.protocol import NOT_YET
 from watcher.cluster.registry.picture import ENDPOINTS, Picture
@@ -30,6 +31,8 @@ REREAD: Final = 0.1, 60.0
 
 STEADY: Final = 60.0
 """A watch that lasted so many seconds was well: the next pause is the first again."""
+
+_OTHERS: Final = "it has keys as old as what was read before, and they were not there then"
 
 _MOST_TOLD: Final = 1000
 """The most keys to remember whose values cannot be read."""
@@ -107,8 +110,7 @@ class Follower:
         self.problem = NOT_YET
         self.tried = self.replaced = False
         self._stale = True
-        self._last = ("", 0)
-        """The latest change that was seen: its key and revision."""
+        self._followed = Followed(0)
         self._told: set[str] = set()
 
     async def run(self) -> None:
@@ -118,10 +120,9 @@ class Follower:
         while True:
             began, pause = loop.time(), 0.0
             try:
-                again = not self._stale and self.picture is not None
-                if not again:
+                if self._stale or self.picture is None:
                     await self._read()
-                await self._watch(again=again)
+                await self._watch()
             except Compacted:
                 self._log.warning("etcd has compacted what was not seen yet, all is read again")
                 self._stale = True
@@ -136,37 +137,30 @@ class Follower:
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not for secrets
 
     async def _read(self) -> None:
-        picture = Picture(self._keys, self._bad)
+        picture, before = Picture(self._keys, self._bad), self.picture
+        latest: KeyValue | None = None
         self._endpoints.begin()
-        last = ("", 0)
         async for page in self._etcd.pages(self._keys.all):
             picture.revision, picture.cluster_id = page.revision, page.cluster_id
             for kv in page.kvs:
                 self._put(picture, kv)
-                last = max(last, (kv.key, kv.modified), key=_revision)
+                if latest is None or kv.modified > latest.modified:
+                    latest = kv
         self._endpoints.end(picture.revision)
-        self.picture, self._stale, self._last = picture, False, last
+        if before is not None and not picture.may_follow(before) and not self.replaced:
+            self._log.warning("etcd is not what it was, all was read again", reason=_OTHERS)
+            self.replaced = True
+        self._followed = Followed(picture.revision + 1, picture.cluster_id, latest)
+        self.picture, self._stale = picture, False
         self._well()
 
-    async def _watch(self, *, again: bool) -> None:
-        """Follow the changes; `again`: etcd did not answer for a while.
-
-        Then the latest change that was seen is told once more. If it is another one, etcd was
-        restored meanwhile, and has had as many changes since.
-        """
+    async def _watch(self) -> None:
+        """Follow the changes, from where they were followed last."""
         picture = self.picture
         assert picture is not None
-        expected = self._last if again and self._last[1] else None
-        first = picture.revision + 1 if expected is None else expected[1]
-        batches = self._etcd.watch(self._keys.all, first)
+        batches = self._etcd.watch(self._keys.all, followed=self._followed)
         async with aclosing(batches) as watched:
             async for batch in watched:
-                if batch.cluster_id not in (0, picture.cluster_id):
-                    raise Replaced(batch.revision, batch.cluster_id)
-                if expected is not None and batch.events:
-                    if expected not in {(e.kv.key, e.kv.modified) for e in batch.events}:
-                        raise Replaced(batch.revision, batch.cluster_id)
-                    expected = None
                 if self._take(picture, batch):
                     self._changed()
                 if self.problem:
@@ -180,7 +174,6 @@ class Follower:
                 changed = self._put(picture, event.kv) or changed
             else:
                 changed = self._remove(picture, event.kv) or changed
-            self._last = event.kv.key, event.kv.modified
         picture.revision = max(picture.revision, batch.revision)
         self._endpoints.told_all(picture.revision)
         return changed
@@ -222,7 +215,3 @@ class Follower:
             reason=shortened(reason),
             remedy="see who has written it, or delete it with `etcdctl del`",
         )  # fmt: skip
-
-
-def _revision(change: tuple[str, int]) -> int:
-    return change[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
@@ -12,7 +12,7 @@ from watcher.config.clusters import HOST
 from watcher.model.network import valid_network_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from watcher.cluster.etcd.words import KeyValue
     from watcher.cluster.registry.keys import Keys
@@ -121,6 +121,28 @@ class Picture:
         elif key == self.keys.restored:
             gone, self.restored = self.restored, None
         return gone is not None
+
+    def may_follow(self, before: Picture) -> bool:
+        """Whether this may be the registry of `before` later on.
+
+        What has not changed since was there then, and was the same. If it was not, etcd was
+        restored meanwhile.
+        """
+        return all(
+            entry.modified > before.revision
+            or ((old := earlier.get(name)) is not None and old.modified == entry.modified)
+            for table, earlier in zip(self._tables(), before._tables(), strict=True)
+            for name, entry in table.items()
+        )
+
+    def _tables(self) -> Iterator[Mapping[Any, Entry[Any]]]:
+        """All that it has, by anything that tells one from another."""
+        yield from (self.hosts, self.addresses, self.alive, self.networks, self.blocks, self.claims)
+        yield {
+            key: entry
+            for key, entry in (("layout", self.layout), ("restored", self.restored))
+            if entry is not None
+        }
 
     def host(self, name: str) -> HostRecord | None:
         """What is known of a host."""
