@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,14 +37,19 @@ def own_address(settings: Cluster) -> Address | None:
     return address if address is not None and can_be_reached(address) else None
 
 
+@cache
 def machine() -> str:
-    """What tells this machine from another of the same name; empty if it has no identity."""
+    """What tells this machine from another of the same name; empty if it has no identity.
+
+    It is read once: as a process has told the others first, so it does until its end.
+    """
     try:
         return MACHINE_ID.read_text(encoding="ascii", errors="replace").strip()[:64]
     except OSError:
         return ""
 
 
+@cache
 def boot() -> str:
     """What tells this start of the machine, and this network namespace, from others."""
     try:
