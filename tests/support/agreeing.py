@@ -144,6 +144,9 @@ class _Reconciler:
     def changing(self) -> Iterator[tuple[Any, None]]:
         yield SimpleNamespace(store=self._store, host=self), None
 
+    def others_version(self) -> tuple[int, int]:
+        return self._store.others_version()
+
     def meet(self, change: ClusterChange) -> None:
         """The kernel's side."""
 
