@@ -1,6 +1,7 @@
 """The one path: read a container, decide what it should have, have the handlers make it so.
 
-The gate, kernel events, exits, restarts, `watcher sync` and self-healing all use it.
+The gate, kernel events, exits, restarts, `watcher sync` and self-healing all use it. The module is
+long because all of them come in here, with a few lines each.
 """
 
 from __future__ import annotations

@@ -7,29 +7,26 @@ import random
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
 
-from msgspec.structs import replace
-
 from watcher import __version__
+from watcher.cluster.agent.changer import Changer
 from watcher.cluster.agent.journal import Journal
 from watcher.cluster.agent.link import Link
 from watcher.cluster.agent.look import Look, look
 from watcher.cluster.agent.missed import misses
 from watcher.cluster.agent.standing import Situation
 from watcher.cluster.agent.tables import Place, service_of
-from watcher.cluster.etcd.errors import EtcdError
 from watcher.cluster.protocol import HostRow, StatusRow
-from watcher.cluster.registry.changes import Join, Live, Mark, PutEndpoints, make
+from watcher.cluster.registry.changes import PutEndpoints, make
 from watcher.cluster.registry.follow import Follower
 from watcher.cluster.registry.keys import Keys
 from watcher.model.errors import WatcherError
-from watcher.model.pauses import longer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from watcher.cluster.agent.tables import Service
     from watcher.cluster.etcd.client import Etcd
-    from watcher.cluster.registry.changes import Change, Self
+    from watcher.cluster.registry.changes import Self
     from watcher.cluster.registry.follow import Endpoints
     from watcher.cluster.registry.picture import Picture
     from watcher.config.settings import Cluster
@@ -41,9 +38,6 @@ _AGAIN: Final = 0.25
 HOLD: Final = 30
 """Seconds after which each host that reaches etcd has noticed that it was restored."""
 
-_PAUSES: Final = 0.01, 1.0
-"""Seconds until the next look after a change that was not made: the first, the longest."""
-
 _REVISION_EVERY: Final = 10.0
 """Seconds after which the service is told of a new revision, if nothing else has changed."""
 
@@ -51,12 +45,6 @@ _REST: Final = 2.0
 """How much longer than a look the pause after it is."""
 
 _HELD: Final = "etcd was restored from an older state: nothing new is taken for a moment"
-
-_KEPT: Final = 3
-"""How often the lease is kept alive within `ttl`."""
-
-_RETRY: Final = 1.0
-"""Seconds until the lease is kept alive again after that has failed."""
 
 
 class Observer(Protocol):
@@ -95,7 +83,6 @@ class Agent:
     ) -> None:
         self._settings = settings
         self._etcd = etcd
-        self._hold = hold
         self._log = log
         self._rng = rng or random.Random()  # noqa: S311 - not for secrets
         self._loop = loop = asyncio.get_running_loop()
@@ -103,6 +90,9 @@ class Agent:
         self._wake = asyncio.Event()
         self.keys = Keys(settings.prefix)
         self._link = Link(run_dir, loop, log, self._wake.set)
+        self._changer = Changer(
+            etcd, self.keys, settings.ttl, hold, self._journal, self._again, log
+        )
         self._follower: Follower
         self._observer: Observer | None = None
         self.follow(None, None)
@@ -121,12 +111,6 @@ class Agent:
         self._undecided: float | None = None
         self._trying: dict[Place, float] = {}
         self._me: Self | None = None
-        self._lease = 0
-        self._until = 0
-        """The revision of the last change that was made; the picture must have it."""
-        self._pause = 0.0
-        self._problem = ""
-        """Why the last change could not be made."""
         self._incarnation = ""
         self._state = ("", 0)
         """The cluster id and the revision that the service is told, for that incarnation."""
@@ -144,7 +128,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follower.run())
-                group.create_task(self._keep_alive())
+                group.create_task(self._changer.keep_alive(lambda: self._me is not None))
                 group.create_task(self._work())
         finally:
             self._link.stop()
@@ -170,8 +154,6 @@ class Agent:
             raise NotIn("this host takes no part in the cluster any more")
         return done.revision
 
-    # --- looking ----------------------------------------------------------------------------------
-
     async def _work(self) -> None:
         while True:
             await self._wake.wait()
@@ -179,9 +161,15 @@ class Agent:
             began = perf_counter()
             found = self._look()
             took = perf_counter() - began
-            if found is not None and self._may_change(found):
-                await self._change(found)
+            picture = self._follower.picture
+            if found is not None and picture is not None and self._may_change(found, picture):
+                await self._changer.change(found, picture)
             await asyncio.sleep(took * _REST)  # with very many hosts, others have their turn
+
+    def _may_change(self, found: Look, picture: Picture) -> bool:
+        """Whether the picture has what was changed last, and the service is there."""
+        some = found.changes or found.mark or found.live is not None
+        return bool(some) and self._link.connected and picture.revision >= self._changer.until
 
     def _again(self, seconds: float) -> None:
         """Look again after a while, or sooner."""
@@ -237,7 +225,7 @@ class Agent:
             less = less or misses(picture, self._picture, service, host)
         if anew and before is not None and less:
             self._restored, self._marked = True, False
-            self._until = 0
+            self._changer.until = 0
             self._journal.restored(before[1], now[1])
         if anew:
             self._follower.replaced = False
@@ -265,7 +253,7 @@ class Agent:
         alive = picture.alive.get(host.host)
         record = None if alive is None else alive.record
         if me is not None and alive is not None and record and record.boot == host.boot:
-            self._lease = alive.lease
+            self._changer.lease = alive.lease
         if self._trying or kind == "undecided":
             self._again(_AGAIN)
 
@@ -279,7 +267,7 @@ class Agent:
                 self._advance(picture, differs=differs)
         out = bool(problem)
         if found is not None:
-            problem = found.standing.problem or self._problem or self._journal.full(found)
+            problem = found.standing.problem or self._changer.problem or self._journal.full(found)
             out = found.standing.kind in ("out", "removed")
             if picture is not None and picture.restored is not None:
                 problem, out = problem or _HELD, True
@@ -306,86 +294,3 @@ class Agent:
         due = self._told_at + _REVISION_EVERY
         if cluster_id != self._state[0] or differs or now >= due:
             self._state, self._told_at = (cluster_id, revision), now
-
-    # --- changing ---------------------------------------------------------------------------------
-
-    def _may_change(self, found: Look) -> bool:
-        """Whether the picture has what was changed last, and the service is there."""
-        picture = self._follower.picture
-        some = found.changes or found.mark or found.live is not None
-        return bool(some and self._link.connected and picture and picture.revision >= self._until)
-
-    async def _change(self, found: Look) -> None:
-        """Make the changes one after another. What is not made is looked at again."""
-        try:
-            failed = await self._make_all(found)
-        except EtcdError as error:
-            if not self._problem:
-                self._log.warning("etcd does not make a change", reason=str(error))
-            self._problem = str(error)
-            failed = True
-        else:
-            self._problem = ""
-        if failed:
-            self._pause = longer(self._pause, _PAUSES)
-            self._again(self._pause)
-        else:
-            self._pause = 0.0
-
-    async def _make_all(self, found: Look) -> bool:
-        """Make the changes; whether any was not made."""
-        changes: list[Change] = list(found.changes)
-        failed = False
-        if found.mark:
-            lease = await self._etcd.grant(self._hold)
-            failed = not await self._make(Mark(lease))
-        if found.live is not None:
-            failed = not await self._live(found) or failed
-        for change in changes:
-            if isinstance(change, Join):
-                await self._lease_again()
-                change = replace(change, lease=self._lease)  # noqa: PLW2901
-            failed = not await self._make(change) or failed
-        return failed
-
-    async def _lease_again(self) -> None:
-        """Have a lease: the one that this host has, or another one."""
-        if not self._lease or not await self._etcd.keep_alive(self._lease):
-            self._lease = await self._etcd.grant(self._settings.ttl)
-
-    async def _live(self, found: Look) -> bool:
-        """Tell that this host is alive."""
-        me, picture = found.standing.me, self._follower.picture
-        assert me is not None
-        assert picture is not None
-        assert found.live is not None
-        entry = picture.alive.get(me.name)
-        await self._lease_again()
-        modified = 0 if entry is None else entry.modified
-        return await self._make(Live(me, found.live, modified, self._lease))
-
-    async def _make(self, change: Change) -> bool:
-        """Make a change; whether it was made."""
-        done = await make(self._etcd, self.keys, change)
-        if done.succeeded:
-            self._until = max(self._until, done.revision)
-            self._journal.made(change)
-        return done.succeeded
-
-    # --- being alive ------------------------------------------------------------------------------
-
-    async def _keep_alive(self) -> None:
-        """Keep the lease alive for as long as this host is in the cluster."""
-        while True:
-            pause = self._settings.ttl / _KEPT
-            if self._me is not None and self._lease:
-                lease = self._lease
-                try:
-                    left = await self._etcd.keep_alive(lease)
-                except EtcdError:  # the follower says what is wrong
-                    pause = min(pause, _RETRY)
-                else:
-                    if not left and self._lease == lease:
-                        self._lease = 0
-                        self._wake.set()
-            await asyncio.sleep(pause)

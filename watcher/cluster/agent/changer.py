@@ -1,0 +1,142 @@
+"""Makes the changes that looks lead to, and keeps the lease by which this host is heard of."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
+
+from watcher.cluster.etcd.errors import EtcdError
+from watcher.cluster.registry.changes import Join, Live, Mark, make
+from watcher.model.pauses import longer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from watcher.cluster.agent.journal import Journal
+    from watcher.cluster.agent.look import Look
+    from watcher.cluster.etcd.client import Etcd
+    from watcher.cluster.registry.changes import Change
+    from watcher.cluster.registry.keys import Keys
+    from watcher.cluster.registry.picture import Picture
+    from watcher.log.logger import Log
+
+_PAUSES: Final = 0.01, 1.0
+"""Seconds until the next look after a change that was not made: the first, the longest."""
+
+_KEPT: Final = 3
+"""How often the lease is kept alive within `ttl`."""
+
+_RETRY: Final = 1.0
+"""Seconds until the lease is kept alive again after that has failed."""
+
+
+class Changer:
+    """See the module's docstring.
+
+    Args:
+        etcd, keys: the client, entered, and the keys.
+        ttl: seconds until a silent host is taken for gone.
+        hold: seconds in which nothing new is taken after etcd was restored.
+        journal: is told of each change that was made.
+        again: has another look in so many seconds.
+        log: the log.
+
+    Attributes:
+        lease: this host's lease; 0 if it has none.
+        until: the revision of the last change that was made; a look has to know it.
+        problem: why the last change could not be made; empty if it could.
+    """
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        keys: Keys,
+        ttl: int,
+        hold: int,
+        journal: Journal,
+        again: Callable[[float], object],
+        log: Log,
+    ) -> None:
+        self._etcd = etcd
+        self._keys = keys
+        self._ttl = ttl
+        self._hold = hold
+        self._journal = journal
+        self._again = again
+        self._log = log
+        self._pause = 0.0
+        self.lease = 0
+        self.until = 0
+        self.problem = ""
+
+    async def change(self, found: Look, picture: Picture) -> None:
+        """Make the changes one after another. What is not made is looked at again."""
+        try:
+            failed = await self._make_all(found, picture)
+        except EtcdError as error:
+            if not self.problem:
+                self._log.warning("etcd does not make a change", reason=str(error))
+            self.problem = str(error)
+            failed = True
+        else:
+            self.problem = ""
+        if failed:
+            self._pause = longer(self._pause, _PAUSES)
+            self._again(self._pause)
+        else:
+            self._pause = 0.0
+
+    async def keep_alive(self, takes_part: Callable[[], bool]) -> None:
+        """Keep the lease alive for as long as this host takes part in the cluster."""
+        while True:
+            pause = self._ttl / _KEPT
+            if takes_part() and self.lease:
+                lease = self.lease
+                try:
+                    left = await self._etcd.keep_alive(lease)
+                except EtcdError:  # the follower says what is wrong
+                    pause = min(pause, _RETRY)
+                else:
+                    if not left and self.lease == lease:
+                        self.lease = 0
+                        self._again(0.0)
+            await asyncio.sleep(pause)
+
+    async def _make_all(self, found: Look, picture: Picture) -> bool:
+        """Make the changes; whether any was not made."""
+        failed = False
+        if found.mark:
+            failed = not await self._make(Mark(await self._etcd.grant(self._hold)))
+        if found.live is not None:
+            failed = not await self._live(found, picture) or failed
+        for change in found.changes:
+            if isinstance(change, Join):
+                await self._lease_again()
+                change = replace(change, lease=self.lease)  # noqa: PLW2901
+            failed = not await self._make(change) or failed
+        return failed
+
+    async def _lease_again(self) -> None:
+        """Have a lease: the one that this host has, or another one."""
+        if not self.lease or not await self._etcd.keep_alive(self.lease):
+            self.lease = await self._etcd.grant(self._ttl)
+
+    async def _live(self, found: Look, picture: Picture) -> bool:
+        """Tell that this host is alive."""
+        me = found.standing.me
+        assert me is not None
+        assert found.live is not None
+        entry = picture.alive.get(me.name)
+        modified = 0 if entry is None else entry.modified
+        await self._lease_again()
+        return await self._make(Live(me, found.live, modified, self.lease))
+
+    async def _make(self, change: Change) -> bool:
+        """Make a change; whether it was made."""
+        done = await make(self._etcd, self._keys, change)
+        if done.succeeded:
+            self.until = max(self.until, done.revision)
+            self._journal.made(change)
+        return done.succeeded
