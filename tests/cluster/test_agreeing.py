@@ -753,3 +753,29 @@ def test_garbage_in_etcd_is_logged_and_left_alone(play: Play) -> None:
         assert not {"10.9.0.16/30"} & (a.blocks() | b.blocks())
 
     play(work)
+
+
+def test_an_address_whose_claim_is_garbage_is_somebody_elses(play: Play) -> None:
+    """Even for a host that has never read what it was before."""
+
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        address = inside(b)
+        await running(a, "fixed", address)
+        await a.kill_agent()
+        await b.kill_agent()
+        (key,) = played.under("claims")
+        played.real.put(f"{played.prefix}/v1/claims/{key}", "{")
+        b.start_agent()
+        await until(lambda: b.logged("in the cluster")[1:])
+        with pytest.raises(InvalidRequest):
+            b.run("own", ip=address)
+        for number in range(4):
+            await running(b, f"c{number}")
+        played.check()
+        a.start_agent()
+        await until(lambda: '"a"' in (played.get(f"claims/{key}") or ""), "it is put back")
+        await until(lambda: played.agrees(a) and played.agrees(b))
+
+    play(work)

@@ -190,7 +190,12 @@ class PeerRow(Row, frozen=True, tag="peer"):
 
 
 class PeerBlockRow(Row, frozen=True, tag="peer-block"):
-    """A block or a claim of another host (:class:`watcher.model.cluster.PeerBlock`)."""
+    """A block or a claim of another host (:class:`watcher.model.cluster.PeerBlock`).
+
+    Attributes:
+        host: that one; empty if etcd has of it what is not understood: it is as it was known, or
+            somebody's.
+    """
 
     network: _Name
     prefix: Prefix

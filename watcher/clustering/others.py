@@ -90,7 +90,7 @@ class Others:
             was = self._blocks.get((network, prefix))
             if row is None:
                 gone += [(network, prefix)] if was is not None else []
-            elif row.host != was:
+            elif row.host != was and (row.host or was is None):
                 if isinstance(row, AskedRow) and not store.lend(network, prefix, row.host):
                     continue  # a container of this host has it
                 blocks.append(PeerBlock(network, prefix, row.host))

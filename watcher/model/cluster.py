@@ -75,7 +75,11 @@ class Peer(Struct, frozen=True):
 
 
 class PeerBlock(Struct, frozen=True):
-    """A part of a network's subnet that another host has: a block or a claim."""
+    """A part of a network's subnet that another host has: a block or a claim.
+
+    Attributes:
+        host: that host's name; empty if it is not known.
+    """
 
     network: str
     prefix: Subnet

@@ -45,6 +45,7 @@ class Map:
     Attributes:
         problems: why this host takes no part in a network, by its name.
         own: blocks and claims of this host.
+        had: those that its lease store has.
         asked: claims of others in its blocks, with their hosts.
         lengths: the prefix length of blocks, by network and version.
     """
@@ -63,6 +64,7 @@ class Map:
         self.networks = networks
         self.problems = {n: p for n, row in networks.items() if (p := problem(picture, row))}
         self._known = {part_of(*place): place[1] for place in service.blocks}
+        self.had = {place for place, row in service.blocks.items() if row.state != "wanted"}
         self.own = set(self._own())
         self.asked = dict(self._asked())
 
@@ -155,18 +157,21 @@ def _peers(picture: Picture, name: str) -> Iterator[Row]:
 
 
 def _peer_blocks(map_: Map, name: str) -> Iterator[Row]:
+    """What cannot be read is somebody else's, unless the service has it."""
     wanted = {network for network in map_.networks if network not in map_.problems}
     for part, entry in map_.picture.blocks.items():
-        if entry.record and entry.record.host != name and part.network in wanted:
+        host = entry.record.host if entry.record else ""
+        if host != name and part.network in wanted:
             prefix = map_.prefix(part)
-            if prefix is not None:
-                yield PeerBlockRow(part.network, prefix, entry.record.host)
+            if prefix is not None and (host or (part.network, prefix) not in map_.had):
+                yield PeerBlockRow(part.network, prefix, host)
     for part, claim in map_.picture.claims.items():
-        record = claim.record
-        if not record or not record.counts or record.host == name or part.network not in wanted:
+        record, prefix = claim.record, claim_of(part.address)
+        host = record.host if record else ""
+        if (record and not record.counts) or host == name or part.network not in wanted:
             continue
-        if map_.block_with(part) is not None:
-            yield PeerBlockRow(part.network, claim_of(part.address), record.host)
+        if map_.block_with(part) is not None and (host or (part.network, prefix) not in map_.had):
+            yield PeerBlockRow(part.network, prefix, host)
 
 
 def _refused(map_: Map, service: Service, trying: Mapping[Place, float]) -> Iterator[Row]:
