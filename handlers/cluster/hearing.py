@@ -13,11 +13,12 @@ from typing import Final
 
 from handlers.cluster.devices import Device
 from handlers.cluster.plan import Plan
+from handlers.cluster.suspects import Found, Suspects
 from handlers.cluster.ways import Way
 from handlers.kernel import rtnl
 from handlers.kernel.messages import chosen
 from handlers.kernel.rtnl.block_routes import read_block_route
-from handlers.kernel.rtnl.entries import read_entry
+from handlers.kernel.rtnl.entries import Entry, EntryKey, read_entry
 from handlers.kernel.rtnl.numbers import (
     NETCONFA_FORWARDING,
     NETCONFA_IFINDEX,
@@ -65,17 +66,20 @@ class Expected:
         """Whether it hears of the links of all `ways`."""
         return all(way.link in self._mtus for way in ways if way.link)
 
-    def is_wrong(self, kind: int, body: memoryview) -> bool:
-        """Whether the event in `body`, of that type, is a reason to look."""
+    def hear(self, kind: int, body: memoryview, suspects: Suspects) -> bool:
+        """Note what the event in `body`, of that type, contradicts; whether it does."""
         if kind in (RTM_NEWROUTE, rtnl.RTM_DELROUTE):
-            return self._of_route(kind, body)
+            return self._of_route(kind, body, suspects)
         if kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
-            return self._of_entry(kind, body)
+            return self._of_entry(kind, body, suspects.entries)
         if kind in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
-            return self._of_link(kind, body)
-        if kind in (RTM_NEWADDR, rtnl.RTM_DELADDR):
-            return self._of_address(kind, body)
-        return kind == RTM_NEWNETCONF and self._of_setting(body)
+            wrong = self.is_wrong_link(kind, body)
+        elif kind in (RTM_NEWADDR, rtnl.RTM_DELADDR):
+            wrong = self._of_address(kind, body)
+        else:
+            wrong = kind == RTM_NEWNETCONF and self._of_setting(body)
+        suspects.everything = suspects.everything or wrong
+        return wrong
 
     @property
     def links(self) -> frozenset[int]:
@@ -94,23 +98,36 @@ class Expected:
         known = any((index, packed) in self._own for packed, _ in rtnl.read_packed([body]))
         return index in self._mtus and known == (kind == rtnl.RTM_DELADDR)
 
-    def _of_route(self, kind: int, body: memoryview) -> bool:
+    def _of_route(self, kind: int, body: memoryview, suspects: Suspects) -> bool:
         route = read_block_route(body)
         if route is None:
-            return self._leads_to_hosts(body)
-        is_wanted = self._plan.routes.get(route.key) == route
-        return is_wanted if kind == rtnl.RTM_DELROUTE else not is_wanted
+            leads = self._leads_to_hosts(body)
+            suspects.ways = suspects.ways or leads
+            return leads
+        wanted, found = self._plan.routes.get(route.key), suspects.routes
+        if kind == rtnl.RTM_DELROUTE:
+            if wanted == route:
+                return found.missing(route.key)
+            return found.went(route.key, route, wanted=wanted is not None)
+        if wanted == route:
+            return found.came_back(route.key, lambda other: other.metric != route.metric)
+        return found.there(route.key, route)
 
-    def _of_entry(self, kind: int, body: memoryview) -> bool:
+    def _of_entry(self, kind: int, body: memoryview, found: Found[EntryKey, Entry]) -> bool:
         entry = read_entry(body)
         if entry is None or entry.index not in self._devices:
             return False
         wanted = self._plan.entries.get(entry.key)
         if kind == RTM_DELNEIGH:
-            return wanted is not None and (not entry.to or entry.to == wanted.to)
-        return wanted != entry if wanted is not None else bool(entry.to)
+            if wanted is not None and (not entry.to or entry.to == wanted.to):
+                return found.missing(entry.key)
+            return found.went(entry.key, entry, wanted=wanted is not None)
+        if wanted == entry:
+            return found.came_back(entry.key, lambda _: False)
+        return bool(wanted or entry.to) and found.there(entry.key, entry)
 
-    def _of_link(self, kind: int, body: memoryview) -> bool:
+    def is_wrong_link(self, kind: int, body: memoryview) -> bool:
+        """Whether an event about a link, of that type, contradicts what is wanted."""
         link = rtnl.read_link(body)
         device, mtu = self._devices.get(link.index), self._mtus.get(link.index)
         gone = kind == rtnl.RTM_DELLINK or not link.up

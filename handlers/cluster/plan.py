@@ -63,6 +63,9 @@ class Delta(Struct, frozen=True):
     no_entries: list[Entry]
 
 
+NO_CHANGE: Final = Delta([], [], [], [])
+
+
 class Plan:
     """The routes and entries that are wanted.
 
@@ -115,6 +118,13 @@ class Plan:
     def peers(self) -> Mapping[str, Peer]:
         """The other hosts, by name."""
         return self._peers
+
+    def reached_otherwise(self, ways: Mapping[Address, Way]) -> list[Peer]:
+        """The other hosts that are not reached by `ways` as they were."""
+        return [
+            peer for peer in self._peers.values()
+            if ways[peer.address] != self.ways.get(peer.address, NOWHERE)
+        ]  # fmt: skip
 
     def take_own(self, own: Iterable[Block]) -> Delta:
         """Take what this host has, in place of what it had."""

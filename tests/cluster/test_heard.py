@@ -49,6 +49,7 @@ def heard(host: Host, links: set[int], do: Callable[[], object]) -> list[int]:
                 note,
                 lambda: (frozenset(links), frozenset(links)),
                 lambda: None,
+                lambda: None,
                 failed.append,
             )
         watch.refresh()

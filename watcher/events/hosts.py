@@ -63,6 +63,7 @@ class HostsWatch:
         links: returns the indices of the VXLAN devices, and with them those of the links by which
             other hosts are reached.
         suspect: called if one does, or if events were lost.
+        lost: called before that if they were.
         failed: called with the error that ended it.
 
     Attributes:
@@ -75,6 +76,7 @@ class HostsWatch:
         is_wrong: Callable[[int, memoryview], bool],
         links: Callable[[], _Links],
         suspect: Callable[[], object],
+        lost: Callable[[], object],
         failed: Callable[[Exception], object],
     ) -> None:
         self.alive = True
@@ -82,6 +84,7 @@ class HostsWatch:
         self._is_wrong = is_wrong
         self._links = links
         self._suspect = suspect
+        self._lost = lost
         self._failed = failed
         self._buffer = bytearray(RECEIVE)
         self._of: _Links = frozenset(), frozenset()
@@ -108,7 +111,7 @@ class HostsWatch:
         try:
             for _ in range(_AT_ONCE):
                 for kind, _, _, body in receive(self._heard, self._buffer):
-                    suspected = suspected or self._is_wrong(kind, body)
+                    suspected = self._is_wrong(kind, body) or suspected
                     if kind == rtnl.RTM_NEWLINK:
                         self.refresh()
         except BlockingIOError:
@@ -118,6 +121,7 @@ class HostsWatch:
                 self.close()
                 self._failed(error)
                 return
+            self._lost()
             suspected = True
         if suspected:
             self._suspect()

@@ -30,7 +30,7 @@ from watcher.reconcile.turn import Turn
 from watcher.store.errors import StoreDamaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from handlers.host import Reaper
     from watcher.config.settings import Config
@@ -182,18 +182,25 @@ class Reconciler:
             self.repairs.is_right(host_name, gone=sandbox is None)
         return repairs
 
-    def mend_ways(self) -> tuple[list[Repair], bool]:
-        """Repair the ways to other hosts of the cluster.
+    def mend_ways(self) -> Generator[None, None, tuple[list[Repair], bool]]:
+        """Repair the ways to other hosts of the cluster, in steps: other work may come in between.
 
         Returns what was wrong, with an error where a repair failed, and whether others have to
         reach this host by another address than before.
         """
         ways = self._context.host.cluster
-        before, moved = ways.address, False
+        before, mending = ways.address, ways.mend()
         try:
-            with self._with_store():
-                repairs = ways.look()
-                moved = ways.address != before
+            while True:
+                with self._with_store():
+                    if self._context.host.cluster is not ways:  # a sync looks at everything
+                        return [], False
+                    try:
+                        next(mending)
+                    except StopIteration as end:
+                        repairs: list[Repair] = end.value
+                        break
+                yield
         except Busy:
             if self._turn.waits:
                 raise
@@ -202,7 +209,11 @@ class Reconciler:
             what = "made the ways to other hosts"
             repairs = [Repair(what, "", "", error=message_with_remedy(error))]
         self.repairs.publish(repairs)
-        return repairs, moved
+        return repairs, ways.address != before
+
+    def suspect_ways(self) -> None:
+        """Events about the ways to other hosts were lost: any of them may be wrong."""
+        self._context.host.cluster.suspect_all()
 
     def prepare(self, names: Iterable[str] = ()) -> list[tuple[str, Exception]]:
         """Make the bridges of the networks `names`, so that others see their subnets as taken.

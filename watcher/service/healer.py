@@ -8,7 +8,7 @@ not delay the repair of another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -93,6 +93,10 @@ class Healer:
         self._swept: list[str] = []
         """The links still to look at after events were lost."""
         self._sweep_cost = 0.0
+        self._mending: Generator[None, None, tuple[list[Repair], bool]] | None = None
+        """What is left of putting right the ways to other hosts."""
+        self._mending_cost = 0.0
+        self._next: asyncio.Handle | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._pauses: dict[str, tuple[float, float, float]] = {}
         """By thing looked at lately: the grown pause, the pause to wait, and when both expire."""
@@ -119,7 +123,7 @@ class Healer:
         if any(network.cluster for network in networks):
             self._hosts = HostsWatch(
                 self._loop, self._present.is_wrong, self._present.links_to_hosts,
-                lambda: self.suspect(HOSTS), self._failed,
+                lambda: self.suspect(HOSTS), self._reconciler.suspect_ways, self._failed,
             )  # fmt: skip
 
     def _close(self) -> None:
@@ -134,6 +138,8 @@ class Healer:
         self._close()
         for timer in self._timers.values():
             timer.cancel()
+        if self._next is not None:
+            self._next.cancel()
 
     def suspect(self, what: str) -> None:
         """Look soon at `what`: a host end, or a part of the host, which means all of it."""
@@ -196,14 +202,40 @@ class Healer:
         self._count(ROUTES, (), VAIN, least)
 
     def _look_at_hosts(self) -> None:
-        """Look how other hosts are reached; what failed is tried again, less and less often."""
-        began = self._loop.time()
-        repairs, moved = self._reconciler.mend_ways()
-        least = _SHARE * (self._loop.time() - began)
+        """Put right how other hosts are reached, in steps; what failed is tried again.
+
+        If something is suspected meanwhile, that has its turn behind it.
+        """
+        if self._mending is not None:
+            self.suspect(HOSTS)
+            return
+        self._mending, self._mending_cost = self._reconciler.mend_ways(), 0.0
+        self._mend_some()
+
+    def _mend_some(self) -> None:
+        assert self._mending is not None
+        began = now = self._loop.time()
+        try:
+            while now - began < _BATCH:
+                next(self._mending)
+                now = self._loop.time()
+        except StopIteration as end:
+            self._mending = None
+            repairs, moved = end.value
+            self._mended(repairs, self._mending_cost + self._loop.time() - began, moved=moved)
+        except BaseException:
+            self._mending = None
+            raise
+        else:
+            self._mending_cost += now - began
+            self._next = self._loop.call_soon(self._mend_some)
+
         if self._hosts is not None:
             self._hosts.refresh()
+
+    def _mended(self, repairs: list[Repair], cost: float, *, moved: bool) -> None:
         found = {f"{r.what}: {r.why}" for r in repairs if not r.error}
-        self._count(HOSTS, found, PAUSES[1] if repairs else VAIN, least)
+        self._count(HOSTS, found, PAUSES[1] if repairs else VAIN, _SHARE * cost)
         self.retry()
         if moved:
             self._moved()
