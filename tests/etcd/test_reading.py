@@ -117,7 +117,8 @@ def test_urls(text: str, read: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "10.0.0.1:2379", "etcd:2379", "ftp://a:1", "http://", "http://a:0x1", "http://a:70000", "http://a/b",
-     "http://a?b", "http://a#b", "http://[::1", "http://a b", "http://a\n", "unix:///run/etcd", "http://a:0"],
+     "http://a?b", "http://a#b", "http://[::1", "http://a b", "http://a\n", "unix:///run/etcd", "http://a:0",
+     "http://a..b:1", "http://.a", "http://" + "a" * 64],
 )  # fmt: skip
 def test_what_is_no_url(text: str) -> None:
     with pytest.raises(UsageError):

@@ -27,6 +27,11 @@ def read_endpoint(text: str) -> str:
         port = _PORT if url.port is None else url.port
         if ":" in host:
             host = f"[{ip_address(host)}]"
+        else:
+            host.encode("idna")
+    except UnicodeError:
+        why = "a part of its name is empty or too long"
+        raise UsageError(f"etcd at {_shown(text)}: {why}", remedy) from None
     except ValueError as error:
         raise UsageError(f"etcd at {_shown(text)}: {error}", remedy) from None
     bare = url.path in ("", "/") and not url.query and not url.fragment
