@@ -11,8 +11,10 @@ from contextlib import AsyncExitStack, aclosing, suppress
 import pytest
 
 from tests.support.cluster import LAN, Underlay
+from tests.support.etcd import CLIENTS
 from tests.support.etcd import Etcd as RealEtcd
 from tests.support.etcd_client import client_of, done, within
+from tests.support.forwarding import forwarding
 from tests.support.host.machine import Machine
 from watcher.cluster.etcd.client import Etcd
 from watcher.cluster.etcd.errors import Compacted, Replaced, Unavailable, Uncertain
@@ -138,6 +140,31 @@ def test_a_watch_leaves_a_member_that_is_cut_off(cut_off_from: str) -> None:
         assert (
             within(clients.place, lambda: work(real, cut)) == [[f"{i:04}" for i in range(20)]] * 3
         )
+
+
+def test_a_watch_leaves_a_member_for_which_another_one_answers(real: RealEtcd) -> None:
+    """Behind one URL: the member that tells is stopped, and all else goes to the others."""
+    first, *others = real.members
+    member = {True: first, False: others[0]}
+
+    def choose(line: bytes) -> tuple[str, int]:
+        chosen = member[b"/v3/watch" in line]
+        member[True] = others[0]
+        return chosen.address, CLIENTS
+
+    async def work(writer: Etcd) -> list[str]:
+        async with forwarding(choose) as url, client_of(real, QUICK, endpoints=[url]) as client:
+            batches = client.watch(PREFIX, 1)
+            while not (await anext(batches)).cluster_id:
+                pass
+            await asyncio.to_thread(first.pause)
+            await write(writer, 0)
+            found = await keys(batches, 1)
+            await asyncio.to_thread(first.resume)
+            return found
+
+    endpoints = [other.url for other in others]
+    assert done(real, work, QUICK, endpoints=endpoints) == ["0000"]
 
 
 def test_a_member_without_a_leader_does_not_count(real: RealEtcd) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.support.waiting import eventually
 from watcher.cluster.etcd.client import Etcd
 from watcher.cluster.etcd.errors import EtcdError, Refused, Unavailable
 from watcher.cluster.etcd.requests import put
-from watcher.cluster.etcd.words import Times, Tls
+from watcher.cluster.etcd.words import Batch, Times, Tls
 
 KEY = "/watcher/a"
 QUICK = Times(connect=1, answer=3, quiet=0.2)
@@ -150,6 +151,43 @@ def test_a_renewed_certificate_counts_at_once(machine: Machine) -> None:
             (directory / path.name).chmod(0o600)
         await asyncio.to_thread(real.start)
         await client.range(KEY)
+
+    done(real, work)
+
+
+@pytest.mark.parametrize("whose", ["server", "client"])
+def test_a_certificate_expires_while_it_is_used(machine: Machine, whose: str) -> None:
+    """Connections that there are go on; others are refused until it is renewed."""
+    address = "192.0.2.2"
+    real = RealEtcd((machine.here, address), tls=True)
+    assert real.authority
+
+    def renew(*, expired: bool) -> None:
+        assert real.authority
+        addresses = [address, "127.0.0.1"] if whose == "server" else []
+        real.authority.issue(whose, addresses, expired=expired)
+
+    async def work(client: Etcd) -> None:
+        batches = client.watch("/watcher/", 1)
+        async with aclosing(batches):
+            await anext(batches)
+            await client.range(KEY)
+            renew(expired=True)
+            if whose == "server":  # this host's own is read again when it has changed
+                await client.txn([], [put(KEY, b"1")])
+                assert await told(batches) == [b"1"]
+            async with client_of(real, QUICK) as another:
+                with pytest.raises(Unavailable, match="expired"):
+                    await another.range(KEY)
+                renew(expired=False)
+                await another.txn([], [put(KEY, b"2")])
+            assert await told(batches) == [b"2"]
+            await client.range(KEY)
+
+    async def told(batches: AsyncGenerator[Batch]) -> list[bytes]:
+        while not (batch := await anext(batches)).events:
+            pass
+        return [event.kv.value for event in batch.events]
 
     done(real, work)
 

@@ -17,6 +17,7 @@ from tests.support.played_etcd import (
     HEADER,
     Answer,
     Played,
+    Staying,
     http,
     played,
     run_with,
@@ -38,6 +39,8 @@ from watcher.cluster.etcd.wire import MAX_ANSWER
 from watcher.cluster.etcd.words import Batch, Times
 
 QUICK = Times(connect=0.3, answer=0.3, quiet=0.2, pauses=(0.01, 0.04))
+PATIENT = Times(connect=10, answer=20, quiet=0.2, pauses=(0.01, 0.04))
+"""Where no member is silent when it is asked."""
 GOOD = http(json.dumps({"header": HEADER}))
 GARBAGE = {
     "nothing": b"",
@@ -71,11 +74,11 @@ def client_of(*servers: Played, **others: Any) -> Etcd:
     return Etcd([server.url for server in servers], **(arguments | {"times": QUICK} | others))
 
 
-def asked[T](answer: Answer, work: Callable[[Etcd], Awaitable[T]]) -> T:
+def asked[T](answer: Answer, work: Callable[[Etcd], Awaitable[T]], times: Times = QUICK) -> T:
     """What `work` returns with a client of a server that answers so."""
 
     async def run(server: Played) -> T:
-        async with client_of(server) as client:
+        async with client_of(server, times=times) as client:
             return await work(client)
 
     return run_with(answer, run)
@@ -128,6 +131,42 @@ def test_another_member_is_asked_instead(garbage: bytes) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_a_member_that_gives_no_token_has_changed_nothing(garbage: bytes, password: str) -> None:
+    """So the next one is asked to make a change."""
+    paths: list[str] = []
+
+    def answer(path: str, _: object) -> bytes:
+        paths.append(path)
+        return http('{"token":"x"}') if path == "/v3/auth/authenticate" else GOOD
+
+    async def run() -> None:
+        async with played(lambda *_: garbage) as bad, played(answer) as etcd:
+            client = client_of(bad, etcd, user="u", password_file=password, times=PATIENT)
+            client._members._urls[:] = [bad.url, etcd.url]
+            async with client:
+                await client.txn([], [put("a", b"")])
+        assert set(bad.paths) == {"/v3/auth/authenticate"}
+        assert paths == ["/v3/auth/authenticate", "/v3/kv/txn"]
+
+    asyncio.run(run())
+
+
+def test_requests_that_wait_for_a_token_fail_together(password: str) -> None:
+    """They do not wait for a silent member one after another."""
+    count = 8
+
+    async def run(server: Played) -> None:
+        async with client_of(server, user="u", password_file=password) as client:
+            errors = await asyncio.gather(
+                *(client.range("a") for _ in range(count)), return_exceptions=True
+            )
+        assert {type(error) for error in errors} == {Unavailable}
+        assert server.paths == ["/v3/auth/authenticate"]
+
+    run_with(lambda *_: None, run)
+
+
 def test_silence_has_an_end() -> None:
     async def ask(client: Etcd) -> None:
         with pytest.raises(Unavailable, match="no answer within"):
@@ -155,6 +194,68 @@ def test_a_flood_has_an_end() -> None:
             await ask(client)
 
     run_with(answer, run)
+
+
+def test_after_a_flood_another_member_is_asked() -> None:
+    flood = b" " * (1 << 20)
+    floods = streamed(*[flood] * (MAX_ANSWER // len(flood) + 2))
+
+    async def run() -> None:
+        async with played(lambda *_: floods) as bad, played(lambda *_: GOOD) as etcd:
+            client = client_of(bad, etcd, times=Times(answer=20))
+            client._members._urls[:] = [bad.url, etcd.url]
+            async with client:
+                with pytest.raises(TooLarge):
+                    await client.range("a")
+                assert (await client.range("a")).revision == 5
+
+    asyncio.run(run())
+
+
+def test_half_a_line_and_no_more() -> None:
+    """The member is there, and answers all else: it is left all the same."""
+    half = streamed(told(created=True), told(events=[kv(6)])[:-9])
+
+    async def ask(client: Etcd) -> None:
+        found = await batches(client, 4)
+        assert [event.kv.modified for batch in found for event in batch.events] == [6]
+
+    begun: list[object] = []
+
+    def answer(path: str, body: object) -> bytes:
+        if path != "/v3/watch":
+            return GOOD
+        begun.append(body)
+        whole = streamed(told(created=True), told(events=[kv(6)]))
+        return whole if len(begun) > 1 else Staying(half)
+
+    asked(answer, ask, PATIENT)
+    assert len(begun) == 2
+
+
+def test_another_member_that_answers_in_its_stead_vouches_for_nothing() -> None:
+    """A name of several addresses, or a proxy: one member has begun to tell, and hangs.
+
+    As long as the other one knows of no change that was not told, nothing is wrong.
+    """
+    paths: list[str] = []
+
+    def answer(path: str, _: object) -> bytes:
+        paths.append(path)
+        if path != "/v3/watch":
+            revision = "5" if paths.count(path) == 1 else "6"
+            return http(json.dumps({"header": HEADER | {"member_id": "2", "revision": revision}}))
+        created = told(created=True, header=HEADER | {"member_id": "1"})
+        if paths.count(path) == 1:
+            return Staying(streamed(created))
+        return Staying(streamed(created, told(events=[kv(6)])))
+
+    async def ask(client: Etcd) -> None:
+        found = await batches(client, 4, revision=6)
+        assert [event.kv.modified for batch in found for event in batch.events] == [6]
+
+    asked(answer, ask, PATIENT)
+    assert paths == ["/v3/watch", "/v3/kv/range", "/v3/kv/range", "/v3/watch"]
 
 
 def test_an_error_that_nobody_knows_is_said() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from tests.etcd.test_hostile import GOOD, asked
+from tests.etcd.test_hostile import GOOD, PATIENT, asked
 from tests.support.played_etcd import HEADER, Staying, http, streamed, told
 from watcher.cluster.etcd import wire
 from watcher.cluster.etcd.client import Etcd
@@ -81,7 +81,7 @@ def follows(
                 if 30 in revisions:
                     break
 
-    asked(answer, work)
+    asked(answer, work, PATIENT)
     return revisions, begun
 
 

@@ -13,6 +13,7 @@ from watcher.cluster.etcd.errors import (
     EtcdError,
     Failed,
     Silent,
+    TooLarge,
     Unavailable,
     Uncertain,
 )
@@ -43,6 +44,10 @@ class Session:
         self._log = log
         self._token: str | None = None
         self._authenticating = asyncio.Lock()
+        self._failures = 0
+        """How often a member did not give a token."""
+        self._refused: dict[str, tuple[int, Failed]] = {}
+        """By member, which of these times was its last one, and why it was."""
         self._told = False
 
     async def anywhere[T](
@@ -63,6 +68,9 @@ class Session:
             for once_more in (True, False):
                 try:
                     return await self.at(member, path, body, read)
+                except TooLarge:
+                    self.members.failed(member)  # it may be that member alone
+                    raise
                 except Failed as failed:
                     tried.append((member, failed.why))
                     if failed.sent and not repeatable:
@@ -147,22 +155,35 @@ class Session:
         """
         if not self._user:
             return ""
+        before = self._failures
         async with self._authenticating:
             if self._token is None:
-                self._token = await self._authenticate(member)
+                at, failed = self._refused.get(member, (0, None))
+                if failed is not None and at > before:  # while this request has waited
+                    raise Failed(failed.why, stale=failed.stale)
+                try:
+                    self._token = await self._authenticate(member)
+                except Failed as error:
+                    self._failures += 1
+                    self._refused[member] = self._failures, error
+                    raise
             return self._token
 
     async def _authenticate(self, member: str) -> str:
         body = {"name": self._user, "password": read_password(self._password_file)}
         try:
             answer = await self._transport.ask(member, "/v3/auth/authenticate", body)
+            return wire.read_token(answer)
+        except Failed as error:
+            failed = error
         except Answered as error:
-            if NO_AUTHENTICATION not in error.message:
-                raise self.meaning(error) from None
-            if not self._told:
-                self._log.warning("etcd lets in everybody, the password is not needed")
-                self._told = True
-            return ""
-        except Failed as failed:  # nothing has been changed
-            raise Failed(failed.why, stale=failed.stale) from None
-        return wire.read_token(answer)
+            if NO_AUTHENTICATION in error.message:
+                if not self._told:
+                    self._log.warning("etcd lets in everybody, the password is not needed")
+                    self._told = True
+                return ""
+            meant = self.meaning(error)
+            if not isinstance(meant, Failed):
+                raise meant from None
+            failed = meant
+        raise Failed(failed.why, stale=failed.stale)  # nothing has been changed

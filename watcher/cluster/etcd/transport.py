@@ -135,6 +135,11 @@ class Stream:
         self._response = response
         self._lines = Lines()
 
+    @property
+    def begun(self) -> int:
+        """The bytes of a line that is not whole yet."""
+        return self._lines.begun
+
     async def next(self) -> list[bytes]:
         """The next lines, at least one; none at the end. It may be cancelled and called again.
 

@@ -4,8 +4,9 @@ A watch by HTTP 1.1 cannot ask for progress: the gateway answers when the reques
 with etcd 3.5.16). So a member that is silent is asked for a key in between. That read is
 linearizable: a member that hears its leader, but is not heard by it, tells nothing, answers by its
 own knowledge, and does not say that it has no leader (seen where packets in one direction are
-dropped). A member that has lost its leader ends the watch itself, as it is asked to (`hasleader`);
-the kernel ends a connection whose other end is gone.
+dropped). Where one URL leads to several members, another one may answer that: then the watch begins
+anew, unless there is nothing to tell. A member that has lost its leader ends the watch itself, as
+it is asked to (`hasleader`); the kernel ends a connection whose other end is gone.
 """
 
 from __future__ import annotations
@@ -71,14 +72,16 @@ async def _at(
 ) -> AsyncGenerator[Batch]:
     """What one member tells, until it fails."""
     followed.begin()
+    teller = 0
     create: Json = ranged(*under(prefix)) | {
         "start_revision": str(followed.start),
         "progress_notify": True,
         "fragment": True,
     }
     async with session.lines(member, "/v3/watch", {"create_request": create}) as stream:
-        async for line in _lines(session, stream, member, prefix, times):
+        async for line in _lines(stream, times):
             if line is None:
+                await _check_there(session, member, prefix, teller, followed)
                 if not followed.well:
                     raise await _why_silent(session, followed)
                 followed.settle()
@@ -86,6 +89,7 @@ async def _at(
                 continue
             _check_end(session, line)
             if line.created:
+                teller = line.header.member_id
                 await _check_same(session, line, member, prefix, followed)
                 if followed.well:
                     yield followed.batch()
@@ -93,11 +97,9 @@ async def _at(
                 yield batch
 
 
-async def _lines(
-    session: Session, stream: Stream, member: str, prefix: str, times: Times
-) -> AsyncIterator[wire.Told | None]:
-    """The lines; `None` where there was none for a while and the member is there."""
-    created = False
+async def _lines(stream: Stream, times: Times) -> AsyncIterator[wire.Told | None]:
+    """The lines; `None` where there was none for a while."""
+    created, begun = False, 0
     while True:
         try:
             async with asyncio.timeout(times.quiet if created else times.answer):
@@ -105,7 +107,9 @@ async def _lines(
         except TimeoutError:
             if not created:
                 raise Silent(f"no answer within {times.answer:g} s") from None
-            await _ping(session, member, prefix)
+            if stream.begun and stream.begun == begun:
+                raise Failed("it has stopped within a line") from None
+            begun = stream.begun
             yield None
             continue
         if not lines:
@@ -119,6 +123,19 @@ async def _ping(session: Session, member: str, prefix: str) -> Range:
     """Asks a member what only one knows that is joined to the others. Raises: Failed."""
     body = ranged(under(prefix)[0], "") | {"keys_only": True}
     return await session.at(member, "/v3/kv/range", body, wire.read_range)
+
+
+async def _check_there(
+    session: Session, member: str, prefix: str, teller: int, followed: Followed
+) -> None:
+    """Raises: Failed: the member that tells may not be there, or not know what there is.
+
+    A name of several addresses, or a proxy, may have another member answer in its stead. That one
+    knows whether there is anything to tell.
+    """
+    answer = await _ping(session, member, prefix)
+    if answer.member != teller and answer.revision >= followed.next:
+        raise Failed("another member answers in its stead")
 
 
 def _check_end(session: Session, line: wire.Told) -> None:

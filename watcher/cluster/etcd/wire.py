@@ -31,6 +31,7 @@ MAX_ANSWER: Final = 32 << 20
 
 class _Header(Struct, frozen=True):
     cluster_id: int = 0
+    member_id: int = 0
     revision: int = 0
 
 
@@ -164,6 +165,7 @@ def read_range(data: bytes) -> Range:
     return Range(
         answer.header.revision,
         answer.header.cluster_id,
+        member=answer.header.member_id,
         kvs=tuple(kv.read() for kv in answer.kvs),
         more=answer.more,
     )
@@ -262,8 +264,12 @@ class Lines:
 
     def __init__(self, most: int = MAX_ANSWER) -> None:
         self._most = most
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._line = bytearray()
+
+    @property
+    def begun(self) -> int:
+        """The bytes of a line that is not whole yet."""
+        return len(self._line)
 
     def add(self, piece: bytes) -> list[bytes]:
         """The lines that are whole with this piece; empty ones are left out.
@@ -275,14 +281,12 @@ class Lines:
         self._keep(first)
         lines = []
         for other in others:
-            lines.append(b"".join(self._pieces))
-            self._pieces, self._size = [], 0
+            lines.append(bytes(self._line))
+            self._line.clear()
             self._keep(other)
         return [line for line in lines if line.strip()]
 
     def _keep(self, piece: bytes) -> None:
-        self._size += len(piece)
-        if self._size > self._most:
+        if len(self._line) + len(piece) > self._most:
             raise Failed("it tells a line without an end", sent=True)
-        if piece:
-            self._pieces.append(piece)
+        self._line += piece

@@ -72,8 +72,14 @@ class Answer(Struct, frozen=True):
 
 
 class Range(Answer, frozen=True, kw_only=True):
-    """The keys of a range, in their order; `more`: there are others behind them."""
+    """The keys of a range, in their order.
 
+    Attributes:
+        more: there are others behind them.
+        member: the number of the member that has answered: one URL may lead to several.
+    """
+
+    member: int = 0
     kvs: tuple[KeyValue, ...]
     more: bool
 
