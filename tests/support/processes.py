@@ -8,6 +8,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+from tests.support.waiting import eventually
+
 type Done = subprocess.CompletedProcess[str]
 
 
@@ -29,6 +31,10 @@ def children(pid: int) -> list[int]:
     """The pids of a process's children."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(word) for word in text.split()]
+
+
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 class Entered:
@@ -58,13 +64,18 @@ class Entered:
         return self._process.wait(timeout)
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends it a signal; with SIGSTOP, waits until all of its threads have stopped."""
-        os.kill(self.pid, number)
-        # `nsenter` stops with what it has started, and has to go on with it.
-        if number == signal.SIGSTOP:
-            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
+        """Sends it a signal; with SIGSTOP, waits until all of its threads have stopped.
+
+        `nsenter` stops with what it has started. With SIGCONT it is the one that has that go on: a
+        stop that came before would be undone.
+        """
         if number == signal.SIGCONT:
             os.kill(self._process.pid, number)
+            eventually(lambda: not _is_stopped(self.pid), what=f"{self.pid} goes on")
+            return
+        os.kill(self.pid, number)
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def end(self) -> None:
         """Kills it, if it runs, and waits for its end."""
