@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.support.cluster.unit import NAME, unmasked
 from tests.support.etcd import Etcd
 from tests.support.host import BEYOND
 from tests.support.host.booted import BootedHost
+from tests.support.processes import Done
 from tests.support.waiting import eventually
 
 
@@ -97,3 +100,56 @@ def test_files_that_others_may_read_are_refused_and_named(unit: BootedHost, etcd
         return text
 
     assert "secret of watcher" not in eventually(said)
+
+
+AS: Final = """
+import grp, os, sys
+import aiohttp, watcher.cli, watcher.config.load, watcher.commands.hosts
+import watcher.cluster.etcd.client, watcher.cluster.registry.removal
+os.setgroups([grp.getgrnam(sys.argv.pop(1)).gr_gid])
+os.setgid(65534)
+os.setuid(65534)
+watcher.cli.main(sys.argv[1:])
+"""
+"""Runs `watcher` as a user of a group, who may not read where it is."""
+
+
+def run_as(unit: BootedHost, group: str, *args: str) -> Done:
+    _, *words = unit.watcher_command(*args)
+    python = (sys.executable, "-c", AS, group)
+    return unit.command(*python, *words, check=False, env=unit.watcher_env)
+
+
+def test_members_of_the_group_see_the_hosts_and_remove_none(unit: BootedHost, etcd: Etcd) -> None:
+    eventually(lambda: unit.attach("web"), what="a container with an address of a block")
+    silent = "/watcher/v1/hosts/b", '{"incarnation": "1", "address": "192.0.2.99"}'
+    etcd.put(*silent)
+    eventually(lambda: "silent" in unit.watcher("hosts", "ls").stdout, what="a second host")
+    for option in ((), ("--json",)):
+        seen = run_as(unit, "watcher", "hosts", "ls", *option)
+        assert (seen.returncode, seen.stderr) == (0, "")
+        assert seen.stdout == unit.watcher("hosts", "ls", *option).stdout
+    other = run_as(unit, "nogroup", "hosts", "ls")
+    assert (other.returncode, other.stdout) == (1, "")
+    assert "hosts.sock is for root and the group `watcher`; be root, or" in other.stderr
+
+    before = etcd.under("/watcher/v1/hosts/")
+    for host, why in (
+        (("b",), "the password file"),
+        (("a",), "whether the service of this host runs"),
+        (("a", "--force"), "the password file"),
+    ):
+        refused = run_as(unit, "watcher", "hosts", "rm", *host)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        (line,) = refused.stderr.splitlines()
+        assert why in line
+        assert "Permission denied" in line
+        assert line.endswith("; run as root")
+    assert etcd.under("/watcher/v1/hosts/") == before
+
+    unit.booted.command("systemctl", "stop", NAME)
+    away = run_as(unit, "watcher", "hosts", "ls")
+    assert (away.returncode, away.stdout) == (1, "")
+    assert "no `watcher cluster` serves" in away.stderr
+    assert away.stderr.endswith("start it, e.g. `systemctl start watcher-cluster`\n")
+    unit.delete("web")

@@ -23,7 +23,7 @@ from watcher.clustering.identity import host_name
 from watcher.commands.output import print_json, print_table
 from watcher.locks.serving import serving
 from watcher.model.cluster import block_prefix, claim_of, is_claim
-from watcher.model.errors import WatcherError, printable, quoted
+from watcher.model.errors import WatcherError, message_of, printable, quoted
 from watcher.store.reading import read_store
 
 if TYPE_CHECKING:
@@ -85,8 +85,12 @@ def _without_cluster(config: Config, error: WatcherError) -> tuple[KnownHosts, s
     try:
         return asyncio.run(read()), str(error)
     except WatcherError as other:
-        with read_store(config) as store:
-            known = from_store(config, store)
+        try:
+            with read_store(config) as store:
+                known = from_store(config, store)
+        except WatcherError as third:
+            what = f"{error.what}; {other.what}; {third.what}"
+            raise WatcherError(what, error.remedy) from None
         last = f"{error.what}, and {other.what}: this is what the service was told last"
         return known, f"{last}; {error.remedy}"
 
@@ -96,7 +100,7 @@ def _remove(config: Config, name: str, *, force: bool) -> int:
 
     A command that is cut off leaves something of it; the next one gives that back.
     """
-    if name == host_name(config.cluster) and serving() is not None and not force:
+    if not force and name == host_name(config.cluster) and _is_served():
         raise WatcherError(
             f"{quoted(name)} is this host, whose service leases from its blocks",
             "stop it first, e.g. `systemctl stop watcher`, or write --force",
@@ -114,6 +118,17 @@ def _remove(config: Config, name: str, *, force: bool) -> int:
         print(printable(line))  # noqa: T201
     print(printable(f"removed host {name}"))  # noqa: T201
     return 0
+
+
+def _is_served() -> bool:
+    """Whether this host's service runs. Raises: WatcherError: that is unknown."""
+    try:
+        return serving() is not None
+    except OSError as error:
+        raise WatcherError(
+            f"it cannot be told whether the service of this host runs: {message_of(error)}",
+            "run as root",
+        ) from None
 
 
 def _lines(config: Config, what: str, parts: Iterable[Part]) -> list[str]:

@@ -94,7 +94,8 @@ def _give(path: Path, name: str, log: Log) -> None:
     if group is None:
         return
     try:
-        os.chown(path, -1, group, follow_symlinks=False)
+        if path.lstat().st_gid != group:  # a unit with that group may not call chown(2)
+            os.chown(path, -1, group, follow_symlinks=False)
     except OSError as error:  # without CAP_CHOWN
         log.warning(
             "a socket is for root alone", socket=name, reason=message_of(error),

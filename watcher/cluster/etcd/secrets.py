@@ -35,7 +35,8 @@ def read_password(path: str) -> str:
         password = data.decode().removesuffix("\n").removesuffix("\r")
     except OSError as error:
         remedy = "write the password of etcd's user into it, readable by root alone"
-        raise Refused(f"{what}: {error.strerror or 'it cannot be read'}", remedy) from None
+        why = error.strerror or "it cannot be read"
+        raise Refused(f"{what}: {why}", _as_root(error) or remedy) from None
     except ValueError:  # or a NUL in the path
         raise Refused(f"{what} is no text", "write the password of etcd's user into it") from None
     if not password or len(data) > _MAX_PASSWORD:
@@ -47,6 +48,11 @@ def read_password(path: str) -> str:
 def _open(path: str, flags: int) -> int:
     """A FIFO would be waited for."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def _as_root(error: Exception) -> str:
+    """The remedy of a user who may not read what is root's; empty for everybody else."""
+    return "run as root" if isinstance(error, PermissionError) and os.geteuid() else ""
 
 
 def _need_secret(what: str, path: str, found: os.stat_result) -> None:
@@ -80,7 +86,7 @@ class Certificates:
             except (OSError, ValueError) as error:
                 raise Refused(
                     f"the file {quoted(path)} for TLS: {message_of(error)}",
-                    "name by ca, cert and key in [cluster] files that are there",
+                    _as_root(error) or "name by ca, cert and key in [cluster] files that are there",
                 ) from None
             stamps.append((found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size))
         return tuple(stamps)
@@ -101,7 +107,8 @@ class Certificates:
             names = ", ".join(quoted(path) for path in (tls.ca, tls.cert, tls.key) if path)
             raise Refused(
                 f"the files {names} for TLS cannot be used: {why or error}",
-                "see that they are PEM, that the key is the certificate's, and has no password",
+                _as_root(error)
+                or "see that they are PEM, that the key is the certificate's, and has no password",
             ) from None
         return context
 
