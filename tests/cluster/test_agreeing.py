@@ -21,7 +21,7 @@ from tests.support.etcd import Etcd as RealEtcd
 from tests.support.killer import sample
 from watcher.cluster.registry.keys import Keys, Part, part_of
 from watcher.cluster.registry.removal import NoSuchHost, StillAlive, remove_host
-from watcher.facts.kinds import BlockLost, ClusterUnreachable, HostSilent
+from watcher.facts.kinds import BlockLost, BlockTaken, ClusterUnreachable, HostSilent
 from watcher.model.errors import InvalidRequest
 from watcher.model.network import Network
 
@@ -718,6 +718,41 @@ def test_a_restore_is_noticed_although_the_history_was_compacted(play: Play, oth
         played.real.compact()
         a.cut_off(away=False)
         await until(lambda: a.logged(RESTORED))
+
+    play(work)
+
+
+def test_a_host_that_was_away_during_a_restore_takes_nothing_that_it_had_given_back(
+    play: Play,
+) -> None:
+    """Others have put back what they have, and so etcd has had more changes since."""
+
+    async def work(played: Played) -> None:
+        a = played.add("a")
+        await ready(a)
+        for number in range(12):
+            await running(a, f"c{number}")
+        await until(lambda: played.agrees(a) and len(fours(a)) >= 5)
+        had = a.blocks()
+        snapshot, noted = played.real.snapshot(), played.real.revision()
+        for number in range(12):
+            a.end(f"c{number}")
+        await until(lambda: played.agrees(a) and len(fours(a)) <= 2)
+        has, revision = a.blocks(), played.real.revision()
+        a.kill_service()
+        a.start_service()  # it notes what it has heard of, which it does else now and then
+        await until(lambda: a.known.identity().revision > noted)
+        await a.kill_agent()
+        played.real.restore(snapshot)
+        while played.real.revision() < revision + 10:
+            played.real.put(f"{played.prefix}/v1/endpoints/b/1", "{}")
+        given_back, facts = had - has, len(a.facts)
+        assert given_back
+        a.start_agent()
+        await until(lambda: a.logged(RESTORED))
+        await until(lambda: played.agrees(a), "they are given back once more")
+        taken = {str(fact.prefix) for fact in a.facts[facts:] if isinstance(fact, BlockTaken)}
+        assert not given_back & taken
 
     play(work)
 

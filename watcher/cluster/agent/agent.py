@@ -12,7 +12,7 @@ from watcher.cluster.agent.changer import Changer
 from watcher.cluster.agent.journal import Journal
 from watcher.cluster.agent.link import Link
 from watcher.cluster.agent.look import Look, look
-from watcher.cluster.agent.missed import misses
+from watcher.cluster.agent.missed import had_given_back, misses
 from watcher.cluster.agent.standing import Situation
 from watcher.cluster.agent.tables import Place, service_of
 from watcher.cluster.protocol import HostRow, StatusRow
@@ -223,6 +223,8 @@ class Agent:
         less = less or self._follower.replaced
         if anew and self._picture is not None:
             less = less or misses(picture, self._picture, service, host)
+        elif anew:
+            less = less or had_given_back(picture, service, host)
         if anew and before is not None and less:
             self._restored, self._marked = True, False
             self._changer.until = 0
