@@ -161,10 +161,16 @@ def _peer_blocks(map_: Map, name: str) -> Iterator[Row]:
     wanted = {network for network in map_.networks if network not in map_.problems}
     for part, entry in map_.picture.blocks.items():
         host = entry.record.host if entry.record else ""
-        if host != name and part.network in wanted:
+        if host == name or part.network not in wanted:
+            continue
+        row = map_.picture.rows.get(part)
+        if row is None or row.host != host:
             prefix = map_.prefix(part)
-            if prefix is not None and (host or (part.network, prefix) not in map_.had):
-                yield PeerBlockRow(part.network, prefix, host)
+            if prefix is None:
+                continue
+            row = map_.picture.rows[part] = PeerBlockRow(part.network, prefix, host)
+        if host or (part.network, row.prefix) not in map_.had:
+            yield row
     for part, claim in map_.picture.claims.items():
         record, prefix = claim.record, claim_of(part.address)
         host = record.host if record else ""

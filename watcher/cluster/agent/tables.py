@@ -80,6 +80,8 @@ class Telling:
     def __init__(self) -> None:
         self._rows: Mapping[Key, Row] | None = None
         """What there is; `None`: that is not known yet, so what the service knows stays."""
+        self._keys: dict[int, Key] = {}
+        """The keys of these rows by their id(): most of the next ones will be the same objects."""
         self.status = StatusRow(connected=False)
         self._known: dict[Key, Row] = {}
         self._untold: list[Row] = []
@@ -88,8 +90,10 @@ class Telling:
 
     def set(self, rows: Iterable[Row]) -> bool:
         """This is all that there is, beside the status; whether it was different so far."""
-        before, self._untold = self._rows, []
-        self._rows = {(table_of(row), key_of(row)): row for row in rows}
+        before, self._untold = self._rows, []  # `before` keeps each object that has a key yet
+        keys = self._keys
+        self._rows = {keys.get(id(row)) or (table_of(row), key_of(row)): row for row in rows}
+        self._keys = {id(row): key for key, row in self._rows.items()}
         return before != self._rows
 
     def anew(self) -> None:
@@ -130,7 +134,7 @@ class Telling:
             return
         rows, known = self._rows, self._known
         gone = [(key, row) for key, row in known.items() if key not in rows and key != _STATUS]
-        new = [row for key, row in rows.items() if known.get(key) != row]
+        new = [row for key, row in rows.items() if (it := known.get(key)) is not row and it != row]
         yield from (removal_of(row) for _, row in gone if isinstance(row, OwnRow))
         yield from (row for row in new if not isinstance(row, OwnRow))
         yield from (removal_of(row) for _, row in gone if not isinstance(row, OwnRow))

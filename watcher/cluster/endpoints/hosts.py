@@ -28,7 +28,10 @@ def host_lines(picture: Picture, this: str) -> Iterator[HostLine]:
     for part, block in picture.blocks.items():
         length = lengths.get((part.network, part.version))
         if block.record is not None and length is not None and part.begins(length):
-            blocks[block.record.host][part.network].append(f"{part.address}/{length}")
+            text = picture.texts.get(part)
+            if text is None:
+                text = picture.texts[part] = f"{part.address}/{length}"
+            blocks[block.record.host][part.network].append(text)
     for part, claim in picture.claims.items():
         if claim.record is not None and claim.record.counts:
             single = part.address.max_prefixlen

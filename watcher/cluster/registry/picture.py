@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from watcher.cluster.etcd.words import KeyValue
+    from watcher.cluster.protocol import PeerBlockRow
     from watcher.cluster.registry.keys import Keys
     from watcher.cluster.registry.records import (
         AliveRecord,
@@ -54,7 +55,8 @@ class Picture:
 
     Attributes:
         revision, cluster_id: of etcd. All changes up to that revision are in the picture.
-        prefixes: of blocks, as they were worked out; forgotten when a network changes.
+        prefixes, texts, rows: of blocks, as they were worked out, so that a look at all of them
+            costs what is new; forgotten when a network changes.
     """
 
     def __init__(self, keys: Keys, bad: Callable[[str, str], object]) -> None:
@@ -68,6 +70,8 @@ class Picture:
         self.blocks: dict[Part, Entry[BlockRecord]] = {}
         self.claims: dict[Part, Entry[ClaimRecord]] = {}
         self.prefixes: dict[Part, Subnet] = {}
+        self.texts: dict[Part, str] = {}
+        self.rows: dict[Part, PeerBlockRow] = {}
         self.layout: Entry[str] | None = None
         self.restored: Entry[str] | None = None
         self._bad = bad
@@ -88,7 +92,7 @@ class Picture:
         elif table == "networks":
             if valid_network_name(rest):
                 self.networks[rest] = self._entry(self.networks.get(rest), kv, records.read_network)
-                self.prefixes.clear()
+                self._forget_all()
             else:
                 self._bad(kv.key, "it is no name of a network")
         elif kv.key == self.keys.layout:
@@ -105,6 +109,7 @@ class Picture:
         gone: object = None
         if table == "blocks":
             gone = self.blocks.pop(part, None) if (part := parse_part(rest)) else None
+            self._forget(part)
         elif table == "claims":
             gone = self.claims.pop(part, None) if (part := parse_part(rest)) else None
         elif table == "alive":
@@ -115,7 +120,7 @@ class Picture:
             gone = self.addresses.pop(rest, None)
         elif table == "networks":
             gone = self.networks.pop(rest, None)
-            self.prefixes.clear()
+            self._forget_all()
         elif key == self.keys.layout:
             gone, self.layout = self.layout, None
         elif key == self.keys.restored:
@@ -143,6 +148,15 @@ class Picture:
             for key, entry in (("layout", self.layout), ("restored", self.restored))
             if entry is not None
         }
+
+    def _forget_all(self) -> None:
+        for known in (self.prefixes, self.texts, self.rows):
+            known.clear()
+
+    def _forget(self, part: Part | None) -> None:
+        if part is not None:
+            for known in (self.prefixes, self.texts, self.rows):
+                known.pop(part, None)
 
     def host(self, name: str) -> HostRecord | None:
         """What is known of a host."""
