@@ -130,6 +130,12 @@ class ClusterStore:
             rows = db.execute("SELECT network, prefix, host FROM peer_block")
             return [PeerBlock(network, ip_network(text), host) for network, text, host in rows]
 
+    def peer_blocks_as_written(self) -> Iterable[tuple[tuple[str, str], str]]:
+        """The same: network and prefix, and the host that has it."""
+        with self._database.reading() as db:
+            rows = db.execute("SELECT network, prefix, host FROM peer_block").fetchall()
+            return (((network, text), host) for network, text, host in rows)
+
     def hosts(self) -> tuple[int, int]:
         """How many other hosts there are that are heard of, and that are silent."""
         with self._database.reading() as db:
