@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -17,7 +18,8 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +45,7 @@ from watcher.clustering.tables import Heard
 from watcher.config.settings import Cluster, Config
 from watcher.facts.kinds import Attached, Detached, Fact
 from watcher.facts.publisher import Publisher
+from watcher.locks.lock import Busy
 from watcher.log.logger import Log
 from watcher.model import keys
 from watcher.model.address import Address, Subnet
@@ -59,6 +62,8 @@ HOLD: Final = 6
 QUICK: Final = Times(connect=1.0, answer=2.0, quiet=1.0, pauses=(0.01, 0.2))
 SUBNETS: Final = (IPv4Network("10.9.0.0/24"), IPv6Network("fd09::/64"))
 PREFIX: Final = "/watcher"
+CHANGES: Final = ("take", "turn", "leave", "forget", "lend", "meet", "identify", "set_number")
+"""The changes of what the lease store has of the cluster."""
 
 
 def network(*subnets: Subnet, name: str = "net", block: int = 4) -> Network:
@@ -80,11 +85,22 @@ class Faulty(Etcd):
         away: whether no member answers.
         kill: how many requests until the process is killed; `None`: it is not.
         after: whether it is killed after the request was made, or else before.
+        sends, hears: while these are not set, its transactions wait, and so do the changes that a
+            watch tells: it decides by what is no longer so.
+        pause: how many transactions until `sends` is not set any more, but `stands` is; `None`: it
+            stays.
     """
 
     away = False
     kill: int | None = None
     after = False
+    pause: int | None = None
+
+    def __init__(self, *args: Any, **others: Any) -> None:
+        super().__init__(*args, **others)
+        self.sends, self.hears, self.stands = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.sends.set()
+        self.hears.set()
 
     async def _step[T](self, work: Callable[[], Any]) -> T:
         if self.away:
@@ -107,6 +123,13 @@ class Faulty(Etcd):
         then: Sequence[Operation],
         otherwise: Sequence[Operation] = (),
     ) -> Txn:
+        if self.pause is not None:
+            self.pause -= 1
+            if self.pause < 0:
+                self.sends.clear()
+                self.stands.set()
+                self.pause = None
+        await self.sends.wait()
         return await self._step(lambda: Etcd.txn(self, compares, then, otherwise))
 
     async def grant(self, ttl: int) -> int:
@@ -123,8 +146,9 @@ class Faulty(Etcd):
                 coming = asyncio.ensure_future(anext(batches))
                 while not coming.done():
                     await asyncio.wait({coming}, timeout=0.05)
-                    if self.away:
+                    if self.away and not coming.done():  # what was told is not told again
                         await self._step(lambda: None)
+                await self.hears.wait()
                 yield coming.result()
         finally:
             if coming is not None:
@@ -133,16 +157,55 @@ class Faulty(Etcd):
             await batches.aclose()
 
 
-class _Reconciler:
-    """The part of the reconciler that the service's side of the cluster uses."""
+class _Mortal:
+    """What the lease store has of the cluster, for a service that is killed before a change.
 
-    def __init__(self, store: LeaseStore) -> None:
+    Args:
+        store: that.
+        left: how many changes are made before.
+        die: kills the service.
+    """
+
+    def __init__(self, store: ClusterStore, left: int, die: Callable[[], None]) -> None:
+        self._store = store
+        self._left = left
+        self._die = die
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        return partial(self._change, method) if name in CHANGES else method
+
+    def _change(self, method: Callable[..., Any], *args: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            asyncio.get_running_loop().call_soon(self._die)
+            raise Busy(Path("the lock"), None)
+        return method(*args)
+
+
+class _Reconciler:
+    """The part of the reconciler that the service's side of the cluster uses.
+
+    Attributes:
+        kill: how many changes of the lease store until the service is killed; `None`: it is not.
+    """
+
+    def __init__(self, host: PlayedHost, store: LeaseStore) -> None:
+        self._host = host
         self._store = store
         self.networks: Mapping[str, Network] = {}
+        self.kill: int | None = None
 
     @contextmanager
     def changing(self) -> Iterator[tuple[Any, None]]:
-        yield SimpleNamespace(store=self._store, host=self), None
+        store: Any = self._store
+        if self.kill is not None:
+            mortal, self.kill = _Mortal(store.cluster, self.kill, self._host.kill_service), None
+            store = SimpleNamespace(cluster=mortal, others_version=store.others_version)
+        try:
+            yield SimpleNamespace(store=store, host=self), None
+        finally:
+            self._host.changed(self._host)
 
     def others_version(self) -> tuple[int, int]:
         return self._store.others_version()
@@ -176,8 +239,10 @@ class PlayedHost:
         settings: `[cluster]`.
         machine: its identity.
         networks: those of its configuration.
+        hold: seconds in which nothing new is taken after etcd was restored.
 
     Attributes:
+        changed: called when its lease store may have changed.
         facts: what was published.
         client: its client of etcd, while it runs.
         lines: what its agent has logged.
@@ -189,8 +254,11 @@ class PlayedHost:
         settings: Cluster,
         machine: str,
         networks: Sequence[Network],
+        hold: int = HOLD,
     ) -> None:
         self.directory = directory
+        self.hold = hold
+        self.changed: Callable[[PlayedHost], None] = lambda _: None
         self.settings = settings
         self.machine = machine
         self.boots = 1
@@ -204,14 +272,45 @@ class PlayedHost:
             networks={one.name: one for one in networks},
         )  # fmt: skip
         self._clustering: Clustering | None = None
+        self._reconciler: _Reconciler | None = None
         self._running: asyncio.Task[None] | None = None
         self._pids = 100
         self._random = random.Random(settings.host)
 
     def readdress(self, address: str) -> None:
         """Have another address, from the next start on."""
-        self.settings = msgspec.structs.replace(self.settings, address=address)
-        self.config = msgspec.structs.replace(self.config, cluster=self.settings)
+        self._set(msgspec.structs.replace(self.settings, address=address))
+
+    def _set(self, settings: Cluster) -> None:
+        self.settings = settings
+        self.config = msgspec.structs.replace(self.config, cluster=settings)
+
+    def become(self, other: PlayedHost) -> None:
+        """Be a copy of another machine with its disk, which starts; but for the address."""
+        self._set(msgspec.structs.replace(self.settings, host=other.name))
+        self.machine, self.boots = other.machine, self.boots + 1000
+        self.lose_store()
+        with (
+            closing(sqlite3.connect(other.path)) as disk,
+            closing(sqlite3.connect(self.path)) as to,
+        ):
+            disk.backup(to)
+
+    def lose_store(self) -> None:
+        """The lease store is gone; the service does not run."""
+        assert self.store is None
+        for file in self.directory.glob("leases.db*"):
+            file.unlink()
+
+    @property
+    def boot(self) -> str:
+        """What tells this start of it from others."""
+        return f"{self.machine}-{self.boots}"
+
+    @property
+    def path(self) -> Path:
+        """Where its lease store is."""
+        return self.directory / "leases.db"
 
     @property
     def name(self) -> str:
@@ -231,18 +330,27 @@ class PlayedHost:
 
     def start_service(self) -> None:
         """The service runs from now on."""
-        self.store = LeaseStore.open(self.directory / "leases.db")
+        self.store = LeaseStore.open(self.path)
+        self._reconciler = reconciler = _Reconciler(self, self.store)
         facts = Publisher([self.facts.append], self.log)
         self._publish = facts.publish
         clustering = Clustering(
-            asyncio.get_running_loop(), self.config, cast("Any", _Reconciler(self.store)), facts,
+            asyncio.get_running_loop(), self.config, cast("Any", reconciler), facts,
             lambda: None, lambda: None, self.log,
         )  # fmt: skip
         agreement = _Agreement(clustering._claims, facts.publish, asyncio.get_running_loop().time)
-        agreement.machine, agreement.boot = self.machine, f"{self.machine}-{self.boots}"
+        agreement.machine, agreement.boot = self.machine, self.boot
         clustering._agreement = agreement
         self._clustering = clustering
         clustering.check()
+        self.changed(self)
+
+    def kill_service_at(self, changes: int) -> None:
+        """It ends after so many of the next changes of the lease store that are made together."""
+        assert self._reconciler is not None
+        assert self._clustering is not None
+        self._reconciler.kill = changes
+        self._clustering.look()
 
     def kill_service(self) -> None:
         """It ends; its socket keeps its name."""
@@ -263,7 +371,9 @@ class PlayedHost:
         client.kill, client.after = kill, after
         async with client:
             self.client = client
-            self.agent = Agent(settings, str(self.directory), client, self.log, self._random, HOLD)
+            self.agent = Agent(
+                settings, str(self.directory), client, self.log, self._random, self.hold
+            )
             with suppress(asyncio.CancelledError):
                 await self.agent.run()
 
@@ -292,15 +402,22 @@ class PlayedHost:
         await self.kill_agent()
         self.kill_service()
 
-    async def reboot(self) -> None:
-        """The machine starts again; its containers are gone."""
+    async def reboot(self, *, lost: bool = False) -> None:
+        """The machine starts again; its containers are gone, and perhaps its lease store."""
         await self.stop()
         self.boots += 1
+        if lost:
+            self.lose_store()
         self.start_service()
+        self.end_all()
+        self.start_agent()
+
+    def end_all(self) -> None:
+        """All containers end, without that anybody is told."""
         assert self.store is not None
         for sandbox in self.store.sandboxes():
             self.store.release(sandbox.key)
-        self.start_agent()
+        self.changed(self)
 
     # --- containers ------------------------------------------------------------------------------
 
@@ -322,6 +439,7 @@ class PlayedHost:
         except Unclaimed as wanted:
             self._clustering.claim(wanted)  # raises another if it was refused
             raise
+        self.changed(self)
         self._publish(Attached(sandbox, sandbox.members, 0.0))
         return [one.ip for link in sandbox.interfaces for one in link.addresses]
 
@@ -331,11 +449,12 @@ class PlayedHost:
         sandbox = self.store.sandbox_of(ROOT, id_)
         assert sandbox is not None
         self.store.release(sandbox.key)
+        self.changed(self)
         self._publish(Detached(sandbox, sandbox.members, 0.0))
 
     def leased(self) -> dict[tuple[str, Address], str]:
         """The id of who has each address."""
-        with LeaseStore.open(self.directory / "leases.db", read_only=True) as copy:
+        with LeaseStore.open(self.path, read_only=True) as copy:
             return {
                 (link.network, one.ip): sandbox.id
                 for sandbox in copy.sandboxes()
@@ -378,7 +497,7 @@ class PlayedHost:
 
     def blocks_told(self) -> str:
         """What its lease store has, for the report of a failed test."""
-        with LeaseStore.open(self.directory / "leases.db", read_only=True) as copy:
+        with LeaseStore.open(self.path, read_only=True) as copy:
             blocks = [f"{b.prefix} {b.state}" for b in copy.cluster.blocks()]
             theirs = [f"{b.prefix} {b.host}" for b in copy.cluster.peer_blocks()]
             return f"{copy.cluster.identity()} {blocks} {theirs}"
@@ -403,9 +522,10 @@ class Played:
         hosts: by name.
     """
 
-    def __init__(self, real: RealEtcd, directory: Path, prefix: str) -> None:
+    def __init__(self, real: RealEtcd, directory: Path, prefix: str, hold: int = HOLD) -> None:
         self.real = real
         self.prefix = prefix
+        self._hold = hold
         self._directory = directory
         self.hosts: dict[str, PlayedHost] = {}
 
@@ -427,7 +547,9 @@ class Played:
             password_file=real.password_file, prefix=self.prefix, host=host or name,
             address=address or f"192.0.2.{len(self.hosts) + 10}", ttl=TTL,
         )  # fmt: skip
-        made = PlayedHost(directory, settings, machine or f"m-{name}", networks or (network(),))
+        made = PlayedHost(
+            directory, settings, machine or f"m-{name}", networks or (network(),), self._hold
+        )
         self.hosts[name] = made
         return made
 
@@ -448,16 +570,13 @@ class Played:
         """
         assert self.get("restored") is None
         mine, others = set[str](), dict[str, str]()
-        for table, rest in (("blocks", 2), ("claims", 0)):
+        for table in ("blocks", "claims"):
             for key, value in self.under(table).items():
-                _, version, first = key.split("/")
-                kind, bits = (IPv4Network, 32) if version == "4" else (IPv6Network, 128)
-                record = msgspec.json.decode(value)
-                place = str(kind((int(first, 16), bits - rest)))
-                if record["host"] == host.name:
-                    mine.add(place)
+                of = msgspec.json.decode(value)["host"]
+                if of == host.name:
+                    mine.add(place_of(f"{table}/{key}"))
                 else:
-                    others[place] = record["host"]
+                    others[place_of(f"{table}/{key}")] = of
         assert host.blocks() == mine, (host.blocks(), mine)
         assert not host.blocks("leaving")
         assert host.peer_blocks() == others, (host.peer_blocks(), others)
@@ -492,6 +611,13 @@ class Played:
         """`watcher hosts rm`."""
         async with self.client() as client:
             return await remove_host(client, Keys(self.prefix), name, force=force)
+
+
+def place_of(key: str) -> str:
+    """The block, of a network with blocks of four, or the address of a claim that a key is of."""
+    table, _, version, first = key.split("/")
+    kind, bits = (IPv4Network, 32) if version == "4" else (IPv6Network, 128)
+    return str(kind((int(first, 16), bits - 2 * (table == "blocks"))))
 
 
 async def until(condition: Callable[[], object], what: str = "") -> None:
