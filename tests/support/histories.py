@@ -61,11 +61,13 @@ class Registry(msgspec.Struct, frozen=True):
         values: of all keys below the prefix and the version, if they are JSON.
         leases: of the keys that have one.
         own: the name and incarnation of who has each block, and each claim that counts.
+        asked: of who has each claim that does not.
     """
 
     values: Mapping[str, object]
     leases: Mapping[str, int]
     own: Mapping[str, tuple[str, str]]
+    asked: Mapping[str, tuple[str, str]]
 
     @property
     def marked(self) -> bool:
@@ -185,6 +187,7 @@ class History:
         values: dict[str, object] = {}
         leases: dict[str, int] = {}
         own: dict[str, tuple[str, str]] = {}
+        asked: dict[str, tuple[str, str]] = {}
         found = await self._etcd.read_all(keys.all)
         for kv in found.kvs:
             key = kv.key.removeprefix(keys.all)
@@ -195,10 +198,10 @@ class History:
             values[key] = value
             if kv.lease:
                 leases[key] = kv.lease
-            block, claim = key.startswith("blocks/"), key.startswith("claims/")
-            if isinstance(value, dict) and (block or (claim and value.get("lent"))):
-                own[place_of(key)] = value["host"], value["incarnation"]
-        return Registry(values, leases, own)
+            if isinstance(value, dict) and key.startswith(("blocks/", "claims/")):
+                waits = key.startswith("claims/") and not value.get("lent")
+                (asked if waits else own)[place_of(key)] = value["host"], value["incarnation"]
+        return Registry(values, leases, own, asked)
 
     async def _until(
         self, condition: Callable[[Registry], object], what: str, *, patience: float = PATIENCE
@@ -222,10 +225,16 @@ class History:
         return all(self.holdings.of(name).held for name in NAMES)
 
     def _foreign(self, registry: Registry, name: str) -> set[str]:
-        """What a host leases from, and etcd does not have for it."""
+        """What a host leases from, and etcd does not have for it.
+
+        In a snapshot a claim may not have counted yet: after the hold, it is lent once more.
+        """
         has = self.holdings.of(name)
         me = (self.host(name).name, has.incarnation)
-        return {place for place in has.held if registry.own.get(place) != me}
+        return {
+            place for place in has.held
+            if registry.own.get(place) != me and registry.asked.get(place) != me
+        }  # fmt: skip
 
     async def _look(self) -> None:
         """See that each host leases from what is its own; forget suspicions that are over."""
