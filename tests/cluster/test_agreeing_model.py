@@ -1,6 +1,6 @@
 """Whatever happens to hosts, etcd and the processes between them: no address is leased twice.
 
-Random histories of a few hosts by a real etcd. `tests/support/histories.py` has what is done, and
+Random histories of a few hosts by a real etcd. `tests/support/histories` has what is done, and
 what must hold.
 """
 
@@ -19,7 +19,8 @@ import pytest
 
 from tests.support import traffic
 from tests.support.etcd import Etcd as RealEtcd
-from tests.support.histories import CLONE, NAMES, TWIN, History
+from tests.support.histories.history import History
+from tests.support.histories.judged import CLONE, NAMES, TWIN
 from tests.support.host.machine import Machine
 
 pytestmark = pytest.mark.accident
