@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -260,6 +261,21 @@ def test_an_older_snapshot_is_noticed(real: RealEtcd) -> None:
     done(real, work, QUICK)
 
 
+async def followed_past_a_snapshot(
+    real: RealEtcd, client: Etcd
+) -> tuple[Path, int, AsyncGenerator[Batch]]:
+    """A snapshot, the revision that was read after one more change, and a watch from there on."""
+    await write(client, 0)
+    snapshot = real.snapshot()
+    await write(client, 1)
+    read = await client.read_all(PREFIX)
+    latest = max(read.kvs, key=lambda kv: kv.modified)
+    followed = Followed(read.revision + 1, read.cluster_id, latest)
+    batches = client.watch(PREFIX, followed=followed)
+    assert not (await anext(batches)).events
+    return snapshot, read.revision, batches
+
+
 def test_a_snapshot_that_was_written_past_is_noticed(real: RealEtcd) -> None:
     """The revision tells nothing then, and the watch has told no change yet.
 
@@ -267,16 +283,9 @@ def test_a_snapshot_that_was_written_past_is_noticed(real: RealEtcd) -> None:
     """
 
     async def work(client: Etcd) -> None:
-        await write(client, 0)
-        snapshot = real.snapshot()
-        await write(client, 1)
-        read = await client.read_all(PREFIX)
-        latest = max(read.kvs, key=lambda kv: kv.modified)
-        followed = Followed(read.revision + 1, read.cluster_id, latest)
-        batches = client.watch(PREFIX, followed=followed)
-        assert not (await anext(batches)).events
+        snapshot, revision, batches = await followed_past_a_snapshot(real, client)
         real.restore(snapshot)
-        while real.revision() <= read.revision:
+        while real.revision() <= revision:
             real.put(f"{PREFIX}other", "")
         with pytest.raises(Replaced):
             await forever(batches.__anext__)
@@ -289,17 +298,10 @@ def test_a_compacted_history_is_told_from_another_one(real: RealEtcd, restored: 
     """By the key that was changed last; it is the only one that is asked for."""
 
     async def work(client: Etcd) -> None:
-        await write(client, 0)
-        snapshot = real.snapshot()
-        await write(client, 1)
-        read = await client.read_all(PREFIX)
-        latest = max(read.kvs, key=lambda kv: kv.modified)
-        followed = Followed(read.revision + 1, read.cluster_id, latest)
-        batches = client.watch(PREFIX, followed=followed)
-        assert not (await anext(batches)).events
+        snapshot, revision, batches = await followed_past_a_snapshot(real, client)
         if restored:
             real.restore(snapshot)
-        while real.revision() <= read.revision:
+        while real.revision() <= revision:
             real.put("/other", "")
         real.compact()
         real.put("/other", "")
