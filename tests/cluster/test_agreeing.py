@@ -814,3 +814,28 @@ def test_an_address_whose_claim_is_garbage_is_somebody_elses(play: Play) -> None
         await until(lambda: played.agrees(a) and played.agrees(b))
 
     play(work)
+
+
+def test_etcd_is_restored_while_no_watcher_cluster_runs(play: Play) -> None:
+    """Each has noted how much it has seen with what it has, and so notices it at its start."""
+
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        snapshot = played.real.snapshot()
+        for number in range(3):
+            await running(a, f"c{number}")
+        await until(lambda: len(fours(a)) > 1)
+        await until(lambda: fours(a) <= set(b.peer_blocks()))
+        for host in (a, b):
+            await host.kill_agent()
+        played.real.restore(snapshot)
+        b.start_agent()
+        await until(lambda: b.logged(RESTORED), "the one notices it that has lost nothing")
+        a.start_agent()
+        await until(lambda: a.logged(RESTORED))
+        await until(lambda: played.get("restored") is None, "the hold has ended")
+        await until(lambda: played.agrees(a) and played.agrees(b))
+        assert not a.blocks("lost")
+
+    play(work)

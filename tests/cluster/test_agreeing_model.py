@@ -75,7 +75,7 @@ host: Final = one_of(NAMES)
 kind: Final = one_of(KINDS)
 table: Final = one_of(TABLES)
 garbage: Final = one_of(GARBAGE)
-DOWN: Final = one_of((False,))
+DOWN: Final = maybe
 
 
 class Action(NamedTuple):

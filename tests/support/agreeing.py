@@ -338,7 +338,7 @@ class PlayedHost:
             asyncio.get_running_loop(), self.config, cast("Any", reconciler), facts,
             lambda: None, lambda: None, self.log,
         )  # fmt: skip
-        agreement = _Agreement(clustering._claims, facts.publish, asyncio.get_running_loop().time)
+        agreement = _Agreement(clustering._claims, facts.publish)
         agreement.machine, agreement.boot = self.machine, self.boot
         clustering._agreement = agreement
         self._clustering = clustering

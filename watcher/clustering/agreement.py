@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from watcher.model.network import Network
     from watcher.store.cluster import ClusterStore
 
-_SEEN_EVERY: Final = 60.0
-"""Seconds after which a new revision of the registry is noted, if nothing else is."""
-
 _REMOVED: Final = "this host was removed from the cluster"
 
 
@@ -58,17 +55,12 @@ class Agreement:
     Args:
         claims: the claims that are wanted.
         publish: publishes facts.
-        now: the loop's clock.
     """
 
-    def __init__(
-        self, claims: Claims, publish: Callable[[Fact], object], now: Callable[[], float]
-    ) -> None:
+    def __init__(self, claims: Claims, publish: Callable[[Fact], object]) -> None:
         self._claims = claims
         self._publish = publish
-        self._now = now
         self._others = Others(publish)
-        self._noted = 0.0
 
     def read_anew(self) -> None:
         """Read the lease store again: another process may have changed it, or it was lost."""
@@ -161,9 +153,7 @@ class Agreement:
                 if block.state != "lost":
                     changed.add(block.network)
                     self._lose(store, block, _REMOVED)
-        new = replace(now, revision=identity.revision) != identity
-        if new or (now != identity and self._now() >= self._noted + _SEEN_EVERY):
-            self._noted = self._now()
+        if now != identity:  # before what is of that revision: by it a restore is noticed
             store.identify(now)
         return changed
 

@@ -85,7 +85,7 @@ class Clustering:
         self._failed = failed
         self._log = log
         self._claims = Claims(loop.time)
-        self._agreement = Agreement(self._claims, facts.publish, loop.time)
+        self._agreement = Agreement(self._claims, facts.publish)
         self._waiters = Waiters(loop, config.run_dir, self._claims, self._soon, log)
         self._seen = (-1, -1)
         """The version of the lease store when it was looked at last."""
