@@ -549,6 +549,7 @@ def test_etcd_is_away_and_returns(play: Play) -> None:
     async def work(played: Played) -> None:
         a, b = played.add("a"), played.add("b")
         await ready(a, b)
+        await until(lambda: set(a.peer_blocks()) == b.blocks())
         before = a.blocks(), a.peer_blocks()
         played.real.stop()
         await until(lambda: a.logged("etcd does not answer, what is known stays"))

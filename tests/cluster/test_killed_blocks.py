@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import pytest
@@ -54,8 +55,9 @@ def test_taking_one(a: ClusterHost) -> None:
         killer.run("down")
         killer.start("run", at=at, after="READY=1")
         assert killer.until(READY)
-        with Registry(a.run_dir) as registry:
-            registry.whole(own(FIRST), own(SIX))
+        with Registry(a.run_dir, killer.has_ended) as registry:
+            with suppress(OSError):  # it may have been killed before
+                registry.whole(own(FIRST), own(SIX))
             return killer.stopped_when(taken)
 
     def check() -> None:
@@ -89,8 +91,9 @@ def test_giving_one_back(a: ClusterHost) -> None:
         in_etcd.update(ALL)
         killer.start("run", at=at, after="READY=1")
         assert killer.until(READY)
-        with Registry(a.run_dir) as registry:
-            registry.whole(*map(own, in_etcd))
+        with Registry(a.run_dir, killer.has_ended) as registry:
+            with suppress(OSError):  # it may have been killed before
+                registry.whole(*map(own, in_etcd))
             return killer.stopped_when(lambda: follow(registry))
 
     def check() -> None:

@@ -5,6 +5,7 @@ Either the container is connected, and has its claim, or the claim is given back
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import pytest
@@ -40,9 +41,17 @@ class Followed:
 
     def hears(self) -> None:
         """A service hears of what is in etcd."""
-        self.registry = Registry(self.host.run_dir)
-        self.host.on_close(self.registry.close)
-        self.registry.whole(*(own(prefix, "wide") for prefix in self.in_etcd))
+        self._connect(Registry(self.host.run_dir))
+
+    def may_hear(self) -> None:
+        """The service that is to be killed hears of it, if it was not killed before."""
+        with suppress(OSError):
+            self._connect(Registry(self.host.run_dir, self.killer.has_ended))
+
+    def _connect(self, registry: Registry) -> None:
+        self.registry = registry
+        self.host.on_close(registry.close)
+        registry.whole(*(own(prefix, "wide") for prefix in self.in_etcd))
 
     def follow(self) -> bool:
         """What etcd has follows what the service tells; whether both have the same."""
@@ -117,7 +126,7 @@ def test_the_service(followed: Followed) -> None:
             followed.have(connected=False)
         followed.killer.start("run", at=at, after="READY=1")
         assert followed.killer.until(READY)
-        followed.hears()
+        followed.may_hear()
         with (host.base / "connect.log").open("w") as log:
             command = host.start_warm(*CONNECT, ADDRESS, env={}, log=log.fileno())
         host.on_close(command.end)

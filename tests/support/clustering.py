@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Self
@@ -76,12 +76,15 @@ def refused(prefix: str, reason: str, network: str = "default") -> RefusedRow:
 
 
 class Registry:
-    """Connected to a service's cluster.sock; it tells rows, and hears those of the service."""
+    """Connected to a service's cluster.sock; it tells rows, and hears those of the service.
 
-    def __init__(self, run_dir: Path) -> None:
+    It is not connected if the service `has_ended` before.
+    """
+
+    def __init__(self, run_dir: Path, has_ended: Callable[[], bool] = lambda: False) -> None:
         self._path = run_dir / SOCKET
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        eventually(self._connect, what="cluster.sock")
+        eventually(lambda: self._connect() or has_ended(), what="cluster.sock")
         self.heard = Heard()
 
     def _connect(self) -> bool:

@@ -103,18 +103,18 @@ class Killer:
             self._hear()
         return self.status
 
-    def stopped_when(self, condition: Callable[[], bool]) -> bool:
-        """Stops a service when `condition` holds; whether it was killed before or meanwhile."""
+    def has_ended(self) -> bool:
+        """Whether it has ended by now."""
         assert self._process.stdout is not None
         poll = select.poll()
         poll.register(self._process.stdout, select.POLLIN)
+        while poll.poll(0):
+            self._hear()
+        return self.status is not None
 
-        def over() -> bool:
-            while poll.poll(0):
-                self._hear()
-            return self.status is not None or condition()
-
-        eventually(over)
+    def stopped_when(self, condition: Callable[[], bool]) -> bool:
+        """Stops a service when `condition` holds; whether it was killed before or meanwhile."""
+        eventually(lambda: self.has_ended() or condition())
         if self.status is None:
             self.signal(signal.SIGTERM)
         return self.ended() == KILLED
