@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from handlers.kernel.messages import messages
 from handlers.kernel.rtnl.block_routes import read_block_route
 from handlers.kernel.rtnl.numbers import RTM_NEWROUTE
+from watcher.events.subscriptions import listen
 from watcher.model.cluster import HEADERS, device
 
 if TYPE_CHECKING:
@@ -34,12 +35,8 @@ class Routes:
     """Hears of routes to blocks that are made on this host."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket = listen(socket.NETLINK_ROUTE, _ROUTES)
         self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 26)  # SO_RCVBUFFORCE
-        self._socket.bind((0, 0))
-        for group in _ROUTES:
-            self._socket.setsockopt(270, 1, group)  # SOL_NETLINK, NETLINK_ADD_MEMBERSHIP
-        self._socket.setblocking(False)
 
     def __enter__(self) -> Self:
         return self

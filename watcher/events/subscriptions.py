@@ -89,7 +89,7 @@ def of_host(subnets: Collection[Subnet]) -> socket.socket:
     """
     filters = _filter(subnets=subnets), _filter(subnets=None)
     rules = (_RULES[version] for version in {subnet.version for subnet in subnets})
-    return _listen(socket.NETLINK_ROUTE, [*_groups(subnets), _GUARDS, *rules], *filters)
+    return listen(socket.NETLINK_ROUTE, [*_groups(subnets), _GUARDS, *rules], *filters)
 
 
 def request_links(heard: socket.socket) -> None:
@@ -104,19 +104,19 @@ def of_sandboxes(subnets: Collection[Subnet]) -> socket.socket:
 
     It also hears of the host's own, except of host ends.
     """
-    heard = _listen(socket.NETLINK_ROUTE, _groups(subnets), _filter(host_ends=False))
+    heard = listen(socket.NETLINK_ROUTE, _groups(subnets), _filter(host_ends=False))
     heard.setsockopt(SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
     return heard
 
 
 def of_settings() -> socket.socket:
     """A socket that hears of the host's settings of links, such as forwarding."""
-    return _listen(socket.NETLINK_ROUTE, _SETTINGS)
+    return listen(socket.NETLINK_ROUTE, _SETTINGS)
 
 
 def of_hosts(groups: Collection[int], wanted: bytes) -> socket.socket:
     """A socket that hears of `groups` of rtnetlink, through the filter `wanted`."""
-    return _listen(socket.NETLINK_ROUTE, groups, wanted)
+    return listen(socket.NETLINK_ROUTE, groups, wanted)
 
 
 def attach(heard: socket.socket, wanted: bytes) -> None:
@@ -126,7 +126,7 @@ def attach(heard: socket.socket, wanted: bytes) -> None:
 
 def of_nftables() -> socket.socket:
     """A socket that hears of the host's nftables."""
-    return _listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
+    return listen(NETLINK_NETFILTER, (_NFNLGRP_NFTABLES,))
 
 
 def receive(heard: socket.socket, buffer: bytearray) -> Iterator[Event]:
@@ -150,10 +150,11 @@ def _groups(subnets: Collection[Subnet]) -> list[int]:
     return [_LINKS, *(g for version in versions for g in _ADDRESSES_AND_ROUTES[version])]
 
 
-def _listen(protocol: int, groups: Collection[int], *wanted: bytes) -> socket.socket:
-    """Listen to `groups`, through the first of the filters `wanted` that the kernel takes.
+def listen(protocol: int, groups: Collection[int], *wanted: bytes) -> socket.socket:
+    """Listen to `groups`, through the first of the filters `wanted` that the kernel takes, if any.
 
-    It refuses one that is longer than BPF_MAXINSNS, or than `net.core.optmem_max` bytes.
+    The socket does not wait. The kernel refuses a filter that is longer than BPF_MAXINSNS,
+    or than `net.core.optmem_max` bytes.
     """
     heard = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol

@@ -11,6 +11,7 @@ from handlers.kernel.rtnl import RTM_DELROUTE
 from handlers.kernel.rtnl.numbers import RTM_DELNEIGH, RTM_NEWNEIGH, RTM_NEWROUTE
 from tests.support.host import Place
 from tests.support.traffic import entered
+from watcher.events.subscriptions import listen
 
 _GROUPS: Final = (3, 7, 11)
 """RTNLGRP_NEIGH, RTNLGRP_IPV4_ROUTE and RTNLGRP_IPV6_ROUTE."""
@@ -26,12 +27,8 @@ class Messages:
 
     def __init__(self, place: Place) -> None:
         with entered(place.netns):
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+            self._socket = listen(socket.NETLINK_ROUTE, _GROUPS)
         self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
-        self._socket.bind((0, 0))
-        for group in _GROUPS:
-            self._socket.setsockopt(270, 1, group)  # SOL_NETLINK, NETLINK_ADD_MEMBERSHIP
-        self._socket.setblocking(False)
 
     def __enter__(self) -> Self:
         return self
