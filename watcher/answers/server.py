@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from watcher.answers.opener import Opener
 from watcher.answers.peers import may_tell
 from watcher.answers.protocol import LONGEST, Reply, decode, encode
 from watcher.feed.listener import Listener
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+    from watcher.answers.opener import Opener
     from watcher.answers.protocol import Told
-    from watcher.facts.publisher import Publisher
     from watcher.log.logger import Log
     from watcher.reconcile.reconciler import Reconciler
 
@@ -69,8 +68,7 @@ class Answers:
     Args:
         loop: the event loop in whose thread it is used.
         reconciler: has the lock, the store and the host.
-        facts: is told what was opened.
-        rejected: is told who has asked for a name in none of its lists, and for which.
+        opener: judges answers and opens; it is closed with this.
         first: answers who is more urgent.
         log: the log.
     """
@@ -79,8 +77,7 @@ class Answers:
         self,
         loop: asyncio.AbstractEventLoop,
         reconciler: Reconciler,
-        facts: Publisher,
-        rejected: Callable[[bytes, str], object],
+        opener: Opener,
         first: Callable[[], object],
         log: Log,
     ) -> None:
@@ -89,7 +86,7 @@ class Answers:
         self._first = first
         self._log = log
         self._run_dir = reconciler.run_dir
-        self._opener = Opener(loop, reconciler, facts, rejected)
+        self._opener = opener
         self._listener = Listener(
             Path(self._run_dir, ANSWERS), socket.SOCK_SEQPACKET, self._accept, loop, log,
             group=True,

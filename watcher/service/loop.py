@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from handlers.host import root_mounts
 from handlers.kernel import descriptors
+from watcher.answers.opener import Opener
 from watcher.answers.server import Answers
 from watcher.clustering.server import Clustering
 from watcher.containers.present import present
@@ -159,10 +160,8 @@ class Service:
             loop, self._reconciler, watch=self._exits.watch, lost=self._sync,
             ended=lambda: loop.call_soon(self._parts.check),
         )  # fmt: skip
-        self._answers = Answers(
-            loop, self._reconciler, self._facts, rejections.asked, self._gate.answer_first,
-            self._log,
-        )  # fmt: skip
+        opener = Opener(loop, self._reconciler, self._facts, rejections.asked)
+        self._answers = Answers(loop, self._reconciler, opener, self._gate.answer_first, self._log)
         try:
             self._feeding.start(
                 loop,
