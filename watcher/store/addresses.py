@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from watcher.store.ipam import FIRST, in_pool, refusal
+from watcher.store.ipam import FIRST, pool_of, refusal
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from watcher.model.address import Address, AddressWithPrefix, Subnet
+
+
+_POOL: Final = (
+    "SELECT subnet, cursor, EXISTS (SELECT 1 FROM address WHERE id = ?1 AND root = ?2"
+    "  AND network = ?3 AND family = ?4 AND freed IS NOT NULL)"
+    " FROM pool WHERE network = ?3 AND family = ?4"
+)
 
 
 class AddressBook:
@@ -23,7 +30,9 @@ class AddressBook:
         cursor: as in :class:`ipam.Book`; :meth:`lease` stores it.
     """
 
-    __slots__ = ("_db", "_family", "_id", "_kept", "_network", "_root", "_subnet", "cursor")
+    __slots__ = (
+        "_db", "_id", "_kept", "_network", "_pool", "_returns", "_root", "_subnet", "cursor",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -36,18 +45,19 @@ class AddressBook:
         self._db = db
         self._network = network
         self._subnet = subnet
-        self._family = subnet.version
+        self._pool = pool_of(subnet)
         self._root = root
         self._id = id
-        row = db.execute(
-            "SELECT subnet, cursor FROM pool WHERE network = ? AND family = ?",
-            (network, self._family),
-        ).fetchone()
         self._kept: int | None = None
-        if row is not None and row[0] == str(subnet):
-            self._kept = row[1]
-        elif row is not None:
-            self._move()
+        self._returns = True
+        """Whether the container may have had addresses here."""
+        row = db.execute(_POOL, (id, root, network, self._pool.family)).fetchone()
+        if row is not None:
+            text, cursor, self._returns = row
+            if text == self._pool.text:
+                self._kept = cursor
+            else:
+                self._move()
         self.cursor = FIRST if self._kept is None else self._kept
 
     def known(self, address: Address) -> bool:
@@ -66,12 +76,14 @@ class AddressBook:
         """The id of the sandbox that has leased `address`."""
         return holder_of(self._db, self._network, address)
 
-    def had(self) -> Iterator[Address]:
+    def had(self) -> Iterable[Address]:
         """The free addresses that the container had before, the latest first."""
+        if not self._returns:
+            return ()
         rows = self._db.execute(
             "SELECT address FROM address WHERE id = ? AND root = ? AND network = ? AND family = ?"
             " AND freed IS NOT NULL ORDER BY freed DESC",
-            (self._id, self._root, self._network, self._family),
+            (self._id, self._root, self._network, self._pool.family),
         )
         return (ip_address(text) for (text,) in rows)
 
@@ -80,7 +92,7 @@ class AddressBook:
         rows = self._db.execute(
             "SELECT address FROM address WHERE network = ? AND family = ? AND freed IS NOT NULL"
             " ORDER BY freed",
-            (self._network, self._family),
+            (self._network, self._pool.family),
         )
         return (ip_address(text) for (text,) in rows)
 
@@ -88,7 +100,7 @@ class AddressBook:
         """The number of leased addresses in the subnet; reads them all."""
         rows = self._db.execute(
             "SELECT address FROM address WHERE network = ? AND family = ? AND sandbox IS NOT NULL",
-            (self._network, self._family),
+            (self._network, self._pool.family),
         )
         return sum(refusal(self._subnet, ip_address(text)) is None for (text,) in rows)
 
@@ -99,7 +111,8 @@ class AddressBook:
 
         `prefix` is its prefix length, if that is not the subnet's.
         """
-        prefix = self._subnet.prefixlen if prefix is None else prefix
+        pool = self._pool
+        prefix = pool.prefix if prefix is None else prefix
         self._db.execute(
             "INSERT INTO address"
             " (network, address, family, prefix, root, id, pooled, sandbox, ordinal, freed)"
@@ -111,11 +124,11 @@ class AddressBook:
             (
                 self._network,
                 str(address),
-                self._family,
+                pool.family,
                 prefix,
                 self._root,
                 self._id,
-                in_pool(self._subnet, address),
+                pool.has(address),
                 sandbox,
                 ordinal,
             ),
@@ -125,10 +138,10 @@ class AddressBook:
                 "INSERT INTO pool (network, family, subnet, cursor) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (network, family) DO UPDATE"
                 " SET subnet = excluded.subnet, cursor = excluded.cursor",
-                (self._network, self._family, str(self._subnet), self.cursor),
+                (self._network, pool.family, pool.text, self.cursor),
             )
             self._kept = self.cursor
-        interface = IPv4Interface if self._family == 4 else IPv6Interface
+        interface = IPv4Interface if pool.family == 4 else IPv6Interface
         return interface((int(address), prefix))  # a number needs no parsing
 
     def _move(self) -> None:
@@ -138,10 +151,10 @@ class AddressBook:
         """
         rows = self._db.execute(
             "SELECT address, freed IS NULL FROM address WHERE network = ? AND family = ?",
-            (self._network, self._family),
+            (self._network, self._pool.family),
         ).fetchall()
         for text, held in rows:
-            pooled = in_pool(self._subnet, ip_address(text))
+            pooled = self._pool.has(ip_address(text))
             if held:
                 self._db.execute(
                     "UPDATE address SET pooled = ? WHERE network = ? AND address = ?",

@@ -45,7 +45,7 @@ def connect(
     ordinal = _ordinal(network, {number: its for number, its, _ in there})
     name = _name(network, ordinal, {its for _, _, its in there}, name)
     fixed = place_fixed([network], request.addresses)
-    its_own = {version: fixed.get((0, version)) for version in (4, 6)}
+    its_own = {version: address for (_, version), address in fixed.items()}
     place = (key, ordinal, network.name, name, f"netnsv{ordinal}-{pid}")
     membership.add_interface(db, container, network, place, its_own, request.mac, {})
     db.execute(

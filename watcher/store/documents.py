@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from watcher.model.policy.limits import SandboxLimits
+from watcher.model.policy.limits import UNLIMITED, SandboxLimits
 from watcher.model.request import Request
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _address(_: type[Any], text: str) -> Address:
 
 def encode_limits(limits: SandboxLimits) -> str:
     """The document of a sandbox's limits, without what has its default."""
-    return _ENCODER.encode(limits).decode()
+    return _NO_LIMITS if limits is UNLIMITED else _ENCODER.encode(limits).decode()
 
 
 def decode_limits(document: str) -> SandboxLimits:
@@ -48,4 +48,5 @@ def decode_limits(document: str) -> SandboxLimits:
 
 _LIMITS: Final = msgspec.json.Decoder(SandboxLimits)
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=str)
+_NO_LIMITS: Final = _ENCODER.encode(UNLIMITED).decode()
 _DECODER: Final = msgspec.json.Decoder(Request, dec_hook=_address)

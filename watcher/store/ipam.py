@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final, Protocol
+
+from msgspec import Struct
 
 from watcher.model import keys
 from watcher.model.errors import InvalidRequest
@@ -21,6 +25,39 @@ POOL: Final = 1 << 16
 """How many addresses of a subnet, from the first on, are leased without a request: all of an IPv4
 /16, and 64 times the ports of one bridge. Later ones are leased only on request. It bounds the
 store's memory of freed addresses, which would grow for ever in an IPv6 /64."""
+
+
+class Pool(Struct, frozen=True):
+    """What every lease needs to know of a subnet; of the same subnet it is always the same.
+
+    Attributes:
+        text: the subnet as text.
+        family: its IP version.
+        prefix: its prefix length.
+        base: its first address, as a number.
+        end: the offset after the last address of the pool.
+        kind: the class of its addresses.
+    """
+
+    text: str
+    family: int
+    prefix: int
+    base: int
+    end: int
+    kind: type[IPv4Address | IPv6Address]
+
+    def has(self, address: Address) -> bool:
+        """Whether `address` is leased without a request."""
+        offset = int(address) - self.base
+        return FIRST <= offset < self.end and address.version == self.family
+
+
+@lru_cache(256)
+def pool_of(subnet: Subnet) -> Pool:
+    """The pool of `subnet`."""
+    kind = IPv4Address if subnet.version == 4 else IPv6Address
+    base = int(subnet.network_address)
+    return Pool(str(subnet), subnet.version, subnet.prefixlen, base, pool_end(subnet), kind)
 
 
 class Book(Protocol):
@@ -58,16 +95,17 @@ def choose(
     for address in adopt:
         if refusal(subnet, address) is None and book.free(address):
             return address
+    pool = pool_of(subnet)
     for address in book.had():
-        if in_pool(subnet, address) and address not in asked_for:
+        if pool.has(address) and address not in asked_for:
             return address
-    for offset in range(book.cursor, pool_end(subnet)):
+    for offset in range(book.cursor, pool.end):
         book.cursor = offset + 1
-        address = subnet.network_address + offset
+        address = pool.kind(pool.base + offset)
         if address not in asked_for and not book.known(address):
             return address
     freed = (address for address in book.freed() if address not in asked_for)
-    return next((address for address in freed if in_pool(subnet, address)), None)
+    return next((address for address in freed if pool.has(address)), None)
 
 
 def pool_end(subnet: Subnet) -> int:
@@ -78,9 +116,7 @@ def pool_end(subnet: Subnet) -> int:
 
 def in_pool(subnet: Subnet, address: Address) -> bool:
     """Whether `address` is in the pool of `subnet`, which is leased from without a request."""
-    if address.version != subnet.version:
-        return False
-    return FIRST <= int(address) - int(subnet.network_address) < pool_end(subnet)
+    return pool_of(subnet).has(address)
 
 
 def refusal(subnet: Subnet, address: Address) -> str | None:
@@ -108,8 +144,10 @@ def place_fixed(
         InvalidRequest: an address is in no network, may not be leased, or is the second of its
             family on one interface.
     """
-    value = ",".join(map(str, addresses)) if annotation is None else annotation
     placed: dict[tuple[int, int], Address] = {}
+    if not addresses:
+        return placed
+    value = ",".join(map(str, addresses)) if annotation is None else annotation
     for address in addresses:
         found = next(
             (

@@ -243,7 +243,6 @@ class LeaseStore(OpenStore):
         if container.netns is None:
             raise ValueError(f"container {quoted(container.id)} has no namespace")
         with self._database.writing() as db:
-            failures.forget(db, container.root, container.id, refused=True)
             return membership.create(db, container, networks, request, adopt, choices, limits)
 
     def create_sandbox_for(
@@ -262,8 +261,7 @@ class LeaseStore(OpenStore):
         :meth:`create_sandbox`.
         """
         with self._database.writing() as db:
-            for one in (founder, container):
-                failures.forget(db, one.root, one.id, refused=True)
+            failures.forget(db, container.root, container.id, refused=True)
             asked = Request(networks=request.networks, addresses=request.addresses, mac=request.mac)
             made = membership.create(db, founder, networks, asked, adopt, choices, limits)
             membership.join(db, container, made.key, request, choices)
@@ -283,7 +281,6 @@ class LeaseStore(OpenStore):
             for container, networks, request, limits in wanted:
                 db.execute("SAVEPOINT one")
                 try:
-                    failures.forget(db, container.root, container.id, refused=True)
                     made.append(
                         membership.create(db, container, networks, request, {}, choices, limits)
                     )

@@ -6,7 +6,8 @@ Each function is a part of its caller's transaction.
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -15,20 +16,32 @@ from watcher.model.errors import InvalidRequest, WatcherError, quoted
 from watcher.model.naming import hashed_mac, interface_names, mac_of
 from watcher.model.policy.limits import UNLIMITED, SandboxLimits
 from watcher.model.sandbox import Interface, Member, Sandbox
-from watcher.store import documents, port_claims
+from watcher.store import documents, failures, port_claims
 from watcher.store.addresses import AddressBook, free_leases
 from watcher.store.block_book import BlockBook, open_book
 from watcher.store.ipam import choose, place_fixed
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from watcher.model.address import Address
+    from watcher.model.address import Address, Subnet
     from watcher.model.container import Container
     from watcher.model.network import Network
     from watcher.model.request import PortMap, Request
     from watcher.store.port_choice import Choices
+
+_EARLIER: Final = (
+    "SELECT EXISTS (SELECT 1 FROM failure WHERE id = ?1 AND root = ?2),"
+    " EXISTS (SELECT 1 FROM member WHERE id = ?1 AND root = ?2)"
+)
+
+_INTERFACE: Final = (
+    "INSERT INTO interface (sandbox, ordinal, network, name, host_name, mac)"
+    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, mac) DO NOTHING"
+)
+
+_VERSION: Final = attrgetter("version")
 
 
 def create(
@@ -43,37 +56,39 @@ def create(
     """Make a sandbox, as :meth:`watcher.store.leases.LeaseStore.create_sandbox` says."""
     assert container.netns is not None
     fixed = place_fixed(networks, request.addresses, container.annotations.get(keys.IP))
-    drop(db, container.root, container.id)
+    root, id_, init = container.root, container.id, container.init
+    failed, placed = db.execute(_EARLIER, (id_, root)).fetchone()
+    if failed:
+        failures.forget(db, root, id_, refused=True)
+    if placed:
+        drop(db, root, id_)
     key = db.execute(
         "INSERT INTO sandbox (root, id, pid, start, netns, limits) VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            container.root, container.id, *_process(container), container.netns,
-            documents.encode_limits(limits),
-        ),
-    ).lastrowid  # fmt: skip
+        (root, id_, init.pid, init.start, container.netns, documents.encode_limits(limits)),
+    ).lastrowid
     assert key is not None
-    interfaces = []
+    interfaces, forced = [], limits.forced
     for ordinal, (network, name) in enumerate(
         zip(networks, interface_names(networks), strict=True)
     ):
-        its_own = {version: fixed.get((ordinal, version)) for version in (4, 6)}
+        its_own = {version: fixed[n, version] for n, version in fixed if n == ordinal}
         mac = request.mac if ordinal == 0 else None
-        host_name = f"netnsv{ordinal}-{container.init.pid}"
+        host_name = f"netnsv{ordinal}-{init.pid}"
         place = (key, ordinal, network.name, name, host_name)
         made = add_interface(db, container, network, place, its_own, mac, adopt)
-        interfaces.append(replace(made, forced=True) if limits.forced else made)
+        interfaces.append(replace(made, forced=True) if forced else made)
     ports = _insert_member(db, container, key, request, choices)
-    member = Member(container.root, container.id, container.init, ports, request)
+    member = Member(root, id_, init, ports, request)
     # Its pin leads to it, because it is the newest sandbox made for that id.
     return Sandbox(
         key,
-        container.id,
-        container.init,
+        id_,
+        init,
         container.netns,
         tuple(interfaces),
         (member,),
-        (container.id,),
-        kept=any(port.to_choose for port in request.ports),
+        (id_,),
+        kept=ports != request.ports,
         limits=limits,
     )
 
@@ -139,7 +154,7 @@ def add_interface(
     container: Container,
     network: Network,
     place: tuple[int, int, str, str, str],
-    fixed: Mapping[int, Address | None],
+    fixed: Mapping[int, Address],
     mac: str | None,
     adopt: Mapping[str, Sequence[Address]],
 ) -> Interface:
@@ -158,27 +173,24 @@ def add_interface(
         InvalidRequest: an address, the MAC or the host end is in use, or no address is free.
     """
     leases = [
-        _choose(db, container, network, fixed[version], version, adopt)
-        for version in (4, 6)
-        if network.subnet_of(version) is not None
+        _choose(db, container, network, subnet, fixed.get(subnet.version), adopt)
+        for subnet in sorted(network.subnets, key=_VERSION)
     ]
     key, ordinal, name_of_network, name, host_name = place
     mac = _insert_interface(db, container, place, mac, [address for _, address in leases])
-    with_prefix = tuple(book.lease(address, key, ordinal) for book, address in leases)
-    return Interface(ordinal, name_of_network, name, host_name, mac, with_prefix)
+    with_prefix = [book.lease(address, key, ordinal) for book, address in leases]
+    return Interface(ordinal, name_of_network, name, host_name, mac, tuple(with_prefix))
 
 
 def _choose(
     db: sqlite3.Connection,
     container: Container,
     network: Network,
+    subnet: Subnet,
     fixed: Address | None,
-    version: int,
     adopt: Mapping[str, Sequence[Address]],
 ) -> tuple[AddressBook | BlockBook, Address]:
     """The address for a container in a network's subnet, and the book to lease it in."""
-    subnet = network.subnet_of(version)
-    assert subnet is not None
     book = open_book(db, network, subnet, container.root, container.id)
     if isinstance(book, BlockBook):
         if fixed is None:
@@ -216,14 +228,12 @@ def _insert_interface(
     """Write an interface, of which `row` has everything but the MAC, and return its MAC."""
     _, _, network, _, host_name = row
     _refuse_taken_link(db, network, host_name)
-    for candidate in _derived_macs(host_name, addresses) if mac is None else (mac,):
-        done = db.execute(
-            "INSERT INTO interface (sandbox, ordinal, network, name, host_name, mac)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, mac) DO NOTHING",
-            (*row, candidate),
-        )
-        if done.rowcount:
+    for attempt in count():
+        candidate = _derived_mac(host_name, addresses, attempt) if mac is None else mac
+        if db.execute(_INTERFACE, (*row, candidate)).rowcount:
             return candidate
+        if mac is not None:
+            break
     (holder,) = db.execute(
         "SELECT id FROM sandbox JOIN interface ON sandbox = key WHERE network = ? AND mac = ?",
         (network, mac),
@@ -256,11 +266,11 @@ def _refuse_taken_link(db: sqlite3.Connection, network: str, host_name: str) -> 
         )
 
 
-def _derived_macs(host_name: str, addresses: Sequence[Address]) -> Iterator[str]:
-    """MACs for the first address, in the order to try them."""
+def _derived_mac(host_name: str, addresses: Sequence[Address], attempt: int) -> str:
+    """The MAC for the first address, to be tried as that `attempt`, from 0 on."""
     if addresses:
-        return (mac_of(addresses[0], attempt) for attempt in count())
-    return (hashed_mac(host_name.encode(), attempt) for attempt in count())
+        return mac_of(addresses[0], attempt)
+    return hashed_mac(host_name.encode(), attempt)
 
 
 def _insert_member(

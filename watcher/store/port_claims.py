@@ -15,7 +15,7 @@ from watcher.store.port_choice import NoneLeft, choose
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from watcher.model.address import Address
     from watcher.model.container import Container
@@ -122,20 +122,19 @@ def _claim(
     clash = write(db, member, sandbox, ports)
     if clash is not None:
         raise _in_the_way(clash, sandbox, written)
-    if any(port.to_choose for port in ports):
-        return _choose(db, member, ports, choice(), written)
-    return ports
+    wanted = {n: port for n, port in enumerate(ports) if port.to_choose}
+    return _choose(db, member, ports, wanted, choice(), written) if wanted else ports
 
 
 def _choose(
     db: sqlite3.Connection,
     member: int,
     ports: Sequence[PortMap],
+    wanted: Mapping[int, PortMap],
     choice: Choice,
     written: str,
 ) -> tuple[PortMap, ...]:
-    """Choose the host ports that `ports` do not name, and write them."""
-    wanted = {n: port for n, port in enumerate(ports) if port.to_choose}
+    """Choose the host ports of the `wanted` ones among `ports`, by position, and write them."""
     try:
         found = choose(db, list(wanted.values()), choice)
     except NoneLeft as none:
@@ -222,7 +221,7 @@ def _write(db: sqlite3.Connection, member: int, ports: Iterable[tuple[int, PortM
         "INSERT INTO claim"
         " (member, position, protocol, host_ip, host_port, port, length, size)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
+        [
             (
                 member,
                 n,
@@ -235,7 +234,7 @@ def _write(db: sqlite3.Connection, member: int, ports: Iterable[tuple[int, PortM
             )
             for n, p in ports
             if not p.to_choose
-        ),
+        ],
     )
 
 
