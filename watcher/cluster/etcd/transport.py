@@ -16,6 +16,7 @@ import aiohttp
 import msgspec
 
 from watcher.cluster.etcd.errors import Failed, Silent, TooLarge
+from watcher.cluster.etcd.resolver import Resolver
 from watcher.cluster.etcd.secrets import Certificates
 from watcher.cluster.etcd.wire import MAX_ANSWER, Lines, read_error
 from watcher.cluster.etcd.words import Times, Tls
@@ -52,7 +53,9 @@ class Transport:
         self._certificates = Certificates(tls)
         self._times = times
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=10, keepalive_timeout=30),
+            connector=aiohttp.TCPConnector(
+                limit=0, ttl_dns_cache=10, keepalive_timeout=30, resolver=Resolver()
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=_HEADERS,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=times.connect),
