@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -29,7 +30,7 @@ _KEPT: Final = 3
 """How often the lease is kept alive within `ttl`."""
 
 _RETRY: Final = 1.0
-"""Seconds until the lease is kept alive again after that has failed."""
+"""Seconds until the lease is kept alive again after that has failed once."""
 
 
 class Changer:
@@ -67,6 +68,8 @@ class Changer:
         self._again = again
         self._log = log
         self._pause = 0.0
+        self._kept = 0, 0.0
+        """The lease that was granted or kept alive last, and until when it lives for certain."""
         self.lease = 0
         self.until = 0
         self.problem = ""
@@ -90,19 +93,40 @@ class Changer:
 
     async def keep_alive(self, takes_part: Callable[[], bool]) -> None:
         """Keep the lease alive for as long as this host takes part in the cluster."""
+        retry = 0.0
         while True:
             pause = self._ttl / _KEPT
             if takes_part() and self.lease:
                 lease = self.lease
                 try:
-                    left = await self._etcd.keep_alive(lease)
+                    lives = await self._prolong(lease)
                 except EtcdError:  # the follower says what is wrong
-                    pause = min(pause, _RETRY)
+                    retry = longer(retry, (_RETRY, pause))
+                    pause = self._until_retry(lease, retry)
                 else:
-                    if not left and self.lease == lease:
+                    retry = 0.0
+                    if not lives and self.lease == lease:
                         self.lease = 0
                         self._again(0.0)
             await asyncio.sleep(pause)
+
+    def _until_retry(self, lease: int, pause: float) -> float:
+        """The pause until a lease is kept alive again; there is another try while it lives.
+
+        All hosts lose etcd together, and are not to ask it together when it is back.
+        """
+        kept, until = self._kept
+        left = until - asyncio.get_running_loop().time()
+        if kept == lease and left > 0:
+            pause = min(pause, max(left / 2, _RETRY))
+        return pause * random.uniform(0.5, 1)  # noqa: S311 - not for secrets
+
+    async def _prolong(self, lease: int) -> bool:
+        """Keep a lease alive; whether it lives."""
+        asked = asyncio.get_running_loop().time()
+        left = await self._etcd.keep_alive(lease)
+        self._kept = lease, asked + left
+        return left > 0
 
     async def _make_all(self, found: Look, picture: Picture) -> bool:
         """Make the changes; whether any was not made."""
@@ -120,8 +144,10 @@ class Changer:
 
     async def _lease_again(self) -> None:
         """Have a lease: the one that this host has, or another one."""
-        if not self.lease or not await self._etcd.keep_alive(self.lease):
+        if not self.lease or not await self._prolong(self.lease):
+            asked = asyncio.get_running_loop().time()
             self.lease = await self._etcd.grant(self._ttl)
+            self._kept = self.lease, asked + self._ttl
 
     async def _live(self, found: Look, picture: Picture) -> bool:
         """Tell that this host is alive."""
