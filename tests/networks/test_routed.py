@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.host import BEYOND, UPLINK, Host, HostMaker, Json
 from tests.support.traffic import Answer
-from tests.support.waiting import eventually
+from tests.support.waiting import LATENCY_FREE_NO, eventually
 
 BACK = {"io.watcher.network": "back"}
 
@@ -93,7 +93,7 @@ def test_networks_are_kept_apart_unless_one_may_reach_another(make_host: HostMak
     assert back.reach(web.address, 80) == Answer("web", back.address)
     assert back.reach(bridged.address, 80) == Answer("bridged", back.address)
     for client, server in ((web, back), (bridged, back), (web, bridged), (bridged, web)):
-        assert client.reach(server.address, 80) is None
+        assert client.reach(server.address, 80, timeout=LATENCY_FREE_NO) is None
 
 
 def test_one_reaches_the_ports_of_another_that_its_configuration_names(
@@ -119,8 +119,8 @@ def test_an_internal_one_has_no_way_out(make_host: HostMaker) -> None:
         container.serve(tcp=(80,))
     host.beyond.serve(tcp=(81,))
     assert inside.reach(also.address, 80) is not None
-    assert inside.reach(web.address, 80) is None
-    assert inside.reach(BEYOND, 81) is None
+    assert inside.reach(web.address, 80, timeout=LATENCY_FREE_NO) is None
+    assert inside.reach(BEYOND, 81, timeout=LATENCY_FREE_NO) is None
 
 
 def test_isolated_ones_cannot_reach_each_other(make_host: HostMaker) -> None:
@@ -128,7 +128,7 @@ def test_isolated_ones_cannot_reach_each_other(make_host: HostMaker) -> None:
     one, two = host.attach("one", annotations=BACK), host.attach("two", annotations=BACK)
     two.serve(tcp=(80,))
     host.beyond.serve(tcp=(81,))
-    assert one.reach(two.address, 80) is None
+    assert one.reach(two.address, 80, timeout=LATENCY_FREE_NO) is None
     assert one.reach(BEYOND, 81) == Answer("beyond", UPLINK)
 
 
@@ -136,7 +136,7 @@ def test_unpublished_ports_are_not_reached_from_outside(routed: Host) -> None:
     web = routed.attach("web")
     web.serve(tcp=(80,))
     routed.beyond.run("ip", "route", "add", "172.19.0.0/16", "via", UPLINK)
-    assert routed.beyond.reach(web.address, 80) is None
+    assert routed.beyond.reach(web.address, 80, timeout=LATENCY_FREE_NO) is None
     assert routed.here.reach(web.address, 80) is not None
 
 
@@ -146,7 +146,7 @@ def test_no_address_but_its_own_is_believed(routed: Host) -> None:
     assert web.reach(BEYOND, 81, "udp") is not None
     web.place.run("ip", "addr", "add", "172.19.0.99/32", "dev", "eth0")
     web.place.run("ip", "route", "replace", "default", "via", "169.254.1.1", "src", "172.19.0.99")
-    assert web.reach(BEYOND, 81, "udp") is None
+    assert web.reach(BEYOND, 81, "udp", timeout=LATENCY_FREE_NO) is None
     assert victim.reach(BEYOND, 81, "udp") is not None
 
 

@@ -6,6 +6,7 @@ makes the socket and steps back out, and the test itself serves or asks from the
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import socket
@@ -18,8 +19,13 @@ from typing import TYPE_CHECKING, Final, Self
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ENOUGH: Final = 2.0
-"""Seconds in which an answer that comes at all has come, even on a slow machine."""
+ENOUGH: Final = 10.0
+"""Seconds in which an answer that comes at all has come, even if the machine stood still meanwhile.
+
+Who expects silence says how long: :data:`tests.support.waiting.LATENCY_FREE_NO`.
+"""
+
+_log: Final = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -225,6 +231,11 @@ class Stream(Client):
         return self._line()
 
 
+def _tell(address: str, port: int, error: OSError) -> None:
+    """Why there was no answer, for who reads the output of a failed test."""
+    _log.warning("no answer from %s port %d: %r", address, port, error)
+
+
 def ask_tcp(
     netns: int, address: str, port: int, *, source: str = "", timeout: float = ENOUGH
 ) -> Answer | None:
@@ -232,7 +243,8 @@ def ask_tcp(
     try:
         with Stream(netns, address, port, source=source, timeout=timeout) as stream:
             return stream.answer
-    except OSError:
+    except OSError as error:
+        _tell(address, port, error)
         return None
 
 
@@ -260,7 +272,8 @@ class Datagrams(Client):
                 self._connected = True
             self._socket.send(b"?")
             who, seen = self._socket.recv(2048).decode().split()
-        except OSError:
+        except OSError as error:
+            _tell(*self._to, error)
             return None
         return Answer(who, seen)
 
