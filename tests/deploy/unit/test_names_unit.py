@@ -83,7 +83,7 @@ def asked(place: Place) -> Iterator[None]:
     """A question that is on its way meanwhile, and gets its answer behind that."""
     query = make_query(_HOST)
     with traffic.make_socket(place.netns, socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.settimeout(traffic.ENOUGH * 5)
+        asking.settimeout(traffic.ENOUGH)
         asking.connect((GATEWAY, DNS_PORT))
         asking.send(query.to_wire())
         yield
