@@ -31,6 +31,13 @@ class Appeared(Fact, frozen=True):
     container: Container
 
 
+class Leased(Fact, frozen=True):
+    """The lease store has what `members` get of `sandbox`, and the host is about to."""
+
+    sandbox: Sandbox
+    members: tuple[Member, ...]
+
+
 class Attached(Fact, frozen=True):
     """The containers `members` have their network, that of `sandbox`; it took `seconds`."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from handlers import resolv_conf
 from handlers.resolv_conf import CannotPlace, Gone, Outcome
-from watcher.facts.kinds import Appeared, Attached, Detached, NoResolvConf
+from watcher.facts.kinds import Attached, Detached, Leased, NoResolvConf
 from watcher.gate.aside import Aside
 from watcher.model.errors import WatcherError, message_with_remedy
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from watcher.facts.publisher import Publisher
     from watcher.gate.inbox import Inbox
     from watcher.log.logger import Log
-    from watcher.model.container import Container, Process
+    from watcher.model.container import Process
     from watcher.model.sandbox import Member, Sandbox
     from watcher.reconcile.reconciler import Reconciler
 
@@ -147,18 +147,17 @@ class ResolvConfs:
         """
         if self._loop is None:
             return False
-        placing = self._expected.pop(init, None)
-        found = self._attached.get(init) or self._present.member(root, id_)
-        file = None if found is None else self._present.resolv_conf_for(*found)
-        if file is None:
+        early = placing = self._expected.pop(init, None)
+        if placing is None:
+            found = self._attached.get(init) or self._present.member(root, id_)
+            placing = None if found is None else self._placing(*found)
+        if placing is None:
             return False
         self._begun.add(init)
-        if placing is not None and placing.outcome is not None:
+        if early is None and not self._run(self._held, placing):
+            return False
+        if placing.outcome is not None:
             self._report(placing, placing.outcome)
-        if placing is None or placing.file != file:
-            placing = _Placing(root, id_, init, file)
-            if not self._run(self._held, placing):
-                return False
         if placing.finished:
             return False
         self._pending.add(init)
@@ -175,16 +174,19 @@ class ResolvConfs:
         """It is no longer about to be admitted: it was, or was not, or has to wait."""
         self._expected.pop(init, None)
 
-    def _begin_early(self, container: Container) -> None:
-        """Begin while a container is being attached, if what it will get is plain to see.
+    def _begin_early(self, sandbox: Sandbox, member: Member) -> None:
+        """Begin while a held container is being attached.
 
-        It depends on the network alone: if the attachment fails, the file does no harm.
+        What it gets depends on its leases alone: if the attachment fails, the file does no harm.
         """
-        file = self._present.resolv_conf_expected(container)
-        if file is not None:
-            placing = _Placing(container.root, container.id, container.init, file)
-            if self._run(self._held, placing):
-                self._expected[container.init] = placing
+        placing = self._placing(sandbox, member)
+        if placing is not None and self._run(self._held, placing):
+            self._expected[member.init] = placing
+
+    def _placing(self, sandbox: Sandbox, member: Member) -> _Placing | None:
+        """What is to be placed for a container; `None` if it gets none."""
+        file = self._present.resolv_conf_for(sandbox, member)
+        return None if file is None else _Placing(member.root, member.id, member.init, file)
 
     def _give_up(self, placing: _Placing, done: Callable[[], object]) -> None:
         """Wait no more for one that takes too long; it may still come."""
@@ -205,11 +207,13 @@ class ResolvConfs:
         It remembers who was attached, because the lease store needs longer to tell.
         """
         match fact:
+            case Leased(sandbox, members):
+                for member in members:
+                    if member.init in self._expected:
+                        self._begin_early(sandbox, member)
             case Attached(sandbox, members, _):
                 for member in members:
                     self._attached[member.init] = sandbox, member
-            case Appeared(container) if container.init in self._expected:
-                self._begin_early(container)
 
     def _heard(self, fact: Fact) -> None:
         """Place those of containers that were attached, but not held; a subscriber."""
@@ -224,11 +228,13 @@ class ResolvConfs:
                     self._told.pop(member.init, None)
 
     def _place_later(self, sandbox: Sandbox, member: Member) -> None:
-        file = self._present.resolv_conf_for(sandbox, member)
-        if file is None or member.init in self._begun:
+        if member.init in self._begun:
+            return
+        placing = self._placing(sandbox, member)
+        if placing is None:
             return
         self._begun.add(member.init)
-        self._run(self._others, _Placing(member.root, member.id, member.init, file), REST)
+        self._run(self._others, placing, REST)
 
     def _run(self, aside: Aside, placing: _Placing, rest: float = 0.0) -> bool:
         """Place a file in another thread, which rests then; whether there is one for it."""

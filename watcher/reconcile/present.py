@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from handlers.resolv_conf import ResolvConf
     from watcher.config.settings import Config
     from watcher.model.address import Address
-    from watcher.model.container import Container, Process
+    from watcher.model.container import Process
     from watcher.model.network import Network
     from watcher.model.sandbox import Member, Sandbox
     from watcher.reconcile.context import Context
@@ -109,11 +109,6 @@ class Present:
         """What a container gets; `None` if it gets none."""
         networks = self._host.networks
         return resolv_conf.wanted(sandbox, member, self._config, networks)
-
-    def resolv_conf_expected(self, container: Container) -> ResolvConf | None:
-        """What a container will get that is being attached; `None` if that is yet to be seen."""
-        networks = self._host.networks
-        return resolv_conf.expected(container, self._config, networks)
 
     def is_wrong(self, kind: int, body: memoryview) -> bool:
         """Whether an event of rtnetlink contradicts the ways to other hosts that are wanted."""

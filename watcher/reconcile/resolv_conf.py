@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from handlers.resolv_conf import DIRECTORY, ResolvConf
-from watcher.containers.annotations import parse_request
-from watcher.model.keys import SHARE
 from watcher.model.names import asks_at, resolv_conf
 from watcher.model.network import gateway
 
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
 
     from watcher.config.settings import Config
     from watcher.model.address import Address, Subnet
-    from watcher.model.container import Container
     from watcher.model.network import Network
     from watcher.model.sandbox import Member, Sandbox
 
@@ -26,23 +23,6 @@ def wanted(
     """What `member` of `sandbox` gets; `None` if its network has no names, or it wants none."""
     found = asks_at(sandbox, member, networks)
     return None if found is None else _file(config, *found)
-
-
-def expected(
-    container: Container, config: Config, networks: Mapping[str, Network]
-) -> ResolvConf | None:
-    """What a container will get that is being attached; `None` if that is yet to be seen.
-
-    :func:`wanted` has the last word.
-    """
-    if not container.has_own_netns or SHARE in container.annotations:
-        return None
-    request = parse_request(container.annotations, container.hostname)
-    names = ("default",) if request.networks is None else request.networks
-    network = networks.get(names[0]) if names else None
-    if network is None or not network.named or request.dns == ():
-        return None
-    return _file(config, network, gateway(_first(network)))
 
 
 def all_of(config: Config, networks: Iterable[Network]) -> Iterator[ResolvConf]:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from watcher.containers.life import ended
-from watcher.facts.kinds import Attached, Detached, NotRepaired
+from watcher.facts.kinds import Attached, Detached, Leased, NotRepaired
 from watcher.model.errors import InvalidRequest, Unclaimed, WatcherError, quoted
 from watcher.model.sandbox import Member, Sandbox, without
 from watcher.reconcile import families, ports
@@ -55,6 +55,7 @@ class Steps:
         arriving = sandbox.members
         if isinstance(wanted, Join):
             arriving = tuple(member for member in sandbox.members if member.is_(container))
+        self._context.facts.tell(Leased(sandbox, arriving))
         for error in self.make([(sandbox, arriving)], began).values():
             raise error
 
