@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
+from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import descriptors
@@ -12,13 +14,20 @@ from handlers.kernel import descriptors
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    type _Call = tuple[Callable[[], object], str]
-
 MOST: Final = 16
 """The most threads."""
 
 HANGS_AFTER: Final = 1.0
 """Seconds after which a call counts as hanging."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call, whom it is for, and when it was given to a thread."""
+
+    run: Callable[[], object]
+    of: str
+    began: float = 0.0
 
 
 class Aside:
@@ -34,11 +43,12 @@ class Aside:
         self._keep = keep
         self._most = most
         self._share = max(most // 2, 1)
-        self._calls: deque[_Call] = deque()
-        self._change = threading.Condition()
+        self._lock = threading.Lock()
+        self._waiting: deque[_Call] = deque()
+        self._under_way: set[_Call] = set()
+        self._given: SimpleQueue[_Call] = SimpleQueue()
+        """Those under way that no thread has taken yet; each idle thread waits for one."""
         self._threads = self._idle = 0
-        self._under_way: dict[int, tuple[float, str]] = {}
-        """By thread: the start of its call, and whom that is for."""
 
     def run(self, run: Callable[[], object], of: str = "") -> bool:
         """Run `run`, which must not raise, in a thread; false if all hang, or none can start.
@@ -47,50 +57,62 @@ class Aside:
             run: the call.
             of: whom it is for, if calls for one may not take all threads.
         """
-        call = run, of
-        with self._change:
-            if self._hang(self._most, self._under_way.values()) or self._hang(
-                self._share, [one for one in self._under_way.values() if of and one[1] == of]
-            ):
+        call = _Call(run, of)
+        with self._lock:
+            if self._hang(of):
                 return False
-            self._calls.append(call)
-            if self._idle >= len(self._calls) or self._threads == self._most:
-                self._change.notify()
+            if not self._may_begin(call) or (self._threads == self._most and not self._idle):
+                self._waiting.append(call)
+                return True
+            self._begin(call)
+            if self._idle:
+                self._idle -= 1
+                self._given.put(call)
                 return True
             self._threads += 1
             name = f"aside-{self._threads}"
         try:
-            threading.Thread(target=self._run, name=name, daemon=True).start()
+            threading.Thread(target=self._run, args=(call,), name=name, daemon=True).start()
         except RuntimeError:  # there are as many as may be (pthread_create(3), EAGAIN)
-            with self._change:
+            with self._lock:
                 self._threads -= 1
-                if call in self._calls:
-                    self._calls.remove(call)
-                    return False
+                self._under_way.discard(call)
+            return False
         return True
 
-    def _run(self) -> None:
+    def _run(self, call: _Call) -> None:
         descriptors.have_own(self._keep)
-        me = threading.get_ident()
         while True:
-            with self._change:
-                self._under_way.pop(me, None)
-                self._idle += 1
-                call = self._change.wait_for(self._next)
-                self._idle -= 1
-                assert call is not None
-                run, of = call
-                self._calls.remove(call)
-                self._under_way[me] = time.monotonic(), of
-            run()
+            call.run()
+            call = self._next(call) or self._given.get()
 
-    def _next(self) -> _Call | None:
-        """The first call of somebody who has not their share of threads already."""
-        busy = Counter(of for _, of in self._under_way.values())
-        return next((one for one in self._calls if not one[1] or busy[one[1]] < self._share), None)
+    def _next(self, ended: _Call) -> _Call | None:
+        """The first that waits and may begin; `None`: the calling thread is idle."""
+        with self._lock:
+            self._under_way.discard(ended)
+            for call in self._waiting:
+                if self._may_begin(call):
+                    self._waiting.remove(call)
+                    self._begin(call)
+                    return call
+            self._idle += 1
+            return None
 
-    @staticmethod
-    def _hang(count: int, under_way: Collection[tuple[float, str]]) -> bool:
-        """Whether `count` calls are under way, and all hang."""
+    def _begin(self, call: _Call) -> None:
+        call.began = time.monotonic()
+        self._under_way.add(call)
+
+    def _may_begin(self, call: _Call) -> bool:
+        """Whether it is for somebody who has not their share of threads already."""
+        return not call.of or self._count(call.of) < self._share
+
+    def _count(self, of: str) -> int:
+        return sum([call.of == of for call in self._under_way])
+
+    def _hang(self, of: str) -> bool:
+        """Whether all threads hang, or all that calls for `of` may take."""
         late = time.monotonic() - HANGS_AFTER
-        return len(under_way) >= count and all(at < late for at, _ in under_way)
+        hanging = [call for call in self._under_way if call.began < late]
+        if len(hanging) >= self._most:
+            return True
+        return bool(of) and sum([call.of == of for call in hanging]) >= self._share
