@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack, contextmanager, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +20,6 @@ from handlers.resolv_conf.target import PUT_ONE, CannotPlace, Root
 from watcher.model.errors import remedy_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from handlers.kernel.statx import Status
     from handlers.resolv_conf.files import ResolvConf
     from watcher.model.container import Process
@@ -70,64 +67,80 @@ def place(init: Process, file: ResolvConf) -> Outcome:
     os.unshare(os.CLONE_FS)  # a thread enters mount namespaces alone (setns(2))
     os.umask(0)  # of this thread alone
     for _ in range(_TRIES):
-        with ExitStack() as opened:
-            try:
-                return _place(init, file, opened)
-            except FileNotFoundError:
-                continue  # it has just been removed
-            except OSError as error:
-                if start_time(init.pid) != init.start:
-                    raise Gone from error
-                raise _cannot(error) from error
+        opened: list[int] = []
+        try:
+            return _place(init, file, opened)
+        except FileNotFoundError:
+            continue  # it has just been removed
+        except OSError as error:
+            if start_time(init.pid) != init.start:
+                raise Gone from error
+            raise _cannot(error) from error
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
     raise CannotPlace("/etc/resolv.conf in its root is removed all the time", _WHO)
 
 
-def _place(init: Process, file: ResolvConf, opened: ExitStack) -> Outcome:
-    def kept(descriptor: int) -> int:
-        opened.callback(os.close, descriptor)
-        return descriptor
-
+def _place(init: Process, file: ResolvConf, opened: list[int]) -> Outcome:
+    """Place it; the caller closes what was `opened`."""
+    opened.append(here := os.open("/proc/thread-self/ns/mnt", _READ))
     try:
-        inside = kept(os.open(f"/proc/{init.pid}/ns/mnt", _READ))
-        root = kept(os.open(f"/proc/{init.pid}/root", _DIRECTORY))
-        table = kept(os.open(f"/proc/{init.pid}/mountinfo", _READ))
+        opened.append(inside := os.open(f"/proc/{init.pid}/ns/mnt", _READ))
+        is_host = _is_host(inside, here)
+        if not is_host:
+            opened.append(root := os.open(f"/proc/{init.pid}/root", _DIRECTORY))
+            opened.append(table := os.open(f"/proc/{init.pid}/mountinfo", _READ))
         if start_time(init.pid) != init.start:
             raise Gone
     except _ENDED:
         raise Gone from None
-    here = kept(os.open("/proc/thread-self/ns/mnt", _READ))
-    if _is_host(inside, here):
+    if is_host:
         return Outcome.SHARED
-    is_host = os.path.samestat(os.fstat(root), os.stat("/"))  # noqa: PTH116
-    looked_up = Root(table, kept(os.open("/proc/self", _DIRECTORY)), is_host=is_host)
-    with _entered(inside, here, root):
-        target, seen = looked_up.find()
-        kept(target)
+    opened.append(host := os.open("/proc/self", _DIRECTORY))
+    with _Entered(inside, here, root):
+        target, seen = Root(table, host).find()
+        opened.append(target)
     if seen.is_top:
         return Outcome.THERE if _is_it(seen, file.path) else Outcome.OTHER
-    tree = kept(_mount_of(file))
-    with _entered(inside, here):
+    opened.append(tree := _mount_of(file))
+    with _Entered(inside, here):
         mounts.move(tree, target)
     return Outcome.PLACED
 
 
-@contextmanager
-def _entered(inside: int, here: int, root: int | None = None) -> Iterator[None]:
+class _Entered:
     """Be in the mount namespace `inside`, and in its directory `root`, and come back to `here`.
 
     Both namespaces are entered with their own roots (setns(2)). Nothing may be opened meanwhile by
-    a path of the host's.
+    a path of the host's. It is a class, because each start waits for it.
     """
-    os.setns(inside, os.CLONE_NEWNS)
-    try:
-        if root is not None:
-            os.fchdir(root)
-            if not os.path.samestat(os.stat("/"), os.fstat(root)):  # noqa: PTH116
-                os.chroot(".")
-        yield
-    finally:
+
+    __slots__ = ("_here", "_inside", "_root")
+
+    def __init__(self, inside: int, here: int, root: int | None = None) -> None:
+        self._inside = inside
+        self._here = here
+        self._root = root
+
+    def __enter__(self) -> None:
+        os.setns(self._inside, os.CLONE_NEWNS)
+        if self._root is None:
+            return
         try:
-            os.setns(here, os.CLONE_NEWNS)
+            os.fchdir(self._root)
+            if not os.path.samestat(os.stat("/"), os.fstat(self._root)):  # noqa: PTH116
+                os.chroot(".")
+        except BaseException:
+            self._come_back()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._come_back()
+
+    def _come_back(self) -> None:
+        try:
+            os.setns(self._here, os.CLONE_NEWNS)
         except OSError as error:
             raise SystemExit from error  # this thread must not do anything any more
 
@@ -135,9 +148,11 @@ def _entered(inside: int, here: int, root: int | None = None) -> Iterator[None]:
 def _is_host(inside: int, here: int) -> bool:
     """Whether the mount namespace `inside` is that of the host, or `here`, of this process."""
     number = os.fstat(inside).st_ino
-    with suppress(PermissionError):  # the first process may have more capabilities than this one
+    try:
         if number == os.stat("/proc/1/ns/mnt").st_ino:  # noqa: PTH116
             return True
+    except PermissionError:  # the first process may have more capabilities than this one
+        pass
     return number == os.fstat(here).st_ino
 
 

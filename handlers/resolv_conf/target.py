@@ -62,13 +62,11 @@ class Root:
     Args:
         mounts: a descriptor of the `mountinfo` of that process.
         host: a descriptor of the directory of this process in the host's `/proc`.
-        is_host: whether it is the host's root directory, in another mount namespace.
     """
 
-    def __init__(self, mounts: int, host: int, *, is_host: bool) -> None:
+    def __init__(self, mounts: int, host: int) -> None:
         self._mounts = mounts
         self._host = host
-        self._is_host = is_host
         self._table = b""
 
     def find(self) -> tuple[int, Status]:
@@ -200,7 +198,8 @@ class Root:
         found = self._mount(number)
         self._check_mount(found)
         if number == self._own_mount():
-            if self._is_host:
+            if os.path.samestat(os.stat("/"), os.stat("root", dir_fd=self._host)):  # noqa: PTH116
+                # It is the host's root directory, in another mount namespace.
                 raise CannotPlace("its root is the host's, and has no /etc/resolv.conf", PUT_ONE)
             return
         host = os.open("mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._host)
