@@ -46,6 +46,10 @@ def test_every_way_to_ask_for_a_sandbox_finds_it(store: LeaseStore) -> None:
     assert store.sandboxes() == [made]
     assert store.sandbox(1) is None
     assert store.sandbox_of("/other", "web") is None
+    assert store.sandboxes_of(ROOT, "web", 4026532812) == (made, made)
+    assert store.sandboxes_of(ROOT, "web", 1) == (made, None)
+    assert store.sandboxes_of("/other", "web", 4026532812) == (None, made)
+    assert store.sandboxes_of("/other", "web", 1) == (None, None)
     assert store.sandbox_named("db") is None
     assert store.by_key(made.key + 1) is None
 

@@ -288,6 +288,9 @@ class StoreAndModel(RuleBasedStateMachine):
             self.agree(sandbox, room)
             assert self.store.by_key(sandbox.key) == sandbox
             assert self.store.sandbox(sandbox.netns) == sandbox
+            for root, name in room.members:
+                both = self.store.sandboxes_of(root, name, sandboxes[-1].netns)
+                assert both == (sandbox, sandboxes[-1])
             assert all(self.store.sandbox_named(name) == sandbox for name in sandbox.pins)
 
     def agree(self, sandbox: Sandbox, room: Room) -> None:

@@ -100,10 +100,9 @@ class Attachment:
             InvalidRequest: its request cannot be met.
             WatcherError, OSError: it could not be attached; the host is as it was.
         """
-        container = self._as_known(container)
+        container, known = self._as_known(container)
         if request is None:
             request = parse_request(container.annotations, container.hostname)
-        known = self._known(container)
         met = known is not None and meets(known, container, request)
         wanted = self._plan(container, known, request, attached=met or orphan is not None)
         if isinstance(wanted, Join) and (member := wanted.sandbox.member(container)) is not None:
@@ -139,8 +138,7 @@ class Attachment:
         Raises:
             InvalidRequest: its request cannot be met.
         """
-        container = self._as_known(container)
-        known = self._known(container)
+        container, known = self._as_known(container)
         if known is not None and known.member(container) is not None:
             return None
         wanted = self._plan(container, known, request, unmovable=unmovable)
@@ -232,26 +230,27 @@ class Attachment:
         assert container.netns is not None
         return self._context.store.sandbox(container.netns)
 
-    def _as_known(self, container: Container) -> Container:
+    def _as_known(self, container: Container) -> tuple[Container, Sandbox | None]:
         """`container` in the namespace that it was attached in, after detaching its predecessor.
 
         A process may move itself into another namespace. The network stays where it was, with the
-        rest of the container.
+        rest of the container. The second result is as that of :meth:`_known` for the first one.
         """
-        was = self._context.store.sandbox_of(container.root, container.id)
+        assert container.netns is not None
+        was, there = self._context.store.sandboxes_of(container.root, container.id, container.netns)
         if was is None:
-            return container
+            return container, there
         if was.member(container) is None:
             self.vanish(container.root, container.id)
-            return container
-        if was.is_of(container) and not container.has_own_netns:
+        elif was.is_of(container) and not container.has_own_netns:
             # The gate read another bundle. The namespace existed before this container.
             self._context.facts.publish(BundleChanged(container.root, container.id))
             self.vanish(container.root, container.id)
-            return container
-        if was.netns != container.netns:
-            self._context.failures.note_left(container)
-        return replace(container, netns=was.netns)
+        else:
+            if was.netns != container.netns:
+                self._context.failures.note_left(container)
+            container = replace(container, netns=was.netns)
+        return container, self._known(container)
 
     def _leave_for(self, request: Request, sandbox: Sandbox, member: Member) -> None:
         """Take back what `member` has, because its annotations have changed."""

@@ -57,6 +57,10 @@ _READ: Final = 16
 """The most sandboxes to remember."""
 
 
+_OF_CONTAINER: Final = "SELECT sandbox FROM member WHERE id = ? AND root = ?"
+_IN_NAMESPACE: Final = "SELECT key FROM sandbox WHERE netns = ? ORDER BY key DESC LIMIT 1"
+_PLACED: Final = f"SELECT ({_OF_CONTAINER}), ({_IN_NAMESPACE})"
+
 _CONNECTED: Final = (
     "SELECT network, key, sandbox.id FROM interface JOIN sandbox ON key = interface.sandbox"
     " ORDER BY key, ordinal"
@@ -92,13 +96,29 @@ class LeaseStore(OpenStore):
 
         The kernel reuses the number of a namespace that has gone, so compare the inits.
         """
-        return self._found(
-            "SELECT key FROM sandbox WHERE netns = ? ORDER BY key DESC LIMIT 1", netns
-        )
+        return self._found(_IN_NAMESPACE, netns)
 
     def sandbox_of(self, root: str, id: str) -> Sandbox | None:  # noqa: A002
         """The sandbox that the container `id` of `root` is in."""
-        return self._found("SELECT sandbox FROM member WHERE id = ? AND root = ?", id, root)
+        return self._found(_OF_CONTAINER, id, root)
+
+    def sandboxes_of(
+        self,
+        root: str,
+        id: str,  # noqa: A002
+        netns: int,
+    ) -> tuple[Sandbox | None, Sandbox | None]:
+        """What :meth:`sandbox_of` and :meth:`sandbox` return, mostly for a container without any.
+
+        One question answers both then.
+        """
+        row = self._database.peek(_PLACED, (id, root, netns))
+        assert row is not None
+        of, there = row
+        return (
+            None if of is None else self.by_key(of),
+            None if there is None else self.by_key(there),
+        )
 
     def knows(self, root: str, id: str) -> bool:  # noqa: A002
         """Whether the container `id` of `root` is in a sandbox."""
