@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from watcher.model.cluster import claim_of
 from watcher.model.errors import Unclaimed
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 PATIENCE: Final = 10.0
 """Seconds that a claim is wanted, or kept, after a container that starts has asked for it last."""
 
+GRACE: Final = 3.0
+"""Seconds that a container waits although nothing is granted at present: etcd may be choosing its
+leader. `watcher cluster` refuses after as many what cannot be granted."""
+
 MOST: Final = 1024
 """The most claims that are wanted at a time."""
 
@@ -23,6 +29,13 @@ MOST: Final = 1024
 def not_granted(reason: str) -> str:
     """Why an address is refused that the registry does not grant, as the end of a sentence."""
     return f"cannot be claimed: {reason}"
+
+
+class _Wanted(Struct):
+    """What containers that start want: since when they wait, and until when it is wanted."""
+
+    since: float
+    until: float
 
 
 class Claims:
@@ -34,8 +47,7 @@ class Claims:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._wanted: dict[tuple[str, Subnet], float] = {}
-        """Until when each is wanted by containers that start."""
+        self._wanted: dict[tuple[str, Subnet], _Wanted] = {}
         self._kept: Counter[tuple[str, Subnet]] = Counter()
         """How many commands want each."""
         self._refused: dict[tuple[str, Subnet], str] = {}
@@ -48,13 +60,16 @@ class Claims:
         """
         key = (wanted.network, claim_of(wanted.address))
         reason = self._refused.pop(key, "")
-        known = key in self._wanted
-        if not reason and not known and len(self._wanted) >= MOST:
+        known, now = self._wanted.get(key), self._now()
+        if not reason and known is None and len(self._wanted) >= MOST:
             reason = "is not claimed, because very many others are waited for"
         if reason:
             raise Unclaimed(wanted.network, wanted.address, wanted.value, reason)
-        self._wanted[key] = self._now() + PATIENCE
-        return not known
+        if known is None:
+            self._wanted[key] = _Wanted(now, now + PATIENCE)
+        else:
+            known.until = now + PATIENCE
+        return known is None
 
     def keep(self, network: str, address: Address) -> None:
         """Want an address for a command, until :meth:`let_go`."""
@@ -74,6 +89,16 @@ class Claims:
         self._refused[network, prefix] = reason
         return True
 
+    def give_up(self) -> bool:
+        """Nothing is granted at present: want no more what containers have waited for long enough.
+
+        Returns whether there are such. They ask again, and are told why.
+        """
+        late = [key for key, one in self._wanted.items() if one.since + GRACE <= self._now()]
+        for key in late:
+            del self._wanted[key]
+        return bool(late)
+
     def met(self, network: str, address: Address) -> None:
         """A container has that address: nobody waits for it any more."""
         self._wanted.pop((network, claim_of(address)), None)
@@ -82,12 +107,21 @@ class Claims:
         """Whether somebody waits for it, or has lately."""
         if (network, prefix) in self._kept:
             return True
-        until = self._wanted.get((network, prefix))
-        return until is not None and until > self._now()
+        wanted = self._wanted.get((network, prefix))
+        return wanted is not None and wanted.until > self._now()
 
     def lapse(self) -> Iterable[tuple[str, Subnet]]:
         """Forget those that nobody waits for any more; returns the rest."""
         now = self._now()
-        for key in [key for key, until in self._wanted.items() if until <= now]:
+        for key in [key for key, one in self._wanted.items() if one.until <= now]:
             del self._wanted[key]
         return self._wanted.keys() | self._kept.keys()
+
+    def due(self) -> float | None:
+        """Seconds until a container has waited long enough, or nobody waits any more, if so."""
+        now = self._now()
+        times = [
+            one.until if one.since + GRACE <= now else one.since + GRACE
+            for one in self._wanted.values()
+        ]
+        return max(0.0, min(times) - now) if times else None

@@ -17,7 +17,7 @@ import msgspec
 
 from watcher.cluster.protocol import NOT_YET, SOCKET, NumberRow, StatusRow
 from watcher.clustering.agreement import Agreement
-from watcher.clustering.claims import PATIENCE, Claims
+from watcher.clustering.claims import Claims
 from watcher.clustering.connection import Connection
 from watcher.clustering.identity import host_name, own_address
 from watcher.clustering.tables import Heard
@@ -233,6 +233,8 @@ class Clustering:
             with self._reconciler.changing() as (context, _):
                 store, clustered = context.store.cluster, _clustered(self._config)
                 change, go_on = self._agreement.close(store, self._heard, clustered)
+                if self._why_not():
+                    go_on = self._claims.give_up() or go_on
                 left = self._agreement.review(store, clustered)
                 rows = self._agreement.rows(store, self._config, self._heard, context.host.networks)
                 if left:
@@ -260,11 +262,14 @@ class Clustering:
         self._waiters.reply(decided)
         if go_on:
             self._granted()
-        if self._lapsing is None and list(self._claims.lapse()):
-            self._lapsing = self._loop.call_later(PATIENCE, self._lapse)
+        if self._lapsing is not None:
+            self._lapsing.cancel()
+            self._lapsing = None
+        if (due := self._claims.due()) is not None:
+            self._lapsing = self._loop.call_later(due, self._lapse)
 
     def _lapse(self) -> None:
-        """Look again, because nobody may wait for a claim any more."""
+        """Look again, because a container has waited long enough, or nobody waits any more."""
         self._lapsing = None
         self._soon()
 
