@@ -96,7 +96,7 @@ def mac_of(address: Address, attempt: int = 0) -> str:
     on every host and after every restart.
     """
     if isinstance(address, IPv4Address) and attempt == 0:
-        return _mac(b"\x02\x42" + address.packed)
+        return (b"\x02\x42" + address.packed).hex(":")
     return hashed_mac(address.packed, attempt)
 
 
@@ -106,7 +106,7 @@ def hashed_mac(seed: bytes, attempt: int = 0) -> str:
     Two attempts with one seed never give the same MAC: CRC-32s of inputs that differ only within
     32 neighbouring bits always differ.
     """
-    return _mac(b"\x02\x43" + zlib.crc32(seed + attempt.to_bytes(2)).to_bytes(4))
+    return (b"\x02\x43" + zlib.crc32(seed + attempt.to_bytes(2)).to_bytes(4)).hex(":")
 
 
 def link_local(mac: str) -> IPv6Address:
@@ -114,10 +114,6 @@ def link_local(mac: str) -> IPv6Address:
     octets = bytearray.fromhex(mac.replace(":", ""))
     octets[0] ^= 2
     return IPv6Address(b"\xfe\x80" + bytes(6) + octets[:3] + b"\xff\xfe" + octets[3:])
-
-
-def _mac(raw: bytes) -> str:
-    return raw.hex(":")
 
 
 def sysctl_name(path: str) -> str:

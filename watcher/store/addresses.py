@@ -20,6 +20,18 @@ _POOL: Final = (
     " FROM pool WHERE network = ?3 AND family = ?4"
 )
 
+_NEW: Final = (
+    "INSERT INTO address"
+    " (network, address, family, prefix, root, id, pooled, sandbox, ordinal, freed)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
+)
+_ANY: Final = (
+    f"{_NEW} ON CONFLICT (network, address) DO UPDATE SET"
+    "  prefix = excluded.prefix, root = excluded.root, id = excluded.id,"
+    "  pooled = excluded.pooled, sandbox = excluded.sandbox, ordinal = excluded.ordinal,"
+    "  freed = NULL"
+)
+
 
 class AddressBook:
     """One network's addresses of one family, for the container `id` of `root`.
@@ -31,7 +43,8 @@ class AddressBook:
     """
 
     __slots__ = (
-        "_db", "_id", "_kept", "_network", "_pool", "_returns", "_root", "_subnet", "cursor",
+        "_db", "_id", "_kept", "_network", "_new", "_pool", "_returns", "_root", "_subnet",
+        "cursor",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +61,8 @@ class AddressBook:
         self._pool = pool_of(subnet)
         self._root = root
         self._id = id
+        self._new: tuple[Address | None, str] = None, ""
+        """The last address that was found to be unknown, and its text."""
         self._kept: int | None = None
         self._returns = True
         """Whether the container may have had addresses here."""
@@ -62,11 +77,14 @@ class AddressBook:
 
     def known(self, address: Address) -> bool:
         """Whether `address` is leased or remembered."""
+        text = str(address)
         found = self._db.execute(
-            "SELECT 1 FROM address WHERE network = ? AND address = ?",
-            (self._network, str(address)),
+            "SELECT 1 FROM address WHERE network = ? AND address = ?", (self._network, text)
         )
-        return found.fetchone() is not None
+        if found.fetchone() is not None:
+            return True
+        self._new = address, text
+        return False
 
     def free(self, address: Address) -> bool:
         """Whether no sandbox has leased `address`."""
@@ -113,17 +131,13 @@ class AddressBook:
         """
         pool = self._pool
         prefix = pool.prefix if prefix is None else prefix
+        new, text = self._new
+        is_new = address is new
         self._db.execute(
-            "INSERT INTO address"
-            " (network, address, family, prefix, root, id, pooled, sandbox, ordinal, freed)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
-            " ON CONFLICT (network, address) DO UPDATE SET"
-            "  prefix = excluded.prefix, root = excluded.root, id = excluded.id,"
-            "  pooled = excluded.pooled, sandbox = excluded.sandbox, ordinal = excluded.ordinal,"
-            "  freed = NULL",
+            _NEW if is_new else _ANY,
             (
                 self._network,
-                str(address),
+                text if is_new else str(address),
                 pool.family,
                 prefix,
                 self._root,

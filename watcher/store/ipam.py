@@ -48,8 +48,7 @@ class Pool(Struct, frozen=True):
 
     def has(self, address: Address) -> bool:
         """Whether `address` is leased without a request."""
-        offset = int(address) - self.base
-        return FIRST <= offset < self.end and address.version == self.family
+        return isinstance(address, self.kind) and FIRST <= int(address) - self.base < self.end
 
 
 @lru_cache(256)
@@ -145,8 +144,6 @@ def place_fixed(
             family on one interface.
     """
     placed: dict[tuple[int, int], Address] = {}
-    if not addresses:
-        return placed
     value = ",".join(map(str, addresses)) if annotation is None else annotation
     for address in addresses:
         found = next(

@@ -18,7 +18,7 @@ from watcher.model.policy.limits import UNLIMITED, SandboxLimits
 from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.store import documents, failures, port_claims
 from watcher.store.addresses import AddressBook, free_leases
-from watcher.store.block_book import BlockBook, open_book
+from watcher.store.block_book import BlockBook
 from watcher.store.ipam import choose, place_fixed
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def create(
 ) -> Sandbox:
     """Make a sandbox, as :meth:`watcher.store.leases.LeaseStore.create_sandbox` says."""
     assert container.netns is not None
-    fixed = place_fixed(networks, request.addresses, container.annotations.get(keys.IP))
+    fixed: Mapping[tuple[int, int], Address] = {}
+    if request.addresses:
+        fixed = place_fixed(networks, request.addresses, container.annotations.get(keys.IP))
     root, id_, init = container.root, container.id, container.init
     failed, placed = db.execute(_EARLIER, (id_, root)).fetchone()
     if failed:
@@ -114,7 +116,7 @@ def join(
         )
         return
     number, before = row[0], row[2:]
-    now = (*_process(container), documents.encode(request))
+    now = (container.init.pid, container.init.start, documents.encode(request))
     if before != now:
         db.execute(
             "UPDATE member SET pid = ?, start = ?, asked = ? WHERE number = ?", (*now, number)
@@ -145,10 +147,6 @@ def drop_interface(db: sqlite3.Connection, sandbox: int, ordinal: int) -> None:
     db.execute("DELETE FROM interface WHERE sandbox = ? AND ordinal = ?", (sandbox, ordinal))
 
 
-def _process(container: Container) -> tuple[int, int]:
-    return container.init.pid, container.init.start
-
-
 def add_interface(
     db: sqlite3.Connection,
     container: Container,
@@ -173,7 +171,7 @@ def add_interface(
         InvalidRequest: an address, the MAC or the host end is in use, or no address is free.
     """
     leases = [
-        _choose(db, container, network, subnet, fixed.get(subnet.version), adopt)
+        _choose(db, container, network, subnet, fixed.get(subnet.version) if fixed else None, adopt)
         for subnet in sorted(network.subnets, key=_VERSION)
     ]
     key, ordinal, name_of_network, name, host_name = place
@@ -191,12 +189,13 @@ def _choose(
     adopt: Mapping[str, Sequence[Address]],
 ) -> tuple[AddressBook | BlockBook, Address]:
     """The address for a container in a network's subnet, and the book to lease it in."""
-    book = open_book(db, network, subnet, container.root, container.id)
-    if isinstance(book, BlockBook):
+    if network.cluster:
+        blocks = BlockBook(db, network, subnet, container.root, container.id)
         if fixed is None:
-            return book, book.choose(adopt.get(network.name, ()))
-        book.fixed(fixed, container.annotations.get(keys.IP, str(fixed)))
-        return book, fixed
+            return blocks, blocks.choose(adopt.get(network.name, ()))
+        blocks.fixed(fixed, container.annotations.get(keys.IP, str(fixed)))
+        return blocks, fixed
+    book = AddressBook(db, network.name, subnet, container.root, container.id)
     if fixed is not None:
         if (holder := book.holder(fixed)) is None:
             return book, fixed
@@ -229,7 +228,12 @@ def _insert_interface(
     _, _, network, _, host_name = row
     _refuse_taken_link(db, network, host_name)
     for attempt in count():
-        candidate = _derived_mac(host_name, addresses, attempt) if mac is None else mac
+        if mac is not None:
+            candidate = mac
+        elif addresses:
+            candidate = mac_of(addresses[0], attempt)
+        else:
+            candidate = hashed_mac(host_name.encode(), attempt)
         if db.execute(_INTERFACE, (*row, candidate)).rowcount:
             return candidate
         if mac is not None:
@@ -266,28 +270,22 @@ def _refuse_taken_link(db: sqlite3.Connection, network: str, host_name: str) -> 
         )
 
 
-def _derived_mac(host_name: str, addresses: Sequence[Address], attempt: int) -> str:
-    """The MAC for the first address, to be tried as that `attempt`, from 0 on."""
-    if addresses:
-        return mac_of(addresses[0], attempt)
-    return hashed_mac(host_name.encode(), attempt)
-
-
 def _insert_member(
     db: sqlite3.Connection, container: Container, key: int, request: Request, choices: Choices
 ) -> tuple[PortMap, ...]:
     """Write a member with its request, and return its port maps."""
+    init = container.init
     number = db.execute(
         "INSERT INTO member (root, id, pid, start, sandbox, asked) VALUES (?, ?, ?, ?, ?, ?)",
-        (container.root, container.id, *_process(container), key, documents.encode(request)),
+        (container.root, container.id, init.pid, init.start, key, documents.encode(request)),
     ).lastrowid
     assert number is not None
-    insert_names(db, number, request)
+    if request.names:
+        insert_names(db, number, request)
     return port_claims.claim(db, container, key, number, request, choices)
 
 
 def insert_names(db: sqlite3.Connection, number: int, request: Request) -> None:
     """Write what a member is called beside its id."""
-    if request.names:
-        rows = ((name, number) for name in request.names)
-        db.executemany("INSERT INTO name (name, member) VALUES (?, ?)", rows)
+    rows = [(name, number) for name in request.names]
+    db.executemany("INSERT INTO name (name, member) VALUES (?, ?)", rows)

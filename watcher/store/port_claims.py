@@ -244,9 +244,6 @@ def _size(length: int) -> int:
 
 
 _OVERLAPS: Final = (
-    "SELECT mine.protocol, mine.host_ip, mine.host_port, mine.port, mine.length,"
-    " theirs.protocol, theirs.host_ip, theirs.host_port, theirs.port, theirs.length,"
-    " holder.key, holder.id"
     " FROM claim AS mine CROSS JOIN (VALUES (1), (16), (256), (4096), (65536)) AS sizes"
     " CROSS JOIN claim AS theirs"
     "  ON theirs.protocol = mine.protocol AND theirs.size = sizes.column1"
@@ -254,11 +251,18 @@ _OVERLAPS: Final = (
     "  AND theirs.host_port < mine.host_port + mine.length"
     "  AND theirs.host_port + theirs.length > mine.host_port"
     "  AND (theirs.member <> mine.member OR theirs.position < mine.position)"
+)
+"""A range of a `size` that overlaps the ports from A to B begins at A - `size` + 1 or later."""
+
+_HAS_OVERLAP: Final = f"SELECT 1{_OVERLAPS} WHERE mine.member = ? LIMIT 1"
+_OVERLAPPING: Final = (
+    "SELECT mine.protocol, mine.host_ip, mine.host_port, mine.port, mine.length,"
+    " theirs.protocol, theirs.host_ip, theirs.host_port, theirs.port, theirs.length,"
+    f" holder.key, holder.id{_OVERLAPS}"
     " JOIN member ON member.number = theirs.member"
     " JOIN sandbox AS holder ON holder.key = member.sandbox"
     " WHERE mine.member = ? ORDER BY mine.position, max(mine.host_port, theirs.host_port)"
 )
-"""A range of a `size` that overlaps the ports from A to B begins at A - `size` + 1 or later."""
 
 
 def _first_clash(db: sqlite3.Connection, member: int, sandbox: int) -> Clash | None:
@@ -266,7 +270,9 @@ def _first_clash(db: sqlite3.Connection, member: int, sandbox: int) -> Clash | N
 
     One query for any number of ports; each port map costs one index lookup per size of range.
     """
-    for *row, key, holder in db.execute(_OVERLAPS, (member,)):
+    if db.execute(_HAS_OVERLAP, (member,)).fetchone() is None:  # mostly
+        return None
+    for *row, key, holder in db.execute(_OVERLAPPING, (member,)):
         mine, theirs = to_port_map(*row[:5]), to_port_map(*row[5:])
         if clashes(mine, theirs, same_sandbox=key == sandbox):
             first = max(mine.host_port, theirs.host_port)
