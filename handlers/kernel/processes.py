@@ -5,6 +5,7 @@ Source: proc_pid_stat(5).
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 _STATE: Final = 0
@@ -35,8 +36,11 @@ def parent(pid: int) -> int | None:
 def _stat(pid: int) -> list[bytes] | None:
     """The fields of `/proc/<pid>/stat` behind the command's name; `None` if `pid` has gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:  # noqa: PTH123 (hot path)
-            text = stat.read(1024)
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(descriptor, 1024)
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name is in parentheses and may itself contain parentheses and spaces.

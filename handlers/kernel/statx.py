@@ -23,7 +23,8 @@ _MASK: Final = TYPE | _INO | _MNT_ID
 _ATTR_MOUNT_ROOT: Final = 0x2000
 """`include/uapi/linux/stat.h`, `include/uapi/linux/fcntl.h`."""
 
-_SIZE: Final = 256
+_Buffer: Final = ctypes.c_char * 256
+"""`struct statx`."""
 _STATX: Final = struct.Struct("=I4xQ12xH2xQ96xIIQ")
 """`stx_mask`, `stx_attributes`, `stx_mode`, `stx_ino`, `stx_dev_major`, `stx_dev_minor` and
 `stx_mnt_id` of `struct statx`."""
@@ -76,7 +77,7 @@ def status(descriptor: int) -> Status:
     return Status(mode, f"{major}:{minor}", inode, mount, bool(attributes & _ATTR_MOUNT_ROOT))
 
 
-def statx(directory: int, name: str, mask: int) -> bytearray:
+def statx(directory: int, name: str, mask: int) -> ctypes.Array[ctypes.c_char]:
     """The `struct statx` of `name` in an open directory, or of what is open itself.
 
     Links are not followed. No other file system is asked than that of `directory`, and that one
@@ -85,9 +86,8 @@ def statx(directory: int, name: str, mask: int) -> bytearray:
     Raises:
         OSError: it is missing, or the kernel does not tell.
     """
-    buffer = bytearray(_SIZE)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
-    if _libc.statx(directory, os.fsencode(name), _FLAGS, mask, address) != 0:
+    buffer = _Buffer()
+    if _libc.statx(directory, os.fsencode(name), _FLAGS, mask, buffer) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return buffer

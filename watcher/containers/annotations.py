@@ -53,6 +53,7 @@ _DNS_REMEDY: Final = (
     'write "none", or addresses that the host reaches, with commas between, such as "192.0.2.53"'
 )
 _MAX_HOSTNAME: Final = 253
+_ID: Final = re.compile(r"[\w+.-]+", re.ASCII)
 _HOSTNAME: Final = re.compile(
     r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
 )
@@ -113,11 +114,7 @@ def valid_id(id: str) -> bool:  # noqa: A002 - the project's word
     runc accepts ASCII letters, digits and `_+-.`, but neither `.` nor `..` (`validateID` in its
     libcontainer); a file name has at most `MAX_ID` bytes.
     """
-    return (
-        0 < len(id) <= MAX_ID
-        and id not in (".", "..")
-        and re.fullmatch(r"[\w+.-]+", id, re.ASCII) is not None
-    )
+    return 0 < len(id) <= MAX_ID and id not in (".", "..") and _ID.fullmatch(id) is not None
 
 
 def _unknown_key(short: str, value: str) -> InvalidRequest:

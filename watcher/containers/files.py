@@ -44,23 +44,6 @@ def open_below(directory: str, name: str, *, opened: int | None = None) -> int |
         raise _unreadable(f"{directory}/{name}", error) from error
 
 
-def read_below(directory: str, name: str, file: str, *, limit: int = MAX_SIZE) -> bytes | None:
-    """The content of `directory/name/file`; `None` if it or `name` is missing.
-
-    `file` may not be a link either.
-
-    Raises:
-        Unreadable: as :func:`open_below` and :func:`read_regular`.
-    """
-    parent = open_below(directory, name)
-    if parent is None:
-        return None
-    try:
-        return read_regular(file, f"{directory}/{name}/{file}", dir_fd=parent, limit=limit)
-    finally:
-        os.close(parent)
-
-
 def read_regular(
     path: str, shown: str, *, dir_fd: int | None = None, limit: int = MAX_SIZE
 ) -> bytes | None:

@@ -75,6 +75,7 @@ class _CutSpec(msgspec.Struct, frozen=True):
 
 
 _ONCE: Final = (b'"linux"', b'"annotations"', b'"namespaces"', b'"sysctl"')
+_NAMESPACE_KEYS: Final = frozenset(("type", "path"))
 _FOLDED: Final = ("\u017f".encode(), "\u212a".encode())
 """Characters that Go reads as `s` and `k` in a key (:mod:`watcher.containers.gojson`)."""
 
@@ -161,10 +162,12 @@ def _decode_plain(content: bytes) -> Spec | None:
         spec = _plain_decoder.decode(content)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    if any(entry.keys() - {"type", "path"} for entry in spec.linux.namespaces):
-        return None
-    entries = (SpecNamespace(e.get("type", ""), e.get("path", "")) for e in spec.linux.namespaces)
-    return Spec(spec.annotations, tuple(entries), spec.linux.sysctl, spec.hostname)
+    namespaces = []
+    for entry in spec.linux.namespaces:
+        if not entry.keys() <= _NAMESPACE_KEYS:
+            return None
+        namespaces.append(SpecNamespace(entry.get("type", ""), entry.get("path", "")))
+    return Spec(spec.annotations, tuple(namespaces), spec.linux.sysctl, spec.hostname)
 
 
 def _has_each_once(content: bytes) -> bool:
@@ -172,8 +175,11 @@ def _has_each_once(content: bytes) -> bool:
     if not content.isascii() and any(c in content for c in _FOLDED):
         return False
     lower = content.lower()
-    counts = ((key, lower.count(key)) for key in _ONCE)
-    return all(count == 0 or (count == 1 and key in content) for key, count in counts)
+    for key in _ONCE:
+        count = lower.count(key)
+        if count > 1 or (count and key not in content):
+            return False
+    return True
 
 
 def namespace_of(namespaces: Sequence[SpecNamespace], kind: str) -> tuple[Namespace, str]:

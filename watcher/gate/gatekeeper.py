@@ -62,6 +62,8 @@ class Gatekeeper:
         self._gate: Gate | None = None
         self._may_borrow = True
         self._wanted = False
+        self._opened: dict[str, int] = {}
+        """The open directory of each root that is held."""
         self._slow: set[str] = set()
         """Roots on file systems that may never answer."""
         self._inbox = Inbox()
@@ -213,6 +215,7 @@ class Gatekeeper:
         """Hold the runcs of a root that is a mount of its own. The gate must be open."""
         assert self._gate is not None
         self._gate.mark(root.path, root.descriptor, filesystem=root.whole)
+        self._opened[root.path] = root.descriptor
         self._slow.discard(root.path)
         if not filesystems.is_prompt_at(root.descriptor):
             self._slow.add(root.path)
@@ -220,6 +223,7 @@ class Gatekeeper:
 
     def let_go(self, root: OpenRoot) -> None:
         """Undo :meth:`hold`, including the root's mount; `OSError` if the kernel refuses."""
+        self._opened.pop(root.path, None)
         self._evasions.end(root.path)
         try:
             if self._gate is not None:
@@ -269,7 +273,7 @@ class Gatekeeper:
             self._observe_aside(hold)
             return
         try:
-            container = observe.observe(hold)
+            container = observe.observe(hold, self._opened.get(hold.root))
         except observe.MayHang:
             self._observe_aside(hold)
         except Unreadable as error:

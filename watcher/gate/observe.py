@@ -20,7 +20,6 @@ from watcher.containers.files import (
     MAX_SIZE,
     Unreadable,
     open_below,
-    read_below,
     read_linked,
     read_regular,
 )
@@ -66,13 +65,14 @@ class MayHang(Exception):
     """The bundle is on a file system that may never answer, so :class:`Aside` should read it."""
 
 
-def observe(hold: Hold, *, patient: bool = False) -> Container:
+def observe(hold: Hold, opened: int | None = None, *, patient: bool = False) -> Container:
     """The container that waits in `hold`; its `netns` is `None` if its init has ended meanwhile.
 
     It opens files below the root, so the gate's thread must not call it.
 
     Args:
         hold: the hold.
+        opened: a descriptor of its root; without one, the path of that is opened.
         patient: whether it may take for ever.
 
     Raises:
@@ -86,8 +86,7 @@ def observe(hold: Hold, *, patient: bool = False) -> Container:
             f"container {quoted(hold.id)} in {quoted(hold.root)}: not an id that runc would take",
             "remove that directory",
         )
-    of_root = _from_copy if hold.runtime is CRUN else _from_state
-    saved = of_root(hold) or _from_bundle(hold.runc_pid, patient=patient)
+    saved = _from_root(hold, opened) or _from_bundle(hold.runc_pid, patient=patient)
     return Container(
         root=hold.root,
         id=hold.id,
@@ -103,30 +102,37 @@ def observe(hold: Hold, *, patient: bool = False) -> Container:
     )
 
 
-def _from_state(hold: Hold) -> Saved | None:
-    """Read the early `state.json`; `None` if there is none, as with runc 1.1 and 1.2."""
-    content = read_below(hold.root, hold.id, RUNC.state, limit=MAX_BUNDLE)
-    return None if content is None else runc.saved(content, f"{hold.root}/{hold.id}/{RUNC.state}")
-
-
-def _from_copy(hold: Hold) -> Saved | None:
-    """Read crun's copy of `config.json`; `None` if there is none."""
-    directory = open_below(hold.root, hold.id)
+def _from_root(hold: Hold, opened: int | None) -> Saved | None:
+    """What the container's directory in its root tells; `None` if that is nothing yet."""
+    directory = open_below(hold.root, hold.id, opened=opened)
     if directory is None:
         return None
     try:
-        shown = f"{hold.root}/{hold.id}/{_CONFIG}"
-        content = read_regular(_CONFIG, shown, dir_fd=directory, limit=MAX_BUNDLE)
-        if content is None:
-            return None
-        spec = _decoded(content, shown, crun.decode_config)
-        try:
-            bundle = os.readlink(f"/proc/{hold.runc_pid}/cwd")  # noqa: PTH115
-        except OSError:  # it was killed
-            bundle = ""
-        return crun.as_confirmed(crun.saved_with(spec, None, bundle), hold.init, directory)
+        of = _from_copy if hold.runtime is CRUN else _from_state
+        return of(hold, directory)
     finally:
         os.close(directory)
+
+
+def _from_state(hold: Hold, directory: int) -> Saved | None:
+    """Read the early `state.json`; `None` if there is none, as with runc 1.1 and 1.2."""
+    shown = f"{hold.root}/{hold.id}/{RUNC.state}"
+    content = read_regular(RUNC.state, shown, dir_fd=directory, limit=MAX_BUNDLE)
+    return None if content is None else runc.saved(content, shown)
+
+
+def _from_copy(hold: Hold, directory: int) -> Saved | None:
+    """Read crun's copy of `config.json`; `None` if there is none."""
+    shown = f"{hold.root}/{hold.id}/{_CONFIG}"
+    content = read_regular(_CONFIG, shown, dir_fd=directory, limit=MAX_BUNDLE)
+    if content is None:
+        return None
+    spec = _decoded(content, shown, crun.decode_config)
+    try:
+        bundle = os.readlink(f"/proc/{hold.runc_pid}/cwd")  # noqa: PTH115
+    except OSError:  # it was killed
+        bundle = ""
+    return crun.as_confirmed(crun.saved_with(spec, None, bundle), hold.init, directory)
 
 
 def _from_bundle(runc_pid: int, *, patient: bool) -> Saved:

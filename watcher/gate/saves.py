@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -67,7 +66,7 @@ class Saves:
         root = self._root_of(fd, id_, name)
         if root is None:
             return None
-        runtime = next(runtime for runtime in RUNTIMES if name.startswith(runtime.save))
+        runtime = _runtime_of(name)
         init = inits.child_of(event.thread, self._host_netns)
         if init is None and runtime is CRUN:
             init = inits.inherited_from(event.thread, id_, self._host_netns)
@@ -83,8 +82,18 @@ class Saves:
         """
         file = os.fstat(fd)
         for marked in self.roots:
-            with suppress(OSError):
+            try:
                 there = os.stat(f"{marked.directory}/{id_}/{name}", follow_symlinks=False)  # noqa: PTH116
-                if os.path.samestat(file, there):
-                    return marked.root
+            except OSError:
+                continue
+            if there.st_ino == file.st_ino and there.st_dev == file.st_dev:
+                return marked.root
         return None
+
+
+def _runtime_of(save: str) -> Runtime:
+    """The runtime that saves by a file of that name; there is one."""
+    for runtime in RUNTIMES:
+        if save.startswith(runtime.save):
+            return runtime
+    raise AssertionError(save)
