@@ -22,17 +22,22 @@ from watcher.model.request import PortMap, Protocol
 
 _NETLINK_SOCK_DIAG: Final = 4
 _SOCK_DIAG_BY_FAMILY: Final = 20
+_TCPDIAG_GETSOCK: Final = 18
+"""Lists the TCP sockets of both IP versions (`inet_diag_dump_compat` in `net/ipv4/inet_diag.c`), at
+the cost of those of one."""
 _SKV6ONLY, _LOCALS = 11, 12
 _SOCKADDR_STORAGE: Final = 128
 _LARGEST: Final = 1024
 """Bytes of an answer that are enough on average: one has 80 to 200, of SCTP perhaps more."""
 _TCP_LISTEN, _TCP_CLOSE = 10, 7
-_NUMBERS: Final = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": 132}
+_NUMBERS: Final = {"udp": socket.IPPROTO_UDP, "sctp": 132}
 _REQ_BYTECODE, _JMP, _S_GE, _S_LE, _AUTO = 1, 1, 2, 3, 6
 # netlink header; family, protocol, extensions, padding, states; then `struct inet_diag_sockid`:
 # source and destination port, source and destination address, interface, cookie; then the header of
-# an attribute, in which a filter of some `struct inet_diag_bc_op` follows.
+# an attribute, in which a filter of some `struct inet_diag_bc_op` follows. For TCP: family, prefix
+# lengths, extensions; the same; states, a field without use; the same.
 _REQUEST: Final = struct.Struct("=IHHIIBBBxI2s2s16s16sIIIHH")
+_TCP_REQUEST: Final = struct.Struct("=IHHIIBBBB2s2s16s16sIIIIIHH")
 _BETWEEN: Final = struct.Struct("=BBHBBHBBHBBH")
 _EXPLICIT: Final = struct.Struct("=BBHBBH")
 _INODE: Final = slice(68, 72)
@@ -61,8 +66,8 @@ class SockDiag:
     """Asks the kernel, in the network namespace of the thread that makes it.
 
     Args:
-        most: about the most sockets of one protocol and IP version to read, as users of the host
-            can make very many; `None` for all.
+        most: about the most sockets in one list to read, as users of the host can make very many;
+            `None` for all. The sockets of TCP are one list, others one for each IP version.
 
     Attributes:
         complete: whether there were never more than `most`.
@@ -79,11 +84,11 @@ class SockDiag:
 
     def first_taken(self, ports: Sequence[PortMap]) -> tuple[PortMap, ListeningSocket] | None:
         """The first of `ports` that a process of the host listens on, and its socket."""
-        listeners: Listeners = {
-            protocol: self.listening(protocol, *span_of(ports, protocol))
-            for protocol in sorted({port.protocol for port in ports})
-        }
-        return next(clashing(ports, listeners), None)
+        listeners: dict[str, Mapping[int, Sequence[ListeningSocket]]] = {}
+        for protocol in sorted({port.protocol for port in ports}):
+            if found := self.listening(protocol, *span_of(ports, protocol)):
+                listeners[protocol] = found
+        return next(clashing(ports, listeners), None) if listeners else None
 
     def taken(self, protocol: Protocol, low: int, high: int) -> set[int]:
         """The ports from `low` to `high` that a process of the host listens on, on any address."""
@@ -94,12 +99,15 @@ class SockDiag:
     ) -> dict[int, list[ListeningSocket]]:
         """The sockets that listen on a port from `low` to `high`, by their port, in its order.
 
+        Those of one port are in the order of their IP versions.
         An unconnected UDP socket counts as listening. With `explicit`, one does not whose port the
         kernel has chosen, as for a query to a server.
         """
         found: defaultdict[int, list[ListeningSocket]] = defaultdict(list)
         for listener in self._between(protocol, low, high, explicit=explicit and protocol == "udp"):
             found[listener.port].append(listener)
+        for some in found.values():
+            some.sort(key=_version)
         return dict(sorted(found.items()))
 
     def _between(
@@ -112,17 +120,12 @@ class SockDiag:
         program = _BETWEEN.pack(_S_GE, 8, 20, 0, 0, low, _S_LE, 8, 12, 0, 0, high)
         if explicit:  # a jump is never true
             program = _EXPLICIT.pack(_AUTO, 4, 8, _JMP, 4, len(program) + 8) + program
-        for family in (socket.AF_INET, socket.AF_INET6):
-            head = _REQUEST.pack(
-                _REQUEST.size + len(program), _SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP,
-                0, 0, family, _NUMBERS[protocol], 0, 1 << state, b"", b"", b"", b"", 0, 0, 0,
-                4 + len(program), _REQ_BYTECODE,
-            )  # fmt: skip
+        for request in _requests(protocol, 1 << state, program):
             try:
-                for body in self._netlink.listed(bytearray(head + program)):
+                for body in self._netlink.listed(request):
                     yield from _read(body)
             except NetlinkError as error:
-                if error.errno != errno.ENOENT:  # the kernel lacks the protocol
+                if error.errno not in _LACKING:
                     raise
             except TooMuch:
                 self.complete = False
@@ -130,10 +133,37 @@ class SockDiag:
                 self._netlink = Netlink(_NETLINK_SOCK_DIAG, most=self._most)
 
 
+_LACKING: Final = (errno.ENOENT, errno.EOPNOTSUPP)
+"""The kernel lacks the protocol, or cannot list sockets of the Internet at all."""
+
+
+def _requests(protocol: str, states: int, program: bytes) -> list[bytearray]:
+    """The requests for a protocol's sockets in `states` that the filter `program` lets through."""
+    flags, last = NLM_F_REQUEST | NLM_F_DUMP, (4 + len(program), _REQ_BYTECODE)
+    if protocol == "tcp":
+        head = _TCP_REQUEST.pack(
+            _TCP_REQUEST.size + len(program), _TCPDIAG_GETSOCK, flags, 0, 0,
+            0, 0, 0, 0, b"", b"", b"", b"", 0, 0, 0, states, 0, *last,
+        )  # fmt: skip
+        return [bytearray(head + program)]
+    heads = [
+        _REQUEST.pack(
+            _REQUEST.size + len(program), _SOCK_DIAG_BY_FAMILY, flags, 0, 0,
+            family, _NUMBERS[protocol], 0, states, b"", b"", b"", b"", 0, 0, 0, *last,
+        )
+        for family in (socket.AF_INET, socket.AF_INET6)
+    ]  # fmt: skip
+    return [bytearray(head + program) for head in heads]
+
+
+def _version(listener: ListeningSocket) -> int:
+    return listener.address.version
+
+
 def span_of(ports: Iterable[PortMap], protocol: str) -> tuple[int, int]:
     """The lowest and the highest host port of a protocol, of which `ports` have at least one."""
     some = [port for port in ports if port.protocol == protocol]
-    return min(port.host_port for port in some), max(port.last for port in some)
+    return min([port.host_port for port in some]), max([port.last for port in some])
 
 
 def clashing(
