@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import partial
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from watcher.containers.ports import parse_ports
 from watcher.containers.sysctls import parse_sysctls
@@ -21,7 +21,7 @@ from watcher.model.network import valid_network_name
 from watcher.model.policy.access import check_size
 from watcher.model.policy.entries import parse_list
 from watcher.model.policy.rates import parse_count, parse_rate
-from watcher.model.request import PortMap, Request, Sysctl
+from watcher.model.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,41 +69,22 @@ def parse_request(annotations: Mapping[str, str], hostname: str = "") -> Request
         InvalidRequest: an unknown key with our prefix, a bad value, or two annotations that
             contradict each other.
     """
-    ours = {key.removeprefix(PREFIX): key for key in annotations if key.startswith(PREFIX)}
-    for short, key in ours.items():
-        if short not in KEYS:
-            raise _unknown_key(short, annotations[key])
-    found = {short: annotations[key] for short, key in ours.items()}
-
-    def read[T](key: str, parse: Callable[[str], T], absent: T) -> T:
-        if key not in found:
-            return absent
-        try:
-            return parse(found[key])
-        except BadValue as error:
-            raise InvalidRequest(PREFIX + key, found[key], error.reason, error.remedy) from None
-
-    no_ports: tuple[PortMap, ...] = ()
-    no_addresses: tuple[Address, ...] = ()
-    no_settings: tuple[Sysctl, ...] = ()
-    no_names: tuple[str, ...] = ()
-    request = Request(
-        networks=read("network", _networks, None),
-        share=read("share", _share, None),
-        ports=read("ports", parse_ports, no_ports),
-        addresses=read("ip", _addresses, no_addresses),
-        mac=read("mac", _mac, None),
-        sysctl=read("sysctl", parse_sysctls, no_settings),
-        annotated=bool(ours),
-        names=read("name", _names, no_names),
-        dns=read("dns", _servers, None),
-        hostname=_hostname(hostname),
-        egress=read("egress", partial(_list, "egress"), None),
-        ingress=read("ingress", partial(_list, "ingress"), None),
-        ingress_bandwidth=read("ingress-bandwidth", parse_rate, None),
-        egress_bandwidth=read("egress-bandwidth", parse_rate, None),
-        connections=read("connections", parse_count, None),
-    )
+    found: dict[str, str] = {}
+    for key, value in annotations.items():
+        if key.startswith(PREFIX):
+            short = key.removeprefix(PREFIX)
+            if short not in _PARSERS:
+                raise _unknown_key(short, value)
+            found[short] = value
+    fields: dict[str, Any] = {}
+    for short, (field, parse) in _PARSERS.items():
+        if short in found:
+            try:
+                fields[field] = parse(found[short])
+            except BadValue as error:
+                key, value = PREFIX + short, found[short]
+                raise InvalidRequest(key, value, error.reason, error.remedy) from None
+    request = Request(annotated=bool(found), hostname=_hostname(hostname), **fields)
     _refuse_contradictions(request, found)
     return request
 
@@ -258,3 +239,22 @@ def _mac(value: str) -> str:
     if mac == "00:00:00:00:00:00":
         raise BadValue("the zero MAC address, which no interface can have", _MAC_REMEDY)
     return mac
+
+
+_PARSERS: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = {
+    "network": ("networks", _networks),
+    "share": ("share", _share),
+    "ports": ("ports", parse_ports),
+    "ip": ("addresses", _addresses),
+    "mac": ("mac", _mac),
+    "sysctl": ("sysctl", parse_sysctls),
+    "name": ("names", _names),
+    "dns": ("dns", _servers),
+    "egress": ("egress", partial(_list, "egress")),
+    "ingress": ("ingress", partial(_list, "ingress")),
+    "ingress-bandwidth": ("ingress_bandwidth", parse_rate),
+    "egress-bandwidth": ("egress_bandwidth", parse_rate),
+    "connections": ("connections", parse_count),
+}
+"""The field of :class:`Request` that each annotation says, and its parser. Of several bad ones, the
+first is the error."""
