@@ -93,7 +93,9 @@ class Lock:
         self._hopeless = min(hopeless, patience)
         self._told = told
         self._rest = rest
+        self._name = str(self._path)
         self._descriptor = _open(self._path)
+        self._file = _file(os.fstat(self._descriptor))
 
     def close(self) -> None:
         """Release it and close the file."""
@@ -133,10 +135,9 @@ class Lock:
     def lost(self) -> bool:
         """Whether its file was removed or replaced, so that other processes open another file."""
         try:
-            there = os.stat(self._path, follow_symlinks=False)  # noqa: PTH116 (hot path)
+            return _file(os.lstat(self._name)) != self._file
         except FileNotFoundError:
             return True
-        return not os.path.samestat(there, os.fstat(self._descriptor))
 
     def renew(self) -> None:
         """Open the present file of that name, made if it is missing, without locking it."""
@@ -183,6 +184,7 @@ class Lock:
 
     def _change_to(self, descriptor: int) -> None:
         before, self._descriptor = self._descriptor, descriptor
+        self._file = _file(os.fstat(descriptor))
         os.close(before)
 
     def _wait(self) -> None:
@@ -249,6 +251,11 @@ def written_in(descriptor: int) -> tuple[str, str]:
     """The pid and the note that the last `take` wrote into the lock file `descriptor`."""
     pid, _, note = os.pread(descriptor, 1 << 13, 0).partition(b"\n")
     return pid.decode("ascii", "replace").strip(), os.fsdecode(note)
+
+
+def _file(status: os.stat_result) -> tuple[int, int]:
+    """What identifies a file as long as it is open or has a name: its device and inode number."""
+    return status.st_dev, status.st_ino
 
 
 def _open(path: Path) -> int:

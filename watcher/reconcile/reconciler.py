@@ -26,7 +26,7 @@ from watcher.reconcile.present import Present
 from watcher.reconcile.repairs import Repairs
 from watcher.reconcile.sync import Recovery
 from watcher.reconcile.taken_watch import TakenPorts
-from watcher.reconcile.turn import Turn
+from watcher.reconcile.turn import PreparedTurn, Turn
 from watcher.store.errors import StoreDamaged
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Reconciler:
         self._store = context.store
         self._failures = context.failures
         self._turn = Turn(context.lock)
+        self._turn_with_store = PreparedTurn(self._turn, self._make_sure_of_store)
         self.present = Present(context)
         self.repairs = Repairs(context.facts)
         self.taken = TakenPorts(context.store, context.host.networks, context.facts)
@@ -97,7 +98,7 @@ class Reconciler:
         try:
             if self._is_settled(root, id_):
                 return None
-            with self._with_store():
+            with self._turn_with_store:
                 return self._look(root, id_)
         except Busy:
             if self._turn.waits:
@@ -132,7 +133,7 @@ class Reconciler:
         if self._is_ignored(container, request):  # it need not wait for the lock
             return None
         try:
-            with self._with_store():
+            with self._turn_with_store:
                 if request.share is not None and container.has_own_netns and unmovable != NOT_HELD:
                     move = self._attachment.move(container, request, unmovable)
                     if move is not None:
@@ -154,7 +155,7 @@ class Reconciler:
             Busy: another process has the lock.
             WatcherError, OSError: something is left; sync finds it.
         """
-        with self._with_store():
+        with self._turn_with_store:
             self._attachment.vanish(container.root, container.id)
 
     def refuse(self, root: str, id_: str, init: Process, error: Exception, *, denied: bool) -> None:
@@ -167,7 +168,7 @@ class Reconciler:
         Returns what was wrong; a failed repair has its :attr:`Repair.error`.
         """
         try:
-            with self._with_store():
+            with self._turn_with_store:
                 sandbox = self._store.sandbox_with_link(host_name)
                 repairs = [] if sandbox is None else self._context.host.links.mend(sandbox)
         except Busy:
@@ -192,7 +193,7 @@ class Reconciler:
         before, mending = ways.address, ways.mend()
         try:
             while True:
-                with self._with_store():
+                with self._turn_with_store:
                     if self._context.host.cluster is not ways:  # a sync looks at everything
                         return [], False
                     try:
@@ -227,7 +228,7 @@ class Reconciler:
             network = self._context.host.networks.get(name)
             try:
                 if network is not None and network.managed:
-                    with self._turn.taken():
+                    with self._turn:
                         self._context.host.host_sides.prepare(network)
             except Busy:
                 break
@@ -254,7 +255,7 @@ class Reconciler:
             Busy: another process has the lock.
             WatcherError, OSError: something could not be done.
         """
-        with self._turn.taken():
+        with self._turn:
             try:
                 repairs = self._sync(dry_run=dry_run)
             except StoreDamaged:
@@ -278,7 +279,7 @@ class Reconciler:
             Busy: another process has the lock.
             WatcherError, OSError: the lease store could not be opened anew.
         """
-        with self._with_store():
+        with self._turn_with_store:
             yield self._context, self._attachment.steps
 
     def take_all_back(self) -> list[Sandbox]:
@@ -287,7 +288,7 @@ class Reconciler:
         Raises:
             WatcherError, OSError: something could not be taken back.
         """
-        with self._with_store():
+        with self._turn_with_store:
             sandboxes = self._store.sandboxes()
             for sandbox in sandboxes:
                 self._attachment.steps.take_back(sandbox, sandbox.members)
@@ -339,7 +340,7 @@ class Reconciler:
         host = self._context.host
         opens = idle and host.closing.may_open
         if opens or host.firewall.is_due(idle=idle):
-            with self._with_store():
+            with self._turn_with_store:
                 if opens:
                     host.closing.rest()
                 if host.firewall.is_due(idle=idle):
@@ -363,13 +364,10 @@ class Reconciler:
         """
         self._store.end_checkpoint()
 
-    @contextmanager
-    def _with_store(self) -> Iterator[None]:
-        """Lock the host-wide lock, and make sure that the lease store is not a removed file."""
-        with self._turn.taken():
-            if renewed := self._renew():  # sync first: a new store does not know what is in use
-                self.repairs.publish(renewed + self._recovery.run(dry_run=False))
-            yield
+    def _make_sure_of_store(self) -> None:
+        """Make sure that the lease store is not a removed file."""
+        if renewed := self._renew():  # sync first: a new store does not know what is in use
+            self.repairs.publish(renewed + self._recovery.run(dry_run=False))
 
     def _renew(self) -> list[Repair]:
         """Open the lease store anew if it was lost; the caller then makes a sync."""

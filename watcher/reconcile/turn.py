@@ -1,14 +1,16 @@
-"""How reconcile takes the host-wide lock: a service waits only briefly for another writer."""
+"""How reconcile takes the host-wide lock: a service waits only briefly for another writer.
+
+The contexts are classes, because each attach and each look enters them.
+"""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from watcher.locks.lock import Busy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from watcher.locks.lock import Lock
 
@@ -17,7 +19,10 @@ SERVED_PATIENCE: Final = 0.05
 
 
 class Turn:
-    """Takes the host-wide lock, and remembers who refused it."""
+    """Takes the host-wide lock as a context, and remembers who refused it.
+
+    After Busy, a service gets Busy at once until `blocked` finds the lock free.
+    """
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
@@ -44,20 +49,35 @@ class Turn:
             self._busy = busy
             return busy
 
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Take the lock. After Busy, a service gets Busy at once until `blocked` finds it free.
-
-        Raises:
-            Busy: another process has it.
-        """
+    def __enter__(self) -> None:
         if self._busy is not None:
             raise self._busy
         try:
-            with self._lock.locked():
-                yield
+            self._lock.acquire()
         except Busy as busy:
             if self._on_busy is not None:
                 self._busy = busy
                 self._on_busy()
             raise
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+class PreparedTurn:
+    """A `turn` that begins with `prepare`; an error of that ends it."""
+
+    def __init__(self, turn: Turn, prepare: Callable[[], object]) -> None:
+        self._turn = turn
+        self._prepare = prepare
+
+    def __enter__(self) -> None:
+        self._turn.__enter__()
+        try:
+            self._prepare()
+        except BaseException:
+            self._turn.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._turn.__exit__()
