@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from typing import Final
@@ -63,14 +63,20 @@ def link_of_others(pid: int) -> str:
     It is empty if there is none, or the process has ended. One read tells, however many there are.
     """
     for path in namespace_files(pid):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            descriptor = os.open(f"{path.removesuffix('ns/net')}net/dev", _READ)
-            try:
-                text = os.read(descriptor, _SOME_LINKS)
-            finally:
-                os.close(descriptor)
-            return "" if text.count(b"\n") == _WITH_LO_ALONE else _other_link(text)
+        try:
+            text = _beginning(f"{path.removesuffix('ns/net')}net/dev")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        return "" if text.count(b"\n") == _WITH_LO_ALONE else _other_link(text)
     return ""
+
+
+def _beginning(path: str) -> bytes:
+    descriptor = os.open(path, _READ)
+    try:
+        return os.read(descriptor, _SOME_LINKS)
+    finally:
+        os.close(descriptor)
 
 
 def _other_link(text: bytes) -> str:
@@ -100,7 +106,13 @@ def is_of_runtime(pid: int, netns: int, *, user_namespace: bool) -> bool:
     too. One that the runtime made belongs to the host's user namespace or, with `user_namespace`
     (the configuration has one), to a direct child of that.
     """
-    return _is(pid, netns, lambda opened: _is_near(opened, user_namespace=user_namespace))
+    descriptor = _opened(pid, netns)
+    if descriptor is None:
+        return False
+    try:
+        return _is_near(descriptor, user_namespace=user_namespace)
+    finally:
+        os.close(descriptor)
 
 
 def is_of_user(pid: int, netns: int, user: int) -> bool:
@@ -108,20 +120,26 @@ def is_of_user(pid: int, netns: int, user: int) -> bool:
 
     Users can make no other, and cannot make one that is of another user.
     """
-    return _is(pid, netns, lambda opened: _owner(opened) == user)
+    descriptor = _opened(pid, netns)
+    if descriptor is None:
+        return False
+    try:
+        return _owner(descriptor) == user
+    finally:
+        os.close(descriptor)
 
 
-def _is(pid: int, netns: int, right: Callable[[int], bool]) -> bool:
-    """Whether `right` is true of the open network namespace `netns` of process `pid`."""
+def _opened(pid: int, netns: int) -> int | None:
+    """A descriptor of the network namespace `netns`, if process `pid` has it."""
     for path in namespace_files(pid):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if os.fstat(descriptor).st_ino == netns:
-                    return right(descriptor)
-            finally:
-                os.close(descriptor)
-    return False
+        try:
+            descriptor = os.open(path, _READ)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if os.fstat(descriptor).st_ino == netns:
+            return descriptor
+        os.close(descriptor)
+    return None
 
 
 def _owner(netns: int) -> int | None:
