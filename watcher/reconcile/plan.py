@@ -6,7 +6,6 @@ raises InvalidRequest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -123,18 +122,19 @@ def plan(
         return left_alone
     if attached and inside is not None:  # whatever the configuration has become
         return Join(inside)
-    networks = _checked_networks(request, config, root, attached=attached)
+    limited = limits.of_sandbox(request, root)
+    networks = _checked_networks(request, limited, config, root, attached=attached)
     if inside is not None:
         return Join(inside)
     if founder is not None:
         if not attached:
             limits.check_share(founder.container.id, root, {founder.container.root})
-        return CreateFor(founder.container, networks, limits.of_sandbox(request, root))
+        return CreateFor(founder.container, networks, limited)
     if not place.of_runtime:
         reason = "its network namespace is not one that its runtime made"
         policies.refuse_without_sandbox(request, reason)
         return Ignore(reason)
-    return Create(networks, limits.of_sandbox(request, root))
+    return Create(networks, limited)
 
 
 def _left_alone(
@@ -242,13 +242,14 @@ def network_of(config: Config, name: str) -> Network:
 
 
 def _checked_networks(
-    request: Request, config: Config, root: Root, *, attached: bool
+    request: Request, limited: SandboxLimits, config: Config, root: Root, *, attached: bool
 ) -> tuple[Network, ...]:
     """The networks of a new sandbox; InvalidRequest if it cannot be in them, or may not."""
-    networks = tuple(_networks(request, config))
+    names = ("default",) if request.networks is None else request.networks
+    networks = tuple([network_of(config, name) for name in names])
     if not attached:
         limits.check_new(request, networks, root)
-        policies.check_new(request, networks, root, config.networks)
+        policies.check_new(request, limited, networks, root, config.networks)
     ports.check_carried(request, networks)
     return networks
 
@@ -257,11 +258,6 @@ def _check_join(request: Request, inside: Sandbox, root: Root, config: Config) -
     """Raise InvalidRequest for a request that a member of `inside` cannot have, or may not."""
     limits.check_join(request, inside, root)
     policies.check_join(request, inside, root, config.networks)
-
-
-def _networks(request: Request, config: Config) -> Iterable[Network]:
-    for name in ("default",) if request.networks is None else request.networks:
-        yield network_of(config, name)
 
 
 def _shared(container: Container, share: str, shared: Sandbox | None) -> Sandbox:

@@ -12,7 +12,6 @@ from watcher.model.policy.holding import by_neighbours, cannot_hold
 from watcher.model.policy.limits import UNLIMITED, SandboxLimits, least
 from watcher.model.policy.rates import rate_text
 from watcher.model.request import Request
-from watcher.reconcile.limits import of_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -56,10 +55,13 @@ def refuse_without_sandbox(request: Request, reason: str) -> None:
 
 
 def check_new(
-    request: Request, networks: Collection[Network], root: Root, configured: Mapping[str, Network]
+    request: Request,
+    limits: SandboxLimits,
+    networks: Collection[Network],
+    root: Root,
+    configured: Mapping[str, Network],
 ) -> None:
-    """Raise InvalidRequest for limits that a new sandbox in `networks` cannot be held to."""
-    limits = of_sandbox(request, root)
+    """Raise InvalidRequest for `limits` that a new sandbox in `networks` cannot be held to."""
     if limits == UNLIMITED and not any(network.policed for network in networks):
         return
     for name, key, text in _NUMBERS:

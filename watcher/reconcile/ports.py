@@ -5,24 +5,25 @@ The lease store checks them against those of other sandboxes, in its transaction
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Final
 
 from handlers.kernel import sysctl
 from watcher.model import keys
 from watcher.model.errors import InvalidRequest
-from watcher.model.network import Network
+from watcher.model.network import Network, versions_of
 from watcher.model.request import PortMap, Request
 from watcher.store.port_choice import DYNAMIC, Choice
 
 if TYPE_CHECKING:
     from handlers.kernel.sockdiag import SockDiag
     from watcher.config.settings import Limits, Root
+    from watcher.model.address import Address
 
 REMEDY: Final = "stop that process, or publish another port"
 
-_WILDCARDS: Final = frozenset((IPv4Address("0.0.0.0"), IPv6Address("::")))  # noqa: S104
+_WILDCARDS: Final[Set[Address]] = frozenset((IPv4Address("0.0.0.0"), IPv6Address("::")))  # noqa: S104
 """The host addresses of a port map that names none."""
 
 _EVERY: Final = (1, 65535)
@@ -30,9 +31,10 @@ _EVERY: Final = (1, 65535)
 
 def check_carried(request: Request, networks: Iterable[Network]) -> None:
     """Raise InvalidRequest for a port map that none of `networks` can carry."""
+    if not request.ports:
+        return
     networks = list(networks)
     published = [network for network in networks if not network.internal]
-    versions = {subnet.version for network in published for subnet in network.subnets}
     for port in request.ports:
         if not networks:
             raise InvalidRequest(
@@ -43,7 +45,7 @@ def check_carried(request: Request, networks: Iterable[Network]) -> None:
                 keys.PORTS, port, "its network is internal",
                 "publish nothing, or name a network that is not internal",
             )  # fmt: skip
-        if port.host_ip is not None and port.host_ip.version not in versions:
+        if port.host_ip is not None and port.host_ip.version not in versions_of(published):
             family = f"IPv{port.host_ip.version}"
             raise InvalidRequest(
                 keys.PORTS, port, f"its networks have no {family} subnet",
@@ -68,8 +70,7 @@ def check_allowed(request: Request, root: Root, why: str) -> None:
             ranges = ", ".join(f"{low}-{high}" for low, high in limits.host_ports)
             use = f"use a host port of {ranges or 'none'}"
             raise InvalidRequest(keys.PORTS, port if port.to_choose else port.at(outside), why, use)
-        asked = {port.host_ip} if port.host_ip is not None else _WILDCARDS
-        if limits.host_addresses and not asked <= set(limits.host_addresses):
+        if limits.host_addresses and not _addresses(port) <= set(limits.host_addresses):
             addresses = ", ".join(map(str, limits.host_addresses))
             raise InvalidRequest(keys.PORTS, port, why, f"use a host address of {addresses}")
 
@@ -115,6 +116,11 @@ def check_local(request: Request, networks: Iterable[Network]) -> None:
             f"run `sysctl -w {name}=1`, or publish it on another address" if version == 4
             else "publish it on another address",
         )  # fmt: skip
+
+
+def _addresses(port: PortMap) -> Set[Address]:
+    """The host addresses of `port`."""
+    return _WILDCARDS if port.host_ip is None else {port.host_ip}
 
 
 def _routes_localnet(network: Network) -> bool:
