@@ -236,7 +236,10 @@ class Network(Struct, frozen=True, forbid_unknown_fields=True):
 
     def subnet_of(self, version: int) -> Subnet | None:
         """Its subnet of IP `version` 4 or 6, if any."""
-        return next((subnet for subnet in self.subnets if subnet.version == version), None)
+        for subnet in self.subnets:
+            if subnet.version == version:
+                return subnet
+        return None
 
 
 def valid_network_name(name: str) -> bool:

@@ -116,7 +116,7 @@ class Request(Struct, frozen=True, omit_defaults=True, tag_field="version", tag=
     @property
     def named_ports(self) -> tuple[PortMap, ...]:
         """Its port maps that name their host ports."""
-        return tuple(port for port in self.ports if not port.to_choose)
+        return tuple([port for port in self.ports if not port.to_choose])
 
     @property
     def options(self) -> Request:

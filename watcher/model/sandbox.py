@@ -96,17 +96,17 @@ class Sandbox(Struct, frozen=True):
     @property
     def ports(self) -> tuple[PortMap, ...]:
         """The port maps of all its containers."""
-        return tuple(port for member in self.members for port in member.ports)
+        return tuple([port for member in self.members for port in member.ports])
 
     @property
     def networks(self) -> tuple[str, ...]:
         """The names of its networks, in the order of its interfaces."""
-        return tuple(interface.network for interface in self.interfaces)
+        return tuple([interface.network for interface in self.interfaces])
 
     @property
     def leased(self) -> tuple[Address, ...]:
         """The addresses of all its interfaces."""
-        return tuple(a.ip for interface in self.interfaces for a in interface.addresses)
+        return tuple([a.ip for interface in self.interfaces for a in interface.addresses])
 
     def is_of(self, container: Container) -> bool:
         """Whether it was made for `container`."""
@@ -114,7 +114,10 @@ class Sandbox(Struct, frozen=True):
 
     def member(self, container: Container) -> Member | None:
         """The member that is `container`, and not an earlier one with the same id."""
-        return next((member for member in self.members if member.is_(container)), None)
+        for member in self.members:
+            if member.is_(container):
+                return member
+        return None
 
     def named(self, root: str, id_: str) -> Member | None:
         """The member `id_` of `root`, whichever its init is."""
@@ -123,7 +126,7 @@ class Sandbox(Struct, frozen=True):
 
 def without(sandbox: Sandbox, leaving: Sequence[Member]) -> Sandbox | None:
     """`sandbox` without the members `leaving` and what is theirs; `None` if no member is left."""
-    members = tuple(member for member in sandbox.members if member not in leaving)
+    members = tuple([member for member in sandbox.members if member not in leaving])
     if not members:
         return None
     gone = {member.id for member in leaving} - {member.id for member in members} - {sandbox.id}

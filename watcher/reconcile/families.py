@@ -35,7 +35,10 @@ def possible(
         NamespaceGone: its init has ended meanwhile.
     """
     assert container.netns is not None
-    if all(network.subnet_of(6) is None for network in networks):
+    for network in networks:
+        if network.subnet_of(6) is not None:
+            break
+    else:
         return networks
     if host.links.has_ipv6(container.init.pid, container.netns):
         return networks

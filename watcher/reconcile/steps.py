@@ -68,14 +68,16 @@ class Steps:
         evenly. Returns the errors by the position in `arrivals`; what failed is no longer in the
         store.
         """
-        with ExitStack() as undo:
-            for sandbox, arriving in arrivals:
-                undo.callback(self._forget, sandbox, arriving)
+        try:
             for sandbox, _ in arrivals:
                 self._context.flows.end_before(sandbox)
             changes = [(without(sandbox, arriving), sandbox) for sandbox, arriving in arrivals]
             failed = self._context.host.appear(changes)  # undoes its own steps for what fails
-            undo.pop_all()
+        except BaseException:
+            with ExitStack() as undo:
+                for sandbox, arriving in arrivals:
+                    undo.callback(self._forget, sandbox, arriving)
+            raise
         seconds = (time.monotonic() - began) / max(1, len(arrivals))
         for number, (sandbox, arriving) in enumerate(arrivals):
             if number not in failed:
