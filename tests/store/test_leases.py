@@ -379,8 +379,13 @@ def test_an_address_is_stale_from_its_release_until_its_flows_have_ended(
     with LeaseStore.open(path) as another:  # that of whoever comes behind a kill
         again = another.create_sandbox(container("web", 2), [DUAL], Request())
         assert {a.ip for interface in again.interfaces for a in interface.addresses} == addresses
-        assert another.stale() == addresses
+        assert another.stale() == another.stale_of(again.key) == addresses
+        beside = another.create_sandbox(container("db", 3), [DUAL], Request())
+        assert another.stale_of(beside.key) == set()
+        another.forget_stale([addresses.pop()])
+        assert another.stale_of(again.key) == addresses
         another.forget_stale(addresses)
+        assert another.stale_of(again.key) == set()
     assert store.stale() == set()
 
 

@@ -115,7 +115,7 @@ class Flows:
             OSError: the kernel refused.
             WatcherError: the lease store cannot be read or written.
         """
-        mine = self._store.stale_of(sandbox.leased)
+        mine = self._store.stale_of(sandbox.key)
         if not mine:
             return
         with self._change:

@@ -61,6 +61,10 @@ _OF_CONTAINER: Final = "SELECT sandbox FROM member WHERE id = ? AND root = ?"
 _IN_NAMESPACE: Final = "SELECT key FROM sandbox WHERE netns = ? ORDER BY key DESC LIMIT 1"
 _PLACED: Final = f"SELECT ({_OF_CONTAINER}), ({_IN_NAMESPACE})"
 
+_STALE_OF: Final = (
+    "SELECT stale.address FROM address CROSS JOIN stale ON stale.address = address.address"
+    " WHERE sandbox = ?"
+)
 _CONNECTED: Final = (
     "SELECT network, key, sandbox.id FROM interface JOIN sandbox ON key = interface.sandbox"
     " ORDER BY key, ordinal"
@@ -420,10 +424,12 @@ class LeaseStore(OpenStore):
         with self._database.reading() as db:
             return {ip_address(text) for (text,) in db.execute("SELECT address FROM stale")}
 
-    def stale_of(self, addresses: Iterable[Address]) -> set[Address]:
-        """The stale ones among a few `addresses`."""
-        query = "SELECT 1 FROM stale WHERE address = ?"
-        return {a for a in addresses if self._database.peek(query, (str(a),)) is not None}
+    def stale_of(self, key: int) -> set[Address]:
+        """The stale ones among the addresses of a sandbox."""
+        if self._database.peek(_STALE_OF, (key,)) is None:  # mostly
+            return set()
+        with self._database.reading() as db:
+            return {ip_address(text) for (text,) in db.execute(_STALE_OF, (key,))}
 
     def forget_stale(self, addresses: Iterable[Address]) -> None:
         """Note that the flows of `addresses` have ended."""
