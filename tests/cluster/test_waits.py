@@ -55,3 +55,14 @@ def test_watcher_cluster_ends_while_a_start_waits(whole: Whole) -> None:
     eventually(lambda: not whole.in_etcd("claims"), what="nobody wants it any more")
     whole.well()
     whole.starts("a", wanted)
+
+
+def test_etcd_stands_still_before_it_is_asked(whole: Whole) -> None:
+    etcd, wanted = whole.cluster.etcd, whole.elsewhere()
+    for member in etcd.members:
+        member.pause()
+    told(whole, begun(whole, wanted), wanted, "cannot be claimed: etcd does not grant it")
+    for member in etcd.members:
+        member.resume()
+    whole.well()
+    whole.starts("a", wanted)

@@ -128,6 +128,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follower.run())
+                group.create_task(self._changer.run())
                 group.create_task(self._changer.keep_alive(lambda: self._me is not None))
                 group.create_task(self._work())
         finally:
@@ -162,20 +163,22 @@ class Agent:
             found = self._look()
             took = perf_counter() - began
             picture = self._follower.picture
-            if found is not None and picture is not None and self._may_change(found, picture):
-                await self._changer.change(found, picture)
+            if found is not None and picture is not None and self._link.connected:
+                self._changer.change(found, picture)
             await asyncio.sleep(took * _REST)  # with very many hosts, others have their turn
-
-    def _may_change(self, found: Look, picture: Picture) -> bool:
-        """Whether the picture has what was changed last, and the service is there."""
-        some = found.changes or found.mark or found.live is not None
-        return bool(some) and self._link.connected and picture.revision >= self._changer.until
 
     def _again(self, seconds: float) -> None:
         """Look again after a while, or sooner."""
-        if self._timer is not None:
+        at = self._loop.time() + seconds
+        if self._timer is not None and self._timer.when() > at:
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._wake.set)
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(at, self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._wake.set()
 
     def _look(self) -> Look | None:
         """Compare what there is, and tell the service; `None` if too little is known."""
@@ -227,7 +230,7 @@ class Agent:
             less = less or had_given_back(picture, service, host)
         if anew and before is not None and less:
             self._restored, self._marked = True, False
-            self._changer.until = 0
+            self._changer.restored()
             self._journal.restored(before[1], now[1])
         if anew:
             self._follower.replaced = False

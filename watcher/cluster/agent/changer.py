@@ -46,7 +46,6 @@ class Changer:
 
     Attributes:
         lease: this host's lease; 0 if it has none.
-        until: the revision of the last change that was made; a look has to know it.
         problem: why the last change could not be made; empty if it could.
     """
 
@@ -67,14 +66,54 @@ class Changer:
         self._journal = journal
         self._again = again
         self._log = log
-        self._pause = 0.0
+        self._found: tuple[Look, Picture] | None = None
+        """What is to be done, or is being done."""
+        self._begin = asyncio.Event()
+        self._missed = False
+        """Another look has found something meanwhile."""
+        self._until = 0
+        """The revision of the last change that was made; a look has to know it."""
+        self._restored = False
+        """Whether etcd was restored since a look has found what is being done."""
+        self._pause = self._rest = 0.0
+        """The last pause after a failure, and until when etcd is left alone after an error."""
         self._kept = 0, 0.0
         """The lease that was granted or kept alive last, and until when it lives for certain."""
         self.lease = 0
-        self.until = 0
         self.problem = ""
 
-    async def change(self, found: Look, picture: Picture) -> None:
+    def change(self, found: Look, picture: Picture) -> None:
+        """Have what a look has found be done; nothing if it does not know what was changed last.
+
+        While something is being done, it is left to the look after that.
+        """
+        left = self._rest - asyncio.get_running_loop().time()
+        if not (found.changes or found.mark or found.live) or picture.revision < self._until:
+            return
+        if self._found is not None:
+            self._missed = True
+        elif left > 0:
+            self._again(left)
+        else:
+            self._found, self._restored, self._missed = (found, picture), False, False
+            self._begin.set()
+
+    def restored(self) -> None:
+        """Etcd was restored: it may have less than was changed last."""
+        self._until, self._restored = 0, True
+
+    async def run(self) -> None:
+        """Do what is to be done, until this is cancelled. Etcd may let that wait for long."""
+        while True:
+            await self._begin.wait()
+            self._begin.clear()
+            assert self._found is not None
+            await self._change(*self._found)
+            self._found = None
+            if self._missed:
+                self._again(0.0)
+
+    async def _change(self, found: Look, picture: Picture) -> None:
         """Make the changes one after another. What is not made is looked at again."""
         try:
             failed = await self._make_all(found, picture)
@@ -82,14 +121,13 @@ class Changer:
             if not self.problem:
                 self._log.warning("etcd does not make a change", reason=str(error))
             self.problem = str(error)
-            failed = True
+            self._pause = longer(self._pause, _PAUSES)
+            self._rest = asyncio.get_running_loop().time() + self._pause
         else:
             self.problem = ""
-        if failed:
-            self._pause = longer(self._pause, _PAUSES)
+            self._pause = longer(self._pause, _PAUSES) if failed else 0.0
+        if self._pause:
             self._again(self._pause)
-        else:
-            self._pause = 0.0
 
     async def keep_alive(self, takes_part: Callable[[], bool]) -> None:
         """Keep the lease alive for as long as this host takes part in the cluster."""
@@ -136,6 +174,8 @@ class Changer:
         if found.live is not None:
             failed = not await self._live(found, picture) or failed
         for change in found.changes:
+            if self._restored:
+                return True
             if isinstance(change, Join):
                 await self._lease_again()
                 change = replace(change, lease=self.lease)  # noqa: PLW2901
@@ -163,6 +203,7 @@ class Changer:
         """Make a change; whether it was made."""
         done = await make(self._etcd, self._keys, change)
         if done.succeeded:
-            self.until = max(self.until, done.revision)
+            if not self._restored:
+                self._until = max(self._until, done.revision)
             self._journal.made(change)
         return done.succeeded
