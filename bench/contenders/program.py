@@ -113,6 +113,8 @@ class Program(Contender):
         """What the service does after its answers (`watcher/service/rest.py`)."""
         if self._collector is None:
             return
+        if hasattr(self.reconciler, "read_ahead"):  # the measured version may have none
+            self.reconciler.read_ahead()
         self._collector.collect_due()
         if self.reconciler.journal_is_long and self.reconciler.begin_checkpoint(lambda: None):
             self.reconciler.end_checkpoint()
@@ -128,6 +130,7 @@ class Program(Contender):
         self.reconciler.look(setting.ROOT, name_of(number))
         self.facts.deliver()
         cut_off = time.perf_counter() - begin
+        self._rest()
         self.host.links.reaper.wait()
         return {"all": cut_off, "gone": time.perf_counter() - begin}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 from handlers.context import Context
 from handlers.firewall import elements, listed, lists, rejecting
@@ -142,6 +143,10 @@ class FirewallHandler(Handler):
             recorder = Recorder(self._lists)
             self._collect(self._of_all(recorder), recorder)
         return repairs
+
+    def read_ahead(self) -> None:
+        """Read what the next change of elements needs, while nobody waits for that."""
+        self._nft.read_ahead(_NOTHING)
 
     def is_due(self, *, idle: bool) -> bool:
         """Whether :meth:`rest` may have something to do; unless `idle`, very much."""
@@ -301,6 +306,10 @@ class FirewallHandler(Handler):
     def replace(self) -> None:
         """Make the table anew, for all sandboxes."""
         self._table.rebuild(self._of_all())
+
+
+_NOTHING: Final = 'destroy element inet watcher bridges { "lo" }\n'
+"""A command that changes nothing, as `lo` is no bridge."""
 
 
 def _nothing() -> None:

@@ -6,6 +6,7 @@ Source: libnftables(3), libnftables-json(5), nft(8).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -57,6 +58,8 @@ class Nft:
     def __init__(self) -> None:
         self._context = Nftables()
         self._context.set_stateless_output(True)
+        self._has_read = False
+        """Whether nothing has been carried out since :meth:`read_ahead`."""
 
     def run(self, commands: str) -> None:
         """Carry out `commands`, as `nft -f` reads them, as one transaction.
@@ -66,6 +69,19 @@ class Nft:
             NftError: they were refused for another reason.
         """
         self._call(commands)
+
+    def read_ahead(self, nothing: str) -> None:
+        """Have libnftables read all tables and sets now, as it has to before elements change.
+
+        Then the next command need not, which takes most of its time. libnftables keeps what it has
+        read until the ruleset has another generation (`nft_cache_update` in `src/cache.c`). That of
+        `nothing`, a command about an element that changes nothing, is none (`nf_tables_commit` in
+        `net/netfilter/nf_tables_api.c`). If it is refused, the next command reads by itself.
+        """
+        if not self._has_read:
+            with suppress(NftError):
+                self._call(nothing)
+            self._has_read = True
 
     def listing(self, family: str, table: str) -> list[dict[str, Any]] | None:
         """All objects of `table`, as libnftables-json(5) has them; `None` if it is missing."""
@@ -113,6 +129,7 @@ class Nft:
         return objects
 
     def _call(self, commands: str) -> str:
+        self._has_read = False
         status, output, error = self._context.cmd(commands)
         if status == 0:
             return str(output)

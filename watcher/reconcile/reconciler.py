@@ -329,6 +329,10 @@ class Reconciler:
         """Do the work that can wait until the service is idle."""
         self._context.flows.soon()
 
+    def read_ahead(self) -> None:
+        """Read now what the next attach would read of the firewall. Call it after work."""
+        self._context.host.firewall.read_ahead()
+
     def tidy(self, *, idle: bool) -> None:
         """Forget the lists that nobody is held to, if they are many, and open their networks.
 

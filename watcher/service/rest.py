@@ -1,8 +1,8 @@
-"""What can wait until nobody waits: the garbage collector and the journal of the lease store.
+"""What can wait until nobody waits: garbage, the journal of the store, what nftables reads.
 
-Both would happen in the midst of whatever allocates or commits next, which is mostly a start that
-waits at the gate. So they happen after a while of idleness, and under constant load right after
-work that nobody waits for.
+All would happen in the midst of whatever allocates, commits or attaches next, which is mostly a
+start that waits at the gate. So they happen after a while of idleness, and under constant load
+right after work that nobody waits for. The last has to happen after each change of the ruleset.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Rest:
         self._worked = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_at(self._worked + AFTER, self._rest)
+        self._reconciler.read_ahead()
         self._collector.collect_due()
         if self._reconciler.journal_is_long:
             self._begin_checkpoint()
