@@ -14,7 +14,7 @@ from watcher.model.container import Container, Namespace, Process
 from watcher.model.errors import InvalidRequest
 from watcher.model.naming import hashed_mac, interface_names, mac_of
 from watcher.model.network import Network, gateway
-from watcher.store.ipam import FIRST, POOL, choose, in_pool, place_fixed, pool_end, refusal
+from watcher.store.ipam import FIRST, POOL, choose, place_fixed, pool_end, pool_of, refusal
 
 V4 = IPv4Network("172.19.0.0/16")
 V6 = IPv6Network("fd00::/64")
@@ -61,28 +61,28 @@ def container(**labels: str) -> Container:
 
 def test_what_is_leased_on_request_only_is_left_out() -> None:
     had, other = IPv4Address("172.19.0.2"), IPv4Address("172.19.0.3")
-    assert choose(PlainBook(), V4, asked_for=[had]) == other
-    assert choose(PlainBook(remembered=[had], mine=[had]), V4, asked_for=[had]) == other
+    assert choose(PlainBook(), pool_of(V4), asked_for=[had]) == other
+    assert choose(PlainBook(remembered=[had], mine=[had]), pool_of(V4), asked_for=[had]) == other
     full = PlainBook(remembered=[had, other], cursor=1 << 16)
-    assert choose(full, V4, asked_for=[had]) == other
-    assert choose(PlainBook(), V4, [had], [had]) == had, "an orphan keeps what it has"
+    assert choose(full, pool_of(V4), asked_for=[had]) == other
+    assert choose(PlainBook(), pool_of(V4), [had], [had]) == had, "an orphan keeps what it has"
 
 
 def test_the_first_address_is_the_one_after_the_gateway() -> None:
-    assert choose(PlainBook(), V4) == IPv4Address("172.19.0.2")
-    assert choose(PlainBook(), V6) == IPv6Address("fd00::2")
+    assert choose(PlainBook(), pool_of(V4)) == IPv4Address("172.19.0.2")
+    assert choose(PlainBook(), pool_of(V6)) == IPv6Address("fd00::2")
 
 
 def test_what_it_has_goes_before_what_it_had_and_that_before_a_new_one() -> None:
     has, had = IPv4Address("172.19.0.9"), IPv4Address("172.19.0.8")
-    assert choose(PlainBook(remembered=[had], mine=[had]), V4, [has]) == has
-    assert choose(PlainBook(remembered=[had], mine=[had]), V4) == had
+    assert choose(PlainBook(remembered=[had], mine=[had]), pool_of(V4), [has]) == has
+    assert choose(PlainBook(remembered=[had], mine=[had]), pool_of(V4)) == had
 
 
 def test_what_it_has_is_passed_over_where_it_may_not_be_had() -> None:
     held = IPv4Address("172.19.0.2")
     adopt = [gateway(V4), V4.network_address, V4.broadcast_address, IPv4Address("10.0.0.1"), held]
-    assert choose(PlainBook(held=[held]), V4, adopt) == IPv4Address("172.19.0.3")
+    assert choose(PlainBook(held=[held]), pool_of(V4), adopt) == IPv4Address("172.19.0.3")
 
 
 def test_new_addresses_go_before_freed_ones_and_the_longest_freed_before_others() -> None:
@@ -90,13 +90,13 @@ def test_new_addresses_go_before_freed_ones_and_the_longest_freed_before_others(
     one, two = IPv4Address("10.0.0.3"), IPv4Address("10.0.0.2")
     book = PlainBook(remembered=[one, two])
     fresh = []
-    while (address := choose(book, subnet)) not in (None, one):
+    while (address := choose(book, pool_of(subnet))) not in (None, one):
         assert address is not None
         fresh.append(str(address))
         book.held.append(address)
     assert fresh == ["10.0.0.4", "10.0.0.5", "10.0.0.6"]
     assert address == one
-    assert choose(PlainBook(cursor=book.cursor, held=book.held), subnet) is None
+    assert choose(PlainBook(cursor=book.cursor, held=book.held), pool_of(subnet)) is None
 
 
 def test_a_cursor_never_looks_twice_at_what_it_has_passed() -> None:
@@ -108,8 +108,8 @@ def test_a_cursor_never_looks_twice_at_what_it_has_passed() -> None:
             return super().known(address)
 
     book = Counting(held=[V4.network_address + n for n in range(2, 50)])
-    choose(book, V4)
-    choose(book, V4)
+    choose(book, pool_of(V4))
+    choose(book, pool_of(V4))
     assert len(looked) == len(set(looked)) == 50
 
 
@@ -121,15 +121,15 @@ def test_every_address_of_a_pool_may_be_had(subnet: Subnet) -> None:
         if FIRST <= offset < end:
             address = subnet.network_address + offset
             assert refusal(subnet, address) is None
-            assert in_pool(subnet, address)
-    assert not in_pool(subnet, gateway(subnet)) if subnet.num_addresses > 1 else end == FIRST
+            assert pool_of(subnet).has(address)
+    assert not pool_of(subnet).has(gateway(subnet)) if subnet.num_addresses > 1 else end == FIRST
 
 
 @given(subnets.filter(lambda subnet: subnet.num_addresses <= 1024))
 def test_a_small_subnet_is_handed_out_whole(subnet: Subnet) -> None:
     book = PlainBook()
     given_out = set()
-    while (address := choose(book, subnet)) is not None:
+    while (address := choose(book, pool_of(subnet))) is not None:
         book.held.append(address)
         given_out.add(address)
     reserved = {subnet.network_address, subnet.network_address + (subnet.num_addresses > 1)}
@@ -142,7 +142,7 @@ def test_a_small_subnet_is_handed_out_whole(subnet: Subnet) -> None:
 def test_an_address_of_elsewhere_is_refused(subnet: Subnet, address: Address) -> None:
     if address not in subnet:
         assert refusal(subnet, address) == f"is not in {subnet}"
-        assert not in_pool(subnet, address)
+        assert not pool_of(subnet).has(address)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from typing import TYPE_CHECKING, Final
 
-from watcher.store.ipam import FIRST, pool_of, refusal
+from watcher.store.ipam import FIRST, refusal
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
-    from watcher.model.address import Address, AddressWithPrefix, Subnet
+    from watcher.model.address import Address, AddressWithPrefix
+    from watcher.store.ipam import Pool
 
 
 _POOL: Final = (
@@ -43,22 +44,20 @@ class AddressBook:
     """
 
     __slots__ = (
-        "_db", "_id", "_kept", "_network", "_new", "_pool", "_returns", "_root", "_subnet",
-        "cursor",
+        "_db", "_id", "_kept", "_network", "_new", "_pool", "_returns", "_root", "cursor",
     )  # fmt: skip
 
     def __init__(
         self,
         db: sqlite3.Connection,
         network: str,
-        subnet: Subnet,
+        pool: Pool,
         root: str,
         id: str,  # noqa: A002
     ) -> None:
         self._db = db
         self._network = network
-        self._subnet = subnet
-        self._pool = pool_of(subnet)
+        self._pool = pool
         self._root = root
         self._id = id
         self._new: tuple[Address | None, str] = None, ""
@@ -120,7 +119,7 @@ class AddressBook:
             "SELECT address FROM address WHERE network = ? AND family = ? AND sandbox IS NOT NULL",
             (self._network, self._pool.family),
         )
-        return sum(refusal(self._subnet, ip_address(text)) is None for (text,) in rows)
+        return sum(refusal(self._pool.subnet, ip_address(text)) is None for (text,) in rows)
 
     def lease(
         self, address: Address, sandbox: int, ordinal: int, prefix: int | None = None

@@ -10,7 +10,7 @@ from watcher.model import keys
 from watcher.model.cluster import block_with, claim_of, host_address, is_claim
 from watcher.model.errors import InvalidRequest, Unclaimed, quoted
 from watcher.store.addresses import AddressBook, holder_of
-from watcher.store.ipam import refusal
+from watcher.store.ipam import pool_of, refusal
 
 if TYPE_CHECKING:
     import sqlite3
@@ -231,4 +231,4 @@ def open_book(
     """The book in which the container `id` of `root` leases an address of `network`."""
     if network.cluster:
         return BlockBook(db, network, subnet, root, id)
-    return AddressBook(db, network.name, subnet, root, id)
+    return AddressBook(db, network.name, pool_of(subnet), root, id)

@@ -62,10 +62,11 @@ class StoreFiles(Struct, frozen=True):
     def lost(self) -> str:
         """What happened to the first file that changed; empty if none did. One stat per file."""
         for path, inode in zip(self.paths, self.inodes, strict=True):
-            now = _inode(path)
-            if now is None:
+            try:
+                now = os.stat(path)  # noqa: PTH116 (hot path)
+            except OSError:  # whatever the cause, the name cannot be used
                 return f"{path} was removed"
-            if now != inode:
+            if (now.st_dev, now.st_ino) != inode:
                 return f"{path} was replaced"
         return ""
 

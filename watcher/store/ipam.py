@@ -31,7 +31,7 @@ class Pool(Struct, frozen=True):
     """What every lease needs to know of a subnet; of the same subnet it is always the same.
 
     Attributes:
-        text: the subnet as text.
+        subnet, text: the subnet, and as text.
         family: its IP version.
         prefix: its prefix length.
         base: its first address, as a number.
@@ -39,6 +39,7 @@ class Pool(Struct, frozen=True):
         kind: the class of its addresses.
     """
 
+    subnet: Subnet
     text: str
     family: int
     prefix: int
@@ -56,7 +57,14 @@ def pool_of(subnet: Subnet) -> Pool:
     """The pool of `subnet`."""
     kind = IPv4Address if subnet.version == 4 else IPv6Address
     base = int(subnet.network_address)
-    return Pool(str(subnet), subnet.version, subnet.prefixlen, base, pool_end(subnet), kind)
+    end = pool_end(subnet)
+    return Pool(subnet, str(subnet), subnet.version, subnet.prefixlen, base, end, kind)
+
+
+@lru_cache(256)
+def pools_of(subnets: tuple[Subnet, ...]) -> tuple[Pool, ...]:
+    """The pools of a network's `subnets`, that of IPv4 first."""
+    return tuple(pool_of(subnet) for subnet in sorted(subnets, key=lambda one: one.version))
 
 
 class Book(Protocol):
@@ -83,18 +91,17 @@ class Book(Protocol):
 
 
 def choose(
-    book: Book, subnet: Subnet, adopt: Iterable[Address] = (), asked_for: Collection[Address] = ()
+    book: Book, pool: Pool, adopt: Iterable[Address] = (), asked_for: Collection[Address] = ()
 ) -> Address | None:
-    """The address of `subnet` for a container; `None` if none is left.
+    """The address of a subnet for a container; `None` if none is left.
 
     In this order: one of `adopt`, which it has already; the one that it had last; one that was
     never leased; the one freed first. Those `asked_for` are leased on request only. `book.cursor`
     is moved past known addresses.
     """
     for address in adopt:
-        if refusal(subnet, address) is None and book.free(address):
+        if refusal(pool.subnet, address) is None and book.free(address):
             return address
-    pool = pool_of(subnet)
     for address in book.had():
         if pool.has(address) and address not in asked_for:
             return address
@@ -111,11 +118,6 @@ def pool_end(subnet: Subnet) -> int:
     """The offset in `subnet` after the last address of the pool."""
     reserved = 1 if subnet.version == 4 else 0  # the broadcast address
     return max(FIRST, min(subnet.num_addresses - reserved, FIRST + POOL))
-
-
-def in_pool(subnet: Subnet, address: Address) -> bool:
-    """Whether `address` is in the pool of `subnet`, which is leased from without a request."""
-    return pool_of(subnet).has(address)
 
 
 def refusal(subnet: Subnet, address: Address) -> str | None:

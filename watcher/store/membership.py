@@ -6,7 +6,6 @@ Each function is a part of its caller's transaction.
 from __future__ import annotations
 
 from itertools import count
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -19,16 +18,17 @@ from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.store import documents, failures, port_claims
 from watcher.store.addresses import AddressBook, free_leases
 from watcher.store.block_book import BlockBook
-from watcher.store.ipam import choose, place_fixed
+from watcher.store.ipam import choose, place_fixed, pools_of
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
-    from watcher.model.address import Address, Subnet
+    from watcher.model.address import Address
     from watcher.model.container import Container
     from watcher.model.network import Network
     from watcher.model.request import PortMap, Request
+    from watcher.store.ipam import Pool
     from watcher.store.port_choice import Choices
 
 _EARLIER: Final = (
@@ -40,8 +40,6 @@ _INTERFACE: Final = (
     "INSERT INTO interface (sandbox, ordinal, network, name, host_name, mac)"
     " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (network, mac) DO NOTHING"
 )
-
-_VERSION: Final = attrgetter("version")
 
 
 def create(
@@ -171,8 +169,8 @@ def add_interface(
         InvalidRequest: an address, the MAC or the host end is in use, or no address is free.
     """
     leases = [
-        _choose(db, container, network, subnet, fixed.get(subnet.version) if fixed else None, adopt)
-        for subnet in sorted(network.subnets, key=_VERSION)
+        _choose(db, container, network, pool, fixed.get(pool.family), adopt)
+        for pool in pools_of(network.subnets)
     ]
     key, ordinal, name_of_network, name, host_name = place
     mac = _insert_interface(db, container, place, mac, [address for _, address in leases])
@@ -184,18 +182,18 @@ def _choose(
     db: sqlite3.Connection,
     container: Container,
     network: Network,
-    subnet: Subnet,
+    pool: Pool,
     fixed: Address | None,
     adopt: Mapping[str, Sequence[Address]],
 ) -> tuple[AddressBook | BlockBook, Address]:
     """The address for a container in a network's subnet, and the book to lease it in."""
     if network.cluster:
-        blocks = BlockBook(db, network, subnet, container.root, container.id)
+        blocks = BlockBook(db, network, pool.subnet, container.root, container.id)
         if fixed is None:
             return blocks, blocks.choose(adopt.get(network.name, ()))
         blocks.fixed(fixed, container.annotations.get(keys.IP, str(fixed)))
         return blocks, fixed
-    book = AddressBook(db, network.name, subnet, container.root, container.id)
+    book = AddressBook(db, network.name, pool, container.root, container.id)
     if fixed is not None:
         if (holder := book.holder(fixed)) is None:
             return book, fixed
@@ -203,16 +201,16 @@ def _choose(
             keys.IP,
             container.annotations.get(keys.IP, fixed),
             f"{fixed} is held by sandbox {quoted(holder)}",
-            f"ask for another address of {subnet}, or stop that one",
+            f"ask for another address of {pool.text}, or stop that one",
         )
     next_hops = [route.via for route in network.routes]  # leased on request only
-    address = choose(book, subnet, adopt.get(network.name, ()), next_hops)
+    address = choose(book, pool, adopt.get(network.name, ()), next_hops)
     if address is not None:
         return book, address
     raise InvalidRequest(
         keys.NETWORK,
         network.name,
-        f"no free address in {subnet} ({book.in_use()} in use)",
+        f"no free address in {pool.text} ({book.in_use()} in use)",
         "stop a container of that network, or give it a larger subnet in the configuration",
     )
 

@@ -107,6 +107,8 @@ def write(
 ) -> Clash | None:
     """Write the `ports` of a member that has none; returns the first that is in the way of one."""
     _write(db, member, enumerate(ports))
+    if db.execute(_HAS_OVERLAP, (member,)).fetchone() is None:  # mostly
+        return None
     return _first_clash(db, member, sandbox)
 
 
@@ -270,8 +272,6 @@ def _first_clash(db: sqlite3.Connection, member: int, sandbox: int) -> Clash | N
 
     One query for any number of ports; each port map costs one index lookup per size of range.
     """
-    if db.execute(_HAS_OVERLAP, (member,)).fetchone() is None:  # mostly
-        return None
     for *row, key, holder in db.execute(_OVERLAPPING, (member,)):
         mine, theirs = to_port_map(*row[:5]), to_port_map(*row[5:])
         if clashes(mine, theirs, same_sandbox=key == sandbox):
