@@ -11,7 +11,7 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from watcher.model.address import Address, Subnet
-    from watcher.model.container import Container, Process
+    from watcher.model.container import Process
     from watcher.model.repair import Repair
     from watcher.model.request import PortMap
     from watcher.model.sandbox import Interface, Member, Sandbox
@@ -23,12 +23,6 @@ class Fact(Struct, frozen=True):
 
 class Reloaded(Fact, frozen=True):
     """The service has taken a changed configuration."""
-
-
-class Appeared(Fact, frozen=True):
-    """A container without a network is to get one; published again for each attempt."""
-
-    container: Container
 
 
 class Leased(Fact, frozen=True):

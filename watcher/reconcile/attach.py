@@ -17,7 +17,7 @@ from watcher.containers import proc, roots
 from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
 from watcher.containers.place import Place
-from watcher.facts.kinds import Appeared, BundleChanged, RequestChanged
+from watcher.facts.kinds import BundleChanged, RequestChanged
 from watcher.model.errors import WatcherError
 from watcher.model.sandbox import Member, Sandbox
 from watcher.reconcile import families, ports
@@ -116,7 +116,6 @@ class Attachment:
             self._note_unmet(container, wanted)
             return False
         assert not isinstance(wanted, Move)  # only a held one is moved
-        self._context.facts.publish(Appeared(container))
         if isinstance(wanted, Join):
             self._check_ports(request, wanted.sandbox)
         else:
@@ -275,8 +274,6 @@ class Attachment:
             made = context.store.create_sandboxes(wanted.values(), self.steps.choices)
             both = list(zip((container for container, *_ in wanted.values()), made, strict=True))
             created = [(c, sandbox) for c, sandbox in both if isinstance(sandbox, Sandbox)]
-            for container, _ in created:
-                context.facts.publish(Appeared(container))
             failed = self.steps.make([(sandbox, sandbox.members) for _, sandbox in created], began)
         except (WatcherError, OSError):
             return []
