@@ -36,7 +36,7 @@ def check_join(request: Request, inside: Sandbox, root: Root) -> None:
     _check_has(request, inside)
     check_share(inside.id, root, {member.root for member in inside.members})
     _check_names(request, root)
-    ports.check_allowed(request, root, _out_of_limits(root))
+    ports.check_allowed(request, root)
 
 
 def _check_has(request: Request, inside: Sandbox) -> None:
@@ -86,29 +86,24 @@ def check_share(id_: str, root: Root, roots: Set[str]) -> None:
 def check_new(request: Request, networks: Iterable[Network], root: Root) -> None:
     """Raise InvalidRequest for a request for `networks` that the limits of `root` do not allow."""
     limits = root.limits
-    where = _out_of_limits(root)
     for network in networks:
         if limits.networks and network.name not in limits.networks:
             raise InvalidRequest(
-                keys.NETWORK, network.name, where,
+                keys.NETWORK, network.name, ports.out_of_limits(root),
                 f"name one of {', '.join(limits.networks)}",
             )  # fmt: skip
     if not limits.fixed and (request.addresses or request.mac):
         key = keys.IP if request.addresses else keys.MAC
         value = ",".join(map(str, request.addresses)) or request.mac
-        raise InvalidRequest(key, value, where, "remove the annotation")
+        raise InvalidRequest(key, value, ports.out_of_limits(root), "remove the annotation")
     _check_names(request, root)
-    ports.check_allowed(request, root, where)
+    ports.check_allowed(request, root)
 
 
 def _check_names(request: Request, root: Root) -> None:
     for name in request.names:
         if not is_allowed_name(name, root.limits.names):
             raise InvalidRequest(
-                keys.NAME, name, _out_of_limits(root),
+                keys.NAME, name, ports.out_of_limits(root),
                 f"write a name like {', '.join(root.limits.names)}",
             )  # fmt: skip
-
-
-def _out_of_limits(root: Root) -> str:
-    return f"the limits of root {root.path} do not allow it"

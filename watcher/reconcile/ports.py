@@ -53,6 +53,11 @@ def check_carried(request: Request, networks: Iterable[Network]) -> None:
             )  # fmt: skip
 
 
+def out_of_limits(root: Root) -> str:
+    """Why a container of `root` may not have what it asks for."""
+    return f"the limits of root {root.path} do not allow it"
+
+
 def choice(root: Root | None, sock_diag: SockDiag) -> Choice:
     """Where the host ports of a container of `root` are chosen.
 
@@ -62,9 +67,12 @@ def choice(root: Root | None, sock_diag: SockDiag) -> Choice:
     return Choice(DYNAMIC if not ranges or _EVERY in ranges else ranges, sock_diag.taken)
 
 
-def check_allowed(request: Request, root: Root, why: str) -> None:
-    """Raise InvalidRequest, with the reason `why`, for a port map beyond the limits of `root`."""
+def check_allowed(request: Request, root: Root) -> None:
+    """Raise InvalidRequest for a port map beyond the limits of `root`."""
     limits = root.limits
+    if _EVERY in limits.host_ports and not limits.host_addresses:  # as where nobody limits them
+        return
+    why = out_of_limits(root)
     for port in request.ports:
         if (outside := _first_outside(port, limits)) is not None:
             ranges = ", ".join(f"{low}-{high}" for low, high in limits.host_ports)
