@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Final, Literal, cast, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -17,7 +17,7 @@ from watcher.model.errors import BadValue, quoted, shortened
 from watcher.model.request import PortMap, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Sequence
 
 MAX_LENGTH: Final = 64 * 1024
 """The most characters of a value."""
@@ -45,11 +45,7 @@ class _Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     host_ip: str = msgspec.field(default="", name="hostIP")
 
 
-class _Entry(NamedTuple):
-    """The text of an entry, for errors, and its port map."""
-
-    text: str
-    map: PortMap
+type _Entries = Sequence[str | _Mapping]
 
 
 def parse_ports(value: str) -> tuple[PortMap, ...]:
@@ -75,16 +71,30 @@ def parse_entries(value: str) -> list[PortMap]:
     text = value.strip()
     if not text:
         raise BadValue("it is empty", 'write it like "8080:80", or remove the annotation')
-    entries: list[_Entry] = []
+    entries = _mappings(text) if _is_json(text) else [entry.strip() for entry in text.split(",")]
+    ports: list[PortMap] = []
     total = 0
-    for entry in _json_entries(text) if _is_json(text) else map(_text_entry, text.split(",")):
-        entries.append(entry)
-        total += entry.map.length
+    for entry in entries:
+        if not entry:
+            raise BadValue("an empty entry", "remove the comma too many")
+        try:
+            port = _of_text(entry) if isinstance(entry, str) else _of_mapping(entry)
+        except BadValue as error:
+            raise _at(entries, len(ports), error) from None
+        ports.append(port)
+        total += port.length
         if total > MAX_MAPS:
             raise BadValue(f"more than {MAX_MAPS} port maps", "publish fewer ports")
-    if len(entries) > 1:
-        _refuse_overlaps(entries)
-    return [entry.map for entry in entries]
+    if len(ports) > 1:
+        _refuse_overlaps(ports, entries)
+    return ports
+
+
+def _at(entries: _Entries, number: int, error: BadValue) -> BadValue:
+    """The `error` of the entry of that `number`, with the place."""
+    entry = entries[number]
+    where = quoted(entry) if isinstance(entry, str) else f"mapping {number}"
+    return BadValue(f"{where}: {error.reason}", error.remedy)
 
 
 def merged(ports: Iterable[PortMap]) -> tuple[PortMap, ...]:
@@ -124,70 +134,67 @@ def _is_json(text: str) -> bool:
     return text[0] == "[" and text[1:].lstrip()[:1] in ("{", "]")
 
 
-def _json_entries(text: str) -> Iterator[_Entry]:
+def _mappings(text: str) -> list[_Mapping]:
     try:
-        mappings = msgspec.json.decode(text, type=list[_Mapping])
+        return msgspec.json.decode(text, type=list[_Mapping])
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise BadValue(f"not CNI port mappings: {shortened(error)}", _JSON_REMEDY) from None
-    for number, mapping in enumerate(mappings):
-        where = f"mapping {number}"
-        for key, port in ("hostPort", mapping.host_port), ("containerPort", mapping.container_port):
-            if not 1 <= port <= 65535:
-                raise BadValue(f"{where}: {key} {port} is no port", _PORT_REMEDY)
-        ip = _host_ip(mapping.host_ip, where) if mapping.host_ip else None
-        kind = _protocol(mapping.protocol, where)
-        yield _Entry(where, PortMap(kind, ip, mapping.host_port, mapping.container_port))
 
 
-def _text_entry(text: str) -> _Entry:
-    entry = text.strip()
-    where = quoted(entry)
-    if not entry:
-        raise BadValue("an empty entry", "remove the comma too many")
+def _of_mapping(mapping: _Mapping) -> PortMap:
+    for key, port in ("hostPort", mapping.host_port), ("containerPort", mapping.container_port):
+        if not 1 <= port <= 65535:
+            raise BadValue(f"{key} {port} is no port", _PORT_REMEDY)
+    ip = _host_ip(mapping.host_ip) if mapping.host_ip else None
+    kind = _protocol(mapping.protocol)
+    return PortMap(kind, ip, mapping.host_port, mapping.container_port)
+
+
+def _of_text(entry: str) -> PortMap:
     ends, slash, protocol = entry.partition("/")
     rest, colon, container = ends.rpartition(":")
-    kind = _protocol(protocol, where) if slash else "tcp"
+    kind = _protocol(protocol) if slash else "tcp"
     if not colon:
-        return _Entry(where, PortMap(kind, None, 0, _to_choose_for(ends, where)))
+        return PortMap(kind, None, 0, _to_choose_for(ends))
     if not rest or rest == "0":
-        raise BadValue(f"{where}: {quoted(rest)} is no port", _CHOICE)
-    _refuse_choice_on_address(rest, container, where)
+        raise BadValue(f"{quoted(rest)} is no port", _CHOICE)
+    _refuse_choice_on_address(rest, container)
     host, colon, ports = rest.rpartition(":")
-    host_ip = _host_ip(_unbracketed(host, where), where) if colon else None
-    first, last = _range(ports, where)
-    port, end = _range(container, where)
+    host_ip = _host_ip(_unbracketed(host)) if colon else None
+    first, last = _range(ports)
+    port, end = _range(container)
     if last - first != end - port:
         raise BadValue(
-            f"{where}: {last - first + 1} host ports onto {end - port + 1}",
+            f"{last - first + 1} host ports onto {end - port + 1}",
             "write ranges of the same length",
         )
-    return _Entry(where, PortMap(kind, host_ip, first, port, last - first + 1))
+    return PortMap(kind, host_ip, first, port, last - first + 1)
 
 
-def _to_choose_for(text: str, where: str) -> int:
+def _to_choose_for(text: str) -> int:
     """The container's port in an entry that names no host port."""
-    first, last = _range(text, where)
+    first, last = _range(text)
     if first != last:
         raise BadValue(
-            f"{where}: no host ports for a range",
+            "no host ports for a range",
             f'name them, as in "{first}-{last}:{first}-{last}", or write single ports for free'
             " host ports",
         )
     return first
 
 
-def _refuse_choice_on_address(rest: str, container: str, where: str) -> None:
+def _refuse_choice_on_address(rest: str, container: str) -> None:
     """Raise BadValue if `rest`, before the container's port, is an address without a host port."""
     host = rest.removesuffix(":")
     if host.endswith("]") or host.rpartition(":")[2].count(".") == 3:
         raise BadValue(
-            f"{where}: no host port on an address",
+            "no host port on an address",
             f'name one, as in "{shortened(host)}:8080:{shortened(container)}"; a free one is chosen'
             " for all addresses alone",
         )
 
 
-def _unbracketed(host: str, where: str) -> str:
+def _unbracketed(host: str) -> str:
     if host.startswith("[") and host.endswith("]"):
         inner = host[1:-1]
         if ":" in inner:
@@ -195,47 +202,45 @@ def _unbracketed(host: str, where: str) -> str:
     elif ":" not in host:
         return host
     raise BadValue(
-        f"{where}: {quoted(host)} is no host address",
+        f"{quoted(host)} is no host address",
         'write an IPv6 address in brackets, such as "[::1]:8080:80"',
     )
 
 
-def _host_ip(text: str, where: str) -> Address:
+def _host_ip(text: str) -> Address:
     try:
         ip: Address = IPv6Address(text) if ":" in text else IPv4Address(text)
     except AddressValueError:
-        raise BadValue(f"{where}: {quoted(text)} is no host address", _EXAMPLE) from None
+        raise BadValue(f"{quoted(text)} is no host address", _EXAMPLE) from None
     if isinstance(ip, IPv6Address) and ip.scope_id is not None:
-        raise BadValue(f"{where}: a host address with a zone", "write it without %ZONE")
+        raise BadValue("a host address with a zone", "write it without %ZONE")
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        raise BadValue(f"{where}: an IPv4-mapped address", f"write {ip.ipv4_mapped} instead")
+        raise BadValue("an IPv4-mapped address", f"write {ip.ipv4_mapped} instead")
     if ip.is_multicast or ip == IPv4Address(0xFFFFFFFF):
-        raise BadValue(f"{where}: {ip} is no address of a host", "write an address of this host")
+        raise BadValue(f"{ip} is no address of a host", "write an address of this host")
     return ip
 
 
-def _range(text: str, where: str) -> tuple[int, int]:
+def _range(text: str) -> tuple[int, int]:
     low, dash, high = text.partition("-")
-    first = _port(low, where)
-    last = _port(high, where) if dash else first
+    first = _port(low)
+    last = _port(high) if dash else first
     if last < first:
-        raise BadValue(f"{where}: range {text} descends", f"write {last}-{first}")
+        raise BadValue(f"range {text} descends", f"write {last}-{first}")
     return first, last
 
 
-def _port(text: str, where: str) -> int:
+def _port(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
     if not 1 <= number <= 65535:
-        raise BadValue(f"{where}: {quoted(text)} is no port", _PORT_REMEDY)
+        raise BadValue(f"{quoted(text)} is no port", _PORT_REMEDY)
     return number
 
 
-def _protocol(text: str, where: str) -> Protocol:
+def _protocol(text: str) -> Protocol:
     name = text.lower()
     if name not in PROTOCOLS:
-        raise BadValue(
-            f"{where}: unknown protocol {quoted(text)}", f"write one of {', '.join(PROTOCOLS)}"
-        )
+        raise BadValue(f"unknown protocol {quoted(text)}", f"write one of {', '.join(PROTOCOLS)}")
     return cast("Protocol", name)
 
 
@@ -249,8 +254,8 @@ def _claim(host_ip: Address | None) -> _Claim:
     return host_ip.version, None if host_ip.is_unspecified else int(host_ip)
 
 
-def _refuse_overlaps(entries: Iterable[_Entry]) -> None:
-    """Raise BadValue if two of `entries` overlap, even by a wildcard address.
+def _refuse_overlaps(ports: Sequence[PortMap], entries: _Entries) -> None:
+    """Raise BadValue if two of `ports`, those of `entries`, overlap, even by a wildcard address.
 
     A set of ports is an integer with one bit per port, so the cost of an entry depends neither on
     its length nor on the number of entries before it.
@@ -258,31 +263,33 @@ def _refuse_overlaps(entries: Iterable[_Entry]) -> None:
     to_choose: set[PortMap] = set()
     taken: defaultdict[tuple[Protocol, _Claim], int] = defaultdict(int)
     of_version: defaultdict[tuple[Protocol, int], int] = defaultdict(int)
-    for text, port in entries:
+    for number, port in enumerate(ports):
         if port.to_choose:
             if port in to_choose:
-                raise BadValue(
-                    f"{text}: a free host port for {port} is repeated",
+                error = BadValue(
+                    f"a free host port for {port} is repeated",
                     "write it once, and name the other host ports",
                 )
+                raise _at(entries, number, error)
             to_choose.add(port)
             continue
         claim, protocol = _claim(port.host_ip), port.protocol
-        version, number = claim
+        version, address = claim
         asked = ((1 << port.length) - 1) << port.host_port
         same = taken[protocol, claim]
         if version == 0:
             others = of_version[protocol, 4] | of_version[protocol, 6]
-        elif number is None:
+        elif address is None:
             others = of_version[protocol, version]
         else:
             others = taken[protocol, (version, None)]
         if clash := asked & (same | others | taken[protocol, (0, None)]):
             lowest = clash & -clash
             how = "repeated" if same & lowest else "repeated by a wildcard address"
-            raise BadValue(
-                f"{text}: host port {lowest.bit_length() - 1}/{protocol} is {how}",
+            error = BadValue(
+                f"host port {lowest.bit_length() - 1}/{protocol} is {how}",
                 "publish each host port once",
             )
+            raise _at(entries, number, error)
         taken[protocol, claim] = same | asked
         of_version[protocol, version] |= asked
