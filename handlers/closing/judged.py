@@ -15,20 +15,21 @@ from handlers.networks.held import held_interfaces
 from watcher.model.sandbox import Sandbox
 
 
-def judged(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
-    """The drivers of those networks of `sandbox` in which it is held to a list."""
+def judged(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> list[Driver]:
+    """The drivers of those networks of `sandbox` in which it is held to a list, of any direction.
+
+    In all others, nothing is asked of its lists.
+    """
     limits = sandbox.limits
     limited = limits.forced or limits.ingress is not None
-    for interface in sandbox.interfaces:
-        driver = drivers[interface.network]
-        if limited or driver.network.policed:
-            yield driver
+    of_all = [drivers[interface.network] for interface in sandbox.interfaces]
+    return of_all if limited else [driver for driver in of_all if driver.network.policed]
 
 
-def entered(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Driver]:
+def entered(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> list[Driver]:
     """Those in which it is held to a list of sources: only what has the mark may enter them."""
-    for interface, _ in held_interfaces("ingress", sandbox, drivers):
-        yield drivers[interface.network]
+    held = held_interfaces("ingress", sandbox, drivers)
+    return [drivers[interface.network] for interface, _ in held]
 
 
 def closed(netlink: Netlink, drivers: Iterable[Driver]) -> Iterator[Driver]:

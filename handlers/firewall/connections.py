@@ -17,7 +17,7 @@ Source: nft(8).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from handlers.firewall import rejecting
@@ -96,11 +96,13 @@ def chains(drivers: Sequence[Driver], versions: Sequence[int], log_group: int) -
             yield "}"
 
 
-def own(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterator[Element]:
+def own(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterable[Element]:
     """The elements that go with `sandbox`. The bound is part of a key's text."""
-    most = bound(sandbox.limits, (drivers[name].network for name in sandbox.networks))
-    if most is None:
-        return
+    most = bound(sandbox.limits, [drivers[one.network].network for one in sandbox.interfaces])
+    return () if most is None else _bounded(sandbox, drivers, most)
+
+
+def _bounded(sandbox: Sandbox, drivers: Mapping[str, Driver], most: int) -> Iterator[Element]:
     number = classid(sandbox.key)
     for interface in sandbox.interfaces:
         if (key := local_key(interface, drivers[interface.network])) is not None:

@@ -10,14 +10,13 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
+from handlers.closing.judged import judged
 from handlers.firewall import connections, egress, ingress
 from handlers.firewall.egress import Group
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks import networks_of
 from handlers.networks.driver import Driver
-from handlers.networks.held import held_interfaces
-from watcher.model.policy.entries import DIRECTIONS
 from watcher.model.sandbox import Sandbox, published_at
 
 RANGES: Final = ("range4", "range6", "range4_on", "range6_on")
@@ -35,20 +34,20 @@ def of_sandbox(
     sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers
 ) -> dict[Element, None]:
     """The elements that come and go with `sandbox`, ordered and without duplicates."""
-    found: dict[Element, None] = {}
+    found: list[Element] = []
     for interface in sandbox.interfaces:
         driver = drivers[interface.network]
         if not driver.network.managed:
-            guests = (
+            found += [
                 Element("inet", f"guests{address.version}", (str(address.ip),))
                 for address in interface.addresses
-            )
-            found.update(dict.fromkeys(guests))
-    found.update(dict.fromkeys(port_maps(sandbox, drivers)))
-    found.update(dict.fromkeys(egress.own(sandbox, drivers, numbers)))
-    found.update(dict.fromkeys(ingress.own(sandbox, drivers, numbers)))
-    found.update(dict.fromkeys(connections.own(sandbox, drivers)))
-    return found
+            ]
+    found += port_maps(sandbox, drivers)
+    if judged(sandbox, drivers):
+        found += egress.own(sandbox, drivers, numbers)
+        found += ingress.own(sandbox, drivers, numbers)
+    found += connections.own(sandbox, drivers)
+    return dict.fromkeys(found)
 
 
 def shared(
@@ -58,14 +57,11 @@ def shared(
 
     They stay when it goes.
     """
+    if not judged(sandbox, drivers):
+        return {}
     found = dict.fromkeys(egress.shared(sandbox, drivers, numbers, there))
     found.update(dict.fromkeys(ingress.shared(sandbox, drivers, numbers, there)))
     return found
-
-
-def has_lists(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> bool:
-    """Whether any interface of `sandbox` is held to a list."""
-    return any(any(held_interfaces(direction, sandbox, drivers)) for direction in DIRECTIONS)
 
 
 def blocks(some: Iterable[Element]) -> frozenset[str]:
@@ -92,32 +88,38 @@ def overlapping(one: Element, other: Element) -> bool:
     return first <= end and start <= last
 
 
-def port_maps(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Iterable[Element]:
+def port_maps(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> list[Element]:
     """The elements of the port maps of `sandbox`."""
-    if not sandbox.ports:
-        return
+    ports = sandbox.ports
+    if not ports:
+        return []
     networks = networks_of(sandbox, drivers)
-    targets = {version: published_at(sandbox, networks, version) for version in (4, 6)}
+    targets = {
+        version: str(address)
+        for version in (4, 6)
+        if (address := published_at(sandbox, networks, version)) is not None
+    }
+    found: list[Element] = []
     ranges: defaultdict[tuple[str, tuple[str, ...], str], list[tuple[int, int]]] = defaultdict(list)
-    for port in sandbox.ports:
+    for port in ports:
         host = port.host_ip
-        for version in (4, 6) if host is None else (host.version,):
-            if targets[version] is None:
+        for version in targets if host is None else (host.version,):
+            if version not in targets:
                 continue
             key: tuple[str, ...] = (port.protocol,)
-            to, name = str(targets[version]), str(version)
+            to, name = targets[version], str(version)
             if host is not None and not host.is_unspecified:
                 name, key = name + "_on", (str(host), *key)
             if port.length >= LONG and port.port == port.host_port:
                 ranges[f"range{name}", key, to].append((port.host_port, port.last))
                 continue
             for n in range(port.length):
-                yield Element(
-                    "inet", f"port{name}", (*key, str(port.host_port + n)), (to, str(port.port + n))
-                )
+                value = to, str(port.port + n)
+                found.append(Element("inet", f"port{name}", (*key, str(port.host_port + n)), value))
     for (name, key, to), spans in ranges.items():
         for first, last in _united(spans):
-            yield Element("inet", name, (*key, f"{first}-{last}"), (to,))
+            found.append(Element("inet", name, (*key, f"{first}-{last}"), (to,)))
+    return found
 
 
 def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

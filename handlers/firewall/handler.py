@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from handlers.closing.judged import judged
 from handlers.context import Context
 from handlers.firewall import elements, listed, lists, rejecting
 from handlers.firewall.admin import AdminRules
@@ -50,12 +51,14 @@ class FirewallHandler(Handler):
         """Add the elements of `sandbox`, if any, in one transaction; make a missing table."""
         if not sandbox.interfaces:
             return
-        if elements.has_lists(sandbox, self._drivers):
+        shared: dict[Element, None] = {}
+        if judged(sandbox, self._drivers):
             self._lists.refresh()
-        own, shared = self._of(sandbox), self._missing_shared([sandbox])
+            shared = self._missing_shared([sandbox])
+        own = self._of(sandbox)
         wanted = own | shared
         try:
-            self._add(wanted)
+            self._add(wanted, shared)
         except NftError:
             # An element with another value is in the way, left behind by a killed predecessor, or
             # a range of the same sandbox that this one extends.
@@ -70,17 +73,21 @@ class FirewallHandler(Handler):
         if len(sandboxes) < 2:
             return super().appear_all(sandboxes)
         self._lists.refresh()
-        wanted = self._missing_shared(sandboxes.values())
+        shared = self._missing_shared(sandboxes.values())
+        wanted = set(shared)
         for sandbox in sandboxes.values():
-            wanted |= self._of(sandbox)
+            wanted.update(self._of(sandbox))
         try:
-            self._add(dict.fromkeys(sorted(wanted)))
+            self._add(sorted(wanted), shared)
         except NftError:
             return super().appear_all(sandboxes)
         return {}
 
-    def _add(self, wanted: Mapping[Element, None]) -> None:
-        """Add elements, to all that there should be if the table is missing."""
+    def _add(self, wanted: Collection[Element], shared: Iterable[Element]) -> None:
+        """Add elements, to all that there should be if the table is missing.
+
+        `shared` has those of them that other sandboxes may need as well.
+        """
         try:
             if wanted:
                 self._nft.run(commands("add", wanted))
@@ -89,7 +96,7 @@ class FirewallHandler(Handler):
         except NotThere:
             self._table.rebuild((*self._of_all(), *wanted))
             return
-        self._lists.added(wanted)
+        self._lists.added(shared)
         self._table.made = True
 
     def open(self, openings: Iterable[Opening]) -> list[Opening]:
@@ -286,8 +293,9 @@ class FirewallHandler(Handler):
         groups, wanted = lists.Groups(self._lists.there), dict[Element, None]()
         for sandbox in sandboxes:
             shared = elements.shared(sandbox, self._drivers, self._lists, groups)
-            groups.more.update(map(lists.group, shared))
-            wanted |= shared
+            if shared:
+                groups.more.update(map(lists.group, shared))
+                wanted |= shared
         return wanted
 
     def _overlapping(self, wanted: Iterable[Element]) -> list[Element]:

@@ -42,7 +42,7 @@ class Drivers(dict[str, Driver]):
 
 def networks_of(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> dict[str, Network]:
     """The networks of `sandbox` by name."""
-    return {name: drivers[name].network for name in sandbox.networks}
+    return {one.network: drivers[one.network].network for one in sandbox.interfaces}
 
 
 def drivers_of(networks: Mapping[str, Network]) -> dict[str, Driver]:

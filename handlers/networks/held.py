@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from handlers.networks.driver import Driver
 from watcher.model.policy.access import AccessList, access
@@ -29,9 +29,11 @@ def _access_of(
 
 def held_interfaces(
     direction: Direction, sandbox: Sandbox, drivers: Mapping[str, Driver]
-) -> Iterator[tuple[Interface, AccessList]]:
+) -> list[tuple[Interface, AccessList]]:
     """The interfaces of `sandbox` for which something counts, with that."""
+    found = []
     for interface in sandbox.interfaces:
         held = _access_of(direction, sandbox, interface, drivers)
         if held is not None:
-            yield interface, held
+            found.append((interface, held))
+    return found

@@ -48,7 +48,9 @@ UNLIMITED = SandboxLimits()
 def least(asked: int | None, usual: int | None, most: int | None) -> int | None:
     """What is in force: what was `asked` for, else the network's `usual`, never above `most`."""
     value = usual if asked is None else asked
-    return min((one for one in (value, most) if one is not None), default=None)
+    if value is None or (most is not None and most < value):
+        return most
+    return value
 
 
 RATES: Final = ("ingress_bandwidth", "egress_bandwidth")
@@ -65,5 +67,7 @@ def bound(limits: SandboxLimits, networks: Iterable[Network]) -> int | None:
 
     Of the defaults of several networks, the least counts.
     """
-    defaults = [network.connections for network in networks if network.connections is not None]
-    return least(limits.connections, min(defaults, default=None), limits.most_connections)
+    usual = None
+    for network in networks:
+        usual = least(usual, None, network.connections)
+    return least(limits.connections, usual, limits.most_connections)
