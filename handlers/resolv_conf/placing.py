@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,7 @@ _REMEDIES: Final = {
     errno.EAGAIN: "see who does that",
 }
 _WHO: Final = "see who does that"
+_thread: Final = threading.local()
 _ENDED: Final = (FileNotFoundError, ProcessLookupError)
 
 
@@ -64,8 +66,7 @@ def place(init: Process, file: ResolvConf) -> Outcome:
         CannotPlace: it gets none.
         Gone: its init has ended.
     """
-    os.unshare(os.CLONE_FS)  # a thread enters mount namespaces alone (setns(2))
-    os.umask(0)  # of this thread alone
+    _be_alone()
     for _ in range(_TRIES):
         opened: list[int] = []
         try:
@@ -80,6 +81,14 @@ def place(init: Process, file: ResolvConf) -> Outcome:
             for descriptor in opened:
                 os.close(descriptor)
     raise CannotPlace("/etc/resolv.conf in its root is removed all the time", _WHO)
+
+
+def _be_alone() -> None:
+    """Give this thread a file system context of its own: it enters mount namespaces (setns(2))."""
+    if not hasattr(_thread, "is_alone"):
+        os.unshare(os.CLONE_FS)
+        os.umask(0)
+        _thread.is_alone = True
 
 
 def _place(init: Process, file: ResolvConf, opened: list[int]) -> Outcome:

@@ -27,19 +27,34 @@ HOST: Final = "host"
 """The name of the host, in the domain."""
 
 
-def asks_at(
+def asks_in(
     sandbox: Sandbox, member: Member, networks: Mapping[str, Network]
-) -> tuple[Network, Address] | None:
-    """The network in which `member` asks, and its gateway there, by IPv4 if it can.
+) -> tuple[Network, int] | None:
+    """The network in which `member` asks, and the version of IP by which it does: 4 if it can.
 
     It is the sandbox's first network, whatever was connected later. `None` if that has no names, or
     the container wants none (`io.watcher.dns: none`).
     """
-    first = next((one for one in sandbox.interfaces if one.member is None), None)
-    network = None if first is None else networks.get(first.network)
-    if first is None or network is None or not network.named or member.asked.dns == ():
+    for first in sandbox.interfaces:
+        if first.member is None:
+            break
+    else:
         return None
-    subnet = network.subnet_of(min(address.version for address in first.addresses))
+    network = networks.get(first.network)
+    if network is None or not network.named or member.asked.dns == ():
+        return None
+    return network, min([address.version for address in first.addresses])
+
+
+def asks_at(
+    sandbox: Sandbox, member: Member, networks: Mapping[str, Network]
+) -> tuple[Network, Address] | None:
+    """The network in which `member` asks, as :func:`asks_in` says, and its gateway there."""
+    found = asks_in(sandbox, member, networks)
+    if found is None:
+        return None
+    network, version = found
+    subnet = network.subnet_of(version)
     assert subnet is not None
     return network, gateway(subnet)
 

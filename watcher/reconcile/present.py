@@ -29,7 +29,7 @@ class Present:
     """
 
     def __init__(self, context: Context) -> None:
-        self._config = context.config
+        self._resolv_confs = resolv_conf.Files(context.config)
         self._store = context.store
         self._host = context.host
         self._failures = context.failures
@@ -37,7 +37,7 @@ class Present:
 
     def configure(self, config: Config) -> None:
         """Tell what `config` wants from now on."""
-        self._config = config
+        self._resolv_confs = resolv_conf.Files(config)
 
     def networks(self) -> list[Network]:
         """The networks that there are: configured ones, and former ones in use."""
@@ -103,12 +103,11 @@ class Present:
 
     def resolv_confs(self) -> Iterator[ResolvConf]:
         """All that containers of present networks may get."""
-        return resolv_conf.all_of(self._config, self.networks())
+        return self._resolv_confs.all_of(self.networks())
 
     def resolv_conf_for(self, sandbox: Sandbox, member: Member) -> ResolvConf | None:
         """What a container gets; `None` if it gets none."""
-        networks = self._host.networks
-        return resolv_conf.wanted(sandbox, member, self._config, networks)
+        return self._resolv_confs.wanted(sandbox, member, self._host.networks)
 
     def is_wrong(self, kind: int, body: memoryview) -> bool:
         """Whether an event of rtnetlink contradicts the ways to other hosts that are wanted."""
