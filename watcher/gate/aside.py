@@ -104,13 +104,14 @@ class Aside:
 
     def _may_begin(self, call: _Call) -> bool:
         """Whether it is for somebody who has not their share of threads already."""
-        return not call.of or self._count(call.of) < self._share
-
-    def _count(self, of: str) -> int:
-        return sum([call.of == of for call in self._under_way])
+        if not call.of or len(self._under_way) < self._share:
+            return True
+        return sum([one.of == call.of for one in self._under_way]) < self._share
 
     def _hang(self, of: str) -> bool:
         """Whether all threads hang, or all that calls for `of` may take."""
+        if len(self._under_way) < self._share:
+            return False
         late = time.monotonic() - HANGS_AFTER
         hanging = [call for call in self._under_way if call.began < late]
         if len(hanging) >= self._most:
