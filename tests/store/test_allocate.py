@@ -42,8 +42,8 @@ class PlainBook:
     remembered: list[Address] = field(default_factory=list)
     mine: list[Address] = field(default_factory=list)
 
-    def known(self, address: Address) -> bool:
-        return address in self.held or address in self.remembered
+    def take(self, address: Address) -> bool:
+        return address not in self.held and address not in self.remembered
 
     def free(self, address: Address) -> bool:
         return address not in self.held
@@ -103,9 +103,9 @@ def test_a_cursor_never_looks_twice_at_what_it_has_passed() -> None:
     looked: list[Address] = []
 
     class Counting(PlainBook):
-        def known(self, address: Address) -> bool:
+        def take(self, address: Address) -> bool:
             looked.append(address)
-            return super().known(address)
+            return super().take(address)
 
     book = Counting(held=[V4.network_address + n for n in range(2, 50)])
     choose(book, pool_of(V4))

@@ -21,13 +21,14 @@ _POOL: Final = (
     " FROM pool WHERE network = ?3 AND family = ?4"
 )
 
-_NEW: Final = (
+_LEASE: Final = (
     "INSERT INTO address"
     " (network, address, family, prefix, root, id, pooled, sandbox, ordinal, freed)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL) ON CONFLICT (network, address) DO"
 )
-_ANY: Final = (
-    f"{_NEW} ON CONFLICT (network, address) DO UPDATE SET"
+_IF_UNKNOWN: Final = f"{_LEASE} NOTHING"
+_ANEW: Final = (
+    f"{_LEASE} UPDATE SET"
     "  prefix = excluded.prefix, root = excluded.root, id = excluded.id,"
     "  pooled = excluded.pooled, sandbox = excluded.sandbox, ordinal = excluded.ordinal,"
     "  freed = NULL"
@@ -35,7 +36,7 @@ _ANY: Final = (
 
 
 class AddressBook:
-    """One network's addresses of one family, for the container `id` of `root`.
+    """One network's addresses of one family, for one interface of the container `id` of `root`.
 
     An :class:`ipam.Book` over rows that do not change during the caller's transaction.
 
@@ -44,7 +45,8 @@ class AddressBook:
     """
 
     __slots__ = (
-        "_db", "_id", "_kept", "_network", "_new", "_pool", "_returns", "_root", "cursor",
+        "_db", "_id", "_kept", "_network", "_ordinal", "_pool", "_returns", "_root", "_sandbox",
+        "_taken", "cursor",
     )  # fmt: skip
 
     def __init__(
@@ -54,14 +56,18 @@ class AddressBook:
         pool: Pool,
         root: str,
         id: str,  # noqa: A002
+        sandbox: int,
+        ordinal: int,
     ) -> None:
         self._db = db
         self._network = network
         self._pool = pool
         self._root = root
         self._id = id
-        self._new: tuple[Address | None, str] = None, ""
-        """The last address that was found to be unknown, and its text."""
+        self._sandbox = sandbox
+        self._ordinal = ordinal
+        self._taken: Address | None = None
+        """The address that :meth:`take` has leased."""
         self._kept: int | None = None
         self._returns = True
         """Whether the container may have had addresses here."""
@@ -74,16 +80,12 @@ class AddressBook:
                 self._move()
         self.cursor = FIRST if self._kept is None else self._kept
 
-    def known(self, address: Address) -> bool:
-        """Whether `address` is leased or remembered."""
-        text = str(address)
-        found = self._db.execute(
-            "SELECT 1 FROM address WHERE network = ? AND address = ?", (self._network, text)
-        )
-        if found.fetchone() is not None:
-            return True
-        self._new = address, text
-        return False
+    def take(self, address: Address) -> bool:
+        """Lease `address`, unless it is leased or remembered; whether it was leased."""
+        if not self._write(_IF_UNKNOWN, address, self._pool.prefix):
+            return False
+        self._taken = address
+        return True
 
     def free(self, address: Address) -> bool:
         """Whether no sandbox has leased `address`."""
@@ -121,31 +123,15 @@ class AddressBook:
         )
         return sum(refusal(self._pool.subnet, ip_address(text)) is None for (text,) in rows)
 
-    def lease(
-        self, address: Address, sandbox: int, ordinal: int, prefix: int | None = None
-    ) -> AddressWithPrefix:
-        """Lease a free `address` to an interface, and store the cursor.
+    def lease(self, address: Address, prefix: int | None = None) -> AddressWithPrefix:
+        """Lease a free `address`, unless :meth:`take` has, and store the cursor.
 
         `prefix` is its prefix length, if that is not the subnet's.
         """
         pool = self._pool
         prefix = pool.prefix if prefix is None else prefix
-        new, text = self._new
-        is_new = address is new
-        self._db.execute(
-            _NEW if is_new else _ANY,
-            (
-                self._network,
-                text if is_new else str(address),
-                pool.family,
-                prefix,
-                self._root,
-                self._id,
-                pool.has(address),
-                sandbox,
-                ordinal,
-            ),
-        )
+        if address is not self._taken:
+            self._write(_ANEW, address, prefix)
         if self.cursor != self._kept:
             self._db.execute(
                 "INSERT INTO pool (network, family, subnet, cursor) VALUES (?, ?, ?, ?)"
@@ -156,6 +142,23 @@ class AddressBook:
             self._kept = self.cursor
         interface = IPv4Interface if pool.family == 4 else IPv6Interface
         return interface((int(address), prefix))  # a number needs no parsing
+
+    def _write(self, query: str, address: Address, prefix: int) -> int:
+        """Write a lease; returns how many rows `query` has written."""
+        return self._db.execute(
+            query,
+            (
+                self._network,
+                str(address),
+                self._pool.family,
+                prefix,
+                self._root,
+                self._id,
+                self._pool.has(address),
+                self._sandbox,
+                self._ordinal,
+            ),
+        ).rowcount
 
     def _move(self) -> None:
         """Move to the network's new subnet after a change of the configuration.

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class BlockBook:
-    """One clustered network's addresses of one family, for one container."""
+    """One clustered network's addresses of one family, for one interface of a container."""
 
-    __slots__ = ("_block", "_db", "_id", "_network", "_root", "_subnet")
+    __slots__ = ("_block", "_db", "_id", "_network", "_ordinal", "_root", "_sandbox", "_subnet")
 
     def __init__(
         self,
@@ -32,12 +32,16 @@ class BlockBook:
         subnet: Subnet,
         root: str,
         id: str,  # noqa: A002
+        sandbox: int,
+        ordinal: int,
     ) -> None:
         self._db = db
         self._network = network
         self._subnet = subnet
         self._root = root
         self._id = id
+        self._sandbox = sandbox
+        self._ordinal = ordinal
         self._block: int | None = None
 
     def fixed(self, address: Address, asked: str) -> None:
@@ -114,10 +118,8 @@ class BlockBook:
             "see that `watcher cluster` runs and reaches etcd, with `watcher check`",
         )
 
-    def lease(
-        self, address: Address, sandbox: int, ordinal: int, prefix: int | None = None
-    ) -> AddressWithPrefix:
-        """Lease the address that was chosen last to an interface."""
+    def lease(self, address: Address, prefix: int | None = None) -> AddressWithPrefix:
+        """Lease the address that was chosen last."""
         prefix = self._subnet.prefixlen if prefix is None else prefix
         block = self._of_ours(address) if self._block is None else self._block
         self._db.execute(
@@ -129,7 +131,7 @@ class BlockBook:
             "  block = excluded.block, freed = NULL",
             (
                 self._network.name, str(address), self._subnet.version, prefix,
-                self._root, self._id, block is not None, sandbox, ordinal,
+                self._root, self._id, block is not None, self._sandbox, self._ordinal,
                 block,
             ),
         )  # fmt: skip
@@ -227,8 +229,10 @@ def open_book(
     subnet: Subnet,
     root: str,
     id: str,  # noqa: A002
+    sandbox: int,
+    ordinal: int,
 ) -> AddressBook | BlockBook:
-    """The book in which the container `id` of `root` leases an address of `network`."""
+    """The book in which the container `id` of `root` leases an address for an interface."""
     if network.cluster:
-        return BlockBook(db, network, subnet, root, id)
-    return AddressBook(db, network.name, pool_of(subnet), root, id)
+        return BlockBook(db, network, subnet, root, id, sandbox, ordinal)
+    return AddressBook(db, network.name, pool_of(subnet), root, id, sandbox, ordinal)

@@ -77,8 +77,8 @@ class Book(Protocol):
 
     cursor: int
 
-    def known(self, address: Address) -> bool:
-        """Whether `address` is leased or remembered."""
+    def take(self, address: Address) -> bool:
+        """Lease `address`, unless it is leased or remembered; whether it was leased."""
 
     def free(self, address: Address) -> bool:
         """Whether no sandbox has leased `address`."""
@@ -96,8 +96,8 @@ def choose(
     """The address of a subnet for a container; `None` if none is left.
 
     In this order: one of `adopt`, which it has already; the one that it had last; one that was
-    never leased; the one freed first. Those `asked_for` are leased on request only. `book.cursor`
-    is moved past known addresses.
+    never leased, which is leased by now; the one freed first. Those `asked_for` are leased on
+    request only. `book.cursor` is moved past known addresses.
     """
     for address in adopt:
         if refusal(pool.subnet, address) is None and book.free(address):
@@ -108,7 +108,7 @@ def choose(
     for offset in range(book.cursor, pool.end):
         book.cursor = offset + 1
         address = pool.kind(pool.base + offset)
-        if address not in asked_for and not book.known(address):
+        if address not in asked_for and book.take(address):
             return address
     freed = (address for address in book.freed() if address not in asked_for)
     return next((address for address in freed if pool.has(address)), None)

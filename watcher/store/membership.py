@@ -168,13 +168,13 @@ def add_interface(
     Raises:
         InvalidRequest: an address, the MAC or the host end is in use, or no address is free.
     """
+    key, ordinal, name_of_network, name, host_name = place
     leases = [
-        _choose(db, container, network, pool, fixed.get(pool.family), adopt)
+        _choose(db, container, network, pool, (key, ordinal), fixed.get(pool.family), adopt)
         for pool in pools_of(network.subnets)
     ]
-    key, ordinal, name_of_network, name, host_name = place
     mac = _insert_interface(db, container, place, mac, [address for _, address in leases])
-    with_prefix = [book.lease(address, key, ordinal) for book, address in leases]
+    with_prefix = [book.lease(address) for book, address in leases]
     return Interface(ordinal, name_of_network, name, host_name, mac, tuple(with_prefix))
 
 
@@ -183,17 +183,21 @@ def _choose(
     container: Container,
     network: Network,
     pool: Pool,
+    where: tuple[int, int],
     fixed: Address | None,
     adopt: Mapping[str, Sequence[Address]],
 ) -> tuple[AddressBook | BlockBook, Address]:
-    """The address for a container in a network's subnet, and the book to lease it in."""
+    """The address for an interface in a network's subnet, and the book to lease it in.
+
+    `where` is the interface's sandbox and ordinal.
+    """
     if network.cluster:
-        blocks = BlockBook(db, network, pool.subnet, container.root, container.id)
+        blocks = BlockBook(db, network, pool.subnet, container.root, container.id, *where)
         if fixed is None:
             return blocks, blocks.choose(adopt.get(network.name, ()))
         blocks.fixed(fixed, container.annotations.get(keys.IP, str(fixed)))
         return blocks, fixed
-    book = AddressBook(db, network.name, pool, container.root, container.id)
+    book = AddressBook(db, network.name, pool, container.root, container.id, *where)
     if fixed is not None:
         if (holder := book.holder(fixed)) is None:
             return book, fixed

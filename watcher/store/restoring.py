@@ -123,12 +123,12 @@ def _restore_interface(
         if subnet is None:
             family = f"IPv{address.version}"
             raise _cannot(copy, f"network {quoted(network.name)} has no {family} subnet any more")
-        book = open_book(db, network, subnet, holder_root, holder_id)
+        book = open_book(db, network, subnet, holder_root, holder_id, key, interface.ordinal)
         if (why := refusal(subnet, address.ip)) is not None:
             raise _cannot(copy, f"{address.ip} {why} of network {quoted(network.name)}")
         if (holder := book.holder(address.ip)) is not None:
             raise _cannot(copy, f"{address.ip} is held by sandbox {quoted(holder)}")
-        book.lease(address.ip, key, interface.ordinal, address.network.prefixlen)
+        book.lease(address.ip, address.network.prefixlen)
 
 
 def _cannot(copy: Sandbox, reason: str) -> WatcherError:
