@@ -19,6 +19,7 @@ from tests.support import traffic
 from tests.support.agreeing import Killed, Played, PlayedHost, network, until
 from tests.support.etcd import Etcd as RealEtcd
 from tests.support.killer import sample
+from watcher.cluster.etcd.requests import put
 from watcher.cluster.registry.keys import Keys, Part, part_of
 from watcher.cluster.registry.removal import NoSuchHost, StillAlive, remove_host
 from watcher.facts.kinds import BlockLost, BlockTaken, ClusterUnreachable, HostSilent
@@ -787,6 +788,27 @@ def test_garbage_in_etcd_is_logged_and_left_alone(play: Play) -> None:
         assert a.peer_blocks().get("10.9.0.48/30") == "x"
         assert a.logged("etcd has something that is not understood")
         assert not {"10.9.0.16/30"} & (a.blocks() | b.blocks())
+
+    play(work)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "\udcff", "\0", " "])
+def test_what_names_no_network_is_left_alone(play: Play, name: str) -> None:
+    """Though it says that a host has it: neither process could tell the other of it."""
+
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a, b)
+        record = json.loads(played.get("hosts/a") or "")
+        record = {"host": "a", "incarnation": record["incarnation"], "lent": "a"}
+        assert b.client is not None
+        for table in ("claims", "blocks"):
+            key = f"{played.prefix}/v1/{table}/{name}/4/0a090004"
+            await b.client.txn([], [put(key, json.dumps(record).encode())])
+        await until(lambda: a.logged("etcd has something that is not understood")[1:])
+        address = inside(b)
+        assert (await running(a, "fixed", address))[0] == address
+        assert not a.killed
 
     play(work)
 

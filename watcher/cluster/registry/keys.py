@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from watcher.model.network import valid_network_name
+
 if TYPE_CHECKING:
     from watcher.model.address import Address, Subnet
 
@@ -118,7 +120,7 @@ def parse_part(rest: str) -> Part | None:
     network, _, place = rest.partition("/")
     family, _, digits = place.partition("/")
     version = {"4": 4, "6": 6}.get(family)
-    if version is None or len(digits) != _DIGITS[version] or not network:
+    if version is None or len(digits) != _DIGITS[version] or not valid_network_name(network):
         return None
     try:
         first = int(digits, 16)
