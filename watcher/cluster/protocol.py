@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from watcher.model.address import Address
-from watcher.model.cluster import BlockState
+from watcher.model.cluster import MOST_NETWORKS, BlockState
 
 if TYPE_CHECKING:
     type Prefix = IPv4Network | IPv6Network
@@ -151,7 +151,7 @@ class NumberRow(Row, frozen=True, tag="number"):
     """
 
     network: _Name
-    number: int
+    number: Annotated[int, Meta(ge=0, le=MOST_NETWORKS)]
     problem: _Text = ""
 
 

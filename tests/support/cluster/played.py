@@ -167,6 +167,12 @@ class Played:
         self._registries[name] = Registry(host.run_dir)
         self.tell(name)
 
+    def reconnect(self, name: str) -> None:
+        """Tells the service of a host all by another connection."""
+        self._registries[name].close()
+        self._registries[name] = Registry(self.cluster.hosts[name].run_dir)
+        self.tell(name)
+
     def close(self) -> None:
         """Ends what the hosts do not end."""
         for registry in self._registries.values():
