@@ -50,7 +50,9 @@ class Claims:
         self._wanted: dict[tuple[str, Subnet], _Wanted] = {}
         self._kept: Counter[tuple[str, Subnet]] = Counter()
         """How many commands want each."""
-        self._refused: dict[tuple[str, Subnet], str] = {}
+        self._refused: dict[tuple[str, Subnet], tuple[str, float]] = {}
+        """Why, and until when that is told: who has waited for it may have ended, and asks no more.
+        """
 
     def want(self, wanted: Unclaimed) -> bool:
         """Want an address from now on; returns whether it was not wanted before.
@@ -59,8 +61,10 @@ class Claims:
             Unclaimed: it was refused, which is forgotten then; or too many are wanted.
         """
         key = (wanted.network, claim_of(wanted.address))
-        reason = self._refused.pop(key, "")
         known, now = self._wanted.get(key), self._now()
+        reason, until = self._refused.pop(key, ("", now))
+        if until < now:
+            reason = ""
         if not reason and known is None and len(self._wanted) >= MOST:
             reason = "is not claimed, because very many others are waited for"
         if reason:
@@ -86,7 +90,7 @@ class Claims:
         """Tell a container that waits for it why it is not granted; returns whether one does."""
         if self._wanted.pop((network, prefix), None) is None:
             return False
-        self._refused[network, prefix] = reason
+        self._refused[network, prefix] = reason, self._now() + PATIENCE
         return True
 
     def give_up(self) -> bool:
@@ -111,10 +115,12 @@ class Claims:
         return wanted is not None and wanted.until > self._now()
 
     def lapse(self) -> Iterable[tuple[str, Subnet]]:
-        """Forget those that nobody waits for any more; returns the rest."""
+        """Forget those that nobody waits for any more, and old refusals; returns the rest."""
         now = self._now()
         for key in [key for key, one in self._wanted.items() if one.until <= now]:
             del self._wanted[key]
+        for key in [key for key, (_, until) in self._refused.items() if until < now]:
+            del self._refused[key]
         return self._wanted.keys() | self._kept.keys()
 
     def due(self) -> float | None:
