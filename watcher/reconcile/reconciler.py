@@ -330,7 +330,7 @@ class Reconciler:
         self._context.flows.soon()
 
     def read_ahead(self) -> None:
-        """Read now what the next attach would read of the firewall. Call it after work."""
+        """Read now what the next attach would read of the firewall. Call it a moment after work."""
         self._context.host.firewall.read_ahead()
 
     def tidy(self, *, idle: bool) -> None:

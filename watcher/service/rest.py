@@ -1,8 +1,9 @@
 """What can wait until nobody waits: garbage, the journal of the store, what nftables reads.
 
 All would happen in the midst of whatever allocates, commits or attaches next, which is mostly a
-start that waits at the gate. So they happen after a while of idleness, and under constant load
-right after work that nobody waits for. The last has to happen after each change of the ruleset.
+start that waits at the gate. So the first two happen after a while of idleness, and under constant
+load right after work that nobody waits for. The last has to follow each change of the ruleset, and
+happens a moment after the first of several.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 AFTER: Final = 2.0
 """Seconds of idleness until all of it is done."""
+
+SOON: Final = 0.05
+"""Seconds after work until nftables is read ahead, once for all work in them."""
 
 
 class Rest:
@@ -55,6 +59,7 @@ class Rest:
         self._rested = rested
         self._collector = Collector()
         self._timer: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
         self._moving = False
         self._worked = 0.0
         """The time of the last work, on the loop's clock."""
@@ -70,18 +75,25 @@ class Rest:
     def stop(self) -> None:
         """Let Python collect by itself again."""
         self._collector.stop()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._reading):
+            if timer is not None:
+                timer.cancel()
 
     def worked(self) -> None:
         """Do what is overdue, and the rest after a while of idleness. Call it after work."""
         self._worked = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_at(self._worked + AFTER, self._rest)
-        self._reconciler.read_ahead()
+        if self._reading is None:
+            self._reading = self._loop.call_later(SOON, self._read_ahead)
         self._collector.collect_due()
         if self._reconciler.journal_is_long:
             self._begin_checkpoint()
+
+    def _read_ahead(self) -> None:
+        self._reading = None
+        self._gate.answer_first()  # what it changes would have to be read once more
+        self._reconciler.read_ahead()
 
     def _rest(self) -> None:
         self._rested()
