@@ -53,6 +53,9 @@ class Connection:
         self._log = log
         self.heard = Heard()
         self._told = Told()
+        self._rows: Sequence[Row] | None = None
+        """What the other side is to know, once it has read what is unsent. So one that does not
+        read costs nothing: of what changes meanwhile it is told once."""
         self._unsent: list[bytes] = []
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         loop.add_reader(connection, self._hear)
@@ -65,7 +68,7 @@ class Connection:
 
     def tell(self, rows: Sequence[Row]) -> None:
         """Have the other side know `rows` and nothing else; what does not go follows."""
-        self._unsent += self._told.packets(rows)
+        self._rows = rows
         self._send()
 
     def _end(self) -> None:
@@ -97,9 +100,15 @@ class Connection:
     def _send(self) -> None:
         """Send what is unsent, as much as goes; the rest when there is room."""
         try:
-            while self._unsent:
-                self._socket.send(self._unsent[0])
-                del self._unsent[0]
+            while True:
+                if self._unsent:
+                    self._socket.send(self._unsent[0])
+                    del self._unsent[0]
+                elif self._rows is not None:
+                    self._unsent += self._told.packets(self._rows)
+                    self._rows = None
+                else:
+                    break
         except BlockingIOError:
             self._loop.add_writer(self._socket, self._send)
             return
