@@ -7,10 +7,10 @@ fields that are zero are left out.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from watcher.cluster.etcd.errors import Answered, Failed
 from watcher.cluster.etcd.words import (
@@ -32,7 +32,11 @@ MAX_ANSWER: Final = 32 << 20
 class _Header(Struct, frozen=True):
     cluster_id: int = 0
     member_id: int = 0
-    revision: int = 0
+    revision: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.cluster_id < 1 << 64:  # msgspec has no such bound
+            raise ValueError("no cluster has that id")
 
 
 class _Kv(Struct, frozen=True):
