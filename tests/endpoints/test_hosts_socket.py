@@ -280,6 +280,19 @@ def test_garbage_in_etcd_is_logged_once_for_a_host_and_does_not_count(tmp_path: 
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize(("host", "id_"), [("h" * 10_000, "1"), ("b", "1" * 10_000)])
+def test_a_key_of_any_length_is_a_short_line_in_the_log(
+    tmp_path: Path, host: str, id_: str
+) -> None:
+    async def test(served: Served) -> None:
+        served.put(host, id_, record("web"))
+        (warning,) = served.log.warnings
+        assert warning["key"].startswith(f"endpoints/{host[:10]}")
+        assert len(str(warning)) < 1000
+
+    run(tmp_path, test)
+
+
 def test_a_host_has_so_many_endpoints_at_the_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from watcher.cluster.endpoints.sandboxes import MOST, Sandboxes
 from watcher.cluster.endpoints.server import HostsServer
 from watcher.clustering.identity import host_name
 from watcher.config.clusters import HOST
-from watcher.model.errors import WatcherError, message_with_remedy
+from watcher.model.errors import WatcherError, message_with_remedy, shortened
 from watcher.observe.live.follower import Follower
 from watcher.observe.naming import Naming
 
@@ -230,8 +230,9 @@ class Endpoints:
         if host not in self._blamed and len(self._blamed) < _MOST_BLAMED:
             self._blamed.add(host)
             self._log.warning(
-                "an endpoint in etcd does not count", host=host, key=f"endpoints/{host}/{id_}",
-                reason=reason[:_LONGEST_PROBLEM], remedy=_REMEDY,
+                "an endpoint in etcd does not count", host=shortened(host),
+                key=shortened(f"endpoints/{host}/{id_}"), reason=reason[:_LONGEST_PROBLEM],
+                remedy=_REMEDY,
             )  # fmt: skip
 
     # The service tells:
