@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from handlers.handler import ClusterRows, ListStore, Notes
-from handlers.kernel.namespace import HostNamespace
+from handlers.kernel.namespace import HostNamespace, Namespaces
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.reaper import Reaper
 from handlers.kernel.uplink import with_mtus
@@ -106,6 +106,7 @@ class Context(Struct, frozen=True):
 
     Attributes:
         home: the host's network namespace.
+        namespaces: those of sandboxes, each opened once for all handlers that make things for it.
         netlink: a socket in it.
         reaper: deletes links in it.
         drivers: the driver of each network by the network's name; the only place where handlers
@@ -120,6 +121,7 @@ class Context(Struct, frozen=True):
     """
 
     home: HostNamespace
+    namespaces: Namespaces
     netlink: Netlink
     reaper: Reaper
     drivers: Drivers
@@ -155,8 +157,13 @@ def open_context(
         return None if network is None else with_mtus({name: network}, cluster.own)[name]
 
     drivers = Drivers(with_mtus(networks, cluster.own), found)
-    with closing(HostNamespace()) as home, Netlink() as netlink, closing(Reaper()) as reaper:
+    with (
+        closing(HostNamespace()) as home,
+        closing(Namespaces()) as namespaces,
+        Netlink() as netlink,
+        closing(Reaper()) as reaper,
+    ):
         yield Context(
-            home, netlink, reaper, drivers, notes, numbers, sandboxes, netns_dir, copies_dir,
-            firewall, cluster,
+            home, namespaces, netlink, reaper, drivers, notes, numbers, sandboxes, netns_dir,
+            copies_dir, firewall, cluster,
         )  # fmt: skip

@@ -28,12 +28,24 @@ class Handler:
             OSError: the kernel refused. What was made before stays, for `vanish` to take back.
         """
 
+    @property
+    def can_appear(self) -> bool:
+        """Whether it has anything to make for a sandbox; asked once."""
+        kind = type(self)
+        return (kind.appear, kind.appear_all) != (Handler.appear, Handler.appear_all)
+
     def appear_all(self, sandboxes: Mapping[int, Sandbox]) -> dict[int, WatcherError | OSError]:
         """Like :meth:`appear` for each of `sandboxes`; returns the errors, under the same keys.
 
         A handler for which one transaction can serve many sandboxes overrides it.
         """
-        return appear_each(sandboxes, self.appear)
+        failed: dict[int, WatcherError | OSError] = {}
+        for key, sandbox in sandboxes.items():
+            try:
+                self.appear(sandbox)
+            except (WatcherError, OSError) as error:
+                failed[key] = error
+        return failed
 
     def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
         """Remove what a sandbox needed as it was `before`, and does not need as it is `after`.
@@ -64,19 +76,6 @@ class Handler:
         `networks` are all present and former networks.
         """
         return []
-
-
-def appear_each(
-    sandboxes: Mapping[int, Sandbox], appear: Callable[[Sandbox], object]
-) -> dict[int, WatcherError | OSError]:
-    """Call `appear` for each of `sandboxes`; returns the errors, under the same keys."""
-    failed: dict[int, WatcherError | OSError] = {}
-    for key, sandbox in sandboxes.items():
-        try:
-            appear(sandbox)
-        except (WatcherError, OSError) as error:
-            failed[key] = error
-    return failed
 
 
 class Notes(Protocol):

@@ -113,7 +113,13 @@ class Host:
             self._drivers = context.drivers
             self._own = context.cluster.own
             self.networks = {name: d.network for name, d in context.drivers.items()}
+            self._namespaces = context.namespaces
             self._handlers = tuple(kind.handler(context) for kind in HANDLERS)
+            self._appearing = [
+                (number, handler)
+                for number, handler in enumerate(self._handlers, 1)
+                if handler.can_appear
+            ]
             both = list(zip(HANDLERS, self._handlers, strict=True))
             self._back = [handler for kind, handler in reversed(both) if not kind.last]
             self._back += [handler for kind, handler in both if kind.last]
@@ -167,8 +173,7 @@ class Host:
         left = {number: sandbox for number, (_, sandbox) in enumerate(changes)}
         begun = 0
         try:
-            for handler in self._handlers:
-                begun += 1
+            for begun, handler in self._appearing:
                 for number, error in handler.appear_all(left).items():
                     del left[number]
                     failed[number] = self._undo(begun, *changes[number]) or error
@@ -176,6 +181,8 @@ class Host:
             for number in left:
                 self._undo(begun, *changes[number])
             raise
+        finally:
+            self._namespaces.close()
         return failed
 
     def _undo(
@@ -212,8 +219,11 @@ class Host:
     def sync(self, sandboxes: Sequence[Sandbox], *, dry_run: bool) -> list[Repair]:
         """Make the host exactly as the living `sandboxes` need it; returns the differences."""
         repairs: list[Repair] = []
-        for handler in self._handlers:
-            repairs += handler.sync(sandboxes, dry_run=dry_run)
+        try:
+            for handler in self._handlers:
+                repairs += handler.sync(sandboxes, dry_run=dry_run)
+        finally:
+            self._namespaces.close()
         return repairs
 
     def remove(self, networks: Iterable[Network]) -> list[str]:

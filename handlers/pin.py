@@ -25,7 +25,6 @@ from handlers.context import Context
 from handlers.handler import Difference, Handler, apply
 from handlers.kernel import mounts, rtnl
 from handlers.kernel.directories import make_directory
-from handlers.kernel.namespace import open_namespace
 from handlers.link import ours
 from handlers.unpinning import Unpinning
 from watcher.model.alias import alias_of
@@ -99,7 +98,7 @@ class PinHandler(Handler):
     """Owns the pins in the directory :attr:`Context.netns_dir`."""
 
     def __init__(self, context: Context) -> None:
-        self._directory = Path(context.netns_dir)
+        self._directory = str(Path(context.netns_dir))
         self._context = context
         self._leaving = Unpinning(context.reaper, self._remove_if)
         self._ready = False
@@ -109,10 +108,10 @@ class PinHandler(Handler):
         self._make_all(sandbox.pins, sandbox)
 
     def _make_all(self, names: Iterable[str], sandbox: Sandbox) -> None:
+        namespace = self._context.namespaces.of(sandbox)
         for name in names:
             self._leaving.finish(name)
-            if self._inode(name) != sandbox.netns:
-                self._make(name, sandbox)
+            self._make(name, sandbox.netns, namespace)
 
     def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
         """Have the names that are no longer needed removed, except those that lead elsewhere."""
@@ -139,13 +138,13 @@ class PinHandler(Handler):
             taken = [name for name in wrong if not self._may_make(name, proofs)]
             for name in taken:
                 yield Difference(
-                    Repair(f"left {self._directory / name}", sandbox.id, _TAKEN), lambda: None
+                    Repair(f"left {self._directory}/{name}", sandbox.id, _TAKEN), lambda: None
                 )
             if len(taken) < len(wrong):
                 wrong = [name for name in wrong if name not in taken]
                 yield Difference(
                     Repair(
-                        f"pinned {', '.join(str(self._directory / name) for name in wrong)}",
+                        f"pinned {', '.join(f'{self._directory}/{name}' for name in wrong)}",
                         sandbox.id,
                         "the name did not lead to the sandbox's namespace",
                     ),
@@ -156,7 +155,7 @@ class PinHandler(Handler):
         expected = {name for sandbox in sandboxes for name in sandbox.pins}
         living = {i.host_name for sandbox in sandboxes for i in sandbox.interfaces}
         for name in sorted(self._names() - expected):
-            path = self._directory / name
+            path = f"{self._directory}/{name}"
             if self._is_ours(name, proofs):
                 yield Difference(
                     Repair(f"removed {path}", name, "its sandbox is gone"),
@@ -220,20 +219,21 @@ class PinHandler(Handler):
             return False
         return status.st_mode == stat.S_IFREG | _MODE and not status.st_size
 
-    def _make(self, name: str, sandbox: Sandbox) -> None:
+    def _make(self, name: str, netns: int, namespace: int) -> None:
+        """Have `name` lead to the `namespace` (a descriptor) of inode number `netns`."""
         self._prepare()
         path = f"{self._directory}/{name}"
-        with open_namespace(sandbox) as descriptor:
-            try:
-                _create(path)
-            except FileExistsError as taken:
-                with closing(_Proofs(self._context)) as proofs:
-                    if not self._may_make(name, proofs):
-                        raise FileExistsError(errno.EEXIST, _TAKEN, path) from taken
-                self._remove(name)
-                _create(path)
-            os.utime(path, ns=(sandbox.netns, sandbox.netns))
-            mounts.bind(f"/proc/self/fd/{descriptor}", path)
+        try:
+            _create(path, netns)
+        except FileExistsError as taken:
+            if self._inode(name) == netns:
+                return
+            with closing(_Proofs(self._context)) as proofs:
+                if not self._may_make(name, proofs):
+                    raise FileExistsError(errno.EEXIST, _TAKEN, path) from taken
+            self._remove(name)
+            _create(path, netns)
+        mounts.bind(f"/proc/self/fd/{namespace}", path)
 
     def _remove_if(self, name: str, netns: int) -> None:
         """Remove `name` if it leads to the namespace `netns`, or nowhere; else it is another's."""
@@ -274,25 +274,25 @@ class PinHandler(Handler):
         if self._names() or self._context.notes.noted(_NOTE) is None:
             return []
         self._ready = False
-        mounts.unmount(str(self._directory), lazy=True)
+        mounts.unmount(self._directory, lazy=True)
         self._context.notes.erase(_NOTE)
         with suppress(OSError):
-            self._directory.rmdir()
+            Path(self._directory).rmdir()
         return [f"unmounted {self._directory}"]
 
     def _prepare(self) -> None:
         """Make the directory as `ip netns` does: shared, so that pins propagate."""
         if self._ready:
             return
-        make_directory(self._directory, 0o755)
+        make_directory(Path(self._directory), 0o755)
         try:
-            mounts.make_shared(str(self._directory))
+            mounts.make_shared(self._directory)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             self._context.notes.note(_NOTE, "made")
-            mounts.bind(str(self._directory), str(self._directory), recursive=True)
-            mounts.make_shared(str(self._directory))
+            mounts.bind(self._directory, self._directory, recursive=True)
+            mounts.make_shared(self._directory)
         self._ready = True
 
 
@@ -303,6 +303,10 @@ _UNPROVEN: Final = (
 _TAKEN: Final = "the name is taken by a file or namespace that is not ours; remove it, or rename it"
 
 
-def _create(path: str) -> None:
-    """Make an empty file; `FileExistsError` if the name is taken."""
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, _MODE))
+def _create(path: str, netns: int) -> None:
+    """Make an empty file that says which namespace it is for; `FileExistsError` if it is there."""
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, _MODE)
+    try:
+        os.utime(file, ns=(netns, netns))
+    finally:
+        os.close(file)

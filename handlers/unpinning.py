@@ -45,8 +45,12 @@ class Unpinning:
         Raises:
             OSError: the kernel refused.
         """
+        # What the reaper begins to remove is `_now` before it is no longer `_due`.
+        if name not in self._due and self._now != name:
+            return
         with self._change:
-            self._change.wait_for(lambda: self._now != name)
+            while self._now == name:
+                self._change.wait()
             netns = self._due.pop(name, None)
         if netns is not None:
             self._remove(name, netns)

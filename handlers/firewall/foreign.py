@@ -71,10 +71,13 @@ class ForeignFirewallHandler(Handler):
         self._admitted: set[Network] = set()
         """The networks whose links all firewalls are known to admit."""
 
+    @property
+    def can_appear(self) -> bool:
+        """Only if other firewalls are to admit links."""
+        return self._enabled
+
     def appear(self, sandbox: Sandbox) -> None:
         """Admit the links of `sandbox`; only a network's first sandbox starts processes."""
-        if not self._enabled:
-            return
         for network in self._networks([sandbox]):
             if network not in self._admitted:
                 apply(self._missing([network]), dry_run=False)

@@ -32,18 +32,59 @@ def open_by_pid(pids: Iterable[int], netns: int) -> Iterator[int]:
     Raises:
         NamespaceGone: none of these processes is in it.
     """
-    for path in (path for pid in pids for path in namespace_files(pid)):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        try:
-            if os.fstat(descriptor).st_ino == netns:
-                yield descriptor
-                return
-        finally:
+    descriptor = _opened(pids, netns)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _opened(pids: Iterable[int], netns: int) -> int:
+    for pid in pids:
+        for path in namespace_files(pid):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            try:
+                if os.fstat(descriptor).st_ino == netns:
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
             os.close(descriptor)
     raise NamespaceGone(errno.ESRCH, f"no process is in the namespace net:[{netns}] any more")
+
+
+class Namespaces:
+    """The namespace of one sandbox at a time, which several handlers need one after the other.
+
+    It stays open until that of another sandbox is asked for, or until :meth:`close`: as long as it
+    is open, it stays alive.
+    """
+
+    def __init__(self) -> None:
+        self._sandbox: Sandbox | None = None
+        self._descriptor = -1
+
+    def of(self, sandbox: Sandbox) -> int:
+        """A descriptor of the namespace of `sandbox`, as :func:`open_namespace` opens it.
+
+        Raises:
+            NamespaceGone: all of its processes have ended.
+        """
+        if sandbox is not self._sandbox:
+            self.close()
+            pids = (member.init.pid for member in sandbox.members)
+            self._descriptor = _opened(pids, sandbox.netns)
+            self._sandbox = sandbox
+        return self._descriptor
+
+    def close(self) -> None:
+        """Close the descriptor, if there is one."""
+        if self._sandbox is not None:
+            self._sandbox = None
+            os.close(self._descriptor)
 
 
 def namespace_files(pid: int) -> Iterator[str]:
@@ -67,11 +108,22 @@ class HostNamespace:
         """Close the descriptor."""
         os.close(self._descriptor)
 
-    @contextmanager
-    def left_for(self, descriptor: int) -> Iterator[None]:
+    def left_for(self, descriptor: int) -> AbstractContextManager[None]:
         """Enter the namespace `descriptor` for a moment (setns(2)), with this thread only."""
-        os.setns(descriptor, os.CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            os.setns(self._descriptor, os.CLONE_NEWNET)
+        return _Visit(descriptor, self._descriptor)
+
+
+class _Visit:
+    """In one network namespace inside the `with`, in another behind it; without a generator."""
+
+    __slots__ = ("_home", "_there")
+
+    def __init__(self, there: int, home: int) -> None:
+        self._there = there
+        self._home = home
+
+    def __enter__(self) -> None:
+        os.setns(self._there, os.CLONE_NEWNET)
+
+    def __exit__(self, *_: object) -> None:
+        os.setns(self._home, os.CLONE_NEWNET)

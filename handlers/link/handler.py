@@ -15,7 +15,7 @@ from typing import Final
 from handlers.bandwidth import shapers
 from handlers.bandwidth.rates import rates_of
 from handlers.context import Context
-from handlers.handler import Difference, Handler, appear_each, apply, unknown
+from handlers.handler import Difference, Handler, apply, unknown
 from handlers.kernel import rtnl, sysctl
 from handlers.kernel.foreign_names import index_of
 from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
@@ -46,10 +46,13 @@ class LinkHandler(Handler):
     def __init__(self, context: Context) -> None:
         self._netlink = context.netlink
         self._home = context.home
+        self._namespaces = context.namespaces
         self._drivers = context.drivers
         self._pairs = Pairs(context)
         self.reaper = context.reaper
         self._announcer = announce.Announcer()
+        self._begun: Set[str] = frozenset()
+        """The host ends of those pairs that only need their second half."""
 
     def appear(self, sandbox: Sandbox) -> None:
         """Make the veth pairs, addresses and routes of `sandbox`.
@@ -61,14 +64,23 @@ class LinkHandler(Handler):
             NamespaceGone: the namespace has ended meanwhile.
             InvalidRequest: a kernel setting that it asks for cannot be set.
         """
-        self._appear(sandbox, frozenset())
+        if not sandbox.interfaces:
+            return
+        netns = self._namespaces.of(sandbox)
+        for interface in sandbox.interfaces:
+            self._attach(sandbox, interface, netns, begun=interface.host_name in self._begun)
 
     def appear_all(self, sandboxes: Mapping[int, Sandbox]) -> dict[int, WatcherError | OSError]:
         """Make the pairs of all `sandboxes` first: the kernel waits once for all of them."""
-        begun = self._begin(sandboxes.values()) if len(sandboxes) > 1 else frozenset()
-        return appear_each(sandboxes, lambda sandbox: self._appear(sandbox, begun))
+        if len(sandboxes) == 1:
+            return super().appear_all(sandboxes)
+        self._begun = self._begin(sandboxes.values())
+        try:
+            return super().appear_all(sandboxes)
+        finally:
+            self._begun = frozenset()
 
-    def _begin(self, sandboxes: Iterable[Sandbox]) -> frozenset[str]:
+    def _begin(self, sandboxes: Iterable[Sandbox]) -> set[str]:
         """Begin the pairs of `sandboxes`; returns the names of those that only need an end."""
         begun = set()
         for sandbox in sandboxes:
@@ -77,14 +89,7 @@ class LinkHandler(Handler):
                 for interface in sandbox.interfaces:
                     self._drivers[interface.network].begin(self._netlink, interface, netns)
                     begun.add(interface.host_name)
-        return frozenset(begun)
-
-    def _appear(self, sandbox: Sandbox, begun: Set[str]) -> None:
-        if not sandbox.interfaces:
-            return
-        with open_namespace(sandbox) as netns:
-            for interface in sandbox.interfaces:
-                self._attach(sandbox, interface, netns, begun=interface.host_name in begun)
+        return begun
 
     def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
         """Doom the veth pairs that are no longer needed; the reaper deletes them."""
@@ -152,6 +157,7 @@ class LinkHandler(Handler):
         mend: bool = False,
     ) -> None:
         driver = self._drivers[interface.network]
+        master = driver.master
         comes_to_others = len(sandbox.members) > 1 and not (begun or mend)
         if comes_to_others and self._is_right(sandbox, interface, netns):
             return
@@ -172,11 +178,11 @@ class LinkHandler(Handler):
             sandbox_end.configure(inside, sandbox, interface, self._drivers, index, mend=mend)
             # The host end went up before it had a carrier, and so did a bridge with no other port.
             self._netlink.see_carrier(interface.host_name)
-            if driver.master:
-                self._netlink.see_carrier(driver.master)
+            if master:
+                self._netlink.see_carrier(master)
             if news:
                 announce.announce(inside, index, interface)
-        if driver.master:
+        if master:
             self._announcer.remember(sandbox, interface, news=news)
         if refused is not None:  # what else was wrong is repaired
             raise OSError(errno.EINVAL, str(refused))
