@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from handlers.kernel.rtnl.shaping import Bucket
 from watcher.model.network import Network
-from watcher.model.policy.limits import RATES, rate_in_force
+from watcher.model.policy.limits import least
 from watcher.model.sandbox import Sandbox
 
 _HEADER: Final = 14
@@ -58,7 +58,11 @@ class Rates(Struct, frozen=True):
 
 def rates_of(sandbox: Sandbox, network: Network) -> Rates:
     """The rates of each interface that `sandbox` has in `network`."""
-    return Rates(*(rate_in_force(sandbox.limits, network, key) for key in RATES))
+    limits = sandbox.limits
+    return Rates(
+        least(limits.ingress_bandwidth, network.ingress_bandwidth, limits.most_ingress_bandwidth),
+        least(limits.egress_bandwidth, network.egress_bandwidth, limits.most_egress_bandwidth),
+    )
 
 
 def bucket_for(bits: int, mtu: int) -> Bucket:

@@ -8,7 +8,8 @@ RFC 8200 (IPv6 and its extension headers), RFC 7112 (a first fragment has all he
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final
@@ -70,7 +71,7 @@ def program(facts: Facts) -> bytes:
         six.append(link_local(facts.mac))
     subnets = facts.subnets if facts.routed else ()
     code = _code(len(four), len(six), facts.routed, subnets, _parts(facts.router))
-    return code.filled(list(_words(facts.mac, four, six)))
+    return code.filled(_words(facts.mac, four, six))
 
 
 def addresses_in(program: bytes) -> tuple[Address, ...] | None:
@@ -102,17 +103,19 @@ def _of_versions(addresses: Sequence[Address]) -> tuple[list[IPv4Address], list[
 
 def _parts(mac: str) -> tuple[int, ...]:
     """The first four bytes of a MAC and the last two; nothing of none."""
-    raw = bytes.fromhex(mac.replace(":", ""))
-    return (int.from_bytes(raw[:4]), int.from_bytes(raw[4:])) if mac else ()
+    return divmod(int(mac.replace(":", ""), 16), 1 << 16) if mac else ()
 
 
-def _words(mac: str, four: Sequence[Address], six: Sequence[Address]) -> Iterator[int]:
+def _words(mac: str, four: Sequence[Address], six: Sequence[Address]) -> list[int]:
     """The value of each slot: the MAC, the IPv4 addresses, the words of the IPv6 addresses."""
-    yield from _parts(mac)
-    yield from map(int, four)
+    words = [*_parts(mac), *map(int, four)]
     for address in six:
-        raw = address.packed
-        yield from (int.from_bytes(raw[at : at + 4]) for at in range(0, 16, 4))
+        words += _WORDS.unpack(address.packed)
+    return words
+
+
+_WORDS: Final = struct.Struct(">4I")
+"""The words of an IPv6 address."""
 
 
 _MAC: Final = (Slot(0), Slot(1))

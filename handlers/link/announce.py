@@ -59,16 +59,16 @@ class Announcer:
             return False
         if not driver.network.managed:
             return True
-        expected = _is_expected(sandbox, interface)
-        known = (self._macs.get(key) for key in _keys(interface))
-        return any(not expected if mac is None else mac != interface.mac for mac in known)
+        usual = interface.mac if _is_expected(sandbox, interface) else ""
+        known = {self._macs.get(key, usual) for key in _keys(interface)}
+        return not known <= {interface.mac}
 
     def remember(self, sandbox: Sandbox, interface: Interface, *, news: bool = True) -> None:
         """Remember the MAC of `interface`, which its neighbours know by now.
 
         If it was no `news`, that of an IPv4 address is expected, or remembered already.
         """
-        if not news and all(address.version == 4 for address in interface.addresses):
+        if not (news or [one for one in interface.addresses if one.version == 6]):
             return
         expected = _is_expected(sandbox, interface)
         for key in _keys(interface):
@@ -98,9 +98,10 @@ def _is_expected(sandbox: Sandbox, interface: Interface) -> bool:
     """Whether the MAC follows from the first address, which nobody has chosen."""
     if interface.member is not None:  # the administrator may have chosen
         return False
-    fixed = any(member.asked.addresses for member in sandbox.members)
-    first = next((address.ip for address in interface.addresses), None)
-    return not fixed and first is not None and mac_of(first) == interface.mac
+    for member in sandbox.members:
+        if member.asked.addresses:
+            return False
+    return bool(interface.addresses) and mac_of(interface.addresses[0]) == interface.mac
 
 
 def _keys(interface: Interface) -> list[tuple[str, bytes]]:

@@ -48,9 +48,9 @@ def write(inside: Netlink, sandbox: Sandbox, interface: Interface) -> InvalidReq
 
 
 def _due(sandbox: Sandbox, interface: Interface) -> list[Sysctl]:
-    asked = [setting for member in sandbox.members for setting in member.asked.sysctl]
     if interface.member is not None:  # connected later, when the container may have changed them
         return []
+    asked = [setting for member in sandbox.members for setting in member.asked.sysctl]
     if not asked or interface is not sandbox.interfaces[-1]:
         return [setting for setting in asked if _interface_of(setting) == interface.name]
     others = {one.name for one in sandbox.interfaces[:-1]}
