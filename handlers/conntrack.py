@@ -76,7 +76,7 @@ class _Found(Struct, frozen=True):
         lacking: the sandbox because of which it should be translated otherwise, if that is why.
     """
 
-    deletion: bytearray
+    deletion: bytes
     ends: frozenset[bytes] = frozenset()
     lacking: Sandbox | None = None
 
@@ -184,7 +184,7 @@ class ConntrackHandler(Handler):
             self._ending = batch
         requests = [flows.every_flow()] if batch.addresses or batch.changes else _SUSPECT
         try:
-            self._pass(batch, *map(bytearray, requests), rest=rest)
+            self._pass(batch, *requests, rest=rest)
         except OSError:
             with self._lock:
                 self._due.addresses |= batch.addresses
@@ -212,9 +212,7 @@ class ConntrackHandler(Handler):
                 self._due.changes.pop(PortChange(port, targets, not published), None)
                 self._due.changes[PortChange(port, targets, published)] = None
 
-    def _pass(
-        self, batch: Batch, *requests: bytearray, rest: Callable[[], object] = _no_rest
-    ) -> None:
+    def _pass(self, batch: Batch, *requests: bytes, rest: Callable[[], object] = _no_rest) -> None:
         """End those flows listed for `requests` that `batch` names."""
         if not batch or sysctl.get(_COUNT) == "0":
             return

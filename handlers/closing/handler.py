@@ -105,7 +105,7 @@ class ClosingHandler(Handler):
         self._closed.clear()
         self._entered.clear()
 
-    def _carry_out(self, requests: Iterable[bytearray]) -> None:
+    def _carry_out(self, requests: Iterable[bytes]) -> None:
         """Send one request after the other: what is removed is there again before."""
         for request in requests:
             self._netlink.send([request])
@@ -114,7 +114,7 @@ class ClosingHandler(Handler):
         """The networks to close, by name."""
         if not self._mark:
             return {}
-        return _by_name(d for sandbox in sandboxes for d in judged(sandbox, self._drivers))
+        return {d.network.name: d for one in sandboxes for d in judged(one, self._drivers)}
 
     def _differences(
         self, needed: Mapping[str, Driver], to: Mapping[str, Driver]

@@ -76,7 +76,7 @@ def ours(there: Iterable[Rule]) -> list[Rule]:
     return [rule for rule in there if rule.protocol == PROTOCOL]
 
 
-def steps(there: Sequence[Rule], wanted: Sequence[Rule], *, exactly: bool) -> list[bytearray]:
+def steps(there: Sequence[Rule], wanted: Sequence[Rule], *, exactly: bool) -> list[bytes]:
     """The requests after which `wanted` are in force; with `exactly`, no other rules of ours.
 
     `there` are all rules of an IP version.
@@ -109,7 +109,7 @@ class _Plan:
 
     def __init__(self, there: Sequence[Rule]) -> None:
         self.rules = list(there)
-        self.requests: list[bytearray] = []
+        self.requests: list[bytes] = []
 
     def add(self, rule: Rule) -> None:
         """Make a rule."""

@@ -153,7 +153,7 @@ def without_any(netlink: Netlink) -> Iterator[Difference]:
 
 def _reading[T](
     netlink: Netlink,
-    request: bytearray,
+    request: bytes,
     read: Callable[[memoryview], T | None],
     into: list[T],
 ) -> Iterator[None]:

@@ -144,7 +144,7 @@ class _Closer:
         """The difference that `close` closes."""
         return Difference(self._repair, partial(self._close, close), alone=True)
 
-    def by_sending(self, message: bytearray) -> Difference:
+    def by_sending(self, message: bytes) -> Difference:
         """The difference that a message closes."""
         return self.by(partial(self._netlink.send, [message]))
 

@@ -26,7 +26,7 @@ def carry_out(netlink: Netlink, delta: Delta) -> None:
         OSError: the first refusal; all else was done.
     """
     removed = [no_block_route(route) for route in delta.no_routes]
-    steps: list[tuple[Iterable[bytearray], tuple[int, ...]]] = [
+    steps: list[tuple[Iterable[bytes], tuple[int, ...]]] = [
         (map(entry, delta.entries), ()),
         (map(block_route, delta.routes), ()),
         ([*removed, *map(no_entry, delta.no_entries)], _GONE),
@@ -41,7 +41,7 @@ def carry_out(netlink: Netlink, delta: Delta) -> None:
         raise refused
 
 
-def send_all(netlink: Netlink, requests: Iterable[bytearray], *done: int) -> None:
+def send_all(netlink: Netlink, requests: Iterable[bytes], *done: int) -> None:
     """Send all `requests`, each of which may be repeated; the errors `done` are none.
 
     Raises:

@@ -113,12 +113,12 @@ def ends(body: memoryview) -> tuple[bytes, bytes, bytes, bytes]:
     raise OSError(errno.EPROTO, "the kernel lists flows in another order than it did")
 
 
-def every_flow(family: int = socket.AF_UNSPEC) -> bytearray:
+def every_flow(family: int = socket.AF_UNSPEC) -> bytes:
     """Ask for all flows of a family, or of both families."""
     return _listing(family, b"")
 
 
-def flows_with(direction: int, source: Address) -> bytearray:
+def flows_with(direction: int, source: Address) -> bytes:
     """Ask for the IPv4 flows with that `source`, in first packets or in replies (`direction`).
 
     The two directions find all flows of an address: it replies to what is sent to it.
@@ -131,7 +131,7 @@ def flows_with(direction: int, source: Address) -> bytearray:
     )
 
 
-def with_status(value: int, mask: int) -> bytearray:
+def with_status(value: int, mask: int) -> bytes:
     """Ask for the flows whose status is `value` in the bits of `mask`.
 
     An old kernel lists all. Source: `ctnetlink_filter_match` in
@@ -144,18 +144,17 @@ def with_status(value: int, mask: int) -> bytearray:
     )
 
 
-def _listing(family: int, content: bytes) -> bytearray:
+def _listing(family: int, content: bytes) -> bytes:
     body = _GENERIC.pack(family, 0, 0) + content
     return request(_CT_GET, body, NLM_F_DUMP)
 
 
-def deletion(body: memoryview) -> bytearray:
+def deletion(body: memoryview) -> bytes:
     """Delete one listed flow, but not a later flow with the same tuple."""
     named = chosen(body, _GENERIC.size, (_CTA_TUPLE_ORIG, _CTA_ID, _CTA_ZONE))
-    content = bytearray(_GENERIC.pack(body[0], 0, 0))
+    content = _GENERIC.pack(body[0], 0, 0)
     content += attribute(_CTA_TUPLE_ORIG | _NESTED, named[_CTA_TUPLE_ORIG])
     for kind in (_CTA_ID, _CTA_ZONE):
         if kind in named:
             content += attribute(kind, named[kind])
-    header = HEADER.pack(HEADER.size + len(content), _CT_DELETE, NLM_F_REQUEST, 0, 0)
-    return bytearray(header) + content
+    return HEADER.pack(HEADER.size + len(content), _CT_DELETE, NLM_F_REQUEST, 0, 0) + content

@@ -22,7 +22,7 @@ HEADER: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 
 
-def encode(message: Any, kind: int, flags: int = 0) -> bytearray:
+def encode(message: Any, kind: int, flags: int = 0) -> bytes:
     """The bytes of a pyroute2 `message` of netlink type `kind`.
 
     The sender sets its sequence number and whether the kernel acknowledges it.
@@ -30,20 +30,18 @@ def encode(message: Any, kind: int, flags: int = 0) -> bytearray:
     message["header"]["type"] = kind
     message["header"]["flags"] = flags | NLM_F_REQUEST
     message.encode()
-    data: bytearray = message.data
-    return data
+    return bytes(message.data)
 
 
-def request(kind: int, body: bytes, flags: int = 0) -> bytearray:
+def request(kind: int, body: bytes, flags: int = 0) -> bytes:
     """A message of netlink type `kind` with a `body` that is encoded already."""
-    header = HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, 0, 0)
-    return bytearray(header + body)
+    return HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, 0, 0) + body
 
 
 def messages(data: memoryview) -> Iterator[tuple[int, int, int, int, memoryview]]:
     """Type, flags, sequence number, port and body of each message in `data` (netlink(7))."""
-    offset = 0
-    while offset + HEADER.size <= len(data):
+    offset, last = 0, len(data) - HEADER.size
+    while offset <= last:
         length, kind, flags, sequence, port = HEADER.unpack_from(data, offset)
         yield kind, flags, sequence, port, data[offset + HEADER.size : offset + length]
         offset += (length + 3) & ~3

@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 import struct
+import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -42,6 +43,10 @@ NETLINK_GET_STRICT_CHK: Final = 12
 SOL_NETLINK: Final = 270
 
 _ERRNO: Final = struct.Struct("=i")
+_AS_BYTES: Final = "surrogateescape"
+"""How `os.fsencode` encodes a name that is not UTF-8; that takes longer."""
+
+_SEQUENCE: Final = struct.Struct("=I")
 _IFREQ: Final = struct.Struct("=16si20x")
 _IFREQ_DATA: Final = struct.Struct("16sP16x")
 _KIND: Final = struct.Struct("=H")
@@ -96,13 +101,23 @@ def own_ports(protocol: int) -> frozenset[int]:
     )
 
 
+class _Room(threading.local):
+    """Each thread's room for one answer."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(RECEIVE)
+
+
+_ROOM: Final = _Room()
+
+
 class Netlink:
     """A netlink socket in the network namespace of the thread that makes it.
 
     Only one thread may use it at a time. It is blocking: the kernel answers within the `sendmsg`.
 
-    Answers are read into one buffer. A new large buffer per recv(2), shrunk to the answer,
-    fragments glibc's heap: it grew by 0.5 KiB per container.
+    Answers are read into one buffer of the thread, and copied. A new large buffer per recv(2),
+    shrunk to the answer, fragments glibc's heap: it grew by 0.5 KiB per container.
 
     Args:
         family: the protocol, as in netlink(7).
@@ -118,12 +133,10 @@ class Netlink:
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family
         )
         self._sequence = 0
-        self._buffer = bytearray(RECEIVE)
         try:
             self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
             self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
             self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-            self._socket.bind((0, 0))
         except OSError:
             self._socket.close()
             raise
@@ -138,7 +151,7 @@ class Netlink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def send(self, requests: Sequence[bytearray]) -> None:
+    def send(self, requests: Sequence[bytes]) -> None:
         """Send all `requests` at once and wait until the kernel has carried out the last.
 
         The kernel continues after a refused request. It answers in order and reports refusals
@@ -149,25 +162,24 @@ class Netlink:
         """
         if not requests:
             return
-        first = self._number(requests)
-        for request in requests:
-            request[_FLAGS_OFFSET] &= ~NLM_F_ACK
-        requests[-1][_FLAGS_OFFSET] |= NLM_F_ACK
-        self._socket.sendall(b"".join(requests))
+        first, message = self._numbered(requests)
+        last = self._sequence
+        message[_FLAGS_OFFSET - len(requests[-1])] |= NLM_F_ACK
+        self._socket.sendall(message)
         refused: tuple[int, int, memoryview, int] | None = None
-        index = -1
-        while index < len(requests) - 1:
+        done = 0
+        while done < last:
             for kind, flags, sequence, _, body in self._receive():
                 if kind != NLMSG_ERROR or sequence < first:
                     continue
-                index = sequence - first
+                done = sequence
                 (number,) = _ERRNO.unpack_from(body)
                 if number and refused is None:
-                    refused = -number, flags, body, index
+                    refused = -number, flags, body, sequence - first
         if refused is not None:
             raise _error(*refused)
 
-    def send_unless_done(self, request: bytearray, *done: int) -> None:
+    def send_unless_done(self, request: bytes, *done: int) -> None:
         """Send a `request`; the errors `done` mean that there is nothing to do any more.
 
         Raises:
@@ -179,7 +191,7 @@ class Netlink:
             if error.errno not in done:
                 raise
 
-    def dump(self, request: bytearray) -> list[memoryview]:
+    def dump(self, request: bytes) -> list[memoryview]:
         """The kernel's list for a dump `request`: the body of each message.
 
         Raises:
@@ -188,13 +200,13 @@ class Netlink:
         """
         return list(self.listed(request))
 
-    def listed(self, request: bytearray) -> Iterator[memoryview]:
+    def listed(self, request: bytes) -> Iterator[memoryview]:
         """Like :meth:`dump`, but one body at a time, for a list of which little is kept.
 
         Read it to the end before another use of the socket.
         """
-        first = self._number([request])
-        self._socket.sendall(request)
+        first, message = self._numbered([request])
+        self._socket.sendall(message)
         count = size = 0
         while True:
             for kind, flags, sequence, _, body in self._receive():
@@ -214,10 +226,10 @@ class Netlink:
                 limit = f"{self._most[0]} or {self._most[1] >> 20} MiB"
                 raise TooMuch(errno.E2BIG, f"its namespace has more {what} than are read ({limit})")
 
-    def get(self, request: bytearray) -> memoryview | None:
+    def get(self, request: bytes) -> memoryview | None:
         """The body of the only answer to `request`; `None` if there is no such thing."""
-        first = self._number([request])
-        self._socket.sendall(request)
+        first, message = self._numbered([request])
+        self._socket.sendall(message)
         while True:
             for kind, flags, sequence, _, body in self._receive():
                 if sequence != first:
@@ -229,15 +241,15 @@ class Netlink:
                     return None
                 raise _error(-number, flags, body, 0)
 
-    def answers(self, requests: Sequence[bytearray]) -> list[memoryview | None]:
+    def answers(self, requests: Sequence[bytes]) -> list[memoryview | None]:
         """The body of the only answer to each of `requests`; `None` for each that is refused.
 
         They are sent together. None of them may be for a list.
         """
         found: list[memoryview | None] = [None] * len(requests)
         if requests:
-            first = self._number(requests)
-            self._socket.sendall(b"".join(requests))
+            first, message = self._numbered(requests)
+            self._socket.sendall(message)
             left = len(requests)
             while left:
                 for kind, _, sequence, _, body in self._receive():
@@ -254,11 +266,14 @@ class Netlink:
         names that others have chosen, see :mod:`handlers.kernel.foreign_names`.
         """
         try:
-            return self._asked(SIOCGIFINDEX, name)
+            asked = _IFREQ.pack(name.encode(errors=_AS_BYTES), 0)
+            answer = fcntl.ioctl(self._socket, SIOCGIFINDEX, asked)
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
             return 0
+        index: int = _IFREQ.unpack(answer)[1]
+        return index
 
     def name(self, index: int) -> str:
         """The name of the interface `index`; empty if there is none."""
@@ -273,7 +288,9 @@ class Netlink:
 
     def is_up(self, name: str) -> bool:
         """Whether the interface `name` is set up; `OSError` if it is missing."""
-        return bool(self._asked(SIOCGIFFLAGS, name) & IFF_UP)
+        asked = _IFREQ.pack(name.encode(errors=_AS_BYTES), 0)
+        answer = fcntl.ioctl(self._socket, SIOCGIFFLAGS, asked)
+        return bool(_IFREQ.unpack(answer)[1] & IFF_UP)
 
     def see_carrier(self, name: str) -> None:
         """Make the kernel check at once whether the interface `name`, if it exists, has a carrier.
@@ -281,33 +298,39 @@ class Netlink:
         Otherwise it checks a little later, and the interface drops packets until then.
         Source: `ethtool_op_get_link` in `net/ethtool/ioctl.c`.
         """
-        value = array("I", (ETHTOOL_GLINK, 0))
-        address, _ = value.buffer_info()
         try:
-            fcntl.ioctl(self._socket, SIOCETHTOOL, _IFREQ_DATA.pack(os.fsencode(name), address))
+            fcntl.ioctl(
+                self._socket,
+                SIOCETHTOOL,
+                _IFREQ_DATA.pack(name.encode(errors=_AS_BYTES), _CARRIER_AT),
+            )
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
 
-    def _asked(self, request: int, name: str) -> int:
-        """The number that an ioctl(2) of netdevice(7) gives for an interface."""
-        answer = fcntl.ioctl(self._socket, request, _IFREQ.pack(os.fsencode(name), 0))
-        value: int = _IFREQ.unpack(answer)[1]
-        return value
-
-    def _number(self, requests: Sequence[bytearray]) -> int:
-        first = self._sequence + 1
-        for request in requests:
-            self._sequence += 1
-            struct.pack_into("=I", request, _SEQUENCE_OFFSET, self._sequence)
-        return first
+    def _numbered(self, requests: Sequence[bytes]) -> tuple[int, bytearray]:
+        """The number of the first of `requests`, and all of them with their numbers, joined."""
+        first = number = self._sequence + 1
+        message = bytearray().join(requests)
+        at = _SEQUENCE_OFFSET
+        for number, request in enumerate(requests, first):
+            _SEQUENCE.pack_into(message, at, number)
+            at += len(request)
+        self._sequence = number
+        return first, message
 
     def _receive(self) -> Iterator[tuple[int, int, int, int, memoryview]]:
-        size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
+        buffer = _ROOM.buffer
+        size = self._socket.recv_into(buffer, 0, socket.MSG_TRUNC)
         if size > RECEIVE:
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
-        return messages(memoryview(self._buffer[:size]))
+        return messages(memoryview(buffer[:size]))
 
+
+_CARRIER: Final = array("I", (ETHTOOL_GLINK, 0))
+"""`struct ethtool_value`: the question, and the answer, which nobody reads."""
+
+_CARRIER_AT: Final = _CARRIER.buffer_info()[0]
 
 _LISTED: Final = {18: "links", 22: "addresses", 26: "routes", 34: "rules"}
 """What a list contains, for errors, by the request's type (rtnetlink(7))."""

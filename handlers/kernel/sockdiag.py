@@ -137,7 +137,7 @@ _LACKING: Final = (errno.ENOENT, errno.EOPNOTSUPP)
 """The kernel lacks the protocol, or cannot list sockets of the Internet at all."""
 
 
-def _requests(protocol: str, states: int, program: bytes) -> list[bytearray]:
+def _requests(protocol: str, states: int, program: bytes) -> list[bytes]:
     """The requests for a protocol's sockets in `states` that the filter `program` lets through."""
     flags, last = NLM_F_REQUEST | NLM_F_DUMP, (4 + len(program), _REQ_BYTECODE)
     if protocol == "tcp":
@@ -145,7 +145,7 @@ def _requests(protocol: str, states: int, program: bytes) -> list[bytearray]:
             _TCP_REQUEST.size + len(program), _TCPDIAG_GETSOCK, flags, 0, 0,
             0, 0, 0, 0, b"", b"", b"", b"", 0, 0, 0, states, 0, *last,
         )  # fmt: skip
-        return [bytearray(head + program)]
+        return [head + program]
     heads = [
         _REQUEST.pack(
             _REQUEST.size + len(program), _SOCK_DIAG_BY_FAMILY, flags, 0, 0,
@@ -153,7 +153,7 @@ def _requests(protocol: str, states: int, program: bytes) -> list[bytearray]:
         )
         for family in (socket.AF_INET, socket.AF_INET6)
     ]  # fmt: skip
-    return [bytearray(head + program) for head in heads]
+    return [head + program for head in heads]
 
 
 def _version(listener: ListeningSocket) -> int:

@@ -7,6 +7,8 @@ and the marks are overwritten in a copy.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from typing import Final
 
 NAME_SIZE: Final = 15
@@ -35,25 +37,27 @@ class Template:
 
     __slots__ = ("_marks", "_message")
 
-    def __init__(self, message: bytearray, **marks: bytes) -> None:
-        self._message = bytes(message)
-        self._marks = {name: (_places(self._message, m), len(m)) for name, m in marks.items()}
+    def __init__(self, message: bytes, **marks: bytes) -> None:
+        self._marks = {name: (_places(message, mark), len(mark)) for name, mark in marks.items()}
+        self._message = bytearray(message)
+        for places, length in self._marks.values():
+            for place in places:
+                self._message[place : place + length] = bytes(length)
 
-    def filled(self, **values: bytes) -> bytearray:
+    def filled(self, **values: bytes) -> bytes:
         """The message with `values` in place of their marks, each NUL-padded to its length."""
-        message = bytearray(self._message)
+        message = self._message[:]
         for name, value in values.items():
             places, length = self._marks[name]
-            padded = value.ljust(length, b"\0")
-            assert len(padded) == length, "a value is longer than its mark"
+            size = len(value)
+            assert size <= length, "a value is longer than its mark"
             for place in places:
-                message[place : place + length] = padded
-        return message
+                message[place : place + size] = value
+        return bytes(message)
 
 
-def number(value: int) -> bytes:
-    """`value` in the form of a message: 32 bits, little-endian."""
-    return value.to_bytes(4, "little")
+number: Final[Callable[[int], bytes]] = struct.Struct("<I").pack
+"""A number in the form of a message: 32 bits, little-endian."""
 
 
 def mac(value: str) -> bytes:

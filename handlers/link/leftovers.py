@@ -23,7 +23,7 @@ _IPV6_METRIC: Final = 1024
 """The kernel's own metric of an IPv6 route (IP6_RT_PRIO_USER)."""
 
 
-def leftovers(inside: Netlink, sandbox: Sandbox, drivers: Mapping[str, Driver]) -> list[bytearray]:
+def leftovers(inside: Netlink, sandbox: Sandbox, drivers: Mapping[str, Driver]) -> list[bytes]:
     """The requests that remove what `sandbox` no longer needs; `inside` is a socket there."""
     several = len(sandbox.interfaces) > 1
     needed = {(a.ip, i.ordinal) for i in sandbox.interfaces for a in i.addresses if several}
@@ -37,7 +37,7 @@ def leftovers(inside: Netlink, sandbox: Sandbox, drivers: Mapping[str, Driver]) 
     return found
 
 
-def remove(inside: Netlink, requests: Sequence[bytearray]) -> None:
+def remove(inside: Netlink, requests: Sequence[bytes]) -> None:
     """Send the `requests` of :func:`leftovers`; what is gone already is no error."""
     for request in requests:
         inside.send_unless_done(request, errno.ESRCH, errno.ENOENT)

@@ -45,13 +45,13 @@ _TABLE_OFFSET: Final = 16 + 4
 
 def missing(
     inside: Netlink, interface: Interface, network: Network, ways: Iterable[Way], index: int
-) -> list[bytearray]:
+) -> list[bytes]:
     """The requests for missing policy routes and rules of `interface`, whose ways are `ways`.
 
     It is one of several of a sandbox, with the number `index` in the namespace of `inside`.
     """
     table = FIRST_TABLE + interface.ordinal
-    requests: list[bytearray] = []
+    requests: list[bytes] = []
     for way in ways:
         address = way.address
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -65,12 +65,12 @@ def missing(
     return requests
 
 
-def surplus_rules(inside: Netlink, needed: Set[tuple[Address, int]]) -> list[bytearray]:
+def surplus_rules(inside: Netlink, needed: Set[tuple[Address, int]]) -> list[bytes]:
     """The requests that remove all rules like :func:`missing`'s, except those `needed`.
 
     These are given by the address and its interface's ordinal.
     """
-    requests: list[bytearray] = []
+    requests: list[bytes] = []
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             there = _rules(inside, family)
@@ -86,10 +86,10 @@ def surplus_rules(inside: Netlink, needed: Set[tuple[Address, int]]) -> list[byt
     return requests
 
 
-def routes_gone(inside: Netlink, interface: Interface, index: int) -> list[bytearray]:
+def routes_gone(inside: Netlink, interface: Interface, index: int) -> list[bytes]:
     """The requests that remove the policy routes of `interface`, the link `index`."""
     table = FIRST_TABLE + interface.ordinal
-    requests: list[bytearray] = []
+    requests: list[bytes] = []
     for version in {address.version for address in interface.addresses}:
         routes = missing_routes.listed(inside, version, index, table)
         requests += (rtnl.no_route(route, table) for route in routes)
@@ -113,12 +113,11 @@ def _wanted(way: Way, network: Network, index: int) -> Iterator[Route]:
         yield Route(None, default, index, 0)
 
 
-def _in_table(request: bytearray, table: int) -> bytearray:
-    request[_TABLE_OFFSET] = table
-    return request
+def _in_table(request: bytes, table: int) -> bytes:
+    return request[:_TABLE_OFFSET] + bytes((table,)) + request[_TABLE_OFFSET + 1 :]
 
 
-def _rule(source: Address, family: int, ordinal: int, *, gone: bool = False) -> bytearray:
+def _rule(source: Address, family: int, ordinal: int, *, gone: bool = False) -> bytes:
     message = fibmsg()
     message["family"] = family
     message["src_len"] = source.max_prefixlen

@@ -63,12 +63,12 @@ def _requests(
     *,
     mend: bool,
     ipv6: bool = True,
-) -> list[bytearray]:
+) -> list[bytes]:
     """The requests of :func:`configure`; without `ipv6`, nothing of IPv6."""
     driver = drivers[interface.network]
     ways = _ways(interface, driver, ipv6=ipv6)
     name = interface.name
-    found = [] if driver.network.subnet_of(6) is not None else [rtnl.quiet(name)]
+    found = [] if 6 in driver.gateways else [rtnl.quiet(name)]
     found += [rtnl.up("lo"), rtnl.up(name)]
     found += [rtnl.address(index, way.address) for way in ways]
     found += [
@@ -77,7 +77,7 @@ def _requests(
     for way in ways:
         if way.on_link is None:
             continue
-        if way.on_link != way.address.network:
+        if way.on_link is not way.address.network:
             found.append(rtnl.route(rtnl.Route(way.on_link, None, index, 0)))
         elif mend:  # as the kernel adds it; with another metric there would be two
             metric = _OF_ADDRESS if way.address.version == 6 else 0
@@ -160,7 +160,7 @@ def _policies(
     index: int,
     *,
     ipv6: bool,
-) -> list[bytearray]:
+) -> list[bytes]:
     """The requests for missing policy routes, which only one of several interfaces needs."""
     if len(sandbox.interfaces) == 1:
         return []
@@ -195,8 +195,8 @@ def routes(
         if route.to.version in versions
         and all(route.via != way.address.ip for way in ways)  # else the sandbox is that router
     ]
-    own = {route.version for route in found if route.to is None}
-    defaults = _defaults(sandbox, interface, drivers) - own
+    defaults = _defaults(sandbox, interface, drivers)
+    defaults -= {route.version for route in found if route.to is None}
     for way in ways:
         if way.hop is None:
             continue
@@ -207,13 +207,12 @@ def routes(
     return found
 
 
-def _defaults(
-    sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
-) -> frozenset[int]:
+def _defaults(sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]) -> set[int]:
     """The IP versions whose default route is through `interface`, the first not internal."""
-    first: dict[int, Interface] = {}
+    own: set[int] = {address.version for address in interface.addresses}
     for one in sandbox.interfaces:
         if not drivers[one.network].network.internal:
-            for address in one.addresses:
-                first.setdefault(address.version, one)
-    return frozenset(version for version, one in first.items() if one is interface)
+            if one is interface:
+                return own
+            own -= {address.version for address in one.addresses}
+    return set()

@@ -21,7 +21,6 @@ from handlers.networks import gateway_bridge, veth
 from handlers.networks.driver import Driver, Way
 from handlers.settings import Sysctl
 from watcher.model.address import Address, AddressWithPrefix, Subnet
-from watcher.model.network import gateway
 from watcher.model.sandbox import Interface
 
 MAX_PORTS: Final = 1023
@@ -78,7 +77,7 @@ class BridgeDriver(Driver):
                 netlink.send([veth.fit(bridge, index)])
         super().adopt(netlink, interface, alias=alias)
 
-    def host_end(self, interface: Interface, index: int, alias: str) -> list[bytearray]:  # noqa: ARG002
+    def host_end(self, interface: Interface, index: int, alias: str) -> list[bytes]:  # noqa: ARG002
         """Configure the host end as a port of the bridge, without IPv6 of its own."""
         veth.turn_off_ipv6(interface.host_name)
         flooded = not self.forced(interface)
@@ -109,7 +108,7 @@ class BridgeDriver(Driver):
         The next hop of a static route forwards nothing to a neighbour until its link-local address
         is there, which duplicate address detection delays (`ndisc_solicit` in `net/ipv6/ndisc.c`).
         """
-        if self.network.subnet_of(6) is None:
+        if 6 not in self.gateways:
             return {}
         settings = {f"ipv6/conf/{interface.name}/accept_ra": "0"}
         if self.routed(interface):
@@ -118,8 +117,7 @@ class BridgeDriver(Driver):
 
     def way(self, address: AddressWithPrefix, ordinal: int) -> Way:  # noqa: ARG002
         """The subnet is on the link; the gateway is a neighbour."""
-        subnet = self.network.subnet_of(address.version)
-        return Way(address, address.network, None if subnet is None else gateway(subnet))
+        return Way(address, address.network, self.gateways.get(address.version))
 
     def ways(self, interface: Interface) -> list[Way]:
         """If `interface` is forced, only the gateway is on the link, as in a routed network."""

@@ -7,7 +7,7 @@ only returns data, which code common to all modes applies.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from msgspec import Struct
@@ -19,7 +19,7 @@ from handlers.kernel import rtnl
 from handlers.kernel.netlink import Netlink
 from handlers.settings import Sysctl
 from watcher.model.address import Address, AddressWithPrefix, Subnet
-from watcher.model.network import Network
+from watcher.model.network import Network, gateway
 from watcher.model.sandbox import Interface
 
 
@@ -29,7 +29,7 @@ class Way(Struct, frozen=True):
     Attributes:
         address: the address with the prefix length that the interface gets.
         on_link: what is reachable without a next hop. The kernel adds this route itself if it is
-            the network of `address`.
+            the network of `address`, the same object.
         hop: the next hop for everything else; `None` if the network has no subnet of the family.
         hop_mac: the MAC of `hop` if nothing answers ARP or ND for it; else empty.
         beyond: the subnet routed through `hop` even if the default route is not.
@@ -59,15 +59,19 @@ class Driver(ABC):
 
     Attributes:
         network: the network's settings.
+        gateways: the gateway of each of its subnets, by IP version.
         rules: what this mode adds to the firewall.
     """
 
-    __slots__ = ("network",)
+    __slots__ = ("gateways", "network")
 
     rules: ClassVar[Rules] = Rules()
 
     def __init__(self, network: Network) -> None:
         self.network: Final = network
+        self.gateways: Final[Mapping[int, Address]] = {
+            subnet.version: gateway(subnet) for subnet in network.subnets
+        }
 
     @property
     def master(self) -> str:
@@ -144,7 +148,7 @@ class Driver(ABC):
         """Make the pair, its host end down; the errors are those of :meth:`make`."""
 
     @abstractmethod
-    def host_end(self, interface: Interface, index: int, alias: str) -> list[bytearray]:
+    def host_end(self, interface: Interface, index: int, alias: str) -> list[bytes]:
         """The requests that configure the host end, the link `index`, and set it up."""
 
     def port_of(self, netlink: Netlink) -> int:  # noqa: ARG002
@@ -183,9 +187,9 @@ class Driver(ABC):
         network = self.network
         if not network.guard:
             return None
-        own = tuple(address.ip for address in interface.addresses)
-        router = self.router_mac if network.policed or interface.forced else ""
-        return Facts(interface.mac, own, self.routed(interface), network.subnets, router)
+        own = tuple([address.ip for address in interface.addresses])
+        router = self.router_mac if interface.forced or network.policed else ""
+        return Facts(interface.mac, own, self._routed(own), network.subnets, router)
 
     @property
     @abstractmethod
@@ -194,9 +198,11 @@ class Driver(ABC):
 
     def forced(self, interface: Interface) -> bool:
         """Whether even what `interface` sends to neighbours on its bridge goes by the host."""
-        return bool(self.master) and (self.network.policed or interface.forced)
+        return (interface.forced or self.network.policed) and bool(self.master)
 
     def routed(self, interface: Interface) -> tuple[Subnet, ...]:
         """The subnets to which static routes of the network lead by `interface`."""
-        own = [address.ip for address in interface.addresses]
-        return tuple(route.to for route in self.network.routes if route.via in own)
+        return self._routed([address.ip for address in interface.addresses])
+
+    def _routed(self, own: Sequence[Address]) -> tuple[Subnet, ...]:
+        return tuple([route.to for route in self.network.routes if route.via in own])

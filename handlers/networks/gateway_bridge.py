@@ -103,7 +103,7 @@ def differences(
 
 
 def _of_link(network: Network, link: rtnl.Link, netlink: Netlink) -> Iterator[Difference]:
-    def difference(what: str, why: str, *requests: bytearray) -> Difference:
+    def difference(what: str, why: str, *requests: bytes) -> Difference:
         return Difference(_repair(network, what, why), lambda: netlink.send(requests))
 
     if link.mac != mac(network):  # guards of forced interfaces have the one that follows
@@ -125,7 +125,7 @@ def _of_link(network: Network, link: rtnl.Link, netlink: Netlink) -> Iterator[Di
             yield difference(f"added {address} to", why, *_gateway(network, link.index, address))
 
 
-def _gateway(network: Network, index: int, address: AddressWithPrefix) -> list[bytearray]:
+def _gateway(network: Network, index: int, address: AddressWithPrefix) -> list[bytes]:
     requests = [rtnl.address(index, address)]
     if address.version == 6 and not network.internal:
         requests.append(rtnl.loopback(index))  # for IPv6, what `route_localnet` is for IPv4

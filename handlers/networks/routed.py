@@ -20,7 +20,6 @@ from handlers.networks import gateway_bridge, veth
 from handlers.networks.driver import Driver, Rules, Way
 from handlers.settings import Sysctl
 from watcher.model.address import Address, AddressWithPrefix
-from watcher.model.network import gateway
 from watcher.model.sandbox import Interface
 
 HOST_MAC: Final = "02:42:a9:fe:01:01"
@@ -69,7 +68,7 @@ class RoutedDriver(Driver):
     def wrong(self, netlink: Netlink, link: rtnl.Link, interface: Interface) -> str:
         """Check the host's routes through the link, and that it forwards what comes from there."""
         name = f"ipv4/conf/{interface.host_name}/forwarding"
-        if self.network.subnet_of(4) is not None and sysctl.get(name) == "0":
+        if 4 in self.gateways and sysctl.get(name) == "0":
             return f"{name} was turned off"
         for route in missing(netlink, self._routes(interface, link.index)):
             return f"the host's route to {route.to} was missing"
@@ -78,7 +77,7 @@ class RoutedDriver(Driver):
     def adopt(self, netlink: Netlink, interface: Interface, *, alias: str) -> None:
         """Repair an existing host end, and have the host forward what comes from it."""
         name = f"ipv4/conf/{interface.host_name}/forwarding"  # for IPv6, only that of all counts
-        if self.network.subnet_of(4) is not None and sysctl.get(name) == "0":
+        if 4 in self.gateways and sysctl.get(name) == "0":
             sysctl.put(name, "1")
         super().adopt(netlink, interface, alias=alias)
 
@@ -91,13 +90,13 @@ class RoutedDriver(Driver):
         hop, on_link = _next_hop(address.version, ordinal)
         return Way(own, on_link, hop, HOST_MAC, subnet)
 
-    def host_end(self, interface: Interface, index: int, alias: str) -> list[bytearray]:
+    def host_end(self, interface: Interface, index: int, alias: str) -> list[bytes]:
         """Configure the host end, and make the host's routes through it."""
         name, network = interface.host_name, self.network
-        with_ipv6 = network.subnet_of(6) is not None
+        with_ipv6 = 6 in self.gateways
         if not with_ipv6:
             veth.turn_off_ipv6(name)
-        if not network.internal and network.subnet_of(4) is not None:
+        if not network.internal and 4 in self.gateways:
             sysctl.put(f"ipv4/conf/{name}/route_localnet", "1")
         requests = [rtnl.quiet(name, alias=alias, up=not with_ipv6)]
         if with_ipv6:
@@ -113,8 +112,7 @@ class RoutedDriver(Driver):
         """The host's routes to the addresses of `interface`, through the link `index`."""
         found = []
         for address in interface.addresses:
-            subnet = self.network.subnet_of(address.version)
-            source = None if subnet is None else gateway(subnet)
+            source = self.gateways.get(address.version)
             to = ip_network((address.packed, address.max_prefixlen))
             found.append(rtnl.Route(to, None, index, 0, source))
         return found

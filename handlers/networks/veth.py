@@ -18,7 +18,7 @@ def mtu_of(network: Network) -> int:
 
 def pair(
     interface: Interface, network: Network, netns: int, *, master: int = 0, host_mac: str = ""
-) -> bytearray:
+) -> bytes:
     """The request for the pair. Send it alone: if it fails, later ones would hit another's link."""
     return rtnl.veth(
         interface.host_name,
@@ -36,7 +36,7 @@ HIGHEST_MAC: Final = "fe:ff:ff:ff:ff:ff"
 its ports' (`br_stp_recalculate_bridge_id` in `net/bridge/br_stp_if.c`), and none is higher."""
 
 
-def pair_on(bridge: rtnl.Link, interface: Interface, network: Network, netns: int) -> bytearray:
+def pair_on(bridge: rtnl.Link, interface: Interface, network: Network, netns: int) -> bytes:
     """The request for a pair on another program's `bridge`, which stays as it is.
 
     A bridge takes the lowest MTU of its ports (`br_mtu_auto_adjust` in `net/bridge/br_if.c`), so
@@ -54,7 +54,7 @@ def pair_on(bridge: rtnl.Link, interface: Interface, network: Network, netns: in
     )
 
 
-def fit(bridge: rtnl.Link, index: int) -> bytearray:
+def fit(bridge: rtnl.Link, index: int) -> bytes:
     """The request after which the host end `index` can join another program's `bridge`."""
     return rtnl.changed(index, [["IFLA_MTU", bridge.mtu], ["IFLA_ADDRESS", HIGHEST_MAC]])
 

@@ -84,7 +84,7 @@ class Counted(Netlink):
 
     lists = 0
 
-    def listed(self, request: bytearray) -> Iterator[memoryview]:
+    def listed(self, request: bytes) -> Iterator[memoryview]:
         self.lists += 1
         return super().listed(request)
 

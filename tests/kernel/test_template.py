@@ -20,7 +20,7 @@ MACS = st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":"))
 ADDRESSES = st.ip_addresses().filter(lambda ip: not ip.is_unspecified)
 
 
-def read(kind: type[Any], message: bytes | bytearray) -> Any:
+def read(kind: type[Any], message: bytes) -> Any:
     decoded = kind(bytes(message))
     decoded.decode()
     assert decoded["header"]["length"] == len(message)
@@ -85,7 +85,7 @@ def test_a_neighbour(index: int, ip: Address, mac: str) -> None:
 
 
 def test_a_value_that_is_longer_than_its_mark_is_refused() -> None:
-    template = Template(bytearray(b"before" + NAME.encode() + b"behind"), name=NAME.encode())
+    template = Template(b"before" + NAME.encode() + b"behind", name=NAME.encode())
     assert template.filled(name=b"eth0") == b"before" + b"eth0".ljust(15, b"\0") + b"behind"
     with pytest.raises(AssertionError):
         template.filled(name=b"a-name-of-16-bytes")

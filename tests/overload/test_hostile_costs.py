@@ -35,7 +35,7 @@ from handlers.kernel.netlink import Netlink
 from ipaddress import ip_interface
 with Netlink() as netlink:
     index = netlink.index("lo")
-    wanted = rtnl.address(index, ip_interface("10.9.9.9/32"))
+    wanted = bytearray(rtnl.address(index, ip_interface("10.9.9.9/32")))
     gone = bytearray(wanted)
     struct.pack_into("=HH", gone, 4, rtnl.RTM_DELADDR, 5)
     struct.pack_into("=H", wanted, 6, 0x401)

@@ -57,11 +57,11 @@ class Rules:
     def there(self) -> list[Rule]:
         return rules.read_rules(self._netlink.dump(rules.rules(self._version)))
 
-    def steps(self, drivers: Sequence[Driver]) -> list[bytearray]:
+    def steps(self, drivers: Sequence[Driver]) -> list[bytes]:
         wanted = plan.wanted(self._version, drivers, MARK)
         return plan.steps(self.there(), wanted, exactly=True)
 
-    def change(self, requests: Sequence[bytearray]) -> None:
+    def change(self, requests: Sequence[bytes]) -> None:
         """Carries out some requests; after each, packets to the host still find it."""
         for request in requests:
             self._netlink.send([request])

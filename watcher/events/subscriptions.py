@@ -94,7 +94,7 @@ def of_host(subnets: Collection[Subnet]) -> socket.socket:
 
 def request_links(heard: socket.socket) -> None:
     """Request all links of the host on `heard`; the answer looks as if all had just been made."""
-    request = rtnl.links()
+    request = bytearray(rtnl.links())
     struct.pack_into("=I", request, 8, 1)  # nlmsg_seq
     heard.send(request)
 

@@ -22,13 +22,15 @@ from handlers.kernel.template import Template
 from watcher.model.address import AddressWithPrefix
 
 
-def address(index: int, value: AddressWithPrefix) -> bytearray:
+def address(index: int, value: AddressWithPrefix) -> bytes:
     """Give the interface `index` an address, usable at once; no effect if it has the address."""
-    network = value.network
-    packed = {"index": template.number(index), "ip": value.ip.packed}
-    if value.version == 4:
-        packed["broadcast"] = network.broadcast_address.packed
-    return _address(value.version, network.prefixlen).filled(**packed)
+    prefix = value.network.prefixlen
+    if value.version == 6:
+        return _address(6, prefix).filled(index=template.number(index), ip=value.packed)
+    broadcast = int(value) | (1 << 32 - prefix) - 1  # the network's takes more time
+    return _address(4, prefix).filled(
+        index=template.number(index), ip=value.packed, broadcast=broadcast.to_bytes(4)
+    )
 
 
 @cache
@@ -49,7 +51,7 @@ def _address(version: int, prefix: int) -> Template:
     return Template(encode(message, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE), **marks)
 
 
-def no_address(index: int, value: AddressWithPrefix) -> bytearray:
+def no_address(index: int, value: AddressWithPrefix) -> bytes:
     """Remove the address `value` from the interface `index`."""
     message = ifaddrmsg()
     message["family"] = family(value.version)
@@ -59,7 +61,7 @@ def no_address(index: int, value: AddressWithPrefix) -> bytearray:
     return encode(message, RTM_DELADDR)
 
 
-def addresses(index: int) -> bytearray:
+def addresses(index: int) -> bytes:
     """Ask for the addresses of both families of the interface `index`, or of all if it is 0."""
     return _addresses().filled(index=template.number(index))
 

@@ -93,7 +93,7 @@ def unreachable(to: Subnet) -> BlockRoute:
     return BlockRoute(to.network_address.packed, to.prefixlen, kind=RTN_UNREACHABLE)
 
 
-def block_route(wanted: BlockRoute) -> bytearray:
+def block_route(wanted: BlockRoute) -> bytes:
     """Make a route, in place of one with the same destination and metric, without a gap.
 
     The next hop need not be on a subnet of the interface, but on its link.
@@ -109,7 +109,7 @@ def block_route(wanted: BlockRoute) -> bytearray:
     return request(RTM_NEWROUTE, header + b"".join(found), NLM_F_CREATE | NLM_F_REPLACE)
 
 
-def no_block_route(gone: BlockRoute) -> bytearray:
+def no_block_route(gone: BlockRoute) -> bytes:
     """Remove a route, and no other one to the same destination."""
     rest = _hop(gone.to, gone.via) if gone.via else b""
     index = gone.index or (_LOOPBACK if len(gone.to) == 16 else 0)
@@ -117,7 +117,7 @@ def no_block_route(gone: BlockRoute) -> bytearray:
     return request(RTM_DELROUTE, _header(gone, RT_SCOPE_NOWHERE, 0) + rest)
 
 
-def block_routes(version: int) -> bytearray:
+def block_routes(version: int) -> bytes:
     """Ask for all of them of IP `version`; the kernel leaves all others out of its answer."""
     body = _RTMSG.pack(family(version), 0, 0, 0, RT_TABLE_MAIN, PROTOCOL, 0, 0, 0)
     return request(RTM_GETROUTE, body, NLM_F_DUMP)

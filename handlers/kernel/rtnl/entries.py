@@ -65,17 +65,17 @@ class Entry(Struct, frozen=True):
         return self.index, self.at
 
 
-def entry(wanted: Entry) -> bytearray:
+def entry(wanted: Entry) -> bytes:
     """Make an entry, in place of one with the same key."""
     return request(RTM_NEWNEIGH, _body(wanted), NLM_F_CREATE | NLM_F_REPLACE)
 
 
-def no_entry(gone: Entry) -> bytearray:
+def no_entry(gone: Entry) -> bytes:
     """Remove an entry."""
     return request(RTM_DELNEIGH, _body(gone))
 
 
-def entries(index: int, family: int) -> bytearray:
+def entries(index: int, family: int) -> bytes:
     """Ask for the entries of the device `index` in the table of a family."""
     if family == socket.AF_BRIDGE:
         body = _NDMSG.pack(family, index, 0, 0, 0)

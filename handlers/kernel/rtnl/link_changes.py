@@ -7,8 +7,8 @@ Sources: rtnetlink(7), `include/uapi/linux/if_link.h`, `net/core/rtnetlink.c` an
 from __future__ import annotations
 
 import struct
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, Final
 
 from handlers.kernel import template
 from handlers.kernel.messages import (
@@ -42,6 +42,9 @@ from handlers.kernel.rtnl.numbers import (
 from handlers.kernel.template import Template
 from watcher.model.alias import MAX_ALIAS
 
+_NAMES: Final = 64
+"""Of how many names requests are kept: those of the interfaces inside differ little."""
+
 
 def veth(
     host_name: str,
@@ -53,7 +56,7 @@ def veth(
     mac: str,
     mtu: int,
     host_mtu: int = 0,
-) -> bytearray:
+) -> bytes:
     """Make a veth pair: `host_name` here, `name` with the MAC `mac` in the namespace `netns`.
 
     The host end is on the bridge `master` (0: none), has a random MAC without `host_mac`, and the
@@ -109,7 +112,7 @@ def _veth(mtu: int, host_mtu: int, host_mac: bool) -> Template:
     return Template(encode(pair, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL), **marks)
 
 
-def bridge(name: str, *, mac: str, mtu: int) -> bytearray:
+def bridge(name: str, *, mac: str, mtu: int) -> bytes:
     """Make a bridge `name` that keeps its MAC whatever is attached to it.
 
     Multicast snooping is off. With it, the kernel walks all ports for each port that comes up
@@ -128,7 +131,7 @@ def bridge(name: str, *, mac: str, mtu: int) -> bytearray:
     return encode(message, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
 
 
-def learn_no_link_local(index: int) -> bytearray:
+def learn_no_link_local(index: int) -> bytes:
     """Stop the bridge `index` from learning MACs from frames to 01:80:c2:00:00:0x.
 
     It learns from some of them before any filter, and forwards none. pyroute2 lacks this option.
@@ -147,15 +150,21 @@ def learns_link_local(body: memoryview) -> bool:
     return not int.from_bytes(options[:4], "little") & NO_LL_LEARN
 
 
-def quiet(name: str, *, alias: str = "", up: bool = False) -> bytearray:
+def quiet(name: str, *, alias: str = "", up: bool = False) -> bytes:
     """Stop `name` from making an IPv6 address itself; also set its `alias`, and set it `up`.
 
     With IPv6, it must not be up before: the kernel makes the address when the interface comes up,
     before it reads this.
     """
+    if not alias:
+        return _quiet_without_alias(name, up)
     text = alias.encode()[:MAX_ALIAS]
-    values = {"name": name.encode()} | ({"alias": text} if text else {})
-    return _quiet(_alias_size(text), up).filled(**values)
+    return _quiet(_alias_size(text), up).filled(name=name.encode(), alias=text)
+
+
+@lru_cache(_NAMES)
+def _quiet_without_alias(name: str, up: bool) -> bytes:
+    return _quiet(0, up).filled(name=name.encode())
 
 
 @cache
@@ -177,7 +186,7 @@ def _alias_size(text: bytes) -> int:
     return min(-(-len(text) // 32) * 32, MAX_ALIAS)
 
 
-def port(name: str, *, isolated: bool, flooded: bool, alias: str) -> bytearray:
+def port(name: str, *, isolated: bool, flooded: bool, alias: str) -> bytes:
     """Configure the bridge port `name` and set it up.
 
     It makes no IPv6 address itself, because its traffic belongs to the bridge. A frame may leave
@@ -207,7 +216,8 @@ def _port(isolated: bool, flooded: bool, alias_size: int) -> Template:
     return Template(encode(message, RTM_NEWLINK), name=template.NAME.encode(), alias=alias.encode())
 
 
-def up(name: str) -> bytearray:
+@lru_cache(_NAMES)
+def up(name: str) -> bytes:
     """Set the interface `name` up."""
     return _up().filled(name=name.encode())
 
@@ -220,14 +230,14 @@ def _up() -> Template:
     return Template(encode(message, RTM_NEWLINK), name=template.NAME.encode())
 
 
-def enslaved(name: str, master: int) -> bytearray:
+def enslaved(name: str, master: int) -> bytes:
     """Make the interface `name` a port of the bridge `master`; 0 takes it off its bridge."""
     message = ifinfmsg()
     message["attrs"] = [["IFLA_IFNAME", name], ["IFLA_MASTER", master]]
     return encode(message, RTM_NEWLINK)
 
 
-def changed(index: int, attributes_: list[list[Any]]) -> bytearray:
+def changed(index: int, attributes_: list[list[Any]]) -> bytes:
     """Change `attributes_`, in pyroute2's form, of the interface `index`."""
     message = ifinfmsg()
     message["index"] = index
@@ -235,12 +245,12 @@ def changed(index: int, attributes_: list[list[Any]]) -> bytearray:
     return encode(message, RTM_NEWLINK)
 
 
-def renamed(index: int, name: str) -> bytearray:
+def renamed(index: int, name: str) -> bytes:
     """Name the interface `index` `name`; its alternative names stay."""
     return changed(index, [["IFLA_IFNAME", name]])
 
 
-def down(index: int) -> bytearray:
+def down(index: int) -> bytes:
     """Set the interface `index` down."""
     message = ifinfmsg()
     message["index"] = index
@@ -248,7 +258,7 @@ def down(index: int) -> bytearray:
     return encode(message, RTM_NEWLINK)
 
 
-def no_other_name(index: int, name: str) -> bytearray:
+def no_other_name(index: int, name: str) -> bytes:
     """Take the alternative name `name` from the interface `index`."""
     names = attribute(
         IFLA_PROP_LIST | NLA_F_NESTED, attribute(IFLA_ALT_IFNAME, f"{name}\0".encode())
@@ -257,14 +267,14 @@ def no_other_name(index: int, name: str) -> bytearray:
     return request(RTM_DELLINKPROP, message)
 
 
-def gone(index: int) -> bytearray:
+def gone(index: int) -> bytes:
     """Delete the interface `index`; a veth pair loses both ends."""
     message = ifinfmsg()
     message["index"] = index
     return encode(message, RTM_DELLINK)
 
 
-def doomed(index: int) -> bytearray:
+def doomed(index: int) -> bytes:
     """Cut off the bridge port `index`, and mark it for deletion."""
     return _doomed().filled(index=template.number(index))
 
@@ -278,7 +288,7 @@ def _doomed() -> Template:
     return Template(encode(message, RTM_NEWLINK), index=template.number(template.NUMBER))
 
 
-def group_gone(group: int) -> bytearray:
+def group_gone(group: int) -> bytes:
     """Delete all interfaces of a `group`, at once."""
     return _group_gone().filled(group=template.number(group))
 

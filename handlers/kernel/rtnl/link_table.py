@@ -63,7 +63,7 @@ class Link(Struct, frozen=True):
         return self.group == OURS
 
 
-def link(name: str) -> bytearray:
+def link(name: str) -> bytes:
     """Ask for the interface `name`; :func:`read_link` reads the answer."""
     return _link().filled(name=name.encode())
 
@@ -75,7 +75,7 @@ def _link() -> Template:
     return Template(encode(message, RTM_GETLINK, 0), name=template.NAME.encode())
 
 
-def link_at(index: int) -> bytearray:
+def link_at(index: int) -> bytes:
     """Ask for the interface `index`."""
     message = ifinfmsg()
     message["index"] = index
@@ -83,7 +83,7 @@ def link_at(index: int) -> bytearray:
     return encode(message, RTM_GETLINK, 0)
 
 
-def links(kind: str = "") -> bytearray:
+def links(kind: str = "") -> bytes:
     """Ask for all interfaces, or all of one `kind`."""
     return _links(kind).filled()
 

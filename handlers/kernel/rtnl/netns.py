@@ -16,7 +16,7 @@ _GENERIC: Final = 4
 """Bytes of a `struct rtgenmsg`, padded."""
 
 
-def netns(descriptor: int) -> bytearray:
+def netns(descriptor: int) -> bytes:
     """Ask for the number of the namespace `descriptor`; EINVAL if it is no namespace."""
     body = bytes(_GENERIC) + attribute(NETNSA_FD, struct.pack("=I", descriptor))
     return request(RTM_GETNSID, body)

@@ -63,7 +63,7 @@ class Route(Struct, frozen=True):
         return known.version
 
 
-def route(wanted: Route) -> bytearray:
+def route(wanted: Route) -> bytes:
     """Add a route; no effect if it exists."""
     values = {"index": template.number(wanted.index)}
     if wanted.via is not None:
@@ -109,7 +109,7 @@ def _route(version: int, prefix: int | None, gateway: bool, source: bool, metric
     return Template(encode(message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE), **marks)
 
 
-def no_route(gone: Route, table: int = RT_TABLE_MAIN) -> bytearray:
+def no_route(gone: Route, table: int = RT_TABLE_MAIN) -> bytes:
     """Remove a route of `table`, which is below 256; any metric will do if that is 0."""
     message = rtmsg()
     message["family"], message["table"] = family(gone.version), table
@@ -125,7 +125,7 @@ def no_route(gone: Route, table: int = RT_TABLE_MAIN) -> bytearray:
     return encode(message, RTM_DELROUTE)
 
 
-def neighbour(index: int, address_: Address, mac: str) -> bytearray:
+def neighbour(index: int, address_: Address, mac: str) -> bytes:
     """Set the MAC of a neighbour on the interface `index` permanently."""
     values = {"index": template.number(index), "ip": address_.packed, "mac": template.mac(mac)}
     return _neighbour(address_.version).filled(**values)
@@ -146,7 +146,7 @@ def _neighbour(version: int) -> Template:
     )
 
 
-def loopback(index: int) -> bytearray:
+def loopback(index: int) -> bytes:
     """Accept packets for `::1` on the interface `index`; no effect if it accepts them already.
 
     The kernel looks for `::1` only among that interface's addresses, and drops packets for it from
@@ -176,7 +176,7 @@ def _loopback() -> Template:
     )
 
 
-def route_to(wanted: Route) -> bytearray:
+def route_to(wanted: Route) -> bytes:
     """Ask for the route through its interface that the kernel would use for `wanted`.
 
     The answer is a route as :func:`routes` lists it, found without a walk through all routes.
@@ -192,7 +192,7 @@ def route_to(wanted: Route) -> bytearray:
     return _route_to(wanted.version, True).filled(**values)
 
 
-def route_out(version: int) -> bytearray:
+def route_out(version: int) -> bytes:
     """Ask for the route that the kernel would use to an unassigned address: the default route."""
     return _route_to(version, False).filled(to=_ELSEWHERE[version])
 
@@ -212,7 +212,7 @@ def _route_to(version: int, by_index: bool) -> Template:
     return Template(encode(message, RTM_GETROUTE), **marks)
 
 
-def path_to(version: int, to: bytes) -> bytearray:
+def path_to(version: int, to: bytes) -> bytes:
     """Ask how the kernel would send to the packed address `to`; read by :func:`read_path`."""
     return _path_to(version).filled(to=to)
 
@@ -235,7 +235,7 @@ def read_path(body: memoryview | None) -> int:
     return 0 if body is None or body[7] != RTN_UNICAST else read_route_index(body)
 
 
-def path_out(version: int) -> bytearray:
+def path_out(version: int) -> bytes:
     """Ask how the kernel would send to an unassigned address; read by :func:`read_source`."""
     return path_to(version, _ELSEWHERE[version])
 
@@ -259,7 +259,7 @@ _ELSEWHERE: Final = {
 """An unassigned address of each family, reached only by a default route."""
 
 
-def routes(version: int, *, index: int = 0, table: int = RT_TABLE_MAIN) -> bytearray:
+def routes(version: int, *, index: int = 0, table: int = RT_TABLE_MAIN) -> bytes:
     """Ask for the routes in `table`, only for those through the interface `index` if given.
 
     The kernel walks the whole table either way, 0.1 µs per route.

@@ -51,17 +51,17 @@ class Rule(Struct, frozen=True):
     plain: bool = True
 
 
-def rule(wanted: Rule) -> bytearray:
+def rule(wanted: Rule) -> bytes:
     """Make a rule, behind all of the same priority, even if there is one like it."""
     return encode(_message(wanted), RTM_NEWRULE, NLM_F_CREATE)
 
 
-def no_rule(gone: Rule) -> bytearray:
+def no_rule(gone: Rule) -> bytes:
     """Remove the first of the rules like `gone`."""
     return encode(_message(gone), RTM_DELRULE)
 
 
-def rules(version: int) -> bytearray:
+def rules(version: int) -> bytes:
     """Ask for all rules of an IP version, in the order in which the kernel asks them."""
     message = fibmsg()
     message["family"] = family(version)

@@ -84,7 +84,7 @@ class Bucket(Struct, frozen=True):
         return near and (self.rate, self.limit) == (other.rate, other.limit)
 
 
-def bucket(index: int, wanted: Bucket) -> bytearray:
+def bucket(index: int, wanted: Bucket) -> bytes:
     """Hold the link `index` to the bucket `wanted`; one that is there is changed without a gap.
 
     EINVAL if another qdisc has its handle.
@@ -99,12 +99,12 @@ def bucket(index: int, wanted: Bucket) -> bytearray:
     )  # fmt: skip
 
 
-def no_qdisc(index: int) -> bytearray:
+def no_qdisc(index: int) -> bytes:
     """Remove the qdisc that somebody has given the link `index`; ENOENT if nobody has."""
     return message(RTM_DELQDISC, 0, index, 0, _ROOT, 0)
 
 
-def qdisc_of(index: int) -> bytearray:
+def qdisc_of(index: int) -> bytes:
     """Ask for the qdisc of the link `index`; :func:`read_bucket` reads the answer."""
     return message(RTM_GETQDISC, NLM_F_ECHO, index, 0, _ROOT, 0)
 
@@ -123,7 +123,7 @@ def read_bucket(body: memoryview) -> Bucket | None:
     return Bucket(rate, buffer * _TICK * rate // 10**9, limit)
 
 
-def shaper(name: str) -> bytearray:
+def shaper(name: str) -> bytes:
     """Make an `ifb`: a device that hands what it sends back to the link that has received it."""
     return _shaper().filled(name=name.encode())
 
@@ -150,7 +150,7 @@ _WITHOUT_IPV6: Final = 1279
 redirected to a device may be longer than its MTU."""
 
 
-def shaper_up(index: int, alias: str) -> bytearray:
+def shaper_up(index: int, alias: str) -> bytes:
     """Set the device `index` up, and give it an `alias`."""
     text = alias.encode()[:MAX_ALIAS] + b"\0"
     body = _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP) + attribute(IFLA_IFALIAS, text)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from socket import htons
 from typing import Final
 
 from msgspec import Struct
 
+from handlers.kernel import template
 from handlers.kernel.messages import (
     NLM_F_CREATE,
     NLM_F_DUMP,
@@ -31,6 +33,7 @@ from handlers.kernel.rtnl.numbers import (
     RTM_NEWQDISC,
     RTM_NEWTFILTER,
 )
+from handlers.kernel.template import Template
 
 TCMSG: Final = struct.Struct("=BxxxiIII")
 """`struct tcmsg`: family, interface, handle, parent, info."""
@@ -95,33 +98,41 @@ class Filter(Struct, frozen=True):
     target: int = 0
 
 
-def ingress(index: int) -> bytearray:
+def ingress(index: int) -> bytes:
     """Let the link `index` have filters at its ingress; no effect if it can."""
     return message(RTM_NEWQDISC, NLM_F_CREATE, index, _QDISC, _AT_INGRESS, 0, _INGRESS)
 
 
-def no_ingress(index: int) -> bytearray:
+def no_ingress(index: int) -> bytes:
     """Undo :func:`ingress`; EINVAL if another qdisc is in that place."""
     return message(RTM_DELQDISC, 0, index, _QDISC, _AT_INGRESS, 0, _INGRESS)
 
 
-def program(index: int, priority: int, handle: int, code: bytes) -> bytearray:
+def program(index: int, priority: int, handle: int, code: bytes) -> bytes:
     """Run `code` (classic BPF) on each frame that enters by the link `index`.
 
     What it returns is the verdict. It takes the place of one of that priority and handle.
     """
+    layout = _program(priority, handle, len(code))
+    return layout.filled(index=template.number(index), code=code)
+
+
+@lru_cache(256)
+def _program(priority: int, handle: int, size: int) -> Template:
+    code = b"\x03" * size
     options = (
-        attribute(_OPS_LENGTH, struct.pack("=H", len(code) // _INSTRUCTION_SIZE))
+        attribute(_OPS_LENGTH, struct.pack("=H", size // _INSTRUCTION_SIZE))
         + attribute(_OPS, code)
         + attribute(_FLAGS, _DIRECT)
     )
-    return message(
-        RTM_NEWTFILTER, NLM_F_CREATE, index, handle, _FILTERS, _info(priority),
+    filter_ = message(
+        RTM_NEWTFILTER, NLM_F_CREATE, template.NUMBER, handle, _FILTERS, _info(priority),
         attribute(TCA_KIND, b"bpf\0") + attribute(TCA_OPTIONS, options),
     )  # fmt: skip
+    return Template(filter_, index=template.number(template.NUMBER), code=code)
 
 
-def redirect(index: int, priority: int, handle: int, target: int) -> bytearray:
+def redirect(index: int, priority: int, handle: int, target: int) -> bytes:
     """Have the interface `target` send each frame that enters by the link `index`.
 
     It takes the place of one of that priority and handle.
@@ -141,7 +152,7 @@ def redirect(index: int, priority: int, handle: int, target: int) -> bytearray:
     )  # fmt: skip
 
 
-def no_filter(index: int, found: Filter) -> bytearray:
+def no_filter(index: int, found: Filter) -> bytes:
     """Remove a filter of chain 0; of a kind that is not `bpf`, all of that priority."""
     handle = found.handle if found.kind == "bpf" else 0
     kind = found.kind.encode() + b"\0" if handle else b""
@@ -151,7 +162,7 @@ def no_filter(index: int, found: Filter) -> bytearray:
     )  # fmt: skip
 
 
-def filters(index: int) -> bytearray:
+def filters(index: int) -> bytes:
     """Ask for all filters at the ingress of the link `index`."""
     return message(RTM_GETTFILTER, NLM_F_DUMP, index, 0, _FILTERS, 0)
 
@@ -194,7 +205,7 @@ def read_filters(bodies: Iterable[memoryview]) -> Iterator[Filter]:
     return (one for one in map(read_filter, bodies) if one is not None)
 
 
-def ingress_of(index: int) -> bytearray:
+def ingress_of(index: int) -> bytes:
     """Ask for the qdisc at the ingress of the link `index`; :func:`read_drops` reads the answer.
 
     Before Linux 6.7 the kernel answers only who asks for an echo (`tc_get_qdisc`).
@@ -221,7 +232,7 @@ def _info(priority: int) -> int:
 
 def message(
     kind: int, flags: int, index: int, handle: int, parent: int, info: int, rest: bytes = b""
-) -> bytearray:
+) -> bytes:
     """A request about traffic control: its `struct tcmsg`, and `rest`, its attributes."""
     body = TCMSG.pack(0, index, handle, parent, info) + rest
     return request(kind, body, flags)

@@ -48,7 +48,7 @@ class Vxlan(Struct, frozen=True):
     ports: tuple[int, int] = SOURCE_PORTS
 
 
-def vxlan(name: str, wanted: Vxlan, *, mac: str, mtu: int) -> bytearray:
+def vxlan(name: str, wanted: Vxlan, *, mac: str, mtu: int) -> bytes:
     """Make a device, which is down; it is not bound to an interface below.
 
     All that it sends goes where its entries say (:mod:`handlers.kernel.rtnl.entries`).
@@ -70,7 +70,7 @@ def vxlan(name: str, wanted: Vxlan, *, mac: str, mtu: int) -> bytearray:
     return encode(message, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
 
 
-def sent_from(index: int, local: Address) -> bytearray:
+def sent_from(index: int, local: Address) -> bytes:
     """Have the device `index` send from `local`, which is of the family of its address before."""
     message = ifinfmsg()
     message["index"] = index
