@@ -106,7 +106,7 @@ class Context(Struct, frozen=True):
 
     Attributes:
         home: the host's network namespace.
-        namespaces: those of sandboxes, each opened once for all handlers that make things for it.
+        namespaces: those of sandboxes, each opened once for all that look into it.
         netlink: a socket in it.
         reaper: deletes links in it.
         drivers: the driver of each network by the network's name; the only place where handlers

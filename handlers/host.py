@@ -79,6 +79,7 @@ class Host:
 
     Attributes:
         networks: each network by its name.
+        namespaces: those of sandboxes, each opened once for all that look into it.
         copies, pins, host_sides, links, firewall, closing, cluster, conntrack: the handlers with
             more than the verbs.
     """
@@ -113,7 +114,7 @@ class Host:
             self._drivers = context.drivers
             self._own = context.cluster.own
             self.networks = {name: d.network for name, d in context.drivers.items()}
-            self._namespaces = context.namespaces
+            self.namespaces = context.namespaces
             self._handlers = tuple(kind.handler(context) for kind in HANDLERS)
             self._appearing = [
                 (number, handler)
@@ -182,7 +183,7 @@ class Host:
                 self._undo(begun, *changes[number])
             raise
         finally:
-            self._namespaces.close()
+            self.namespaces.close()
         return failed
 
     def _undo(
@@ -223,7 +224,7 @@ class Host:
             for handler in self._handlers:
                 repairs += handler.sync(sandboxes, dry_run=dry_run)
         finally:
-            self._namespaces.close()
+            self.namespaces.close()
         return repairs
 
     def remove(self, networks: Iterable[Network]) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Self
 
 from watcher.model.sandbox import Sandbox
 
@@ -32,14 +33,15 @@ def open_by_pid(pids: Iterable[int], netns: int) -> Iterator[int]:
     Raises:
         NamespaceGone: none of these processes is in it.
     """
-    descriptor = _opened(pids, netns)
+    _, descriptor = _opened(pids, netns)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _opened(pids: Iterable[int], netns: int) -> int:
+def _opened(pids: Iterable[int], netns: int) -> tuple[int, int]:
+    """The one of `pids` that is in the namespace `netns`, and a descriptor of that."""
     for pid in pids:
         for path in namespace_files(pid):
             try:
@@ -48,7 +50,7 @@ def _opened(pids: Iterable[int], netns: int) -> int:
                 continue
             try:
                 if os.fstat(descriptor).st_ino == netns:
-                    return descriptor
+                    return pid, descriptor
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -57,15 +59,15 @@ def _opened(pids: Iterable[int], netns: int) -> int:
 
 
 class Namespaces:
-    """The namespace of one sandbox at a time, which several handlers need one after the other.
+    """The network namespace of one sandbox at a time, which several need one after the other.
 
-    It stays open until that of another sandbox is asked for, or until :meth:`close`: as long as it
-    is open, it stays alive.
+    Inside the `with`, it stays open until another one is asked for. As long as it is open, it stays
+    alive, and no other has its number.
     """
 
     def __init__(self) -> None:
-        self._sandbox: Sandbox | None = None
-        self._descriptor = -1
+        self._netns: int | None = None
+        self._pid = self._descriptor = -1
 
     def of(self, sandbox: Sandbox) -> int:
         """A descriptor of the namespace of `sandbox`, as :func:`open_namespace` opens it.
@@ -73,18 +75,31 @@ class Namespaces:
         Raises:
             NamespaceGone: all of its processes have ended.
         """
-        if sandbox is not self._sandbox:
+        return self.by_pid([member.init.pid for member in sandbox.members], sandbox.netns)
+
+    def by_pid(self, pids: Collection[int], netns: int) -> int:
+        """A descriptor of the namespace `netns`, as :func:`open_by_pid` opens it.
+
+        Raises:
+            NamespaceGone: none of these processes is in it.
+        """
+        if netns != self._netns or self._pid not in pids:
             self.close()
-            pids = (member.init.pid for member in sandbox.members)
-            self._descriptor = _opened(pids, sandbox.netns)
-            self._sandbox = sandbox
+            self._pid, self._descriptor = _opened(pids, netns)
+            self._netns = netns
         return self._descriptor
 
     def close(self) -> None:
         """Close the descriptor, if there is one."""
-        if self._sandbox is not None:
-            self._sandbox = None
+        if self._netns is not None:
+            self._netns = None
             os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def namespace_files(pid: int) -> Iterator[str]:

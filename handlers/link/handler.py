@@ -144,7 +144,7 @@ class LinkHandler(Handler):
         Raises:
             NamespaceGone: the namespace has ended meanwhile.
         """
-        with open_by_pid((pid,), netns) as descriptor, self._home.left_for(descriptor):
+        with self._home.left_for(self._namespaces.by_pid((pid,), netns)):
             return sysctl.get(_NO_IPV6) == "0"
 
     def _attach(

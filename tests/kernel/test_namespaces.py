@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ def sandbox(pid: int) -> Sandbox:
 
 
 def test_it_is_opened_once_and_closed_at_the_end() -> None:
-    with closing(Namespaces()) as namespaces:
+    with Namespaces() as namespaces:
         web = sandbox(os.getpid())
         descriptor = namespaces.of(web)
         assert os.path.samestat(os.fstat(descriptor), OWN.stat())
@@ -34,7 +33,7 @@ def test_it_is_opened_once_and_closed_at_the_end() -> None:
 
 
 def test_that_of_one_sandbox_does_not_stand_for_another() -> None:
-    with closing(Namespaces()) as namespaces:
+    with Namespaces() as namespaces:
         descriptor = namespaces.of(sandbox(os.getpid()))
         ended = os.posix_spawn("/bin/true", ["true"], {})
         os.waitpid(ended, 0)
@@ -42,3 +41,12 @@ def test_that_of_one_sandbox_does_not_stand_for_another() -> None:
             namespaces.of(sandbox(ended))
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
+
+
+def test_whoever_judges_a_container_and_whoever_makes_its_links_have_the_same_one() -> None:
+    with Namespaces() as namespaces:
+        judged = namespaces.by_pid((os.getpid(),), OWN.stat().st_ino)
+        os.set_inheritable(judged, True)  # one that is opened anew is not
+        assert os.get_inheritable(namespaces.of(sandbox(os.getpid())))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(judged)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from handlers.kernel.namespace import Namespaces
 from watcher.config.patterns import may_call
 from watcher.config.settings import Config, Root
 from watcher.containers import proc, roots
@@ -193,7 +194,8 @@ def _status(
         return Status.FAILED, failure.reason
     try:
         request = parse_request(container.annotations, container.hostname)
-        place = Place.of(container, by_netns.get(container.netns or 0))
+        with Namespaces() as namespaces:
+            place = Place.of(container, by_netns.get(container.netns or 0), namespaces)
         share, shared = request.share, None
         if share is not None:
             shared = store.sandbox_to_share(share, container, may_call(config.roots, share))

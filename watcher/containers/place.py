@@ -12,6 +12,7 @@ from watcher.containers.life import lives
 from watcher.model.naming import MAX_NETWORKS
 
 if TYPE_CHECKING:
+    from handlers.kernel.namespace import Namespaces
     from watcher.model.container import Container
     from watcher.model.sandbox import Sandbox
 
@@ -33,17 +34,20 @@ class Place(Struct, frozen=True):
     other_link: str = ""
 
     @classmethod
-    def of(cls, container: Container, known: Sandbox | None) -> Place:
+    def of(cls, container: Container, known: Sandbox | None, namespaces: Namespaces) -> Place:
         """The place of `container`; `known` is the newest sandbox with its namespace's number.
 
-        The kernel reuses the number after the namespace has gone.
+        The kernel reuses the number after the namespace has gone. `namespaces` opens it.
         """
         assert container.netns is not None
         of_host = container.netns == proc.own_netns()
         inside = known if known is not None and lives(known) else None
         may_be_own = not of_host and inside is None and container.has_own_netns
         of_runtime = may_be_own and proc.is_of_runtime(
-            container.init.pid, container.netns, user_namespace=container.user_namespace
+            container.init.pid,
+            container.netns,
+            namespaces,
+            user_namespace=container.user_namespace,
         )
         other_link = _link_of_others(container.init.pid) if of_runtime else ""
         return cls(of_host, inside, of_runtime, other_link)

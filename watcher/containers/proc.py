@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Final
 
-from handlers.kernel.namespace import namespace_files
+from handlers.kernel.namespace import NamespaceGone, Namespaces, namespace_files, open_by_pid
 from handlers.kernel.processes import start_time
 from watcher.model.container import Process
 
@@ -99,20 +99,18 @@ def own_userns() -> int:
     return os.stat("/proc/self/ns/user").st_ino  # noqa: PTH116
 
 
-def is_of_runtime(pid: int, netns: int, *, user_namespace: bool) -> bool:
+def is_of_runtime(pid: int, netns: int, namespaces: Namespaces, *, user_namespace: bool) -> bool:
     """Whether the runtime may have made the network namespace `netns` of process `pid`.
 
     A network namespace that an unprivileged process made belongs to a user namespace that it made,
     too. One that the runtime made belongs to the host's user namespace or, with `user_namespace`
     (the configuration has one), to a direct child of that.
     """
-    descriptor = _opened(pid, netns)
-    if descriptor is None:
-        return False
     try:
-        return _is_near(descriptor, user_namespace=user_namespace)
-    finally:
-        os.close(descriptor)
+        descriptor = namespaces.by_pid((pid,), netns)
+    except NamespaceGone:
+        return False
+    return _is_near(descriptor, user_namespace=user_namespace)
 
 
 def is_of_user(pid: int, netns: int, user: int) -> bool:
@@ -120,26 +118,11 @@ def is_of_user(pid: int, netns: int, user: int) -> bool:
 
     Users can make no other, and cannot make one that is of another user.
     """
-    descriptor = _opened(pid, netns)
-    if descriptor is None:
-        return False
     try:
-        return _owner(descriptor) == user
-    finally:
-        os.close(descriptor)
-
-
-def _opened(pid: int, netns: int) -> int | None:
-    """A descriptor of the network namespace `netns`, if process `pid` has it."""
-    for path in namespace_files(pid):
-        try:
-            descriptor = os.open(path, _READ)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if os.fstat(descriptor).st_ino == netns:
-            return descriptor
-        os.close(descriptor)
-    return None
+        with open_by_pid((pid,), netns) as descriptor:
+            return _owner(descriptor) == user
+    except NamespaceGone:
+        return False
 
 
 def _owner(netns: int) -> int | None:

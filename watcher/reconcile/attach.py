@@ -100,6 +100,10 @@ class Attachment:
             InvalidRequest: its request cannot be met.
             WatcherError, OSError: it could not be attached; the host is as it was.
         """
+        with self._context.host.namespaces:
+            return self._appear(container, request, orphan)
+
+    def _appear(self, container: Container, request: Request | None, orphan: Orphan | None) -> bool:
         container, known = self._as_known(container)
         if request is None:
             request = parse_request(container.annotations, container.hostname)
@@ -140,7 +144,8 @@ class Attachment:
         container, known = self._as_known(container)
         if known is not None and known.member(container) is not None:
             return None
-        wanted = self._plan(container, known, request, unmovable=unmovable)
+        with self._context.host.namespaces:
+            wanted = self._plan(container, known, request, unmovable=unmovable)
         return wanted if isinstance(wanted, Move) else None
 
     def plan(self, container: Container, request: Request, *, attached: bool = False) -> Plan:
@@ -149,7 +154,8 @@ class Attachment:
         Raises:
             InvalidRequest: its request cannot be met.
         """
-        return self._plan(container, self._known(container), request, attached=attached)
+        with self._context.host.namespaces:
+            return self._plan(container, self._known(container), request, attached=attached)
 
     def _bring_joined(self, container: Container) -> None:
         """Make members of those that were in the namespace of `container` before it.
@@ -204,7 +210,7 @@ class Attachment:
         attached: bool = False,
     ) -> Plan:
         context, share, shared = self._context, request.share, None
-        place = Place.of(container, known)
+        place = Place.of(container, known, context.host.namespaces)
         if share is not None:
             if attached and is_there(place, container):
                 request = replace(request, share=None)  # whatever that leads to by now
@@ -264,9 +270,10 @@ class Attachment:
         """
         context, began = self._context, time.monotonic()
         wanted: dict[int | None, tuple[Container, Sequence[Network], Request, SandboxLimits]] = {}
-        for container in containers:
-            if (plain := self._plain(container)) is not None:
-                wanted.setdefault(container.netns, (container, *plain))
+        with context.host.namespaces:
+            for container in containers:
+                if (plain := self._plain(container)) is not None:
+                    wanted.setdefault(container.netns, (container, *plain))
         try:
             asked = [port for _, _, request, _ in wanted.values() for port in request.named_ports]
             if context.sock_diag.first_taken(asked) is not None:

@@ -58,7 +58,8 @@ def connect(
     policies.check_connect(sandbox, configured[0], context.config.networks)
     overlaps.refuse_now(configured)
     try:
-        (possible,) = families.possible(context.host, container, configured, request)
+        with context.host.namespaces:
+            (possible,) = families.possible(context.host, container, configured, request)
         after = steps.enter(
             lambda: context.store.connect(container, sandbox.key, possible, request, name),
             beside=sandbox.netns,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from msgspec import Struct
 
+from handlers.kernel.namespace import Namespaces
 from watcher.containers import roots
 from watcher.containers.place import Place
 from watcher.model.container import Container, Namespace
@@ -104,7 +105,8 @@ class Founders:
         found = roots.read(*name)
         if found is None or found.netns != container.netns or not _may_found(found):
             return None
-        place = Place.of(found, None)
+        with Namespaces() as namespaces:
+            place = Place.of(found, None, namespaces)
         return Founder(found, place.other_link) if place.of_runtime else None
 
 
