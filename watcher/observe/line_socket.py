@@ -63,6 +63,12 @@ class LineSocket[L]:
         if len(self._rest) > self._longest:
             raise msgspec.DecodeError("a line does not end")
         try:
+            return self._decoded(whole)
+        except RecursionError:
+            raise msgspec.DecodeError("a line is nested too deeply") from None
+
+    def _decoded(self, whole: bytes) -> list[L]:
+        try:
             return self._decoder.decode_lines(whole)
         except msgspec.ValidationError:  # one is of an unknown type
             return list(self._known(whole.split(b"\n")))
