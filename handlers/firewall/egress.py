@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from handlers.closing.judged import closed, judged
+from handlers.closing.judged import closed
 from handlers.firewall import opened_elements, rejecting, remote
 from handlers.firewall.classids import classid
 from handlers.firewall.matches import HOST_ENDS, ip_of, local_key, side, span
@@ -40,12 +40,11 @@ from handlers.handler import Numbers
 from handlers.kernel.netlink import Netlink
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
-from handlers.networks.held import held_interfaces
+from handlers.networks.held import HeldBy
 from watcher.model.names import DNS_PORT
 from watcher.model.network import gateway
 from watcher.model.policy.access import text_of
 from watcher.model.policy.boxes import Box
-from watcher.model.sandbox import Sandbox
 
 type Group = tuple[str, str]
 """A set and the first part of keys in it: all boxes of one list."""
@@ -207,9 +206,11 @@ _SOURCE_ROUTES: Final = {
 }
 
 
-def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> Iterator[Element]:
-    """The elements that go with `sandbox`."""
-    for interface, held in held_interfaces("egress", sandbox, drivers):
+def own(
+    held_by: Iterable[HeldBy], drivers: Mapping[str, Driver], numbers: Numbers
+) -> Iterator[Element]:
+    """The elements that go with a sandbox, of which `held_by` has what is held to a list."""
+    for interface, held in held_by:
         number = classid(numbers.number_of(held.document))
         for address in interface.addresses:
             own = str(address.ip)
@@ -221,13 +222,16 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> It
 
 
 def shared(
-    sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers, there: Container[Group]
+    judged: Iterable[Driver], held_by: Iterable[HeldBy], numbers: Numbers, there: Container[Group]
 ) -> Iterator[Element]:
-    """The elements that `sandbox` has in common with others, without the groups in `there`."""
-    for driver in judged(sandbox, drivers):
+    """The elements that a sandbox has in common with others, without the groups in `there`.
+
+    `judged` has the drivers of the networks in which it is held to any list.
+    """
+    for driver in judged:
         if ("judged", f'"{driver.network.bridge}"') not in there:
             yield _judged(driver)
-    for interface, held in held_interfaces("egress", sandbox, drivers):
+    for interface, held in held_by:
         number = classid(numbers.number_of(held.document))
         for version in sorted({address.version for address in interface.addresses}):
             if (f"to{version}", number) not in there:

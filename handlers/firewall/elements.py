@@ -7,8 +7,8 @@ sides is one element of an interval map, which is looked up last.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
-from typing import Final
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from handlers.closing.judged import judged
 from handlers.firewall import connections, egress, ingress
@@ -17,6 +17,7 @@ from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks import networks_of
 from handlers.networks.driver import Driver
+from handlers.networks.held import HeldBy, held_interfaces
 from watcher.model.sandbox import Sandbox, published_at
 
 RANGES: Final = ("range4", "range6", "range4_on", "range6_on")
@@ -30,8 +31,33 @@ nft_set_pipapo.c`: 14 ms at 500), so short ranges, which may be many, use the ha
 """
 
 
+class Held(NamedTuple):
+    """Where a sandbox is held to lists.
+
+    Attributes:
+        judged: the drivers of the networks in which it is; usually none.
+        egress, ingress: its interfaces that are held to a list of that direction.
+    """
+
+    judged: Sequence[Driver]
+    egress: Sequence[HeldBy] = ()
+    ingress: Sequence[HeldBy] = ()
+
+
+def held(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> Held:
+    """Where `sandbox` is held to lists."""
+    in_some = judged(sandbox, drivers)
+    if not in_some:
+        return _FREE
+    egress_of = held_interfaces("egress", sandbox, drivers)
+    return Held(in_some, egress_of, ingress.held(sandbox, drivers))
+
+
+_FREE: Final = Held(())
+
+
 def of_sandbox(
-    sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers
+    sandbox: Sandbox, held: Held, drivers: Mapping[str, Driver], numbers: Numbers
 ) -> dict[Element, None]:
     """The elements that come and go with `sandbox`, ordered and without duplicates."""
     found: list[Element] = []
@@ -43,25 +69,25 @@ def of_sandbox(
                 for address in interface.addresses
             ]
     found += port_maps(sandbox, drivers)
-    if judged(sandbox, drivers):
-        found += egress.own(sandbox, drivers, numbers)
-        found += ingress.own(sandbox, drivers, numbers)
+    if held.judged:
+        found += egress.own(held.egress, drivers, numbers)
+        found += ingress.own(held.ingress, drivers, numbers)
     found += connections.own(sandbox, drivers)
     return dict.fromkeys(found)
 
 
 def shared(
-    sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers, there: Container[Group]
+    held: Held, drivers: Mapping[str, Driver], numbers: Numbers, there: Container[Group]
 ) -> dict[Element, None]:
-    """The elements that `sandbox` has in common with others, without the groups in `there`.
+    """The elements that a sandbox has in common with others, without the groups in `there`.
 
     They stay when it goes.
     """
-    if not judged(sandbox, drivers):
+    if not held.judged:
         return {}
-    found = dict.fromkeys(egress.shared(sandbox, drivers, numbers, there))
-    found.update(dict.fromkeys(ingress.shared(sandbox, drivers, numbers, there)))
-    return found
+    found = [*egress.shared(held.judged, held.egress, numbers, there)]
+    found += ingress.shared(held.ingress, drivers, numbers, there)
+    return dict.fromkeys(found)
 
 
 def blocks(some: Iterable[Element]) -> frozenset[str]:

@@ -6,11 +6,11 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from handlers.closing.judged import judged
 from handlers.context import Context
 from handlers.firewall import elements, listed, lists, rejecting
 from handlers.firewall.admin import AdminRules
 from handlers.firewall.egress import Group
+from handlers.firewall.elements import Held
 from handlers.firewall.lists import Lists, Recorder
 from handlers.firewall.members import Members
 from handlers.firewall.opened import Opened
@@ -51,11 +51,11 @@ class FirewallHandler(Handler):
         """Add the elements of `sandbox`, if any, in one transaction; make a missing table."""
         if not sandbox.interfaces:
             return
-        shared: dict[Element, None] = {}
-        if judged(sandbox, self._drivers):
+        held = elements.held(sandbox, self._drivers)
+        if held.judged:
             self._lists.refresh()
-            shared = self._missing_shared([sandbox])
-        own = self._of(sandbox)
+        shared = self._missing_shared([held])
+        own = elements.of_sandbox(sandbox, held, self._drivers, self._lists)
         wanted = own | shared
         try:
             self._add(wanted, shared)
@@ -73,10 +73,11 @@ class FirewallHandler(Handler):
         if len(sandboxes) < 2:
             return super().appear_all(sandboxes)
         self._lists.refresh()
-        shared = self._missing_shared(sandboxes.values())
+        each = [(sandbox, elements.held(sandbox, self._drivers)) for sandbox in sandboxes.values()]
+        shared = self._missing_shared(held for _, held in each)
         wanted = set(shared)
-        for sandbox in sandboxes.values():
-            wanted.update(self._of(sandbox))
+        for sandbox, held in each:
+            wanted.update(elements.of_sandbox(sandbox, held, self._drivers, self._lists))
         try:
             self._add(sorted(wanted), shared)
         except NftError:
@@ -279,20 +280,22 @@ class FirewallHandler(Handler):
         wanted: dict[Element, str] = {}
         done: set[Group] = set()
         for sandbox in sandboxes:
-            shared = elements.shared(sandbox, self._drivers, numbers, done)
+            held = elements.held(sandbox, self._drivers)
+            shared = elements.shared(held, self._drivers, numbers, done)
             done.update(map(lists.group, shared))
-            own = elements.of_sandbox(sandbox, self._drivers, numbers)
+            own = elements.of_sandbox(sandbox, held, self._drivers, numbers)
             wanted |= dict.fromkeys(own | shared, sandbox.id)
         return wanted
 
     def _of(self, sandbox: Sandbox) -> dict[Element, None]:
-        return elements.of_sandbox(sandbox, self._drivers, self._lists)
+        held = elements.held(sandbox, self._drivers)
+        return elements.of_sandbox(sandbox, held, self._drivers, self._lists)
 
-    def _missing_shared(self, sandboxes: Iterable[Sandbox]) -> dict[Element, None]:
-        """The shared elements of `sandboxes` that may be missing."""
+    def _missing_shared(self, each: Iterable[Held]) -> dict[Element, None]:
+        """The shared elements that may be missing, of sandboxes that are held so."""
         groups, wanted = lists.Groups(self._lists.there), dict[Element, None]()
-        for sandbox in sandboxes:
-            shared = elements.shared(sandbox, self._drivers, self._lists, groups)
+        for held in each:
+            shared = elements.shared(held, self._drivers, self._lists, groups)
             if shared:
                 groups.more.update(map(lists.group, shared))
                 wanted |= shared

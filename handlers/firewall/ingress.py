@@ -19,7 +19,7 @@ Source: nft(8).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from handlers.firewall import rejecting, remote
@@ -30,10 +30,9 @@ from handlers.firewall.rejecting import REJECT
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
 from handlers.networks.driver import Driver
-from handlers.networks.held import held_interfaces
-from watcher.model.policy.access import AccessList
+from handlers.networks.held import HeldBy, held_interfaces
 from watcher.model.policy.words import of_host, spelled_out
-from watcher.model.sandbox import Interface, Sandbox
+from watcher.model.sandbox import Sandbox
 
 BLOCK: Final = "ingress"
 """The name of these rules among those that are there only if they are needed."""
@@ -162,9 +161,11 @@ def chains_of_host(versions: Sequence[int], log_group: int) -> Iterator[str]:
         )
 
 
-def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> Iterator[Element]:
-    """The elements that go with `sandbox`."""
-    for interface, held in _held(sandbox, drivers):
+def own(
+    held_by: Iterable[HeldBy], drivers: Mapping[str, Driver], numbers: Numbers
+) -> Iterator[Element]:
+    """The elements that go with a sandbox, of which `held_by` has what :func:`held` says."""
+    for interface, held in held_by:
         number = classid(numbers.number_of(held.document))
         for address in interface.addresses:
             v, key = address.version, (str(address.ip),)
@@ -178,10 +179,13 @@ def own(sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers) -> It
 
 
 def shared(
-    sandbox: Sandbox, drivers: Mapping[str, Driver], numbers: Numbers, there: Container[Group]
+    held_by: Iterable[HeldBy],
+    drivers: Mapping[str, Driver],
+    numbers: Numbers,
+    there: Container[Group],
 ) -> Iterator[Element]:
-    """The elements that `sandbox` has in common with others, without the groups in `there`."""
-    for interface, held in _held(sandbox, drivers):
+    """The elements that a sandbox has in common with others, without the groups in `there`."""
+    for interface, held in held_by:
         number = classid(numbers.number_of(held.document))
         for subnet in drivers[interface.network].network.subnets:
             name = f"closed{subnet.version}"
@@ -198,9 +202,9 @@ def shared(
                 yield Element("inet", f"from_host{v}", (number, *fields(box)[1:]))
 
 
-def _held(
-    sandbox: Sandbox, drivers: Mapping[str, Driver]
-) -> Iterator[tuple[Interface, AccessList]]:
-    """The interfaces of `sandbox` that are held to a list."""
-    for interface, held in held_interfaces("ingress", sandbox, drivers):
-        yield interface, spelled_out(held, drivers[interface.network].network.subnets)
+def held(sandbox: Sandbox, drivers: Mapping[str, Driver]) -> list[HeldBy]:
+    """The interfaces of `sandbox` that are held to a list, which is spelled out."""
+    return [
+        (interface, spelled_out(held, drivers[interface.network].network.subnets))
+        for interface, held in held_interfaces("ingress", sandbox, drivers)
+    ]

@@ -29,9 +29,10 @@ def local_key(interface: Interface, driver: Driver) -> tuple[str, str] | None:
 
     That address is nobody's lease, and the same one may be on several links.
     """
-    if all(address.version != 6 for address in interface.addresses):
-        return None
-    return f'"{driver.master or interface.host_name}"', str(link_local(interface.mac))
+    for address in interface.addresses:
+        if address.version == 6:
+            return f'"{driver.master or interface.host_name}"', str(link_local(interface.mac))
+    return None
 
 
 def span(numbers: tuple[int, int]) -> str:

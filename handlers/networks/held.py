@@ -9,6 +9,9 @@ from watcher.model.policy.access import AccessList, access
 from watcher.model.policy.entries import Direction
 from watcher.model.sandbox import Interface, Sandbox
 
+type HeldBy = tuple[Interface, AccessList]
+"""An interface, and what counts for it."""
+
 
 def _access_of(
     direction: Direction, sandbox: Sandbox, interface: Interface, drivers: Mapping[str, Driver]
@@ -29,7 +32,7 @@ def _access_of(
 
 def held_interfaces(
     direction: Direction, sandbox: Sandbox, drivers: Mapping[str, Driver]
-) -> list[tuple[Interface, AccessList]]:
+) -> list[HeldBy]:
     """The interfaces of `sandbox` for which something counts, with that."""
     found = []
     for interface in sandbox.interfaces:
