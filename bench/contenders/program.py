@@ -97,7 +97,7 @@ class Program(Contender):
     def attach(self, number: int) -> Times:
         """The work of reconcile for the gate, and the processor time of all of it.
 
-        Other load on the machine changes that less.
+        Other load on the machine changes that less. What is read ahead later is not in it.
         """
         process = time.process_time()
         container = roots.read(setting.ROOT, name_of(number))

@@ -20,7 +20,8 @@ of them. Packets are measured as under "Packets", here with the host without any
 An established connection pays for one look at its state. A new one is looked up twice: the number
 of the sandbox's list, and then the destination among all lists. An attach is that of one more.
 Other load on the machine, and the hosts that had their turn before, add to its processor time. So
-what a list adds is given at the 10th percentile as well, by which the bar is judged."""
+what a list adds is given at the 10th percentile as well, by which the bar is judged. What the
+service reads ahead of the firewall, a moment after an attach, is not in it."""
 
 _SIZES: Final[dict[str, dict[str, int]]] = {
     "10 sandboxes, one list": {"sandboxes": 10, "lists": 1},
