@@ -284,6 +284,21 @@ def test_a_service_that_is_told_before_it_is_ready_reads_it_again_then(host: Hos
     service.logged("configuration read again, nothing has changed")
 
 
+def test_it_is_in_force_when_that_is_told_although_the_lock_was_taken_before(
+    make_host: HostMaker,
+) -> None:
+    host = make_host(REQUIRED)
+    service = host.service()
+    host.attach("web")
+    host.bundle("other")
+    with host.unwritable():
+        process = host.launching("run", "other", "--detach")
+        service.logged("another process has the lock")  # so it tries again after pauses
+    reload(host, service, f'{REQUIRED}[network.default]\ningress = ["{BEYOND}/32:8080"]\n')
+    assert BEYOND in host.command("nft", "list", "table", "inet", "watcher").stdout
+    host.launched(process, "other")
+
+
 def has_opened(service: Service, path: Path) -> bool:
     """Whether a service has that file open."""
     files = Path(f"/proc/{service.pid}/fd").iterdir()

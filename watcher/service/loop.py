@@ -284,6 +284,7 @@ class Service:
                 self._parts.ended("drift", error)
         self._healer.prepare(added)
         self._gate.resolv_confs.write()
+        self._reconciler.blocked()  # the lock may be free by now, and who reloads is told the end
         self._sync()
         self._gate.resolv_confs.look_at_all()
         self._clustering.configure(config)
