@@ -174,6 +174,7 @@ unshare --net="$base/switch" true
             f"addr add {station.ipv4}/{link.ipv4.prefixlen} dev {name}",
             f"addr add {station.ipv6}/{link.ipv6.prefixlen} dev {name} nodad",
         )
+        _batch(self.switch, f"link show dev {port}")  # so that it loses nothing, as LINKS says
 
     def cut(self, one: Station, other: Station) -> None:
         """Has the switch drop all packets between two machines, silently, until :meth:`heal`."""
@@ -195,7 +196,7 @@ unshare --net="$base/switch" true
 
     def replug(self, station: Station) -> None:
         """Gives it back."""
-        _batch(self.switch, f"link set {station.port} up")
+        _batch(self.switch, f"link set {station.port} up", f"link show dev {station.port}")
 
 
 def _pairs(one: Station, other: Station) -> Iterator[tuple[str, str, str]]:

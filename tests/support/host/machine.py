@@ -42,8 +42,14 @@ addr add 2001:db8::2/64 dev uplink nodad
 route add default via 192.0.2.1
 route add default via 2001:db8::1
 END
+nsenter --net="$base/beyond" ip link show dev uplink >/dev/null
 """
-"""Makes the uplink and the machine beyond it, whose network namespace is `$base/beyond`."""
+"""Makes the uplink and the machine beyond it, whose network namespace is `$base/beyond`.
+
+To ask for a link has the kernel see its carrier at once (`rtnl_getlink` in `net/core/rtnetlink.c`).
+Until then, the end that was up first loses what it sends, such as the answer to the first ARP
+request, which is sent again after a second.
+"""
 
 _SETUP: Final = """
 base=$1
@@ -175,7 +181,10 @@ addr add {theirs} dev uplink
 END
             ip link set {name} up
             ip addr add {ours} dev {name}
-            nsenter --net={file} ip route add default via {net[1]}""",
+            nsenter --net={file} ip -batch - >/dev/null <<END
+route add default via {net[1]}
+link show dev uplink
+END""",
         )
         return self.add_place(name, self.seen(file))
 
