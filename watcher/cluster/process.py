@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from watcher.cluster.agent.agent import Agent
 from watcher.cluster.endpoints.endpoints import Endpoints
 from watcher.cluster.etcd.client import Etcd
-from watcher.cluster.etcd.words import Tls
+from watcher.cluster.etcd.words import Times, Tls
 from watcher.service import systemd
 from watcher.service.unhandled import Unhandled
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from watcher.config.load import Source
     from watcher.config.settings import Config
     from watcher.log.logger import Log
+
+_CHANGES: Final = Times(answer=2.0)
+"""Starts wait for what is changed. A member whose leader has gone answers nothing for longer."""
 
 _STATUS_EVERY: Final = 2.0
 """Seconds between two looks whether the status that the manager shows has changed."""
@@ -42,8 +45,9 @@ async def serve(config: Config, again: Callable[[], Source], log: Log) -> int:
     cluster = config.cluster
     tls = Tls(cluster.ca, cluster.cert, cluster.key)
     etcd = Etcd(cluster.etcd, tls, cluster.user, cluster.password_file, log)
-    async with etcd:
-        agent = Agent(cluster, config.run_dir, etcd, log)
+    changing = Etcd(cluster.etcd, tls, cluster.user, cluster.password_file, log, _CHANGES)
+    async with etcd, changing:
+        agent = Agent(cluster, config.run_dir, etcd, log, changing=changing)
         endpoints = Endpoints(config, again, agent, loop, log)
         agent.follow(endpoints, endpoints)
         running = asyncio.create_task(_run(agent, endpoints))

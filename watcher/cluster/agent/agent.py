@@ -70,6 +70,7 @@ class Agent:
         log: the log.
         rng: draws the blocks.
         hold: seconds in which nothing new is taken after etcd was restored.
+        changing: another client, entered, for what starts may wait for; none: `etcd`.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Agent:
         log: Log,
         rng: random.Random | None = None,
         hold: int = HOLD,
+        changing: Etcd | None = None,
     ) -> None:
         self._settings = settings
         self._etcd = etcd
@@ -91,7 +93,7 @@ class Agent:
         self.keys = Keys(settings.prefix)
         self._link = Link(run_dir, loop, log, self._wake.set)
         self._changer = Changer(
-            etcd, self.keys, settings.ttl, hold, self._journal, self._again, log
+            changing or etcd, self.keys, settings.ttl, hold, self._journal, self._again, log
         )
         self._follower: Follower
         self._observer: Observer | None = None

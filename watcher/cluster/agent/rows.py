@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from watcher.cluster.registry.records import NetworkRecord
     from watcher.model.address import Subnet
 
+_UNANSWERED: Final = 4.0
+"""Seconds until a claim is refused although nothing is known against it: its member of etcd may
+stand still or have no leader, and the next one is asked after two."""
+
 PATIENCE: Final = 3.0
 """Seconds until a claim that cannot be granted is refused: a container that moves may be ending on
 the other host just now."""
@@ -239,7 +243,7 @@ def _why_no_claim(map_: Map, row: BlockRow, part: Part, trying: float) -> str:
         return f"host {host} has the addresses around it, and is not heard of"
     if map_.picture.restored is not None:
         return "etcd was restored from an older state a moment ago"
-    return "etcd does not grant it"
+    return "" if trying < _UNANSWERED else "etcd does not grant it"
 
 
 def problem(picture: Picture, row: NetworkRow) -> str:
