@@ -39,13 +39,7 @@ class Handler:
 
         A handler for which one transaction can serve many sandboxes overrides it.
         """
-        failed: dict[int, WatcherError | OSError] = {}
-        for key, sandbox in sandboxes.items():
-            try:
-                self.appear(sandbox)
-            except (WatcherError, OSError) as error:
-                failed[key] = error
-        return failed
+        return appear_each(sandboxes, self.appear)
 
     def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
         """Remove what a sandbox needed as it was `before`, and does not need as it is `after`.
@@ -76,6 +70,19 @@ class Handler:
         `networks` are all present and former networks.
         """
         return []
+
+
+def appear_each(
+    sandboxes: Mapping[int, Sandbox], appear: Callable[[Sandbox], object]
+) -> dict[int, WatcherError | OSError]:
+    """Call `appear` for each of `sandboxes`; returns the errors, under the same keys."""
+    failed: dict[int, WatcherError | OSError] = {}
+    for key, sandbox in sandboxes.items():
+        try:
+            appear(sandbox)
+        except (WatcherError, OSError) as error:
+            failed[key] = error
+    return failed
 
 
 class Notes(Protocol):

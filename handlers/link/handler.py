@@ -15,7 +15,7 @@ from typing import Final
 from handlers.bandwidth import shapers
 from handlers.bandwidth.rates import rates_of
 from handlers.context import Context
-from handlers.handler import Difference, Handler, apply, unknown
+from handlers.handler import Difference, Handler, appear_each, apply, unknown
 from handlers.kernel import rtnl, sysctl
 from handlers.kernel.foreign_names import index_of
 from handlers.kernel.namespace import NamespaceGone, open_by_pid, open_namespace
@@ -51,8 +51,6 @@ class LinkHandler(Handler):
         self._pairs = Pairs(context)
         self.reaper = context.reaper
         self._announcer = announce.Announcer()
-        self._begun: Set[str] = frozenset()
-        """The host ends of those pairs that only need their second half."""
 
     def appear(self, sandbox: Sandbox) -> None:
         """Make the veth pairs, addresses and routes of `sandbox`.
@@ -64,21 +62,14 @@ class LinkHandler(Handler):
             NamespaceGone: the namespace has ended meanwhile.
             InvalidRequest: a kernel setting that it asks for cannot be set.
         """
-        if not sandbox.interfaces:
-            return
-        netns = self._namespaces.of(sandbox)
-        for interface in sandbox.interfaces:
-            self._attach(sandbox, interface, netns, begun=interface.host_name in self._begun)
+        self._appear(sandbox, frozenset())
 
     def appear_all(self, sandboxes: Mapping[int, Sandbox]) -> dict[int, WatcherError | OSError]:
         """Make the pairs of all `sandboxes` first: the kernel waits once for all of them."""
         if len(sandboxes) == 1:
             return super().appear_all(sandboxes)
-        self._begun = self._begin(sandboxes.values())
-        try:
-            return super().appear_all(sandboxes)
-        finally:
-            self._begun = frozenset()
+        begun = self._begin(sandboxes.values())
+        return appear_each(sandboxes, lambda sandbox: self._appear(sandbox, begun))
 
     def _begin(self, sandboxes: Iterable[Sandbox]) -> set[str]:
         """Begin the pairs of `sandboxes`; returns the names of those that only need an end."""
@@ -90,6 +81,13 @@ class LinkHandler(Handler):
                     self._drivers[interface.network].begin(self._netlink, interface, netns)
                     begun.add(interface.host_name)
         return begun
+
+    def _appear(self, sandbox: Sandbox, begun: Set[str]) -> None:
+        if not sandbox.interfaces:
+            return
+        netns = self._namespaces.of(sandbox)
+        for interface in sandbox.interfaces:
+            self._attach(sandbox, interface, netns, begun=interface.host_name in begun)
 
     def vanish(self, before: Sandbox, after: Sandbox | None) -> None:
         """Doom the veth pairs that are no longer needed; the reaper deletes them."""
