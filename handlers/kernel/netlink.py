@@ -266,14 +266,11 @@ class Netlink:
         names that others have chosen, see :mod:`handlers.kernel.foreign_names`.
         """
         try:
-            asked = _IFREQ.pack(name.encode(errors=_AS_BYTES), 0)
-            answer = fcntl.ioctl(self._socket, SIOCGIFINDEX, asked)
+            return self._asked(SIOCGIFINDEX, name)
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
             return 0
-        index: int = _IFREQ.unpack(answer)[1]
-        return index
 
     def name(self, index: int) -> str:
         """The name of the interface `index`; empty if there is none."""
@@ -288,9 +285,7 @@ class Netlink:
 
     def is_up(self, name: str) -> bool:
         """Whether the interface `name` is set up; `OSError` if it is missing."""
-        asked = _IFREQ.pack(name.encode(errors=_AS_BYTES), 0)
-        answer = fcntl.ioctl(self._socket, SIOCGIFFLAGS, asked)
-        return bool(_IFREQ.unpack(answer)[1] & IFF_UP)
+        return bool(self._asked(SIOCGIFFLAGS, name) & IFF_UP)
 
     def see_carrier(self, name: str) -> None:
         """Make the kernel check at once whether the interface `name`, if it exists, has a carrier.
@@ -307,6 +302,12 @@ class Netlink:
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
+
+    def _asked(self, request: int, name: str) -> int:
+        """The number that an ioctl(2) of netdevice(7) gives for an interface."""
+        asked = _IFREQ.pack(name.encode(errors=_AS_BYTES), 0)
+        value: int = _IFREQ.unpack(fcntl.ioctl(self._socket, request, asked))[1]
+        return value
 
     def _numbered(self, requests: Sequence[bytes]) -> tuple[int, bytearray]:
         """The number of the first of `requests`, and all of them with their numbers, joined."""
