@@ -10,7 +10,7 @@ from watcher.model import keys
 from watcher.model.cluster import block_with, claim_of, host_address, is_claim
 from watcher.model.errors import InvalidRequest, Unclaimed, quoted
 from watcher.store.addresses import AddressBook, holder_of
-from watcher.store.ipam import pool_of, refusal
+from watcher.store.ipam import refusal
 
 if TYPE_CHECKING:
     import sqlite3
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from watcher.model.address import Address, AddressWithPrefix, Subnet
     from watcher.model.network import Network
+    from watcher.store.ipam import Pool
 
 
 class BlockBook:
@@ -226,7 +227,7 @@ def _block(subnet: Subnet, text: str) -> tuple[Subnet, Address]:
 def open_book(
     db: sqlite3.Connection,
     network: Network,
-    subnet: Subnet,
+    pool: Pool,
     root: str,
     id: str,  # noqa: A002
     sandbox: int,
@@ -234,5 +235,5 @@ def open_book(
 ) -> AddressBook | BlockBook:
     """The book in which the container `id` of `root` leases an address for an interface."""
     if network.cluster:
-        return BlockBook(db, network, subnet, root, id, sandbox, ordinal)
-    return AddressBook(db, network.name, pool_of(subnet), root, id, sandbox, ordinal)
+        return BlockBook(db, network, pool.subnet, root, id, sandbox, ordinal)
+    return AddressBook(db, network.name, pool, root, id, sandbox, ordinal)

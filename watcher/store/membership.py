@@ -17,7 +17,7 @@ from watcher.model.policy.limits import UNLIMITED, SandboxLimits
 from watcher.model.sandbox import Interface, Member, Sandbox
 from watcher.store import documents, failures, port_claims
 from watcher.store.addresses import AddressBook, free_leases
-from watcher.store.block_book import BlockBook
+from watcher.store.block_book import BlockBook, open_book
 from watcher.store.ipam import choose, place_fixed, pools_of
 
 if TYPE_CHECKING:
@@ -191,13 +191,12 @@ def _choose(
 
     `where` is the interface's sandbox and ordinal.
     """
-    if network.cluster:
-        blocks = BlockBook(db, network, pool.subnet, container.root, container.id, *where)
+    book = open_book(db, network, pool, container.root, container.id, *where)
+    if isinstance(book, BlockBook):
         if fixed is None:
-            return blocks, blocks.choose(adopt.get(network.name, ()))
-        blocks.fixed(fixed, container.annotations.get(keys.IP, str(fixed)))
-        return blocks, fixed
-    book = AddressBook(db, network.name, pool, container.root, container.id, *where)
+            return book, book.choose(adopt.get(network.name, ()))
+        book.fixed(fixed, container.annotations.get(keys.IP, str(fixed)))
+        return book, fixed
     if fixed is not None:
         if (holder := book.holder(fixed)) is None:
             return book, fixed

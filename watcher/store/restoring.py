@@ -10,7 +10,7 @@ from watcher.model.errors import WatcherError, quoted
 from watcher.model.naming import MAX_NETWORKS
 from watcher.store import documents, port_claims
 from watcher.store.block_book import open_book
-from watcher.store.ipam import refusal
+from watcher.store.ipam import pool_of, refusal
 from watcher.store.membership import insert_names
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ def _restore_interface(
         if subnet is None:
             family = f"IPv{address.version}"
             raise _cannot(copy, f"network {quoted(network.name)} has no {family} subnet any more")
-        book = open_book(db, network, subnet, holder_root, holder_id, key, interface.ordinal)
+        book = open_book(
+            db, network, pool_of(subnet), holder_root, holder_id, key, interface.ordinal
+        )
         if (why := refusal(subnet, address.ip)) is not None:
             raise _cannot(copy, f"{address.ip} {why} of network {quoted(network.name)}")
         if (holder := book.holder(address.ip)) is not None:
