@@ -372,7 +372,7 @@ class PlayedHost:
         async with client:
             self.client = client
             self.agent = Agent(
-                settings, str(self.directory), client, self.log, self._random, self.hold
+                settings, str(self.directory), client, client, self.log, self._random, self.hold
             )
             with suppress(asyncio.CancelledError):
                 await self.agent.run()

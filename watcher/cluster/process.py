@@ -47,7 +47,7 @@ async def serve(config: Config, again: Callable[[], Source], log: Log) -> int:
     etcd = Etcd(cluster.etcd, tls, cluster.user, cluster.password_file, log)
     changing = Etcd(cluster.etcd, tls, cluster.user, cluster.password_file, log, _CHANGES)
     async with etcd, changing:
-        agent = Agent(cluster, config.run_dir, etcd, log, changing=changing)
+        agent = Agent(cluster, config.run_dir, etcd, changing, log)
         endpoints = Endpoints(config, again, agent, loop, log)
         agent.follow(endpoints, endpoints)
         running = asyncio.create_task(_run(agent, endpoints))

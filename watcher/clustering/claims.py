@@ -20,7 +20,7 @@ PATIENCE: Final = 10.0
 
 GRACE: Final = 3.0
 """Seconds that a container waits although nothing is granted at present: etcd may be choosing its
-leader. `watcher cluster` refuses after as many what cannot be granted."""
+leader. `watcher cluster` refuses by itself, after 3 or 4, what cannot be granted."""
 
 MOST: Final = 1024
 """The most claims that are wanted at a time."""

@@ -31,7 +31,7 @@ LONGEST: Final = 1024
 """The most bytes of a packet."""
 
 PATIENCE: Final = 10.0
-"""Seconds that a command waits for all of its addresses; `watcher cluster` refuses after 3."""
+"""Seconds that a command waits for all of its addresses; `watcher cluster` refuses after 3 or 4."""
 
 _NOBODY: Final = "is in no block of this host, and no service claims it: nobody hears at"
 _ENDED: Final = "is in no block of this host, and the service has ended meanwhile"

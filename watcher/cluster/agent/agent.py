@@ -67,10 +67,10 @@ class Agent:
         settings: `[cluster]` of the configuration.
         run_dir: where the service's socket is.
         etcd: the client, entered.
+        changing: a client for what starts may wait for, entered.
         log: the log.
         rng: draws the blocks.
         hold: seconds in which nothing new is taken after etcd was restored.
-        changing: another client, entered, for what starts may wait for; none: `etcd`.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Agent:
         settings: Cluster,
         run_dir: str,
         etcd: Etcd,
+        changing: Etcd,
         log: Log,
         rng: random.Random | None = None,
         hold: int = HOLD,
-        changing: Etcd | None = None,
     ) -> None:
         self._settings = settings
         self._etcd = etcd
@@ -93,7 +93,7 @@ class Agent:
         self.keys = Keys(settings.prefix)
         self._link = Link(run_dir, loop, log, self._wake.set)
         self._changer = Changer(
-            changing or etcd, self.keys, settings.ttl, hold, self._journal, self._again, log
+            changing, self.keys, settings.ttl, hold, self._journal, self._again, log
         )
         self._follower: Follower
         self._observer: Observer | None = None
