@@ -17,6 +17,7 @@ import pytest
 from tests.support.brokers import broker, children_of_all_threads, stopped_broker
 from tests.support.connected import BACK
 from tests.support.reading import Reading, agrees
+from tests.support.tampering import lose_store
 from tests.support.waiting import PATIENCE, eventually
 from watcher.feed.lines import State
 from watcher.feed.names import ANSWERS, EVENTS, TOLD
@@ -183,8 +184,7 @@ def test_a_lost_store_is_told_anew(host: Host) -> None:
     host.service()
     host.attach("web", ports="8080:80")
     with Reading(host.run_dir) as reading:
-        for file in host.state_dir.glob("leases.db*"):
-            file.unlink()
+        lose_store(host)
         reading.event("repaired")
         host.delete("web")
         reading.event("detached", "web")

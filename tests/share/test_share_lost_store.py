@@ -7,6 +7,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.host import BEYOND, UPLINK, Host, Service
+from tests.support.tampering import lose_store
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -46,8 +47,7 @@ def test_they_are_in_it_again(host: Host, by: str, gone: tuple[str, ...]) -> Non
     before = host.ls()
     if by != "the running service":
         service.kill9()
-    for file in host.state_dir.glob("leases.db*"):
-        file.unlink(missing_ok=True)  # a service looks after them at once
+    lose_store(host)
     if by == "sync":
         dry = host.watcher("sync", "--dry-run").stdout
         host.watcher("sync")
