@@ -14,7 +14,6 @@ by an IPv6 address is inverted, and matches all other flows (`ctnetlink_filter_m
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -27,9 +26,10 @@ from msgspec import Struct, field
 from handlers.context import Context
 from handlers.handler import Handler
 from handlers.kernel import flows, sysctl
-from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink, NetlinkError
+from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
 from handlers.networks import networks_of
 from handlers.port_changes import PortChange, PortChanges
+from handlers.successors import Successors
 from handlers.translations import Translations
 from watcher.model.address import Address
 from watcher.model.network import Network
@@ -64,7 +64,12 @@ class Batch(Struct):
     networks: Mapping[str, Network] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.addresses or self.changes or self.reviewed)
+        return bool(self.addresses or self.urgent)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether clients may reach the wrong end until the pass is made."""
+        return bool(self.changes or self.reviewed)
 
 
 class _Found(Struct, frozen=True):
@@ -72,11 +77,13 @@ class _Found(Struct, frozen=True):
 
     Attributes:
         deletion: the request.
+        successor: the request for the flow in its place, unless it ends because of its addresses.
         ends: its addresses, if it ends because of those.
         lacking: the sandbox because of which it should be translated otherwise, if that is why.
     """
 
     deletion: bytes
+    successor: bytes = b""
     ends: frozenset[bytes] = frozenset()
     lacking: Sandbox | None = None
 
@@ -97,6 +104,7 @@ class ConntrackHandler(Handler):
         self._lock = threading.Lock()
         self._due = Batch()
         self._ending = Batch()
+        self._successors = Successors()
 
     def appear(self, sandbox: Sandbox) -> None:
         """Mark flows to its published UDP ports that lead elsewhere."""
@@ -146,12 +154,12 @@ class ConntrackHandler(Handler):
     @property
     def due(self) -> bool:
         """Whether there is anything to end."""
-        return bool(self._due)
+        return bool(self._due or self._successors)
 
     @property
     def urgent(self) -> bool:
-        """Whether UDP ports or a review are due; until then, clients may reach the wrong end."""
-        return bool(self._due.changes or self._due.reviewed)
+        """Whether more is due than the flows of addresses that nobody has any more."""
+        return bool(self._due.urgent or self._successors)
 
     def end_of(self, addresses: Collection[Address]) -> None:
         """End the flows of `addresses` now, because a sandbox is about to get them."""
@@ -182,9 +190,9 @@ class ConntrackHandler(Handler):
         with self._lock:
             batch, self._due = self._due, Batch()
             self._ending = batch
-        requests = [flows.every_flow()] if batch.addresses or batch.changes else _SUSPECT
         try:
-            self._pass(batch, *requests, rest=rest)
+            self._successors.end()
+            self._pass(batch, *_listing(batch), rest=rest)
         except OSError:
             with self._lock:
                 self._due.addresses |= batch.addresses
@@ -214,7 +222,7 @@ class ConntrackHandler(Handler):
 
     def _pass(self, batch: Batch, *requests: bytes, rest: Callable[[], object] = _no_rest) -> None:
         """End those flows listed for `requests` that `batch` names."""
-        if not batch or sysctl.get(_COUNT) == "0":
+        if not requests or sysctl.get(_COUNT) == "0":
             return
         with Netlink(NETLINK_NETFILTER) as listing, Netlink(NETLINK_NETFILTER) as deleting:
             found: list[_Found] = []
@@ -240,13 +248,13 @@ class ConntrackHandler(Handler):
         def judge(body: memoryview) -> _Found | None:
             ends = flows.ends(body)
             if not addresses.isdisjoint(ends):
-                return _Found(flows.deletion(body), frozenset(ends))
+                return _Found(flows.deletion(body), ends=frozenset(ends))
             if ports is not None and ports.concerns(body, ends):
-                return _Found(flows.deletion(body))
+                return _Found(flows.deletion(body), flows.successor(body))
             if translations is not None:
                 sandbox = translations.lacking(body, ends)
                 if sandbox is not None:
-                    return _Found(flows.deletion(body), lacking=sandbox)
+                    return _Found(flows.deletion(body), flows.successor(body), lacking=sandbox)
             return None
 
         return judge
@@ -254,15 +262,10 @@ class ConntrackHandler(Handler):
     def _delete(self, netlink: Netlink, batch: Batch, found: list[_Found]) -> None:
         """End the flows `found`, unless what they end for has changed meanwhile."""
         with self._lock:
-            requests = [one.deletion for one in found if _still_due(one, batch)]
+            ending = [one for one in found if _still_due(one, batch)]
             found.clear()
-            if not requests:
-                return
-            try:
-                netlink.send(requests)
-            except NetlinkError as error:
-                if error.errno != errno.ENOENT:  # it ended by itself
-                    raise
+            flows.end(netlink, [one.deletion for one in ending])
+            self._successors.look_for([one.successor for one in ending if one.successor])
 
 
 _SUSPECT: Final = (
@@ -270,6 +273,13 @@ _SUSPECT: Final = (
     flows.with_status(flows.DESTINATION_CHANGED, flows.DESTINATION_CHANGED | flows.ANSWERED),
 )
 """Lists the flows that may lack a translation: those without any, and without an answer."""
+
+
+def _listing(batch: Batch) -> Sequence[bytes]:
+    """The requests that list the flows of `batch`."""
+    if batch.addresses or batch.changes:
+        return [flows.every_flow()]
+    return _SUSPECT if batch.reviewed else []
 
 
 def _still_due(one: _Found, batch: Batch) -> bool:

@@ -5,6 +5,10 @@ questions of each named network are told by the links that they come from and by
 they go to. These rules come before the port maps, so no container that publishes port 53 gets the
 questions of others.
 
+An answer of the host's own server to a question from before these rules has no flow any more once
+that has ended. It would begin one, in which all that the sandbox asks from the same port would go
+on to that server. So it is dropped.
+
 Sources: nft(8); `fib_validate_source` in `net/ipv4/fib_frontend.c`, to which IPv6 has no like.
 """
 
@@ -41,17 +45,18 @@ def sets(drivers: Sequence[Driver]) -> Iterator[str]:
         )
 
 
-def jump(drivers: Sequence[Driver], to: str, port: int) -> Iterator[str]:
+def jump(drivers: Sequence[Driver], to: str, port: int, field: str = "dport") -> Iterator[str]:
     """The rule that most packets fail; `th` is of any protocol, which the chain `to` looks at."""
     if any(_asked(drivers)):
-        yield f"th dport {port} jump {to}"
+        yield f"th {field} {port} jump {to}"
 
 
 def chains(drivers: Sequence[Driver]) -> Iterator[str]:
-    """The chains of :func:`prerouting` and :func:`arriving`."""
+    """The chains of :func:`prerouting`, :func:`arriving` and :func:`output`."""
     if any(_asked(drivers)):
         yield from _chain("questions", _redirected(drivers))
         yield from _chain("to_names", _arriving(drivers))
+        yield from _chain("late_answers", _late(drivers))
 
 
 def prerouting(drivers: Sequence[Driver]) -> Iterator[str]:
@@ -62,6 +67,11 @@ def prerouting(drivers: Sequence[Driver]) -> Iterator[str]:
 def arriving(drivers: Sequence[Driver]) -> Iterator[str]:
     """The rule for a packet to the host itself."""
     return jump(drivers, "to_names", PORT)
+
+
+def output(drivers: Sequence[Driver]) -> Iterator[str]:
+    """The rule for the first packet of a connection of the host itself."""
+    return jump(drivers, "late_answers", DNS_PORT, "sport")
 
 
 def _chain(name: str, rules: Iterable[str]) -> Iterator[str]:
@@ -76,6 +86,12 @@ def _redirected(drivers: Sequence[Driver]) -> Iterator[str]:
         asked = f"{side(driver, 'iifname', 'saddr', subnet)} {ip} daddr {own} {_BOTH}"
         target = f"[{own}]" if subnet.version == 6 else str(own)
         yield f"{asked} dnat {ip} to {target}:{PORT}"
+
+
+def _late(drivers: Sequence[Driver]) -> Iterator[str]:
+    for driver, subnet in _asked(drivers):
+        to, own = side(driver, "oifname", "daddr", subnet), gateway(subnet)
+        yield f"{to} {ip_of(subnet)} saddr {own} {_BOTH} drop"
 
 
 def _arriving(drivers: Sequence[Driver]) -> Iterator[str]:

@@ -65,6 +65,7 @@ table inet watcher {{
     }}
     chain output {{
         type nat hook output priority dstnat; policy accept;
+        {late_answers}
         fib daddr type local jump publish
     }}
     chain postrouting {{
@@ -186,6 +187,7 @@ def base(drivers: Iterable[Driver], parts: Parts) -> str:
         to_names=_lines(names.arriving(known)),
         arriving=_lines([connections.ARRIVING] if connections.BLOCK in blocks else []),
         forwarded=_lines(part.FORWARDED for part in (ingress, connections) if part.BLOCK in blocks),
+        late_answers=_lines(names.output(known)),
         questions=_lines((*remote.prerouting(known), *names.prerouting(known))),
         localhost=_lines(chain.from_iterable(mode.localhost for mode in modes)),
         masquerade=_lines((*remote.postrouting(known), *_masquerade(known))),

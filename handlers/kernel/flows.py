@@ -8,17 +8,17 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from handlers.kernel.messages import (
-    HEADER,
     NLM_F_DUMP,
-    NLM_F_REQUEST,
     attribute,
     attributes,
     chosen,
     request,
 )
+from handlers.kernel.netlink import Netlink, NetlinkError
 from watcher.model.address import Address
 
 _CT_GET, _CT_DELETE = (1 << 8) | 1, (1 << 8) | 2
@@ -151,10 +151,34 @@ def _listing(family: int, content: bytes) -> bytes:
 
 def deletion(body: memoryview) -> bytes:
     """Delete one listed flow, but not a later flow with the same tuple."""
-    named = chosen(body, _GENERIC.size, (_CTA_TUPLE_ORIG, _CTA_ID, _CTA_ZONE))
+    return request(_CT_DELETE, _named(body, _CTA_ID, _CTA_ZONE))
+
+
+def successor(body: memoryview) -> bytes:
+    """Ask for the flow that the first packet of a listed one would belong to now.
+
+    It began with such a packet itself, or with an answer to one: the kernel finds it by either of
+    its tuples. For two flows that began with the same packet, this is the same request.
+    """
+    return request(_CT_GET, _named(body, _CTA_ZONE))
+
+
+def end(netlink: Netlink, deletions: Sequence[bytes]) -> None:
+    """Send `deletions`; flows that have ended by themselves count as ended.
+
+    Raises:
+        NetlinkError: the kernel refused one.
+    """
+    try:
+        netlink.send(deletions)
+    except NetlinkError as error:
+        if error.errno != errno.ENOENT:
+            raise
+
+
+def _named(body: memoryview, *kinds: int) -> bytes:
+    """What names the flow in `body` in a request: the tuple of its first packet, and `kinds`."""
+    named = chosen(body, _GENERIC.size, (_CTA_TUPLE_ORIG, *kinds))
     content = _GENERIC.pack(body[0], 0, 0)
     content += attribute(_CTA_TUPLE_ORIG | _NESTED, named[_CTA_TUPLE_ORIG])
-    for kind in (_CTA_ID, _CTA_ZONE):
-        if kind in named:
-            content += attribute(kind, named[kind])
-    return HEADER.pack(HEADER.size + len(content), _CT_DELETE, NLM_F_REQUEST, 0, 0) + content
+    return content + b"".join(attribute(kind, named[kind]) for kind in kinds if kind in named)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.config.test_reload import reload
 from tests.support import packets, traffic
+from tests.support.flows import flows_of
 from tests.support.host import GATEWAY, UPLINK, UPLINK6, Container, Host
 from tests.support.packets import IPV4, IPV6, Wire, ether
 from tests.support.traffic import Answer
@@ -266,3 +267,41 @@ def test_names_are_switched_on_and_off_while_containers_run(make_host: HostMaker
     reload(host, service, off)
     assert {who for gateway in GATEWAYS for who in answers(web.place, gateway)} == {"host"}
     assert "29053" not in host.nft("list", "ruleset").stdout
+
+
+def test_an_answer_that_comes_late_does_not_keep_the_questions(make_host: HostMaker) -> None:
+    """Its question has no flow any more, so that it would begin one."""
+    off, on = network("names = false\n"), network()
+    host = make_host(off)
+    service = host.service()
+    web = host.attach("web")
+    answering(host)
+    asking, asked = [], []
+    for gateway in GATEWAYS:
+        server = bound(host, gateway, DNS_PORT)
+        client = traffic.make_socket(web.place.netns, server.family, socket.SOCK_DGRAM)
+        host.on_close(client.close)
+        client.settimeout(traffic.ENOUGH)
+        client.connect((gateway, DNS_PORT))
+        client.send(b"a question")
+        asking.append(client)
+        asked.append((server, server.recvfrom(100)[1]))
+    before = flows_of(host)
+    assert len(before) >= len(GATEWAYS)
+    reload(host, service, on)
+    eventually(lambda: not before & flows_of(host), what="the end of the flows of before")
+    for server, peer in asked:
+        with pytest.raises(PermissionError):
+            server.sendto(b"a late answer", peer)
+    for client in asking:
+        client.send(b"a question")
+        assert client.recv(100).startswith(b"names ")
+
+
+def bound(host: Host, address: str, port: int) -> socket.socket:
+    """A UDP socket of the host that answers only when the test says so."""
+    server = traffic.make_socket(host.here.netns, traffic.family_of(address), socket.SOCK_DGRAM)
+    host.on_close(server.close)
+    server.settimeout(traffic.ENOUGH)
+    server.bind((address, port))
+    return server

@@ -31,6 +31,7 @@ FLOORS: Final = (
     "handlers.pin",
     "handlers.translations",
     "handlers.port_changes",
+    "handlers.successors",
     "handlers.conntrack",
     "handlers.moving",
     "handlers.resolv_conf",

@@ -84,8 +84,9 @@ class Flows:
                 self._closing = True
                 self._change.notify_all()
             self._thread.join()
-        if self._conntrack.due:
-            self._end_due()
+        while self._conntrack.due and self._end_due():
+            if self._conntrack.urgent:
+                time.sleep(SHORT)
         self._try_to_forget_ended()
 
     def heard(self, fact: Fact) -> None:
@@ -180,5 +181,7 @@ class Flows:
             return False
         with self._change:
             self._ended |= ended
+            self._asked |= self._conntrack.due
+            self._urgent |= self._conntrack.urgent
         self._log.debug("ended flows", addresses=len(ended), seconds=time.monotonic() - begin)
         return True
