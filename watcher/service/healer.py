@@ -113,7 +113,7 @@ class Healer:
         bridges = {network.bridge for network in networks}
         local = {n.bridge for n in networks if n.managed and not n.internal and n.subnet_of(4)}
         subnets = [subnet for network in networks for subnet in network.subnets]
-        self._reconciler.repairs.failed = self.suspect
+        self._reconciler.repairs.retry = self.suspect
         self._drift = Drift(
             self._loop, bridges, local, subnets,
             overlapping=self._present.overlapping_links, routes=lambda: self.suspect(ROUTES),
