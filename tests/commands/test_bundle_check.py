@@ -120,6 +120,7 @@ def test_what_is_no_bundle_is_said_to_be_none(host: Host, content: str | None) -
     done = check(host, "web")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert str(directory) in done.stderr
+    assert (content is None) == ("; make it with `runc spec`" in done.stderr)
 
 
 def test_it_says_what_limits_it(make_host: HostMaker) -> None:

@@ -33,6 +33,7 @@ BAD = {
     "no password": (GOOD + 'user = "me"\n', "is there without password_file"),
     "a host": (GOOD + 'host = "A_b"\n', "not a host's name"),
     "a prefix": (GOOD + 'prefix = "/watcher/"\n', "not a prefix of keys"),
+    "a relative prefix": (GOOD + 'prefix = "watcher"\n', "not a prefix of keys"),
     "an address": (GOOD + 'address = "eth0"\n', "not an IPv4 or IPv6 address"),
     "a loopback address": (GOOD + 'address = "127.0.0.1"\n', "cannot reach that"),
     "a link-local address": (GOOD + 'address = "fe80::1"\n', "cannot reach that"),

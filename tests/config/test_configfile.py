@@ -437,7 +437,14 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     [
         (b"x = ", "watcher.toml:1: not TOML: Invalid value"),
         (b"\n[gate\n\n", "watcher.toml:2: not TOML: "),
-        (b"[gate]\n[gate]\n", "watcher.toml:2: not TOML: Cannot declare"),
+        (b"[gate]\n[gate]\n", "watcher.toml:2: not TOML: Cannot declare gate twice"),
+        (
+            b"[network.'a (b)']\n[network.'a (b)']\n",
+            'not TOML: Cannot declare network."a (b)" twice',
+        ),
+        (b"[gate]\nmode = {}\nmode.x = 1", "Cannot mutate immutable namespace gate.mode"),
+        (b"[[root]]\n[root]\n", "Cannot declare root twice"),
+        (b"x = {a = 1, a = 2}", "not TOML: Duplicate inline table key 'a'"),
         (b"\n\nx = '\xff'", "watcher.toml:3: not UTF-8"),
         (b"#" * (1024 * 1024 + 1), "watcher.toml: more than 1048576 bytes"),
         (b"a = " + b"[" * 100_000, "watcher.toml: nested too deeply"),

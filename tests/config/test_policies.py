@@ -47,7 +47,8 @@ def test_limits_are_read() -> None:
         (f'{LAB}egress = "any"', "egress", "not a list of strings"),
         (f"{LAB}egress = [80]", 0, "not a string"),
         (f'{LAB}egress = ["any", "host"]', 1, "is a source"),
-        (f'{LAB}egress = ["none"]', 0, "together with others"),
+        (f'{LAB}egress = ["none"]', 0, "is for annotations"),
+        (f'{LAB}ingress = ["any", "None"]', 1, "is for annotations"),
         (f'{LAB}ingress = ["a.example"]', 0, "a name, which no source has"),
         (f'{LAB}egress = ["any", "!a.example"]', "egress", "takes names out"),
         (f'{LAB}egress_bandwidth = "0"', "egress_bandwidth", "a rate of zero"),
@@ -55,6 +56,7 @@ def test_limits_are_read() -> None:
         (f"{LAB}ingress_bandwidth = 10", "ingress_bandwidth", "not a string"),
         (f"{LAB}connections = 0", "connections", "no connection at all"),
         (f"{LAB}connections = true", "connections", "not a whole number"),
+        (f'{LAB}connections = "5"', "connections", "not a whole number"),
         ('[[root]]\nlimits.policy = "lab"', "policy", "no such network"),
         (f'[[root]]\nlimits.policy = "lab"\n{LAB}', "policy", "that network has no list"),
         ("[firewall]\nmark = 3", "mark", "not one bit"),
@@ -66,6 +68,7 @@ def test_what_cannot_be_kept_to_is_refused(text: str, key: str | int, reason: st
         read(text)
     assert error.value.path[-1] == key
     assert reason in error.value.reason
+    assert "None" not in error.value.reason
 
 
 def test_a_name_may_be_taken_out_of_others() -> None:

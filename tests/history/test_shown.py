@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.host import Host
 from watcher.feed.lines import ContainerPart, Event, InterfacePart
 from watcher.model.errors import UsageError, WatcherError
 from watcher.observe.people import line_for
@@ -100,6 +101,15 @@ def test_a_container_is_an_id_a_name_or_the_beginning_of_an_id() -> None:
     assert chosen(container="01234", known=False) == chosen(container="other") == []
     with pytest.raises(WatcherError, match=r'"012" is the beginning of the ids of 2 containers: 0'):
         chosen(container="012")
+    with pytest.raises(UsageError, match='--container "" is no container'):
+        chosen(container="")
+
+
+@pytest.mark.parametrize("option", ["--since", "--container"])
+def test_an_empty_option_is_not_taken_for_none(host: Host, option: str) -> None:
+    done = host.watcher("events", f"{option}=", check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f'watcher: {option} "" is no ')
 
 
 @pytest.mark.parametrize(

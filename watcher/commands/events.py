@@ -29,7 +29,9 @@ def run(config: Config, options: argparse.Namespace) -> int:
     Raises:
         WatcherError: no service runs, or the history cannot be read.
     """
-    since = moment(options.since, datetime.now().astimezone()) if options.since else None
+    since = None
+    if options.since is not None:
+        since = moment(options.since, datetime.now().astimezone())
     selection = Selection(options.filter or (), options.container)
     if since is None:
         found = _follower(config, None, selection).events()

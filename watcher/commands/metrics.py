@@ -120,7 +120,8 @@ def _listener(host: str, port: int) -> socket.socket:
             (host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=host == "::"
         )
     except OSError as error:
+        reason = message_of(error).partition(" (while")[0]  # Python adds the address as a tuple
         raise WatcherError(
-            f"cannot listen on {host} port {port}: {message_of(error)}",
+            f"cannot listen on {host} port {port}: {reason}",
             "choose another address or port, or end what listens there",
         ) from error

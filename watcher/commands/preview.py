@@ -87,7 +87,7 @@ def _container(config: Config, store: LeaseStore, directory: Path) -> Container:
             "name a directory with a config.json",
         ) from error
     try:
-        saved = read_bundle(opened)
+        saved = read_bundle(opened, if_missing="make it with `runc spec`")
     finally:
         os.close(opened)
     root, name = config.roots[0].path, directory.resolve().name

@@ -144,6 +144,8 @@ def _accepted(kind: msgspec.inspect.Type, value: Any, unit: str = "") -> str:
             return quoted(word)
         case msgspec.inspect.LiteralType(values=words):
             return f"one of {', '.join(map(quoted, words))}"
+        case msgspec.inspect.IntType(ge=None):
+            return "a whole number"
         case msgspec.inspect.IntType(ge=low, le=high):
             return f"a whole number from {low} to {high}"
         case msgspec.inspect.FloatType(gt=low, le=high) if type(value) in (int, float):
@@ -343,6 +345,8 @@ def _reach(value: Any, path: KeyPath) -> str:
 def _access(direction: Direction, value: Any, path: KeyPath) -> tuple[str, ...]:
     texts = _list(partial(_typed, str), "strings", value, path)
     for index, text in enumerate(texts):
+        if text.lower() == "none":
+            raise ConfigKeyError((*path, index), "is for annotations", "write an empty list, []")
         _of_value(partial(parse_entry, text, direction), (*path, index))
     return _of_value(partial(checked, list(texts), direction), path)
 
@@ -393,6 +397,7 @@ _READERS: Final[Mapping[type[Struct], Mapping[str, Reader]]] = {
     },
     Firewall: {"mark": _mark, "rules": lambda value, path: value and _directory(value, path)},
     Names: {"domain": _domain, "servers": partial(_list, _server, "strings")},
+    Cluster: {"prefix": partial(_typed, str)},  # what it may be is a rule for all of it
     Network: {
         "bridge": _bridge,
         "subnets": _subnets,

@@ -6,6 +6,7 @@ The defaults need only this module. Those that read a file are imported only if 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,11 @@ MAX_SIZE: Final = 1024 * 1024
 
 _MAX_COST: Final = 32_000_000
 """The most steps of tomllib in dotted keys, whose cost is quadratic: about three seconds."""
+
+_WITH_A_KEY: Final = re.compile(
+    r"(Cannot \w+ (?:\w+ )*)(\('.+,.*\)|\(\".+,.*\))( twice)?", re.DOTALL
+)
+"""What tomllib says of a table: `Cannot declare ('network', 'default') twice`."""
 
 
 class Source(Struct, frozen=True):
@@ -133,7 +139,18 @@ def _syntax_error(name: str, text: str, message: str) -> UsageError:
     if place == "end of document)":
         line = str(text.rstrip("\n").count("\n") + 1)
     where, reason = (f"{name}:{line}", reason) if line.isdigit() else (name, message)
-    return UsageError(f"{where}: not TOML: {shortened(reason)}", "correct the line")
+    return UsageError(f"{where}: not TOML: {shortened(_as_toml(reason))}", "correct the line")
+
+
+def _as_toml(reason: str) -> str:
+    """Write a key in tomllib's `reason` as the file does; there it is a tuple of Python."""
+    found = _WITH_A_KEY.fullmatch(reason)
+    if found is None:
+        return reason
+    import ast
+
+    key: KeyPath = ast.literal_eval(found[2])
+    return f"{found[1]}{dotted(key)}{found[3] or ''}"
 
 
 def _key_error(name: str, text: str, document: dict[str, Any], error: ConfigKeyError) -> UsageError:

@@ -152,8 +152,14 @@ def _from_bundle(runc_pid: int, *, patient: bool) -> Saved:
         os.close(directory)
 
 
-def read_bundle(directory: int) -> Saved:
+def read_bundle(
+    directory: int, *, if_missing: str = "put it back until the container runs"
+) -> Saved:
     """Read the `config.json` of the bundle that is open as `directory`.
+
+    Args:
+        directory: its descriptor.
+        if_missing: what to do about a file that is missing.
 
     Raises:
         Unreadable: it is missing, too large, not JSON, or not a regular file.
@@ -162,7 +168,7 @@ def read_bundle(directory: int) -> Saved:
     shown = f"{bundle}/{_CONFIG}"
     content = read_linked(_CONFIG, shown, dir_fd=directory, limit=MAX_BUNDLE)
     if content is None:
-        raise Unreadable(f"{quoted(shown)} is missing", "put it back until the container runs")
+        raise Unreadable(f"{quoted(shown)} is missing", if_missing)
     spec = _decoded(content, shown, decode_spec)
     # As runc does it: a string for each, and its own last, which replaces an annotation of that
     # name.

@@ -48,10 +48,12 @@ class Selection:
         container: an id, a name or the beginning of an id; `None` for all.
 
     Raises:
-        UsageError: a filter is none.
+        UsageError: a filter is none, or the container is empty, with which each id begins.
     """
 
     def __init__(self, filters: Sequence[str] = (), container: str | None = None) -> None:
+        if container == "":
+            raise UsageError('--container "" is no container', "write an id or a name")
         self._values: dict[str, set[str]] = {}
         for filter_ in filters:
             key, value = _parsed(filter_)
