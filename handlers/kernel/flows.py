@@ -32,7 +32,8 @@ _ENDS: Final = {
 """Length and type of a tuple; after the header of its addresses, source and destination."""
 _CTA_PROTO_NUM, _CTA_PROTO_SRC_PORT, _CTA_PROTO_DST_PORT = 1, 2, 3
 _CTA_STATUS, _CTA_PROTOINFO, _CTA_STATUS_MASK = 3, 4, 26
-_CTA_PROTOINFO_TCP, _CTA_PROTOINFO_TCP_STATE, _TCP_CONNTRACK_CLOSE = 1, 1, 8
+_CTA_PROTOINFO_TCP, _CTA_PROTOINFO_TCP_STATE = 1, 1
+_TCP_CONNTRACK_TIME_WAIT, _TCP_CONNTRACK_CLOSE = 7, 8
 ANSWERED, SOURCE_CHANGED, DESTINATION_CHANGED = 1 << 1, 1 << 4, 1 << 5
 """Bits of a flow's status: IPS_SEEN_REPLY, IPS_SRC_NAT, IPS_DST_NAT
 (`include/uapi/linux/netfilter/nf_conntrack_common.h`)."""
@@ -77,7 +78,7 @@ def details(body: memoryview) -> Details:
         answering=int.from_bytes(replies.get(_CTA_PROTO_SRC_PORT, b""), "big"),
         connected=protocol in _CONNECTED
         and bool(status & ANSWERED)
-        and not _was_reset(flow.get(_CTA_PROTOINFO)),
+        and _tcp_state(flow.get(_CTA_PROTOINFO)) != _TCP_CONNTRACK_CLOSE,
     )
 
 
@@ -89,13 +90,20 @@ def _protocol(flow: memoryview) -> dict[int, memoryview]:
     return dict(attributes(chosen(flow, 0, (_CTA_TUPLE_PROTO,))[_CTA_TUPLE_PROTO], 0))
 
 
-def _was_reset(info: memoryview | None) -> bool:
-    """Whether `info` about a flow's protocol says that it is of TCP, and ended by a reset."""
+def has_ended(body: memoryview) -> bool:
+    """Whether the flow in `body` is a TCP connection that both ends have closed, or one has reset.
+
+    nftables' `ct count` leaves these out (`already_closed` in `net/netfilter/nf_conncount.c`).
+    """
+    info = chosen(body, _GENERIC.size, (_CTA_PROTOINFO,)).get(_CTA_PROTOINFO)
+    return _tcp_state(info) in (_TCP_CONNTRACK_TIME_WAIT, _TCP_CONNTRACK_CLOSE)
+
+
+def _tcp_state(info: memoryview | None) -> int | None:
+    """The state in `info` about a flow's protocol, if that is TCP."""
     tcp = None if info is None else chosen(info, 0, (_CTA_PROTOINFO_TCP,)).get(_CTA_PROTOINFO_TCP)
-    if tcp is None:
-        return False
-    state = dict(attributes(tcp, 0)).get(_CTA_PROTOINFO_TCP_STATE)
-    return state is not None and state[0] == _TCP_CONNTRACK_CLOSE
+    state = None if tcp is None else dict(attributes(tcp, 0)).get(_CTA_PROTOINFO_TCP_STATE)
+    return None if state is None else state[0]
 
 
 def ends(body: memoryview) -> tuple[bytes, bytes, bytes, bytes]:

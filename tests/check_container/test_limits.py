@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.support.checked import checked, with_resolv_conf
-from tests.support.host import BEYOND
+from tests.support.host import BEYOND, BEYOND6, UPLINK, UPLINK6
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.support.host import Host, HostMaker
@@ -63,3 +64,39 @@ def test_lists_and_what_they_keep_away(make_host: HostMaker) -> None:
 def test_nothing_is_said_of_who_is_not_limited(host: Host) -> None:
     host.attach("web")
     assert limits(host, "web") == []
+
+
+def test_only_connections_that_count_are_said_to_be_there(make_host: HostMaker) -> None:
+    """Those that it has, and that others have by its ports; none that has ended, or of the host."""
+    host = make_host(
+        '[network.default]\nnames = false\nsubnets = ["172.19.0.0/16", "fd00:19::/64"]\n'
+    )
+    host.beyond.serve(tcp=(80,))
+    web = host.attach("web", ports="8080:80", annotations={"io.watcher.connections": "1000"})
+    web.serve(tcp=(80,))
+
+    def has() -> int:
+        """How many it is said to have, with those of the check itself."""
+        for protocol in ("icmp", "icmpv6", "udp"):  # those of the checks before
+            host.command("conntrack", "-D", "-p", protocol, check=False)
+        [(level, what, remedy)] = limits(host, "web")
+        assert (level, remedy) == ("ok", "")
+        count, rest = what.removeprefix("it has ").split(" ", 1)
+        assert rest == "of the 1000 connections that it may have"
+        return int(count)
+
+    own = has()
+    with (
+        web.place.stream(BEYOND, 80),
+        web.place.stream(BEYOND6, 80),
+        web.place.stream(UPLINK, 8080),
+        host.beyond.stream(UPLINK, 8080),
+        host.beyond.stream(UPLINK6, 8080),
+        host.here.stream("127.0.0.1", 8080),
+        host.here.stream(UPLINK, 8080),
+        host.here.stream(UPLINK6, 8080),
+    ):
+        assert has() == own + 5
+    for _ in range(3):
+        assert web.reach(BEYOND, 80) is not None
+    eventually(lambda: has() == own, what="the end of all of them")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from handlers.firewall import rejecting
-from handlers.kernel import flows
+from handlers.kernel import flows, rtnl
 from handlers.kernel.netlink import NETLINK_NETFILTER, Netlink
 from handlers.kernel.nft import Nft
 from watcher.checks.check import Finding, ok, warn
@@ -21,7 +21,7 @@ from watcher.model.policy.limits import SandboxLimits, bound
 from watcher.model.policy.origins import origins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from watcher.checks.container.gathered import Gathered
     from watcher.model.address import Address
@@ -116,20 +116,30 @@ def _of_connections(gathered: Gathered, netfilter: Netlink) -> Iterator[Finding]
     most = bound(sandbox.limits, networks)
     if most is None:
         return
-    used = sum(_flows(netfilter, address) for address in sandbox.leased)
+    own = rtnl.read_packed(gathered.netlink.dump(rtnl.addresses(0)))
+    host = {packed for packed, _ in own}
+    used = sum(_counted(netfilter, address, host) for address in sandbox.leased)
     what = f"it has {used} of the {most} connections that it may have"
     yield warn(what, _SEE) if used >= most * _NEAR else ok(what)
 
 
-def _flows(netfilter: Netlink, address: Address) -> int:
-    """How many flows of the table of connections are from `address` or to it."""
+def _counted(netfilter: Netlink, address: Address, host: Collection[bytes]) -> int:
+    """How many connections of `address` the rules count: from it, or by a published port to it.
+
+    They count none that has ended, and none of the host's own; `host` has its addresses.
+    """
     own = address.packed
     if address.version == 6:  # the kernel's filter by such an address is inverted
-        listed = netfilter.listed(flows.every_flow(socket.AF_INET6))
-        return sum(own in (ends[0], ends[2]) for ends in map(flows.ends, listed))
-    return sum(
-        1 for kind in flows.TUPLES for _ in netfilter.listed(flows.flows_with(kind, address))
-    )
+        asked = [flows.every_flow(socket.AF_INET6)]
+    else:
+        asked = [flows.flows_with(kind, address) for kind in flows.TUPLES]
+    counted = set()
+    for flow in chain.from_iterable(map(netfilter.listed, asked)):
+        source, destination, answering, _ = flows.ends(flow)
+        published = answering == own != destination and source not in host
+        if (source == own or published) and not flows.has_ended(flow):
+            counted.add(flows.deletion(flow))  # one that it has with itself is listed twice
+    return len(counted)
 
 
 def _rejected(interface: Interface, counts: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
