@@ -41,9 +41,9 @@ PARTS: Final = 64
 """In so many parts a larger bound is divided."""
 
 FORWARDED: Final = "jump bounded"
-"""The rule for what is forwarded, behind that for connections that are there already."""
+"""The rule for what is forwarded, behind those for connections that are there already."""
 
-ARRIVING: Final = "ct state new jump bounded"
+ARRIVING: Final = "ct state new,related jump bounded"
 """The rule for what goes to the host itself."""
 
 

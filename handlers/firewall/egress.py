@@ -23,6 +23,10 @@ What looks like an answer is not always one:
 - A source route leads elsewhere than the packet's address says (`ip_options_rcv_srr` in
   `net/ipv4/ip_options.c`, `ipv6_rthdr_rcv` in `net/ipv6/exthdrs.c`): no packet has one.
 
+What conntrack calls invalid would begin no connection, such as a segment outside of the window of
+its own one: it is dropped, since a reset in answer would end that connection (REJECT in
+iptables-extensions(8)).
+
 Source: nft(8).
 """
 
@@ -174,6 +178,7 @@ def _of_version(v: int, drivers: Sequence[Driver], passed: str, log_group: int) 
         *opened_elements.rules(v, cleared),
         f"    {error} . ct original {ip} saddr @limited{v} {cleared}",
         f"    {error} . ct reply {ip} saddr @limited{v} {cleared}",
+        "    ct state invalid drop",
         *(f"    {rule}" for rule in rejecting.noted("egress", v, log_group)),
         *(f"    {rule}" for rule in rejecting.answered("egress", v)),
         "}",

@@ -49,7 +49,7 @@ SHARED: Final = frozenset({"from4", "from6", "from_host4", "from_host6", "closed
 """The sets whose elements stay when a sandbox goes, as others may need them."""
 
 FORWARDED: Final = "jump to_judged"
-"""The rule for what is forwarded, behind that for connections that are there already."""
+"""The rule for what is forwarded, behind those for connections that are there already."""
 
 _LOCAL: Final = (
     "    ip6 daddr fe80::/10 meta priority set oifname . ip6 daddr map @host_ingress_local",
@@ -111,7 +111,7 @@ def chains(
                 yield f"    {remote.leaves_to(subnet)} return"  # the other host judges
         yield from (
             f"    {ip} daddr != @received{v}{free} return",
-            "    ct state != new drop",
+            "    ct state invalid,untracked drop",
             "    meta priority set none",
             f"    meta priority set {ip} daddr map @ingress{v}",
         )
@@ -141,13 +141,15 @@ def chains_of_host(versions: Sequence[int], log_group: int) -> Iterator[str]:
         "chain host_to_judged {",
         "    type filter hook output priority filter; policy accept;",
     )
-    yield from (f"    ct state new meta nfproto ipv{v} goto host_to_judged{v}" for v in versions)
+    new = "ct state new,related"
+    yield from (f"    {new} meta nfproto ipv{v} goto host_to_judged{v}" for v in versions)
     yield "}"
     for v in versions:
         ip = ip_family(v)
         noted = rejecting.noted("ingress", v, log_group, side="daddr", of_host=True)
         yield from (
             f"chain host_to_judged{v} {{",
+            "    ct state related meta l4proto { icmp, ipv6-icmp } return",
             "    meta priority set none",
             f"    meta priority set {ip} daddr map @host_ingress{v}",
             *(_LOCAL if v == 6 else ()),

@@ -80,7 +80,6 @@ table inet watcher {{
     chain forward {{
         type filter hook forward priority filter; policy accept;
         {admin_forward}
-        ct state established,related accept
         {forwarded}
         oifname @bridges jump to_sandboxes
         iifname @bridges jump from_sandboxes
@@ -186,7 +185,7 @@ def base(drivers: Iterable[Driver], parts: Parts) -> str:
         admin_forward=_lines((*from_ours, *to_ours)),
         to_names=_lines(names.arriving(known)),
         arriving=_lines([connections.ARRIVING] if connections.BLOCK in blocks else []),
-        forwarded=_lines(part.FORWARDED for part in (ingress, connections) if part.BLOCK in blocks),
+        forwarded=_lines(_forwarded(blocks)),
         late_answers=_lines(names.output(known)),
         questions=_lines((*remote.prerouting(known), *names.prerouting(known))),
         localhost=_lines(chain.from_iterable(mode.localhost for mode in modes)),
@@ -208,6 +207,18 @@ def base(drivers: Iterable[Driver], parts: Parts) -> str:
 
 def _lines(rules: Iterable[str]) -> str:
     return "\n        ".join(rules)
+
+
+def _forwarded(blocks: Set[str]) -> Iterable[str]:
+    """The rules for what belongs to a connection that is there, and those that limit new ones.
+
+    What a helper of the host expects (`nf_conntrack_ftp`) is related, and yet a new connection.
+    """
+    limits = [part.FORWARDED for part in (ingress, connections) if part.BLOCK in blocks]
+    if not limits:
+        return ["ct state established,related accept"]
+    errors = "ct state related meta l4proto { icmp, ipv6-icmp } accept"
+    return ["ct state established accept", errors, *limits, "ct state related accept"]
 
 
 def _sets(networks: list[Network]) -> Iterable[str]:

@@ -112,10 +112,11 @@ def tcp(
     *,
     source_port: int = 4242,
     sequence: int = 1,
+    acknowledged: int = 0,
     payload: bytes = b"",
 ) -> bytes:
     """A whole IP packet of one segment, of the family of the addresses (RFC 9293)."""
-    head = (source_port, port, sequence, 0, 5 << 4, flags, 65535, 0, 0)
+    head = (source_port, port, sequence, acknowledged, 5 << 4, flags, 65535, 0, 0)
     bare = struct.pack("!HHIIBBHHH", *head) + payload
     segment = bare[:16] + struct.pack("!H", _sum_of(source, destination, 6, bare)) + bare[18:]
     make = ipv4 if ip_address(source).version == 4 else ipv6
