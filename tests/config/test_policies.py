@@ -71,6 +71,13 @@ def test_what_cannot_be_kept_to_is_refused(text: str, key: str | int, reason: st
     assert "None" not in error.value.reason
 
 
+@pytest.mark.parametrize("text", [f'{LAB}connections = "5"', '[firewall]\nmark = "0x10000000"'])
+def test_a_number_in_quotes_is_none(text: str) -> None:
+    with pytest.raises(ConfigKeyError) as error:
+        read(text)
+    assert error.value.reason == "not a whole number"
+
+
 def test_a_name_may_be_taken_out_of_others() -> None:
     lab = read(f'{LAB}egress = ["*.lab.example", "!a.lab.example"]').networks["lab"]
     assert lab.egress == ("!a.lab.example", "*.lab.example")
