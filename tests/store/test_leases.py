@@ -460,6 +460,18 @@ def test_a_name_leads_to_the_sandbox_of_who_has_it(store: LeaseStore) -> None:
     assert found.key == named_two.key
 
 
+def test_an_id_of_the_own_root_counts_before_a_newer_one(store: LeaseStore) -> None:
+    ours = store.create_sandbox(container("web"), [DEFAULT], Request())
+    theirs = store.create_sandbox(container("web", 2, root="/run/other"), [DEFAULT], Request())
+    for root, sandbox in ((ROOT, ours), ("/run/other", theirs)):
+        shared = store.sandbox_to_share("web", container("side", 3, root=root))
+        assert shared is not None
+        assert shared.key == sandbox.key
+    other = store.sandbox_to_share("web", container("side", 3, root="/run/third"))
+    assert other is not None
+    assert other.key == theirs.key
+
+
 # The cost
 
 

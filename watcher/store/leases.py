@@ -140,8 +140,8 @@ class LeaseStore(OpenStore):
     ) -> Sandbox | None:
         """The sandbox that `share`, an id or a name, leads `container` to.
 
-        An id counts before a name if it is one of the container's own root, or of a root that may
-        call a container so.
+        An id of the container's own root counts first, then one of another root that may call a
+        container so, and then a name.
 
         Args:
             share: the id or the name.
@@ -155,7 +155,7 @@ class LeaseStore(OpenStore):
             same = sandboxes.with_id(db, share)
             beside = container.id, container.root
             found = sandboxes.named(db, share.lower(), beside, _LISTED + 1)
-        for root, key in same:
+        for root, key in sorted(same, key=lambda one: one[0] != container.root):
             if root == container.root or may_have(root):
                 return self.by_key(key)
         if len(found) > 1:
