@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from watcher.containers.runtimes import Runtime
     from watcher.model.container import Process
 
-LAST_WORDS: Final = 0.1
+LAST_WORDS: Final = 0.5
 """Seconds between the end of a hold and its answer, in which runc's user can be told why.
 
-A busy host may take some of them to let a thread run; :meth:`.thread.Gate.finish` ends them.
+A busy host may take most of them to let a thread run; :meth:`.thread.Gate.finish` ends them.
 """
 
 
