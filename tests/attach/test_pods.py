@@ -63,8 +63,7 @@ def test_the_pause_container_keeps_the_network(kept: Host) -> None:
     address = kept.attached("web", "shared").address
     before = pause.place.picture()
     kept.delete("web")
-    kept.settle()
-    eventually(lambda: "web" not in kept.ls())
+    kept.forgotten("web")
     assert pause.place.picture() == before
     assert kept.beyond.reach(UPLINK, 8080, timeout=0.2) is None
 
@@ -134,7 +133,7 @@ def test_a_pod_is_the_same_after(make_host: HostMaker, lost: str, alone: str) ->
     host.attached("web", "shared")
     if alone != "all":
         host.delete("web")
-        eventually(lambda: "web" not in host.ls())
+        host.forgotten("web")
     before, picture = host.ls(), pause.place.picture()
     service.kill9()
     if lost == "store":
@@ -167,6 +166,7 @@ def test_a_founder_that_is_somebody_else_s_stays_as_it_is(
     assert "pause" in host.inspect("web")["reason"] or pause is lonely
     assert host.container("pause").place.picture() == before
     assert host.leftovers() == []
+    service.logged('"ignored"', '"web"')
     assert [entry["event"] for entry in service.warnings()] == ["ignored"]
 
 

@@ -71,8 +71,7 @@ def test_the_network_stays_until_the_last_container_has_vanished(kept: Host) -> 
 
     kept.kill("web")
     kept.delete("web")
-    kept.settle()
-    eventually(lambda: "web" not in kept.ls())
+    kept.forgotten("web")
 
     assert sidecar.place.picture() == before
     assert stream.say("still there") == "still there"
@@ -101,8 +100,7 @@ def test_port_maps_end_with_the_container_that_asked_for_them(kept: Host) -> Non
 def test_a_port_map_of_both_stays_until_the_last_of_them_has_vanished(kept: Host) -> None:
     def vanish(name: str) -> None:
         kept.delete(name)
-        kept.settle()
-        eventually(lambda: name not in kept.ls())
+        kept.forgotten(name)
 
     kept.attach("web", ports="8080:80")
     kept.share("sidecar", "web", ports="8080:80")
@@ -118,14 +116,12 @@ def test_a_third_container_joins_after_the_first_has_gone(kept: Host) -> None:
     address = web.address
     kept.share("second", "web")
     kept.delete("web")
-    kept.settle()
-    eventually(lambda: "web" not in kept.ls())
+    kept.forgotten("web")
 
     third = kept.share("third", "second")
     assert third.address == address
     kept.delete("second")
-    kept.settle()
-    eventually(lambda: "second" not in kept.ls())
+    kept.forgotten("second")
     assert third.address == address
     assert kept.ls()["third"]["status"] in ("attached", "shared")
     kept.delete("third")

@@ -178,8 +178,7 @@ def test_it_outlives_restarts_and_goes_with_its_container(alone: Host, *, serves
         service.restart()
     assert web.place.picture() == before
     live.delete("web")
-    live.settle()
-    eventually(lambda: "web" not in live.ls())
+    live.forgotten("web")
     assert live.veths() == {db.veth}
     assert live.leases() == {db.address: "db", on(db, "eth0", 6): "db"}
 

@@ -20,8 +20,7 @@ from tests.support.waiting import eventually
 def end(host: Host, name: str) -> None:
     """A container ends, and that is known."""
     host.delete(name)
-    host.settle()
-    eventually(lambda: name not in host.ls())
+    host.forgotten(name)
 
 
 def pair(host: Host, **bundle: str) -> tuple[Container, Container]:

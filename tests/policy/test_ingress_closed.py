@@ -58,7 +58,7 @@ def test_others_are_reached_when_nobody_there_has_a_list_any_more(make_host: Hos
     free.serve(tcp=(OPEN,))
     assert attempt(host.beyond, UPLINK6, OPEN) == "free"
     host.delete("listed")
-    eventually(lambda: "listed" not in host.ls())
+    host.forgotten("listed")
     host.nft("flush", "ruleset")  # the rules of `ip rule` stay until a sync
     eventually(lambda: attempt(host.beyond, UPLINK, OPEN, timeout=0.3) == "free")
     host.watcher("sync")

@@ -10,7 +10,6 @@ import pytest
 from tests.support.host import BEYOND, UPLINK, Container, Host
 from tests.support.tampering import lose_store
 from tests.support.traffic import Answer
-from tests.support.waiting import eventually
 
 NOTHING = "nothing to do\n"
 
@@ -230,7 +229,7 @@ def test_the_service_and_sync_agree(served: Host) -> None:
     served.share("sidecar", "web")
     assert served.watcher("sync").stdout == NOTHING
     served.delete("web")
-    eventually(lambda: set(served.ls()) == {"sidecar"})
+    served.forgotten("web")
     assert served.watcher("sync").stdout == NOTHING
 
 

@@ -43,7 +43,8 @@ def test_they_are_in_it_again(host: Host, by: str, gone: tuple[str, ...]) -> Non
     service = with_chain(host)
     for name in gone:
         host.delete(name)
-    eventually(lambda: not set(gone) & set(host.ls()))
+    for name in gone:
+        host.forgotten(name)
     before = host.ls()
     if by != "the running service":
         service.kill9()

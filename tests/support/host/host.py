@@ -80,6 +80,20 @@ class Host(Traces):
         assert container.id not in self.leases().values()
         return True
 
+    def forgotten(self, name: str) -> None:
+        """Waits until all that was a container's alone is gone; its sandbox may stay.
+
+        `watcher ls` shows a container no more as soon as its root has it no more.
+        """
+        self.settle()
+        eventually(lambda: self._assert_forgotten(name), what=f"that {name} is forgotten")
+
+    def _assert_forgotten(self, name: str) -> bool:
+        members, links = self.known()  # it is dropped last, but for links that are cut off by then
+        assert name not in members
+        assert self.veths() <= links
+        return True
+
     def empty(self) -> None:
         """Waits until nothing of any sandbox is left."""
         self.settle()

@@ -54,6 +54,14 @@ class Traces(Watched):
                 database.execute("SELECT address, id FROM address WHERE sandbox IS NOT NULL")
             )
 
+    def known(self) -> tuple[set[str], set[str]]:
+        """What `leases.db` has: the containers, and the host ends of their links."""
+        file = self.state_dir / "leases.db"
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            members = database.execute("SELECT id FROM member").fetchall()
+            links = database.execute("SELECT host_name FROM interface").fetchall()
+        return {id_ for (id_,) in members}, {name for (name,) in links}
+
     def leftovers(self) -> list[str]:
         """What of any sandbox is on this host: veth pairs, pins, nftables elements, leases."""
         return [
