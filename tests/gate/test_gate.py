@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIRST = ("sh", "-c", f"ip -4 addr show eth0 && ping -c1 -W1 {GATEWAY}")
+FIRST = ("sh", "-c", f"ip -4 addr show eth0 && ping -c1 -W10 {GATEWAY}")
 """A program whose first instruction needs its network."""
 
 
@@ -57,7 +57,7 @@ def test_the_first_instruction_of_every_container_sees_its_network(make_host: Ho
 
 
 def test_so_do_those_of_64_at_once(make_host: HostMaker) -> None:
-    host, service = gated(make_host)
+    host, service = gated(make_host, "timeout = 60.0\n")
     names = [f"c{number}" for number in range(64)]
     for name in names:
         host.bundle(name, FIRST)
@@ -66,7 +66,8 @@ def test_so_do_those_of_64_at_once(make_host: HostMaker) -> None:
         for name, process in zip(names, processes, strict=True):
             assert "1 packets received" in host.launched(process, name).stdout
     host.empty()
-    assert service.warnings() == []
+    # So many may keep a slow disk busy for seconds, of which the service tells.
+    assert [e for e in service.warnings() if "file system" not in e["event"]] == []
 
 
 def test_the_network_is_there_when_runc_create_returns(make_host: HostMaker) -> None:
@@ -84,7 +85,7 @@ def test_a_connection_out_at_once_is_answered(make_host: HostMaker) -> None:
     host, _ = gated(make_host)
     host.beyond.serve(tcp=(80,))
     for number in range(10):
-        done = host.run_to_end(f"c{number}", ["nc", "-w", "2", BEYOND, "80"])
+        done = host.run_to_end(f"c{number}", ["nc", "-w", "10", BEYOND, "80"])
         assert done.stdout == f"beyond {UPLINK}\n"
 
 
@@ -107,6 +108,7 @@ def test_the_event_that_follows_finds_nothing_to_do(make_host: HostMaker) -> Non
     host, service = gated(make_host)
     host.attach("web")
     assert host.watcher("sync").stdout == "nothing to do\n"
+    service.logged('"attached"', '"web"')
     told = [entry for entry in service.log() if "attached" in str(entry.get("event"))]
     assert len([entry for entry in told if "web" in json.dumps(entry)]) == 1, told
 
@@ -239,13 +241,13 @@ def test_a_container_is_let_go_after_the_timeout(make_host: HostMaker, verdict: 
 
 
 def test_a_killed_watcher_holds_nobody_up(make_host: HostMaker) -> None:
-    host, service = gated(make_host, "timeout = 60.0\n")
+    host, service = gated(make_host, "timeout = 600.0\n")
     host.bundle("web", ports="8080:80")
     with host.unwritable():
         process = host.launching("run", "web", "--detach")
         eventually(lambda: is_held(host, "web"))
         service.kill9()
-        host.launched(process, "web", timeout=10)
+        host.launched(process, "web")
     service.start()
     web = host.attached("web")
     web.serve(tcp=(80,))
@@ -263,13 +265,13 @@ def test_a_stopped_watcher_holds_until_it_goes_on(make_host: HostMaker) -> None:
 
 
 def test_a_clean_stop_lets_a_held_container_go(make_host: HostMaker) -> None:
-    host, service = gated(make_host, "timeout = 60.0\n")
+    host, service = gated(make_host, "timeout = 600.0\n")
     host.bundle("web")
     with host.unwritable():
         process = host.launching("run", "web", "--detach")
         eventually(lambda: is_held(host, "web"))
         service.signal(signal.SIGTERM)
-    host.launched(process, "web", timeout=20)
+    host.launched(process, "web")
     assert service.wait() == 0
     service.start()
     host.attached("web")
@@ -343,7 +345,7 @@ def test_a_hundred_at_once_are_held_and_let_go(make_host: HostMaker) -> None:
         host.bundle(name, ["ip", "-4", "addr", "show", "eth0"])
     with host.unwritable():
         processes = [host.launching("run", name) for name in names]
-        eventually(lambda: sum(is_held(host, name) for name in names) > 80)
+        eventually(lambda: sum(is_held(host, name) for name in names) > 80, 40)
     for name, process in zip(names, processes, strict=True):
         assert "inet 172.19." in host.launched(process, name).stdout
     host.empty()

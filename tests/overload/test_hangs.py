@@ -21,7 +21,7 @@ FIRST = ["grep", "-q", "eth0", "/proc/net/dev"]
 """Succeeds if it has its network at its first instruction."""
 
 
-def gated(make_host: HostMaker, gate: str = "timeout = 1.0\n") -> Host:
+def gated(make_host: HostMaker, gate: str = "timeout = 2.5\n") -> Host:
     host: Host = make_host(f'[gate]\nmode = "required"\n{gate}')
     return host
 

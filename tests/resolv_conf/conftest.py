@@ -11,7 +11,7 @@ from tests.support.host import Host, HostMaker, Service
 def host(make_host: HostMaker) -> Host:
     """A host that has a second network, without names; nothing runs on it yet."""
     plain = '[network.plain]\nbridge = "plain0"\nsubnets = ["172.30.0.0/16"]\nnames = false\n'
-    return make_host(f'[gate]\nmode = "required"\n{plain}')
+    return make_host(f'[gate]\nmode = "required"\ntimeout = 60.0\n{plain}')
 
 
 @pytest.fixture

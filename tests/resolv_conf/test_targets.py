@@ -130,6 +130,8 @@ def test_a_directory_of_the_host_is_covered_but_nothing_is_made_in_it(
     bundle = rooted(host, "run", lambda root: link(root, linked(STUB)), mounts=(run,))
     host.run_to_end("run", ("true",), **bundle)
     assert host.command("ls", str(empty)).stdout == ""
+    for name in ("empty", "run"):
+        service.logged("no resolv.conf", f'"{name}"')
     said = [entry["reason"] for entry in service.warnings()]
     assert len(said) == 2
     assert all("what is mounted there is not its own" in reason for reason in said)

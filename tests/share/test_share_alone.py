@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.held import Verb
-from tests.support.host import BEYOND, UPLINK, Host
+from tests.support.host import BEYOND, UPLINK, Host, HostMaker
 from tests.support.traffic import Answer
 from tests.support.waiting import LATENCY_FREE_NO, eventually
 
@@ -59,7 +59,7 @@ def test_its_port_maps_apply_and_go_with_it_alone(served: Host) -> None:
     assert served.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
     assert served.beyond.reach(UPLINK, 9090) == Answer("web", BEYOND)
     served.delete("side")
-    eventually(lambda: "side" not in served.pins())
+    served.forgotten("side")
     assert served.beyond.reach(UPLINK, 9090, timeout=LATENCY_FREE_NO) is None
     assert served.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
     assert side.id not in served.ls()
@@ -72,7 +72,7 @@ def test_the_members_keep_their_network_when_the_first_one_ends(served: Host) ->
     side.serve(tcp=(90,))
     stream = served.beyond.stream(UPLINK, 9090)
     served.delete("web")
-    eventually(lambda: "web" not in served.ls())
+    served.forgotten("web")
     assert stream.say("still there") == "still there"
     served.run("third", annotations={"io.watcher.share": "side"})
     assert served.attached("third", "shared").address == side.address
@@ -91,7 +91,9 @@ def test_one_may_share_one_that_shares_and_by_name(served: Host) -> None:
         assert served.attached(name, "shared").place.inode == web.place.inode
 
 
-def test_thirty_two_at_once_share_one(served: Host) -> None:
+def test_thirty_two_at_once_share_one(make_host: HostMaker) -> None:
+    served = make_host("[gate]\ntimeout = 60.0\n")
+    served.service()
     web = served.attach("web")
     web.serve(tcp=tuple(range(100, 132)))
     names = [f"c{number}" for number in range(32)]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 IN_WEB: Final[dict[str, Any]] = {"annotations": {"io.watcher.share": "web"}}
 STARTED: Final = ("echo", "started")
-FIRST: Final = ("ping", "-c", "1", "-W", "1", GATEWAY)
+FIRST: Final = ("ping", "-c", "1", "-W", "10", GATEWAY)
 
 
 def mend(host: Host, name: str = "side") -> str:
@@ -253,7 +253,7 @@ def test_crun_is_refused(crun: CrunHost) -> None:
 # --- what hangs in the middle --------------------------------------------------------------------
 
 
-def hung(make_host: HostMaker, timeout: float = 1.0) -> tuple[Host, Service]:
+def hung(make_host: HostMaker, timeout: float = 2.5) -> tuple[Host, Service]:
     """A host that lets everybody start at the deadline, with a container `web`."""
     gate = f'[gate]\nmode = "required"\ntimeout = {timeout}\non_timeout = "allow"\n'
     host: Host = make_host(gate)
@@ -264,7 +264,7 @@ def hung(make_host: HostMaker, timeout: float = 1.0) -> tuple[Host, Service]:
 
 def test_the_deadline_denies_what_is_held_up_in_the_middle(make_host: HostMaker) -> None:
     """The loop's thread waits for the disk of the lease store."""
-    host = make_host('[gate]\nmode = "required"\ntimeout = 1.0\non_timeout = "allow"\n')
+    host = make_host('[gate]\nmode = "required"\ntimeout = 2.5\non_timeout = "allow"\n')
     store = Freezable(host, host.state_dir)
     service = host.service()
     host.attach("web")
