@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.support.host import HostMaker
 
-FIRST: Final = ("sh", "-c", f"ip -4 addr show eth0 && ping -c1 -W1 {GATEWAY}")
+FIRST: Final = ("sh", "-c", f"ip -4 addr show eth0 && ping -c1 -W10 {GATEWAY}")
 LONG_S: Final = "\u017f"
 
 

@@ -20,6 +20,7 @@ from tests.firewall.test_foreign_firewalls import (
 )
 from tests.support.cluster.agreed import Agreed
 from tests.support.host import Host
+from tests.support.traffic import ENOUGH
 from tests.support.waiting import LATENCY_FREE_NO
 
 NAMED = "-m comment --comment watcher"
@@ -44,11 +45,11 @@ def agreed(make_cluster: ClusterMaker, config: str = "") -> Agreed:
     return made
 
 
-def reached(three: Agreed) -> bool:
+def reached(three: Agreed, timeout: float = ENOUGH) -> bool:
     """Whether everybody is reached by everybody, from and to host b."""
     pairs = [pair for one in "ac" for pair in ((one, "b"), ("b", one))]
     return all(
-        on(three, asking).reach(to, 80, timeout=LATENCY_FREE_NO * 2) is not None
+        on(three, asking).reach(to, 80, timeout=timeout) is not None
         for asking, asked in pairs
         for to in both(on(three, asked))
     )
@@ -63,7 +64,7 @@ def test_other_firewalls_let_pass_what_hosts_send_each_other(
     assert reached(three)
     assert rules(host) == []
     make(host)
-    assert not reached(three)
+    assert not reached(three, LATENCY_FREE_NO)
     host.watcher("sync")
     assert reached(three)
     assert rules(host)
@@ -77,7 +78,7 @@ def test_firewalld_lets_pass_what_hosts_send_each_other(make_cluster: ClusterMak
     three = agreed(make_cluster, INTEGRATE)
     host = three["b"]
     firewalld = Firewalld(host)
-    assert not reached(three)
+    assert not reached(three, LATENCY_FREE_NO)
     host.watcher("sync")
     assert reached(three)
     assert dropped(host) == []
@@ -110,7 +111,7 @@ def test_the_remedies_are_the_right_ones(
     three = agreed(make_cluster)
     assert dropped(three["b"]) == []
     make(three["b"])
-    assert not reached(three)
+    assert not reached(three, LATENCY_FREE_NO)
     for finding in dropped(three["b"]):
         paste(three["b"], finding["remedy"])
     assert reached(three)

@@ -143,7 +143,7 @@ def test_directories_of_the_service_are_roots_alone(machine: Booted) -> None:
 def test_unit_lets_the_network_be_there_at_the_first_instruction(
     machine: Booted, *, user_namespace: bool
 ) -> None:
-    program = ("sh", "-c", f"ip -4 addr show eth0 && ping -c 1 -W 1 {GATEWAY}")
+    program = ("sh", "-c", f"ip -4 addr show eth0 && ping -c 1 -W 10 {GATEWAY}")
     printed = machine.run("first", program, user_namespace=user_namespace)
     assert "inet 172.19." in printed
     assert "1 packets received" in printed

@@ -249,7 +249,7 @@ def taken_over(host: Host, crowd: Crowd, service: Service, end: str, program: Pa
 
 def lives_on(host: Host, crowd: Crowd) -> None:
     """On a host that was taken over, containers appear, are refused, and vanish, as ever."""
-    pings = ["sh", "-c", f"ping -c1 -W2 {GATEWAY} && ping -c1 -W2 fd00:19::1"]
+    pings = ["sh", "-c", f"ping -c1 -W9 {GATEWAY} && ping -c1 -W9 fd00:19::1"]
     assert host.run_to_end("first", pings).stdout.count("1 packets received") == 2
     assert host.run("gone").address == crowd.gone
     refused(host, "late", "io.watcher.ports", "8090:80")

@@ -21,7 +21,7 @@ DUAL: Final = (
 ROUTED: Final = DUAL.replace("subnets", 'mode = "routed"\nsubnets')
 LOST: Final = " did not have fd00:"
 NOTHING_TO_DO: Final = "nothing to do\n"
-SAY: Final = ("sh", "-c", f"ping -c 1 -W 2 {BEYOND} | grep received; ip addr; ip -6 route")
+SAY: Final = ("sh", "-c", f"ping -c 1 -W 9 {BEYOND} | grep received; ip addr; ip -6 route")
 
 
 def without_ipv6(spec: bundles.Spec) -> None:

@@ -57,7 +57,7 @@ def test_a_sandbox_has_a_host_route_and_no_bridge(routed: Host) -> None:
 
 def test_it_reaches_its_gateway_a_neighbour_and_the_world_at_once(routed: Host) -> None:
     routed.service()
-    program = "ping -c1 -W1 172.19.0.1 && ping -c1 -W1 fd00:19::1 && ping -c1 -W1 " + BEYOND
+    program = "ping -c1 -W9 172.19.0.1 && ping -c1 -W9 fd00:19::1 && ping -c1 -W9 " + BEYOND
     routed.run_to_end("first", ["sh", "-c", program])
     web, other = routed.attach("web"), routed.attach("other")
     web.serve(tcp=(80,))

@@ -18,7 +18,7 @@ from tests.support.dialled import dial
 from tests.support.host import BEYOND, UPLINK, Host
 from tests.support.killer import KILLED, READY, Killer, every_point
 from tests.support.pictures import Picture, difference, mountinfo, take
-from tests.support.traffic import Answer
+from tests.support.traffic import ENOUGH, Answer
 from tests.support.waiting import LATENCY_FREE_NO, eventually
 
 pytestmark = pytest.mark.accident
@@ -391,8 +391,9 @@ def test_changing_the_ports_of_a_running_container(host: Host, command: str) -> 
         assert last, difference(picture, pictures[command])
         scene.check(pictures[last], reachable=True)
         answer = Answer("web", BEYOND) if last == "publish" else None
-        assert host.beyond.reach(UPLINK, 9000, timeout=2 if answer else 0.3) == answer
-        assert host.beyond.reach(UPLINK, 9000, "udp", timeout=2 if answer else 0.3) == answer
+        timeout = ENOUGH if answer else LATENCY_FREE_NO
+        assert host.beyond.reach(UPLINK, 9000, timeout=timeout) == answer
+        assert host.beyond.reach(UPLINK, 9000, "udp", timeout=timeout) == answer
 
     every_point(change, check, step=FEW)
 

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 
 BACK: Final = '[network.back]\nbridge = "back0"\nsubnets = ["172.22.0.0/24"]\n'
 IN_BACK: Final[dict[str, Any]] = {"annotations": {"io.watcher.network": "back"}}
-FIRST: Final = ("ping", "-c", "1", "-W", "1", GATEWAY)
+FIRST: Final = ("ping", "-c", "1", "-W", "10", GATEWAY)
 
 REFUSED: Final[dict[str, dict[str, str]]] = {
     "io.watcher.netwrok": {"io.watcher.netwrok": "default"},
