@@ -25,7 +25,7 @@ from watcher.model.errors import WatcherError
 from watcher.names.hosts.follower import HostsFollower
 from watcher.names.zone.remote import Remote
 
-_ENOUGH = 20.0
+_ENOUGH = 60.0
 
 A = HostLine("a", "192.0.2.1", "this", {"default": ("10.9.0.0/24",)})
 B = HostLine("b", "192.0.2.2", "alive", {"default": ("10.9.1.0/24", "10.9.2.7/32")})

@@ -38,8 +38,8 @@ from watcher.cluster.etcd.requests import put
 from watcher.cluster.etcd.wire import MAX_ANSWER
 from watcher.cluster.etcd.words import Batch, Times
 
-QUICK = Times(connect=0.3, answer=0.3, quiet=0.2, pauses=(0.01, 0.04))
-PATIENT = Times(connect=10, answer=20, quiet=0.2, pauses=(0.01, 0.04))
+QUICK = Times(connect=1.5, answer=1.5, quiet=0.5, pauses=(0.01, 0.04))
+PATIENT = Times(connect=10, answer=20, quiet=0.5, pauses=(0.01, 0.04))
 """Where no member is silent when it is asked."""
 GOOD = http(json.dumps({"header": HEADER}))
 GARBAGE = {

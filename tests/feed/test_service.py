@@ -221,10 +221,11 @@ def test_nobody_waits_for_a_stopped_broker(host: Host) -> None:
 HURRIED: Final = """\
 import sys
 from watcher.feed import hanging
-hanging.SOON, hanging.LATER = 0.2, 0.5
+hanging.SOON, hanging.LATER = 0.5, 2.5
 from watcher.cli import main
 sys.exit(main())
 """
+"""A broker is well that reads within five seconds and a half, as one does that has just begun."""
 
 
 def test_a_broker_that_hangs_is_replaced(host: Host) -> None:
@@ -320,9 +321,8 @@ def test_what_others_send_to_the_socket_of_commands_is_no_event(host: Host) -> N
         host.command("python3", "-c", script, str(host.run_dir / TOLD))
         host.attach("web")
         assert reading.event("attached", "web").seq == 1
-    assert {e["event"] for e in service.warnings()} == {
-        "a command of another version has told something that is not understood"
-    }
+    service.logged("a command of another version has told something that is not understood")
+    assert len({entry["event"] for entry in service.warnings()}) == 1
 
 
 def timeouts(pid: int) -> list[int]:

@@ -6,6 +6,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from tests.names_upstream.conftest import AskingMaker
 from tests.support.host import BEYOND
 from tests.support.upstreams import (
     Asking,
@@ -23,6 +24,7 @@ from watcher.names.upstream.forwarder import (
     TCP_EACH_AT_MOST,
     TCP_EACH_AT_MOST_WHEN_BUSY,
 )
+from watcher.names.upstream.inquiry import Times
 from watcher.names.upstream.rate import EACH, EACH_WHEN_BUSY, Rate
 
 FIRST, SECOND = "127.0.0.11", "127.0.0.12"
@@ -127,7 +129,8 @@ def test_who_floods_names_that_nobody_answers_harms_nobody_else(asking: Asking) 
     assert asking.counts.under_way == 0
 
 
-def test_all_together_are_bounded(asking: Asking) -> None:
+def test_all_together_are_bounded(make_asking: AskingMaker) -> None:
+    asking = make_asking(times=Times(each=4.0, all=5.0))  # to begin so many takes a while
     peer = asking.peer(FIRST, nothing)
     query = make_query("a.example")
     begun = asking.begin_all(((query, asker) for asker in range(ALL_AT_MOST + 1)), FIRST)

@@ -113,7 +113,7 @@ def test_pauses_are_of_who_earned_them(host: Host, what: str) -> None:
     rogue = host.attach("rogue")
     with looping(rogue, TOGGLES[what]):
         pause = eventually(lambda: earned(service, rogue), 60, what="a long pause")
-        broken_and_whole_again(host, web, within=pause / 2)
+        broken_and_whole_again(host, web, within=pause * 0.9)
     pauses = [e for e in service.warnings() if e["event"] == "something keeps undoing this"]
     assert all(rogue.veth in entry["what"] for entry in pauses)
 

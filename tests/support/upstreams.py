@@ -30,6 +30,9 @@ PATIENCE: Final = 15.0
 PORT: Final = 53
 SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h
 
+TIMES: Final = Times(each=1.0, all=2.5, local=0.5)
+"""A server that answers has answered by then, also on a machine that is busy."""
+
 type Behaviour = Callable[[bytes], Iterable[bytes]]
 """What a server sends for a message."""
 
@@ -143,14 +146,17 @@ class Peer:
 class Asking:
     """A forwarder on a host, whose sockets are in the host's network namespace.
 
-    Its patience is a fraction of the usual one.
+    Args:
+        host: the host.
+        times: its patience, mostly a part of the usual one.
+        settings: as the forwarder has them.
 
     Attributes:
         said: what it has logged: the event and the server.
         resolv_conf, behind: files that it takes for the host's.
     """
 
-    def __init__(self, host: Host, **settings: Any) -> None:
+    def __init__(self, host: Host, *, times: Times = TIMES, **settings: Any) -> None:
         self.host = host
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(lambda _, context: self._broken.append(context))
@@ -160,7 +166,6 @@ class Asking:
         self.resolv_conf = host.base / "resolv.conf"
         self.behind = host.base / "resolv.conf.behind"
         hosts = HostsServers(str(self.resolv_conf), str(self.behind))
-        times = Times(each=0.3, all=0.9, local=0.3)
         self.forwarder = Forwarder(
             self.loop, self.counts, self, hosts=hosts, times=times, **settings
         )
