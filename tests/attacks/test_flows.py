@@ -129,8 +129,7 @@ def test_many_who_end_together_cost_few_passes(host: Host) -> None:
     names = [f"c{n}" for n in range(12)]
     service = host.service("--log-level", "debug")
     containers = [host.attach(name) for name in names]
-    for name in names:
-        host.kill(name)
+    host.command("kill", "-KILL", *(str(container.pid) for container in containers))
     for container in containers:
         host.delete(container.id)
         host.gone(container)

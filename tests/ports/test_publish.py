@@ -235,7 +235,8 @@ def test_a_udp_client_is_not_stuck_with_a_container_that_has_gone(kept: Host) ->
     kept.delete("web")
     kept.gone(web)
     publish(kept, "other", "5353:80/udp")
-    assert client.ask() == Answer("other", BEYOND)
+    # Its flow is ended behind the gate's answer; until then, what it sends is lost.
+    eventually(lambda: client.ask(timeout=0.5) == Answer("other", BEYOND))
 
 
 def test_a_udp_client_that_asked_too_early_is_answered_later(kept: Host) -> None:
@@ -243,7 +244,7 @@ def test_a_udp_client_that_asked_too_early_is_answered_later(kept: Host) -> None
     kept.attach("first")
     assert client.ask(timeout=0.2) is None
     publish(kept, "web", "5353:80/udp")
-    eventually(lambda: client.ask(timeout=0.5) == Answer("web", BEYOND), timeout=3)
+    eventually(lambda: client.ask(timeout=0.5) == Answer("web", BEYOND))
 
 
 def test_a_new_address_of_the_host_is_published_as_well(served: Host) -> None:

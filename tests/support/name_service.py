@@ -78,8 +78,9 @@ class NameService:
             self._process.end()
 
     def log(self) -> list[dict[str, Any]]:
-        """The entries of its log."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()]
+        """The entries of its log, but for one that is being written."""
+        text = self._log.read_text()
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def count(self, event: str) -> int:
         """How often it has logged `event`."""

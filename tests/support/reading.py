@@ -119,7 +119,7 @@ def listed(host: Host) -> dict[str, Json]:
 
 
 def told(picture: Picture) -> dict[str, Json]:
-    """The same, as a reader knows it."""
+    """The same, as a reader knows it, who may be told more meanwhile."""
     return {
         container.id: {
             "root": container.root,
@@ -130,7 +130,7 @@ def told(picture: Picture) -> dict[str, Json]:
             "veth": [interface.host_name for interface in sandbox.interfaces],
             "ports": sorted(container.ports),
         }
-        for sandbox in picture.sandboxes.values()
+        for sandbox in list(picture.sandboxes.values())
         for container in sandbox.containers
     }
 
@@ -144,6 +144,6 @@ def failing(host: Host) -> dict[str, str]:
 def agrees(host: Host, picture: Picture) -> bool:
     """Whether a reader knows what `watcher ls` says."""
     there = listed(host), failing(host)
-    known = told(picture), {line.id: line.reason for line in picture.failures.values()}
+    known = told(picture), {line.id: line.reason for line in list(picture.failures.values())}
     assert known == there, f"{known}\n{there}"
     return True

@@ -143,9 +143,10 @@ class Service:
         return self._log.read_text() if self._log.exists() else ""
 
     def log(self) -> list[Json]:
-        """The entries of its log."""
+        """The entries of its log, but for one that is being written."""
         entries: list[Json] = []
-        for line in self.log_text().splitlines():
+        text = self.log_text()
+        for line in text[: text.rfind("\n") + 1].splitlines():
             try:
                 entries.append(json.loads(line))
             except ValueError:
