@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import http.client
 import socket
-import threading
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -162,11 +161,16 @@ def test_who_asks_at_the_same_time_shares_one_reading(exporter: Exporter) -> Non
     eventually(lambda: exporter.value("watcher_up") == 1)
     before = exporter.value("watcher_reader_connections_total")
     many = 60
-    threads = [threading.Thread(target=exporter.text) for _ in range(many)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with contextlib.ExitStack() as stack:
+        with exporter.stopped():  # so that all have asked before the first is answered
+            clients = [stack.enter_context(connect(exporter.host.here, PORT)) for _ in range(many)]
+            for client in clients:
+                client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        for client in clients:
+            response = http.client.HTTPResponse(client)
+            response.begin()
+            assert response.status == HTTPStatus.OK
+            response.read()
     assert exporter.value("watcher_reader_connections_total") - before < many / 2
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -16,7 +18,7 @@ from tests.support.processes import children, end
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from tests.support.host import Host, Place
 
@@ -119,6 +121,16 @@ class Exporter:
     def value(self, name: str, **labels: str) -> float:
         """As :meth:`Scraped.value`, now."""
         return self.scrape().value(name, **labels)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It does nothing meanwhile. `nsenter` stops and goes on with it."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> int:
         """Ends it by SIGTERM; returns its exit status."""
