@@ -129,9 +129,12 @@ def postrouting(drivers: Sequence[Driver]) -> Iterator[str]:
 
 
 def from_sandboxes(drivers: Sequence[Driver]) -> Iterator[str]:
-    """The rules for what leaves the host's networks."""
+    """The rules for what leaves the host's networks; what goes to sandboxes of this host does not.
+
+    What bridges send comes here before it is known to go to such a sandbox.
+    """
     for v, to in _each(drivers):
-        yield f"{ip_family(v)} daddr {to} goto to_remote{v}"
+        yield f'oifname != "{HOST_ENDS}" {ip_family(v)} daddr {to} goto to_remote{v}'
 
 
 def to_sandboxes(drivers: Sequence[Driver]) -> Iterator[str]:

@@ -112,6 +112,25 @@ def test_who_may_reach_a_clustered_network_does_so_as_its_host(three: Agreed) ->
     healthy(three)
 
 
+def test_a_network_of_the_host_alone_reaches_the_clustered_one_on_its_own_host(
+    three: Agreed,
+) -> None:
+    """What a bridge sends goes to no other host, so the rules for other hosts let it pass."""
+    local = three["a"].attach("local", annotations={"io.watcher.network": "local"})
+    stranger = three["a"].attach("stranger", annotations={"io.watcher.network": "stranger"})
+    for source, to in zip(both(local), both(on(three, "a")), strict=True):
+        for protocol in ("tcp", "udp"):
+            assert local.reach(to, 80, protocol) == Answer("on-a", source)
+        assert no(local, to, 81)
+        assert no(stranger, to)
+    for asking in (local, stranger):
+        own = three.cluster.station("a").addresses
+        for source, to in zip(both(asking), own, strict=True):
+            assert asking.reach(to, 8080) == Answer("on-a", source)
+            assert asking.reach(to, 8080, "udp") == Answer("on-a", source)
+    healthy(three)
+
+
 def test_published_ports_are_reached_by_the_host_s_addresses(three: Agreed) -> None:
     for asking, asked in OTHERS:
         mine, theirs = (three.cluster.station(name).addresses for name in (asking, asked))
