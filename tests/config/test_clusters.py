@@ -54,6 +54,27 @@ def test_what_contradicts_itself_is_refused(text: tuple[str, str], tmp_path: Pat
     assert "watcher.toml:" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD.replace("10.0.0.1:2379", "me:hunter2@10.0.0.1:2379"),
+        GOOD.replace("10.0.0.1:2379", "me:hunter2/or@3@10.0.0.1:2379"),
+        GOOD.replace("etcd =", "etc =").replace("10.0.0.1:2379", "me:hunter2@10.0.0.1:2379"),
+        GOOD + 'password = "/hunter2"\n',
+        GOOD + 'pasword_file = "hunter2"\n',
+        GOOD + 'user = "me"\npassword_file = "hunter2"\n',
+        GOOD + 'cert = "/cert.pem"\nkey = """-----BEGIN PRIVATE KEY-----\nhunter2"""\n',
+    ],
+)
+def test_an_error_does_not_show_a_secret(text: str, tmp_path: Path) -> None:
+    """It goes to the journal, which more may read than the configuration."""
+    file = tmp_path / "watcher.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=r"cluster\.(etcd?|key|pas)") as refused:
+        load(file)
+    assert "hunter2" not in f"{refused.value} {refused.value.remedy}"
+
+
 def test_a_network_of_many_hosts_is_read(tmp_path: Path) -> None:
     file = tmp_path / "watcher.toml"
     file.write_text(GOOD + 'host = "node-1.example"\naddress = "10.0.0.7"\n')

@@ -159,7 +159,7 @@ def _key_error(name: str, text: str, document: dict[str, Any], error: ConfigKeyE
     line = find_line(text, error.path)
     where = name if line is None else f"{name}:{line}"
     found, value = follow(document, error.path)
-    shown = _shown(value) if found else ""
+    shown = _shown(value) if found and not _is_secret(error.path, value) else ""
     key = dotted(error.path) + (f" = {shown}" if shown else "")
     return UsageError(f"{where}: {key}: {error.reason}", error.remedy)
 
@@ -174,6 +174,20 @@ def dotted(path: KeyPath) -> str:
     )  # fmt: skip
 
 
+def _is_secret(path: KeyPath, value: object) -> bool:
+    """Whether somebody may have written a password or a key where the name of its file belongs."""
+    name = next((part for part in reversed(path) if isinstance(part, str)), "")
+    if name == "key":
+        return not (isinstance(value, str) and value.startswith("/"))
+    return name.startswith(("pas", "secret"))
+
+
+def _without_user(text: str) -> str:
+    """Leave out the user of a URL, whose password goes with it."""
+    scheme, between, rest = text.partition("://")
+    return f"{scheme}://…@{rest.rpartition('@')[2]}" if between and "@" in rest else text
+
+
 def _shown(value: object) -> str:
     """Write `value` like TOML, shortened; empty for a table."""
     if isinstance(value, bool):
@@ -185,4 +199,4 @@ def _shown(value: object) -> str:
         return f"[{', '.join(items + ['…'] * (len(value) > 4))}]"
     if isinstance(value, dict):
         return ""
-    return quoted(value) if isinstance(value, str) else str(value)
+    return quoted(_without_user(value)) if isinstance(value, str) else str(value)
