@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.conftest import ClusterMaker
 from tests.support import traffic
+from tests.support.checked import checked
 from tests.support.cluster.agreed import Agreed, Net
 from tests.support.host import BEYOND, BEYOND6, Container
 from tests.support.refused import attempt
@@ -232,6 +233,12 @@ def test_rules_and_elements_come_back(three: Agreed) -> None:
     for asked in "bc":
         for to in both(on(three, asked)):
             assert on(three, "a").reach(to, 80) is not None
+
+
+def test_the_check_of_a_container_knows_the_rules_for_other_hosts(three: Agreed) -> None:
+    for name in "abc":
+        (line,) = [x for x in checked(three[name], f"on-{name}") if x["check"] == "ports"]
+        assert (line["level"], line["what"]) == ("ok", "its 2 port maps are in force")
 
 
 def test_what_vxlan_carries_is_in_the_table_of_connections_once(three: Agreed) -> None:

@@ -174,12 +174,9 @@ def gather(known: Known) -> Iterator[Gathered]:
         raise WatcherError(f"container {quoted(known.id)} has ended", "start it again")
     rules = Nft().listing(*TABLE)
     settings = known.config.firewall
+    group, port = rejecting.group(settings.log_group), known.config.cluster.port
     intact = rules is not None and known.digest == listed.digest(
-        rules,
-        drivers,
-        Parts(
-            listed.blocks(rules), settings.mark, rejecting.group(settings.log_group), known.rules
-        ),
+        rules, drivers, Parts(listed.blocks(rules), settings.mark, group, known.rules, port)
     )
     with Netlink() as netlink:
         yield Gathered(known, drivers, legs, netlink, seen, asks, rules, intact, host.tables())
