@@ -61,6 +61,19 @@ def test_lists_and_what_they_keep_away(make_host: HostMaker) -> None:
     assert lines[5:] == [("ok", "it has 0 of the 50 connections that it may have", "")]
 
 
+def test_a_gateway_that_the_list_does_not_have_is_well(make_host: HostMaker) -> None:
+    """In a routed network nobody is asked by ARP, and the host rejects the echo request."""
+    host = make_host('[network.default]\nmode = "routed"\nnames = false\n')
+    host.attach("limited", annotations={"io.watcher.egress": f"{BEYOND}:443/tcp"})
+    lines = [x for x in checked(host, "limited") if x["check"] == "gateway"]
+    assert [x["level"] for x in lines] == ["ok"] * len(lines), lines
+    assert all("rejects an echo request" in x["what"] for x in lines), lines
+    assert lines
+    host.command("ip", "link", "set", host.container("limited").veth, "down")
+    lines = [x for x in checked(host, "limited") if x["check"] == "gateway"]
+    assert [x["level"] for x in lines] == ["fail"] * len(lines), lines
+
+
 def test_nothing_is_said_of_who_is_not_limited(host: Host) -> None:
     host.attach("web")
     assert limits(host, "web") == []

@@ -10,6 +10,7 @@ from handlers.link import ours
 from watcher.checks.check import Finding, fail, ok, warn
 from watcher.checks.container.gathered import Gathered
 from watcher.checks.container.legs import Leg
+from watcher.checks.container.limits import rejects_echo
 from watcher.containers import proc
 from watcher.model.sandbox import Interface
 
@@ -155,6 +156,10 @@ def of_gateways(gathered: Gathered) -> Iterator[Finding]:
             yield ok(f"{where} answers an echo request")
         elif answer.mac:
             yield ok(f"{where} answers, though to no echo request")
+        elif answer.error and leg.gateway and rejects_echo(gathered, leg.interface, leg.gateway):
+            yield ok(
+                f"{where} answers: it rejects an echo request, as its egress list does not have it"
+            )
         else:
             why = f" ({answer.error})" if answer.error else ""
             name = leg.network.bridge

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from watcher.model.request import PortMap
     from watcher.model.sandbox import Interface
 
-_NUMBERS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
+_NUMBERS: Final = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58, "sctp": 132}
+_ECHO: Final = {4: "icmp", 6: "ipv6-icmp"}
 _SHOWN: Final = 8
 """The most entries, or port maps, that a line shows."""
 
@@ -65,17 +66,27 @@ class _Held(Struct, frozen=True):
 
 def findings(gathered: Gathered) -> Iterator[Finding]:
     """A line for each limit, and for what it has rejected; none where nothing is limited."""
-    limits = gathered.sandbox.limits
-    forced = gathered.drivers.get(limits.policy)
     counts = rejecting.counts(Nft())
     for interface in gathered.sandbox.interfaces:
-        network = gathered.drivers[interface.network].network
-        held = _Held(interface, limits, network, None if forced is None else forced.network)
+        held = _held(gathered, interface)
         yield from _of_egress(gathered, held)
         yield from _of_ingress(gathered, held)
         yield from _rejected(interface, counts)
     with Netlink(NETLINK_NETFILTER) as netfilter:
         yield from _of_connections(gathered, netfilter)
+
+
+def rejects_echo(gathered: Gathered, interface: Interface, to: Address) -> bool:
+    """Whether the host rejects an echo request that the container sends there by `interface`."""
+    allowed = _held(gathered, interface).list_of("egress")
+    return allowed is not None and not _passes(allowed, to, _ECHO[to.version], 0)
+
+
+def _held(gathered: Gathered, interface: Interface) -> _Held:
+    limits = gathered.sandbox.limits
+    forced = gathered.drivers.get(limits.policy)
+    network = gathered.drivers[interface.network].network
+    return _Held(interface, limits, network, None if forced is None else forced.network)
 
 
 def _of_egress(gathered: Gathered, held: _Held) -> Iterator[Finding]:
