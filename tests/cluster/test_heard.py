@@ -18,6 +18,7 @@ from handlers.kernel.rtnl.numbers import (
 from tests.support.cluster.played import DEVICE, Played, serving
 from tests.support.host import Host
 from tests.support.traffic import entered
+from tests.support.waiting import eventually
 from watcher.events.hosts import HostsWatch
 
 HEARD = {
@@ -34,6 +35,8 @@ HEARD = {
 def heard(host: Host, links: set[int], do: Callable[[], object]) -> list[int]:
     """The types of the events that pass the filter while something is done on a host."""
     found: list[int] = []
+    # The kernel tells of an address again once it knows that no other host has it.
+    eventually(lambda: not tentative(host), what="the end of all duplicate address detection")
 
     async def listen() -> None:
         loop = asyncio.get_running_loop()
@@ -61,6 +64,12 @@ def heard(host: Host, links: set[int], do: Callable[[], object]) -> list[int]:
 
     asyncio.run(listen())
     return found
+
+
+def tentative(host: Host) -> list[str]:
+    """The addresses of which the kernel does not know yet that they are the host's alone."""
+    every = [address for link in host.ip("addr") for address in link["addr_info"]]
+    return [address["local"] for address in every if address.get("tentative")]
 
 
 @pytest.mark.parametrize("what", HEARD)

@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 
 MANY = 1000
 FEW = 10
-"""Routes that the kernel makes for the device and for the addresses of the host."""
+"""Routes of the network itself, and to where its device is."""
 
 
 def test_a_change_of_one_host_touches_nothing_else(played: PlayedMaker) -> None:

@@ -8,7 +8,12 @@ from typing import Final, Self
 
 from handlers.kernel.messages import messages
 from handlers.kernel.rtnl import RTM_DELROUTE
-from handlers.kernel.rtnl.numbers import RTM_DELNEIGH, RTM_NEWNEIGH, RTM_NEWROUTE
+from handlers.kernel.rtnl.numbers import (
+    RTM_DELNEIGH,
+    RTM_NEWNEIGH,
+    RTM_NEWROUTE,
+    RTPROT_KERNEL,
+)
 from tests.support.host import Place
 from tests.support.traffic import entered
 from watcher.events.subscriptions import listen
@@ -37,7 +42,11 @@ class Messages:
         self._socket.close()
 
     def so_far(self) -> Counter[str]:
-        """How many there were of each kind of those that last; ARP comes and goes."""
+        """How many there were of each kind, of entries that last and of routes by programs.
+
+        ARP comes and goes. The kernel makes routes itself as it comes to know that an address is
+        the host's alone.
+        """
         found: Counter[str] = Counter()
         while True:
             try:
@@ -47,6 +56,8 @@ class Messages:
             for kind, _, _, _, body in messages(memoryview(data)):
                 state = int.from_bytes(body[8:10], "little")
                 if kind == RTM_NEWNEIGH and not state & 0x80:  # NUD_PERMANENT
+                    continue
+                if kind in (RTM_NEWROUTE, RTM_DELROUTE) and body[5] == RTPROT_KERNEL:
                     continue
                 if kind in _NAMES:
                     found[_NAMES[kind]] += 1
