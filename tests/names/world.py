@@ -23,6 +23,7 @@ from watcher.names.answers import Answers
 from watcher.names.counts import Counts
 from watcher.names.opening.limits import Place
 from watcher.names.settings import Settings
+from watcher.names.waiting import PATIENCE
 from watcher.names.wire.query import Query
 from watcher.names.zone.directory import Directory
 from watcher.names.zone.remote import Remote
@@ -162,7 +163,7 @@ class World:
         self.rejected.append((name, place.network, place.source))
 
     def _later(self, seconds: float, act: Callable[[], None]) -> Callable[[], None]:
-        assert seconds == 0.1
+        assert seconds == PATIENCE
         self.timers.append(act)
         return lambda: self.timers.remove(act)
 

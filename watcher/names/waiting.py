@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     type Where = tuple[str, str]
     """A network, and an address in it."""
 
-PATIENCE: Final = 0.1
-"""Seconds that a question waits; a sandbox is told of within a few milliseconds."""
+PATIENCE: Final = 0.5
+"""Seconds that a question waits.
+
+A sandbox is told of within a few milliseconds, and later where three processes wait for their turn.
+"""
 
 AT_MOST: Final = 1024
 """Questions that wait at once."""
