@@ -54,7 +54,7 @@ def nobody_waits(host: Host, service: Service) -> None:
     service.signal(signal.SIGSTOP)
     try:
         for path in ("/etc/hostname", "/etc/passwd", str(host.config)):
-            host.command("cat", path, timeout=5)
+            host.command("cat", path, timeout=30)
     finally:
         service.signal(signal.SIGCONT)
 

@@ -25,7 +25,7 @@ def all_reach_all(containers: dict[str, Container]) -> bool:
     for name, asking in containers.items():
         for other, asked in containers.items():
             for source, to in zip(addresses(asking), addresses(asked), strict=True):
-                answer = asking.reach(to, PORT, timeout=1)
+                answer = asking.reach(to, PORT, timeout=4)
                 assert answer == Answer(other, source), (name, to, answer)
     return True
 
