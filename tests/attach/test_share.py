@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import pytest
 
 from tests.support.host import BEYOND, UPLINK, Host
 from tests.support.traffic import Answer
@@ -253,3 +256,32 @@ def test_watcher_bundle_refuses_what_it_cannot_do(host: Host) -> None:
         assert len(done.stderr.splitlines()) == 1, done.stderr
     assert (bundle / "config.json").read_text() == before
     assert (broken / "config.json").read_text() == '{"linux": '
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "is not JSON: Expecting"),
+        ("[" * 100_000, "is nested too deeply; repair it"),
+        (f'{{"a": {"9" * 5000}}}', "has a text or a number that cannot be read; repair it"),
+        (b'{"a": "\xff"}', "has a text or a number that cannot be read; repair it"),
+        ("[]", "is not a JSON object; make it with `runc spec`"),
+        (Path("real.json"), "is a link; put the file itself there"),
+    ],
+)
+def test_watcher_bundle_says_in_plain_words_what_a_file_is(
+    host: Host, content: str | bytes | Path, says: str
+) -> None:
+    host.attach("web")
+    bundle = host.bundle("sidecar")
+    config = bundle / "config.json"
+    before = config.read_bytes()
+    config.rename(bundle / "real.json")
+    if isinstance(content, Path):
+        config.symlink_to(content)
+    else:
+        config.write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = host.watcher("bundle", str(bundle), "--share", "web", check=False)
+    assert done.stderr.startswith(f'watcher: "{config}" {says}')
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert (bundle / "real.json").read_bytes() == before

@@ -275,7 +275,7 @@ def test_what_cannot_be_decoded_is_refused_only_if_it_could_ask(
     with read_by_runc_alone(host, service, "web"):
         path.write_text(left)
     if status:
-        service.logged("refused", "web", "not what runc writes")
+        service.logged("refused", "web", "not what runc reads")
         assert not (host.root / "web").exists()
     else:
         host.attached("web")

@@ -121,6 +121,7 @@ def test_what_is_no_bundle_is_said_to_be_none(host: Host, content: str | None) -
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert str(directory) in done.stderr
     assert (content is None) == ("; make it with `runc spec`" in done.stderr)
+    assert "that directory" not in done.stderr  # it is a user's
 
 
 def test_it_says_what_limits_it(make_host: HostMaker) -> None:

@@ -72,13 +72,21 @@ def _sharers(sandboxes: Sequence[Sandbox]) -> list[_Sharer]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if path.is_symlink():
+        raise Unreadable(f"{quoted(path)} is a link", "put the file itself there")
     content = read_regular(str(path), str(path))
     if content is None:
         raise WatcherError(f"{quoted(path)} is not there", "make it with `runc spec`")
     try:
         spec = json.loads(content)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise Unreadable(f"{quoted(path)} is nested too deeply", "repair it") from error
+    except json.JSONDecodeError as error:
         raise Unreadable(f"{quoted(path)} is not JSON: {error}", "repair it") from error
+    except ValueError as error:  # bytes that are no text, or more digits than Python reads
+        raise Unreadable(
+            f"{quoted(path)} has a text or a number that cannot be read", "repair it"
+        ) from error
     if not isinstance(spec, dict):
         raise Unreadable(f"{quoted(path)} is not a JSON object", "make it with `runc spec`")
     return spec

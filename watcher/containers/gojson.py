@@ -138,7 +138,9 @@ def _first_value(content: bytes) -> object:
     text = content.decode("utf-8", "surrogateescape").lstrip(_SPACE)
     try:
         value, _ = _decoder.raw_decode(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise NotGo("it is nested too deeply") from None
+    except ValueError as error:
         raise NotGo(str(error)) from None
     return value
 

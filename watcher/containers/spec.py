@@ -106,7 +106,10 @@ def decode_spec(content: bytes, shown: str) -> Spec:
     try:
         return _spec(gojson.read(content))
     except gojson.NotGo as error:
-        raise not_written_by("runc", shown, error) from error
+        raise Unreadable(
+            f"{quoted(shown)} is not what runc reads: {str(error)[:200]}",
+            "correct it, or make it anew with `runc spec`",
+        ) from error
 
 
 def decode_unambiguous_spec(content: bytes, shown: str, runtime: str) -> Spec:
