@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -177,12 +178,11 @@ def test_a_directory_where_others_make_directories_is_left_alone(host: Host) -> 
 def watches(service: Service, directory: Path) -> bool:
     """Whether a service is told by inotify(7) of what becomes of the names in `directory`."""
     inode = f" ino:{directory.stat().st_ino:x} "
-    descriptors = Path(f"/proc/{service.pid}/fdinfo").iterdir()
-    return any(
-        line.startswith("inotify ") and inode in line
-        for one in descriptors
-        for line in one.read_text().splitlines()
-    )
+    told: list[str] = []
+    for one in Path(f"/proc/{service.pid}/fdinfo").iterdir():
+        with suppress(OSError):  # it has just been closed
+            told += one.read_text().splitlines()
+    return any(line.startswith("inotify ") and inode in line for line in told)
 
 
 def test_what_a_killed_service_mounted_on_matches_is_taken_back(host: Host) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from tests.support.host import BEYOND, GATE_OFF, UPLINK, Container, Host, HostMaker, Service
+from tests.support.processes import descriptors as opened
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -45,7 +46,7 @@ def reason(host: Host, service: Service, name: str) -> str:
 
 def limit(service: Service, descriptors: int | None) -> None:
     """The service may have so many more descriptors than now; `None`: as many as ever."""
-    now = len(list(Path(f"/proc/{service.pid}/fd").iterdir()))
+    now = opened(service.pid)
     _, hard = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
     most = hard if descriptors is None else now + descriptors
     resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (most, hard))

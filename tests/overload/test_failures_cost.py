@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from tests.support.host import BEYOND, GATE_OFF, UPLINK, Host, HostMaker
-from tests.support.processes import end
+from tests.support.processes import descriptors, end
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
 
@@ -157,7 +157,7 @@ def test_out_of_descriptors_nobody_is_told_to_remove_a_healthy_file(host: Host) 
     service = host.service()
     web = host.attach("web", ports="8080:80")
     web.serve(tcp=(80,))
-    now = len(list(Path(f"/proc/{service.pid}/fd").iterdir()))
+    now = descriptors(service.pid)
     _, hard = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (now + 1, hard))
     directory = host.root / "web"
