@@ -97,7 +97,7 @@ def test_what_is_refused_opens_nothing(make_host: HostMaker) -> None:
             "10.1.2.3", "127.0.0.1", "169.254.169.254", "172.19.0.9", "192.0.2.2", "100.64.0.1",
             "0.0.0.0", "224.0.0.9", "255.255.255.255", "::1",
             "fe80::1", "fd00::1", "::ffff:8.8.8.8", "64:ff9b::10.0.0.1", "2002:a00:1::1",
-            "2001:db8::2", "ff0e::1", host_address(host),
+            "2001:db8::2", "ff0e::1", host_address(host), f"64:ff9b::{host_address(host)}",
         )  # fmt: skip
         assert telling.answer(limited.address, "api.example.org", *rebinding) == ""
         assert telling.answer(limited.address, "api.example.org", "not an address") != ""
@@ -116,7 +116,7 @@ def test_what_is_refused_opens_nothing(make_host: HostMaker) -> None:
 
 def host_address(host: Host) -> str:
     """A public address that the host gets only now."""
-    host.ip("addr", "add", "93.184.216.99/32", "dev", "lo")
+    host.ip("addr", "replace", "93.184.216.99/32", "dev", "lo")
     return "93.184.216.99"
 
 

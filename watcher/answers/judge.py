@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from watcher.answers.protocol import MAX_TTL, MIN_TTL
-from watcher.answers.rebinding import is_of_host, is_of_networks, is_special
+from watcher.answers.rebinding import behind_nat64, is_of_host, is_of_networks, is_special
 from watcher.model.policy.access import access
 from watcher.model.policy.opening import Opening, profile
 
@@ -138,10 +138,11 @@ class Judge:
 
     def _rebinds(self, address: Address) -> bool:
         """Whether no name opens `address`."""
+        end = behind_nat64(address)
         return (
-            is_special(address)
-            or is_of_networks(address, self._context.host.networks.values())
-            or is_of_host(address, self._netlink)
+            is_special(end)
+            or is_of_networks(end, self._context.host.networks.values())
+            or is_of_host(end, self._netlink)
         )
 
 

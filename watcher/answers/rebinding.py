@@ -23,13 +23,18 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 _6TO4: Final = IPv6Network("2002::/16")
 
 
+def behind_nat64(address: Address) -> Address:
+    """The address that a packet to `address` goes to in the end: NAT64 may make another of it."""
+    if isinstance(address, IPv6Address) and address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
 def is_special(address: Address) -> bool:
     """Whether `address` is none of the Internet, but private, loopback, link-local, multicast."""
     if isinstance(address, IPv6Address):
         if address in _6TO4:
             return True
-        if address in _NAT64:
-            return is_special(IPv4Address(int(address) & 0xFFFFFFFF))
         if address.ipv4_mapped is not None or address.is_site_local:
             return True
     return not address.is_global or address.is_multicast or address.is_reserved
