@@ -114,3 +114,18 @@ def test_a_configuration_that_would_let_go_of_a_sandbox_is_refused(make_host: Ho
     assert "with guard = false" in host.watcher("sync", check=False).stderr
     host.delete("alone")
     reload(host, service, policed.replace('egress = ["any"]\n', ""))
+
+
+def test_a_policy_that_would_let_go_of_a_sandbox_elsewhere_is_refused(make_host: HostMaker) -> None:
+    forced = f'[root.limits]\npolicy = "walled"\n{GATE}{WALLED}'
+    host = make_host(f'{forced}ingress = ["any"]\n')
+    service = host.service()
+    host.attach("web")
+    host.configure(f'{forced}ingress = ["any", "!network"]\n')
+    service.signal(SIGHUP)
+    said = "network.walled was changed while web is held to its lists in network default"
+    assert said in refusal(service)
+    done = host.watcher("sync", check=False)
+    assert said in done.stderr
+    host.delete("web")
+    reload(host, service, f'{forced}ingress = ["any", "!network"]\n')

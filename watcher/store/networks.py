@@ -63,8 +63,11 @@ def _refuse_to_let_go(
         for name in noted.keys() & set(sandbox.networks):
             why = not_held(limits, known[name], known.get(limits.policy))
             if why and not not_held(limits, noted[name], noted.get(limits.policy)):
+                changed, there = name, "a list there"
+                if known[name] == noted[name]:
+                    changed, there = limits.policy, f"its lists in network {name}"
                 raise UsageError(
-                    f"network.{name} was changed while {sandbox.id} is held to a list there: {why}",
+                    f"network.{changed} was changed while {sandbox.id} is held to {there}: {why}",
                     "change it back, or stop that container first",
                 )
 
