@@ -94,8 +94,11 @@ def test_ranges_of_one_sandbox_that_overlap(served: Host) -> None:
 def test_sync_puts_a_range_right(served: Host) -> None:
     web = served.attach("web", ports=LONG)
     web.serve(tcp=(20000,))
-    served.nft("delete", "element", "inet", "watcher", "range4", "{ tcp . 20000-29999 }")
-    served.nft("add", "element", "inet", "watcher", "range4", "{ tcp . 25000-25009 : 172.19.0.99 }")
+    # At once: between two commands, the service would put it right.
+    served.nft(
+        "delete element inet watcher range4 { tcp . 20000-29999 };"
+        "add element inet watcher range4 { tcp . 25000-25009 : 172.19.0.99 }"
+    )
     done = served.watcher("sync", check=False)
     assert served.beyond.reach(UPLINK, 20000) == Answer("web", BEYOND), done
     assert served.elements() != []
