@@ -102,6 +102,32 @@ def test_a_fixed_address_waits_for_its_claim(make_host: HostMaker) -> None:
         eventually(lambda: registry.blocks() == {BLOCK: "held"})
 
 
+def test_containers_keep_what_they_have_without_the_lease_store(make_host: HostMaker) -> None:
+    """Fixed addresses as well, before it is known again which blocks the host has."""
+    host = make_host(CONFIG)
+    service = host.service()
+    with Registry(host.run_dir) as registry:
+        runc = waiting(host, registry)
+        registry.tell(own(CLAIM))
+        host.launched(runc, "web")
+        host.attach("any")
+        host.attach("inside", annotations={"io.watcher.ip": "10.9.4.9"})
+        eventually(lambda: registry.blocks() == {BLOCK: "held", CLAIM: "held"})
+    names = ("any", "inside", "web")
+    links = {name: host.container(name).place.ip("link", "show", "eth0") for name in names}
+    service.kill9()
+    for path in host.state_dir.glob("leases.db*"):
+        path.unlink()
+    host.service()
+    for name in names:
+        assert host.attached(name).place.ip("link", "show", "eth0") == links[name]
+    with Registry(host.run_dir) as registry:
+        registry.whole(own(BLOCK), own(CLAIM))
+        eventually(lambda: registry.blocks() == {BLOCK: "held", CLAIM: "held"})
+        host.delete("web")
+        eventually(lambda: registry.blocks()[CLAIM] == "leaving")
+
+
 def test_a_claim_that_is_refused_says_why(make_host: HostMaker) -> None:
     host = make_host(CONFIG)
     host.service()

@@ -45,8 +45,11 @@ class BlockBook:
         self._ordinal = ordinal
         self._block: int | None = None
 
-    def fixed(self, address: Address, asked: str) -> None:
+    def fixed(self, address: Address, asked: str, adopt: Iterable[Address] = ()) -> None:
         """Check that the container may have the `address` that it asks for, `asked` as written.
+
+        If it is one of `adopt`, the container has it already, from a lease store that was lost. So
+        it may keep it, though this host does not know its blocks yet.
 
         Raises:
             InvalidRequest: no container may have it, or another sandbox has it.
@@ -60,10 +63,10 @@ class BlockBook:
         if (holder := self.holder(address)) is not None:
             reason = f"{address} is held by sandbox {quoted(holder)}"
             raise InvalidRequest(keys.IP, asked, reason, f"{remedy}, or stop that one")
-        self._block = self._held(claim_of(address))
-        if self._block is None and not self._lent(address):
+        self._block, lent = self._held(claim_of(address)), self._lent(address)
+        if self._block is None and not lent:
             self._block = self._held(self._block_with(address))
-        if self._block is None:
+        if self._block is None and (lent or address not in adopt):
             raise Unclaimed(name, address, asked)
 
     def holder(self, address: Address) -> str | None:

@@ -193,9 +193,10 @@ def _choose(
     """
     book = open_book(db, network, pool, container.root, container.id, *where)
     if isinstance(book, BlockBook):
+        had = adopt.get(network.name, ())
         if fixed is None:
-            return book, book.choose(adopt.get(network.name, ()))
-        book.fixed(fixed, container.annotations.get(keys.IP, str(fixed)))
+            return book, book.choose(had)
+        book.fixed(fixed, container.annotations.get(keys.IP, str(fixed)), had)
         return book, fixed
     if fixed is not None:
         if (holder := book.holder(fixed)) is None:
