@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,11 +14,21 @@ from watcher.cluster.agent.standing import Situation
 from watcher.cluster.agent.tables import Service, Telling
 from watcher.cluster.endpoints.hosts import host_lines
 from watcher.cluster.etcd.words import KeyValue
-from watcher.cluster.protocol import HostRow, NetworkRow, PeerBlockRow, Row, key_of, table_of
+from watcher.cluster.protocol import (
+    BlockRow,
+    HostRow,
+    NetworkRow,
+    PeerBlockRow,
+    Row,
+    key_of,
+    table_of,
+)
+from watcher.cluster.registry.changes import Take
 from watcher.cluster.registry.keys import Keys, Part, part_of
 from watcher.cluster.registry.picture import Picture
 from watcher.cluster.registry.records import BlockRecord, HostRecord, NetworkRecord, encode
 from watcher.clustering.tables import Heard
+from watcher.model.address import Subnet
 from watcher.model.cluster import block_at
 
 KEYS = Keys("/watcher")
@@ -133,3 +144,26 @@ def test_what_has_not_changed_is_not_worked_out_again() -> None:
     registry.remove(KEYS.block(second))
     assert found().keys() == {first.first}
     assert registry.picture.rows.keys() == {first}, "what has gone is kept"
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["unknown-here", "lost-here"])
+def test_a_host_that_gets_its_blocks_again_takes_no_others(lost: bool) -> None:
+    """Else each return would leave it with an empty block more, which somebody else may need."""
+    registry = Registry()
+    old = block_at(SUBNETS[0], 16, 1)
+    if not lost:  # what an earlier incarnation of it has
+        registry.put(KEYS.block(part_of("net", old)), encode(BlockRecord("me", "earlier")))
+
+    def taken(*blocks: BlockRow) -> list[Subnet]:
+        service = Service(
+            HOST, {"net": NetworkRow("net", SUBNETS, 16, 1, 0)},
+            {(block.network, block.prefix): block for block in blocks}, {},
+        )  # fmt: skip
+        changes = look(registry.picture, service, SITUATION, {}, random.Random(1)).changes
+        return [change.prefix for change in changes if isinstance(change, Take)]
+
+    assert taken(*([BlockRow("net", old, "lost")] if lost else [])) == [old]
+    registry.put(KEYS.block(part_of("net", old)), encode(BlockRecord("me", "me")))
+    assert taken(*([BlockRow("net", old, "lost")] if lost else [])) == []
+    (new,) = taken(BlockRow("net", old, "held"))  # if what it has is full
+    assert new != old

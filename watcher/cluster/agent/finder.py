@@ -246,16 +246,10 @@ class Finder:
 
     def _more_of(self, row: NetworkRow, version: int, wanted: int) -> Iterator[Change]:
         subnet = self._map.subnets.get((row.name, version))
-        unknown = sum(
-            1
-            for network, prefix in self._map.own
-            if network == row.name
-            and prefix.version == version
-            and not is_claim(prefix)
-            and (network, prefix) not in self._blocks
-        )
-        wanted = min(wanted - unknown, AT_ONCE)
         if subnet is None or wanted <= 0:
+            return
+        wanted = min(wanted - self._coming(row.name, version), AT_ONCE)
+        if wanted <= 0:
             return
         mine = self._blocks
         taken = {
@@ -278,3 +272,22 @@ class Finder:
             self.full.append(row.name)
         for prefix in chosen:
             yield from self._take(row.name, prefix, new=True)
+
+    def _coming(self, network: str, version: int) -> int:
+        """How many blocks this host has or gets again that its service does not lease from yet."""
+        unknown = sum(
+            1
+            for part, entry in self._picture.blocks.items()
+            if (part.network, part.version) == (network, version)
+            and entry.record is not None
+            and entry.record.host == self._me.name
+            and (prefix := self._map.prefix(part)) is not None
+            and (network, prefix) not in self._blocks
+        )
+        return unknown + sum(
+            1
+            for (name, prefix), row in self._blocks.items()
+            if (name, prefix.version, row.state) == (network, version, "lost")
+            and not is_claim(prefix)
+            and not why_not(self._map, row, 0.0)
+        )
