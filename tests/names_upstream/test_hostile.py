@@ -110,7 +110,8 @@ def test_a_server_without_tcp_is_still_asked_by_udp(asking: Asking) -> None:
     assert asking.said == []
 
 
-def test_who_floods_names_that_nobody_answers_harms_nobody_else(asking: Asking) -> None:
+def test_who_floods_names_that_nobody_answers_harms_nobody_else(make_asking: AskingMaker) -> None:
+    asking = make_asking(times=Times(each=4.0, all=8.0))  # to begin so many takes a while
     asking.peer(FIRST, lambda message: good(message) if b"\3web" in message else [])
     askers = range(ALL_AT_MOST // 2 // EACH_AT_MOST + 1)
     questions = [

@@ -17,6 +17,7 @@ import dns.rdatatype
 from tests.support import traffic
 from tests.support.waiting import PATIENCE, eventually
 from watcher.model.names import PORT
+from watcher.observe.name_service import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,8 +52,10 @@ class NameService:
         self.logged("ready")
 
     def hears(self) -> NameService:
-        """Waits until it knows the containers."""
+        """Waits until it knows the containers, and the networks, which may be told later."""
         self.logged(HEARD)
+        run_dir = str(self.host.seen(self.host.run_dir))
+        eventually(lambda: read(run_dir, PATIENCE).networks, what="that it knows the networks")
         return self
 
     @property
