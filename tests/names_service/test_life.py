@@ -9,20 +9,30 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from dns.message import from_wire
 
 from tests.names_service.conftest import CONFIG
 from tests.support import traffic
+from tests.support.brokers import stopped_broker
 from tests.support.host import GATEWAY
-from tests.support.name_service import HEARD, NameService, addresses, ask, outcome
+from tests.support.name_service import (
+    HEARD,
+    NameService,
+    addresses,
+    ask,
+    make_query,
+    outcome,
+)
 from tests.support.waiting import eventually
 from watcher.model.names import DNS_PORT, PORT
 from watcher.observe.name_service import read
+from watcher.observe.stream import Stream
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.names_service.conftest import Named
-    from tests.support.host import Host, HostMaker
+    from tests.support.host import Host, HostMaker, Service
 
 _LOOK_UP = ("busybox", "nslookup", "host.watcher.internal", GATEWAY)
 
@@ -45,6 +55,39 @@ def test_who_asks_before_the_service_has_told_of_it_waits(make_host: HostMaker) 
         found = finds_host(host, f"again-{number}")
         assert f"Address: {GATEWAY}\n" in found, found
     names.stop()
+
+
+def is_too_busy_at_first(host: Host, service: Service, run_dir: str) -> bool:
+    """Starts the service anew, and stops it before it has told its events' process of networks.
+
+    False if that was quicker.
+    """
+    service.signal(signal.SIGCONT)
+    service.restart()
+    with Stream(run_dir) as first:
+        with stopped_broker(service):
+            host.run("more")  # by now the service has passed the connection on
+            host.delete("more")
+            service.signal(signal.SIGSTOP)
+        return not first.picture().networks
+
+
+def test_who_asks_before_a_busy_service_has_told_of_networks_waits(make_host: HostMaker) -> None:
+    host = make_host(CONFIG)
+    service, run_dir = host.service(), str(host.seen(host.run_dir))
+    web = host.attach("web")
+    try:
+        eventually(lambda: is_too_busy_at_first(host, service, run_dir), what="a busy service")
+        NameService(host).logged(HEARD)
+        assert not read(run_dir).networks
+        with traffic.make_socket(web.place.netns, socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.settimeout(traffic.ENOUGH)
+            asking.connect((GATEWAY, DNS_PORT))
+            asking.send(make_query("web").to_wire())
+            service.signal(signal.SIGCONT)
+            assert addresses(from_wire(asking.recv(4096))) == {web.address}
+    finally:
+        service.signal(signal.SIGCONT)
 
 
 def test_it_goes_on_with_what_it_knew_while_the_service_is_away(named: Named) -> None:

@@ -176,14 +176,14 @@ class Server:
             return
         self._answers_some = True
         self._answers.directory = known.directory
-        self._gateways.serve(
-            {
-                subnet.gateway: line.name
-                for line in known.networks.values() if line.names
-                for subnet in line.subnets
-            }
-        )  # fmt: skip
-
+        if known.networks:  # a service that is too busy tells of none yet: who asks waits
+            self._gateways.serve(
+                {
+                    subnet.gateway: line.name
+                    for line in known.networks.values() if line.names
+                    for subnet in line.subnets
+                }
+            )  # fmt: skip
         self._learned()
 
     def _learned(self) -> None:
