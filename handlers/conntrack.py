@@ -41,9 +41,6 @@ from watcher.model.sandbox import Sandbox, published_at
 _COUNT: Final = "netfilter/nf_conntrack_count"
 """The number of flows. To go through an empty table takes as long as through a full one."""
 
-_AT_ONCE: Final = 100
-"""Flows deleted per call; the socket's buffer has room for as many errors."""
-
 _STRETCH: Final = 32
 """Flows to look at in one go, some 0.1 ms; then other threads get their turn."""
 
@@ -231,7 +228,7 @@ class ConntrackHandler(Handler):
                 for number, body in enumerate(chain.from_iterable(map(listing.listed, requests))):
                     if (one := judge(body)) is not None:
                         found.append(one)
-                    if len(found) >= _AT_ONCE:
+                    if len(found) >= flows.AT_ONCE:
                         self._delete(deleting, batch, found)
                     if number % _STRETCH == _STRETCH - 1:
                         rest()

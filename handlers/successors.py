@@ -18,9 +18,6 @@ _LOOKS: Final = 3
 """How often to look in one place, as long as there is such a flow: the end of each may meet an
 answer. But a sandbox may make them as fast as they end."""
 
-_AT_ONCE: Final = 100
-"""Flows asked for, or ended, per call."""
-
 
 class Successors:
     """Where to look, by the requests of :func:`flows.successor`. It belongs to who ends flows."""
@@ -45,7 +42,7 @@ class Successors:
             return
         turned: dict[bytes, int] = {}
         with Netlink(NETLINK_NETFILTER) as netlink:
-            for requests in batched(self._looks_left, _AT_ONCE):
+            for requests in batched(self._looks_left, flows.AT_ONCE):
                 ending = {
                     request: body
                     for request, body in zip(requests, netlink.answers(requests), strict=True)

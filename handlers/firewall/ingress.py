@@ -25,7 +25,7 @@ from typing import Final
 from handlers.firewall import rejecting, remote
 from handlers.firewall.classids import classid
 from handlers.firewall.egress import Group, fields
-from handlers.firewall.matches import HOST_ENDS, ip_family, local_key
+from handlers.firewall.matches import ERRORS, HOST_ENDS, ip_family, local_key
 from handlers.firewall.rejecting import REJECT
 from handlers.handler import Numbers
 from handlers.kernel.nft import Element
@@ -149,7 +149,7 @@ def chains_of_host(versions: Sequence[int], log_group: int) -> Iterator[str]:
         noted = rejecting.noted("ingress", v, log_group, side="daddr", of_host=True)
         yield from (
             f"chain host_to_judged{v} {{",
-            "    ct state related meta l4proto { icmp, ipv6-icmp } return",
+            f"    {ERRORS} return",
             "    meta priority set none",
             f"    meta priority set {ip} daddr map @host_ingress{v}",
             *(_LOCAL if v == 6 else ()),

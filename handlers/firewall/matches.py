@@ -12,6 +12,9 @@ from watcher.model.sandbox import Interface
 HOST_ENDS: Final = "netnsv*"
 """All host ends; they match packets of networks without a bridge of their own."""
 
+ERRORS: Final = "ct state related meta l4proto { icmp, ipv6-icmp }"
+"""Errors about a connection; all else that is related begins one (`nf_conntrack_ftp`)."""
+
 
 def side(driver: Driver, name: str, field: str, subnet: Subnet) -> str:
     """Matches one side of what a network's sandboxes send or get.

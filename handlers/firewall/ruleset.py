@@ -21,7 +21,7 @@ from typing import Final
 from msgspec import Struct
 
 from handlers.firewall import admin, connections, egress, ingress, names, remote
-from handlers.firewall.matches import HOST_ENDS, ip_family, ip_of, side
+from handlers.firewall.matches import ERRORS, HOST_ENDS, ip_family, ip_of, side
 from handlers.kernel.rtnl import OURS
 from handlers.networks.driver import Driver
 from watcher.model.address import Subnet
@@ -217,8 +217,8 @@ def _forwarded(blocks: Set[str]) -> Iterable[str]:
     limits = [part.FORWARDED for part in (ingress, connections) if part.BLOCK in blocks]
     if not limits:
         return ["ct state established,related accept"]
-    errors = "ct state related meta l4proto { icmp, ipv6-icmp } accept"
-    return ["ct state established accept", errors, *limits, "ct state related accept"]
+    there = "ct state established accept", f"{ERRORS} accept"
+    return [*there, *limits, "ct state related accept"]
 
 
 def _sets(networks: list[Network]) -> Iterable[str]:

@@ -39,6 +39,8 @@ ANSWERED, SOURCE_CHANGED, DESTINATION_CHANGED = 1 << 1, 1 << 4, 1 << 5
 (`include/uapi/linux/netfilter/nf_conntrack_common.h`)."""
 _CONNECTED: Final = (socket.IPPROTO_TCP, socket.IPPROTO_SCTP, 33)
 """Protocols with connections; 33 is DCCP."""
+AT_ONCE: Final = 100
+"""Flows to ask for or to end per call; the socket's buffer has room for as many errors."""
 TUPLES: Final = (_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY)
 _VERSIONS: Final = {int(socket.AF_INET): 4, int(socket.AF_INET6): 6}
 _GENERIC: Final = struct.Struct("=BBH")

@@ -17,6 +17,7 @@ from watcher.checks.check import Finding, ok, warn
 from watcher.checks.container.resolvers import PATH
 from watcher.model.names import DNS_PORT
 from watcher.model.policy.access import access
+from watcher.model.policy.boxes import ICMP, NUMBERS
 from watcher.model.policy.limits import SandboxLimits, bound
 from watcher.model.policy.origins import origins
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from watcher.model.request import PortMap
     from watcher.model.sandbox import Interface
 
-_NUMBERS: Final = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58, "sctp": 132}
-_ECHO: Final = {4: "icmp", 6: "ipv6-icmp"}
 _SHOWN: Final = 8
 """The most entries, or port maps, that a line shows."""
 
@@ -79,7 +78,7 @@ def findings(gathered: Gathered) -> Iterator[Finding]:
 def rejects_echo(gathered: Gathered, interface: Interface, to: Address) -> bool:
     """Whether the host rejects an echo request that the container sends there by `interface`."""
     allowed = _held(gathered, interface).list_of("egress")
-    return allowed is not None and not _passes(allowed, to, _ECHO[to.version], 0)
+    return allowed is not None and not _passes(allowed, to, ICMP[to.version], 0)
 
 
 def _held(gathered: Gathered, interface: Interface) -> _Held:
@@ -100,7 +99,7 @@ def _of_egress(gathered: Gathered, held: _Held) -> Iterator[Finding]:
     if asks_us or held.interface is not gathered.sandbox.interfaces[0]:
         return
     for server in servers:
-        if not server.is_loopback and not _passes(allowed, server, "udp", DNS_PORT):
+        if not server.is_loopback and not _passes(allowed, server, NUMBERS["udp"], DNS_PORT):
             remedy = f'add "{_text(server)}:{DNS_PORT}" to the list'
             if allowed.named:
                 remedy = f"mount nothing over {PATH}, so that it asks the name service"
@@ -168,12 +167,12 @@ def _rejected(interface: Interface, counts: Mapping[str, Mapping[str, int]]) -> 
             yield ok(f"its {direction} list has rejected {many}", _LOOK)
 
 
-def _passes(allowed: AccessList, address: Address, protocol: str, port: int) -> bool:
+def _passes(allowed: AccessList, address: Address, protocol: int, port: int) -> bool:
     """Whether the list has a port of an address, but for what names open."""
-    number, kind = int(address), _NUMBERS[protocol]
+    number = int(address)
     return any(
         box.addresses[0] <= number <= box.addresses[1]
-        and box.protocols[0] <= kind <= box.protocols[1]
+        and box.protocols[0] <= protocol <= box.protocols[1]
         and box.ports[0] <= port <= box.ports[1]
         for box in allowed.boxes(address.version)
     )
@@ -181,7 +180,7 @@ def _passes(allowed: AccessList, address: Address, protocol: str, port: int) -> 
 
 def _lets_in(allowed: AccessList, port: PortMap) -> bool:
     """Whether anybody outside may open connections to a single published port."""
-    kind = _NUMBERS[port.protocol]
+    kind = NUMBERS[port.protocol]
     return any(
         box.protocols[0] <= kind <= box.protocols[1]
         and box.ports[0] <= port.host_port <= box.ports[1]

@@ -18,10 +18,12 @@ type Ports = tuple[tuple[int, int], ...]
 """Ranges of ports, sorted, with a gap between any two."""
 
 _ALL: Final[Ports] = (EVERY_PORT,)
-_NUMBERS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
+NUMBERS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 """The protocols with ports (`/etc/protocols`)."""
 
-_ICMP: Final = {4: 1, 6: 58}
+ICMP: Final = {4: 1, 6: 58}
+"""The number of the protocol by IP version."""
+
 _BITS: Final = {4: 32, 6: 128}
 
 
@@ -115,23 +117,23 @@ def _passing(entries: Sequence[Entry]) -> dict[str, Ports]:
             united(e.ports for e in entries if not e.out and _has(e, kind)),
             united(e.ports for e in entries if e.out and _has(e, kind)),
         )
-        for kind in (*_NUMBERS, "icmp", "other")
+        for kind in (*NUMBERS, "icmp", "other")
     }
 
 
 def _has(entry: Entry, kind: str) -> bool:
     if entry.protocol:
         return entry.protocol == kind
-    return entry.ports == EVERY_PORT or kind in _NUMBERS
+    return entry.ports == EVERY_PORT or kind in NUMBERS
 
 
 def _numbers(kind: str, version: int) -> Iterator[tuple[int, int]]:
-    icmp = _ICMP[version]
+    icmp = ICMP[version]
     if kind == "other":
-        edges = sorted((-1, icmp, *_NUMBERS.values(), 256))
+        edges = sorted((-1, icmp, *NUMBERS.values(), 256))
         yield from ((a + 1, b - 1) for a, b in pairwise(edges) if b - a > 1)
     else:
-        number = icmp if kind == "icmp" else _NUMBERS[kind]
+        number = icmp if kind == "icmp" else NUMBERS[kind]
         yield number, number
 
 
