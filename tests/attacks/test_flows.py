@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from tests.support import traffic
-from tests.support.host import BEYOND, UPLINK, UPLINK6, Container, Host, Place
+from tests.support.host import BEYOND, UPLINK, UPLINK6, Container, Host
 from tests.support.waiting import eventually
 from watcher.store.leases import LeaseStore
 
@@ -24,22 +23,13 @@ SERVER: Final = 5000
 END: Final = b"end"
 
 
-def bound(place: Place, address: str, port: int) -> socket.socket:
-    """A UDP socket of `place` that is closed with its host."""
-    sock = traffic.make_socket(place.netns, socket.AF_INET, socket.SOCK_DGRAM)
-    place.host.on_close(sock.close)
-    sock.bind((address, port))
-    sock.settimeout(10)
-    return sock
-
-
 class Sender:
     """A machine outside that goes on sending to a flow which a container has begun."""
 
     def __init__(self, host: Host, victim: Container) -> None:
         self._host = host
-        self._socket = bound(host.beyond, BEYOND, SERVER)
-        asking = bound(victim.place, victim.address, PORT)
+        self._socket = host.beyond.bound(BEYOND, SERVER)
+        asking = victim.place.bound(victim.address, PORT)
         asking.sendto(b"question", (BEYOND, SERVER))
         question, self._to = self._socket.recvfrom(100)
         assert question == b"question"
@@ -52,8 +42,8 @@ class Sender:
 
     def reaches(self, container: Container) -> bool:
         """Whether what it sends now arrives at a container that has the victim's address."""
-        listening = bound(container.place, container.address, PORT)
-        host = bound(self._host.here, "0.0.0.0", 0)
+        listening = container.place.bound(container.address, PORT)
+        host = self._host.here.bound("0.0.0.0", 0)
         for _ in range(3):
             self.go_on()
         arrived = []
@@ -174,8 +164,8 @@ def test_flows_of_others_go_on(kept: Host) -> None:
     other.serve(udp=(80,))
     client = kept.beyond.datagrams(UPLINK, 5354)
     assert client.ask() == traffic.Answer("other", BEYOND)
-    asking = bound(other.place, other.address, PORT)
-    outside = bound(kept.beyond, BEYOND, SERVER)
+    asking = other.place.bound(other.address, PORT)
+    outside = kept.beyond.bound(BEYOND, SERVER)
     asking.sendto(b"question", (BEYOND, SERVER))
     _, where = outside.recvfrom(100)
     gone(kept, victim)

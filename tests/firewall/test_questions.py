@@ -284,7 +284,7 @@ def test_an_answer_that_comes_late_does_not_keep_the_questions(make_host: HostMa
     answering(host)
     asking, asked = [], []
     for gateway in GATEWAYS:
-        server = bound(host, gateway, DNS_PORT)
+        server = host.here.bound(gateway, DNS_PORT)
         client = traffic.make_socket(web.place.netns, server.family, socket.SOCK_DGRAM)
         host.on_close(client.close)
         client.settimeout(traffic.ENOUGH)
@@ -302,12 +302,3 @@ def test_an_answer_that_comes_late_does_not_keep_the_questions(make_host: HostMa
     for client in asking:
         client.send(b"a question")
         assert client.recv(100).startswith(b"names ")
-
-
-def bound(host: Host, address: str, port: int) -> socket.socket:
-    """A UDP socket of the host that answers only when the test says so."""
-    server = traffic.make_socket(host.here.netns, traffic.family_of(address), socket.SOCK_DGRAM)
-    host.on_close(server.close)
-    server.settimeout(traffic.ENOUGH)
-    server.bind((address, port))
-    return server

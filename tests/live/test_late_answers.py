@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from ipaddress import IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from handlers.context import open_context
 from tests.live.test_reviewed import NoNotes
 from tests.support import traffic
 from tests.support.flows import flows_of
-from tests.support.host import UPLINK
+from tests.support.host import BEYOND, UPLINK
 from watcher.model.container import Process
 from watcher.model.network import Network
 from watcher.model.request import PortMap
@@ -42,14 +41,8 @@ class Talk:
     """A server of the host at that port, and somebody outside who asks it."""
 
     def __init__(self, host: Host) -> None:
-        self._server, self._client = (
-            traffic.make_socket(place.netns, socket.AF_INET, socket.SOCK_DGRAM)
-            for place in (host.here, host.beyond)
-        )
-        for one in (self._server, self._client):
-            host.on_close(one.close)
-            one.settimeout(traffic.ENOUGH)
-        self._server.bind(("0.0.0.0", PORT))
+        self._server = host.here.bound("0.0.0.0", PORT)
+        self._client = host.beyond.bound(BEYOND, 0)
         self._client.connect((UPLINK, PORT))
 
     def ask(self) -> None:

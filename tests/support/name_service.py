@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import signal
 import socket
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ import dns.rcode
 import dns.rdatatype
 
 from tests.support import traffic
+from tests.support.logs import entries
 from tests.support.waiting import PATIENCE, eventually
 from watcher.model.names import PORT
 from watcher.observe.name_service import read
@@ -82,8 +82,7 @@ class NameService:
 
     def log(self) -> list[dict[str, Any]]:
         """The entries of its log, but for one that is being written."""
-        text = self._log.read_text()
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return entries(self._log.read_text())
 
     def count(self, event: str) -> int:
         """How often it has logged `event`."""

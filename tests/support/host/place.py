@@ -120,6 +120,14 @@ class Place:
         self.host.on_close(stream.close)
         return stream
 
+    def bound(self, address: str, port: int) -> socket.socket:
+        """A UDP socket here that sends and receives only what the test says."""
+        made = traffic.make_socket(self.netns, traffic.family_of(address), socket.SOCK_DGRAM)
+        self.host.on_close(made.close)
+        made.settimeout(traffic.ENOUGH)
+        made.bind((address, port))
+        return made
+
     def datagrams(self, address: str, port: int) -> traffic.Datagrams:
         """A UDP socket here that asks the server at `address` and `port`."""
         datagrams = traffic.Datagrams(self.netns, address, port)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from tests.support.host.manager import Manager
 from tests.support.host.place import Json
+from tests.support.logs import entries
 from tests.support.processes import Entered
 from tests.support.waiting import PATIENCE, eventually
 
@@ -144,14 +145,7 @@ class Service:
 
     def log(self) -> list[Json]:
         """The entries of its log, but for one that is being written."""
-        entries: list[Json] = []
-        text = self.log_text()
-        for line in text[: text.rfind("\n") + 1].splitlines():
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                raise AssertionError(f"not a line of JSON in the log: {line}") from None
-        return entries
+        return entries(self.log_text())
 
     def warnings(self) -> list[Json]:
         """The entries of its log that are warnings or worse."""
