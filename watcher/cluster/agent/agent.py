@@ -274,6 +274,7 @@ class Agent:
                 self._advance(picture, differs=differs)
         out = bool(problem)
         if found is not None:
+            self._link.add(found.more)
             problem = found.standing.problem or self._changer.problem or self._journal.full(found)
             out = found.standing.kind in ("out", "removed")
             if picture is not None and picture.restored is not None:

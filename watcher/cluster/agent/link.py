@@ -16,7 +16,7 @@ from watcher.observe.live.socket_watch import SocketWatch
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from watcher.cluster.protocol import Row, StatusRow
     from watcher.log.logger import Log
@@ -102,6 +102,10 @@ class Link:
     def set(self, rows: Iterable[Row]) -> bool:
         """Have :meth:`tell` tell this, and nothing else; whether it was different so far."""
         return self._telling.set(rows)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Have :meth:`tell` tell this beside what was :meth:`set`, if anything was."""
+        self._telling.add(rows)
 
     def tell(self, status: StatusRow) -> None:
         """Have the service know how this host stands, and what was :meth:`set`."""

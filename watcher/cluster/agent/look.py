@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from watcher.cluster.agent.finder import AT_ONCE, Finder
-from watcher.cluster.agent.rows import Map, told
+from watcher.cluster.agent.rows import Map, put_back, told
 from watcher.cluster.agent.standing import Situation, Standing, live, standing
 from watcher.cluster.registry.changes import Unmark
 
@@ -32,6 +32,7 @@ class Look(Struct, frozen=True):
     Attributes:
         standing: how this host stands.
         rows: what the service is to know; `None`: what it knows stays.
+        more: what it is to know beside that.
         changes: what is to be changed in the registry, apart from what needs a lease.
         mark: whether all hosts are to be kept from what is new, because etcd was restored.
         live: what is to be told of this host while it lives, if etcd does not have it yet.
@@ -46,6 +47,7 @@ class Look(Struct, frozen=True):
     live: AliveRecord | None = None
     full: tuple[str, ...] = ()
     due: frozenset[Place] = frozenset()
+    more: tuple[Row, ...] = ()
 
 
 def look(
@@ -75,10 +77,12 @@ def look(
     if how.kind != "in" or how.me is None:
         return Look(how, told(map_, how, service, trying), [])
     finder = Finder(map_, service, how.me, now.numbers, rng)
+    rows: list[Row] | None = None
+    more: tuple[Row, ...] = ()
     if marked is None:
         rows, changes = told(map_, how, service, trying), list(finder.changes())
     else:
-        rows, changes = None, list(finder.back())
+        more, changes = tuple(put_back(map_, service, marked.modified)), list(finder.back())
     return Look(
         how,
         rows,
@@ -86,6 +90,7 @@ def look(
         live=_live(picture, how.me, now),
         full=tuple(finder.full),
         due=frozenset(finder.due),
+        more=more,
     )
 
 

@@ -147,6 +147,21 @@ def told(
     return rows
 
 
+def put_back(map_: Map, service: Service, mark: int) -> Iterator[Row]:
+    """What other hosts have written since the mark that etcd was restored was set.
+
+    It is believed, as they know what they have; nothing that this host has is among it.
+
+    Args:
+        mark: the revision at which the mark was set.
+    """
+    name = "" if service.host is None else service.host.host
+    yield from _peers(map_.picture, name, mark)
+    for row in _peer_blocks(map_, name, mark):
+        if row.host and (row.network, row.prefix) not in service.blocks:
+            yield row
+
+
 def _networks(map_: Map) -> Iterator[Row]:
     for name in map_.networks:
         record = map_.picture.network(name)
@@ -154,18 +169,18 @@ def _networks(map_: Map) -> Iterator[Row]:
         yield NumberRow(name, 0 if record is None or problem_ else record.number, problem_)
 
 
-def _peers(picture: Picture, name: str) -> Iterator[Row]:
+def _peers(picture: Picture, name: str, since: int = 0) -> Iterator[Row]:
     for host, entry in picture.hosts.items():
-        if host != name and entry.record is not None:
+        if host != name and entry.record is not None and entry.modified > since:
             yield PeerRow(host, ip_address(entry.record.address), host in picture.alive)
 
 
-def _peer_blocks(map_: Map, name: str) -> Iterator[Row]:
+def _peer_blocks(map_: Map, name: str, since: int = 0) -> Iterator[PeerBlockRow]:
     """What cannot be read is somebody else's, unless the service has it."""
     wanted = {network for network in map_.networks if network not in map_.problems}
     for part, entry in map_.picture.blocks.items():
         host = entry.record.host if entry.record else ""
-        if host == name or part.network not in wanted:
+        if host == name or part.network not in wanted or entry.modified <= since:
             continue
         row = map_.picture.rows.get(part)
         if row is None or row.host != host:
@@ -179,6 +194,8 @@ def _peer_blocks(map_: Map, name: str) -> Iterator[Row]:
         record, prefix = claim.record, claim_of(part.address)
         host = record.host if record else ""
         if (record and not record.counts) or host == name or part.network not in wanted:
+            continue
+        if claim.modified <= since:
             continue
         if map_.block_with(part) is not None and (host or (part.network, prefix) not in map_.had):
             yield PeerBlockRow(part.network, prefix, host)

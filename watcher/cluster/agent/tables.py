@@ -96,6 +96,12 @@ class Telling:
         self._keys = {id(row): key for key, row in self._rows.items()}
         return before != self._rows
 
+    def add(self, rows: Sequence[Row]) -> None:
+        """There is this, too; it is left out as long as it is not known what else there is."""
+        if rows and self._rows is not None:
+            more = {(table_of(row), key_of(row)): row for row in rows}
+            self.set({**self._rows, **more}.values())
+
     def anew(self) -> None:
         """The service knows nothing: it is another connection, perhaps of another incarnation."""
         self.status = replace(self.status, cluster_id="", revision=0)
