@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+from typing import Final
 
 from tests.support.bundles import FOREVER
 from tests.support.clustering import (
@@ -14,15 +16,18 @@ from tests.support.clustering import (
     refused,
     theirs,
 )
-from tests.support.host import Host, HostMaker
+from tests.support.host import UPLINK, Host, HostMaker
 from tests.support.reading import Reading
+from tests.support.traffic import make_socket
 from tests.support.waiting import eventually
-from watcher.cluster.protocol import Removed, StatusRow
+from watcher.cluster.protocol import Removed, Row, StatusRow
 from watcher.store.leases import LeaseStore
 
 CLAIM = "10.9.200.7/32"
 FIXED = {"io.watcher.ip": "10.9.200.7"}
 BLOCK, SECOND = "10.9.4.0/28", "10.9.7.16/28"
+VXLAN: Final = 4789
+"""Its port, by default."""
 
 
 def test_a_container_gets_an_address_of_a_block(make_host: HostMaker) -> None:
@@ -77,9 +82,9 @@ def test_a_service_that_is_killed_finishes_what_was_begun(make_host: HostMaker) 
         eventually(lambda: leaving not in registry.blocks())
 
 
-def waiting(host: Host, registry: Registry) -> subprocess.Popen[str]:
+def waiting(host: Host, registry: Registry, *more: Row) -> subprocess.Popen[str]:
     """A start of `web` with the fixed address, which waits for its claim."""
-    registry.whole(own(BLOCK))
+    registry.whole(own(BLOCK), *more)
     eventually(lambda: registry.blocks() == {BLOCK: "held"})
     host.bundle("web", annotations=FIXED)
     runc = host.launching("run", "web", "--detach")
@@ -139,6 +144,25 @@ def test_a_claim_that_is_refused_says_why(make_host: HostMaker) -> None:
         eventually(lambda: registry.blocks() == {BLOCK: "held"})
 
 
+def test_a_container_gets_its_claim_though_the_kernel_refuses_what_others_need(
+    make_host: HostMaker,
+) -> None:
+    """A VXLAN device, as the port of that is another program's."""
+    host = make_host('[gate]\non_timeout = "deny"\n' + CONFIG.replace("192.0.2.1", UPLINK))
+    host.service()
+    with (
+        make_socket(host.here.netns, socket.AF_INET, socket.SOCK_DGRAM) as other,
+        Registry(host.run_dir) as registry,
+    ):
+        other.bind(("0.0.0.0", VXLAN))
+        runc = waiting(host, registry)
+        registry.tell(own(CLAIM), peer("c", "203.0.113.9"), theirs(SECOND, "c"))
+        host.launched(runc, "web")
+        assert host.attached("web").address == "10.9.200.7"
+        refused = host.watcher("sync", check=False).stderr
+        assert f"UDP port {VXLAN} has another program's VXLAN" in refused
+
+
 def test_without_the_registry_a_fixed_address_is_refused_and_others_start(
     make_host: HostMaker,
 ) -> None:
@@ -182,6 +206,7 @@ def test_a_host_that_was_removed_leases_no_more_and_lets_what_runs_run(
     host.service()
     with Registry(host.run_dir) as registry:
         registry.whole(own(BLOCK))
+        eventually(lambda: registry.blocks() == {BLOCK: "held"})
         web = host.attach("web")
         before = registry.host()
         assert before is not None

@@ -6,6 +6,7 @@ import json
 
 from tests.support.clustering import CONFIG, Registry, own
 from tests.support.host import GATE_OFF, HostMaker
+from tests.support.waiting import eventually
 
 BLOCK = "10.9.4.0/28"
 CLAIM = "10.9.200.7/32"
@@ -16,6 +17,7 @@ def test_blocks_and_free_addresses(make_host: HostMaker) -> None:
     service = host.service()
     with Registry(host.run_dir) as registry:
         registry.whole(own(BLOCK))
+        eventually(lambda: registry.blocks() == {BLOCK: "held"})
         host.attach("web")
     (row,) = json.loads(host.watcher("network", "ls", "--json").stdout)
     assert (row["cluster"], row["blocks"], row["free"]) == (True, [BLOCK], [14])

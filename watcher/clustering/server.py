@@ -254,6 +254,8 @@ class Clustering:
             self._agreement.read_anew()
             self._work = self._loop.call_later(_AFTER_FAILURE, self._do)
             self._failed()
+            if go_on:  # the next try finds nothing new for them
+                self._granted()
             return
         self._problem = ""
         self._tell_reached(self._heard.coming(StatusRow))
