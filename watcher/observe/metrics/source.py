@@ -102,24 +102,25 @@ class Shared:
         self._told = told
         self._reason = ""
         self._last: Scrape | None = None
+        self._began = 0.0
         self._until = 0.0
         self._coming: asyncio.Future[Scrape] | None = None
 
     async def latest(self) -> Scrape:
-        """A scrape that was begun less than :data:`AGE` ago, or is about to be."""
-        if self._last is not None and time.monotonic() < self._until:
-            return self._last
+        """The scrape that is under way, or else one that was begun less than :data:`AGE` ago."""
         if self._coming is None:
+            if self._last is not None and time.monotonic() < self._until:
+                return self._last
+            self._began = time.monotonic()
             self._coming = in_thread(self._source.scrape)
             self._coming.add_done_callback(self._came)
-            self._until = time.monotonic() + AGE
         return await asyncio.shield(self._coming)
 
     def _came(self, coming: asyncio.Future[Scrape]) -> None:
         self._coming = None
         if coming.cancelled() or coming.exception() is not None:
             return
-        self._last = coming.result()
+        self._last, self._until = coming.result(), self._began + AGE
         if self._last.reason != self._reason:
             self._reason = self._last.reason
             self._told(self._reason)
