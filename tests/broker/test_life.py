@@ -24,8 +24,8 @@ def test_readers_see_the_end_of_the_service(service: Service) -> None:
 
 def test_it_ends_when_nobody_reads(make_service: ServiceMaker) -> None:
     service = make_service(linger=0.2)
-    service.start([sandbox(1)])
-    with service.reader() as reader:
+    with service.reader() as reader:  # before it has begun to count
+        service.start([sandbox(1)])
         reader.follow()
         assert not service.ended(timeout=0.6)
     assert service.ended()

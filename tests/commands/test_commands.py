@@ -69,9 +69,9 @@ def test_ls_shows_nothing_half_made(make_host: HostMaker, served: bool) -> None:
     service = host.service() if served else None
     host.attach("web")
     with LeaseStore.open(host.state_dir / "leases.db") as store:
-        if service is not None:
-            service.signal(signal.SIGSTOP)  # it would put right what is half-made, maybe before
         with host.unwritable() as lock:
+            if service is not None:  # it would put right what is half-made, maybe before
+                service.signal(signal.SIGSTOP)  # while it does not have the lock
             ls = host.popen(
                 host.watcher_command("ls", "--json"), env=host.watcher_env, stdout=subprocess.PIPE
             )

@@ -264,6 +264,7 @@ ExecStart=/usr/sbin/runc run {"--detach" if detach else ""} --bundle {machine.sh
     machine.command("sh", "-c", f"cat >/run/systemd/system/try-{name}.service", stdin=unit)
     machine.command("systemctl", "daemon-reload")
     done = machine.command("systemctl", "start", f"try-{name}", check=False)
+    machine.command("journalctl", "--sync")  # what was printed is on its way to the journal
     show = ("journalctl", "--no-pager", "--output=cat", f"--unit=try-{name}")
     printed = machine.command(*show).stdout
     assert (done.returncode != 0) == fails, printed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -16,6 +15,7 @@ import pytest
 
 from tests.support.brokers import broker, children_of_all_threads, stopped_broker
 from tests.support.connected import BACK
+from tests.support.logs import entries
 from tests.support.reading import Reading, agrees
 from tests.support.tampering import lose_store
 from tests.support.waiting import PATIENCE, eventually
@@ -35,9 +35,8 @@ EPOLL: Final = ("232", "281", "22")
 
 
 def history(host: Host) -> list[Json]:
-    """The events of the history."""
-    lines = (host.state_dir / "events.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    """The events of the history, but for one that is being written."""
+    return entries((host.state_dir / "events.jsonl").read_text())
 
 
 def assert_kinds(host: Host, kinds: list[str]) -> bool:
@@ -268,7 +267,8 @@ def hung(host: Host) -> Iterator[Service]:
     """A service that hangs, and whose socket for commands is full."""
     service = host.service()
     host.attach("web")
-    service.signal(signal.SIGSTOP)
+    with host.unwritable():
+        service.signal(signal.SIGSTOP)  # while it does not have the lock, which it would keep
     yield service
     service.signal(signal.SIGCONT)
 

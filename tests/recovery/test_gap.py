@@ -122,6 +122,8 @@ def test_who_began_to_send_in_a_gap_is_answered_again(
     healing = HEALERS[healer](host)
     next(healing)
     web = host.attach("web", ports=ports)
+    # Else a flow that has been answered once ends after 30 s, however long the rest takes.
+    host.command("sh", "-c", "echo 600 > /proc/sys/net/netfilter/nf_conntrack_udp_timeout")
     web.serve(tcp=(80,), udp=(80, 81, 6050))
     host.beyond.serve(tcp=(80,), udp=(53,))
     host.here.serve(tcp=(22,), udp=(53, 123))

@@ -428,6 +428,8 @@ class Model(RuleBasedStateMachine):
             return self.is_right()
         except sqlite3.DatabaseError as error:
             raise AssertionError("somebody makes the lease store anew just now") from error
+        except StopIteration as error:
+            raise AssertionError("it has changed since the line before") from error
 
     def is_right(self) -> bool:
         rooms = self.attached()

@@ -151,7 +151,8 @@ def test_who_comes_at_that_moment_gets_what_is_nobodys(busy: Busy, accident: str
 def test_a_sync_in_between_does_no_harm(make_host: HostMaker, accident: str) -> None:
     """The service is stopped, and so cannot notice before it."""
     busy = Busy(make_host(GATE_OFF))
-    busy.service.signal(signal.SIGSTOP)
+    with busy.host.unwritable():
+        busy.service.signal(signal.SIGSTOP)  # while it does not have the lock, which it would keep
     busy.befalls(ACCIDENTS[accident])
     assert busy.host.watcher("sync", "--dry-run").returncode == 0
     assert busy.host.watcher("sync").returncode == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import traffic
+from tests.support.logs import entries
 from tests.support.processes import children, end
 from tests.support.waiting import eventually
 
@@ -101,7 +101,7 @@ class Exporter:
 
     def log(self) -> list[str]:
         """What it has logged."""
-        return [json.loads(line)["event"] for line in self._log.read_text().splitlines()]
+        return [entry["event"] for entry in entries(self._log.read_text())]
 
     @property
     def pid(self) -> int:

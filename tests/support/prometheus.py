@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from tests.support.exporter import PORT, ask
+from tests.support.logs import entries
 from tests.support.processes import Done, end
 from tests.support.waiting import eventually
 
@@ -69,8 +70,8 @@ class Prometheus:
 
     def complaints(self) -> list[str]:
         """What it has logged as a warning or an error."""
-        return [line for line in self._log.read_text().splitlines()
-                if json.loads(line)["level"] not in ("info", "debug")]  # fmt: skip
+        logged = entries(self._log.read_text())
+        return [str(entry) for entry in logged if entry["level"] not in ("info", "debug")]
 
     def _get(self, path: str) -> Any:
         reply = ask(self._host.here, _PORT, f"/api/v1/{path}")

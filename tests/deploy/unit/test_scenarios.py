@@ -175,4 +175,6 @@ def test_a_copy_of_a_sandbox_outlives_the_service_and_the_store(unit: BootedHost
     assert unit.beyond.reach(UPLINK, 9000) == Answer("web", BEYOND)
     assert unit.watcher("sync").stdout == "nothing to do\n"
     unit.delete("web")
-    eventually(lambda: not list((unit.run_dir / "sandboxes").glob("*")))
+    copies = unit.seen(unit.run_dir / "sandboxes")
+    assert copies.is_dir()
+    eventually(lambda: not list(copies.iterdir()))
