@@ -41,11 +41,8 @@ class Named:
         for name, host in cluster.hosts.items():
             host.join()
             self.names[name] = NameService(host)
-        eventually(lambda: {*cluster.hosts} == self._with_blocks(), what="all have blocks")
-
-    def _with_blocks(self) -> set[str]:
-        found = self.cluster.etcd.under("/watcher/v1/blocks/")
-        return {json.loads(value)["host"] for value in found.values()}
+        for host in cluster.hosts.values():
+            host.provided()
 
     def host(self, name: str) -> ClusterHost:
         return self.cluster.hosts[name]

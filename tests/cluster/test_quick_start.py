@@ -34,8 +34,8 @@ def test_three_hosts_by_the_quick_start(make_cluster: ClusterMaker) -> None:
         return [(row["host"], row["state"], len(row["blocks"].get("default", ()))) for row in rows]
 
     eventually(lambda: states() == [("a", "this", 2), ("b", "alive", 2), ("c", "alive", 2)])
-    client = host.attach("client")
+    client = host.provided().attach("client")
     for name in ("b", "c"):
-        web = cluster.hosts[name].attach(f"web-{name}")
+        web = cluster.hosts[name].provided().attach(f"web-{name}")
         web.serve(tcp=(PORT,))
         eventually(partial(client.reach, web.address, PORT), what=f"{name}, asked by a")

@@ -15,7 +15,7 @@ PORT = 80
 def test_containers_of_three_hosts_reach_each_other(cluster: Cluster) -> None:
     for host in cluster.hosts.values():
         host.join()
-    containers = {name: host.attach(name) for name, host in cluster.hosts.items()}
+    containers = {name: host.provided().attach(name) for name, host in cluster.hosts.items()}
     for container in containers.values():
         container.serve(tcp=(PORT,), udp=(PORT,))
     for one, asking in containers.items():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import tomllib
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
 from tests.support.cluster.underlay import Link, Underlay
 from tests.support.host import Host, Json, Service
+from tests.support.waiting import eventually
 
 SUBNETS: Final = ("172.19.0.0/16", "fd00:19::/64")
 NETWORK: Final = """
@@ -87,6 +91,28 @@ ip link set lo up
         self.on_close(agent.end)
         agent.start(ready=ready)
         return agent
+
+    def provided(self) -> Self:
+        """Waits until its service can lease addresses of each subnet of its clustered networks.
+
+        Until then a container is refused. Other hosts may know of a block earlier.
+        """
+        networks = tomllib.loads(self.config.read_text()).get("network", {})
+        subnets = {
+            (name, ip_network(subnet).version)
+            for name, network in networks.items()
+            if network.get("cluster")
+            for subnet in network["subnets"]
+        }
+        eventually(lambda: subnets <= self._leased_from(), what="it has blocks")
+        return self
+
+    def _leased_from(self) -> set[tuple[str, int]]:
+        """The networks and IP versions of which it holds blocks."""
+        file = self.state_dir / "leases.db"
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            held = "SELECT network, family FROM block WHERE state = 'held'"
+            return {(network, family) for network, family in database.execute(held)}
 
     def routes(self) -> dict[IPv4Network | IPv6Network, Json]:
         """The routes to blocks that the program has made here, as `ip -json route` prints them."""

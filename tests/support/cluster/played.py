@@ -180,8 +180,8 @@ class Played:
 
 
 def serving(host: ClusterHost, name: str) -> Container:
-    """A container that serves."""
-    container = host.attach(name)
+    """A container that serves, on a host that has been told its blocks."""
+    container = host.provided().attach(name)
     container.serve(tcp=(PORT,), udp=(PORT,))
     return container
 
