@@ -12,6 +12,7 @@ from tests.support.cluster.played import DEVICE, PORT, Played, addresses, servin
 from tests.support.host import Container
 from tests.support.waiting import eventually
 
+MAC = f"$(bridge fdb show dev {DEVICE} | grep 203.0.113.13 | cut -d' ' -f1)"
 DAMAGE = {
     "all routes flushed": "ip route flush proto 119; ip -6 route flush proto 119",
     "a route deleted": "ip route del 10.9.3.0/28",
@@ -23,10 +24,8 @@ DAMAGE = {
     "device renamed": f"ip link set {DEVICE} name other0",
     "MTU changed": f"ip link set {DEVICE} mtu 1300",
     "MAC changed": f"ip link set {DEVICE} address 02:00:00:00:00:77",
-    "entry deleted": f"bridge fdb del $(bridge fdb show dev {DEVICE} | head -1 | cut -d' ' -f1)"
-    f" dev {DEVICE} dst 203.0.113.13",
-    "entry changed": f"bridge fdb replace $(bridge fdb show dev {DEVICE} | head -1 | cut -d' ' -f1)"
-    f" dev {DEVICE} dst 203.0.113.99",
+    "entry deleted": f"bridge fdb del {MAC} dev {DEVICE} dst 203.0.113.13",
+    "entry changed": f"bridge fdb replace {MAC} dev {DEVICE} dst 203.0.113.99",
     "neighbour deleted": f"ip neigh del 203.0.113.13 dev {DEVICE}",
     "neighbour changed": f"ip neigh replace 203.0.113.13 lladdr 02:00:00:00:00:78 dev {DEVICE}"
     " nud permanent",

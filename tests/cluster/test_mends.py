@@ -210,8 +210,7 @@ def test_what_came_back_is_not_suspected(bed: Bed) -> None:
     assert bed.mend()[0]
     bed.hear()
     bed.damage(
-        "ip route save 10.9.0.64/28 > /tmp/saved; ip route del 10.9.0.64/28;"
-        " ip route restore < /tmp/saved; rm /tmp/saved"
+        "ip route save 10.9.0.64/28 > saved; ip route del 10.9.0.64/28; ip route restore < saved"
     )
     repairs, _ = bed.mend()
     assert not repairs
