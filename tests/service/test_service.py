@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import signal
 import subprocess
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.config.test_reload import has_opened
 from tests.support.host import BEYOND, UPLINK, Host, HostMaker, Service
 from tests.support.traffic import Answer
 from tests.support.waiting import eventually
+from watcher.locks.names import SERVICE
 
 
 def test_containers_that_are_there_already_are_attached_before_it_is_ready(host: Host) -> None:
@@ -150,6 +153,19 @@ def test_one_whose_locks_are_removed_makes_them_anew(host: Host, what: str) -> N
     assert told.count("made the locks anew, which were removed") == 1
     assert not [event for event in told if event in ("repaired", "sync failed")]
     service.stop()
+
+
+def test_a_lock_that_a_command_has_for_an_instant_is_waited_for(host: Host) -> None:
+    """As one does that looks whether a service runs while `run_dir` is made anew."""
+    service = host.service(cold=True)
+    path, beside = host.run_dir / SERVICE, host.base / "beside"
+    with beside.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        beside.rename(path)  # so that it is removed, and another one is locked at the same time
+        eventually(lambda: has_opened(service, path), what="that it has seen the other one")
+    service.logged("made the locks anew", level="warning")
+    assert service.running
+    host.attach("web")
 
 
 def test_of_two_that_each_have_a_lock_the_first_gives_way(host: Host) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from watcher.locks.lock import Busy
 from watcher.locks.names import PATIENCE
 from watcher.model.errors import WatcherError, message_with_remedy
+from watcher.service.mainthread import Stopped
 
 if TYPE_CHECKING:
     import asyncio
@@ -113,16 +115,20 @@ class LockFiles:
             return True
         try:
             for lock in locks:
-                lock.renew()
+                if lock.lost():
+                    lock.renew()
             self.watch()
+            self._own.wait_and_take()  # a command may have it for an instant, to see if it is free
+        except Busy as busy:
+            self._lost(
+                f"{self._run_dir} was removed, and another `watcher run` has this host by now:"
+                f" {busy.holder}"
+            )
+            return False
+        except Stopped:  # by a signal
+            return False
         except (WatcherError, OSError) as error:
             self._log.error("the locks cannot be made anew", reason=message_with_remedy(error))
             return False
-        if self._own.take():
-            self._log.warning("made the locks anew, which were removed", run_dir=self._run_dir)
-            return True
-        self._lost(
-            f"{self._run_dir} was removed, and another `watcher run` has this host by now:"
-            f" {self._own.holder()}"
-        )
-        return False
+        self._log.warning("made the locks anew, which were removed", run_dir=self._run_dir)
+        return True
