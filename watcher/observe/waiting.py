@@ -7,6 +7,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -46,7 +47,7 @@ class Wait:
     def for_service(self, run_dir: str) -> Stream:
         """Wait until the socket is served, and connect to it."""
         while True:
-            inotify = _watch(_existing(run_dir))  # first, so that nothing is missed
+            inotify = _watch(run_dir)  # first, so that nothing is missed
             try:
                 return Stream(run_dir)
             except NotServed:
@@ -59,7 +60,7 @@ class Wait:
         end = time.monotonic() + seconds
         if done():
             return True
-        inotify = _watch(_existing(state_dir))
+        inotify = _watch(state_dir)
         try:
             while not done():
                 if not self.readable(inotify.fileno(), end - time.monotonic()):
@@ -71,6 +72,7 @@ class Wait:
 
 
 def _watch(directory: str) -> Inotify:
+    """Watch the directory, or if it is missing, the nearest one above it that is there."""
     from watcher.events.inotify import ATTRIBUTES, CREATED, MODIFIED, REMOVED, Inotify
 
     def changed(*_: object) -> None:
@@ -78,15 +80,17 @@ def _watch(directory: str) -> Inotify:
 
     inotify = Inotify(changed)
     try:
-        inotify.add(directory, CREATED | REMOVED | MODIFIED | ATTRIBUTES, changed, follow=True)
+        while True:
+            there = _existing(directory)
+            with suppress(FileNotFoundError):  # it has just been removed
+                inotify.add(there, CREATED | REMOVED | MODIFIED | ATTRIBUTES, changed, follow=True)
+                return inotify
     except OSError:
         inotify.close()
         raise
-    return inotify
 
 
 def _existing(directory: str) -> str:
-    """The directory, or if it is missing, the nearest one above it that is there."""
     path = Path(directory)
     while not os.access(path, os.R_OK | os.X_OK) and path != path.parent:
         path = path.parent
