@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +27,15 @@ def check(host: Host, name: str) -> Done:
     return done
 
 
-def picture(host: Host) -> tuple[dict[str, bytes], list[Any]]:
-    files = host.state_dir.iterdir() if host.state_dir.exists() else ()
-    return {file.name: file.read_bytes() for file in files if file.suffix == ".db"}, host.nft_list()
+def picture(host: Host) -> tuple[dict[str, list[str]], list[Any]]:
+    """What is in the store, whose service may move it from one file to the other, and the rules."""
+    files = host.state_dir.glob("*.db")
+    return {file.name: content(file) for file in files}, host.nft_list()
+
+
+def content(file: Path) -> list[str]:
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        return list(database.iterdump())
 
 
 def test_it_says_what_comes_true(make_host: HostMaker) -> None:
