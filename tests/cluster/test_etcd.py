@@ -28,6 +28,7 @@ from watcher.cluster.etcd.words import Batch, Event, Kind, Status, Times
 
 _numbers = itertools.count(1)
 _QUICK = Times(quiet=0.2)
+_PATIENT = Times(answer=60)
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_all_is_read_though_it_is_large(strict: RealEtcd, prefix: str) -> None:
         assert [kv.value == value for kv in found] == [True] * 40
         await client.txn([], [delete_range(prefix, end_of(prefix))])
 
-    done(strict, work)
+    done(strict, work, _PATIENT)
 
 
 def test_keys_end_with_their_lease(strict: RealEtcd, prefix: str) -> None:

@@ -13,7 +13,7 @@ from tests.cluster.conftest import ClusterMaker
 from tests.support.cluster import NETWORK, Cluster, ClusterHost
 from tests.support.host import Container
 from tests.support.name_service import NameService, addresses, ask, outcome
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from watcher.cluster.endpoints.reading import read
 
 GATEWAY = "172.19.0.1"
@@ -152,7 +152,7 @@ def test_names_stay_while_etcd_or_the_process_that_asks_it_is_away(named: Named)
 def is_connected(named: Named, host: str) -> bool:
     """Whether etcd answers a host, as it says."""
     there = named.host(host)
-    status = read(str(there.seen(there.run_dir))).status
+    status = read(str(there.seen(there.run_dir)), PATIENCE).status
     return status is not None and status.connected
 
 

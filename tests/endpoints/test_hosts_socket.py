@@ -112,7 +112,7 @@ class Served:
         return found
 
     async def read(self) -> Any:
-        return await asyncio.to_thread(read, str(self.run_dir))
+        return await asyncio.to_thread(read, str(self.run_dir), _ENOUGH)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(_ENOUGH):

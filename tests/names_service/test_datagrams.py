@@ -10,7 +10,8 @@ import pytest
 
 from tests.support import traffic
 from tests.support.host import GATEWAY
-from tests.support.name_service import NameService, addresses, make_query, outcome
+from tests.support.name_service import NameService, addresses, ask, make_query, outcome
+from tests.support.waiting import eventually
 from watcher.model.names import PORT
 from watcher.names.transport.datagrams import TURN
 
@@ -34,6 +35,7 @@ def test_each_of_many_questions_gets_its_own_answer(
     host.service()
     NameService(host).hears()
     web = host.attach("web")
+    eventually(lambda: addresses(ask(web.place, "web", server=server)), what="it is told of")
     asked = [make_query(_NAMES[n % len(_NAMES)], id=n) for n in range(5 * TURN + 1)]
     with traffic.make_socket(web.place.netns, family, socket.SOCK_DGRAM) as client:
         client.settimeout(traffic.ENOUGH)

@@ -25,7 +25,6 @@ from tests.support.name_service import (
 )
 from tests.support.waiting import eventually
 from watcher.model.names import DNS_PORT, PORT
-from watcher.observe.name_service import read
 from watcher.observe.stream import Stream
 
 if TYPE_CHECKING:
@@ -78,8 +77,9 @@ def test_who_asks_before_a_busy_service_has_told_of_networks_waits(make_host: Ho
     web = host.attach("web")
     try:
         eventually(lambda: is_too_busy_at_first(host, service, run_dir), what="a busy service")
-        NameService(host).logged(HEARD)
-        assert not read(run_dir).networks
+        names = NameService(host)
+        names.logged(HEARD)
+        assert not names.totals().networks
         with traffic.make_socket(web.place.netns, socket.AF_INET, socket.SOCK_DGRAM) as asking:
             asking.settimeout(traffic.ENOUGH)
             asking.connect((GATEWAY, DNS_PORT))
@@ -97,7 +97,7 @@ def test_it_goes_on_with_what_it_knew_while_the_service_is_away(named: Named) ->
     for tcp in (False, True):
         found = ask(web.place, "other", server=GATEWAY, port=DNS_PORT, tcp=tcp)
         assert addresses(found) == {other.address}
-    assert read(str(named.host.seen(named.host.run_dir))).connected is None
+    assert named.names.totals().connected is None
 
 
 def test_a_port_that_is_taken_stops_no_other_and_is_tried_again(make_host: HostMaker) -> None:
@@ -180,14 +180,14 @@ def test_its_status_tells_what_it_has_done(named: Named) -> None:
     web = named.host.attach("web")
     for _ in range(3):
         ask(web.place, "web", server=GATEWAY, port=DNS_PORT)
-    totals = read(str(named.host.seen(named.host.run_dir)))
+    totals = named.names.totals()
     assert totals.connected is not None
     assert totals.networks == ("back", "default")
     assert (totals.sandboxes, sum(totals.udp.values())) == (1, 3)
     silent = [socket.socket(socket.AF_UNIX) for _ in range(50)]
     for one in silent:
         one.connect(str(named.host.seen(named.host.run_dir / "names/status.sock")))
-    assert read(str(named.host.seen(named.host.run_dir))).sandboxes == 1
+    assert named.names.totals().sandboxes == 1
     for one in silent:
         one.close()
     named.names.stop()

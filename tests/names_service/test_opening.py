@@ -13,7 +13,6 @@ from tests.support.host import BEYOND, GATEWAY, Container
 from tests.support.name_service import addresses, outcome
 from tests.support.upstreams import dnsmasq
 from tests.support.waiting import eventually
-from watcher.observe.name_service import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,7 +150,7 @@ def test_what_cannot_be_opened_is_not_answered(limited: Limited) -> None:
     opener.reply(limited.expect("far.example", "198.51.100.7"))
     assert addresses(asked.answer()) == {"198.51.100.7"}
 
-    counted = read(str(limited.named.host.seen(limited.named.host.run_dir))).openings
+    counted = limited.named.names.totals().openings
     assert counted == {"opened": 3, "open": 1, "refused": 1, "unanswered": 1, "overload": 0}
 
     opener.close()  # what is open stays so

@@ -222,15 +222,18 @@ class Etcd:
             member.kill()
 
     def leader(self) -> Member:
-        """The member that leads."""
+        """The member that leads; members of a busy machine may be choosing another one."""
+        return eventually(self._leads, what="a member leads")[0]
+
+    def _leads(self) -> list[Member]:
         answers = json.loads(self.ctl("endpoint", "status", "--write-out=json").stdout)
-        return next(
+        return [
             member
             for member in self.members
             for answer in answers
             if answer["Endpoint"] == member.url
             and answer["Status"]["leader"] == answer["Status"]["header"]["member_id"]
-        )
+        ]
 
     # --- what is in it ----------------------------------------------------------------------------
 

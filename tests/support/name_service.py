@@ -17,7 +17,7 @@ from tests.support import traffic
 from tests.support.logs import entries
 from tests.support.waiting import PATIENCE, eventually
 from watcher.model.names import PORT
-from watcher.observe.name_service import read
+from watcher.observe.name_service import NameTotals, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,9 +54,12 @@ class NameService:
     def hears(self) -> NameService:
         """Waits until it knows the containers, and the networks, which may be told later."""
         self.logged(HEARD)
-        run_dir = str(self.host.seen(self.host.run_dir))
-        eventually(lambda: read(run_dir, PATIENCE).networks, what="that it knows the networks")
+        eventually(lambda: self.totals().networks, what="that it knows the networks")
         return self
+
+    def totals(self) -> NameTotals:
+        """What it tells of itself, however busy the machine is."""
+        return read(str(self.host.seen(self.host.run_dir)), PATIENCE)
 
     @property
     def pid(self) -> int:

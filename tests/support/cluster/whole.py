@@ -29,8 +29,8 @@ from tests.support.host import Container, Host
 from tests.support.name_service import NameService, ask
 from tests.support.name_service import addresses as addresses_of
 from tests.support.traffic import Answer
-from tests.support.waiting import LATENCY_FREE_NO, eventually
-from watcher.cluster.endpoints.reading import read
+from tests.support.waiting import LATENCY_FREE_NO, PATIENCE, eventually
+from watcher.cluster.endpoints.reading import Hosts, read
 from watcher.model.cluster import Block
 from watcher.store.leases import LeaseStore
 
@@ -193,18 +193,21 @@ class Whole:
 
     def heard(self, name: str) -> dict[str, str]:
         """The state of each host as a host tells its own readers."""
-        lines = read(str(self[name].seen(self[name].run_dir))).hosts
-        return {host.name: host.state for host in lines.values()}
+        return {host.name: host.state for host in self._read(name).hosts.values()}
 
     def connected(self, name: str) -> bool:
         """Whether etcd answers a host, as it tells its own readers."""
-        status = read(str(self[name].seen(self[name].run_dir))).status
+        status = self._read(name).status
         return status is not None and status.connected
 
     def problem(self, name: str) -> str:
         """Why a host is granted nothing, as it tells its own readers."""
-        status = read(str(self[name].seen(self[name].run_dir))).status
+        status = self._read(name).status
         return "it tells nothing" if status is None else status.problem
+
+    def _read(self, name: str) -> Hosts:
+        """What a host tells its own readers."""
+        return read(str(self[name].seen(self[name].run_dir)), PATIENCE)
 
     def is_cut(self, name: str, address: str) -> bool:
         """Whether the container of a host does not reach an address."""
