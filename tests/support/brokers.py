@@ -6,7 +6,7 @@ import os
 import signal
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.support.waiting import eventually
 
@@ -15,10 +15,22 @@ if TYPE_CHECKING:
 
     from tests.support.host import Service
 
+_NAME: Final = b"watcher.observe.broker"
+"""In its command line."""
+
 
 def broker(service: Service) -> int:
-    """The pid of the broker, once there is one."""
-    return eventually(lambda: children_of_all_threads(service.pid), what="a broker")[0]
+    """The pid of the broker, once there is one.
+
+    Before its execve(2) it is none yet: who stops it then stops a thread of the service as well,
+    which waits for that without hearing signals (vfork(2)).
+    """
+    return eventually(lambda: _brokers(service.pid), what="a broker")[0]
+
+
+def _brokers(pid: int) -> list[int]:
+    children = children_of_all_threads(pid)
+    return [one for one in children if _NAME in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 @contextmanager
