@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from signal import SIGHUP
+from signal import SIGCONT, SIGHUP, SIGSTOP
 
 import pytest
 
@@ -129,3 +129,18 @@ def test_a_policy_that_would_let_go_of_a_sandbox_elsewhere_is_refused(make_host:
     assert said in done.stderr
     host.delete("web")
     reload(host, service, f'{forced}ingress = ["any", "!network"]\n')
+
+
+def test_one_that_has_just_ended_is_in_the_way_of_no_change(make_host: HostMaker) -> None:
+    """Its end comes to a busy service together with the order to read the configuration."""
+    policed = '[network.default]\negress = ["any"]\n'
+    host = make_host(policed)
+    service = host.service()
+    alone = host.attach("alone", annotations={"io.watcher.ingress": "none"})
+    service.signal(SIGSTOP)
+    host.command("kill", "-KILL", str(alone.pid))
+    host.configure(policed.replace('egress = ["any"]\n', ""))
+    service.signal(SIGHUP)
+    service.signal(SIGCONT)
+    service.logged("configuration taken")
+    assert service.warnings() == []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from watcher.model.errors import WatcherError, message_with_remedy
+from watcher.model.errors import UsageError, WatcherError, message_with_remedy
 from watcher.reconcile.conflicts import refuse_impossible
 from watcher.service import systemd
 from watcher.store.networks import known_networks
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from watcher.config.settings import Config
     from watcher.gate.gatekeeper import Gatekeeper
     from watcher.log.logger import Log
+    from watcher.model.network import Network
     from watcher.reconcile.reconciler import Reconciler
     from watcher.store.leases import LeaseStore
 
@@ -81,9 +83,23 @@ class Reload:
             self._log.info("configuration read again, nothing has changed")
             return
         refuse_impossible({n: v for n, v in new.networks.items() if n not in self._host.networks})
-        self._host.configure(known_networks(new, self._store))
+        self._host.configure(self._known_networks(new))
         firewall.admin.take(path, rules)
         self._reconciler.configure(new)
         self._gate.configure(new.gate)
         self._log.info("configuration taken", changed=changed)
         taken(new)
+
+    def _known_networks(self, config: Config) -> Mapping[str, Network]:
+        """All known networks; a container that has just ended is in the way of no change.
+
+        Raises:
+            UsageError: a change contradicts what a sandbox has.
+        """
+        try:
+            return known_networks(config, self._store)
+        except UsageError:
+            self._reconciler.blocked()  # the lock may be free by now
+            with suppress(WatcherError, OSError):  # then the change is refused
+                self._reconciler.sync()
+            return known_networks(config, self._store)
