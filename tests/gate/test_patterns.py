@@ -127,6 +127,7 @@ def test_roots_that_change_places_are_the_roots_of_their_new_names(host: Host) -
     script = f"umount {one} {two}; mv --exchange -T {one} {two}"
     host.command("unshare", "--mount", "--propagation=private", "sh", "-ec", script)
     eventually(lambda: host.ls()["web"]["root"] == str(two))
+    service.logged("root is kept again")  # the second of them, behind the first
     eventually(lambda: sorted(mounted(host, above)) == [str(one), str(two)])
     for host.root in (one, two):
         assert "inet 172.19." in first_instruction(host, "held")

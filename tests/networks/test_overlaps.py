@@ -22,7 +22,7 @@ IN_BACK = {"io.watcher.network": "back"}
 
 TAKERS = {
     "a network of an engine": (
-        "link add br-x type bridge", "addr add 172.19.0.1/16 dev br-x", "link set br-x up",
+        "link add br-x type bridge", "link set br-x up", "addr add 172.19.0.1/16 dev br-x",
     ),
     "a part of the subnet": ("route add 172.19.8.0/24 via 192.0.2.1",),
     "an address": ("addr add 172.19.9.9/32 dev uplink",),

@@ -66,5 +66,5 @@ def test_the_host_is_kept_out_and_connections_are_counted(make_host: HostMaker) 
     assert count(host) - before <= 50
     assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
     host.delete("shy")
-    host.settle()
+    host.gone(shy)
     assert "_local" not in host.watcher("sync", "--dry-run").stdout

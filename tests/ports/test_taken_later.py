@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.config.test_reload import again
 from tests.support import traffic
 from tests.support.host import UPLINK, UPLINK6, Host, Service
 from tests.support.processes import end
@@ -273,13 +274,15 @@ def test_what_is_in_nobodys_way_is_not_said(host: Host) -> None:
 
 def test_a_query_from_a_port_of_its_own_choice_is_not_logged(host: Host) -> None:
     """As some resolvers ask: each query from another socket that is bound, but not connected."""
-    service = host.service()
+    service = host.service("--log-level", "debug")
     host.attach("web", ports="8080:80/udp,8089:80")
     take(host, 8089)
     for _ in range(10):
         with bound(host, "0.0.0.0", 8080, DATAGRAM):
+            synced = len(told(service, "synced"))
             service.signal(signal.SIGCONT)
-            host.watcher("sync")  # until then it has looked
+            eventually(lambda synced=synced: len(told(service, "synced")) > synced)  # type: ignore[misc]
+            again(service)  # it has looked when it comes to that
     look(service, TAKEN, "8089:80/tcp")
     assert len(told(service, TAKEN)) == 1
 

@@ -265,17 +265,29 @@ class Datagrams(Client):
 
     def ask(self, timeout: float = ENOUGH) -> Answer | None:
         """The server's answer, or `None` if none comes within `timeout` seconds."""
-        self._socket.settimeout(timeout)
         try:
             if not self._connected:
                 self._socket.connect(self._to)
                 self._connected = True
+            self._forget_late_answers()
+            self._socket.settimeout(timeout)
             self._socket.send(b"?")
             who, seen = self._socket.recv(2048).decode().split()
         except OSError as error:
             _tell(*self._to, error)
             return None
         return Answer(who, seen)
+
+    def _forget_late_answers(self) -> None:
+        """Leave unread what has come of earlier questions since they were given up."""
+        self._socket.setblocking(False)
+        while True:
+            try:
+                self._socket.recv(2048)
+            except BlockingIOError:
+                return
+            except OSError:  # nobody listened there
+                continue
 
 
 def ask_udp(
