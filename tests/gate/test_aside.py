@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 
 from tests.support.paths import REPOSITORY
 from tests.support.waiting import eventually
@@ -53,3 +54,26 @@ def test_who_has_all_their_calls_hang_leaves_threads_for_others() -> None:
     done = threading.Event()
     assert aside.run(done.set, "theirs")
     assert done.wait(20)
+
+
+def test_one_that_somebody_else_gives_up_later_does_not_hang_until_then() -> None:
+    aside, clock, go_on = Aside([], 2), Aside([], 1), threading.Event()
+    now = time.monotonic()
+    try:
+        assert all(aside.run(go_on.wait, until=now + 1000) for _ in range(2))
+        assert clock.run(go_on.wait)
+        eventually(lambda: not clock.run(go_on.wait), what="a time after which others hang")
+        done = threading.Event()
+        assert aside.run(done.set, until=now + 1000)
+    finally:
+        go_on.set()
+    assert done.wait(20)
+
+
+def test_one_that_somebody_has_given_up_hangs() -> None:
+    aside, go_on = Aside([], 1), threading.Event()
+    try:
+        assert aside.run(go_on.wait, until=time.monotonic())
+        eventually(lambda: not aside.run(go_on.wait, until=time.monotonic()), what="a refusal")
+    finally:
+        go_on.set()

@@ -18,16 +18,16 @@ MOST: Final = 16
 """The most threads."""
 
 HANGS_AFTER: Final = 1.0
-"""Seconds after which a call counts as hanging."""
+"""Seconds after which a call counts as hanging, unless it says itself when."""
 
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """A call, whom it is for, and when it was given to a thread."""
+    """A call, whom it is for, and from when on it counts as hanging."""
 
     run: Callable[[], object]
     of: str
-    began: float = 0.0
+    hangs_from: float
 
 
 class Aside:
@@ -50,14 +50,16 @@ class Aside:
         """Those under way that no thread has taken yet; each idle thread waits for one."""
         self._threads = self._idle = 0
 
-    def run(self, run: Callable[[], object], of: str = "") -> bool:
+    def run(self, run: Callable[[], object], of: str = "", until: float = 0.0) -> bool:
         """Run `run`, which must not raise, in a thread; false if all hang, or none can start.
 
         Args:
             run: the call.
             of: whom it is for, if calls for one may not take all threads.
+            until: when somebody else gives it up, on the clock of `time.monotonic`. It is only
+                slow so long, such as one that waits for another thread.
         """
-        call = _Call(run, of)
+        call = _Call(run, of, until)
         with self._lock:
             if self._hang(of):
                 return False
@@ -99,7 +101,7 @@ class Aside:
             return None
 
     def _begin(self, call: _Call) -> None:
-        call.began = time.monotonic()
+        call.hangs_from = call.hangs_from or time.monotonic() + HANGS_AFTER
         self._under_way.add(call)
 
     def _may_begin(self, call: _Call) -> bool:
@@ -112,8 +114,8 @@ class Aside:
         """Whether all threads hang, or all that calls for `of` may take."""
         if len(self._under_way) < self._share:
             return False
-        late = time.monotonic() - HANGS_AFTER
-        hanging = [call for call in self._under_way if call.began < late]
+        now = time.monotonic()
+        hanging = [call for call in self._under_way if call.hangs_from < now]
         if len(hanging) >= self._most:
             return True
         return bool(of) and sum([call.of == of for call in hanging]) >= self._share

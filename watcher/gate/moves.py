@@ -117,7 +117,7 @@ class Moves:
         """Begin to move a held container; its hold is answered at the end."""
         one = _Moving(hold, container, move)
         self._current.add(one)
-        if not self._aside.run(partial(self._carry_out, one)):
+        if not self._aside.run(partial(self._carry_out, one), until=hold.deadline):
             self._current.discard(one)
             why = "it cannot be moved there, because many other moves hang"
             self._answers.deny_start(hold, self._invalid(one, why, "see what their inits wait for"))
