@@ -116,6 +116,19 @@ def test_a_second_one_on_the_same_host_is_refused(host: Host) -> None:
     assert web.veth in host.veths()
 
 
+@pytest.mark.parametrize("command", ["run", "down"])
+def test_one_that_cannot_be_seen_is_told_of_as_well(host: Host, command: str) -> None:
+    """As one in another pid namespace."""
+    host.watcher("sync")
+    with (host.run_dir / SERVICE).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        done = host.watcher(command, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        ": a process that cannot be seen from here; stop it first, e.g. `systemctl stop watcher`\n"
+    )
+
+
 def mounts_of_root(host: Host) -> int:
     lines = host.command("cat", "/proc/self/mountinfo").stdout.splitlines()
     return sum(line.split()[4] == str(host.root) for line in lines)

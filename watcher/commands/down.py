@@ -42,7 +42,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
             service.wait_and_take()
         except Busy as busy:
             raise WatcherError(
-                f"`watcher run` or `watcher down` is running: {busy.holder}",
+                f"`watcher run` or `watcher down` is running: {busy.who}",
                 "stop it first, e.g. `systemctl stop watcher`",
             ) from busy
         with serve(config.run_dir) as host:

@@ -83,7 +83,7 @@ def _serve(config: Config, again: Callable[[], Source], log: Log, main: MainThre
             lock.wait_and_take()
         except Busy as busy:
             raise WatcherError(
-                f"another `watcher run` or `watcher down` has this host already: {busy.holder}",
+                f"another `watcher run` or `watcher down` has this host already: {busy.who}",
                 busy.holder.remedy
                 if busy.holder is not None and busy.holder.stopped
                 else "stop it first, e.g. `systemctl stop watcher`",

@@ -58,6 +58,11 @@ class Busy(WatcherError):
             super().__init__(f"{holder} has {path}", holder.remedy)
         self.holder = holder
 
+    @property
+    def who(self) -> str:
+        """The holder in words."""
+        return str(self.holder or "a process that cannot be seen from here")
+
 
 class Lock:
     """A lock file in `run_dir`; the kernel releases it when its holder ends in any way.

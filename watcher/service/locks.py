@@ -122,7 +122,7 @@ class LockFiles:
         except Busy as busy:
             self._lost(
                 f"{self._run_dir} was removed, and another `watcher run` has this host by now:"
-                f" {busy.holder}"
+                f" {busy.who}"
             )
             return False
         except Stopped:  # by a signal
