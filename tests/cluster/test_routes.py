@@ -101,6 +101,7 @@ def test_a_claim_inside_of_a_block_of_another_host(three: Played) -> None:
                 eventually(partial(has_route, three.cluster.hosts[name], prefix))
                 assert client.reach(to, PORT) == Answer(web.id, source), (name, to)
         a.delete(web.id)
+        a.gone(web)
         for to in claims:  # until the claim is given back, and no packet goes to and fro
             assert dial(clients["b"], to, PORT) in UNREACHABLE
             three.take(str(ip_network(to)))
