@@ -65,10 +65,18 @@ def play(real: RealEtcd) -> Iterator[Play]:
 
 
 async def ready(*hosts: PlayedHost) -> None:
-    """Start hosts, and wait until each has a block of each family."""
+    """Start hosts, and wait until each has a block of each family.
+
+    One that draws the first block of a subnet, with one address in it, takes a further one.
+    """
     for host in hosts:
         host.start()
-    await until(lambda: all(len(host.blocks()) == 2 for host in hosts), "each has its blocks")
+    await until(lambda: all(map(has_blocks, hosts)), "each has its blocks")
+
+
+def has_blocks(host: PlayedHost) -> bool:
+    """Whether a host has a block of each family."""
+    return 0 < len(fours(host)) < len(host.blocks())
 
 
 async def running(host: PlayedHost, id_: str, ip: str = "") -> list[str]:
@@ -132,9 +140,13 @@ def test_hosts_take_other_blocks_and_know_of_each_other(play: Play) -> None:
     async def work(played: Played) -> None:
         hosts = [played.add(name) for name in "abcde"]
         await ready(*hosts)
-        every = set[str]().union(*(host.blocks() for host in hosts))
-        assert len(every) == 10
-        await until(lambda: all(set(h.peer_blocks()) == every - h.blocks() for h in hosts))
+
+        def know_all() -> bool:
+            every = set[str]().union(*(host.blocks() for host in hosts))
+            assert len(every) == sum(len(host.blocks()) for host in hosts)
+            return all(set(host.peer_blocks()) == every - host.blocks() for host in hosts)
+
+        await until(know_all)
         assert all(len(host.known.peers()) == 4 for host in hosts)
 
     play(work)
@@ -560,6 +572,7 @@ def test_etcd_is_away_and_returns(play: Play) -> None:
             a.run("fixed", ip=inside(b))
         await a.kill_agent()
         a.start_agent()  # without etcd it knows nothing, and so changes nothing
+        await until(lambda: a.logged("etcd does not answer, what is known stays")[1:])
         a.kill_service()
         a.start_service()
         await until(lambda: a.logged("the service tells what this host has")[1:])
@@ -846,6 +859,8 @@ def test_etcd_is_restored_while_no_watcher_cluster_runs(play: Play) -> None:
         a, b = played.add("a"), played.add("b")
         await ready(a, b)
         snapshot = played.real.snapshot()
+        for _ in range(10):  # more than there will be once it is restored
+            played.real.put("/elsewhere", "")
         for number in range(3):
             await running(a, f"c{number}")
         await until(lambda: len(fours(a)) > 1)
@@ -860,5 +875,150 @@ def test_etcd_is_restored_while_no_watcher_cluster_runs(play: Play) -> None:
         await until(lambda: played.get("restored") is None, "the hold has ended")
         await until(lambda: played.agrees(a) and played.agrees(b))
         assert not a.blocks("lost")
+
+    play(work)
+
+
+def key_of(block: str) -> str:
+    """The end of the key of an IPv4 block."""
+    return f"net/4/{int(ip_network(block)[0]):08x}"
+
+
+def restored(played: Played, snapshot: Path, ago: int) -> str:
+    """Restore etcd, have it be past a revision, and say so; returns the lease of that."""
+    played.real.restore(snapshot)
+    while played.real.revision() < ago + 10:
+        played.real.put(f"{played.prefix}/v1/endpoints/b/1", "{}")
+    lease: str = played.real.ctl("lease", "grant", "600").stdout.split()[1]
+    played.real.ctl("put", f"--lease={lease}", "--", f"{played.prefix}/v1/restored", "")
+    return lease
+
+
+def test_a_host_that_a_restored_etcd_does_not_know_hears_of_it_by_the_others(play: Play) -> None:
+    """It has noticed nothing itself. It was not removed, and puts back what it has."""
+
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b")
+        await ready(a)
+        snapshot = played.real.snapshot()
+        await ready(b)
+        await running(b, "c")
+        await until(lambda: played.agrees(a) and played.agrees(b))
+        has, who = b.blocks(), b.known.identity().incarnation
+        await a.kill_agent()
+        await b.kill_agent()
+        lease = restored(played, snapshot, played.real.revision())
+        b.start_agent()
+        await until(lambda: len(played.under("blocks")) >= len(has | a.blocks()), "put back")
+        assert (b.blocks(), b.known.identity().incarnation) == (has, who)
+        a.start_agent()
+        await until(lambda: set(played.under("alive")) == {"a", "b"})
+        played.real.ctl("lease", "revoke", lease)
+        await until(lambda: played.agrees(a) and played.agrees(b))
+        assert (b.blocks(), b.known.identity().incarnation) == (has, who)
+        assert not [fact for fact in a.facts + b.facts if isinstance(fact, BlockLost)]
+
+    play(work)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_an_address_that_was_lent_is_put_back_at_once(play: Play, silent: bool) -> None:
+    """Although its lender has not heard of it since, or is not heard of."""
+
+    async def work(played: Played) -> None:
+        a, b, c = played.add("a"), played.add("b"), played.add("c")
+        await ready(a, b, c)
+        snapshot = played.real.snapshot()
+        address = inside(b)
+        await running(a, "fixed", address)
+        await until(lambda: c.peer_blocks().get(f"{address}/32") == "a")
+        for host in (a, b, c):
+            await host.kill_agent()
+        lease = restored(played, snapshot, played.real.revision())
+        await until(lambda: not played.under("alive"))
+        for host in (a, c) if silent else (a, b, c):
+            host.start_agent()
+        await until(
+            lambda: (
+                [json.loads(claim)["lent"] for claim in played.under("claims").values()]
+                not in ([], [""])
+            ),
+            "it counts",
+        )
+        played.real.ctl("lease", "revoke", lease)
+        if silent:
+            b.start_agent()
+        await until(lambda: all(map(played.agrees, (a, b, c))))
+        assert not [fact for fact in a.facts + b.facts if isinstance(fact, BlockLost)]
+
+    play(work)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.10", "192.0.2.77"])
+def test_a_host_that_has_started_again_since_the_snapshot_has_the_time_to_put_back(
+    play: Play, address: str
+) -> None:
+    """What was restored has its earlier start, which is heard of for as long as nothing is new."""
+
+    async def work(played: Played) -> None:
+        small = network(IPv4Network("10.9.0.0/28"))
+        a, b = played.add("a", small), played.add("b", small)
+        a.hold = b.hold = 1
+        a.start()
+        await until(a.blocks)
+        b.start()
+        await until(b.blocks)
+        snapshot = played.real.snapshot()
+        a.readdress(address)
+        await a.reboot()
+        await until(lambda: a.logged("in the cluster")[1:])
+        facts = len(a.facts)
+        for number in range(5):
+            await running(a, f"a{number}")
+        await until(lambda: len(a.blocks()) == 3)
+        has = a.blocks()
+        await until(lambda: has <= b.peer_blocks().keys())
+        played.real.restore(snapshot)
+        await until(lambda: b.logged(RESTORED) and a.logged(RESTORED))
+        while not set(played.under("blocks")) >= {key_of(block) for block in has}:
+            for number in range(4):
+                with suppress(InvalidRequest):
+                    b.run(f"b{number}")
+            await asyncio.sleep(0.05)
+        await until(lambda: played.get("restored") is None, "the hold has ended")
+        await until(lambda: played.agrees(a) and played.agrees(b))
+        assert not [fact for fact in a.facts[facts:] + b.facts if isinstance(fact, BlockLost)]
+
+    play(work)
+
+
+def test_a_host_that_cannot_take_part_for_a_moment_after_a_restore_keeps_its_blocks(
+    play: Play,
+) -> None:
+    """Its address was another one's, who has to say that it has another one now."""
+
+    async def work(played: Played) -> None:
+        a, b = played.add("a"), played.add("b", address="192.0.2.10")
+        await ready(a)
+        snapshot = played.real.snapshot()
+        await a.stop()
+        a.readdress("192.0.2.77")
+        a.start()
+        await until(lambda: "192.0.2.77" in played.under("addresses"))
+        await ready(b)
+        await running(b, "c")
+        await until(lambda: played.agrees(a) and played.agrees(b))
+        has = b.blocks()
+        await a.kill_agent()
+        await b.kill_agent()
+        lease = restored(played, snapshot, played.real.revision())
+        b.start_agent()
+        await until(lambda: b.logged("this host takes no part in the cluster"))
+        a.start_agent()
+        await until(lambda: len(played.under("blocks")) >= len(has | a.blocks()), "put back")
+        played.real.ctl("lease", "revoke", lease)
+        await until(lambda: played.agrees(a) and played.agrees(b))
+        assert b.blocks() == has
+        assert not [fact for fact in b.facts if isinstance(fact, BlockLost)]
 
     play(work)

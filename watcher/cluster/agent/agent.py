@@ -234,13 +234,14 @@ class Agent:
             self._restored, self._marked = True, False
             self._changer.restored()
             self._journal.restored(before[1], now[1])
+        if picture.restored is not None and picture.restored.lease:
+            self._restored = self._marked = True  # this host, or another one, has noticed it
         if anew:
             self._follower.replaced = False
         self._picture, self._seen = picture, now
 
     def _note(self, found: Look, host: HostRow, picture: Picture, now: float) -> None:
         """Note what the next looks depend on."""
-        self._marked = self._marked or (self._restored and picture.restored is not None)
         known = {name: e.record.number for name, e in picture.networks.items() if e.record}
         self._numbers |= known
         kind, me = found.standing.kind, found.standing.me

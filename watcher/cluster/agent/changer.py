@@ -79,6 +79,8 @@ class Changer:
         """The last pause after a failure, and until when etcd is left alone after an error."""
         self._kept = 0, 0.0
         """The lease that was granted or kept alive last, and until when it lives for certain."""
+        self._prolonged = 0.0
+        """When the mark that etcd was restored is to be kept alive again, if it is to stay."""
         self.lease = 0
         self.problem = ""
 
@@ -88,7 +90,8 @@ class Changer:
         While something is being done, it is left to the look after that.
         """
         left = self._rest - asyncio.get_running_loop().time()
-        if not (found.changes or found.mark or found.live) or picture.revision < self._until:
+        some = found.changes or found.mark or found.live or found.prolong
+        if not some or picture.revision < self._until:
             return
         if self._found is not None:
             self._missed = True
@@ -171,6 +174,9 @@ class Changer:
         failed = False
         if found.mark:
             failed = not await self._make(Mark(await self._etcd.grant(self._hold)))
+        if found.prolong and asyncio.get_running_loop().time() >= self._prolonged:
+            await self._etcd.keep_alive(found.prolong)
+            self._prolonged = asyncio.get_running_loop().time() + self._hold / _KEPT
         if found.live is not None:
             failed = not await self._live(found, picture) or failed
         for change in found.changes:

@@ -173,6 +173,8 @@ class Finder:
         if entry is not None and holder is None:
             return
         counts = holder is None or holder.host == self._me.name
+        # It was lent before etcd was restored: who has the block has noted that.
+        counts = counts or (row.state == "held" and self._picture.restored is not None)
         again = record is not None and self._mine(record.host, record.incarnation)
         if again and not counts:
             return  # it waits for the host that has the block

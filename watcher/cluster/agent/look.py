@@ -38,6 +38,7 @@ class Look(Struct, frozen=True):
         live: what is to be told of this host while it lives, if etcd does not have it yet.
         full: networks of which this host wants a block, and none is free.
         due: places that this host tries to get.
+        prolong: the lease of the mark that etcd was restored, if that is to stay for now.
     """
 
     standing: Standing
@@ -48,6 +49,7 @@ class Look(Struct, frozen=True):
     full: tuple[str, ...] = ()
     due: frozenset[Place] = frozenset()
     more: tuple[Row, ...] = ()
+    prolong: int = 0
 
 
 def look(
@@ -72,17 +74,24 @@ def look(
     if now.restored and not now.marked and marked is None:
         return Look(how, None, [], mark=True)
     if how.kind in ("joining", "undecided"):
-        return Look(how, None, [] if how.join is None else [how.join])
+        # One that has started again since the snapshot has to put back what it has before others
+        # take that. Only its earlier start is known, which counts for `ttl` more.
+        waits = how.kind == "undecided" and marked is not None
+        return Look(
+            how, None, [] if how.join is None else [how.join],
+            prolong=marked.lease if waits and marked else 0,
+        )  # fmt: skip
     map_ = Map(picture, how, service)
-    if how.kind != "in" or how.me is None:
-        return Look(how, told(map_, how, service, trying), [])
-    finder = Finder(map_, service, how.me, now.numbers, rng)
     rows: list[Row] | None = None
     more: tuple[Row, ...] = ()
-    if marked is None:
-        rows, changes = told(map_, how, service, trying), list(finder.changes())
+    if marked is None or how.other:
+        rows = told(map_, how, service, trying)
     else:
-        more, changes = tuple(put_back(map_, service, marked.modified)), list(finder.back())
+        more = tuple(put_back(map_, service, marked.modified))
+    if how.kind != "in" or how.me is None:
+        return Look(how, rows, [], more=more)
+    finder = Finder(map_, service, how.me, now.numbers, rng)
+    changes = list(finder.changes() if marked is None else finder.back())
     return Look(
         how,
         rows,

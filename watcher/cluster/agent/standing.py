@@ -36,12 +36,14 @@ class Standing(Struct, frozen=True):
         problem: why it takes no part, with the remedy.
         me: itself, if what etcd has for this incarnation counts.
         join: what is to be put for it: to join, or because its own data has changed.
+        other: whether it cannot because another machine is heard of by its name.
     """
 
     kind: Kind
     problem: str = ""
     me: Self | None = None
     join: Join | None = None
+    other: bool = False
 
 
 class Situation(Struct, frozen=True):
@@ -51,7 +53,7 @@ class Situation(Struct, frozen=True):
         host: what the service tells of this host.
         program: the version of this program.
         port: the UDP port of VXLAN.
-        restored: etcd has less than was seen, since this host was in the cluster last.
+        restored: etcd was restored, since this host was in the cluster last.
         marked: the mark that etcd was restored was seen since.
         stay_out: this process was in the cluster when the host was removed.
         undecided: seconds since this host is undecided.
@@ -149,11 +151,11 @@ def _heard_of(alive: AliveRecord, now: Situation) -> Standing:
         f"another machine is host {quoted(now.host.host)} of the cluster, at {alive.address}; give"
         " one of them another `host` below [cluster]"
     )
-    if alive.address != str(now.host.address):
-        return Standing("out", problem)
-    if now.undecided < now.ttl * UNDECIDED:
+    # An etcd that was restored may have an earlier start of it with another address.
+    may_be_earlier = now.restored or alive.address == str(now.host.address)
+    if may_be_earlier and now.undecided < now.ttl * UNDECIDED:
         return Standing("undecided", "an earlier start of this host is still heard of")
-    return Standing("out", problem)
+    return Standing("out", problem, other=True)
 
 
 def _taken(picture: Picture, now: Situation) -> Standing | None:
