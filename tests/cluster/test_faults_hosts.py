@@ -31,7 +31,7 @@ def test_a_host_dies_and_returns(whole: Whole, store: bool) -> None:
     whole.refuses("b", "is not heard of", inside)
     assert blocks <= {*whole.known_blocks("a")}
     whole.returns(dead, store=store)
-    whole.has_blocks("c")
+    whole["c"].provided()
     whole.box("c")
     whole.well()
     assert {block for block in blocks if not block.endswith("/32")} <= whole.blocks("c")
@@ -58,7 +58,7 @@ def test_a_dead_host_is_removed_and_returns(whole: Whole) -> None:
     kept = whole.starts("b", inside, keep=True)
     whole.returns(dead)
     eventually(lambda: whole.incarnation("c") != before, what="it takes part anew")
-    whole.has_blocks("c")
+    whole["c"].provided()
     whole.box("c")
     whole.well()
     whole.reached(kept)
@@ -95,6 +95,7 @@ def test_a_living_host_is_removed(whole: Whole) -> None:
     whole.well()
     assert whole.incarnation("c") != before
     whole.reached(neighbour)
+    whole["c"].provided()
     whole.starts("c")
     whole.fixed("c")
     whole.end(neighbour)

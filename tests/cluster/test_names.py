@@ -48,7 +48,7 @@ class Named:
         return self.cluster.hosts[name]
 
     def attach(self, host: str, id_: str, *names: str, **more: str) -> Container:
-        """A container; it waits for a block of the host."""
+        """A container."""
         annotations = {"io.watcher.name": ",".join(names)} if names else {}
         annotations |= {f"io.watcher.{key}": value for key, value in more.items()}
         return self.host(host).attach(id_, annotations=annotations)
@@ -209,7 +209,8 @@ def test_a_network_that_loses_its_names_and_gets_them_back(named: Named) -> None
 def test_what_another_host_claims_counts_in_its_blocks_alone(named: Named) -> None:
     asks, web = named.attach("a", "asks"), named.attach("b", "web")
     resolves(asks, "web", web.address)
-    own = eventually(lambda: {*named.versions()})
+    eventually(lambda: len(named.versions()) == 2, what="both are written")
+    own = {*named.versions()}
     claims = {
         "asks": asks.address, "gateway": GATEWAY, "elsewhere": "198.51.100.7", "good": web.address,
     }  # fmt: skip

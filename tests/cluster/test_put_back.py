@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.cluster.whole import PREFIX, Whole
+from tests.support.cluster.whole import Whole
 from tests.support.waiting import eventually
 
 
@@ -20,8 +20,7 @@ def test_it_is_heard_by_a_host_that_did_not_notice(whole: Whole) -> None:
     whole["c"].speaking.start()
     claim = f"{claimed.address}/32"
     eventually(lambda: claim not in whole.known_blocks("c"), what="c has read etcd")
-    lease = etcd.ctl("lease", "grant", "600").stdout.split()[1]
-    etcd.ctl("put", f"--lease={lease}", "--", f"{PREFIX}/restored", "a")
+    lease = whole.hold()
     for name in "ab":
         whole[name].speaking.start()
     whole.reached(claimed)

@@ -85,8 +85,8 @@ class Whole:
             for name, host in self.cluster.hosts.items():
                 host.join()
                 self.names[name] = NameService(host)
-            for name in self.cluster.hosts:
-                self.has_blocks(name)
+            for name, host in self.cluster.hosts.items():
+                host.provided()
                 self.box(name)
             self.well()
         except BaseException:
@@ -236,9 +236,17 @@ class Whole:
         """Waits until a host takes another for alive."""
         eventually(lambda: self.heard(by)[name] == "alive", what=f"{by} hears of {name}")
 
-    def has_blocks(self, name: str) -> None:
-        """Waits until a host has a block of each family."""
-        eventually(lambda: len(self.blocks(name)) >= 2, what=f"{name} has blocks")
+    def hold(self) -> str:
+        """Has nothing new be taken, as after a restore, until the lease that this returns ends."""
+        etcd = self.cluster.etcd
+        lease: str = etcd.ctl("lease", "grant", "600").stdout.split()[1]
+        etcd.ctl("put", f"--lease={lease}", "--", f"{PREFIX}/restored", "")
+        return lease
+
+    def refuses_what_is_new(self, name: str) -> None:
+        """Waits until a host has noticed that etcd was restored."""
+        told = "etcd was restored"
+        eventually(lambda: told in self.problem(name), what=f"{name} has noticed it")
 
     def forgotten(self, name: str, *by: str) -> None:
         """Waits until hosts know of no block of another."""
