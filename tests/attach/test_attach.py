@@ -268,7 +268,7 @@ def test_a_container_reaches_a_machine_beyond_as_the_host(kept: Host) -> None:
     web = kept.attach("web")
     assert web.reach(BEYOND, 80) == Answer("beyond", UPLINK)
     assert web.reach(BEYOND, 53, "udp") == Answer("beyond", UPLINK)
-    assert "1 packets received" in web.exec("ping", "-c1", "-W2", BEYOND).stdout
+    assert "1 packets received" in web.exec("ping", "-c1", "-W10", BEYOND).stdout
 
 
 def test_containers_see_each_other_without_masquerade(kept: Host) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     pass
 from ipaddress import ip_address, ip_network
 
-WAIT_AND_PING = f"until ip route | grep -q default; do sleep 0.01; done; ping -c1 -W2 {GATEWAY}"
+WAIT_AND_PING = f"until ip route | grep -q default; do sleep 0.01; done; ping -c1 -W10 {GATEWAY}"
 
 
 @pytest.fixture(params=["auto", "off"])
@@ -36,11 +36,11 @@ def test_run_in_the_foreground(served: Host) -> None:
 def test_run_detached(served: Host) -> None:
     web = served.attach("web")
     assert served.state("web")["status"] == "running"
-    assert "1 packets received" in web.exec("ping", "-c1", "-W2", GATEWAY).stdout
+    assert "1 packets received" in web.exec("ping", "-c1", "-W10", GATEWAY).stdout
 
 
 def test_created_and_started_later(served: Host) -> None:
-    served.create("web", ["sh", "-c", f"ip -4 addr show eth0; ping -c1 -W2 {GATEWAY}"])
+    served.create("web", ["sh", "-c", f"ip -4 addr show eth0; ping -c1 -W10 {GATEWAY}"])
     web = served.attached("web")
     assert served.state("web")["status"] == "created"
     assert web.address
@@ -52,7 +52,7 @@ def test_created_and_started_later(served: Host) -> None:
 
 
 def test_created_without_a_service_and_started_later(host: Host) -> None:
-    host.create("web", ["sh", "-c", f"ping -c1 -W2 {GATEWAY}"])
+    host.create("web", ["sh", "-c", f"ping -c1 -W10 {GATEWAY}"])
     host.attached("web")
     host.start("web")
     eventually(lambda: "1 packets received" in host.output("web"))
@@ -85,7 +85,7 @@ def test_paused_and_resumed(served: Host) -> None:
     assert served.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
     served.resume("web")
     assert web.address == address
-    assert "1 packets received" in web.exec("ping", "-c1", "-W2", GATEWAY).stdout
+    assert "1 packets received" in web.exec("ping", "-c1", "-W10", GATEWAY).stdout
 
 
 def test_paused_before_anybody_looked(host: Host) -> None:
@@ -93,7 +93,7 @@ def test_paused_before_anybody_looked(host: Host) -> None:
     host.pause("web")
     host.watcher("sync")
     host.resume("web")
-    assert "1 packets received" in web.exec("ping", "-c1", "-W2", GATEWAY).stdout
+    assert "1 packets received" in web.exec("ping", "-c1", "-W10", GATEWAY).stdout
 
 
 def test_with_a_user_namespace(served: Host) -> None:

@@ -204,7 +204,7 @@ class Resolver:
 
     def _ask(self) -> None:
         while not self._stop.is_set():
-            answer = self._datagrams.ask(timeout=0.01)
+            answer = self._datagrams.ask(timeout=0.2)
             if answer is not None:
                 self._told.append(answer.who)
 
