@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from tests.support.checked import Resolver, checked, fine, with_resolv_conf
 from tests.support.host import BEYOND, BEYOND6
+from tests.support.waiting import eventually
+from watcher.feed.history import NEWER
 
 if TYPE_CHECKING:
     from tests.support.host import Host, HostMaker
@@ -42,6 +44,7 @@ def test_every_line_is_well_and_nothing_is_changed(make_host: HostMaker) -> None
     host.service()
     web = host.attach("web", ports="8080:80,53:53/udp,192.0.2.2:82:82", edit=with_resolv_conf(conf))
     web.serve(tcp=(80, 82), udp=(53,))
+    eventually((host.state_dir / NEWER).exists, what="the history")  # it is written later
     before = state(host)
     lines = checked(host, "web")
     assert state(host) == before
