@@ -200,6 +200,29 @@ def test_a_change_that_its_sandboxes_rule_out(
     assert host.watcher("sync").stdout == "nothing to do\n"
 
 
+@pytest.mark.parametrize("rebooted", [False, True])
+@pytest.mark.parametrize("change", ['subnets = ["172.20.0.0/16"]', 'bridge = "other0"'])
+def test_a_change_whose_sandboxes_have_ended_while_nobody_watched(
+    host: Host, change: str, rebooted: bool
+) -> None:
+    gone = host.attach("gone", ports="8080:80")
+    host.kill("gone")
+    host.delete("gone")
+    if rebooted:
+        host.nft("flush", "ruleset")
+        for link in ("netns0", gone.veth):
+            host.command("ip", "link", "delete", link, check=False)
+    host.configure(f"[network.default]\n{change}\n")
+    service = host.service()
+    service.logged("detached", "gone")
+    web = host.attach("web", ports="8080:80")
+    web.serve(tcp=(80,))
+    assert host.beyond.reach(UPLINK, 8080) == Answer("web", BEYOND)
+    host.gone(gone)
+    assert [one["id"] for one in json.loads(host.watcher("ls", "--json").stdout)] == ["web"]
+    assert host.watcher("sync", "--dry-run").stdout == "nothing to do\n"
+
+
 @pytest.mark.parametrize(
     "change", ["isolate = true", "masquerade = false", "guard = false", "internal = true"]
 )

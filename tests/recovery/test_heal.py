@@ -265,7 +265,7 @@ def test_an_overflow_of_the_roots_events_loses_no_container(make_host: HostMaker
     old = host.attach("old")
     service.signal(signal.SIGSTOP)
     queue = int(host.command("cat", "/proc/sys/fs/inotify/max_queued_events").stdout)
-    host.command(sys.executable, "-c", FLOOD, str(host.root / "x"), str(queue))
+    host.command(sys.executable, "-c", FLOOD, str(host.root / "x"), str(queue), timeout=300)
     host.run("new", ports="8081:80").serve(tcp=(80,))
     host.delete("old")
     service.signal(signal.SIGCONT)

@@ -282,6 +282,15 @@ class Reconciler:
         with self._turn_with_store:
             yield self._context, self._attachment.steps
 
+    def let_go(self) -> None:
+        """Take back the networks of containers that have vanished.
+
+        Raises:
+            WatcherError, OSError: something could not be taken back.
+        """
+        with self._turn_with_store:
+            self._recovery.let_go()
+
     def take_all_back(self) -> list[Sandbox]:
         """Take back the network of every sandbox, and return the sandboxes.
 

@@ -70,6 +70,12 @@ class Recovery:
             repairs += self._bring(new[len(orphans) :], known, dry_run=dry_run)
         return repairs + self._unheld(dry_run=dry_run)
 
+    def let_go(self) -> None:
+        """Detach the members that have gone, and do nothing else."""
+        sandboxes = self._context.store.sandboxes()
+        living = Snapshot.take(self._context.config.roots, sandboxes)
+        self._leaving(living, sandboxes, dry_run=False)
+
     def _bring(
         self, new: Sequence[tuple[Container, Inside]], known: Set[int], *, dry_run: bool
     ) -> list[Repair]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -16,16 +16,17 @@ from watcher.clustering.identity import own_address
 from watcher.locks.lock import HOPELESS, WRITERS_PATIENCE, Lock
 from watcher.locks.names import SERVICE, WRITERS
 from watcher.locks.serving import refuse_other
-from watcher.model.errors import GUARD_REMEDY, printable
+from watcher.model.errors import GUARD_REMEDY, UsageError, WatcherError, printable
 from watcher.store.files import store_path
 from watcher.store.leases import LeaseStore
-from watcher.store.networks import known_networks, noted_network
+from watcher.store.networks import known_networks, networks_in_use, noted_network
 
 if TYPE_CHECKING:
     from handlers.host import Host
     from watcher.config.settings import Config
     from watcher.facts.publisher import Publisher
     from watcher.log.logger import Log
+    from watcher.model.network import Network
     from watcher.reconcile.conflicts import Problem
     from watcher.reconcile.reconciler import Reconciler
 
@@ -149,12 +150,8 @@ def _opened(
         patience.lock(config.run_dir) as lock,
         _opened_under(lock, config, dry_run=dry_run) as store,
     ):
-        networks = known_networks(config, store)
-        problems: list[Problem] = []
-        if starting:
-            from watcher.reconcile.conflicts import refuse_impossible
-
-            problems = refuse_impossible(networks, starting=True)
+        networks, former = _networks(config, store, dry_run=dry_run)
+        problems = _problems(networks) if starting and not former else ()
         settings = config.firewall
         firewall = FirewallSettings(
             settings.integrate, settings.mark, settings.closed, settings.log_group, settings.rules
@@ -176,8 +173,6 @@ def _opened(
             closing(SockDiag()) as sock_diag,
             closing(Flows(store, host.conntrack, log)) as flows,
         ):
-            if starting:
-                host.firewall.use_rules(config.firewall.rules, networks.values())
             if not dry_run:
                 flows.resume()
             facts.subscribe(flows.heard)
@@ -188,9 +183,41 @@ def _opened(
                 config, store, host, sock_diag, flows, failures, overlaps, facts, lock,
                 NoService(), serving=serving,
             )  # fmt: skip
+            reconciler = Reconciler(context)
+            if former:
+                with suppress(WatcherError, OSError):  # then the configuration is refused
+                    reconciler.let_go()
+                networks = known_networks(config, store)
+                host.configure(networks)
+                if starting:
+                    overlaps.take(_problems(networks))
+            if starting:
+                host.firewall.use_rules(config.firewall.rules, networks.values())
             if serving and any(network.guard for network in networks.values()):
                 _warn_of_no_guard(log)
-            yield Reconciler(context), store, host
+            yield reconciler, store, host
+
+
+def _networks(
+    config: Config, store: LeaseStore, *, dry_run: bool
+) -> tuple[Mapping[str, Network], bool]:
+    """The networks, and whether they are the former ones.
+
+    Those are needed if a change is in the way of what sandboxes have, as their containers may have
+    ended while nobody watched, such as by a reboot.
+    """
+    try:
+        return known_networks(config, store), False
+    except UsageError:
+        if dry_run:  # it takes nothing back
+            raise
+        return networks_in_use(store), True
+
+
+def _problems(networks: Mapping[str, Network]) -> Sequence[Problem]:
+    from watcher.reconcile.conflicts import refuse_impossible
+
+    return refuse_impossible(networks, starting=True)
 
 
 def _warn_of_no_guard(log: Log) -> None:

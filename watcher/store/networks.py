@@ -54,6 +54,12 @@ def known_networks(config: Config, store: LeaseStore) -> Mapping[str, Network]:
     return known
 
 
+def networks_in_use(store: LeaseStore) -> Mapping[str, Network]:
+    """The networks that sandboxes use, by name, as they were then."""
+    found = {name: noted_network(store, name) for name in store.users()}
+    return {name: network for name, network in found.items() if network is not None}
+
+
 def _refuse_to_let_go(
     store: LeaseStore, noted: Mapping[str, Network], known: Mapping[str, Network]
 ) -> None:
