@@ -586,6 +586,21 @@ def test_etcd_is_away_and_returns(play: Play) -> None:
     play(work)
 
 
+def test_a_change_whose_answer_is_lost_is_no_problem_once_it_is_there(play: Play) -> None:
+    async def work(played: Played) -> None:
+        a = played.add("a")
+        await ready(a)
+        assert a.client is not None
+        a.client.loses = True
+        free = next(unheld(a))[2]
+        assert (await running(a, "fixed", str(free)))[0] == str(free)
+        assert a.logged("etcd does not make a change")
+        assert a.agent is not None
+        await until(lambda: a.agent and a.agent.text == "in the cluster", "nothing is wrong")
+
+    play(work)
+
+
 def test_the_history_is_compacted_while_a_host_is_cut_off(play: Play) -> None:
     async def work(played: Played) -> None:
         a, b = played.add("a"), played.add("b")

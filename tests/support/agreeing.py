@@ -85,6 +85,7 @@ class Faulty(Etcd):
         away: whether no member answers.
         kill: how many requests until the process is killed; `None`: it is not.
         after: whether it is killed after the request was made, or else before.
+        loses: whether the answer to its next transaction is lost.
         sends, hears: while these are not set, its transactions wait, and so do the changes that a
             watch tells: it decides by what is no longer so.
         pause: how many transactions until `sends` is not set any more, but `stands` is; `None`: it
@@ -93,7 +94,7 @@ class Faulty(Etcd):
 
     away = False
     kill: int | None = None
-    after = False
+    after = loses = False
     pause: int | None = None
 
     def __init__(self, *args: Any, **others: Any) -> None:
@@ -130,7 +131,11 @@ class Faulty(Etcd):
                 self.stands.set()
                 self.pause = None
         await self.sends.wait()
-        return await self._step(lambda: Etcd.txn(self, compares, then, otherwise))
+        done: Txn = await self._step(lambda: Etcd.txn(self, compares, then, otherwise))
+        if self.loses:
+            self.loses = False
+            raise Unavailable((("http://192.0.2.9:2379", "no answer"),))
+        return done
 
     async def grant(self, ttl: int) -> int:
         return await self._step(lambda: Etcd.grant(self, ttl))

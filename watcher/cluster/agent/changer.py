@@ -46,7 +46,7 @@ class Changer:
 
     Attributes:
         lease: this host's lease; 0 if it has none.
-        problem: why the last change could not be made; empty if it could.
+        problem: why the last change could not be made; empty if it could, or nothing is to be made.
     """
 
     def __init__(
@@ -91,6 +91,9 @@ class Changer:
         """
         left = self._rest - asyncio.get_running_loop().time()
         some = found.changes or found.mark or found.live or found.prolong
+        if not some and self.problem and self._found is None:
+            self.problem, self._pause = "", 0.0  # it was made, and only the answer did not come
+            self._again(0.0)
         if not some or picture.revision < self._until:
             return
         if self._found is not None:
