@@ -110,10 +110,10 @@ def _hold_and_serve(
         roots.start()
         with assembled(
             config, log, starting=True, serving=True, patience=patience, facts=facts
-        ) as opened_:
-            reload = Reload(again, *opened_, gate, log)
-            feeding = Feeding(config, feed, opened_[1], log)
-            service = Service(config, opened_[0], gate, roots, lock, reload, feeding, facts, log)
+        ) as (reconciler, store, host):
+            reload = Reload(again, reconciler, host, gate, log)
+            feeding = Feeding(config, feed, store, log)
+            service = Service(config, reconciler, gate, roots, lock, reload, feeding, facts, log)
             asyncio.run(
                 service.run(main), loop_factory=lambda: asyncio.SelectorEventLoop(main.selector)
             )

@@ -6,7 +6,7 @@ long because all of them come in here, with a few lines each.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -16,7 +16,13 @@ from watcher.containers.annotations import parse_request
 from watcher.containers.files import Unreadable
 from watcher.containers.life import lives_untold, running
 from watcher.locks.lock import Busy
-from watcher.model.errors import InvalidRequest, WatcherError, message_with_remedy, named
+from watcher.model.errors import (
+    InvalidRequest,
+    UsageError,
+    WatcherError,
+    message_with_remedy,
+    named,
+)
 from watcher.model.repair import Repair
 from watcher.reconcile.adopt import look_inside
 from watcher.reconcile.attach import Attachment
@@ -28,15 +34,17 @@ from watcher.reconcile.sync import Recovery
 from watcher.reconcile.taken_watch import TakenPorts
 from watcher.reconcile.turn import PreparedTurn, Turn
 from watcher.store.errors import StoreDamaged
+from watcher.store.networks import known_networks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from handlers.host import Reaper
     from watcher.config.settings import Config
     from watcher.facts.publisher import Subscriber
     from watcher.locks.lock import Lock
     from watcher.model.container import Container, Process
+    from watcher.model.network import Network
     from watcher.model.request import Request
     from watcher.model.sandbox import Sandbox
     from watcher.reconcile.claimant import Claimant
@@ -282,14 +290,19 @@ class Reconciler:
         with self._turn_with_store:
             yield self._context, self._attachment.steps
 
-    def let_go(self) -> None:
-        """Take back the networks of containers that have vanished.
+    def known_networks(self, config: Config) -> Mapping[str, Network]:
+        """All networks with `config`; containers that have ended are in the way of no change.
 
         Raises:
-            WatcherError, OSError: something could not be taken back.
+            UsageError: a change contradicts what a sandbox has.
         """
-        with self._turn_with_store:
-            self._recovery.let_go()
+        try:
+            return known_networks(config, self._store)
+        except UsageError:
+            self._turn.blocked()  # the lock may be free by now
+            with suppress(WatcherError, OSError), self._turn_with_store:
+                self._recovery.let_go()
+            return known_networks(config, self._store)
 
     def take_all_back(self) -> list[Sandbox]:
         """Take back the network of every sandbox, and return the sandboxes.

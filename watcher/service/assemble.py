@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +16,7 @@ from watcher.clustering.identity import own_address
 from watcher.locks.lock import HOPELESS, WRITERS_PATIENCE, Lock
 from watcher.locks.names import SERVICE, WRITERS
 from watcher.locks.serving import refuse_other
-from watcher.model.errors import GUARD_REMEDY, UsageError, WatcherError, printable
+from watcher.model.errors import GUARD_REMEDY, UsageError, printable
 from watcher.store.files import store_path
 from watcher.store.leases import LeaseStore
 from watcher.store.networks import known_networks, networks_in_use, noted_network
@@ -151,7 +151,7 @@ def _opened(
         _opened_under(lock, config, dry_run=dry_run) as store,
     ):
         networks, former = _networks(config, store, dry_run=dry_run)
-        problems = _problems(networks) if starting and not former else ()
+        problems = _problems(networks, starting=starting and not former)
         settings = config.firewall
         firewall = FirewallSettings(
             settings.integrate, settings.mark, settings.closed, settings.log_group, settings.rules
@@ -173,26 +173,23 @@ def _opened(
             closing(SockDiag()) as sock_diag,
             closing(Flows(store, host.conntrack, log)) as flows,
         ):
-            if not dry_run:
-                flows.resume()
             facts.subscribe(flows.heard)
             failures = FailureLog(store, facts)
             overlaps = Overlaps(host.networks, host.host_sides.exists, facts)
-            overlaps.take(problems)
             context = Context(
                 config, store, host, sock_diag, flows, failures, overlaps, facts, lock,
                 NoService(), serving=serving,
             )  # fmt: skip
             reconciler = Reconciler(context)
             if former:
-                with suppress(WatcherError, OSError):  # then the configuration is refused
-                    reconciler.let_go()
-                networks = known_networks(config, store)
+                networks = reconciler.known_networks(config)
+                problems = _problems(networks, starting=starting)
                 host.configure(networks)
-                if starting:
-                    overlaps.take(_problems(networks))
+            overlaps.take(problems)
             if starting:
                 host.firewall.use_rules(config.firewall.rules, networks.values())
+            if not dry_run:
+                flows.resume()
             if serving and any(network.guard for network in networks.values()):
                 _warn_of_no_guard(log)
             yield reconciler, store, host
@@ -214,7 +211,9 @@ def _networks(
         return networks_in_use(store), True
 
 
-def _problems(networks: Mapping[str, Network]) -> Sequence[Problem]:
+def _problems(networks: Mapping[str, Network], *, starting: bool) -> Sequence[Problem]:
+    if not starting:
+        return ()
     from watcher.reconcile.conflicts import refuse_impossible
 
     return refuse_impossible(networks, starting=True)

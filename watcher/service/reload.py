@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from watcher.model.errors import UsageError, WatcherError, message_with_remedy
+from watcher.model.errors import WatcherError, message_with_remedy
 from watcher.reconcile.conflicts import refuse_impossible
 from watcher.service import systemd
-from watcher.store.networks import known_networks
 
 if TYPE_CHECKING:
     from handlers.host import Host
@@ -18,9 +16,7 @@ if TYPE_CHECKING:
     from watcher.config.settings import Config
     from watcher.gate.gatekeeper import Gatekeeper
     from watcher.log.logger import Log
-    from watcher.model.network import Network
     from watcher.reconcile.reconciler import Reconciler
-    from watcher.store.leases import LeaseStore
 
 
 class Reload:
@@ -28,7 +24,7 @@ class Reload:
 
     Args:
         read: reads it.
-        reconciler, store, host, gate: the parts that use it, besides the service itself.
+        reconciler, host, gate: the parts that use it, besides the service itself.
         log: reports what was taken, or why not.
     """
 
@@ -36,14 +32,12 @@ class Reload:
         self,
         read: Callable[[], Source],
         reconciler: Reconciler,
-        store: LeaseStore,
         host: Host,
         gate: Gatekeeper,
         log: Log,
     ) -> None:
         self._read = read
         self._reconciler = reconciler
-        self._store = store
         self._host = host
         self._gate = gate
         self._log = log
@@ -83,23 +77,9 @@ class Reload:
             self._log.info("configuration read again, nothing has changed")
             return
         refuse_impossible({n: v for n, v in new.networks.items() if n not in self._host.networks})
-        self._host.configure(self._known_networks(new))
+        self._host.configure(self._reconciler.known_networks(new))
         firewall.admin.take(path, rules)
         self._reconciler.configure(new)
         self._gate.configure(new.gate)
         self._log.info("configuration taken", changed=changed)
         taken(new)
-
-    def _known_networks(self, config: Config) -> Mapping[str, Network]:
-        """All known networks; a container that has just ended is in the way of no change.
-
-        Raises:
-            UsageError: a change contradicts what a sandbox has.
-        """
-        try:
-            return known_networks(config, self._store)
-        except UsageError:
-            self._reconciler.blocked()  # the lock may be free by now
-            with suppress(WatcherError, OSError):  # then the change is refused
-                self._reconciler.sync()
-            return known_networks(config, self._store)

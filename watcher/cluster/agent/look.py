@@ -76,11 +76,8 @@ def look(
     if how.kind in ("joining", "undecided"):
         # One that has started again since the snapshot has to put back what it has before others
         # take that. Only its earlier start is known, which counts for `ttl` more.
-        waits = how.kind == "undecided" and marked is not None
-        return Look(
-            how, None, [] if how.join is None else [how.join],
-            prolong=marked.lease if waits and marked else 0,
-        )  # fmt: skip
+        lease = marked.lease if marked is not None and how.kind == "undecided" else 0
+        return Look(how, None, [] if how.join is None else [how.join], prolong=lease)
     map_ = Map(picture, how, service)
     rows: list[Row] | None = None
     more: tuple[Row, ...] = ()
