@@ -17,6 +17,7 @@ import pytest
 
 from tests.support import traffic
 from tests.support.agreeing import Killed, Played, PlayedHost, network, until
+from tests.support.cluster.whole import key_of
 from tests.support.etcd import Etcd as RealEtcd
 from tests.support.killer import sample
 from watcher.cluster.etcd.requests import put
@@ -198,10 +199,7 @@ def test_an_address_that_nobody_has_is_claimed(play: Play) -> None:
     async def work(played: Played) -> None:
         a, b = played.add("a"), played.add("b")
         await ready(a, b)
-        free = next(
-            str(block[2]) for block in IPv4Network("10.9.0.0/24").subnets(new_prefix=30)
-            if str(block) not in fours(a) | fours(b) and str(block) != FIRST
-        )  # fmt: skip
+        free = str(next(unheld(a, b))[2])
         assert (await running(a, "fixed", free))[0] == free
         await until(lambda: b.peer_blocks().get(f"{free}/32") == "a")
         reason = await refused(b, "other", free)
@@ -238,10 +236,7 @@ def test_what_is_no_ones_cannot_be_claimed(play: Play) -> None:
     async def work(played: Played) -> None:
         a = played.add("a")
         await ready(a)
-        block = next(
-            block for block in IPv4Network("10.9.0.0/24").subnets(new_prefix=30)
-            if str(block) not in fours(a) and str(block) != FIRST
-        )  # fmt: skip
+        block = next(unheld(a))
         with pytest.raises(InvalidRequest, match="kept for the host"):
             a.run("c", ip=str(block[0]))
 
@@ -813,12 +808,12 @@ def test_garbage_in_etcd_is_logged_and_left_alone(play: Play) -> None:
         for key, value in {
             "hosts/x": "{", "hosts/../y": "{}", "hosts/z": '{"incarnation": 5}', "alive/x": "\xff",
             "networks/net2": "[]", "networks/ net": "{}",
-            f"blocks/{key_of(str(garbled))}": "null",
+            f"blocks/{key_of(garbled, 'net')}": "null",
             "blocks/net/4/0a0900": "{}", "blocks/net/9/00": "{}", "blocks/nowhere/4/0a090020":
             '{"host": "x", "incarnation": "1"}', "claims/net/4/0a090020": "what?", "claims": "",
             "blocks/net/4/0a090021": '{"host": "x", "incarnation": "1"}', "addresses/what": "?",
-            f"blocks/{key_of(str(theirs))}": '{"host": "x", "incarnation": "1"}', "endpoints/": "",
-            "": "",
+            f"blocks/{key_of(theirs, 'net')}": '{"host": "x", "incarnation": "1"}',
+            "endpoints/": "", "": "",
             "claims/net/4/ffffffff": '{"host": "x", "incarnation": "1", "lent": "x"}',
         }.items():  # fmt: skip
             played.real.put(f"{played.prefix}/v1/{key}", value)
@@ -909,19 +904,12 @@ def test_etcd_is_restored_while_no_watcher_cluster_runs(play: Play) -> None:
     play(work)
 
 
-def key_of(block: str) -> str:
-    """The end of the key of an IPv4 block."""
-    return f"net/4/{int(ip_network(block)[0]):08x}"
-
-
 def restored(played: Played, snapshot: Path, ago: int) -> str:
     """Restore etcd, have it be past a revision, and say so; returns the lease of that."""
     played.real.restore(snapshot)
     while played.real.revision() < ago + 10:
         played.real.put(f"{played.prefix}/v1/endpoints/b/1", "{}")
-    lease: str = played.real.ctl("lease", "grant", "600").stdout.split()[1]
-    played.real.ctl("put", f"--lease={lease}", "--", f"{played.prefix}/v1/restored", "")
-    return lease
+    return played.real.put_for_long(f"{played.prefix}/v1/restored", "")
 
 
 def test_a_host_that_a_restored_etcd_does_not_know_hears_of_it_by_the_others(play: Play) -> None:
@@ -1010,7 +998,7 @@ def test_a_host_that_has_started_again_since_the_snapshot_has_the_time_to_put_ba
         await until(lambda: has <= b.peer_blocks().keys())
         played.real.restore(snapshot)
         await until(lambda: b.logged(RESTORED) and a.logged(RESTORED))
-        while not set(played.under("blocks")) >= {key_of(block) for block in has}:
+        while not set(played.under("blocks")) >= {key_of(block, "net") for block in has}:
             for number in range(4):
                 with suppress(InvalidRequest):
                     b.run(f"b{number}")

@@ -259,6 +259,12 @@ class Etcd:
         """Makes or changes a key."""
         self.ctl("put", "--", key, value)
 
+    def put_for_long(self, key: str, value: str) -> str:
+        """Makes or changes a key that ends with a lease, which is returned, or in ten minutes."""
+        lease: str = self.ctl("lease", "grant", "600").stdout.split()[1]
+        self.ctl("put", f"--lease={lease}", "--", key, value)
+        return lease
+
     def get(self, key: str) -> str | None:
         """The value of a key; `None` if there is none."""
         kvs = self._range(key)

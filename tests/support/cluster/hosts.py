@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 import tomllib
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import ClassVar, Final, Self
 from tests.support.cluster.underlay import Link, Underlay
 from tests.support.host import Host, Json, Service
 from tests.support.waiting import eventually
+from watcher.store.leases import LeaseStore
 
 SUBNETS: Final = ("172.19.0.0/16", "fd00:19::/64")
 NETWORK: Final = """
@@ -109,10 +108,13 @@ ip link set lo up
 
     def _leased_from(self) -> set[tuple[str, int]]:
         """The networks and IP versions of which it holds blocks."""
-        file = self.state_dir / "leases.db"
-        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-            held = "SELECT network, family FROM block WHERE state = 'held'"
-            return {(network, family) for network, family in database.execute(held)}
+        with self.store() as store:
+            blocks = store.cluster.blocks()
+        return {(block.network, block.prefix.version) for block in blocks if block.state == "held"}
+
+    def store(self) -> LeaseStore:
+        """Its lease store, to read."""
+        return LeaseStore.open(self.state_dir / "leases.db", read_only=True)
 
     def routes(self) -> dict[IPv4Network | IPv6Network, Json]:
         """The routes to blocks that the program has made here, as `ip -json route` prints them."""

@@ -171,7 +171,7 @@ class Whole:
 
     def store(self, name: str) -> LeaseStore:
         """The lease store of a host, to read."""
-        return LeaseStore.open(self[name].state_dir / "leases.db", read_only=True)
+        return self[name].store()
 
     def incarnation(self, name: str) -> str:
         """That of a host, by its lease store."""
@@ -238,10 +238,7 @@ class Whole:
 
     def hold(self) -> str:
         """Has nothing new be taken, as after a restore, until the lease that this returns ends."""
-        etcd = self.cluster.etcd
-        lease: str = etcd.ctl("lease", "grant", "600").stdout.split()[1]
-        etcd.ctl("put", f"--lease={lease}", "--", f"{PREFIX}/restored", "")
-        return lease
+        return self.cluster.etcd.put_for_long(f"{PREFIX}/restored", "")
 
     def refuses_what_is_new(self, name: str) -> None:
         """Waits until a host has noticed that etcd was restored."""
@@ -401,7 +398,7 @@ def _answers(asking: Container, to: str, expected: Answer) -> bool:
     return asking.reach(to, PORT) == expected
 
 
-def key_of(part: object) -> str:
-    """The end of the key of a block or claim of the network; its length does not matter."""
+def key_of(part: object, network: str = "default") -> str:
+    """The end of the key of a block or claim of a network; its length does not matter."""
     address = ip_address(str(part).partition("/")[0])
-    return f"default/{address.version}/{int(address):0{address.max_prefixlen // 4}x}"
+    return f"{network}/{address.version}/{int(address):0{address.max_prefixlen // 4}x}"
